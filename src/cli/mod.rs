@@ -1,0 +1,1 @@
+//! Command line: what a person types, and nothing else.

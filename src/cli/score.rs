@@ -1,0 +1,1 @@
+//! `scoreline score`: files of millions of rows through a model.

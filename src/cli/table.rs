@@ -1,0 +1,1 @@
+//! Reading and writing tables: CSV, NDJSON and Parquet behind one row stream.

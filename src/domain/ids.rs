@@ -1,0 +1,155 @@
+//! Names of customers and models. A raw customer identifier never gets this far: see `privacy`.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// A customer, as the keyed hash of whatever the caller called them (32 bytes, HMAC-SHA-256).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CustomerKey([u8; 32]);
+
+impl CustomerKey {
+    pub fn from_digest(digest: [u8; 32]) -> Self {
+        Self(digest)
+    }
+
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+/// Eight hex digits: enough to follow one customer through a log, too few to rebuild the key.
+impl fmt::Debug for CustomerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for byte in &self.0[..4] {
+            write!(f, "{byte:02x}")?;
+        }
+        f.write_str("..")
+    }
+}
+
+macro_rules! name_type {
+    ($(#[$doc:meta])* $name:ident, $max:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Letters, digits, `.`, `_` and `-`, starting with a letter or digit: safe as a folder name and as
+            /// a metric label.
+            pub fn parse(text: &str) -> Result<Self, NameError> {
+                let ok = !text.is_empty()
+                    && text.len() <= $max
+                    && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+                    && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+                if ok { Ok(Self(text.into())) } else { Err(NameError { what: stringify!($name), max: $max }) }
+            }
+
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                Self::parse(&text).map_err(serde::de::Error::custom)
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+    };
+}
+
+name_type!(
+    /// The name of a model, such as `clv`: its folder under `models/`.
+    ModelName,
+    64
+);
+name_type!(
+    /// The version of a model, such as `v1.2`: its folder under the model's folder.
+    ModelVersion,
+    64
+);
+
+impl ModelVersion {
+    /// Orders versions as people write them: runs of digits compare as numbers (`v1.10` is newer than `v1.9`),
+    /// anything else as text; a longer version with the same beginning is newer.
+    pub fn cmp_natural(&self, other: &Self) -> std::cmp::Ordering {
+        let (mut left, mut right) = (pieces(&self.0), pieces(&other.0));
+        loop {
+            match (left.next(), right.next()) {
+                (None, None) => return self.0.cmp(&other.0),
+                (None, Some(_)) => return std::cmp::Ordering::Less,
+                (Some(_), None) => return std::cmp::Ordering::Greater,
+                (Some(a), Some(b)) => match a.cmp(&b) {
+                    std::cmp::Ordering::Equal => {}
+                    unequal => return unequal,
+                },
+            }
+        }
+    }
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Piece<'a> {
+    Text(&'a str),
+    Number(u64),
+}
+
+fn pieces(text: &str) -> impl Iterator<Item = Piece<'_>> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let first = rest.chars().next()?;
+        let digits = first.is_ascii_digit();
+        let end = rest.find(|c: char| c.is_ascii_digit() != digits).unwrap_or(rest.len());
+        let (piece, tail) = rest.split_at(end);
+        rest = tail;
+        // A run of digits too long for a number is compared as text: still a total order.
+        Some(if digits { piece.parse().map_or(Piece::Text(piece), Piece::Number) } else { Piece::Text(piece) })
+    })
+}
+
+/// A name with characters that would not be safe in a path or a label.
+#[derive(Debug, thiserror::Error)]
+#[error("`{what}` must be 1 to {max} letters, digits, `.`, `_` or `-`, and start with a letter or digit")]
+pub struct NameError {
+    what: &'static str,
+    max: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_order_as_people_read_them() {
+        let version = |text| ModelVersion::parse(text).expect("valid");
+        let mut all: Vec<_> = ["v1.10", "v1.2", "v1", "v2.0", "v1.9", "v1.2.1"].map(version).into();
+        all.sort_by(ModelVersion::cmp_natural);
+        let sorted: Vec<_> = all.iter().map(ModelVersion::as_str).collect();
+        assert_eq!(sorted, ["v1", "v1.2", "v1.2.1", "v1.9", "v1.10", "v2.0"]);
+    }
+
+    #[test]
+    fn names_that_could_leave_the_models_folder_are_refused() {
+        for bad in ["", "..", "../x", "a/b", ".hidden", "a b", "ü"] {
+            assert!(ModelName::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_customer_key_prints_too_little_to_be_used() {
+        let key = CustomerKey::from_digest([0xab; 32]);
+        assert_eq!(format!("{key:?}"), "abababab..");
+    }
+}

@@ -1,0 +1,10 @@
+//! The vocabulary every other module speaks. Pure: no I/O, no clocks read, no web types.
+
+pub mod feature;
+pub mod ids;
+pub mod score;
+pub mod time;
+
+pub use feature::{Catalogued, catalogued};
+pub use ids::{CustomerKey, ModelName, ModelVersion};
+pub use score::{Estimate, Interval, Probability, Source, Tier};

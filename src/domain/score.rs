@@ -1,0 +1,157 @@
+//! What a score is: a value with its interval, its risk, its confidence, its tier and where it came from.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A finite number from 0 to 1.
+#[derive(Clone, Copy, PartialEq, PartialOrd, Debug, Serialize)]
+#[serde(transparent)]
+pub struct Probability(f64);
+
+impl Probability {
+    /// Clamps into 0..=1; `None` for a value that is not a number.
+    pub fn clamped(value: f64) -> Option<Self> {
+        (!value.is_nan()).then(|| Self(value.clamp(0.0, 1.0)))
+    }
+
+    pub fn get(self) -> f64 {
+        self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Probability {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = f64::deserialize(deserializer)?;
+        if (0.0..=1.0).contains(&value) {
+            Ok(Self(value))
+        } else {
+            Err(serde::de::Error::custom(format!("a probability is from 0 to 1, got `{value}`")))
+        }
+    }
+}
+
+/// A prediction interval in US dollars that contains its point: `0 <= low <= point <= high`.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Interval {
+    low: f64,
+    high: f64,
+}
+
+impl Interval {
+    /// Widens the bounds where needed so that they hold the point and do not go below zero.
+    /// `None` when a bound is not finite.
+    pub fn around(point: f64, low: f64, high: f64) -> Option<Self> {
+        (low.is_finite() && high.is_finite() && point.is_finite())
+            .then(|| Self { low: low.min(point).max(0.0), high: high.max(point).max(0.0) })
+    }
+
+    pub fn low(self) -> f64 {
+        self.low
+    }
+
+    pub fn high(self) -> f64 {
+        self.high
+    }
+}
+
+/// The three value tiers. Never more than a handful: a queue per hundred dollars can not be staffed.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum Tier {
+    #[serde(rename = "Low_Value")]
+    Low,
+    #[serde(rename = "Medium_Value")]
+    Medium,
+    #[serde(rename = "High_Value")]
+    High,
+}
+
+impl Tier {
+    pub const ALL: [Self; 3] = [Self::Low, Self::Medium, Self::High];
+
+    /// The name on the wire and in routing rules.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Low => "Low_Value",
+            Self::Medium => "Medium_Value",
+            Self::High => "High_Value",
+        }
+    }
+}
+
+impl fmt::Display for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One customer's score, as one model version sees it.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Estimate {
+    /// Expected spend over the model's horizon, US dollars, >= 0.
+    pub value: f64,
+    /// Prediction interval at the model's level; absent when the model carries no calibration.
+    pub interval: Option<Interval>,
+    /// Probability of no purchase within the horizon.
+    pub risk: Option<Probability>,
+    /// Probability that `tier` is the tier the customer will turn out to be in.
+    pub confidence: Option<Probability>,
+    pub tier: Tier,
+}
+
+/// Where an answer came from, best first.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// The model ran for this request.
+    Model,
+    /// The same model gave this answer for the same customer and features within the last 24 hours.
+    Cache,
+    /// The model could not answer; this is the customer's last score, at most 24 hours old.
+    StaleCache,
+    /// A customer without history: the baseline of their acquisition channel or segment.
+    ColdStart,
+    /// The model could not answer and there is no recent score: a baseline.
+    Fallback,
+}
+
+impl Source {
+    pub const ALL: [Self; 5] = [Self::Model, Self::Cache, Self::StaleCache, Self::ColdStart, Self::Fallback];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Model => "model",
+            Self::Cache => "cache",
+            Self::StaleCache => "stale_cache",
+            Self::ColdStart => "cold_start",
+            Self::Fallback => "fallback",
+        }
+    }
+
+    /// Whether the answer is a normal one (`success`) or the ladder had to step down (`fallback`).
+    pub fn is_success(self) -> bool {
+        match self {
+            Self::Model | Self::Cache | Self::ColdStart => true,
+            Self::StaleCache | Self::Fallback => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interval_always_holds_its_point_and_never_goes_below_zero() {
+        let interval = Interval::around(10.0, 12.0, 8.0).expect("finite");
+        assert_eq!((interval.low(), interval.high()), (10.0, 10.0));
+        let interval = Interval::around(1.0, -5.0, 8.0).expect("finite");
+        assert_eq!((interval.low(), interval.high()), (0.0, 8.0));
+        assert!(Interval::around(1.0, f64::NAN, 2.0).is_none());
+    }
+
+    #[test]
+    fn tiers_order_by_value() {
+        assert!(Tier::Low < Tier::Medium && Tier::Medium < Tier::High);
+    }
+}

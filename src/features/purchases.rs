@@ -1,0 +1,1 @@
+//! Purchases of one customer, folded into features as of a day.

@@ -1,0 +1,335 @@
+//! A bundle's feature schema: which features, in which order, how a missing one is imputed and how a value is
+//! transformed and standardised before the model sees it.
+//!
+//! `read` checks and collects what a request gives, `prepare` turns it into the model's row. Training calls the
+//! same two functions, so a model is never trained on numbers it will not be served.
+
+use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
+
+use crate::domain::feature::{catalogued, impossible};
+
+/// Values of one customer in schema order; `NaN` stands for missing.
+pub type Row = SmallVec<[f64; 32]>;
+
+/// One `[[features]]` entry of a bundle.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FeatureRule {
+    pub name: String,
+    #[serde(default)]
+    pub unit: String,
+    /// A request without this feature is refused.
+    #[serde(default)]
+    pub required: bool,
+    /// What stands in for a missing value.
+    #[serde(default)]
+    pub impute: Impute,
+    /// Applied first, to the value and to an imputed one alike.
+    #[serde(default)]
+    pub transform: Transform,
+    /// Smallest and largest value seen in training, before the transform.
+    pub min: f64,
+    pub max: f64,
+    /// Mean and standard deviation in training, after the transform: the z-score.
+    pub mean: f64,
+    pub std: f64,
+    /// Smallest and largest possible value; the catalogue's when the feature is catalogued.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lowest: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub highest: Option<f64>,
+    /// Upper edges of the drift bins, ascending, before the transform.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bins: Vec<f64>,
+}
+
+/// What stands in for a missing value: `"mean"`, a number, or `"none"` (the model handles missing values itself).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Impute {
+    Value(f64),
+    Named(NamedImpute),
+}
+
+impl Default for Impute {
+    fn default() -> Self {
+        Self::Named(NamedImpute::Mean)
+    }
+}
+
+/// The imputations that have a name instead of a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NamedImpute {
+    /// The training mean, on the transformed scale.
+    Mean,
+    /// Left missing: the model takes another path without it.
+    None,
+}
+
+/// A monotone map applied before standardising.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transform {
+    #[default]
+    Identity,
+    /// `ln(1 + x)`, for amounts and counts with a long tail.
+    Log1p,
+}
+
+impl Transform {
+    pub fn apply(self, value: f64) -> f64 {
+        match self {
+            Self::Identity => value,
+            Self::Log1p => value.ln_1p(),
+        }
+    }
+}
+
+/// A feature value that makes a request unanswerable: the feature and what is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("feature `{feature}` {problem}")]
+pub struct FeatureFault {
+    pub feature: String,
+    pub problem: String,
+}
+
+/// All features of a bundle in the model's column order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FeatureSchema {
+    rules: Vec<FeatureRule>,
+    /// Whether the model reads z-scores.
+    standardize: bool,
+    limits: Vec<Limits>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Limits {
+    lowest: f64,
+    highest: f64,
+    whole: bool,
+}
+
+/// What a request gave, checked: raw values in schema order, and the positions worth a warning.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Given {
+    /// Raw values; `NaN` where the request gave none.
+    pub raw: Row,
+    /// Positions of missing features.
+    pub missing: SmallVec<[u16; 16]>,
+    /// Positions of values outside the training range.
+    pub outside: SmallVec<[u16; 8]>,
+}
+
+impl FeatureSchema {
+    /// # Errors
+    /// When there is no feature, a name comes twice, or a statistic can not be used.
+    pub fn new(rules: Vec<FeatureRule>, standardize: bool) -> Result<Self, FeatureFault> {
+        let fault = |rule: &FeatureRule, problem: &str| FeatureFault {
+            feature: rule.name.clone(),
+            problem: problem.to_owned(),
+        };
+        if rules.is_empty() || rules.len() > 1024 {
+            return Err(FeatureFault { feature: "*".into(), problem: "list must hold 1 to 1024 features".into() });
+        }
+        for (i, rule) in rules.iter().enumerate() {
+            if rules[..i].iter().any(|other| other.name == rule.name) {
+                return Err(fault(rule, "is listed twice"));
+            }
+            if !(rule.min.is_finite() && rule.max.is_finite() && rule.min <= rule.max) {
+                return Err(fault(rule, "must have finite `min` <= `max`"));
+            }
+            if !rule.mean.is_finite() || !rule.std.is_finite() || rule.std <= 0.0 {
+                return Err(fault(rule, "must have a finite `mean` and a `std` > 0"));
+            }
+        }
+        let limits = rules.iter().map(Limits::of).collect();
+        Ok(Self { rules, standardize, limits })
+    }
+
+    pub fn rules(&self) -> &[FeatureRule] {
+        &self.rules
+    }
+
+    pub fn standardizes(&self) -> bool {
+        self.standardize
+    }
+
+    #[expect(clippy::len_without_is_empty, reason = "a schema is never empty")]
+    pub fn len(&self) -> usize {
+        self.rules.len()
+    }
+
+    pub fn position(&self, name: &str) -> Option<usize> {
+        self.rules.iter().position(|rule| rule.name == name)
+    }
+
+    /// Collects and checks named values. A value of `None` counts as missing.
+    ///
+    /// # Errors
+    /// Names the feature when it is unknown to bundle and catalogue alike, given twice, impossible, or required
+    /// and missing.
+    pub fn read<'a>(&self, given: impl IntoIterator<Item = (&'a str, Option<f64>)>) -> Result<Given, FeatureFault> {
+        let mut raw: Row = smallvec::smallvec![f64::NAN; self.rules.len()];
+        let mut outside = SmallVec::new();
+        for (name, value) in given {
+            let fault = |problem: String| FeatureFault { feature: name.to_owned(), problem };
+            let Some(position) = self.position(name) else {
+                // A catalogued feature this model does not use is no mistake; a name nobody knows is one.
+                let known = catalogued(name).ok_or_else(|| fault(self.unknown()))?;
+                match value.and_then(|value| known.impossible(value)) {
+                    Some(problem) => return Err(fault(problem)),
+                    None => continue,
+                }
+            };
+            let Some(value) = value else { continue };
+            if !raw[position].is_nan() {
+                return Err(fault("is given twice".to_owned()));
+            }
+            let limits = self.limits[position];
+            if let Some(problem) = impossible(value, limits.lowest, limits.highest, limits.whole) {
+                return Err(fault(problem));
+            }
+            let rule = &self.rules[position];
+            if value < rule.min || value > rule.max {
+                outside.push(position as u16);
+            }
+            raw[position] = value;
+        }
+        let mut missing = SmallVec::new();
+        for (position, value) in raw.iter().enumerate() {
+            if value.is_nan() {
+                let rule = &self.rules[position];
+                if rule.required {
+                    return Err(FeatureFault { feature: rule.name.clone(), problem: "is required".to_owned() });
+                }
+                missing.push(position as u16);
+            }
+        }
+        Ok(Given { raw, missing, outside })
+    }
+
+    /// Checks one row that is already in schema order (`NaN` = missing), as `read` does for named values.
+    pub fn check(&self, raw: &[f64]) -> Result<Given, FeatureFault> {
+        let named =
+            self.rules.iter().zip(raw).map(|(rule, value)| (rule.name.as_str(), (!value.is_nan()).then_some(*value)));
+        self.read(named)
+    }
+
+    /// The row the model reads: imputed, transformed and, where the bundle says so, standardised.
+    pub fn prepare(&self, raw: &[f64], row: &mut [f64]) {
+        for ((rule, &value), slot) in self.rules.iter().zip(raw).zip(row) {
+            let filled = if value.is_nan() {
+                match rule.impute {
+                    Impute::Value(constant) => rule.transform.apply(constant),
+                    Impute::Named(NamedImpute::Mean) => rule.mean,
+                    Impute::Named(NamedImpute::None) => f64::NAN,
+                }
+            } else {
+                rule.transform.apply(value)
+            };
+            *slot = if self.standardize { (filled - rule.mean) / rule.std } else { filled };
+        }
+    }
+
+    fn unknown(&self) -> String {
+        let names: Vec<_> = self.rules.iter().map(|rule| rule.name.as_str()).collect();
+        format!("is not known; this model reads {}", names.join(", "))
+    }
+}
+
+impl Limits {
+    fn of(rule: &FeatureRule) -> Self {
+        let known = catalogued(&rule.name);
+        Self {
+            lowest: rule.lowest.or(known.map(|k| k.lowest)).unwrap_or(f64::MIN),
+            highest: rule.highest.or(known.map(|k| k.highest)).unwrap_or(f64::MAX),
+            whole: known.is_some_and(|k| k.whole),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(name: &str) -> FeatureRule {
+        FeatureRule {
+            name: name.into(),
+            unit: String::new(),
+            required: false,
+            impute: Impute::default(),
+            transform: Transform::Identity,
+            min: 0.0,
+            max: 100.0,
+            mean: 10.0,
+            std: 5.0,
+            lowest: None,
+            highest: None,
+            bins: Vec::new(),
+        }
+    }
+
+    fn schema() -> FeatureSchema {
+        let recency = FeatureRule { required: true, ..rule("recency_days") };
+        let spend = FeatureRule { transform: Transform::Log1p, impute: Impute::Value(0.0), ..rule("monetary_avg") };
+        let tenure = FeatureRule { impute: Impute::Named(NamedImpute::None), ..rule("tenure_days") };
+        FeatureSchema::new(vec![recency, spend, tenure, rule("custom")], true).expect("valid")
+    }
+
+    #[test]
+    fn missing_values_are_imputed_by_rule_and_reported() {
+        let schema = schema();
+        let given = schema.read([("recency_days", Some(20.0)), ("custom", None)]).expect("valid");
+        assert_eq!(given.missing.as_slice(), [1, 2, 3]);
+        let mut row = [0.0; 4];
+        schema.prepare(&given.raw, &mut row);
+        assert_eq!(row[0], 2.0, "z-score of 20");
+        assert_eq!(row[1], -2.0, "z-score of ln(1 + 0)");
+        assert!(row[2].is_nan(), "left to the model");
+        assert_eq!(row[3], 0.0, "the mean standardises to zero");
+    }
+
+    #[test]
+    fn a_possible_value_outside_training_is_a_warning_not_an_error() {
+        let given = schema().read([("recency_days", Some(101.0))]).expect("possible");
+        assert_eq!(given.outside.as_slice(), [0]);
+    }
+
+    #[test]
+    fn faults_name_the_feature_and_what_is_allowed() {
+        let schema = schema();
+        let fault = |given: &[(&str, Option<f64>)]| schema.read(given.iter().copied()).expect_err("fault").to_string();
+        assert_eq!(fault(&[]), "feature `recency_days` is required");
+        assert_eq!(fault(&[("recency_days", None)]), "feature `recency_days` is required");
+        assert_eq!(fault(&[("recency_days", Some(-1.0))]), "feature `recency_days` must be >= 0, got `-1`");
+        assert_eq!(
+            fault(&[("recency_day", Some(1.0))]),
+            "feature `recency_day` is not known; this model reads recency_days, monetary_avg, tenure_days, custom"
+        );
+        let twice = [("recency_days", Some(1.0)), ("recency_days", Some(2.0))];
+        assert_eq!(fault(&twice), "feature `recency_days` is given twice");
+        let unused = [("recency_days", Some(1.0)), ("sentiment_score_avg", Some(3.0))];
+        assert_eq!(fault(&unused), "feature `sentiment_score_avg` must be from -1 to 1, got `3`");
+    }
+
+    #[test]
+    fn a_catalogued_feature_the_model_does_not_use_is_accepted() {
+        let given = schema().read([("recency_days", Some(1.0)), ("topic_diversity", Some(7.0))]);
+        assert!(given.is_ok());
+    }
+
+    #[test]
+    fn impute_reads_from_toml_as_a_number_or_a_name() {
+        #[derive(Deserialize)]
+        struct Holder {
+            impute: Impute,
+        }
+        let read = |text: &str| toml::from_str::<Holder>(text).map(|holder| holder.impute);
+        assert_eq!(read("impute = 3.5"), Ok(Impute::Value(3.5)));
+        assert_eq!(read("impute = \"none\""), Ok(Impute::Named(NamedImpute::None)));
+        assert_eq!(read("impute = \"mean\""), Ok(Impute::Named(NamedImpute::Mean)));
+        assert!(read("impute = \"median\"").is_err());
+    }
+}

@@ -1,0 +1,1 @@
+//! HTTP transport only: unpack, call one service, wrap.

@@ -1,0 +1,85 @@
+//! What every model backend is to the rest of the program: rows in, named columns out.
+
+use std::path::PathBuf;
+
+/// Rows of features, row-major; `NaN` stands for missing. Values are raw, transformed or z-scored as the bundle says.
+#[derive(Clone, Copy, Debug)]
+pub struct FeatureMatrix<'a> {
+    values: &'a [f64],
+    columns: usize,
+}
+
+impl<'a> FeatureMatrix<'a> {
+    /// # Panics
+    /// When `values` is not a whole number of rows.
+    pub fn new(values: &'a [f64], columns: usize) -> Self {
+        assert!(columns > 0 && values.len().is_multiple_of(columns), "whole rows of {columns} columns");
+        Self { values, columns }
+    }
+
+    pub fn rows(&self) -> usize {
+        self.values.len() / self.columns
+    }
+
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    pub fn values(&self) -> &'a [f64] {
+        self.values
+    }
+
+    pub fn iter(&self) -> std::slice::ChunksExact<'a, f64> {
+        self.values.chunks_exact(self.columns)
+    }
+}
+
+/// A loaded model. Implementations are pure functions of their rows: the same row gives the same numbers whatever
+/// rows stand beside it and whichever thread asks.
+pub trait Backend: Send + Sync {
+    /// Number of columns it reads.
+    fn inputs(&self) -> usize;
+
+    /// Names of the columns it writes, in order; a bundle's `[outputs]` refers to them.
+    fn outputs(&self) -> &[String];
+
+    /// Writes `rows × outputs` numbers, row-major.
+    ///
+    /// `out` holds exactly `rows.rows() * self.outputs().len()` numbers, `rows.columns()` equals `self.inputs()`.
+    ///
+    /// # Errors
+    /// When the model can not be run on these rows. Numbers that are not finite are not an error here: the caller
+    /// refuses them.
+    fn predict(&self, rows: FeatureMatrix<'_>, out: &mut [f64]) -> Result<(), BackendError>;
+}
+
+/// Why a model file can not be loaded or run.
+#[derive(Debug, thiserror::Error)]
+pub enum BackendError {
+    /// The bytes are not a model of the stated kind.
+    #[error("model file is not readable as {format}: {reason}")]
+    Malformed { format: &'static str, reason: String },
+    /// A valid file that asks for something this backend does not do.
+    #[error("{backend} backend does not support {what}")]
+    Unsupported { backend: &'static str, what: String },
+    #[error("model reads {model} columns but the bundle lists {bundle} features")]
+    Inputs { model: usize, bundle: usize },
+    #[error("ONNX Runtime is needed for this model and was not found: {reason}. Install it (`pip install onnxruntime`) and point `inference.onnxruntime_path` or `ORT_DYLIB_PATH` to libonnxruntime.so{}", places(looked))]
+    RuntimeMissing { reason: String, looked: Vec<PathBuf> },
+    #[error("model run failed: {reason}")]
+    Run { reason: String },
+    /// Every worker is busy and the queue is full.
+    #[error("model queue is full")]
+    Overloaded,
+    /// The answer did not come in time.
+    #[error("model did not answer within its deadline")]
+    Deadline,
+}
+
+fn places(paths: &[PathBuf]) -> String {
+    if paths.is_empty() {
+        return String::new();
+    }
+    let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+    format!("; looked at {}", paths.join(", "))
+}

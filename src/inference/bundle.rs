@@ -1,0 +1,1 @@
+//! A bundle read, checked and ready to serve.

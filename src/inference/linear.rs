@@ -1,0 +1,1 @@
+//! Linear models: scoreline's own JSON (hurdle, regression, logistic).

@@ -1,0 +1,16 @@
+//! Models: reading bundles, running them behind one trait, holding what is served.
+//!
+//! Numbers cross this module's border as slices; no type of `ort`, `ndarray`, `smartcore` or `prost` leaves its file.
+
+pub mod backend;
+pub mod bundle;
+pub mod linear;
+pub mod manifest;
+pub mod onnx;
+pub mod onnx_graph;
+pub mod pool;
+pub mod registry;
+pub mod smartcore;
+pub mod trees;
+
+pub use backend::{Backend, BackendError, FeatureMatrix};

@@ -1,0 +1,1 @@
+//! Any ONNX graph through ONNX Runtime. The only file that names `ort`.

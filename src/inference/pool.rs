@@ -1,0 +1,1 @@
+//! Backends that need threads of their own, behind a bounded queue.

@@ -1,0 +1,1 @@
+//! Tree ensembles compiled to flat arrays.

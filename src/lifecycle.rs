@@ -1,0 +1,1 @@
+//! Signals, stop tokens and supervised tasks.

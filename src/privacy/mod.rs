@@ -1,0 +1,1 @@
+//! Identifiers become keyed hashes at the edge.

@@ -1,0 +1,1 @@
+//! The tier policy: score to tier, skill and priority.

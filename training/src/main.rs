@@ -1,0 +1,3 @@
+//! `scoreline-training`: trains, calibrates and packs the model bundles that scoreline serves.
+
+fn main() {}
