@@ -3,4 +3,4 @@
 pub mod purchases;
 pub mod schema;
 
-pub use schema::{FeatureFault, FeatureRule, FeatureSchema, Impute, Row, Transform};
+pub use schema::{FeatureFault, FeatureRule, FeatureSchema, Given, Impute, NamedImpute, Row, Transform};
