@@ -1,6 +1,6 @@
 //! Golden rows: a bundle's promised answers, checked through the whole pipeline before it may serve.
 
-use crate::domain::Estimate;
+use crate::domain::{Estimate, Interval, Probability};
 use crate::inference::bundle::{BundleError, GoldenAnswer, GoldenRow, ModelSnapshot};
 
 use super::baseline::{self, Known};
@@ -36,10 +36,10 @@ pub fn answer(snapshot: &ModelSnapshot, row: &GoldenRow) -> Result<Estimate, Str
 pub fn expectation(estimate: &Estimate) -> GoldenAnswer {
     GoldenAnswer {
         clv_value_usd: Some(estimate.value),
-        confidence_interval_low: estimate.interval.map(|interval| interval.low()),
-        confidence_interval_high: estimate.interval.map(|interval| interval.high()),
-        risk_score: estimate.risk.map(|risk| risk.get()),
-        confidence_score: estimate.confidence.map(|confidence| confidence.get()),
+        confidence_interval_low: estimate.interval.map(Interval::low),
+        confidence_interval_high: estimate.interval.map(Interval::high),
+        risk_score: estimate.risk.map(Probability::get),
+        confidence_score: estimate.confidence.map(Probability::get),
         clv_tier: Some(estimate.tier),
     }
 }

@@ -48,7 +48,8 @@ impl ScoringMetrics {
         }
     }
 
-    pub fn report(&self, cache: &ScoreCache, registry: &Registry) {
+    /// Sets the gauges that are read off rather than counted.
+    pub fn report(cache: &ScoreCache, registry: &Registry) {
         gauge!("scoreline_cache_entries").set(cache.entries() as f64);
         for version in registry.status() {
             let (model, name) = (version.model.to_string(), version.version.to_string());

@@ -264,21 +264,17 @@ impl Scorer {
 
     /// Sets the gauges that are read off rather than counted.
     pub fn report_gauges(&self) {
-        self.metrics.report(&self.cache, &self.registry);
+        ScoringMetrics::report(&self.cache, &self.registry);
     }
 
     fn snapshot(&self, model: Option<&str>) -> Result<Arc<ModelSnapshot>, AskFault> {
-        let serving = match model {
-            None => self.registry.serving(&self.settings.clv_model),
-            Some(model) => match ModelName::parse(model).ok().and_then(|name| self.registry.serving(&name)) {
-                Some(snapshot) => Some(snapshot),
-                None => {
-                    let loaded = self.registry.serving_names();
-                    return Err(AskFault::UnknownModel { model: model.to_owned(), loaded });
-                }
-            },
+        let Some(model) = model else {
+            return self.registry.serving(&self.settings.clv_model).ok_or(AskFault::NoModel);
         };
-        serving.ok_or(AskFault::NoModel)
+        ModelName::parse(model)
+            .ok()
+            .and_then(|name| self.registry.serving(&name))
+            .ok_or_else(|| AskFault::UnknownModel { model: model.to_owned(), loaded: self.registry.serving_names() })
     }
 
     fn version_warning(&self, snapshot: &ModelSnapshot, asked: Option<&str>) -> Result<Warnings, AskFault> {
@@ -367,15 +363,15 @@ impl Answer<'_> {
 
     fn cold_start(self, known: Known<'_>) -> Scored {
         let found = baseline::cold_start(self.snapshot, known);
-        self.from_baseline(found, known, Source::ColdStart, None)
+        self.stand_in(found, known, Source::ColdStart, None)
     }
 
     fn fallback(self, known: Known<'_>, reason: Reason) -> Scored {
         let found = baseline::fallback(self.snapshot, known);
-        self.from_baseline(found, known, Source::Fallback, Some(reason))
+        self.stand_in(found, known, Source::Fallback, Some(reason))
     }
 
-    fn from_baseline(mut self, found: Found<'_>, known: Known<'_>, source: Source, reason: Option<Reason>) -> Scored {
+    fn stand_in(mut self, found: Found<'_>, known: Known<'_>, source: Source, reason: Option<Reason>) -> Scored {
         let tables = &self.snapshot.manifest().baselines;
         if known.channel.is_some_and(|channel| !tables.channel.contains_key(channel)) {
             self.warnings.push(Warning::UnknownChannel);
