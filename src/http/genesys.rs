@@ -14,7 +14,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
 use super::answer::{Context, Seconds, WarningList, cents, round, status};
 use super::error::ApiError;
-use super::json::{Payload, parse, respond};
+use super::json::{Payload, parse_object, respond};
 use super::observe::{RequestId, with_request_id};
 use super::predict_clv::Question;
 use super::request::{Features, PredictRequest, Text};
@@ -79,7 +79,7 @@ async fn scored(
     prefer: Prefer,
 ) -> Result<Response, ApiError> {
     let Payload(body) = body?;
-    let FlatRequest(request) = parse(&body)?;
+    let FlatRequest(request) = parse_object(&body)?;
     let question = Question::new(&request, id.as_str())?;
     let scored = question.score(scorer, hasher, prefer).await?;
     let Context { request_id, .. } = question.context();

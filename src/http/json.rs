@@ -63,6 +63,17 @@ pub fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
     serde_json::from_slice(body).map_err(|err| describe::<T>(body, &err))
 }
 
+/// Parses a body that must be a JSON object. A derived struct would also take an array of its fields.
+pub fn parse_object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
+    match body.trim_ascii_start().first() {
+        Some(b'{') | None => parse(body),
+        Some(_) => {
+            parse::<serde::de::IgnoredAny>(body)?;
+            Err(ApiError::field(Code::InvalidField, "body", "`body` must be a JSON object"))
+        }
+    }
+}
+
 fn describe<'a, T: Deserialize<'a>>(body: &'a [u8], err: &serde_json::Error) -> ApiError {
     let text = err.to_string();
     let out_of_range = text.starts_with("number out of range");

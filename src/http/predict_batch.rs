@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::answer::Answer;
 use super::error::{ApiError, Code};
-use super::json::{BatchPayload, parse, respond, with_body};
+use super::json::{BatchPayload, parse, parse_object, respond, with_body};
 use super::observe::RequestId;
 use super::predict_clv::Question;
 use super::request::PredictRequest;
@@ -65,7 +65,7 @@ async fn score(
     hasher: &IdHasher,
     results: &mut Vec<u8>,
 ) -> Result<(), ApiError> {
-    let request: PredictRequest<'_> = parse(row)?;
+    let request: PredictRequest<'_> = parse_object(row)?;
     let question = Question::new(&request, row_id)?;
     let scored = question.score(scorer, hasher, Prefer::Exact).await?;
     write(results, &Answer::new(&scored, None, question.context()));

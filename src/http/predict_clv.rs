@@ -6,7 +6,7 @@ use axum::response::Response;
 
 use super::answer::{Answer, Context};
 use super::error::{ApiError, Code};
-use super::json::{Payload, parse, respond};
+use super::json::{Payload, parse_object, respond};
 use super::observe::{RequestId, accepted, with_request_id};
 use super::request::PredictRequest;
 use crate::privacy::IdHasher;
@@ -18,7 +18,7 @@ pub async fn handle(
     id: RequestId,
     Payload(body): Payload,
 ) -> Result<Response, ApiError> {
-    let request: PredictRequest<'_> = parse(&body)?;
+    let request: PredictRequest<'_> = parse_object(&body)?;
     let question = Question::new(&request, id.as_str())?;
     let scored = question.score(&scorer, &hasher, Prefer::Exact).await?;
     let response = respond(StatusCode::OK, &Answer::new(&scored, None, question.context()));

@@ -9,7 +9,7 @@ use axum::response::Response;
 
 use super::answer::Answer;
 use super::error::ApiError;
-use super::json::{Payload, parse, respond};
+use super::json::{Payload, parse_object, respond};
 use super::observe::{RequestId, with_request_id};
 use super::predict_clv::Question;
 use super::request::PredictRequest;
@@ -24,7 +24,7 @@ pub async fn handle(
     id: RequestId,
     Payload(body): Payload,
 ) -> Result<Response, ApiError> {
-    let request: PredictRequest<'_> = parse(&body)?;
+    let request: PredictRequest<'_> = parse_object(&body)?;
     let question = Question::new(&request, id.as_str())?;
     let scored = question.score(&scorer, &hasher, Prefer::LastScore).await?;
     let routing = policy.decide(&scored.estimate);

@@ -259,8 +259,7 @@ impl ModelSnapshot {
         let BundleFiles { manifest, model, golden, digest } = files;
         check(&manifest)?;
         let schema = FeatureSchema::new(manifest.features.clone(), manifest.standardize)?;
-        let names: Vec<&str> = manifest.features.iter().map(|rule| rule.name.as_str()).collect();
-        let engine = open(manifest.backend, &model, &names, &manifest.name, settings)?;
+        let engine = open(&manifest, &model, settings)?;
         if engine.inputs() != schema.len() {
             return Err(BackendError::Inputs { model: engine.inputs(), bundle: schema.len() }.into());
         }
@@ -386,22 +385,20 @@ fn is_ordered(baseline: &Baseline) -> bool {
     [0.0, baseline.low, baseline.value, baseline.high].is_sorted() && baseline.high.is_finite()
 }
 
-fn open(
-    kind: BackendKind,
-    model: &[u8],
-    features: &[&str],
-    name: &ModelName,
-    settings: &LoadSettings,
-) -> Result<Engine, BundleError> {
+fn open(manifest: &Manifest, model: &[u8], settings: &LoadSettings) -> Result<Engine, BundleError> {
+    let names: Vec<&str> = manifest.features.iter().map(|rule| rule.name.as_str()).collect();
+    let features = names.as_slice();
     let inline = |backend: Box<dyn Backend>| Engine::Inline(backend);
-    Ok(match kind {
+    Ok(match manifest.backend {
         BackendKind::Trees => inline(trees::load(&onnx_graph::OnnxModel::parse(model)?, features)?),
-        BackendKind::Linear if model.trim_ascii_start().starts_with(b"{") => inline(linear::load(model, features)?),
+        BackendKind::Linear if model.trim_ascii_start().starts_with(b"{") => {
+            inline(linear::load_with_rules(model, &manifest.features)?)
+        }
         BackendKind::Linear => inline(onnx_graph::load_linear(&onnx_graph::OnnxModel::parse(model)?, features)?),
         BackendKind::Smartcore => inline(smartcore::load(model, features)?),
         BackendKind::Onnx => {
             let handles = onnx::open(model, features, &settings.runtime, settings.onnx_threads.max(1))?;
-            Engine::Pooled(Pool::start(name.as_str(), handles, settings.onnx_queue.max(1)))
+            Engine::Pooled(Pool::start(manifest.name.as_str(), handles, settings.onnx_queue.max(1)))
         }
     })
 }
