@@ -4,4 +4,4 @@ pub mod interactions;
 pub mod purchases;
 pub mod schema;
 
-pub use schema::{FeatureFault, FeatureRule, FeatureSchema, Impute, Row, Transform};
+pub use schema::{FeatureFault, FeatureRule, FeatureSchema, Given, Impute, NamedImpute, Row, Transform};
