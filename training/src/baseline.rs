@@ -154,9 +154,8 @@ mod tests {
     #[test]
     fn a_baseline_holds_the_figures_of_its_group() {
         let peer = |spend_usd, segment| Peer { spend_usd, acquisition_channel: "", segment };
-        let peers: Vec<_> = (0..40)
-            .map(|i| if i % 2 == 0 { peer(0.0, "small") } else { peer(100.0, "large") })
-            .collect();
+        let peers: Vec<_> =
+            (0..40).map(|i| if i % 2 == 0 { peer(0.0, "small") } else { peer(100.0, "large") }).collect();
         let tiers = TierThresholds { medium: 50.0, high: 200.0 };
         let (neutral, tables) = baselines(&peers, tiers).expect("baselines");
         assert_eq!((neutral.value, neutral.low, neutral.high, neutral.risk.get()), (50.0, 0.0, 100.0, 0.5));

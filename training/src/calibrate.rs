@@ -15,9 +15,6 @@ pub const LEVEL: f64 = 0.9;
 /// At and above this probability of no purchase the interval is one-sided from 0.
 pub const ONE_SIDED_RISK: f64 = 0.05;
 
-/// A group with fewer calibration customers is answered with the pooled figures.
-pub const LEAST_IN_GROUP: u32 = 100;
-
 /// Points of a stored residual distribution.
 const GRID: usize = 101;
 
@@ -32,8 +29,6 @@ pub struct Grouping {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Scored {
     pub value: f64,
-    /// Where the model has one.
-    pub risk: Option<f64>,
     pub spend_usd: f64,
     /// Raw value of the grouping feature; `NaN` is missing.
     pub group_value: f64,
@@ -60,7 +55,8 @@ pub fn calibrate(rows: &[Scored], grouping: &Grouping) -> anyhow::Result<Calibra
 
 fn group(from: f64, rows: &[Scored]) -> anyhow::Result<CalibrationGroup> {
     anyhow::ensure!(!rows.is_empty(), "no calibration customer in the group from {from}");
-    let mut residuals: Vec<f64> = rows.iter().map(|row| (row.spend_usd - row.value) / (row.value + OFFSET_USD)).collect();
+    let mut residuals: Vec<f64> =
+        rows.iter().map(|row| (row.spend_usd - row.value) / (row.value + OFFSET_USD)).collect();
     residuals.sort_unstable_by(f64::total_cmp);
     let tail = (1.0 - LEVEL) / 2.0;
     let zero = rows.iter().filter(|row| row.spend_usd <= 0.0).count() as f64 / rows.len() as f64;
@@ -100,7 +96,7 @@ mod tests {
     use super::*;
 
     fn scored(value: f64, spend_usd: f64, group_value: f64) -> Scored {
-        Scored { value, risk: None, spend_usd, group_value }
+        Scored { value, spend_usd, group_value }
     }
 
     #[test]

@@ -135,8 +135,7 @@ fn least_squares(design: &Design, target: &[f64]) -> anyhow::Result<Predictor> {
 pub fn within_seen(design: &Design, intercept: f64, coefficients: Vec<f64>) -> Predictor {
     let unbounded = Predictor { intercept, coefficients, floor: f64::NEG_INFINITY, ceiling: f64::INFINITY };
     let seen = design.rows().map(|row| at(&unbounded, row));
-    let (floor, ceiling) =
-        seen.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)));
+    let (floor, ceiling) = seen.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)));
     Predictor { floor, ceiling, ..unbounded }
 }
 

@@ -72,8 +72,7 @@ const RATE_LOG_SD: f64 = 1.410;
 const RATE_MEDIAN_PER_DAY: f64 = 0.465 / 28.0 / 4.0;
 
 /// Bank log: calls by hour of the day, in thousandths.
-const HOURS: [u32; 24] =
-    [4, 1, 1, 0, 0, 1, 3, 27, 67, 75, 84, 78, 66, 78, 72, 69, 71, 57, 51, 48, 41, 42, 36, 29];
+const HOURS: [u32; 24] = [4, 1, 1, 0, 0, 1, 3, 27, 67, 75, 84, 78, 66, 78, 72, 69, 71, 57, 51, 48, 41, 42, 36, 29];
 
 /// Shares of voice, e-mail, chat and messaging, and how alike customers are (Dirichlet concentration).
 const CHANNELS: [(Channel, f64); 4] =

@@ -79,9 +79,10 @@ pub fn calibration_error(happened: &[bool], probability: &[f64]) -> f64 {
 /// Winkler's interval score: the width, plus 2 / (1 - level) for every dollar outside. Lower is better.
 pub fn interval_score(actual: &[f64], intervals: &[(f64, f64)], level: f64) -> f64 {
     let penalty = 2.0 / (1.0 - level);
-    let scores = actual.iter().zip(intervals).map(|(y, (low, high))| {
-        (high - low) + penalty * ((low - y).max(0.0) + (y - high).max(0.0))
-    });
+    let scores = actual
+        .iter()
+        .zip(intervals)
+        .map(|(y, (low, high))| (high - low) + penalty * ((low - y).max(0.0) + (y - high).max(0.0)));
     scores.sum::<f64>() / actual.len() as f64
 }
 

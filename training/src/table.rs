@@ -63,9 +63,7 @@ impl Table {
         let mut reader = csv::Reader::from_path(path).with_context(problem)?;
         let headers = reader.headers().with_context(problem)?.clone();
         let column = |name: &str| headers.iter().position(|header| header == name);
-        let needed = |name: &str| {
-            column(name).with_context(|| format!("{} lacks the column `{name}`", path.display()))
-        };
+        let needed = |name: &str| column(name).with_context(|| format!("{} lacks the column `{name}`", path.display()));
         let (customer, split, spend) = (needed(CUSTOMER)?, needed(SPLIT)?, needed(SPEND)?);
         let (channel, segment) = (column(CHANNEL), column(SEGMENT));
         let features: Vec<usize> = (0..headers.len())

@@ -17,12 +17,8 @@ pub fn tweedie(prepared: &Prepared, variants: &[Vec<String>]) -> anyhow::Result<
     let mut fitted = Vec::with_capacity(variants.len());
     for uses in variants {
         let design = prepared.design(uses)?;
-        let (intercept, coefficients) =
-            irls(&design).with_context(|| format!("variant on {}", uses.join(", ")))?;
-        fitted.push(RegressionVariant {
-            uses: uses.clone(),
-            predictor: within_seen(&design, intercept, coefficients),
-        });
+        let (intercept, coefficients) = irls(&design).with_context(|| format!("variant on {}", uses.join(", ")))?;
+        fitted.push(RegressionVariant { uses: uses.clone(), predictor: within_seen(&design, intercept, coefficients) });
     }
     Ok(LinearModel::Regression { format: Format::V1, link: Link::Log, variants: fitted })
 }
