@@ -2,7 +2,6 @@
 //!
 //! Machines are noisy, so two things are compared round by round in one run and the ratio's median is printed.
 
-#![expect(dead_code, reason = "each bench uses its own part")]
 
 use std::path::Path;
 use std::sync::Arc;
