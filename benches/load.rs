@@ -15,7 +15,6 @@ use scoreline::http::listener::{self, ListenerSettings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 const CONNECTIONS: [usize; 3] = [1, 8, 64];
 
@@ -96,11 +95,9 @@ fn start(router: Router) -> SocketAddr {
         runtime.block_on(async move {
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
             address.send(listener.local_addr().expect("bound")).expect("main waits");
-            let settings = ListenerSettings {
-                header_read_timeout: Duration::from_secs(10),
-                drain_timeout: Duration::from_secs(1),
-            };
-            listener::serve(listener, router, settings, CancellationToken::new(), TaskTracker::new()).await;
+            let settings = ListenerSettings { header_read_timeout: Duration::from_secs(10) };
+            let spawn = |connection| drop(tokio::spawn(connection));
+            listener::serve(listener, router, settings, CancellationToken::new(), spawn).await;
         });
     });
     at.recv().expect("the server starts")

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::routing::post;
 use bytes::Bytes;
-use metrics_exporter_prometheus::PrometheusBuilder;
 use scoreline::domain::ModelName;
 use scoreline::domain::time::SystemClock;
 use scoreline::http::{self, HttpSettings, HttpState, Readiness};
@@ -44,11 +43,7 @@ pub fn registry() -> Arc<Registry> {
 
 /// The public router as `serve` builds it, over the shipped models, metrics on.
 pub fn scoreline_router() -> Router {
-    let metrics = PrometheusBuilder::new()
-        .set_buckets(&[50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 5e-3, 25e-3, 0.1, 0.5, 2.0])
-        .expect("ascending")
-        .install_recorder()
-        .expect("the only recorder of this process");
+    let metrics = scoreline::telemetry::install_metrics().expect("the only recorder of this process");
     let settings = ScorerSettings {
         clv_model: ModelName::parse("clv").expect("a name"),
         strict_version: false,
@@ -73,7 +68,7 @@ pub fn scoreline_router() -> Router {
             body_timeout: Duration::from_secs(5),
         },
         readiness: Readiness::default(),
-        metrics,
+        metrics: Arc::new(move || metrics.render()),
     })
 }
 
