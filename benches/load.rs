@@ -3,7 +3,10 @@
 //!
 //! `cargo bench --bench load`
 
-mod support;
+#[path = "support/run.rs"]
+mod run;
+#[path = "support/server.rs"]
+mod server;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -33,28 +36,28 @@ struct Round {
 }
 
 fn main() {
-    let (rounds, length) = if support::is_smoke() { (1, 50) } else { (7, 600) };
+    let (rounds, length) = if run::is_smoke() { (1, 50) } else { (7, 600) };
     let length = Duration::from_millis(length);
-    let scoreline = start(support::scoreline_router());
-    let sample = ask_once(scoreline, &request("/v1/predict/clv", support::DOCUMENTED));
-    let bare = start(support::bare_router(Box::leak(sample.into_boxed_slice())));
+    let scoreline = start(server::scoreline_router());
+    let sample = ask_once(scoreline, &request("/v1/predict/clv", server::DOCUMENTED));
+    let bare = start(server::bare_router(Box::leak(sample.into_boxed_slice())));
     let cases = [
         Case {
             name: "bare axum, constant answer",
             address: bare,
-            request: request("/v1/predict/clv", support::DOCUMENTED),
+            request: request("/v1/predict/clv", server::DOCUMENTED),
         },
         Case {
             name: "predict, model path",
             address: scoreline,
-            request: request("/v1/predict/clv", support::DOCUMENTED),
+            request: request("/v1/predict/clv", server::DOCUMENTED),
         },
         Case {
             name: "predict, cache hit",
             address: scoreline,
-            request: request("/v1/predict/clv", support::OF_CUSTOMER),
+            request: request("/v1/predict/clv", server::OF_CUSTOMER),
         },
-        Case { name: "route/tier by customer", address: scoreline, request: request("/v1/route/tier", support::ROUTE) },
+        Case { name: "route/tier by customer", address: scoreline, request: request("/v1/route/tier", server::ROUTE) },
     ];
     println!("{rounds} rounds of {length:?} a case, in turn; ratio = requests/s over bare axum's in the same round\n");
     println!(
@@ -69,13 +72,13 @@ fn main() {
             }
         }
         for (case, rounds) in cases.iter().zip(&results) {
-            let [_, rate, _] = support::median_of(rounds.iter().map(|round| round.per_second));
+            let [_, rate, _] = run::median_of(rounds.iter().map(|round| round.per_second));
             let quantile = |q: f64| {
                 let at = |round: &Round| round.latencies[((round.latencies.len() - 1) as f64 * q) as usize] as f64;
-                support::median_of(rounds.iter().map(at))[1]
+                run::median_of(rounds.iter().map(at))[1]
             };
             let ratios = rounds.iter().zip(&results[0]).map(|(round, bare)| round.per_second / bare.per_second);
-            let [low, ratio, high] = support::median_of(ratios);
+            let [low, ratio, high] = run::median_of(ratios);
             println!(
                 "{connections:>5}  {:<28} {rate:>10.0} {:>8.0} {:>8.0}   {ratio:.2} ({low:.2} .. {high:.2})",
                 case.name,

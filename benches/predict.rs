@@ -2,7 +2,12 @@
 //!
 //! `cargo bench --bench predict`
 
-mod support;
+#[path = "support/paired.rs"]
+mod paired;
+#[path = "support/run.rs"]
+mod run;
+#[path = "support/server.rs"]
+mod server;
 
 use axum::Router;
 use axum::body::Body;
@@ -13,14 +18,14 @@ use tower::ServiceExt;
 
 fn predict(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let scoreline = support::scoreline_router();
-    let answer = runtime.block_on(ask(&scoreline, "/v1/predict/clv", support::DOCUMENTED));
-    let bare = support::bare_router(Box::leak(answer.into_boxed_slice()));
+    let scoreline = server::scoreline_router();
+    let answer = runtime.block_on(ask(&scoreline, "/v1/predict/clv", server::DOCUMENTED));
+    let bare = server::bare_router(Box::leak(answer.into_boxed_slice()));
     let cases = [
-        ("bare_axum", &bare, "/v1/predict/clv", support::DOCUMENTED),
-        ("model_path", &scoreline, "/v1/predict/clv", support::DOCUMENTED),
-        ("cache_hit", &scoreline, "/v1/predict/clv", support::OF_CUSTOMER),
-        ("route_tier", &scoreline, "/v1/route/tier", support::ROUTE),
+        ("bare_axum", &bare, "/v1/predict/clv", server::DOCUMENTED),
+        ("model_path", &scoreline, "/v1/predict/clv", server::DOCUMENTED),
+        ("cache_hit", &scoreline, "/v1/predict/clv", server::OF_CUSTOMER),
+        ("route_tier", &scoreline, "/v1/route/tier", server::ROUTE),
     ];
     let mut group = criterion.benchmark_group("predict");
     for (name, router, path, body) in cases {
@@ -29,7 +34,7 @@ fn predict(criterion: &mut Criterion) {
         });
     }
     group.finish();
-    if support::is_smoke() {
+    if run::is_smoke() {
         return;
     }
     println!("time over bare axum's, 15 paired rounds:");
@@ -42,7 +47,7 @@ fn predict(criterion: &mut Criterion) {
             });
         };
         let [low, ratio, high] =
-            support::paired(15, || many(&bare, "/v1/predict/clv", support::DOCUMENTED), || many(router, path, body));
+            paired::paired(15, || many(&bare, "/v1/predict/clv", server::DOCUMENTED), || many(router, path, body));
         println!("  {name:<12} {ratio:.2} ({low:.2} .. {high:.2})");
     }
 }

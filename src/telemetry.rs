@@ -107,7 +107,9 @@ pub fn init(settings: &LogSettings) -> Result<LogGuard, TelemetryError> {
     let registry = tracing_subscriber::registry().with(settings.filter.targets.clone());
     let started = if human {
         let ansi = io::stderr().is_terminal();
-        registry.with(tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(ansi).with_target(false)).try_init()
+        registry
+            .with(tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(ansi).with_target(false))
+            .try_init()
     } else {
         let json = tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(true);
         registry.with(json.with_span_list(false).with_writer(writer)).try_init()

@@ -211,8 +211,8 @@ fn scoring(read: &mut Reader) -> ScoringSettings {
 }
 
 fn routing(read: &mut Reader) -> RoutingSettings {
-    let low_confidence_below = read
-        .get_if("routing.low_confidence_below", "a number from 0 to 1", |share: &f64| (0.0..=1.0).contains(share));
+    let low_confidence_below =
+        read.get_if("routing.low_confidence_below", "a number from 0 to 1", |share: &f64| (0.0..=1.0).contains(share));
     let amount = |read: &mut Reader, key| {
         read.optional_if(key, "an amount of US dollars above 0, such as `200.0`", |usd: &f64| *usd > 0.0)
     };
@@ -221,7 +221,10 @@ fn routing(read: &mut Reader) -> RoutingSettings {
     if let (Some(medium), Some(high)) = (medium_usd, high_usd)
         && medium >= high
     {
-        read.problem("routing.high_usd", format!("must be above `routing.medium_usd`: `{high}` is not above `{medium}`"));
+        read.problem(
+            "routing.high_usd",
+            format!("must be above `routing.medium_usd`: `{high}` is not above `{medium}`"),
+        );
     }
     let mut tier = |name: &str| TierRoute {
         skill_id: read.get(&format!("routing.{name}.skill_id")),

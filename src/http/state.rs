@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::FromRef;
 use super::health::Readiness;
 use crate::privacy::IdHasher;
 use crate::routing::TierPolicy;
 use crate::scoring::Scorer;
+use axum::extract::FromRef;
 
 /// Limits of the transport.
 #[derive(Clone, Copy, Debug)]

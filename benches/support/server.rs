@@ -1,11 +1,8 @@
-//! What benches share: the shipped models behind the real router, and ratios measured in pairs.
-//!
-//! Machines are noisy, so two things are compared round by round in one run and the ratio's median is printed.
-
+//! The shipped models behind the real router, and the bare axum handler it is measured against.
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Router;
 use axum::routing::post;
@@ -98,31 +95,4 @@ pub fn bare_router(answer: &'static [u8]) -> Router {
         ([("content-type", "application/json")], answer)
     };
     Router::new().route("/v1/predict/clv", post(handler))
-}
-
-/// Runs `a` and `b` in turn and returns the median of b's time over a's with its smallest and largest.
-pub fn paired(rounds: usize, mut a: impl FnMut(), mut b: impl FnMut()) -> [f64; 3] {
-    let time = |work: &mut dyn FnMut()| {
-        let start = Instant::now();
-        work();
-        start.elapsed().as_secs_f64()
-    };
-    a();
-    b();
-    median_of((0..rounds).map(|_| {
-        let first = time(&mut a);
-        time(&mut b) / first
-    }))
-}
-
-/// Smallest, median and largest, as `[min, median, max]` with the median in the middle.
-pub fn median_of(values: impl Iterator<Item = f64>) -> [f64; 3] {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    [values[0], values[values.len() / 2], values[values.len() - 1]]
-}
-
-/// `cargo bench -- --test`: run everything once, measure nothing.
-pub fn is_smoke() -> bool {
-    std::env::args().any(|argument| argument == "--test")
 }
