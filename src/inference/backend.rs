@@ -64,7 +64,10 @@ pub enum BackendError {
     Unsupported { backend: &'static str, what: String },
     #[error("model reads {model} columns but the bundle lists {bundle} features")]
     Inputs { model: usize, bundle: usize },
-    #[error("ONNX Runtime is needed for this model and was not found: {reason}. Install it (`pip install onnxruntime`) and point `inference.onnxruntime_path` or `ORT_DYLIB_PATH` to libonnxruntime.so{}", places(looked))]
+    #[error(
+        "ONNX Runtime is needed for this model and was not found: {reason}. Install it (`pip install onnxruntime`) and point `inference.onnxruntime_path` or `ORT_DYLIB_PATH` to libonnxruntime.so{}",
+        places(looked)
+    )]
     RuntimeMissing { reason: String, looked: Vec<PathBuf> },
     #[error("model run failed: {reason}")]
     Run { reason: String },

@@ -1,1 +1,0 @@
-//! Reads ONNX files and runs the short list of operators around tree and linear models.
