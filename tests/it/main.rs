@@ -1,4 +1,5 @@
 //! Tests through the public face of the program, one module per area.
 
 mod http_api;
+mod model_swap;
 mod support;
