@@ -370,7 +370,7 @@ fn check(manifest: &Manifest) -> Result<(), BundleError> {
         if !interval.groups.is_sorted_by(|a, b| a.from < b.from) {
             return field("interval.groups", "must be ascending by `from`, without repeats".into());
         }
-        for group in interval.groups.iter().chain([&interval.pooled]) {
+        for group in interval.groups.iter().chain([&interval.pooled]).chain(&interval.unknown) {
             let [low, high] = group.two_sided;
             let finite = group.upper.is_finite() && low.is_finite() && high.is_finite();
             if !finite || low > high || !group.residuals.is_sorted() {
