@@ -188,6 +188,10 @@ pub struct Calibration {
     pub offset: f64,
     /// The feature whose value picks the group; a customer without it falls in the `unknown` row.
     pub group_by: String,
+    /// Features that must be given too, or the customer falls in the `unknown` row: without them the model answers
+    /// from another part of itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub group_with: Vec<String>,
     /// At and above this probability of no purchase the lower bound is 0 and the upper bound one-sided.
     #[serde(default = "default_one_sided_risk")]
     pub one_sided_risk: f64,

@@ -178,6 +178,7 @@ mod tests {
             level: 0.9,
             offset: 5.0,
             group_by: "purchase_count".into(),
+            group_with: Vec::new(),
             one_sided_risk: 0.05,
             pooled: group(f64::MIN, 1000, 2.0),
             unknown: None,
