@@ -16,14 +16,14 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::domain::{ModelName, ModelVersion};
+use crate::inference::manifest::TierThresholds;
+use crate::privacy::PrivacySettings;
+use crate::routing::{RoutingSettings, TierRoute};
 use crate::telemetry::{LogFilter, LogSettings};
 
 pub use layers::Entry;
 pub use problem::{ConfigProblems, Origin, Problem};
-pub use settings::{
-    InferenceSettings, ModelSettings, PrivacySettings, RoutingSettings, ScoringSettings, ServerSettings, StoreSettings,
-    TierRoute,
-};
+pub use settings::{InferenceSettings, ModelSettings, ScoringSettings, ServerSettings, StoreSettings};
 
 use layers::Reader;
 use value::{Bytes, Setting};
@@ -36,6 +36,8 @@ pub struct Settings {
     pub inference: InferenceSettings,
     pub scoring: ScoringSettings,
     pub routing: RoutingSettings,
+    /// Replaces the tier limits of every customer value bundle.
+    pub tiers: Option<TierThresholds>,
     pub privacy: PrivacySettings,
     pub log: LogSettings,
     pub store: StoreSettings,
@@ -75,16 +77,16 @@ pub fn explain(
     environment: impl Iterator<Item = (String, String)>,
 ) -> Result<Effective, ConfigProblems> {
     let mut read = Reader::new(file, environment);
-    let settings = Settings {
-        server: server(&mut read),
-        models: models(&mut read),
-        inference: inference(&mut read),
-        scoring: scoring(&mut read),
-        routing: routing(&mut read),
-        privacy: privacy(&mut read),
-        log: log(&mut read),
-        store: StoreSettings { path: read.optional("store.path"), url: read.optional("store.url") },
-    };
+    // In the order of the reference: problems and `config show` follow it.
+    let server = server(&mut read);
+    let models = models(&mut read);
+    let inference = inference(&mut read);
+    let scoring = scoring(&mut read);
+    let (routing, tiers) = routing(&mut read);
+    let privacy = privacy(&mut read);
+    let log = log(&mut read);
+    let store = StoreSettings { path: read.optional("store.path"), url: read.optional("store.url") };
+    let settings = Settings { server, models, inference, scoring, routing, tiers, privacy, log, store };
     read.finish().map(|entries| Effective { settings, entries })
 }
 
@@ -210,26 +212,37 @@ fn scoring(read: &mut Reader) -> ScoringSettings {
     ScoringSettings { deadline, cache_ttl, cache_size }
 }
 
-fn routing(read: &mut Reader) -> RoutingSettings {
-    let low_confidence_below = read
-        .get_if("routing.low_confidence_below", "a number from 0 to 1", |share: &f64| (0.0..=1.0).contains(share));
+fn routing(read: &mut Reader) -> (RoutingSettings, Option<TierThresholds>) {
+    let low_confidence_below =
+        read.get_if("routing.low_confidence_below", "a number from 0 to 1", |share: &f64| (0.0..=1.0).contains(share));
     let amount = |read: &mut Reader, key| {
         read.optional_if(key, "an amount of US dollars above 0, such as `200.0`", |usd: &f64| *usd > 0.0)
     };
-    let medium_usd = amount(read, "routing.medium_usd");
-    let high_usd = amount(read, "routing.high_usd");
-    if let (Some(medium), Some(high)) = (medium_usd, high_usd)
-        && medium >= high
-    {
-        read.problem("routing.high_usd", format!("must be above `routing.medium_usd`: `{high}` is not above `{medium}`"));
-    }
+    let tiers = match (amount(read, "routing.medium_usd"), amount(read, "routing.high_usd")) {
+        (Some(medium), Some(high)) => {
+            if medium >= high {
+                let message = format!("must be above `routing.medium_usd`: `{high}` is not above `{medium}`");
+                read.problem("routing.high_usd", message);
+            }
+            Some(TierThresholds { medium, high })
+        }
+        (Some(_), None) => {
+            read.problem("routing.medium_usd", "needs `routing.high_usd` beside it: give both or none");
+            None
+        }
+        (None, Some(_)) => {
+            read.problem("routing.high_usd", "needs `routing.medium_usd` beside it: give both or none");
+            None
+        }
+        (None, None) => None,
+    };
     let mut tier = |name: &str| TierRoute {
         skill_id: read.get(&format!("routing.{name}.skill_id")),
         priority: read.get(&format!("routing.{name}.priority")),
         queue: read.optional(&format!("routing.{name}.queue")),
     };
-    let (high_value, medium_value, low_value) = (tier("high_value"), tier("medium_value"), tier("low_value"));
-    RoutingSettings { low_confidence_below, medium_usd, high_usd, high_value, medium_value, low_value }
+    let (high, medium, low) = (tier("high_value"), tier("medium_value"), tier("low_value"));
+    (RoutingSettings { high, medium, low, low_confidence_below }, tiers)
 }
 
 fn privacy(read: &mut Reader) -> PrivacySettings {

@@ -34,6 +34,15 @@ impl<'a> FeatureMatrix<'a> {
     }
 }
 
+impl<'a> IntoIterator for &FeatureMatrix<'a> {
+    type Item = &'a [f64];
+    type IntoIter = std::slice::ChunksExact<'a, f64>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
 /// A loaded model. Implementations are pure functions of their rows: the same row gives the same numbers whatever
 /// rows stand beside it and whichever thread asks.
 pub trait Backend: Send + Sync {
@@ -64,7 +73,10 @@ pub enum BackendError {
     Unsupported { backend: &'static str, what: String },
     #[error("model reads {model} columns but the bundle lists {bundle} features")]
     Inputs { model: usize, bundle: usize },
-    #[error("ONNX Runtime is needed for this model and was not found: {reason}. Install it (`pip install onnxruntime`) and point `inference.onnxruntime_path` or `ORT_DYLIB_PATH` to libonnxruntime.so{}", places(looked))]
+    #[error(
+        "ONNX Runtime is needed for this model and was not found: {reason}. Install it (`pip install onnxruntime`) and point `inference.onnxruntime_path` or `ORT_DYLIB_PATH` to libonnxruntime.so{}",
+        places(looked)
+    )]
     RuntimeMissing { reason: String, looked: Vec<PathBuf> },
     #[error("model run failed: {reason}")]
     Run { reason: String },

@@ -1,1 +1,11 @@
-//! Reads ONNX files and runs the short list of operators around tree and linear models.
+//! stub
+use super::backend::*;
+pub struct OnnxModel;
+impl OnnxModel {
+    pub fn parse(_: &[u8]) -> Result<Self, BackendError> {
+        Err(BackendError::Overloaded)
+    }
+}
+pub fn load_linear(_: &OnnxModel, _: &[&str]) -> Result<Box<dyn Backend>, BackendError> {
+    Err(BackendError::Overloaded)
+}
