@@ -20,7 +20,7 @@ use crate::{app, telemetry};
 #[derive(Debug, Parser)]
 #[command(name = "scoreline", version, propagate_version = true, max_term_width = 100, after_help = EXAMPLES)]
 struct Cli {
-    /// Settings file. Without it SCORELINE_CONFIG names one, else `scoreline.toml` is read when there is one
+    /// Settings file. Without it `SCORELINE_CONFIG` names one, else `scoreline.toml` is read when there is one
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]

@@ -26,7 +26,7 @@ pub use problem::{ConfigProblems, Origin, Problem};
 pub use settings::{InferenceSettings, ModelSettings, ScoringSettings, ServerSettings, StoreSettings};
 
 use layers::Reader;
-use value::{Bytes, Setting};
+use value::Bytes;
 
 /// Every setting, checked.
 #[derive(Clone, Debug)]
@@ -36,8 +36,7 @@ pub struct Settings {
     pub inference: InferenceSettings,
     pub scoring: ScoringSettings,
     pub routing: RoutingSettings,
-    /// Replaces the tier limits of every customer value bundle.
-    pub tiers: Option<TierThresholds>,
+    tiers: Option<TierThresholds>,
     pub privacy: PrivacySettings,
     pub log: LogSettings,
     pub store: StoreSettings,
@@ -96,6 +95,13 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
+impl Settings {
+    /// The tier limits that replace those of every customer value bundle, when they are set.
+    pub fn routing_thresholds(&self) -> Option<TierThresholds> {
+        self.tiers
+    }
+}
+
 impl Effective {
     /// The settings as TOML, secrets masked; with `sources`, each line says where its value came from.
     pub fn to_toml(&self, sources: bool) -> String {
@@ -138,7 +144,14 @@ fn server(read: &mut Reader) -> ServerSettings {
     let allow_public_without_auth: bool = read.get("server.allow_public_without_auth");
 
     if batch_body_limit < body_limit {
-        read.problem("server.batch_body_limit", "must not be smaller than `server.body_limit`");
+        // Told at the key that somebody wrote.
+        let (key, message) = match read.origin_of("server.batch_body_limit") {
+            Origin::Default => ("server.body_limit", "must not be larger than `server.batch_body_limit`"),
+            Origin::File(_) | Origin::Environment(_) => {
+                ("server.batch_body_limit", "must not be smaller than `server.body_limit`")
+            }
+        };
+        read.problem(key, format!("{message}: {} and {}", Bytes(body_limit as u64), Bytes(batch_body_limit as u64)));
     }
     if listen == admin_listen && listen.port() != 0 {
         read.problem("server.admin_listen", format!("must differ from `server.listen`, both are `{listen}`"));
@@ -286,7 +299,7 @@ fn whole(read: &mut Reader, key: &str, least: u32, most: u32) -> usize {
 }
 
 fn duration(read: &mut Reader, key: &str, range: &str, least_ms: u64, most_ms: u64) -> Duration {
-    let allowed = format!("a duration with a unit {range}");
+    let allowed = format!("a duration with a unit, {range}");
     let range = Duration::from_millis(least_ms)..=Duration::from_millis(most_ms);
     read.get_if(key, &allowed, |duration: &Duration| range.contains(duration))
 }

@@ -1,4 +1,6 @@
 //! Tests through the public face of the program, one module per area.
 
+mod config;
 mod http_api;
+mod model_swap;
 mod support;
