@@ -377,3 +377,43 @@ async fn admin_shows_models_and_metrics_with_real_histograms() {
     }
     assert!(!metrics.contains("SECRET-ID"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn swaps_under_load_fail_nothing_and_mix_nothing() {
+    let app = std::sync::Arc::new(TestApp::new());
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let callers: Vec<_> = (0..4)
+        .map(|caller| {
+            let (app, stop) = (std::sync::Arc::clone(&app), std::sync::Arc::clone(&stop));
+            tokio::spawn(async move {
+                let mut seen = std::collections::BTreeMap::new();
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    let body = json!({"customerId": format!("CUST-{caller}"), "features": features(30.0, 10)});
+                    let answer = app.ok(PREDICT, body).await;
+                    assert_eq!(answer["status"], "success");
+                    let version = answer["metadata"]["model_version"].as_str().expect("a version").to_owned();
+                    let value = answer["prediction"].clone();
+                    let first = seen.entry(version).or_insert_with(|| value.clone());
+                    assert_eq!(*first, value, "one version, one answer");
+                    tokio::task::yield_now().await;
+                }
+                seen.len()
+            })
+        })
+        .collect();
+    let (registry, models) = (std::sync::Arc::clone(&app.registry), app.models.path().to_owned());
+    tokio::task::spawn_blocking(move || {
+        for version in 3..63 {
+            // A log mean of its own for every version, so that a mixed answer could not go unseen.
+            TestBundle::clv(&format!("v1.{version}")).with_log_mean(2.0 + f64::from(version) / 20.0).write(&models);
+            let events = registry.scan(scoreline::inference::registry::Patience::Now);
+            assert_eq!(events.len(), 1, "{events:?}");
+        }
+    })
+    .await
+    .expect("every swap is published");
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    for caller in callers {
+        assert!(caller.await.expect("no caller failed") > 1, "callers saw versions change");
+    }
+}

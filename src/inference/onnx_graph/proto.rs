@@ -1,0 +1,362 @@
+//! The ONNX file format: the part of its protobuf schema this program reads, decoded into the plain types of
+//! `graph.rs`.
+//!
+//! Nothing is allocated from a size a file merely declares: protobuf lengths are checked against the bytes that are
+//! there, tensor shapes against the numbers that are there, and nested messages are counted before they are decoded
+//! (an empty one takes two bytes in the file and a hundred in memory).
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use prost::Message;
+
+use super::graph::{Attribute, Declared, Graph, Node, Number, Tensor};
+
+/// Largest model file read, in bytes.
+const MOST_BYTES: usize = 512 << 20;
+/// Nodes, attributes, initializers, names and the like in one file.
+const MOST_MESSAGES: usize = 1 << 20;
+/// Strings in attributes: a tree ensemble has one per tree node.
+const MOST_STRINGS: usize = 1 << 24;
+/// `TensorProto.data_location` for numbers kept in another file.
+const EXTERNAL: i32 = 1;
+
+/// What a file holds beside its graph.
+pub(super) struct Decoded {
+    pub(super) graph: Graph,
+    pub(super) metadata: BTreeMap<String, String>,
+}
+
+/// Decodes a model; the error says what is wrong with it.
+pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, String> {
+    if bytes.len() > MOST_BYTES {
+        return Err(format!("{} bytes, at most {MOST_BYTES} are read", bytes.len()));
+    }
+    count_messages(bytes)?;
+    // One copy, so that strings and raw tensors can be slices of it instead of allocations of their own.
+    let model = ModelProto::decode(Bytes::copy_from_slice(bytes)).map_err(|error| error.to_string())?;
+    let graph = model.graph.ok_or("it has no graph")?;
+    if !graph.sparse_initializer.is_empty() {
+        return Err("it has sparse initializers".to_owned());
+    }
+    let mut initializers = BTreeMap::new();
+    for proto in graph.initializer {
+        let name = proto.name.clone();
+        let tensor = tensor(proto).map_err(|reason| format!("initializer `{name}`: {reason}"))?;
+        initializers.insert(name, tensor);
+    }
+    // Before IR version 4 initializers are listed as inputs too; they are not something a caller gives.
+    let inputs = graph
+        .input
+        .into_iter()
+        .filter(|info| !initializers.contains_key(&info.name))
+        .map(declared)
+        .collect::<Result<_, _>>()?;
+    let outputs = graph.output.into_iter().map(|info| info.name).collect();
+    let nodes = graph.node.into_iter().map(node).collect::<Result<_, _>>()?;
+    let opsets = model.opset_import.into_iter().map(|set| (set.domain, set.version)).collect();
+    let metadata = model.metadata_props.into_iter().map(|entry| (entry.key, entry.value)).collect();
+    Ok(Decoded { graph: Graph { nodes, initializers, inputs, outputs, opsets }, metadata })
+}
+
+fn declared(info: ValueInfoProto) -> Result<Declared, String> {
+    let tensor = info.r#type.and_then(|kind| kind.tensor_type);
+    let Some(tensor) = tensor else {
+        return Err(format!("input `{}` is not a tensor", info.name));
+    };
+    let sizes = tensor.shape.map(|shape| shape.dim).unwrap_or_default();
+    // The first dimension is the rows, whatever it says.
+    let mut width = Some(1_usize);
+    for size in sizes.iter().skip(1) {
+        let size = size.dim_value.and_then(|value| usize::try_from(value).ok()).filter(|&value| value > 0);
+        width = width.zip(size).and_then(|(width, size)| width.checked_mul(size));
+    }
+    Ok(Declared {
+        name: info.name,
+        rank: sizes.len(),
+        width: if sizes.is_empty() { None } else { width },
+        number: number(tensor.elem_type),
+    })
+}
+
+fn node(proto: NodeProto) -> Result<Node, String> {
+    let mut attributes = BTreeMap::new();
+    for mut attribute in proto.attribute {
+        let name = std::mem::take(&mut attribute.name);
+        if let Some(value) =
+            value(attribute).map_err(|reason| format!("attribute `{name}` of `{}`: {reason}", proto.op_type))?
+        {
+            attributes.insert(name, value);
+        }
+    }
+    Ok(Node { operator: proto.op_type, domain: proto.domain, inputs: proto.input, outputs: proto.output, attributes })
+}
+
+/// `type` says which field is meant; files older than the field have only one of them set.
+fn value(proto: AttributeProto) -> Result<Option<Attribute>, String> {
+    Ok(match (proto.r#type, proto) {
+        (1, AttributeProto { f: Some(value), .. }) => Some(Attribute::Float(value)),
+        (2, AttributeProto { i: Some(value), .. }) => Some(Attribute::Int(value)),
+        (3, AttributeProto { s: Some(value), .. }) => Some(Attribute::Text(value)),
+        (4, AttributeProto { t: Some(value), .. }) => Some(Attribute::Tensor(tensor(value)?)),
+        (6, proto) => Some(Attribute::Floats(proto.floats)),
+        (7, proto) => Some(Attribute::Ints(proto.ints)),
+        (8, proto) => Some(Attribute::Texts(proto.strings)),
+        (0, AttributeProto { f: Some(value), .. }) => Some(Attribute::Float(value)),
+        (0, AttributeProto { i: Some(value), .. }) => Some(Attribute::Int(value)),
+        (0, AttributeProto { s: Some(value), .. }) => Some(Attribute::Text(value)),
+        (0, AttributeProto { t: Some(value), .. }) => Some(Attribute::Tensor(tensor(value)?)),
+        (0, proto) if !proto.floats.is_empty() => Some(Attribute::Floats(proto.floats)),
+        (0, proto) if !proto.ints.is_empty() => Some(Attribute::Ints(proto.ints)),
+        (0, proto) if !proto.strings.is_empty() => Some(Attribute::Texts(proto.strings)),
+        // Subgraphs, types and the like: no operator this program runs has one.
+        _ => None,
+    })
+}
+
+fn tensor(proto: TensorProto) -> Result<Tensor, String> {
+    if proto.data_location == EXTERNAL || proto.external_data.is_some() {
+        return Err("its numbers are kept in another file".to_owned());
+    }
+    let mut dims = Vec::with_capacity(proto.dims.len());
+    let mut expected = 1_usize;
+    for &dim in &proto.dims {
+        let dim = usize::try_from(dim).map_err(|_| format!("a dimension is `{dim}`"))?;
+        expected = expected.checked_mul(dim).ok_or("its shape is too large")?;
+        dims.push(dim);
+    }
+    let number = number(proto.data_type);
+    let raw = &proto.raw_data;
+    let values: Vec<f64> = match (proto.data_type, raw.is_empty()) {
+        (1, true) => proto.float_data.iter().map(|&value| f64::from(value)).collect(),
+        (1, false) => raw.as_chunks().0.iter().map(|&bytes| f64::from(f32::from_le_bytes(bytes))).collect(),
+        (11, true) => proto.double_data,
+        (11, false) => raw.as_chunks().0.iter().map(|&bytes| f64::from_le_bytes(bytes)).collect(),
+        (7, true) => proto.int64_data.iter().map(|&value| value as f64).collect(),
+        (7, false) => raw.as_chunks().0.iter().map(|&bytes| i64::from_le_bytes(bytes) as f64).collect(),
+        (2 | 3 | 6 | 9, true) => proto.int32_data.iter().map(|&value| f64::from(value)).collect(),
+        (6, false) => raw.as_chunks().0.iter().map(|&bytes| f64::from(i32::from_le_bytes(bytes))).collect(),
+        (2 | 9, false) => raw.iter().map(|&byte| f64::from(byte)).collect(),
+        (3, false) => raw.iter().map(|&byte| f64::from(byte.cast_signed())).collect(),
+        // Text and the narrow floats: kept without their content, refused where a number is needed.
+        _ => return Ok(Tensor { dims: vec![0], number: Number::Other, values: Vec::new() }),
+    };
+    if values.len() != expected {
+        return Err(format!("its shape {dims:?} asks for {expected} numbers and it has {}", values.len()));
+    }
+    Ok(Tensor { dims, number, values })
+}
+
+fn number(data_type: i32) -> Number {
+    match data_type {
+        1 => Number::Single,
+        11 => Number::Double,
+        2 | 3 | 6 | 7 | 9 => Number::Whole,
+        _ => Number::Other,
+    }
+}
+
+fn count_messages(bytes: &[u8]) -> Result<(), String> {
+    let (mut messages, mut strings) = (0_usize, 0_usize);
+    each_field(bytes, &mut |field, content| {
+        messages += 1;
+        if field != 7 {
+            return Ok(());
+        }
+        each_field(content, &mut |field, content| {
+            messages += 1;
+            if field != 1 {
+                return Ok(());
+            }
+            each_field(content, &mut |field, content| {
+                messages += 1;
+                if field != 5 {
+                    return Ok(());
+                }
+                each_field(content, &mut |field, _| {
+                    strings += usize::from(field == 9);
+                    Ok(())
+                })
+            })
+        })
+    })?;
+    if messages > MOST_MESSAGES {
+        return Err(format!("{messages} parts, at most {MOST_MESSAGES} are read"));
+    }
+    if strings > MOST_STRINGS {
+        return Err(format!("{strings} strings, at most {MOST_STRINGS} are read"));
+    }
+    Ok(())
+}
+
+/// Visits the length-delimited fields of one protobuf message: strings, bytes, packed numbers and nested messages.
+fn each_field(mut bytes: &[u8], visit: &mut dyn FnMut(u64, &[u8]) -> Result<(), String>) -> Result<(), String> {
+    const TORN: &str = "the file ends in the middle of a field";
+    while !bytes.is_empty() {
+        let key = varint(&mut bytes).ok_or(TORN)?;
+        let skipped = match key & 7 {
+            0 => {
+                varint(&mut bytes).ok_or(TORN)?;
+                continue;
+            }
+            1 => 8,
+            2 => varint(&mut bytes).and_then(|length| usize::try_from(length).ok()).ok_or(TORN)?,
+            5 => 4,
+            other => return Err(format!("a field has wire type {other}")),
+        };
+        let (content, rest) = bytes.split_at_checked(skipped).ok_or(TORN)?;
+        if key & 7 == 2 {
+            visit(key >> 3, content)?;
+        }
+        bytes = rest;
+    }
+    Ok(())
+}
+
+fn varint(bytes: &mut &[u8]) -> Option<u64> {
+    let mut value = 0_u64;
+    for shift in (0..64).step_by(7) {
+        let (&byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Some(value);
+        }
+    }
+    None
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ModelProto {
+    #[prost(message, optional, tag = "7")]
+    graph: Option<GraphProto>,
+    #[prost(message, repeated, tag = "8")]
+    opset_import: Vec<OperatorSetIdProto>,
+    #[prost(message, repeated, tag = "14")]
+    metadata_props: Vec<StringStringEntryProto>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct OperatorSetIdProto {
+    #[prost(string, tag = "1")]
+    domain: String,
+    #[prost(int64, tag = "2")]
+    version: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StringStringEntryProto {
+    #[prost(string, tag = "1")]
+    key: String,
+    #[prost(string, tag = "2")]
+    value: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct GraphProto {
+    #[prost(message, repeated, tag = "1")]
+    node: Vec<NodeProto>,
+    #[prost(message, repeated, tag = "5")]
+    initializer: Vec<TensorProto>,
+    #[prost(message, repeated, tag = "11")]
+    input: Vec<ValueInfoProto>,
+    #[prost(message, repeated, tag = "12")]
+    output: Vec<ValueInfoProto>,
+    #[prost(bytes = "bytes", repeated, tag = "15")]
+    sparse_initializer: Vec<Bytes>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct NodeProto {
+    #[prost(string, repeated, tag = "1")]
+    input: Vec<String>,
+    #[prost(string, repeated, tag = "2")]
+    output: Vec<String>,
+    #[prost(string, tag = "4")]
+    op_type: String,
+    #[prost(message, repeated, tag = "5")]
+    attribute: Vec<AttributeProto>,
+    #[prost(string, tag = "7")]
+    domain: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct AttributeProto {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(float, optional, tag = "2")]
+    f: Option<f32>,
+    #[prost(int64, optional, tag = "3")]
+    i: Option<i64>,
+    #[prost(bytes = "bytes", optional, tag = "4")]
+    s: Option<Bytes>,
+    #[prost(message, optional, tag = "5")]
+    t: Option<TensorProto>,
+    #[prost(float, repeated, tag = "7")]
+    floats: Vec<f32>,
+    #[prost(int64, repeated, tag = "8")]
+    ints: Vec<i64>,
+    #[prost(bytes = "bytes", repeated, tag = "9")]
+    strings: Vec<Bytes>,
+    #[prost(int32, tag = "20")]
+    r#type: i32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct TensorProto {
+    #[prost(int64, repeated, tag = "1")]
+    dims: Vec<i64>,
+    #[prost(int32, tag = "2")]
+    data_type: i32,
+    #[prost(float, repeated, tag = "4")]
+    float_data: Vec<f32>,
+    #[prost(int32, repeated, tag = "5")]
+    int32_data: Vec<i32>,
+    #[prost(int64, repeated, tag = "7")]
+    int64_data: Vec<i64>,
+    #[prost(string, tag = "8")]
+    name: String,
+    #[prost(bytes = "bytes", tag = "9")]
+    raw_data: Bytes,
+    #[prost(double, repeated, tag = "10")]
+    double_data: Vec<f64>,
+    /// Only whether there is any: the last entry, undecoded.
+    #[prost(bytes = "bytes", optional, tag = "13")]
+    external_data: Option<Bytes>,
+    #[prost(int32, tag = "14")]
+    data_location: i32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ValueInfoProto {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(message, optional, tag = "2")]
+    r#type: Option<TypeProto>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct TypeProto {
+    #[prost(message, optional, tag = "1")]
+    tensor_type: Option<TensorTypeProto>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct TensorTypeProto {
+    #[prost(int32, tag = "1")]
+    elem_type: i32,
+    #[prost(message, optional, tag = "2")]
+    shape: Option<TensorShapeProto>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct TensorShapeProto {
+    #[prost(message, repeated, tag = "1")]
+    dim: Vec<DimensionProto>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct DimensionProto {
+    #[prost(int64, optional, tag = "1")]
+    dim_value: Option<i64>,
+}
