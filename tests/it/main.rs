@@ -3,4 +3,5 @@
 mod config;
 mod http_api;
 mod model_swap;
+mod process;
 mod support;
