@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 /// After the hard token, a task that does not even let itself be dropped (it blocks its thread) is left behind.
-const ABANDON_AFTER: Duration = Duration::from_secs(2);
+const ABANDON_AFTER: Duration = Duration::from_millis(500);
 
 /// Owned by whoever runs the process; everybody else holds a [`Stop`].
 #[derive(Default)]
@@ -44,6 +44,24 @@ pub enum StopError {
     TaskPanicked { task: &'static str },
     #[error("{tasks} task(s) did not finish in time and were dropped")]
     NotDrained { tasks: usize },
+}
+
+/// What a supervised task ends with: nothing, or a result.
+pub trait Ending {
+    /// Why it failed, if it did.
+    fn outcome(self) -> Result<(), String>;
+}
+
+impl Ending for () {
+    fn outcome(self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+impl<E: Display> Ending for Result<(), E> {
+    fn outcome(self) -> Result<(), String> {
+        self.map_err(|err| err.to_string())
+    }
 }
 
 impl Lifecycle {
@@ -90,7 +108,7 @@ impl Lifecycle {
         };
         hard.cancel();
         if tokio::time::timeout(ABANDON_AFTER, tasks.wait()).await.is_err() {
-            error!(tasks = tasks.len(), "tasks do not let themselves be dropped: leaving them behind");
+            warn!(tasks = tasks.len(), "leaving tasks behind that do not end");
         }
         let failure = failure.lock().unwrap_or_else(PoisonError::into_inner).take();
         match failure {
@@ -131,17 +149,13 @@ impl Stop {
 
     /// Runs a long task. It ends by itself once the stop is requested; before that, its end, its error and its panic
     /// all stop the process.
-    pub fn supervise<E: Display + Send + 'static>(
-        &self,
-        task: &'static str,
-        work: impl Future<Output = Result<(), E>> + Send + 'static,
-    ) {
+    pub fn supervise(&self, task: &'static str, work: impl Future<Output: Ending> + Send + 'static) {
         let guard = Guard { stop: self.clone(), task, settled: false };
         self.spawn(async move {
             // Captured whole: it has to fall when `work` panics.
             let mut guard = guard;
-            let result = work.await;
-            guard.settle(result.map_err(|err| err.to_string()));
+            let outcome = work.await.outcome();
+            guard.settle(outcome);
         });
     }
 
@@ -178,10 +192,10 @@ struct Guard {
 }
 
 impl Guard {
-    fn settle(&mut self, result: Result<(), String>) {
+    fn settle(&mut self, outcome: Result<(), String>) {
         self.settled = true;
         let task = self.task;
-        match result {
+        match outcome {
             Err(reason) => self.stop.fail(StopError::TaskFailed { task, reason }),
             Ok(()) if !self.stop.is_requested() => self.stop.fail(StopError::TaskEnded { task }),
             Ok(()) => {}
@@ -206,6 +220,7 @@ pub struct Signals {
 
 impl Signals {
     /// A signal that can not be listened to keeps its usual effect: the process ends at once.
+    #[expect(clippy::disallowed_methods, reason = "the one place that listens to signals")]
     pub fn listen() -> Self {
         let listen = |kind, name| match signal(kind) {
             Ok(signal) => Some(signal),
@@ -228,7 +243,7 @@ impl Signals {
             {
                 return;
             }
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
         tokio::select! {
             () = received(&mut self.terminate) => "SIGTERM",
@@ -239,7 +254,6 @@ impl Signals {
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use tokio::sync::mpsc;
@@ -257,10 +271,6 @@ mod tests {
         })
     }
 
-    async fn never() -> Result<(), Infallible> {
-        std::future::pending().await
-    }
-
     #[tokio::test(start_paused = true)]
     async fn one_signal_lets_what_has_begun_finish() {
         let lifecycle = Lifecycle::new();
@@ -272,7 +282,6 @@ mod tests {
             held.requested().await;
             sleep(Duration::from_secs(3)).await;
             flag.store(true, Ordering::SeqCst);
-            Ok::<_, Infallible>(())
         });
         signal.send("SIGTERM").expect("listening");
         let started = Instant::now();
@@ -285,7 +294,7 @@ mod tests {
     async fn the_end_of_the_drain_time_drops_what_is_left() {
         let lifecycle = Lifecycle::new();
         let (signal, next) = signals();
-        lifecycle.stop().supervise("stuck", never());
+        lifecycle.stop().supervise("stuck", std::future::pending::<()>());
         signal.send("SIGTERM").expect("listening");
         let started = Instant::now();
         assert_eq!(lifecycle.run_with(next, DRAIN).await, Err(StopError::NotDrained { tasks: 1 }));
@@ -296,7 +305,7 @@ mod tests {
     async fn a_second_signal_does_not_wait() {
         let lifecycle = Lifecycle::new();
         let (signal, next) = signals();
-        lifecycle.stop().supervise("stuck", never());
+        lifecycle.stop().supervise("stuck", std::future::pending::<()>());
         signal.send("SIGINT").expect("listening");
         signal.send("SIGINT").expect("listening");
         let started = Instant::now();
@@ -304,43 +313,30 @@ mod tests {
         assert_eq!(started.elapsed(), Duration::ZERO);
     }
 
+    async fn outcome_beside_a_bystander(start: impl FnOnce(&Stop)) -> Result<(), StopError> {
+        let lifecycle = Lifecycle::new();
+        let stop = lifecycle.stop();
+        let (_signal, next) = signals();
+        stop.supervise("bystander", stop.soft().clone().cancelled_owned());
+        start(&stop);
+        lifecycle.run_with(next, DRAIN).await
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_task_that_ends_fails_or_panics_stops_the_process() {
-        let endings: [(&str, fn(&Stop), StopError); 3] = [
-            (
-                "ends",
-                |stop| stop.supervise("watcher", async { Ok::<_, Infallible>(()) }),
-                StopError::TaskEnded { task: "watcher" },
-            ),
-            (
-                "fails",
-                |stop| stop.supervise("watcher", async { Err("folder is gone") }),
-                StopError::TaskFailed { task: "watcher", reason: "folder is gone".into() },
-            ),
-            (
-                "panics",
-                |stop| {
-                    stop.supervise("watcher", async {
-                        tokio::task::yield_now().await;
-                        assert_eq!(1, 2, "a planned panic");
-                        Ok::<_, Infallible>(())
-                    });
-                },
-                StopError::TaskPanicked { task: "watcher" },
-            ),
-        ];
-        for (what, start, failure) in endings {
-            let lifecycle = Lifecycle::new();
-            let stop = lifecycle.stop();
-            let (_signal, next) = signals();
-            let held = stop.clone();
-            stop.supervise("bystander", async move {
-                held.requested().await;
-                Ok::<_, Infallible>(())
-            });
-            start(&stop);
-            assert_eq!(lifecycle.run_with(next, DRAIN).await, Err(failure), "a task that {what}");
-        }
+        let ended = outcome_beside_a_bystander(|stop| stop.supervise("watcher", async {})).await;
+        assert_eq!(ended, Err(StopError::TaskEnded { task: "watcher" }));
+
+        let failing = async { Err::<(), _>("folder is gone") };
+        let failed = outcome_beside_a_bystander(|stop| stop.supervise("watcher", failing)).await;
+        assert_eq!(failed, Err(StopError::TaskFailed { task: "watcher", reason: "folder is gone".into() }));
+
+        let panicking = async {
+            sleep(Duration::from_secs(1)).await;
+            assert_eq!(1, 2, "a planned panic");
+        };
+        let panicked = outcome_beside_a_bystander(|stop| stop.supervise("watcher", panicking)).await;
+        assert_eq!(panicked, Err(StopError::TaskPanicked { task: "watcher" }));
     }
 
     #[tokio::test(start_paused = true)]

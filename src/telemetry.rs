@@ -68,7 +68,7 @@ impl LogFilter {
         for directive in text.split(',').map(str::trim) {
             // The library takes a lone word that is no level for a target, so that `inof` would silence the log.
             let level = directive.rsplit_once('=').map_or(directive, |(_, level)| level);
-            if LevelFilter::from_str(level).is_err() {
+            if level.is_empty() || LevelFilter::from_str(level).is_err() {
                 return Err(LogFilterError { directive: directive.to_owned() });
             }
         }
@@ -103,7 +103,9 @@ pub fn init(settings: &LogSettings) -> Result<LogGuard, TelemetryError> {
         LogFormat::Human => true,
         LogFormat::Json => false,
     };
-    let (writer, guard) = LineQueue::start(io::stderr(), QUEUED_LINES).map_err(TelemetryError::WriterThread)?;
+    let lost_lines = if human { lost_lines_for_people } else { lost_lines_as_json };
+    let (writer, guard) =
+        LineQueue::start(io::stderr(), QUEUED_LINES, lost_lines).map_err(TelemetryError::WriterThread)?;
     let registry = tracing_subscriber::registry().with(settings.filter.targets.clone());
     let started = if human {
         let ansi = io::stderr().is_terminal();
@@ -138,17 +140,14 @@ pub fn metrics_recorder() -> Result<(PrometheusRecorder, MetricsHandle), Telemet
 /// # Errors
 /// When another library installed a recorder of its own.
 pub fn install_metrics() -> Result<MetricsHandle, TelemetryError> {
-    static INSTALLED: OnceLock<MetricsHandle> = OnceLock::new();
-    if let Some(handle) = INSTALLED.get() {
-        return Ok(handle.clone());
-    }
+    static INSTALLED: OnceLock<Option<MetricsHandle>> = OnceLock::new();
     let (recorder, handle) = metrics_recorder()?;
-    if metrics::set_global_recorder(recorder).is_ok() {
+    let install = || {
+        metrics::set_global_recorder(recorder).ok()?;
         metrics::describe_counter!(LOG_LINES_DROPPED, "Log lines lost because the log sink was too slow.");
-        return Ok(INSTALLED.get_or_init(|| handle).clone());
-    }
-    // Two threads can get here at once; the loser waits a moment for the winner's handle.
-    INSTALLED.get().cloned().ok_or(TelemetryError::ForeignRecorder)
+        Some(handle)
+    };
+    INSTALLED.get_or_init(install).clone().ok_or(TelemetryError::ForeignRecorder)
 }
 
 /// Renders what was measured.
@@ -160,7 +159,6 @@ pub struct MetricsHandle {
 impl MetricsHandle {
     /// The Prometheus text format.
     pub fn render(&self) -> String {
-        metrics::counter!(LOG_LINES_DROPPED).absolute(DROPPED_LINES.load(Ordering::Relaxed));
         self.prometheus.render()
     }
 
@@ -189,9 +187,6 @@ pub enum TelemetryError {
     ForeignRecorder,
 }
 
-/// Lines lost so far, in this process. The counter metric follows it when it is rendered.
-static DROPPED_LINES: AtomicU64 = AtomicU64::new(0);
-
 enum Entry {
     Line(Vec<u8>),
     /// Answered when every line before it is written.
@@ -212,7 +207,11 @@ pub struct LogGuard {
 }
 
 impl LineQueue {
-    fn start(mut sink: impl Write + Send + 'static, lines: usize) -> io::Result<(Self, LogGuard)> {
+    fn start(
+        mut sink: impl Write + Send + 'static,
+        lines: usize,
+        notice: fn(u64) -> String,
+    ) -> io::Result<(Self, LogGuard)> {
         let (sender, receiver) = mpsc::sync_channel(lines);
         let unreported = Arc::new(AtomicU64::new(0));
         let lost = Arc::clone(&unreported);
@@ -220,20 +219,30 @@ impl LineQueue {
             for entry in receiver {
                 // A sink that fails (a closed pipe) has nobody to tell; the lines are gone either way.
                 match entry {
-                    Entry::Line(line) => drop(sink.write_all(&line)),
+                    Entry::Line(line) => {
+                        let _ = sink.write_all(&line);
+                    }
                     Entry::Flush(done) => {
-                        drop(sink.flush());
-                        drop(done.try_send(()));
+                        let _ = sink.flush();
+                        let _ = done.try_send(());
                     }
                 }
                 let lost = lost.swap(0, Ordering::Relaxed);
                 if lost > 0 {
-                    drop(writeln!(sink, "{{\"level\":\"WARN\",\"message\":\"log lines lost\",\"lines\":{lost}}}"));
+                    let _ = sink.write_all(notice(lost).as_bytes());
                 }
             }
         })?;
         Ok((Self { sender: sender.clone(), unreported }, LogGuard { sender }))
     }
+}
+
+fn lost_lines_as_json(lines: u64) -> String {
+    format!("{{\"level\":\"WARN\",\"message\":\"log lines lost\",\"lines\":{lines}}}\n")
+}
+
+fn lost_lines_for_people(lines: u64) -> String {
+    format!("WARN log lines lost lines={lines}\n")
 }
 
 /// The formatter hands over one whole line per call.
@@ -243,7 +252,7 @@ impl Write for LineQueue {
             Ok(()) => {}
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
                 self.unreported.fetch_add(1, Ordering::Relaxed);
-                DROPPED_LINES.fetch_add(1, Ordering::Relaxed);
+                metrics::counter!(LOG_LINES_DROPPED).increment(1);
             }
         }
         Ok(line.len())
@@ -266,7 +275,7 @@ impl Drop for LogGuard {
     fn drop(&mut self) {
         let (done, flushed) = mpsc::sync_channel(1);
         if self.sender.try_send(Entry::Flush(done)).is_ok() {
-            drop(flushed.recv_timeout(FLUSH_WITHIN));
+            let _ = flushed.recv_timeout(FLUSH_WITHIN);
         }
     }
 }
@@ -305,7 +314,7 @@ mod tests {
     #[test]
     fn a_stuck_sink_costs_lines_and_never_waiting() {
         let sink = Sink::default();
-        let (mut queue, guard) = LineQueue::start(sink.clone(), 4).expect("thread");
+        let (mut queue, guard) = LineQueue::start(sink.clone(), 4, lost_lines_as_json).expect("thread");
         let closed = sink.gate.lock().expect("gate");
         for line in 0..100 {
             queue.write_all(format!("line {line}\n").as_bytes()).expect("never fails");
@@ -318,7 +327,7 @@ mod tests {
         drop(queue);
         drop(guard);
         let written = String::from_utf8(sink.written.lock().expect("written").clone()).expect("text");
-        assert!(written.starts_with("line 0\nline 1\n"), "{written}");
+        assert!(written.starts_with("line 0\n") && written.contains("\nline 1\n"), "{written}");
         let lines: u64 = written.lines().filter(|line| line.starts_with("line ")).count() as u64;
         let lost = written.lines().find(|line| line.contains("log lines lost")).expect("said in the log");
         let lost: serde_json::Value = serde_json::from_str(lost).expect("JSON");

@@ -169,7 +169,8 @@ impl Reader {
         read
     }
 
-    fn origin_of(&self, key: &str) -> Origin {
+    /// Where the value in effect was written.
+    pub(super) fn origin_of(&self, key: &str) -> Origin {
         self.merged.find_value(key).map_or(Origin::Default, |value| self.origin(value.tag()))
     }
 
@@ -200,17 +201,19 @@ impl Known {
             let key = join(above, name);
             let is_leaf = self.0.contains(&key);
             let is_section = self.0.iter().any(|known| known.starts_with(&format!("{key}.")));
-            let message = match value {
-                _ if is_leaf => return true,
-                Value::Dict(_, below) if is_section => {
-                    self.retain_below(&key, below, origin, problems);
-                    return true;
-                }
-                _ if is_section => {
-                    format!("is a section, got `{}`; it holds {}", written(value), self.names_below(&key))
-                }
-                _ if above.is_empty() => format!("is not known; sections are {}", self.names_below("")),
-                _ => format!("is not known; `{above}` holds {}", self.names_below(above)),
+            if is_leaf {
+                return true;
+            }
+            if is_section && let Value::Dict(_, below) = value {
+                self.retain_below(&key, below, origin, problems);
+                return true;
+            }
+            let message = if is_section {
+                format!("is a section, got `{}`; it holds {}", written(value), self.names_below(&key))
+            } else if above.is_empty() {
+                format!("is not known; sections are {}", self.names_below(""))
+            } else {
+                format!("is not known; `{above}` holds {}", self.names_below(above))
             };
             problems.push(Problem { key, origin: origin.clone(), message });
             false

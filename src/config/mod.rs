@@ -16,17 +16,17 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::domain::{ModelName, ModelVersion};
+use crate::inference::manifest::TierThresholds;
+use crate::privacy::PrivacySettings;
+use crate::routing::{RoutingSettings, TierRoute};
 use crate::telemetry::{LogFilter, LogSettings};
 
 pub use layers::Entry;
 pub use problem::{ConfigProblems, Origin, Problem};
-pub use settings::{
-    InferenceSettings, ModelSettings, PrivacySettings, RoutingSettings, ScoringSettings, ServerSettings, StoreSettings,
-    TierRoute,
-};
+pub use settings::{InferenceSettings, ModelSettings, ScoringSettings, ServerSettings, StoreSettings};
 
 use layers::Reader;
-use value::{Bytes, Setting};
+use value::Bytes;
 
 /// Every setting, checked.
 #[derive(Clone, Debug)]
@@ -36,6 +36,7 @@ pub struct Settings {
     pub inference: InferenceSettings,
     pub scoring: ScoringSettings,
     pub routing: RoutingSettings,
+    tiers: Option<TierThresholds>,
     pub privacy: PrivacySettings,
     pub log: LogSettings,
     pub store: StoreSettings,
@@ -75,16 +76,16 @@ pub fn explain(
     environment: impl Iterator<Item = (String, String)>,
 ) -> Result<Effective, ConfigProblems> {
     let mut read = Reader::new(file, environment);
-    let settings = Settings {
-        server: server(&mut read),
-        models: models(&mut read),
-        inference: inference(&mut read),
-        scoring: scoring(&mut read),
-        routing: routing(&mut read),
-        privacy: privacy(&mut read),
-        log: log(&mut read),
-        store: StoreSettings { path: read.optional("store.path"), url: read.optional("store.url") },
-    };
+    // In the order of the reference: problems and `config show` follow it.
+    let server = server(&mut read);
+    let models = models(&mut read);
+    let inference = inference(&mut read);
+    let scoring = scoring(&mut read);
+    let (routing, tiers) = routing(&mut read);
+    let privacy = privacy(&mut read);
+    let log = log(&mut read);
+    let store = StoreSettings { path: read.optional("store.path"), url: read.optional("store.url") };
+    let settings = Settings { server, models, inference, scoring, routing, tiers, privacy, log, store };
     read.finish().map(|entries| Effective { settings, entries })
 }
 
@@ -92,6 +93,13 @@ pub fn explain(
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+impl Settings {
+    /// The tier limits that replace those of every customer value bundle, when they are set.
+    pub fn routing_thresholds(&self) -> Option<TierThresholds> {
+        self.tiers
+    }
 }
 
 impl Effective {
@@ -136,7 +144,14 @@ fn server(read: &mut Reader) -> ServerSettings {
     let allow_public_without_auth: bool = read.get("server.allow_public_without_auth");
 
     if batch_body_limit < body_limit {
-        read.problem("server.batch_body_limit", "must not be smaller than `server.body_limit`");
+        // Told at the key that somebody wrote.
+        let (key, message) = match read.origin_of("server.batch_body_limit") {
+            Origin::Default => ("server.body_limit", "must not be larger than `server.batch_body_limit`"),
+            Origin::File(_) | Origin::Environment(_) => {
+                ("server.batch_body_limit", "must not be smaller than `server.body_limit`")
+            }
+        };
+        read.problem(key, format!("{message}: {} and {}", Bytes(body_limit as u64), Bytes(batch_body_limit as u64)));
     }
     if listen == admin_listen && listen.port() != 0 {
         read.problem("server.admin_listen", format!("must differ from `server.listen`, both are `{listen}`"));
@@ -210,29 +225,37 @@ fn scoring(read: &mut Reader) -> ScoringSettings {
     ScoringSettings { deadline, cache_ttl, cache_size }
 }
 
-fn routing(read: &mut Reader) -> RoutingSettings {
+fn routing(read: &mut Reader) -> (RoutingSettings, Option<TierThresholds>) {
     let low_confidence_below =
         read.get_if("routing.low_confidence_below", "a number from 0 to 1", |share: &f64| (0.0..=1.0).contains(share));
     let amount = |read: &mut Reader, key| {
         read.optional_if(key, "an amount of US dollars above 0, such as `200.0`", |usd: &f64| *usd > 0.0)
     };
-    let medium_usd = amount(read, "routing.medium_usd");
-    let high_usd = amount(read, "routing.high_usd");
-    if let (Some(medium), Some(high)) = (medium_usd, high_usd)
-        && medium >= high
-    {
-        read.problem(
-            "routing.high_usd",
-            format!("must be above `routing.medium_usd`: `{high}` is not above `{medium}`"),
-        );
-    }
+    let tiers = match (amount(read, "routing.medium_usd"), amount(read, "routing.high_usd")) {
+        (Some(medium), Some(high)) => {
+            if medium >= high {
+                let message = format!("must be above `routing.medium_usd`: `{high}` is not above `{medium}`");
+                read.problem("routing.high_usd", message);
+            }
+            Some(TierThresholds { medium, high })
+        }
+        (Some(_), None) => {
+            read.problem("routing.medium_usd", "needs `routing.high_usd` beside it: give both or none");
+            None
+        }
+        (None, Some(_)) => {
+            read.problem("routing.high_usd", "needs `routing.medium_usd` beside it: give both or none");
+            None
+        }
+        (None, None) => None,
+    };
     let mut tier = |name: &str| TierRoute {
         skill_id: read.get(&format!("routing.{name}.skill_id")),
         priority: read.get(&format!("routing.{name}.priority")),
         queue: read.optional(&format!("routing.{name}.queue")),
     };
-    let (high_value, medium_value, low_value) = (tier("high_value"), tier("medium_value"), tier("low_value"));
-    RoutingSettings { low_confidence_below, medium_usd, high_usd, high_value, medium_value, low_value }
+    let (high, medium, low) = (tier("high_value"), tier("medium_value"), tier("low_value"));
+    (RoutingSettings { high, medium, low, low_confidence_below }, tiers)
 }
 
 fn privacy(read: &mut Reader) -> PrivacySettings {
@@ -276,7 +299,7 @@ fn whole(read: &mut Reader, key: &str, least: u32, most: u32) -> usize {
 }
 
 fn duration(read: &mut Reader, key: &str, range: &str, least_ms: u64, most_ms: u64) -> Duration {
-    let allowed = format!("a duration with a unit {range}");
+    let allowed = format!("a duration with a unit, {range}");
     let range = Duration::from_millis(least_ms)..=Duration::from_millis(most_ms);
     read.get_if(key, &allowed, |duration: &Duration| range.contains(duration))
 }

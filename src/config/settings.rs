@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use crate::domain::{ModelName, ModelVersion, Tier};
+use crate::domain::{ModelName, ModelVersion};
 
 #[derive(Clone, Debug)]
 pub struct ServerSettings {
@@ -46,43 +46,6 @@ pub struct ScoringSettings {
     pub cache_ttl: Duration,
     /// Bytes.
     pub cache_size: u64,
-}
-
-#[derive(Clone, Debug)]
-pub struct RoutingSettings {
-    pub low_confidence_below: f64,
-    /// Replaces the bundle's own limit.
-    pub medium_usd: Option<f64>,
-    /// Replaces the bundle's own limit.
-    pub high_usd: Option<f64>,
-    pub high_value: TierRoute,
-    pub medium_value: TierRoute,
-    pub low_value: TierRoute,
-}
-
-impl RoutingSettings {
-    pub fn of(&self, tier: Tier) -> &TierRoute {
-        match tier {
-            Tier::High => &self.high_value,
-            Tier::Medium => &self.medium_value,
-            Tier::Low => &self.low_value,
-        }
-    }
-}
-
-/// What a tier becomes in the contact centre.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TierRoute {
-    pub skill_id: String,
-    /// Higher is served first.
-    pub priority: u32,
-    pub queue: Option<String>,
-}
-
-#[derive(Clone, Debug)]
-pub struct PrivacySettings {
-    /// From the key or the file; `None`: a random one for this process.
-    pub pepper: Option<SecretString>,
 }
 
 /// Read for deployments that already carry it; nothing is stored yet.

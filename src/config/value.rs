@@ -2,6 +2,7 @@
 //!
 //! A value from the environment arrives as text, so every type can be read from text as well as from TOML.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -29,6 +30,12 @@ pub(super) trait Setting: Sized {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Bytes(pub(super) u64);
 
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&in_largest_unit(self.0, &SIZE_UNITS))
+    }
+}
+
 const DURATION_UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
 const SIZE_UNITS: [(&str, u64); 4] = [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
 
@@ -52,7 +59,7 @@ impl Setting for Bytes {
     }
 
     fn render(&self) -> String {
-        quoted(&in_largest_unit(self.0, &SIZE_UNITS))
+        quoted(&self.to_string())
     }
 }
 

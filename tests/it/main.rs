@@ -1,5 +1,7 @@
 //! Tests through the public face of the program, one module per area.
 
+mod config;
 mod http_api;
 mod model_swap;
+mod process;
 mod support;
