@@ -6,3 +6,4 @@ mod model_swap;
 mod process;
 mod score_files;
 mod support;
+mod tidy;

@@ -226,8 +226,8 @@ fn every_format_can_become_every_other() {
     let all = ["from_csv.ndjson", "from_ndjson.csv", "from_parquet.csv", "from_parquet.ndjson"];
     insta::assert_snapshot!(all.map(|name| format!("{name}\n{}", desk.read(name))).join("\n"), @r#"
     from_csv.ndjson
-    {"id":"007","recency_days":"30","frequency_count":"10","clv_value_usd":15.06,"confidence_interval_low":0,"confidence_interval_high":35.13,"risk_score":0.5,"confidence_score":0.2794,"clv_tier":"Medium_Value","source":"model","warnings":["imputed: sentiment_score_avg","imputed: topic_diversity"]}
-    {"id":"008","recency_days":"x","frequency_count":"10","error":"feature `recency_days` must be a finite number, got `x`"}
+    {"id":"007","recency_days":30,"frequency_count":10,"clv_value_usd":15.06,"confidence_interval_low":0,"confidence_interval_high":35.13,"risk_score":0.5,"confidence_score":0.2794,"clv_tier":"Medium_Value","source":"model","warnings":["imputed: sentiment_score_avg","imputed: topic_diversity"]}
+    {"id":"008","recency_days":"x","frequency_count":10,"error":"feature `recency_days` must be a finite number, got `x`"}
 
     from_ndjson.csv
     id,recency_days,frequency_count,late,clv_value_usd,confidence_interval_low,confidence_interval_high,risk_score,confidence_score,clv_tier,source,warnings,error
@@ -241,9 +241,9 @@ fn every_format_can_become_every_other() {
     3,,10.0,,3,,,,,,,,,feature `recency_days` is required
 
     from_parquet.ndjson
-    {"id":7000000000000001,"recency_days":30,"frequency_count":10.0,"acquisition_channel":"referral","topic_diversity":"3","clv_value_usd":15.06,"confidence_interval_low":0,"confidence_interval_high":35.13,"risk_score":0.5,"confidence_score":0.2794,"clv_tier":"Medium_Value","source":"model","warnings":["imputed: sentiment_score_avg"]}
-    {"id":2,"recency_days":30,"frequency_count":0.0,"acquisition_channel":"organic","topic_diversity":"","clv_value_usd":8,"confidence_interval_low":0,"confidence_interval_high":30,"risk_score":0.8,"confidence_score":0.5,"clv_tier":"Low_Value","source":"cold_start","warnings":[]}
-    {"id":3,"frequency_count":10.0,"topic_diversity":"3","error":"feature `recency_days` is required"}
+    {"id":7000000000000001,"recency_days":30,"frequency_count":10.0,"acquisition_channel":"referral","topic_diversity":3,"clv_value_usd":15.06,"confidence_interval_low":0,"confidence_interval_high":35.13,"risk_score":0.5,"confidence_score":0.2794,"clv_tier":"Medium_Value","source":"model","warnings":["imputed: sentiment_score_avg"]}
+    {"id":2,"recency_days":30,"frequency_count":0.0,"acquisition_channel":"organic","clv_value_usd":8,"confidence_interval_low":0,"confidence_interval_high":30,"risk_score":0.8,"confidence_score":0.5,"clv_tier":"Low_Value","source":"cold_start","warnings":[]}
+    {"id":3,"frequency_count":10.0,"topic_diversity":3,"error":"feature `recency_days` is required"}
     "#);
 
     for input in ["csv.csv", "ndjson.ndjson"] {
@@ -254,17 +254,18 @@ fn every_format_can_become_every_other() {
     }
 }
 
+const ROWS: usize = 50_000;
+
 #[test]
 fn many_rows_keep_their_order_on_many_threads() {
     let desk = Desk::new();
-    const ROWS: usize = 50_000;
-    let mut text = String::from("id,recency_days,frequency_count\n");
+    let mut text = Vec::from("id,recency_days,frequency_count\n");
     for id in 0..ROWS {
         // Chunks of unequal effort: a stretch of errors, a stretch of scores.
         let recency = if id % 10_000 < 5_000 { "x" } else { "30" };
-        text += &format!("{id},{recency},{}\n", id % 60);
+        writeln!(text, "{id},{recency},{}", id % 60).expect("a string takes everything");
     }
-    desk.put("many.csv", &text);
+    fs::write(desk.path("many.csv"), text).expect("written");
     let ended = desk.run(&["--input", "many.csv", "--output", "scored.csv", "--threads", "8"]);
     assert!(
         errors(&ended).contains("scored 50000 rows") && errors(&ended).contains("25000 errors"),
@@ -461,6 +462,18 @@ fn a_purchase_log_without_its_columns_is_refused() {
     insta::assert_snapshot!(desk.refuse(&arguments), @"error: a purchase log needs a column `date`; the input has `customer_id`, `day`, `amount`");
     let without_day = desk.run(&["--purchases", "--input", "log.csv", "--output", "scored.csv"]);
     assert_eq!(without_day.status.code(), Some(64), "{}", errors(&without_day));
+}
+
+#[test]
+fn fields_that_come_too_late_for_a_column_are_not_lost_in_silence() {
+    let desk = Desk::new();
+    let row = "{\"recency_days\":30,\"frequency_count\":10}\n";
+    desk.put("late.ndjson", &(row.repeat(4096) + "{\"recency_days\":30,\"frequency_count\":10,\"late\":1}\n"));
+    let summary = desk.score("late.ndjson", "scored.csv");
+    assert!(summary.contains("warning: 1 rows have fields that none of the first 4096 rows has"), "{summary}");
+    let summary = desk.score("late.ndjson", "scored.ndjson");
+    assert!(!summary.contains("warning"), "{summary}");
+    assert!(desk.read("scored.ndjson").contains("\"late\":1,\"clv_value_usd\""));
 }
 
 /// Reading 64-bit ids through a float would change them.

@@ -302,3 +302,84 @@ fn days_before_as_of(day: Date) -> f64 {
 fn start_of_day(day: Date) -> anyhow::Result<Timestamp> {
     Ok(day.to_zoned(TimeZone::UTC)?.timestamp())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::cdnow;
+    use crate::cohort::members;
+    use crate::metrics::spearman;
+
+    /// One customer in eight, and what everybody is taken to expect of them.
+    fn sample() -> (Vec<Customer>, Vec<Member>) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/cdnow/transactions_dev.csv");
+        let customers = cdnow::read(&path).expect("the data file");
+        let customers: Vec<_> = customers.into_iter().step_by(8).collect();
+        let members = members(&customers, 42).expect("members");
+        (customers, members)
+    }
+
+    const EXPECTATION: Expectation = Expectation { risk: 0.7, log_mean: 3.8, log_sigma: 1.0 };
+
+    fn all_conversations(rho: f64) -> Vec<(f64, Conversation)> {
+        let (customers, members) = sample();
+        let mut all = Vec::new();
+        for member in &members {
+            let found = customers.iter().find(|customer| customer.id == member.id).expect("a customer");
+            let simulation = Simulation { seed: 42, rho };
+            let told = conversations(member, &found.purchases, EXPECTATION, simulation).expect("simulates");
+            all.extend(told.into_iter().map(|conversation| (member.spend_usd, conversation)));
+        }
+        all
+    }
+
+    #[test]
+    fn shapes_are_those_of_the_call_centre_they_were_measured_on() {
+        let all = all_conversations(0.0);
+        assert!(all.len() > 3000, "{} conversations", all.len());
+        let calls: Vec<_> = all.iter().map(|(_, one)| one).filter(|one| one.channel == Channel::Voice).collect();
+        let abandoned = calls.iter().filter(|call| call.handle_seconds.is_none()).count() as f64;
+        assert!((abandoned / calls.len() as f64 - ABANDONED).abs() < 0.03);
+        let logs: Vec<f64> = calls.iter().filter_map(|call| call.handle_seconds).map(|s| s.max(1.0).ln()).collect();
+        let mean = logs.iter().sum::<f64>() / logs.len() as f64;
+        assert!((mean - HANDLE_LOG_MEAN).abs() < 0.1, "{mean}");
+    }
+
+    #[test]
+    fn nothing_is_told_after_the_as_of_day() {
+        let end = start_of_day(AS_OF.tomorrow().expect("a day")).expect("a time");
+        assert!(all_conversations(0.5).iter().all(|(_, one)| one.start < end && one.start <= one.end));
+    }
+
+    #[test]
+    fn sentiment_knows_of_the_outcome_exactly_as_much_as_rho_says() {
+        let correlation = |rho| {
+            let (spend, score): (Vec<f64>, Vec<f64>) = all_conversations(rho)
+                .into_iter()
+                .filter_map(|(spend, one)| one.sentiment.map(|score| (spend, score)))
+                .unzip();
+            spearman(&spend, &score)
+        };
+        let (null, tied) = (correlation(0.0), correlation(0.9));
+        assert!(null.abs() < 0.08, "rho = 0 must be the null set, got {null}");
+        assert!(tied > 0.25, "rho = 0.9 must show, got {tied}");
+    }
+
+    #[test]
+    fn a_customer_is_the_same_whoever_else_is_there() {
+        let (customers, members) = sample();
+        let simulation = Simulation { seed: 7, rho: 0.3 };
+        let alone = interaction_features(&members[5..6], &customers, &[EXPECTATION], simulation).expect("simulates");
+        let expectations = vec![EXPECTATION; members.len()];
+        let among = interaction_features(&members, &customers, &expectations, simulation).expect("simulates");
+        // Only the sentiment that stands in for a missing one may come from others.
+        let without_sentiment = |found: Option<InteractionFeatures>| {
+            found.map(|found| InteractionFeatures { sentiment_score_avg: None, ..found })
+        };
+        assert_eq!(without_sentiment(alone[0]), without_sentiment(among[5]));
+        let other = Simulation { seed: 8, ..simulation };
+        assert_ne!(interaction_features(&members, &customers, &expectations, other).expect("simulates"), among);
+    }
+}

@@ -17,6 +17,7 @@ use crate::statistics::{self, FeaturePlan};
 use crate::table::Table;
 
 /// What the command line says about the model.
+#[derive(Clone)]
 pub struct Pack {
     pub model: PathBuf,
     pub table: PathBuf,
@@ -177,5 +178,58 @@ mod tests {
         let value = [mapping("value", "x")];
         assert!(refused(&value, &[mapping("value", "log")]).contains("must be identity, exp"));
         assert!(refused(&value, &[mapping("risk", "exp")]).contains("needs `--output risk=...`"));
+    }
+
+    #[test]
+    fn a_model_from_elsewhere_becomes_a_bundle_that_is_calibrated_and_verified() {
+        use scoreline::inference::linear::{Format, LinearModel, Link, Predictor, RegressionVariant};
+
+        let folder = tempfile::tempdir().expect("a folder");
+        let model = folder.path().join("outside.json");
+        let predictor = Predictor { intercept: 2.0, coefficients: vec![0.1], floor: 0.0, ceiling: 9.0 };
+        let variants = vec![RegressionVariant { uses: vec!["purchase_count".into()], predictor }];
+        let linear = LinearModel::Regression { format: Format::V1, link: Link::Identity, variants };
+        std::fs::write(&model, linear.write()).expect("writes");
+        let table = folder.path().join("features.csv");
+        let mut csv = "customer,split,purchase_count,spend_usd,segment\n".to_owned();
+        for i in 0..600_u32 {
+            let split = ["fit", "calibration", "test"][(i % 3) as usize];
+            let (count, spend) = (1 + i % 5, if i % 4 == 0 { 0 } else { i % 40 });
+            csv += &format!("{i},{split},{count},{spend},{}\n", if i % 2 == 0 { "even" } else { "odd" });
+        }
+        std::fs::write(&table, csv).expect("writes");
+        let mut order = Pack {
+            model,
+            table,
+            name: ModelName::parse("outside").expect("a name"),
+            version: ModelVersion::parse("v1").expect("a version"),
+            backend: BackendKind::Linear,
+            outputs: outputs(&[mapping("value", "value")], &[mapping("value", "exp")]).expect("valid"),
+            required: vec!["purchase_count".into()],
+            missing_to_model: false,
+            group_by: "purchase_count".into(),
+            group_starts: vec![1.0, 3.0],
+            cold_start_feature: "purchase_count".into(),
+            horizon_days: 90,
+            description: String::new(),
+            data: String::new(),
+            synthetic: String::new(),
+            licence: String::new(),
+            command: "scoreline-training pack".into(),
+            trained_at: "2026-01-01T00:00:00Z".parse().expect("a time"),
+        };
+        let staged = pack(order.clone(), &folder.path().join("models"), false).expect("packs");
+        let manifest = &staged.manifest;
+        assert_eq!((manifest.file.as_str(), manifest.horizon_days, manifest.standardize), ("model.json", 90, false));
+        assert_eq!(manifest.interval.as_ref().map(|interval| interval.groups.len()), Some(2));
+        assert_eq!(manifest.baselines.segment.len(), 2);
+        // The model knows nothing: e^(2 + count / 10) against spend that does not depend on the count.
+        let covered = manifest.training.metrics["interval_coverage"];
+        assert!((0.8..=1.0).contains(&covered), "{covered}");
+        assert!(staged.publish().expect("publishes").join("golden.jsonl").exists());
+
+        order.required = vec!["tenure_days".into()];
+        let Err(refused) = pack(order, &folder.path().join("models"), true) else { panic!("was packed") };
+        assert!(refused.to_string().contains("`tenure_days` is not a feature of"), "{refused:#}");
     }
 }

@@ -22,6 +22,8 @@ pub struct Product {
     /// Features of each variant, in order of preference.
     pub variants: Vec<Vec<String>>,
     pub grouping: Grouping,
+    /// Another variant to compare with on the same rows: a label, and what it uses.
+    pub reference: Option<(String, Vec<String>)>,
     /// What callers with less to say leave out.
     pub partial: (String, Vec<String>),
     pub synthetic: String,
@@ -65,6 +67,7 @@ pub fn clv_purchases() -> Product {
         variants: vec![features.iter().map(|plan| plan.name.clone()).collect(), owned(&CORE_PURCHASES)],
         features,
         grouping: Grouping { feature: "purchase_count".to_owned(), starts: vec![1.0, 2.0, 4.0] },
+        reference: None,
         partial: ("core_features".to_owned(), owned(&MORE_PURCHASES)),
         synthetic: "acquisition channels are simulated (tilted mildly by the real first order amount); customers, \
                     purchases and outcomes are real"
@@ -112,7 +115,8 @@ pub fn clv(rho: f64) -> Product {
         cold_start_feature: "frequency_count",
         variants: vec![features.iter().map(|plan| plan.name.clone()).collect(), owned(&INTERACTIONS)],
         features,
-        grouping: Grouping { feature: "frequency_count".to_owned(), starts: vec![1.0, 2.0, 5.0] },
+        grouping: Grouping { feature: "purchase_count".to_owned(), starts: vec![1.0, 2.0, 4.0] },
+        reference: Some(("hurdle on purchases alone".to_owned(), owned(&PURCHASES_BESIDE))),
         partial: ("without_purchases".to_owned(), owned(&PURCHASES_BESIDE)),
         synthetic: format!(
             "interactions are simulated around real purchase customers: recency_days, frequency_count, handling \

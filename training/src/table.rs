@@ -103,9 +103,8 @@ mod tests {
 
     #[test]
     fn a_table_reads_back_as_written_and_says_what_is_wrong() {
-        let folder = std::env::temp_dir().join(format!("scoreline-table-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("a folder");
-        let path = folder.join("features.csv");
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("features.csv");
         let row = |customer: &str, split, value| Row {
             customer: customer.into(),
             split,
@@ -131,6 +130,5 @@ mod tests {
         assert!(refused("customer,spend_usd\n").contains("lacks the column `split`"));
         assert!(refused("customer,split,spend_usd\n1,train,2\n").contains("line 2: `split` must be fit"));
         assert!(refused("customer,split,spend_usd,a\n1,fit,2,x\n").contains("line 2: column `a`: `x` is not"));
-        std::fs::remove_dir_all(&folder).expect("cleans up");
     }
 }

@@ -179,15 +179,24 @@ fn compare(product: &Product, table: &Table, fitted: &Fitted, seed: u64) -> anyh
         .map(|(name, value)| (name.to_owned(), value))
         .into(),
     };
-    let glm = tweedie::tweedie(&fit, &product.variants[..1])?;
-    // One variant with features that may be missing: no bundle, so it is loaded by name only.
     let names: Vec<_> = fit.names.iter().map(String::as_str).collect();
-    let backend = linear::load(&glm.write(), &names)?;
-    let mut glm = vec![0.0; test.spend_usd.len()];
-    backend.predict(FeatureMatrix::new(&test.values, names.len()), &mut glm)?;
+    let values = |model: &LinearModel| -> anyhow::Result<Vec<f64>> {
+        // One variant with features that may be missing: no bundle, so it is loaded by name only.
+        let backend = linear::load(&model.write(), &names)?;
+        let mut outputs = vec![0.0; test.spend_usd.len() * backend.outputs().len()];
+        backend.predict(FeatureMatrix::new(&test.values, names.len()), &mut outputs)?;
+        Ok(outputs.into_iter().step_by(backend.outputs().len()).collect())
+    };
+    let mut compared = Vec::new();
+    if let Some((label, uses)) = &product.reference {
+        compared.push(quality(label, &values(&hurdle(&fit, std::slice::from_ref(uses))?)?));
+    }
+    let glm = tweedie::tweedie(&fit, &product.variants[..1])?;
+    compared.push(quality("Tweedie regression (own IRLS)", &values(&glm)?));
     let all = &product.variants[0];
     let forest = forest::predictions(&fit.design(all)?, &test.design(all)?, seed)?;
-    Ok(vec![quality("Tweedie regression (own IRLS)", &glm), quality("random forest (smartcore)", &forest)])
+    compared.push(quality("random forest (smartcore)", &forest));
+    Ok(compared)
 }
 
 fn hurdle_outputs() -> Outputs {
@@ -198,5 +207,134 @@ fn hurdle_outputs() -> Outputs {
         log_mean: name("log_mean"),
         log_sigma: name("log_sigma"),
         ..Outputs::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use scoreline::inference::bundle::{GOLDEN_FILE, LoadSettings, MANIFEST_FILE, ModelSnapshot};
+    use scoreline::scoring::golden;
+
+    use super::*;
+
+    fn shipped_purchases() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("data/cdnow/transactions_dev.csv")
+    }
+
+    /// A purchase file of one customer in six: enough for every calibration group, quick to train on.
+    fn small(folder: &Path) -> PathBuf {
+        let path = folder.join("purchases.csv");
+        let mut writer = csv::Writer::from_path(&path).expect("writes");
+        writer.write_record(["customer_id", "date", "number_of_cds", "dollar_value"]).expect("writes");
+        for customer in cdnow::read(&shipped_purchases()).expect("the data file").iter().step_by(6) {
+            for one in &customer.purchases {
+                let record =
+                    [customer.id.to_string(), one.date.to_string(), one.items.to_string(), one.amount_usd.to_string()];
+                writer.write_record(&record).expect("writes");
+            }
+        }
+        writer.flush().expect("writes");
+        path
+    }
+
+    fn run(which: Which, purchases: PathBuf, models: &Path) -> Run {
+        Run {
+            source: Source { which, purchases, seed: 42, rho: 0.3 },
+            version: ModelVersion::parse("v9").expect("a version"),
+            models: models.to_owned(),
+            trained_at: "2026-01-01T00:00:00Z".parse().expect("a time"),
+            replace: false,
+            command: "scoreline-training".into(),
+        }
+    }
+
+    #[test]
+    fn the_same_seed_writes_the_same_bytes_and_another_does_not() {
+        for (which, name) in [(Which::ClvPurchases, "clv-purchases"), (Which::Clv, "clv")] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let purchases = small(folder.path());
+            let files = |models: &str, seed| {
+                let mut run = run(which, purchases.clone(), &folder.path().join(models));
+                run.source.seed = seed;
+                let trained = train(&run, &Progress::hidden()).expect("trains");
+                let bundle = trained.staged.publish().expect("publishes").to_owned();
+                assert!(bundle.ends_with(format!("{name}/v9")));
+                [MANIFEST_FILE, "model.json", GOLDEN_FILE].map(|file| fs::read(bundle.join(file)).expect("a file"))
+            };
+            let first = files("a", 42);
+            assert_eq!(first, files("b", 42));
+            assert_ne!(first[0], files("c", 43)[0]);
+        }
+    }
+
+    #[test]
+    fn a_bundle_appears_complete_or_not_at_all_and_never_over_another() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let models = folder.path().join("models");
+        let mut run = run(Which::ClvPurchases, small(folder.path()), &models);
+        let names = |path: &Path| {
+            let entries = fs::read_dir(path).expect("a folder").map(|entry| entry.expect("an entry").file_name());
+            let mut names: Vec<_> = entries.map(|name| name.to_string_lossy().into_owned()).collect();
+            names.sort();
+            names
+        };
+        let trained = train(&run, &Progress::hidden()).expect("trains");
+        assert!(!models.join("clv-purchases").exists(), "not before it is published");
+        drop(trained);
+        assert!(names(&models).is_empty(), "nothing is left of what was not published");
+
+        let trained = train(&run, &Progress::hidden()).expect("trains");
+        let bundle = trained.staged.publish().expect("publishes").to_owned();
+        drop(trained);
+        assert_eq!(names(&models), ["clv-purchases"]);
+        assert_eq!(names(&bundle), ["bundle.toml", "golden.jsonl", "model.json"]);
+
+        let Err(refused) = train(&run, &Progress::hidden()) else { panic!("was replaced") };
+        assert!(refused.to_string().contains("`--force` to replace it"), "{refused:#}");
+        run.replace = true;
+        run.source.seed = 43;
+        let before = fs::read(bundle.join(MANIFEST_FILE)).expect("a manifest");
+        train(&run, &Progress::hidden()).expect("trains").staged.publish().expect("publishes");
+        assert_ne!(before, fs::read(bundle.join(MANIFEST_FILE)).expect("a manifest"));
+        assert_eq!(names(&models), ["clv-purchases"]);
+    }
+
+    #[test]
+    fn the_shipped_bundles_are_what_training_gives_and_keep_their_promises() {
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models");
+        for (which, bundle) in [(Which::ClvPurchases, "clv-purchases/v1.0"), (Which::Clv, "clv/v1.2")] {
+            let folder = shipped.join(bundle);
+            let snapshot = ModelSnapshot::load(&folder, &LoadSettings::default()).expect(bundle);
+            assert!(snapshot.golden().len() >= 15, "{bundle} has {} golden rows", snapshot.golden().len());
+            golden::verify(&snapshot).expect(bundle);
+            assert!(!snapshot.manifest().training.synthetic.is_empty(), "{bundle} says what is simulated");
+
+            let source =
+                Source { which, purchases: shipped_purchases(), seed: snapshot.manifest().training.seed, rho: 0.3 };
+            let (product, table, _) = data(&source, &Progress::hidden()).expect("data");
+            let again = fit(&product, &table).expect("fits").model;
+            let file = fs::read(folder.join(&snapshot.manifest().file)).expect("a model");
+            alike(&LinearModel::read(&file).expect("a model"), &again);
+        }
+    }
+
+    /// Equal up to what another processor's rounding may do.
+    fn alike(shipped: &LinearModel, again: &LinearModel) {
+        assert_eq!(shipped.uses(), again.uses());
+        let numbers = |model: &LinearModel| -> Vec<f64> {
+            let LinearModel::Hurdle { variants, .. } = model else { panic!("not a hurdle") };
+            let of = variants.iter().flat_map(|variant| {
+                let parts = [&variant.purchase, &variant.spend];
+                let coefficients = parts.into_iter().flat_map(|part| part.coefficients.iter().chain([&part.intercept]));
+                coefficients.chain([&variant.smearing, &variant.sigma]).copied().collect::<Vec<_>>()
+            });
+            of.collect()
+        };
+        for (a, b) in numbers(shipped).into_iter().zip(numbers(again)) {
+            assert!((a - b).abs() < 1e-4 * a.abs().max(1.0), "{a} is not {b}");
+        }
     }
 }

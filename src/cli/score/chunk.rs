@@ -82,6 +82,17 @@ pub(super) enum Cell {
 }
 
 impl Cell {
+    /// A cell of a column that holds numbers: written as a number where it is one, left out where there is none.
+    pub(super) fn into_number(self) -> Self {
+        match self {
+            Self::Text(text) if text.trim().is_empty() => Self::Absent,
+            Self::Text(text) if serde_json::from_str::<serde_json::Number>(text.trim()).is_ok() => {
+                Self::Literal(text.trim().to_owned())
+            }
+            other @ (Self::Text(_) | Self::Literal(_) | Self::Absent) => other,
+        }
+    }
+
     /// As CSV and text columns show it.
     pub(super) fn as_text(&self) -> &str {
         match self {
@@ -98,6 +109,16 @@ fn record_cells(record: &ByteRecord, width: usize) -> Vec<Cell> {
             None => Cell::Absent,
         })
         .collect()
+}
+
+impl Lines {
+    /// How many rows have a field that is not among `columns`.
+    pub(super) fn rows_with_more_than(&self, columns: &[String]) -> u64 {
+        let has_more = |line: &&[u8]| {
+            object(line).unwrap_or_default().iter().any(|(name, _)| !columns.iter().any(|column| column == name))
+        };
+        self.iter().filter(has_more).count() as u64
+    }
 }
 
 fn line_cells(line: &[u8], columns: &[String]) -> Vec<Cell> {

@@ -29,6 +29,7 @@ use crate::inference::ModelSnapshot;
 use crate::inference::registry::{Patience, State};
 use crate::lifecycle::Signals;
 
+use chunk::CHUNK_ROWS;
 use draw::Mapping;
 use pipeline::{Job, Tally};
 use sink::{Encoder, Output, Sink, Target};
@@ -89,7 +90,8 @@ Columns are found by the model's feature names (`scoreline models verify` lists 
 `segment` pick the baseline of customers without history. All columns are passed through unchanged, and behind them
 come clv_value_usd, confidence_interval_low, confidence_interval_high, risk_score, confidence_score, clv_tier, source
 (model or cold_start), warnings, error. A row that can not be scored stays, with its reason in `error`. An empty cell
-is a missing value. From CSV or NDJSON to Parquet, columns that are passed through become text.
+is a missing value. From CSV or NDJSON to Parquet, columns that are passed through become text. An NDJSON table has the
+columns of its first 4,096 rows when it becomes CSV or Parquet.
 
 A purchase log has customer_id, date, amount (or dollar_value, amount_usd) and optionally items (or number_of_cds).
 It is held in memory, 24 bytes a purchase; tables of customers are not.";
@@ -191,7 +193,7 @@ impl Score {
         }
         let mapping = Mapping::find(schema, &input.layout)
             .with_context(|| format!("`{}` can not be scored with {}", self.input.display(), snapshot.name()))?;
-        let encoder = Encoder::new(output_format, self.delimiter, &input.layout);
+        let encoder = Encoder::new(output_format, self.delimiter, &input.layout, schema);
         let mut sink = Sink::begin(target, &encoder)?;
         let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let workers = self.threads.map_or_else(cores, usize::from);
@@ -232,7 +234,7 @@ fn until_interrupted<T: Send + 'static>(
 }
 
 fn summary(tally: &Tally, elapsed: f64, model: &str, output: &str) -> String {
-    let Tally { rows, by_model, cold_start, errors, first_error } = tally;
+    let Tally { rows, by_model, cold_start, errors, left_out, first_error } = tally;
     let speed = *rows as f64 / elapsed.max(1e-9);
     let mut text = format!(
         "scored {rows} rows with {model} in {elapsed:.2} s ({speed:.0} rows/s): {by_model} by the model, {cold_start} \
@@ -240,6 +242,13 @@ fn summary(tally: &Tally, elapsed: f64, model: &str, output: &str) -> String {
     );
     if let Some((row, reason)) = first_error {
         let _ = write!(text, "\nwarning: {errors} rows could not be scored, the first is row {row}: {reason}");
+    }
+    if *left_out > 0 {
+        let _ = write!(
+            text,
+            "\nwarning: {left_out} rows have fields that none of the first {CHUNK_ROWS} rows has: they have no column and \
+             were left out"
+        );
     }
     text
 }

@@ -29,6 +29,8 @@ pub(super) struct Tally {
     pub(super) by_model: u64,
     pub(super) cold_start: u64,
     pub(super) errors: u64,
+    /// Rows with fields that the output has no column for.
+    pub(super) left_out: u64,
     /// The first row that could not be scored (1-based) and why.
     pub(super) first_error: Option<(u64, String)>,
 }
@@ -116,7 +118,8 @@ impl Job<'_> {
     fn score(&self, number: u64, chunk: &Chunk) -> anyhow::Result<Finished> {
         let answers = answer(self.snapshot, self.mapping.draw(chunk)?);
         let encoded = self.encoder.encode(self.snapshot, chunk, &answers)?;
-        Ok(Finished { number, encoded, tally: Tally::of(&answers) })
+        let tally = Tally { left_out: self.encoder.left_out(chunk), ..Tally::of(&answers) };
+        Ok(Finished { number, encoded, tally })
     }
 
     fn write(
@@ -172,5 +175,6 @@ impl Tally {
         self.by_model += next.by_model;
         self.cold_start += next.cold_start;
         self.errors += next.errors;
+        self.left_out += next.left_out;
     }
 }

@@ -19,6 +19,7 @@ use super::chunk::{Cell, Chunk, object};
 use super::source::{Format, Layout};
 use crate::domain::score::{cents, round};
 use crate::domain::{Estimate, Interval, Probability};
+use crate::features::FeatureSchema;
 use crate::inference::ModelSnapshot;
 
 /// What the output adds, in order.
@@ -42,6 +43,8 @@ pub(super) struct Encoder {
     format: Format,
     delimiter: u8,
     columns: Vec<String>,
+    /// Of those, the ones that the model reads as numbers.
+    features: Vec<bool>,
     /// Of the whole output, for Parquet.
     schema: SchemaRef,
 }
@@ -53,7 +56,7 @@ pub(super) enum Encoded {
 }
 
 impl Encoder {
-    pub(super) fn new(format: Format, delimiter: u8, layout: &Layout) -> Self {
+    pub(super) fn new(format: Format, delimiter: u8, layout: &Layout, features: &FeatureSchema) -> Self {
         let text = |name: &String| Arc::new(Field::new(name, DataType::Utf8, true));
         let (mut fields, metadata): (Vec<_>, _) = match &layout.schema {
             Some(schema) => (schema.fields().iter().cloned().collect(), schema.metadata().clone()),
@@ -64,7 +67,18 @@ impl Encoder {
             Arc::new(Field::new(*name, kind, true))
         }));
         let schema = Arc::new(Schema::new_with_metadata(fields, metadata));
-        Self { format, delimiter, columns: layout.columns.clone(), schema }
+        let columns = layout.columns.clone();
+        let features = columns.iter().map(|column| features.position(column).is_some()).collect();
+        Self { format, delimiter, columns, features, schema }
+    }
+
+    /// How many rows have fields that this output has no column for. A column has to be known before the first row is
+    /// written; NDJSON has no columns, and everything fits.
+    pub(super) fn left_out(&self, chunk: &Chunk) -> u64 {
+        match (chunk, self.format) {
+            (Chunk::Lines(lines), Format::Csv | Format::Parquet) => lines.rows_with_more_than(&self.columns),
+            (Chunk::Lines(_), Format::Ndjson) | (Chunk::Records(_) | Chunk::Batch(_) | Chunk::Customers(_), _) => 0,
+        }
     }
 
     /// What comes before the first row.
@@ -136,11 +150,12 @@ impl Encoder {
             }
             return Ok(out);
         }
-        for (cells, answer) in chunk.cells(&self.columns)?.iter().zip(answers) {
+        for (cells, answer) in chunk.cells(&self.columns)?.into_iter().zip(answers) {
             out.push(b'{');
             let mut comma = false;
-            for (name, cell) in self.columns.iter().zip(cells) {
-                if *cell == Cell::Absent {
+            for ((name, is_feature), cell) in self.columns.iter().zip(&self.features).zip(cells) {
+                let cell = if *is_feature { cell.into_number() } else { cell };
+                if cell == Cell::Absent {
                     continue;
                 }
                 if comma {
@@ -149,7 +164,7 @@ impl Encoder {
                 comma = true;
                 serde_json::to_writer(&mut out, name)?;
                 out.push(b':');
-                match cell {
+                match &cell {
                     Cell::Text(text) => serde_json::to_writer(&mut out, text)?,
                     Cell::Literal(text) => out.extend_from_slice(text.as_bytes()),
                     Cell::Absent => {}
