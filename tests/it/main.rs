@@ -4,4 +4,6 @@ mod config;
 mod http_api;
 mod model_swap;
 mod process;
+mod score_files;
 mod support;
+mod tidy;
