@@ -1,8 +1,7 @@
 //! scoreline: customer lifetime value and lead priority, scored inside the process.
 //!
-//! The crate is a library with one thin binary. Modules only depend downwards; `tests/it/tidy.rs` checks the
-//! arrows: `cli > app > {http, worker} > {scoring, sinks} > inference > {routing, privacy, features, resilience}
-//! > domain`.
+//! The crate is a library with one thin binary. Modules only depend downwards; `tests/it/tidy.rs` checks the arrows:
+//! cli, then app, then http, then scoring, then inference, then routing, privacy and features, then domain.
 
 pub mod app;
 pub mod cli;

@@ -1,1 +1,110 @@
-//! The tier policy: score to tier, skill and priority.
+//! The tier policy: a score's tier becomes a skill, a priority and a warning badge. Which skill is configuration; the
+//! rule is here.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{Estimate, Tier};
+
+/// What an interaction of one tier gets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TierRoute {
+    pub skill_id: String,
+    /// Routing priority; on Genesys Cloud one point is one minute of waiting.
+    pub priority: u32,
+    /// Queue to use instead of the flow's own; absent means the flow decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<String>,
+}
+
+/// Settings of the tier policy.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RoutingSettings {
+    pub high: TierRoute,
+    pub medium: TierRoute,
+    pub low: TierRoute,
+    /// Below this confidence the answer carries the badge.
+    pub low_confidence_below: f64,
+}
+
+/// What to do with an interaction.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Routing<'a> {
+    pub tier: Tier,
+    pub route: &'a TierRoute,
+    /// The tier is more a guess than a statement.
+    pub low_confidence: bool,
+}
+
+/// Shown beside a score whose confidence is low.
+pub const BADGE_INDICATIVE: &str = "indicative";
+
+/// Turns scores into routing.
+#[derive(Clone, Debug)]
+pub struct TierPolicy {
+    settings: RoutingSettings,
+}
+
+impl TierPolicy {
+    pub fn new(settings: RoutingSettings) -> Self {
+        Self { settings }
+    }
+
+    pub fn decide(&self, estimate: &Estimate) -> Routing<'_> {
+        let route = match estimate.tier {
+            Tier::High => &self.settings.high,
+            Tier::Medium => &self.settings.medium,
+            Tier::Low => &self.settings.low,
+        };
+        Routing { tier: estimate.tier, route, low_confidence: self.is_low_confidence(estimate) }
+    }
+
+    /// A score without a confidence is not trusted either.
+    pub fn is_low_confidence(&self, estimate: &Estimate) -> bool {
+        estimate.confidence.is_none_or(|confidence| confidence.get() < self.settings.low_confidence_below)
+    }
+}
+
+impl Routing<'_> {
+    pub fn badge(&self) -> Option<&'static str> {
+        self.low_confidence.then_some(BADGE_INDICATIVE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Probability;
+
+    fn policy() -> TierPolicy {
+        let route = |skill: &str, priority| TierRoute { skill_id: skill.into(), priority, queue: None };
+        TierPolicy::new(RoutingSettings {
+            high: route("SKILL_PREMIUM_SUPPORT", 10),
+            medium: route("SKILL_PRIORITY_SUPPORT", 5),
+            low: route("SKILL_GENERAL_SUPPORT", 0),
+            low_confidence_below: 0.7,
+        })
+    }
+
+    fn estimate(tier: Tier, confidence: Option<f64>) -> Estimate {
+        let confidence = confidence.and_then(Probability::clamped);
+        Estimate { value: 1.0, interval: None, risk: None, confidence, tier }
+    }
+
+    #[test]
+    fn high_value_goes_to_premium_support_with_priority_ten() {
+        let policy = policy();
+        let routing = policy.decide(&estimate(Tier::High, Some(0.9)));
+        assert_eq!((routing.route.skill_id.as_str(), routing.route.priority), ("SKILL_PREMIUM_SUPPORT", 10));
+        assert_eq!(routing.badge(), None);
+    }
+
+    #[test]
+    fn the_badge_shows_below_the_limit_and_without_a_confidence() {
+        let policy = policy();
+        assert_eq!(policy.decide(&estimate(Tier::Low, Some(0.69))).badge(), Some("indicative"));
+        assert_eq!(policy.decide(&estimate(Tier::Low, Some(0.7))).badge(), None);
+        assert_eq!(policy.decide(&estimate(Tier::Low, None)).badge(), Some("indicative"));
+    }
+}

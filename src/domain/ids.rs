@@ -91,10 +91,8 @@ impl ModelVersion {
                 (None, None) => return self.0.cmp(&other.0),
                 (None, Some(_)) => return std::cmp::Ordering::Less,
                 (Some(_), None) => return std::cmp::Ordering::Greater,
-                (Some(a), Some(b)) => match a.cmp(&b) {
-                    std::cmp::Ordering::Equal => {}
-                    unequal => return unequal,
-                },
+                (Some(a), Some(b)) if a == b => {}
+                (Some(a), Some(b)) => return a.cmp(&b),
             }
         }
     }

@@ -1,6 +1,7 @@
 //! From what is known about a customer to the row a model reads: one code path for training and serving.
 
+pub mod interactions;
 pub mod purchases;
 pub mod schema;
 
-pub use schema::{FeatureFault, FeatureRule, FeatureSchema, Impute, Row, Transform};
+pub use schema::{FeatureFault, FeatureRule, FeatureSchema, Given, Impute, NamedImpute, Row, Transform};

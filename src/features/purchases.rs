@@ -1,1 +1,338 @@
-//! Purchases of one customer, folded into features as of a day.
+//! Purchases to features, as of a day: one code path for training and for scoring purchase files.
+//!
+//! `PurchaseHistory` folds a customer's purchases as they come, in date order, into a fixed number of sums: its size
+//! does not grow with the history. Purchases of the same day count as one. What comes after the as-of day changes
+//! nothing.
+
+use jiff::civil::Date;
+
+/// The days behind `spend_last_90d_usd` and `purchases_last_90d`, the as-of day included.
+pub const WINDOW_DAYS: i32 = 90;
+
+/// One purchase, or one line of it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Purchase {
+    pub date: Date,
+    /// US dollars; 0 is a purchase (a free item), a refund is not.
+    pub amount_usd: f64,
+    /// Items bought.
+    pub items: f64,
+}
+
+/// Why a purchase can not be added.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+pub enum PurchaseError {
+    #[error("purchase of {date} comes after one of {latest}: purchases must be in date order")]
+    OutOfOrder { date: Date, latest: Date },
+    #[error("purchase of {date} has `{key}` = `{value}`, allowed is a finite number >= 0")]
+    Impossible { date: Date, key: &'static str, value: f64 },
+}
+
+/// A customer's purchases up to and including one day.
+#[derive(Clone, Debug)]
+pub struct PurchaseHistory {
+    as_of: Date,
+    /// The last day seen, whose purchases may still be coming.
+    today: Option<Day>,
+    first: Option<Day>,
+    /// Over the days before `today`.
+    days: u32,
+    total_usd: f64,
+    largest_usd: f64,
+    items: f64,
+    recent_usd: f64,
+    recent_days: u32,
+}
+
+/// Everything bought on one day.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Day {
+    date: Date,
+    amount_usd: f64,
+    items: f64,
+}
+
+/// A customer's purchase features; names and units are in the catalogue.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PurchaseFeatures {
+    /// `recency_days` of a purchase model, `purchase_recency_days` beside interaction features.
+    pub recency_days: f64,
+    pub purchase_count: f64,
+    pub tenure_days: f64,
+    pub monetary_avg: f64,
+    pub total_spend_usd: f64,
+    pub last_order_usd: f64,
+    pub max_order_usd: f64,
+    pub spend_last_90d_usd: f64,
+    pub purchases_last_90d: f64,
+    pub purchase_gap_mean_days: f64,
+    pub items_count: f64,
+    /// Spend on the first purchase day. Not a model feature: it picks the segment of a customer's baseline.
+    pub first_order_usd: f64,
+}
+
+impl PurchaseHistory {
+    /// An empty history as of `as_of`.
+    pub fn as_of(as_of: Date) -> Self {
+        Self {
+            as_of,
+            today: None,
+            first: None,
+            days: 0,
+            total_usd: 0.0,
+            largest_usd: 0.0,
+            items: 0.0,
+            recent_usd: 0.0,
+            recent_days: 0,
+        }
+    }
+
+    /// Builds a history from purchases in any order; sorts them in place.
+    ///
+    /// # Errors
+    /// When an amount or a number of items is impossible.
+    pub fn from_unsorted(as_of: Date, purchases: &mut [Purchase]) -> Result<Self, PurchaseError> {
+        purchases.sort_by_key(|purchase| purchase.date);
+        let mut history = Self::as_of(as_of);
+        for purchase in purchases {
+            history.add(purchase)?;
+        }
+        Ok(history)
+    }
+
+    /// Adds a purchase that is not before the last one added. One after the as-of day is ignored.
+    ///
+    /// # Errors
+    /// When it comes out of order, or an amount or a number of items is impossible. The history stays as it was.
+    pub fn add(&mut self, purchase: &Purchase) -> Result<(), PurchaseError> {
+        let Purchase { date, amount_usd, items } = *purchase;
+        if date > self.as_of {
+            return Ok(());
+        }
+        for (key, value) in [("amount_usd", amount_usd), ("items", items)] {
+            if !(value.is_finite() && value >= 0.0) {
+                return Err(PurchaseError::Impossible { date, key, value });
+            }
+        }
+        match &mut self.today {
+            Some(today) if date < today.date => {
+                return Err(PurchaseError::OutOfOrder { date, latest: today.date });
+            }
+            Some(today) if date == today.date => {
+                today.amount_usd += amount_usd;
+                today.items += items;
+            }
+            Some(_) | None => {
+                self.close_day();
+                self.today = Some(Day { date, amount_usd, items });
+            }
+        }
+        Ok(())
+    }
+
+    /// The features as of the day; `None` for a customer without a purchase.
+    pub fn features(&self) -> Option<PurchaseFeatures> {
+        let last = self.today?;
+        let mut closed = self.clone();
+        closed.close_day();
+        let first = closed.first?;
+        let count = f64::from(closed.days);
+        let tenure_days = days_between(first.date, self.as_of);
+        let gap = if closed.days > 1 { days_between(first.date, last.date) / (count - 1.0) } else { tenure_days };
+        Some(PurchaseFeatures {
+            recency_days: days_between(last.date, self.as_of),
+            purchase_count: count,
+            tenure_days,
+            monetary_avg: closed.total_usd / count,
+            total_spend_usd: closed.total_usd,
+            last_order_usd: last.amount_usd,
+            max_order_usd: closed.largest_usd,
+            spend_last_90d_usd: closed.recent_usd,
+            purchases_last_90d: f64::from(closed.recent_days),
+            purchase_gap_mean_days: gap,
+            items_count: closed.items,
+            first_order_usd: first.amount_usd,
+        })
+    }
+
+    /// Folds the last day into the sums: from here on nothing can be added to it.
+    fn close_day(&mut self) {
+        let Some(day) = self.today.take() else { return };
+        self.first.get_or_insert(day);
+        self.days += 1;
+        self.total_usd += day.amount_usd;
+        self.largest_usd = self.largest_usd.max(day.amount_usd);
+        self.items += day.items;
+        if days_between(day.date, self.as_of) < f64::from(WINDOW_DAYS) {
+            self.recent_usd += day.amount_usd;
+            self.recent_days += 1;
+        }
+    }
+}
+
+impl PurchaseFeatures {
+    /// By catalogue name for a purchase model, where `recency_days` is that of the last purchase.
+    pub fn named(&self) -> [(&'static str, f64); 11] {
+        self.with_recency_as("recency_days")
+    }
+
+    /// By catalogue name for a model of interactions and purchases, where `recency_days` is that of the last
+    /// interaction.
+    pub fn named_beside_interactions(&self) -> [(&'static str, f64); 11] {
+        self.with_recency_as("purchase_recency_days")
+    }
+
+    fn with_recency_as(&self, recency: &'static str) -> [(&'static str, f64); 11] {
+        [
+            (recency, self.recency_days),
+            ("purchase_count", self.purchase_count),
+            ("tenure_days", self.tenure_days),
+            ("monetary_avg", self.monetary_avg),
+            ("total_spend_usd", self.total_spend_usd),
+            ("last_order_usd", self.last_order_usd),
+            ("max_order_usd", self.max_order_usd),
+            ("spend_last_90d_usd", self.spend_last_90d_usd),
+            ("purchases_last_90d", self.purchases_last_90d),
+            ("purchase_gap_mean_days", self.purchase_gap_mean_days),
+            ("items_count", self.items_count),
+        ]
+    }
+}
+
+fn days_between(earlier: Date, later: Date) -> f64 {
+    f64::from(earlier.duration_until(later).as_hours() as i32 / 24)
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::ToSpan;
+    use jiff::civil::date;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::domain::catalogued;
+
+    const AS_OF: Date = date(1997, 9, 30);
+
+    fn purchase(date: Date, amount_usd: f64, items: f64) -> Purchase {
+        Purchase { date, amount_usd, items }
+    }
+
+    fn features(purchases: &[Purchase]) -> Option<PurchaseFeatures> {
+        let mut history = PurchaseHistory::as_of(AS_OF);
+        for purchase in purchases {
+            history.add(purchase).expect("in order");
+        }
+        history.features()
+    }
+
+    #[test]
+    fn features_of_a_small_history_computed_by_hand() {
+        let history = [
+            purchase(date(1997, 1, 12), 12.0, 1.0),
+            purchase(date(1997, 1, 12), 77.0, 5.0),
+            purchase(date(1997, 3, 1), 0.0, 1.0),
+            purchase(date(1997, 9, 20), 21.0, 2.0),
+        ];
+        let expected = PurchaseFeatures {
+            recency_days: 10.0,
+            purchase_count: 3.0,
+            tenure_days: 261.0,
+            monetary_avg: 110.0 / 3.0,
+            total_spend_usd: 110.0,
+            last_order_usd: 21.0,
+            max_order_usd: 89.0,
+            spend_last_90d_usd: 21.0,
+            purchases_last_90d: 1.0,
+            purchase_gap_mean_days: 251.0 / 2.0,
+            items_count: 9.0,
+            first_order_usd: 89.0,
+        };
+        assert_eq!(features(&history), Some(expected));
+    }
+
+    #[test]
+    fn a_single_purchase_has_its_tenure_as_gap_and_no_purchase_has_no_features() {
+        let single = features(&[purchase(AS_OF, 5.0, 1.0)]).expect("a purchase on the as-of day counts");
+        assert_eq!((single.recency_days, single.tenure_days, single.purchase_gap_mean_days), (0.0, 0.0, 0.0));
+        assert_eq!(features(&[]), None);
+        assert_eq!(features(&[purchase(date(1997, 10, 1), 5.0, 1.0)]), None);
+    }
+
+    #[test]
+    fn the_window_holds_exactly_ninety_days() {
+        let edge = AS_OF.checked_sub(89.days()).expect("in the calendar");
+        let before = AS_OF.checked_sub(90.days()).expect("in the calendar");
+        let both = features(&[purchase(before, 7.0, 1.0), purchase(edge, 5.0, 1.0)]).expect("purchases");
+        assert_eq!((both.spend_last_90d_usd, both.purchases_last_90d), (5.0, 1.0));
+    }
+
+    #[test]
+    fn a_purchase_that_can_not_be_is_refused_and_changes_nothing() {
+        let mut history = PurchaseHistory::as_of(AS_OF);
+        history.add(&purchase(date(1997, 5, 2), 5.0, 1.0)).expect("in order");
+        let before = history.features();
+        let mut refused = |given: Purchase| history.add(&given).expect_err("refused").to_string();
+        assert_eq!(
+            refused(purchase(date(1997, 5, 1), 5.0, 1.0)),
+            "purchase of 1997-05-01 comes after one of 1997-05-02: purchases must be in date order"
+        );
+        assert_eq!(
+            refused(purchase(date(1997, 5, 3), -5.0, 1.0)),
+            "purchase of 1997-05-03 has `amount_usd` = `-5`, allowed is a finite number >= 0"
+        );
+        assert!(refused(purchase(date(1997, 5, 3), 5.0, f64::NAN)).contains("`items` = `NaN`"));
+        assert_eq!(history.features(), before);
+    }
+
+    #[test]
+    fn every_name_is_catalogued() {
+        let features = features(&[purchase(AS_OF, 5.0, 1.0)]).expect("a purchase");
+        for (name, value) in features.named().into_iter().chain(features.named_beside_interactions()) {
+            let known = catalogued(name).expect(name);
+            assert_eq!(known.impossible(value), None, "{name}");
+        }
+    }
+
+    fn purchases() -> impl Strategy<Value = Vec<Purchase>> {
+        // Offsets from 400 days before to 60 days after the as-of day; whole cents, so that sums are exact enough.
+        let one = (-400..=60_i64, 0..5000_u32, 1..4_u32).prop_map(|(offset, cents, items)| Purchase {
+            date: AS_OF.checked_add(offset.days()).expect("in the calendar"),
+            amount_usd: f64::from(cents) / 100.0,
+            items: f64::from(items),
+        });
+        proptest::collection::vec(one, 0..30)
+    }
+
+    proptest! {
+        #[test]
+        fn purchases_after_the_as_of_day_change_nothing(all in purchases()) {
+            let mut past: Vec<_> = all.iter().copied().filter(|purchase| purchase.date <= AS_OF).collect();
+            let mut all = all;
+            let with_future = PurchaseHistory::from_unsorted(AS_OF, &mut all).expect("possible").features();
+            let without = PurchaseHistory::from_unsorted(AS_OF, &mut past).expect("possible").features();
+            prop_assert_eq!(with_future, without);
+        }
+
+        #[test]
+        fn the_fold_equals_the_plain_definition(all in purchases()) {
+            let mut days = std::collections::BTreeMap::<Date, f64>::new();
+            for purchase in all.iter().filter(|purchase| purchase.date <= AS_OF) {
+                *days.entry(purchase.date).or_default() += purchase.amount_usd;
+            }
+            let features = PurchaseHistory::from_unsorted(AS_OF, &mut all.clone()).expect("possible").features();
+            let Some(features) = features else {
+                prop_assert!(days.is_empty());
+                return Ok(());
+            };
+            let total: f64 = days.values().sum();
+            prop_assert_eq!(features.purchase_count as usize, days.len());
+            prop_assert!((features.total_spend_usd - total).abs() < 1e-6);
+            prop_assert!((features.max_order_usd - days.values().copied().fold(0.0, f64::max)).abs() < 1e-9);
+            let window = AS_OF.checked_sub(90.days()).expect("in the calendar");
+            prop_assert_eq!(features.purchases_last_90d as usize, days.keys().filter(|day| **day > window).count());
+            prop_assert!(features.recency_days <= features.tenure_days);
+            prop_assert!(features.max_order_usd <= features.total_spend_usd + 1e-9);
+        }
+    }
+}

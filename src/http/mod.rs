@@ -1,1 +1,21 @@
-//! HTTP transport only: unpack, call one service, wrap.
+//! HTTP transport only: unpack, call one service, wrap. One endpoint, one file; wire structs never leave this module.
+
+mod admin_models;
+mod answer;
+mod error;
+mod genesys;
+mod health;
+mod json;
+pub mod listener;
+mod metrics;
+mod observe;
+mod predict_batch;
+mod predict_clv;
+mod request;
+mod route_tier;
+mod router;
+mod state;
+
+pub use health::Readiness;
+pub use router::{admin, public};
+pub use state::{HttpSettings, HttpState, RenderMetrics};

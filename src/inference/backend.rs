@@ -34,6 +34,15 @@ impl<'a> FeatureMatrix<'a> {
     }
 }
 
+impl<'a> IntoIterator for &FeatureMatrix<'a> {
+    type Item = &'a [f64];
+    type IntoIter = std::slice::ChunksExact<'a, f64>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
 /// A loaded model. Implementations are pure functions of their rows: the same row gives the same numbers whatever
 /// rows stand beside it and whichever thread asks.
 pub trait Backend: Send + Sync {

@@ -1,1 +1,491 @@
-//! A bundle read, checked and ready to serve.
+//! A bundle read from disk, checked, and turned into the immutable snapshot that answers requests.
+//!
+//! Reading and building are two steps: every byte is read once into memory and hashed, and what was hashed is what is
+//! loaded. A snapshot never changes; a swap replaces it whole.
+
+use std::fmt;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+
+use super::backend::{Backend, BackendError, FeatureMatrix};
+use super::engine::Engine;
+use super::manifest::{Apply, BUNDLE_VERSION, BackendKind, Baseline, Manifest, Output, Task, TierThresholds};
+use super::onnx::{self, RuntimeSearch};
+use super::pool::Pool;
+use super::{linear, onnx_graph, smartcore, trees};
+use crate::domain::{ModelName, ModelVersion, Tier};
+use crate::features::{FeatureFault, FeatureSchema};
+
+/// File names inside a bundle folder.
+pub const MANIFEST_FILE: &str = "bundle.toml";
+pub const GOLDEN_FILE: &str = "golden.jsonl";
+
+/// Largest model file that is read (bytes).
+pub const MODEL_FILE_LIMIT: u64 = 512 * 1024 * 1024;
+/// Largest manifest or golden file that is read (bytes).
+const TEXT_FILE_LIMIT: u64 = 16 * 1024 * 1024;
+
+/// What loading may use beside the bundle itself.
+#[derive(Clone, Debug, Default)]
+pub struct LoadSettings {
+    /// Where ONNX Runtime is looked for.
+    pub runtime: RuntimeSearch,
+    /// Threads, each with a handle of its own, for a model that needs ONNX Runtime.
+    pub onnx_threads: usize,
+    /// Requests that may wait for such a model before it answers "overloaded".
+    pub onnx_queue: usize,
+    /// Tier thresholds that override every CLV bundle's.
+    pub tiers: Option<TierThresholds>,
+}
+
+/// Everything that identifies a bundle's content: SHA-256 over the manifest and the model file.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct BundleDigest([u8; 32]);
+
+impl BundleDigest {
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Display for BundleDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for BundleDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A bundle's files, read once.
+pub struct BundleFiles {
+    pub manifest: Manifest,
+    pub model: Vec<u8>,
+    pub golden: Vec<GoldenRow>,
+    pub digest: BundleDigest,
+}
+
+/// One line of `golden.jsonl`: a request and the answer the model must give.
+#[derive(Clone, Debug, PartialEq, Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct GoldenRow {
+    pub request: GoldenRequest,
+    pub expect: GoldenAnswer,
+    /// Largest accepted difference, relative to the larger of the expected number and 1.
+    #[serde(default = "default_tolerance")]
+    pub tolerance: f64,
+}
+
+fn default_tolerance() -> f64 {
+    1e-6
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct GoldenRequest {
+    pub features: std::collections::BTreeMap<String, Option<f64>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acquisition_channel: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segment: Option<String>,
+}
+
+/// Expected numbers; those left out are not checked.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct GoldenAnswer {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clv_value_usd: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confidence_interval_low: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confidence_interval_high: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub risk_score: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confidence_score: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clv_tier: Option<Tier>,
+}
+
+impl BundleFiles {
+    /// Reads and checks the files of the bundle in `folder`.
+    ///
+    /// # Errors
+    /// Says which file is missing, too large, unreadable or not what the manifest promises.
+    pub fn read(folder: &Path) -> Result<Self, BundleError> {
+        let manifest_path = folder.join(MANIFEST_FILE);
+        let manifest_bytes = read_limited(&manifest_path, TEXT_FILE_LIMIT)?;
+        let manifest_text = std::str::from_utf8(&manifest_bytes)
+            .map_err(|_| BundleError::Text { path: manifest_path.clone(), reason: "is not UTF-8".into() })?;
+        let manifest: Manifest = toml::from_str(manifest_text)
+            .map_err(|err| BundleError::Text { path: manifest_path, reason: err.to_string().trim_end().to_owned() })?;
+        if manifest.file.contains(['/', '\\']) || manifest.file.starts_with('.') || manifest.file.is_empty() {
+            return Err(BundleError::Field {
+                key: "file",
+                problem: format!("must be a bare file name beside {MANIFEST_FILE}, got `{}`", manifest.file),
+            });
+        }
+        let model = read_limited(&folder.join(&manifest.file), MODEL_FILE_LIMIT)?;
+        let golden_path = folder.join(GOLDEN_FILE);
+        let golden = match read_limited(&golden_path, TEXT_FILE_LIMIT) {
+            Ok(bytes) => parse_golden(&golden_path, &bytes)?,
+            Err(BundleError::File { err, .. }) if err.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(err) => return Err(err),
+        };
+        let actual: [u8; 32] = Sha256::digest(&model).into();
+        if !hex(&actual).eq_ignore_ascii_case(&manifest.sha256) {
+            return Err(BundleError::Checksum {
+                file: manifest.file.clone(),
+                expected: manifest.sha256.clone(),
+                actual: hex(&actual),
+            });
+        }
+        let digest = Sha256::new().chain_update(&manifest_bytes).chain_update(actual).finalize().into();
+        Ok(Self { manifest, model, golden, digest: BundleDigest(digest) })
+    }
+}
+
+/// SHA-256 of some bytes in hex, as manifests write it.
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn parse_golden(path: &Path, bytes: &[u8]) -> Result<Vec<GoldenRow>, BundleError> {
+    let mut rows = Vec::new();
+    for (number, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
+        if line.iter().all(u8::is_ascii_whitespace) {
+            continue;
+        }
+        rows.push(serde_json::from_slice(line).map_err(|err| BundleError::Text {
+            path: path.to_owned(),
+            reason: format!("line {}: {err}", number + 1),
+        })?);
+    }
+    Ok(rows)
+}
+
+fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>, BundleError> {
+    let failed = |err| BundleError::File { path: path.to_owned(), err };
+    let file = fs::File::open(path).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    if !metadata.is_file() {
+        return Err(BundleError::NotAFile { path: path.to_owned() });
+    }
+    let mut bytes = Vec::with_capacity(metadata.len().min(limit) as usize);
+    // One byte beyond the limit tells a file that grew since its size was read.
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > limit {
+        return Err(BundleError::TooLarge { path: path.to_owned(), limit });
+    }
+    Ok(bytes)
+}
+
+/// Position and last step of one model output.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Column {
+    index: usize,
+    apply: Apply,
+}
+
+impl Column {
+    pub fn of(self, outputs: &[f64]) -> f64 {
+        self.apply.to(outputs[self.index])
+    }
+}
+
+/// The model's outputs by meaning.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Roles {
+    pub value: Column,
+    pub risk: Option<Column>,
+    pub low: Option<Column>,
+    pub high: Option<Column>,
+    pub log_mean: Option<Column>,
+    pub log_sigma: Option<Column>,
+}
+
+/// One version of a model, ready to answer: the model, its schema, calibration, baselines and tiers. Immutable; every
+/// part of an answer comes from the same snapshot.
+pub struct ModelSnapshot {
+    manifest: Manifest,
+    digest: BundleDigest,
+    schema: FeatureSchema,
+    engine: Engine,
+    roles: Roles,
+    tiers: TierThresholds,
+    cold_start: Option<usize>,
+    group_by: Option<usize>,
+    golden: Vec<GoldenRow>,
+}
+
+impl fmt::Debug for ModelSnapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ModelSnapshot")
+            .field("name", &self.manifest.name)
+            .field("version", &self.manifest.version)
+            .field("digest", &self.digest)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ModelSnapshot {
+    /// Reads the bundle in `folder` and builds its snapshot.
+    pub fn load(folder: &Path, settings: &LoadSettings) -> Result<Self, BundleError> {
+        Self::build(BundleFiles::read(folder)?, settings)
+    }
+
+    /// Checks the manifest against the model and loads it. Golden rows are not run here: that takes the scoring
+    /// pipeline, see `scoring::golden`.
+    ///
+    /// # Errors
+    /// Names the manifest key or the model property that is wrong.
+    pub fn build(files: BundleFiles, settings: &LoadSettings) -> Result<Self, BundleError> {
+        let BundleFiles { manifest, model, golden, digest } = files;
+        check(&manifest)?;
+        let schema = FeatureSchema::new(manifest.features.clone(), manifest.standardize)?;
+        let engine = open(&manifest, &model, settings)?;
+        if engine.inputs() != schema.len() {
+            return Err(BackendError::Inputs { model: engine.inputs(), bundle: schema.len() }.into());
+        }
+        let roles = Roles::resolve(&manifest, engine.outputs())?;
+        let group_by = match &manifest.interval {
+            None => None,
+            Some(calibration) => Some(schema.position(&calibration.group_by).ok_or_else(|| BundleError::Field {
+                key: "interval.group_by",
+                problem: format!("names `{}`, which is not one of the features", calibration.group_by),
+            })?),
+        };
+        let cold_start = schema.position(&manifest.cold_start_feature);
+        let tiers = settings.tiers.unwrap_or(manifest.tiers);
+        Ok(Self { manifest, digest, schema, engine, roles, tiers, cold_start, group_by, golden })
+    }
+
+    pub fn name(&self) -> &ModelName {
+        &self.manifest.name
+    }
+
+    pub fn version(&self) -> &ModelVersion {
+        &self.manifest.version
+    }
+
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    pub fn digest(&self) -> &BundleDigest {
+        &self.digest
+    }
+
+    pub fn schema(&self) -> &FeatureSchema {
+        &self.schema
+    }
+
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    pub fn roles(&self) -> &Roles {
+        &self.roles
+    }
+
+    pub fn golden(&self) -> &[GoldenRow] {
+        &self.golden
+    }
+
+    pub fn tier_of(&self, value: f64) -> Tier {
+        if value >= self.tiers.high {
+            Tier::High
+        } else if value >= self.tiers.medium {
+            Tier::Medium
+        } else {
+            Tier::Low
+        }
+    }
+
+    /// The spend range of a tier in US dollars: from (inclusive) to (exclusive).
+    pub fn tier_range(&self, tier: Tier) -> (f64, f64) {
+        match tier {
+            Tier::Low => (f64::NEG_INFINITY, self.tiers.medium),
+            Tier::Medium => (self.tiers.medium, self.tiers.high),
+            Tier::High => (self.tiers.high, f64::INFINITY),
+        }
+    }
+
+    /// Whether these raw values are of a customer without history.
+    pub fn is_cold_start(&self, raw: &[f64]) -> bool {
+        self.cold_start.is_some_and(|position| raw[position] == 0.0)
+    }
+
+    /// The raw value that picks the calibration group, `NaN` when unknown.
+    pub fn group_value(&self, raw: &[f64]) -> f64 {
+        self.group_by.map_or(f64::NAN, |position| raw[position])
+    }
+}
+
+fn check(manifest: &Manifest) -> Result<(), BundleError> {
+    let field = |key, problem: String| Err(BundleError::Field { key, problem });
+    if manifest.bundle_version != BUNDLE_VERSION {
+        return field("bundle_version", format!("must be {BUNDLE_VERSION}, got `{}`", manifest.bundle_version));
+    }
+    if manifest.task != Task::Clv {
+        return field("task", "must be `clv`: lead models are not served by this version".into());
+    }
+    let tiers = manifest.tiers;
+    if !(tiers.medium.is_finite() && tiers.high.is_finite() && 0.0 <= tiers.medium && tiers.medium <= tiers.high) {
+        return field("tiers", "must have finite 0 <= medium <= high".into());
+    }
+    let baselines = &manifest.baselines;
+    let tables = [("baselines.channel", &baselines.channel), ("baselines.segment", &baselines.segment)];
+    for (key, table) in tables {
+        if let Some((name, _)) = table.iter().find(|(_, baseline)| !is_ordered(baseline)) {
+            return field(key, format!("entry `{name}` must have finite 0 <= low <= value <= high"));
+        }
+    }
+    if !is_ordered(&manifest.neutral) {
+        return field("neutral", "must have finite 0 <= low <= value <= high".into());
+    }
+    if let Some(interval) = &manifest.interval {
+        if !(0.5..1.0).contains(&interval.level) {
+            return field("interval.level", format!("must be from 0.5 to below 1, got `{}`", interval.level));
+        }
+        if !(interval.offset.is_finite() && interval.offset > 0.0) {
+            return field("interval.offset", format!("must be > 0, got `{}`", interval.offset));
+        }
+        if !interval.groups.is_sorted_by(|a, b| a.from < b.from) {
+            return field("interval.groups", "must be ascending by `from`, without repeats".into());
+        }
+        for group in interval.groups.iter().chain([&interval.pooled]) {
+            let [low, high] = group.two_sided;
+            let finite = group.upper.is_finite() && low.is_finite() && high.is_finite();
+            if !finite || low > high || !group.residuals.is_sorted() {
+                return field("interval.groups", format!("group from {} has quantiles out of order", group.from));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_ordered(baseline: &Baseline) -> bool {
+    [0.0, baseline.low, baseline.value, baseline.high].is_sorted() && baseline.high.is_finite()
+}
+
+fn open(manifest: &Manifest, model: &[u8], settings: &LoadSettings) -> Result<Engine, BundleError> {
+    let names: Vec<&str> = manifest.features.iter().map(|rule| rule.name.as_str()).collect();
+    let features = names.as_slice();
+    let inline = |backend: Box<dyn Backend>| Engine::Inline(backend);
+    Ok(match manifest.backend {
+        BackendKind::Trees => inline(trees::load(&onnx_graph::OnnxModel::parse(model)?, features)?),
+        BackendKind::Linear if model.trim_ascii_start().starts_with(b"{") => {
+            inline(linear::load_with_rules(model, &manifest.features)?)
+        }
+        BackendKind::Linear => inline(onnx_graph::load_linear(&onnx_graph::OnnxModel::parse(model)?, features)?),
+        BackendKind::Smartcore => inline(smartcore::load(model, features)?),
+        BackendKind::Onnx => {
+            let handles = onnx::open(model, features, &settings.runtime, settings.onnx_threads.max(1))?;
+            Engine::Pooled(Pool::start(manifest.name.as_str(), handles, settings.onnx_queue.max(1)))
+        }
+    })
+}
+
+impl Roles {
+    fn resolve(manifest: &Manifest, columns: &[String]) -> Result<Self, BundleError> {
+        let find = |key: &'static str, output: Option<&Output>| -> Result<Option<Column>, BundleError> {
+            let Some(output) = output else { return Ok(None) };
+            let index =
+                columns.iter().position(|column| column == output.name()).ok_or_else(|| BundleError::Field {
+                    key,
+                    problem: format!("names `{}`; the model has {}", output.name(), columns.join(", ")),
+                })?;
+            Ok(Some(Column { index, apply: output.apply() }))
+        };
+        let outputs = &manifest.outputs;
+        Ok(Self {
+            value: find("outputs.value", outputs.value.as_ref())?.ok_or_else(|| BundleError::Field {
+                key: "outputs.value",
+                problem: format!("is required for a `clv` model; it has {}", columns.join(", ")),
+            })?,
+            risk: find("outputs.risk", outputs.risk.as_ref())?,
+            low: find("outputs.low", outputs.low.as_ref())?,
+            high: find("outputs.high", outputs.high.as_ref())?,
+            log_mean: find("outputs.log_mean", outputs.log_mean.as_ref())?,
+            log_sigma: find("outputs.log_sigma", outputs.log_sigma.as_ref())?,
+        })
+    }
+}
+
+/// Prepares raw rows and runs them to completion on the calling thread.
+///
+/// `raw` is `rows × schema.len()`, row-major; the result is `rows × outputs`.
+pub fn run_rows(snapshot: &ModelSnapshot, raw: &[f64]) -> Result<Vec<f64>, BackendError> {
+    let width = snapshot.schema.len();
+    let mut prepared = vec![0.0; raw.len()];
+    for (raw, row) in raw.chunks_exact(width).zip(prepared.chunks_exact_mut(width)) {
+        snapshot.schema.prepare(raw, row);
+    }
+    let mut out = vec![0.0; raw.len() / width * snapshot.engine.outputs().len()];
+    snapshot.engine.run(FeatureMatrix::new(&prepared, width), &mut out)?;
+    Ok(out)
+}
+
+/// Why a bundle is refused. The text is the reason shown to the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    #[error("{} can not be read: {err}", path.display())]
+    File { path: PathBuf, err: std::io::Error },
+    #[error("{} is not a regular file", path.display())]
+    NotAFile { path: PathBuf },
+    #[error("{} is larger than {limit} bytes", path.display())]
+    TooLarge { path: PathBuf, limit: u64 },
+    #[error("{}: {reason}", path.display())]
+    Text { path: PathBuf, reason: String },
+    #[error("{file} has SHA-256 {actual}, the manifest says {expected}")]
+    Checksum { file: String, expected: String, actual: String },
+    #[error("manifest key `{key}` {problem}")]
+    Field { key: &'static str, problem: String },
+    #[error("manifest: {0}")]
+    Feature(#[from] FeatureFault),
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// A golden row's answer differs from what the bundle promises.
+    #[error("golden row {row}: {problem}")]
+    Golden { row: usize, problem: String },
+    /// The folder's names and the manifest's do not agree.
+    #[error("manifest says `{manifest}` but the folder is `{folder}`")]
+    Misplaced { manifest: String, folder: String },
+}
+
+impl BundleError {
+    /// A short stable word for metrics and `models list`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::File { .. } | Self::NotAFile { .. } => "unreadable",
+            Self::TooLarge { .. } => "too_large",
+            Self::Text { .. } => "malformed_text",
+            Self::Checksum { .. } => "checksum",
+            Self::Field { .. } | Self::Feature(_) => "manifest",
+            Self::Misplaced { .. } => "misplaced",
+            Self::Golden { .. } => "golden",
+            Self::Backend(BackendError::Malformed { .. }) => "malformed_model",
+            Self::Backend(BackendError::Unsupported { .. }) => "unsupported_model",
+            Self::Backend(BackendError::Inputs { .. }) => "inputs",
+            Self::Backend(BackendError::RuntimeMissing { .. }) => "runtime_missing",
+            Self::Backend(BackendError::Run { .. } | BackendError::Overloaded | BackendError::Deadline) => "run",
+        }
+    }
+}

@@ -4,6 +4,7 @@
 
 pub mod backend;
 pub mod bundle;
+pub mod engine;
 pub mod linear;
 pub mod manifest;
 pub mod onnx;
@@ -14,3 +15,4 @@ pub mod smartcore;
 pub mod trees;
 
 pub use backend::{Backend, BackendError, FeatureMatrix};
+pub use bundle::{BundleError, ModelSnapshot};

@@ -1,1 +1,400 @@
-//! The scoring pipeline.
+//! The scoring pipeline, on one screen: what is asked, the ladder, what is answered.
+//!
+//! model -> fresh cache -> stale cache -> segment baseline -> channel baseline -> neutral. Every request gets an answer
+//! from one immutable snapshot; nothing here waits for disk, network or another request.
+
+pub mod baseline;
+pub mod cache;
+pub mod estimate;
+pub mod golden;
+mod metrics;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use crate::domain::time::{Clock, Stopwatch, Timestamp, seconds_between};
+use crate::domain::{CustomerKey, Estimate, ModelName, ModelVersion, Source};
+use crate::features::{FeatureFault, Given, Row};
+use crate::inference::registry::Registry;
+use crate::inference::{BackendError, FeatureMatrix, ModelSnapshot};
+
+use baseline::{Found, Known};
+use cache::{CachedScore, ScoreCache};
+use estimate::{NotANumber, estimate, from_baseline};
+use metrics::ScoringMetrics;
+
+/// One question about one customer.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ask<'a> {
+    /// Which model answers; the configured CLV model when absent.
+    pub model: Option<&'a str>,
+    /// The version the caller would like.
+    pub version: Option<&'a str>,
+    pub customer: Option<CustomerKey>,
+    /// Named values, `None` for null; absent when only the customer is given.
+    pub features: Option<&'a [(&'a str, Option<f64>)]>,
+    pub known: Known<'a>,
+    pub prefer: Prefer,
+    /// Longest wait for a model that runs on threads of its own; capped by the settings.
+    pub deadline: Option<Duration>,
+}
+
+/// Which score is wanted when the customer has a recent one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Prefer {
+    /// The answer to exactly these features.
+    #[default]
+    Exact,
+    /// The customer's last score, whatever the features: routing never runs the model for a customer it knows.
+    LastScore,
+}
+
+/// The answer with everything that is said about it.
+#[derive(Clone, Debug)]
+pub struct Scored {
+    pub estimate: Estimate,
+    pub source: Source,
+    /// Why the ladder stepped down; absent on success.
+    pub reason: Option<Reason>,
+    /// The snapshot that answered; warnings refer to its schema.
+    pub snapshot: Arc<ModelSnapshot>,
+    /// The version that made the score: the snapshot's, unless the score is a cached one.
+    pub version: ModelVersion,
+    pub interval_level: Option<f64>,
+    pub scored_at: Timestamp,
+    pub age_seconds: u64,
+    pub latency_ms: f64,
+    pub warnings: Warnings,
+    pub baseline: Option<BaselineUsed>,
+}
+
+pub type Warnings = SmallVec<[Warning; 16]>;
+
+/// Something the caller should know about an otherwise good answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Warning {
+    /// The feature at this position of the schema was missing and imputed by the bundle's rule.
+    Imputed(u16),
+    /// The feature at this position has a possible value that training never saw.
+    OutsideTraining(u16),
+    /// The requested version is not loaded; the serving one answered.
+    VersionNotLoaded,
+    /// The acquisition channel has no baseline.
+    UnknownChannel,
+    /// The segment has no baseline.
+    UnknownSegment,
+}
+
+impl Warning {
+    /// Kind for metrics: a handful of fixed words.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::Imputed(_) => "imputed",
+            Self::OutsideTraining(_) => "outside_training_range",
+            Self::VersionNotLoaded => "model_version_not_loaded",
+            Self::UnknownChannel => "acquisition_channel_unknown",
+            Self::UnknownSegment => "segment_unknown",
+        }
+    }
+
+    /// The feature it is about, by the name the snapshot's schema gives it.
+    pub fn feature(self, snapshot: &ModelSnapshot) -> Option<&str> {
+        match self {
+            Self::Imputed(position) | Self::OutsideTraining(position) => {
+                Some(&snapshot.schema().rules()[usize::from(position)].name)
+            }
+            Self::VersionNotLoaded | Self::UnknownChannel | Self::UnknownSegment => None,
+        }
+    }
+}
+
+/// Why an answer is not the model's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reason {
+    /// Every worker of the model was busy and its queue full.
+    Overloaded,
+    /// The model did not answer in time.
+    Deadline,
+    /// The model failed or gave something that is not a number.
+    ModelError,
+}
+
+impl Reason {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Overloaded => "model_overloaded",
+            Self::Deadline => "model_deadline",
+            Self::ModelError => "model_error",
+        }
+    }
+}
+
+/// The baseline behind an answer: its table, its entry, and how much its own customers count.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BaselineUsed {
+    pub level: &'static str,
+    pub name: String,
+    pub customers: u32,
+    pub weight: f64,
+}
+
+/// A question that can not be answered as asked.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum AskFault {
+    #[error(transparent)]
+    Feature(#[from] FeatureFault),
+    #[error("either `features` or `customerId` is required")]
+    Nothing,
+    #[error("model `{model}` is not loaded; loaded are {loaded}")]
+    UnknownModel { model: String, loaded: String },
+    /// Only in strict mode.
+    #[error("model version `{version}` is not loaded; serving is `{serving}`")]
+    VersionNotLoaded { version: String, serving: ModelVersion },
+    /// No model at all: nothing to answer from, not even a baseline.
+    #[error("no model is loaded")]
+    NoModel,
+}
+
+/// Settings of the pipeline.
+#[derive(Clone, Debug)]
+pub struct ScorerSettings {
+    /// The model behind `/v1/predict/clv`.
+    pub clv_model: ModelName,
+    /// Refuse a version that is not loaded instead of answering with a warning.
+    pub strict_version: bool,
+    pub deadline: Duration,
+    pub cache_bytes: u64,
+    pub cache_ttl: Duration,
+}
+
+/// Answers questions. Cheap to clone; shared by every request.
+#[derive(Clone)]
+pub struct Scorer {
+    registry: Arc<Registry>,
+    cache: ScoreCache,
+    clock: Arc<dyn Clock>,
+    settings: Arc<ScorerSettings>,
+    metrics: Arc<ScoringMetrics>,
+}
+
+impl Scorer {
+    pub fn new(registry: Arc<Registry>, clock: Arc<dyn Clock>, settings: ScorerSettings) -> Self {
+        let cache = ScoreCache::new(settings.cache_bytes, settings.cache_ttl);
+        let metrics = Arc::new(ScoringMetrics::register());
+        Self { registry, cache, clock, settings: Arc::new(settings), metrics }
+    }
+
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    pub fn cache(&self) -> &ScoreCache {
+        &self.cache
+    }
+
+    /// Answers one question.
+    ///
+    /// # Errors
+    /// Only for a question that can not be answered as asked; a failing model is answered from the ladder.
+    pub async fn score(&self, ask: Ask<'_>) -> Result<Scored, AskFault> {
+        let scored = self.climb(ask).await;
+        self.metrics.record(&scored);
+        scored
+    }
+
+    /// The ladder itself, top to bottom.
+    async fn climb(&self, ask: Ask<'_>) -> Result<Scored, AskFault> {
+        let watch = Stopwatch::start();
+        let now = self.clock.now();
+        let snapshot = self.snapshot(ask.model)?;
+        let mut answer =
+            Answer { snapshot: &snapshot, now, watch, warnings: self.version_warning(&snapshot, ask.version)? };
+
+        if ask.prefer == Prefer::LastScore
+            && let Some(hit) = ask.customer.and_then(|customer| self.cache.last(snapshot.name(), customer, now))
+        {
+            return Ok(answer.cached(&hit, Source::Cache, None));
+        }
+        let Some(features) = ask.features else {
+            // A customer nobody has features for is a new customer.
+            ask.customer.ok_or(AskFault::Nothing)?;
+            return Ok(answer.cold_start(ask.known));
+        };
+        let given = snapshot.schema().read(features.iter().copied())?;
+        if snapshot.is_cold_start(&given.raw) {
+            return Ok(answer.cold_start(ask.known));
+        }
+        answer.note(&given);
+
+        let key = ask.customer.map(|customer| self.cache.key(&snapshot, customer, &given.raw));
+        if let Some(hit) = key.and_then(|key| self.cache.exact(&key, now)) {
+            return Ok(answer.cached(&hit, Source::Cache, None));
+        }
+        let deadline = ask.deadline.map_or(self.settings.deadline, |asked| asked.min(self.settings.deadline));
+        match run(&snapshot, &given.raw, deadline).await {
+            Ok(estimate) => {
+                if let Some(key) = key {
+                    self.cache.put(key, snapshot.name(), answer.to_cache(estimate));
+                }
+                Ok(answer.give(estimate, Source::Model))
+            }
+            Err(failure) => {
+                let reason = failure.reason();
+                tracing::warn!(model = %snapshot.name(), version = %snapshot.version(), reason = reason.as_str(), error = %failure, "model gave no answer");
+                match ask.customer.and_then(|customer| self.cache.last(snapshot.name(), customer, now)) {
+                    Some(stale) => Ok(answer.cached(&stale, Source::StaleCache, Some(reason))),
+                    None => Ok(answer.fallback(ask.known, reason)),
+                }
+            }
+        }
+    }
+
+    /// The neutral answer of the serving model, for callers that must get numbers whatever they sent.
+    pub fn neutral(&self) -> Option<Estimate> {
+        let snapshot = self.registry.serving(&self.settings.clv_model)?;
+        Some(from_baseline(&snapshot, &snapshot.manifest().neutral))
+    }
+
+    /// Whether a question about the CLV model has anything to be answered from.
+    pub fn can_answer(&self) -> bool {
+        self.registry.serving(&self.settings.clv_model).is_some()
+    }
+
+    /// Sets the gauges that are read off rather than counted.
+    pub fn report_gauges(&self) {
+        ScoringMetrics::report(&self.cache, &self.registry);
+    }
+
+    fn snapshot(&self, model: Option<&str>) -> Result<Arc<ModelSnapshot>, AskFault> {
+        let Some(model) = model else {
+            return self.registry.serving(&self.settings.clv_model).ok_or(AskFault::NoModel);
+        };
+        ModelName::parse(model)
+            .ok()
+            .and_then(|name| self.registry.serving(&name))
+            .ok_or_else(|| AskFault::UnknownModel { model: model.to_owned(), loaded: self.registry.serving_names() })
+    }
+
+    fn version_warning(&self, snapshot: &ModelSnapshot, asked: Option<&str>) -> Result<Warnings, AskFault> {
+        match asked {
+            Some(version) if version != snapshot.version().as_str() => {
+                if self.settings.strict_version {
+                    let serving = snapshot.version().clone();
+                    return Err(AskFault::VersionNotLoaded { version: version.to_owned(), serving });
+                }
+                Ok(smallvec::smallvec![Warning::VersionNotLoaded])
+            }
+            _ => Ok(Warnings::new()),
+        }
+    }
+}
+
+/// Runs the model for one row of raw values.
+async fn run(snapshot: &ModelSnapshot, raw: &[f64], deadline: Duration) -> Result<Estimate, RunFailure> {
+    let mut row: Row = smallvec::smallvec![0.0; raw.len()];
+    snapshot.schema().prepare(raw, &mut row);
+    let engine = snapshot.engine();
+    let mut outputs: SmallVec<[f64; 8]> = smallvec::smallvec![0.0; engine.outputs().len()];
+    engine.answer(FeatureMatrix::new(&row, row.len()), &mut outputs, deadline).await?;
+    Ok(estimate(snapshot, raw, &outputs)?)
+}
+
+#[derive(Debug, thiserror::Error)]
+enum RunFailure {
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    #[error(transparent)]
+    NotANumber(#[from] NotANumber),
+}
+
+impl RunFailure {
+    fn reason(&self) -> Reason {
+        match self {
+            Self::Backend(BackendError::Overloaded) => Reason::Overloaded,
+            Self::Backend(BackendError::Deadline) => Reason::Deadline,
+            Self::Backend(_) | Self::NotANumber(_) => Reason::ModelError,
+        }
+    }
+}
+
+/// An answer in the making: everything comes from this one snapshot.
+struct Answer<'a> {
+    snapshot: &'a Arc<ModelSnapshot>,
+    now: Timestamp,
+    watch: Stopwatch,
+    warnings: Warnings,
+}
+
+impl Answer<'_> {
+    fn note(&mut self, given: &Given) {
+        let imputed = given.missing.iter().copied().map(Warning::Imputed);
+        let outside = given.outside.iter().copied().map(Warning::OutsideTraining);
+        self.warnings.extend(imputed.chain(outside));
+    }
+
+    fn give(self, estimate: Estimate, source: Source) -> Scored {
+        Scored {
+            estimate,
+            source,
+            reason: None,
+            snapshot: Arc::clone(self.snapshot),
+            version: self.snapshot.version().clone(),
+            interval_level: self.level(),
+            scored_at: self.now,
+            age_seconds: 0,
+            latency_ms: self.watch.elapsed_ms(),
+            warnings: self.warnings,
+            baseline: None,
+        }
+    }
+
+    fn cached(self, hit: &CachedScore, source: Source, reason: Option<Reason>) -> Scored {
+        Scored {
+            reason,
+            version: hit.version.clone(),
+            interval_level: hit.interval_level,
+            scored_at: hit.scored_at,
+            age_seconds: seconds_between(hit.scored_at, self.now),
+            ..self.give(hit.estimate, source)
+        }
+    }
+
+    fn cold_start(self, known: Known<'_>) -> Scored {
+        let found = baseline::cold_start(self.snapshot, known);
+        self.stand_in(found, known, Source::ColdStart, None)
+    }
+
+    fn fallback(self, known: Known<'_>, reason: Reason) -> Scored {
+        let found = baseline::fallback(self.snapshot, known);
+        self.stand_in(found, known, Source::Fallback, Some(reason))
+    }
+
+    fn stand_in(mut self, found: Found<'_>, known: Known<'_>, source: Source, reason: Option<Reason>) -> Scored {
+        let tables = &self.snapshot.manifest().baselines;
+        if known.channel.is_some_and(|channel| !tables.channel.contains_key(channel)) {
+            self.warnings.push(Warning::UnknownChannel);
+        }
+        if known.segment.is_some_and(|segment| !tables.segment.contains_key(segment)) {
+            self.warnings.push(Warning::UnknownSegment);
+        }
+        let used = BaselineUsed {
+            level: found.level.as_str(),
+            name: found.name.to_owned(),
+            customers: found.baseline.n,
+            weight: found.baseline.weight,
+        };
+        let estimate = from_baseline(self.snapshot, found.baseline);
+        Scored { reason, baseline: Some(used), ..self.give(estimate, source) }
+    }
+
+    fn to_cache(&self, estimate: Estimate) -> CachedScore {
+        let version = self.snapshot.version().clone();
+        CachedScore { estimate, scored_at: self.now, version, interval_level: self.level() }
+    }
+
+    fn level(&self) -> Option<f64> {
+        self.snapshot.manifest().interval.as_ref().map(|interval| interval.level)
+    }
+}

@@ -1,3 +1,8 @@
 //! Tests through the public face of the program, one module per area.
 
+mod config;
+mod http_api;
+mod model_swap;
 mod onnx_parity;
+mod process;
+mod support;

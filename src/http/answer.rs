@@ -1,0 +1,202 @@
+//! The documented answer, as it stands on the wire: absent values are omitted, numbers are finite, amounts are in cents.
+
+use serde::Serialize;
+use serde::ser::{SerializeSeq, Serializer};
+
+pub use crate::domain::score::{cents, round};
+use crate::domain::time::Timestamp;
+use crate::domain::{Estimate, Tier};
+use crate::routing::Routing;
+use crate::scoring::{Scored, Warning};
+
+/// Reply of `POST /v1/predict/clv` and, with `routing`, of `POST /v1/route/tier`.
+#[derive(Serialize)]
+pub struct Answer<'a> {
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    routing: Option<RoutingBody<'a>>,
+    prediction: PredictionBody,
+    metadata: Metadata<'a>,
+}
+
+#[derive(Serialize)]
+struct PredictionBody {
+    clv_value_usd: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    confidence_interval_low: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    confidence_interval_high: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    risk_score: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    confidence_score: Option<f64>,
+    clv_tier: Tier,
+}
+
+#[derive(Serialize)]
+struct RoutingBody<'a> {
+    clv_tier: Tier,
+    skill_id: &'a str,
+    priority: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queue: Option<&'a str>,
+    low_confidence: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    badge: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct Metadata<'a> {
+    model: &'a str,
+    model_version: &'a str,
+    inference_latency_ms: f64,
+    request_id: &'a str,
+    source: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    scored_at: Seconds,
+    age_seconds: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    features_as_of: Option<Seconds>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interval_level: Option<f64>,
+    horizon_days: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    baseline: Option<BaselineBody<'a>>,
+    warnings: WarningList<'a>,
+}
+
+#[derive(Serialize)]
+struct BaselineBody<'a> {
+    level: &'static str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    name: &'a str,
+    customers: u32,
+    weight: f64,
+}
+
+/// What the transport knows about a request beside its question.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    pub request_id: &'a str,
+    pub features_as_of: Option<Timestamp>,
+    /// `explain` was asked for.
+    pub explain: bool,
+}
+
+impl<'a> Answer<'a> {
+    pub fn new(scored: &'a Scored, routing: Option<Routing<'a>>, context: Context<'a>) -> Self {
+        Self {
+            status: status(scored),
+            routing: routing.map(|routing| RoutingBody {
+                clv_tier: routing.tier,
+                skill_id: &routing.route.skill_id,
+                priority: routing.route.priority,
+                queue: routing.route.queue.as_deref(),
+                low_confidence: routing.low_confidence,
+                badge: routing.badge(),
+            }),
+            prediction: PredictionBody::new(&scored.estimate),
+            metadata: Metadata {
+                model: scored.snapshot.name().as_str(),
+                model_version: scored.version.as_str(),
+                inference_latency_ms: round(scored.latency_ms, 1e4),
+                request_id: context.request_id,
+                source: scored.source.as_str(),
+                reason: scored.reason.map(crate::scoring::Reason::as_str),
+                scored_at: Seconds(scored.scored_at),
+                age_seconds: scored.age_seconds,
+                features_as_of: context.features_as_of.map(Seconds),
+                interval_level: scored.interval_level,
+                horizon_days: scored.snapshot.manifest().horizon_days,
+                baseline: scored.baseline.as_ref().map(|used| BaselineBody {
+                    level: used.level,
+                    name: &used.name,
+                    customers: used.customers,
+                    weight: round(used.weight, 1e4),
+                }),
+                warnings: WarningList { scored, explain: context.explain },
+            },
+        }
+    }
+}
+
+impl PredictionBody {
+    fn new(estimate: &Estimate) -> Self {
+        Self {
+            clv_value_usd: cents(estimate.value),
+            confidence_interval_low: estimate.interval.map(|interval| cents(interval.low())),
+            confidence_interval_high: estimate.interval.map(|interval| cents(interval.high())),
+            risk_score: estimate.risk.map(|risk| round(risk.get(), 1e4)),
+            confidence_score: estimate.confidence.map(|confidence| round(confidence.get(), 1e4)),
+            clv_tier: estimate.tier,
+        }
+    }
+}
+
+pub fn status(scored: &Scored) -> &'static str {
+    if scored.source.is_success() { "success" } else { "fallback" }
+}
+
+/// A time to the second, as the documented answer writes it.
+pub struct Seconds(pub Timestamp);
+
+impl Serialize for Seconds {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let whole = Timestamp::from_second(self.0.as_second()).unwrap_or(self.0);
+        serializer.collect_str(&whole)
+    }
+}
+
+/// The warnings of an answer as text: a fixed word, and the feature where there is one.
+pub struct WarningList<'a> {
+    pub scored: &'a Scored,
+    pub explain: bool,
+}
+
+impl WarningList<'_> {
+    pub fn each<E>(&self, mut write: impl FnMut(std::fmt::Arguments<'_>) -> Result<(), E>) -> Result<(), E> {
+        for &warning in &self.scored.warnings {
+            match warning.feature(&self.scored.snapshot) {
+                Some(feature) => write(format_args!("{}: {feature}", warning.kind()))?,
+                None if warning == Warning::VersionNotLoaded => {
+                    write(format_args!("{}: answered by {}", warning.kind(), self.scored.version))?;
+                }
+                None => write(format_args!("{}", warning.kind()))?,
+            }
+        }
+        if self.explain {
+            write(format_args!("explain_not_available"))?;
+        }
+        Ok(())
+    }
+}
+
+impl Serialize for WarningList<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut list = serializer.serialize_seq(None)?;
+        self.each(|text| list.serialize_element(&text))?;
+        list.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn rounding_keeps_an_interval_around_its_value(low in 0.0..1e9f64, a in 0.0..1e9f64, b in 0.0..1e9f64) {
+            let (value, high) = (low + a, low + a + b);
+            prop_assert!(cents(low) <= cents(value) && cents(value) <= cents(high));
+        }
+    }
+
+    #[test]
+    fn huge_amounts_survive_rounding() {
+        assert_eq!(cents(f64::MAX), f64::MAX);
+        assert_eq!(cents(4500.004), 4500.0);
+    }
+}

@@ -1,0 +1,125 @@
+//! Every error a client can get: one table of codes, one place that turns them into responses.
+
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use crate::scoring::AskFault;
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal, $status:ident;)*) => {
+        /// Stable codes: clients match on these, not on messages.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub enum Code { $($(#[$doc])* $variant,)* }
+
+        impl Code {
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            pub fn status(self) -> StatusCode {
+                match self { $(Self::$variant => StatusCode::$status,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The body is not JSON.
+    MalformedJson = "malformed_json", BAD_REQUEST;
+    /// A request field is unknown, missing or of the wrong type.
+    InvalidField = "invalid_field", UNPROCESSABLE_ENTITY;
+    /// A feature is unknown, required and missing, mistyped, not finite or impossible.
+    InvalidFeature = "invalid_feature", UNPROCESSABLE_ENTITY;
+    UnknownModel = "unknown_model", UNPROCESSABLE_ENTITY;
+    /// Strict mode: the requested version is not loaded.
+    VersionNotLoaded = "model_version_not_loaded", UNPROCESSABLE_ENTITY;
+    TooManyRows = "too_many_rows", PAYLOAD_TOO_LARGE;
+    BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE;
+    BodyTimeout = "body_timeout", REQUEST_TIMEOUT;
+    BodyUnreadable = "body_unreadable", BAD_REQUEST;
+    NotFound = "not_found", NOT_FOUND;
+    MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED;
+    /// No model is loaded: there is not even a baseline to answer from.
+    NoModel = "no_model", SERVICE_UNAVAILABLE;
+    Internal = "internal", INTERNAL_SERVER_ERROR;
+}
+
+/// An error on its way out. It travels as a response extension until `observe` writes its body, because only there
+/// the request id is known.
+#[derive(Clone, Debug)]
+pub struct ApiError {
+    pub code: Code,
+    pub message: String,
+    /// Path of the offending field, such as `features.recency_days`.
+    pub field: Option<String>,
+    /// The caller's own request id, once the body was read that far.
+    pub request_id: Option<String>,
+}
+
+impl ApiError {
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), field: None, request_id: None }
+    }
+
+    pub fn field(code: Code, field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { field: Some(field.into()), ..Self::new(code, message) }
+    }
+
+    #[must_use]
+    pub fn of_request(self, id: Option<&str>) -> Self {
+        Self { request_id: id.map(str::to_owned), ..self }
+    }
+
+    /// The documented error body.
+    pub fn body<'a>(&'a self, generated_id: &'a str) -> ErrorBody<'a> {
+        ErrorBody {
+            status: "error",
+            error: ErrorDetail { code: self.code.as_str(), message: &self.message, field: self.field.as_deref() },
+            metadata: ErrorMetadata { request_id: self.request_id.as_deref().unwrap_or(generated_id) },
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub struct ErrorBody<'a> {
+    status: &'static str,
+    error: ErrorDetail<'a>,
+    metadata: ErrorMetadata<'a>,
+}
+
+#[derive(Serialize)]
+struct ErrorDetail<'a> {
+    code: &'static str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct ErrorMetadata<'a> {
+    request_id: &'a str,
+}
+
+impl From<AskFault> for ApiError {
+    fn from(fault: AskFault) -> Self {
+        let message = fault.to_string();
+        match fault {
+            AskFault::Feature(feature) => {
+                Self::field(Code::InvalidFeature, format!("features.{}", feature.feature), message)
+            }
+            AskFault::Nothing => Self::field(Code::InvalidField, "features", message),
+            AskFault::UnknownModel { .. } => Self::field(Code::UnknownModel, "model", message),
+            AskFault::VersionNotLoaded { .. } => Self::field(Code::VersionNotLoaded, "model_version", message),
+            AskFault::NoModel => Self::new(Code::NoModel, message),
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = self.code.status().into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}

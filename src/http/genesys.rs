@@ -1,0 +1,310 @@
+//! `POST /v1/genesys/clv` and `/v1/genesys/route`: for data actions. Flat scalars in, flat scalars out, always HTTP 200
+//! with `status` and `reason`, because a voice flow can not read failure outputs and a data action can not send nested
+//! objects. An absent input may be missing, null, empty, or the unresolved text of a template.
+
+use std::borrow::Cow;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Serialize;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+
+use super::answer::{Context, Seconds, WarningList, cents, round, status};
+use super::error::ApiError;
+use super::json::{Payload, parse_object, respond};
+use super::observe::{RequestId, with_request_id};
+use super::predict_clv::Question;
+use super::request::{Features, PredictRequest, Text};
+use crate::domain::{Estimate, Tier};
+use crate::privacy::IdHasher;
+use crate::routing::TierPolicy;
+use crate::scoring::{Prefer, Scored, Scorer};
+
+pub async fn clv(
+    State(scorer): State<Scorer>,
+    State(hasher): State<IdHasher>,
+    State(policy): State<Arc<TierPolicy>>,
+    id: RequestId,
+    body: Result<Payload, ApiError>,
+) -> Response {
+    answer(&scorer, &hasher, &policy, &id, body, Prefer::Exact).await
+}
+
+pub async fn route(
+    State(scorer): State<Scorer>,
+    State(hasher): State<IdHasher>,
+    State(policy): State<Arc<TierPolicy>>,
+    id: RequestId,
+    body: Result<Payload, ApiError>,
+) -> Response {
+    answer(&scorer, &hasher, &policy, &id, body, Prefer::LastScore).await
+}
+
+async fn answer(
+    scorer: &Scorer,
+    hasher: &IdHasher,
+    policy: &TierPolicy,
+    id: &RequestId,
+    body: Result<Payload, ApiError>,
+    prefer: Prefer,
+) -> Response {
+    match scored(scorer, hasher, policy, id, body, prefer).await {
+        Ok(response) => response,
+        Err(error) => {
+            // Usable numbers even then: the flow routes by the neutral baseline and can see why.
+            let request_id = error.request_id.as_deref().unwrap_or(id.as_str());
+            let neutral = scorer.neutral();
+            let flat = FlatError {
+                status: "error",
+                reason: error.code.as_str(),
+                message: &error.message,
+                field: error.field.as_deref(),
+                prediction: neutral.as_ref().map(|estimate| FlatPrediction::new(estimate, policy)),
+                request_id,
+            };
+            with_request_id(respond(StatusCode::OK, &flat), request_id)
+        }
+    }
+}
+
+async fn scored(
+    scorer: &Scorer,
+    hasher: &IdHasher,
+    policy: &TierPolicy,
+    id: &RequestId,
+    body: Result<Payload, ApiError>,
+    prefer: Prefer,
+) -> Result<Response, ApiError> {
+    let Payload(body) = body?;
+    let FlatRequest(request) = parse_object(&body)?;
+    let question = Question::new(&request, id.as_str())?;
+    let scored = question.score(scorer, hasher, prefer).await?;
+    let Context { request_id, .. } = question.context();
+    let flat = FlatAnswer {
+        status: status(&scored),
+        reason: scored.reason.map_or("ok", crate::scoring::Reason::as_str),
+        prediction: FlatPrediction::new(&scored.estimate, policy),
+        source: scored.source.as_str(),
+        model: scored.snapshot.name().as_str(),
+        model_version: scored.version.as_str(),
+        inference_latency_ms: round(scored.latency_ms, 1e4),
+        scored_at: Seconds(scored.scored_at),
+        age_seconds: scored.age_seconds,
+        interval_level: scored.interval_level,
+        warnings: warnings(&scored),
+        request_id,
+    };
+    Ok(with_request_id(respond(StatusCode::OK, &flat), request_id))
+}
+
+/// All warnings in one scalar.
+fn warnings(scored: &Scored) -> String {
+    let mut text = String::new();
+    let joined: Result<(), std::fmt::Error> = WarningList { scored, explain: false }.each(|warning| {
+        use std::fmt::Write;
+        if !text.is_empty() {
+            text.push_str("; ");
+        }
+        text.write_fmt(warning)
+    });
+    debug_assert!(joined.is_ok(), "writing to a string does not fail");
+    text
+}
+
+#[derive(Serialize)]
+struct FlatAnswer<'a> {
+    status: &'static str,
+    reason: &'static str,
+    #[serde(flatten)]
+    prediction: FlatPrediction<'a>,
+    source: &'static str,
+    model: &'a str,
+    model_version: &'a str,
+    inference_latency_ms: f64,
+    scored_at: Seconds,
+    age_seconds: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interval_level: Option<f64>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    warnings: String,
+    request_id: &'a str,
+}
+
+#[derive(Serialize)]
+struct FlatError<'a> {
+    status: &'static str,
+    reason: &'static str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<&'a str>,
+    #[serde(flatten)]
+    prediction: Option<FlatPrediction<'a>>,
+    request_id: &'a str,
+}
+
+#[derive(Serialize)]
+struct FlatPrediction<'a> {
+    clv_value_usd: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    confidence_interval_low: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    confidence_interval_high: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    risk_score: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    confidence_score: Option<f64>,
+    clv_tier: Tier,
+    skill_id: &'a str,
+    priority: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queue: Option<&'a str>,
+    low_confidence: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    badge: Option<&'static str>,
+}
+
+impl<'a> FlatPrediction<'a> {
+    fn new(estimate: &Estimate, policy: &'a TierPolicy) -> Self {
+        let routing = policy.decide(estimate);
+        Self {
+            clv_value_usd: cents(estimate.value),
+            confidence_interval_low: estimate.interval.map(|interval| cents(interval.low())),
+            confidence_interval_high: estimate.interval.map(|interval| cents(interval.high())),
+            risk_score: estimate.risk.map(|risk| round(risk.get(), 1e4)),
+            confidence_score: estimate.confidence.map(|confidence| round(confidence.get(), 1e4)),
+            clv_tier: estimate.tier,
+            skill_id: &routing.route.skill_id,
+            priority: routing.route.priority,
+            queue: routing.route.queue.as_deref(),
+            low_confidence: routing.low_confidence,
+            badge: routing.badge(),
+        }
+    }
+}
+
+/// A flat object: a handful of known names, everything else is a feature.
+struct FlatRequest<'a>(PredictRequest<'a>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for FlatRequest<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct FlatVisitor<'a>(PhantomData<&'a ()>);
+
+        impl<'de: 'a, 'a> Visitor<'de> for FlatVisitor<'a> {
+            type Value = FlatRequest<'a>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a flat object of strings, numbers and booleans")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<FlatRequest<'a>, A::Error> {
+                let mut request = PredictRequest::default();
+                let mut features = Features::default();
+                while let Some(name) = map.next_key::<Text<'a>>()? {
+                    let slot = match &*name {
+                        "model" => &mut request.model,
+                        "model_version" => &mut request.model_version,
+                        "request_id" => &mut request.request_id,
+                        "customer_id" | "customerId" => &mut request.customer_id,
+                        "timestamp_utc" => &mut request.timestamp_utc,
+                        "acquisition_channel" => &mut request.acquisition_channel,
+                        "segment" => &mut request.segment,
+                        _ => {
+                            if let Some(value) = map.next_value::<Scalar<'a>>()?.number()? {
+                                features.0.push((name.0, Some(value)));
+                            }
+                            continue;
+                        }
+                    };
+                    *slot = map.next_value::<Scalar<'a>>()?.text()?;
+                }
+                // Only a customer id and nothing else means "whatever is known about them".
+                request.features = (!features.0.is_empty()).then_some(features);
+                Ok(FlatRequest(request))
+            }
+        }
+
+        deserializer.deserialize_map(FlatVisitor(PhantomData))
+    }
+}
+
+/// One value of a data action: what the template made of an input.
+enum Scalar<'a> {
+    Absent,
+    Number(f64),
+    Text(Cow<'a, str>),
+}
+
+impl<'a> Scalar<'a> {
+    fn of_text(text: Cow<'a, str>) -> Self {
+        // `${input.x}` is what a template prints for an input nobody gave.
+        let unresolved = text.starts_with("${") || text.starts_with("$!{") || text == "null";
+        if unresolved || text.trim().is_empty() { Self::Absent } else { Self::Text(text) }
+    }
+
+    fn number<E: serde::de::Error>(self) -> Result<Option<f64>, E> {
+        match self {
+            Self::Absent => Ok(None),
+            Self::Number(number) => Ok(Some(number)),
+            Self::Text(text) => {
+                text.trim().parse().map(Some).map_err(|_| E::custom("invalid value: text, expected a number"))
+            }
+        }
+    }
+
+    fn text<E: serde::de::Error>(self) -> Result<Option<Text<'a>>, E> {
+        match self {
+            Self::Absent => Ok(None),
+            // An account number typed as a number is still an identifier.
+            Self::Number(number) => Ok(Some(Text(Cow::Owned(number.to_string())))),
+            Self::Text(text) if text.len() <= 256 => Ok(Some(Text(text))),
+            Self::Text(_) => Err(E::custom("invalid value: long text, expected at most 256 bytes")),
+        }
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Scalar<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ScalarVisitor;
+
+        impl<'de> Visitor<'de> for ScalarVisitor {
+            type Value = Scalar<'de>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a string, number, boolean or null")
+            }
+
+            fn visit_unit<E>(self) -> Result<Scalar<'de>, E> {
+                Ok(Scalar::Absent)
+            }
+
+            fn visit_bool<E>(self, value: bool) -> Result<Scalar<'de>, E> {
+                Ok(Scalar::Number(f64::from(u8::from(value))))
+            }
+
+            fn visit_f64<E>(self, value: f64) -> Result<Scalar<'de>, E> {
+                Ok(Scalar::Number(value))
+            }
+
+            fn visit_i64<E>(self, value: i64) -> Result<Scalar<'de>, E> {
+                Ok(Scalar::Number(value as f64))
+            }
+
+            fn visit_u64<E>(self, value: u64) -> Result<Scalar<'de>, E> {
+                Ok(Scalar::Number(value as f64))
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Scalar<'de>, E> {
+                Ok(Scalar::of_text(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Scalar<'de>, E> {
+                Ok(Scalar::of_text(Cow::Owned(text.to_owned())))
+            }
+        }
+
+        deserializer.deserialize_any(ScalarVisitor)
+    }
+}

@@ -1,0 +1,14 @@
+//! `/metrics` in the Prometheus text format; on the admin listener only.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+
+use super::json::with_body;
+use super::state::RenderMetrics;
+use crate::scoring::Scorer;
+
+pub async fn handle(State(render): State<RenderMetrics>, State(scorer): State<Scorer>) -> Response {
+    scorer.report_gauges();
+    with_body(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", render().into_bytes())
+}

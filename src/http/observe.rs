@@ -1,0 +1,208 @@
+//! Outermost layer of every route: request id in, request id out, error bodies, one metric pair, panics caught.
+//!
+//! It stands outside the handler so that a panic is still answered, counted and carries its request id.
+
+use std::borrow::Cow;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use axum::body::Body;
+use axum::extract::{FromRequestParts, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::Response;
+use metrics::{Counter, Histogram};
+use pin_project_lite::pin_project;
+use tower::{Layer, Service};
+
+use super::error::{ApiError, Code};
+use super::json;
+use crate::domain::time::Stopwatch;
+
+pub static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Longest request id that is taken from a caller.
+const LONGEST_ID: usize = 128;
+
+/// The id of a request: the caller's header, or a new one. A body may carry a better one, see `accepted`.
+#[derive(Clone, Debug)]
+pub struct RequestId(Arc<str>);
+
+impl RequestId {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for RequestId {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(parts.extensions.get::<Self>().cloned().unwrap_or_else(|| Self(new_id().into())))
+    }
+}
+
+/// Marks a response with the request id its body carried, so that the header says the same.
+pub fn with_request_id(mut response: Response, id: &str) -> Response {
+    if let Ok(value) = HeaderValue::from_str(id) {
+        response.headers_mut().insert(REQUEST_ID.clone(), value);
+    }
+    response
+}
+
+/// Whether a caller's id may be echoed: visible ASCII, not too long.
+pub fn accepted(id: &str) -> bool {
+    !id.is_empty() && id.len() <= LONGEST_ID && id.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+fn new_id() -> String {
+    uuid::Uuid::now_v7().to_string()
+}
+
+/// Observes one route under a stable name.
+#[derive(Clone)]
+pub struct Observe {
+    metrics: Arc<RouteMetrics>,
+}
+
+struct RouteMetrics {
+    route: &'static str,
+    duration: Histogram,
+    statuses: Vec<(StatusCode, Counter)>,
+}
+
+/// Statuses counted by their own label; any other falls under `other`.
+const COUNTED: [StatusCode; 10] = [
+    StatusCode::OK,
+    StatusCode::BAD_REQUEST,
+    StatusCode::NOT_FOUND,
+    StatusCode::METHOD_NOT_ALLOWED,
+    StatusCode::REQUEST_TIMEOUT,
+    StatusCode::PAYLOAD_TOO_LARGE,
+    StatusCode::UNPROCESSABLE_ENTITY,
+    StatusCode::INTERNAL_SERVER_ERROR,
+    StatusCode::SERVICE_UNAVAILABLE,
+    StatusCode::GATEWAY_TIMEOUT,
+];
+
+impl Observe {
+    pub fn new(route: &'static str) -> Self {
+        let statuses = COUNTED
+            .iter()
+            .map(|status| {
+                let code = status.as_u16().to_string();
+                (*status, metrics::counter!("scoreline_http_requests_total", "route" => route, "status" => code))
+            })
+            .collect();
+        let duration = metrics::histogram!("scoreline_http_request_duration_seconds", "route" => route);
+        Self { metrics: Arc::new(RouteMetrics { route, duration, statuses }) }
+    }
+}
+
+impl RouteMetrics {
+    fn record(&self, status: StatusCode, watch: Stopwatch) {
+        self.duration.record(watch.elapsed().as_secs_f64());
+        match self.statuses.iter().find(|(counted, _)| *counted == status) {
+            Some((_, counter)) => counter.increment(1),
+            None => metrics::counter!("scoreline_http_requests_total", "route" => self.route, "status" => "other")
+                .increment(1),
+        }
+    }
+}
+
+impl<S> Layer<S> for Observe {
+    type Service = ObserveService<S>;
+
+    fn layer(&self, inner: S) -> ObserveService<S> {
+        ObserveService { inner, metrics: Arc::clone(&self.metrics) }
+    }
+}
+
+#[derive(Clone)]
+pub struct ObserveService<S> {
+    inner: S,
+    metrics: Arc<RouteMetrics>,
+}
+
+impl<S> Service<Request> for ObserveService<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible>,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Observed<S::Future>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let watch = Stopwatch::start();
+        let given = request.headers().get(&REQUEST_ID).and_then(|value| value.to_str().ok()).filter(|id| accepted(id));
+        let id = RequestId(given.map_or_else(|| new_id().into(), Into::into));
+        request.extensions_mut().insert(id.clone());
+        Observed { inner: self.inner.call(request), id, watch, metrics: Arc::clone(&self.metrics) }
+    }
+}
+
+pin_project! {
+    pub struct Observed<F> {
+        #[pin]
+        inner: F,
+        id: RequestId,
+        watch: Stopwatch,
+        metrics: Arc<RouteMetrics>,
+    }
+}
+
+impl<F: Future<Output = Result<Response, Infallible>>> Future for Observed<F> {
+    type Output = Result<Response, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| this.inner.poll(context)));
+        let response = if let Ok(poll) = polled {
+            let Ok(response) = ready!(poll);
+            response
+        } else {
+            // The panic hook has logged the message; it is not the caller's business.
+            metrics::counter!("scoreline_panics_total").increment(1);
+            error_response(ApiError::new(Code::Internal, "internal error"))
+        };
+        let response = finish(response, this.id);
+        this.metrics.record(response.status(), *this.watch);
+        Poll::Ready(Ok(response))
+    }
+}
+
+/// Writes an error's body and puts the request id on the reply.
+fn finish(mut response: Response, id: &RequestId) -> Response {
+    let error = response.extensions_mut().remove::<ApiError>();
+    let mut id: Cow<'_, str> = Cow::Borrowed(id.as_str());
+    if let Some(error) = error {
+        if response.status().is_server_error() {
+            tracing::error!(code = error.code.as_str(), request.id = %id, "request failed");
+        } else {
+            tracing::debug!(code = error.code.as_str(), field = error.field, request.id = %id, "request refused");
+        }
+        let allow = response.headers_mut().remove(axum::http::header::ALLOW);
+        response = json::respond(error.code.status(), &error.body(&id));
+        if let Some(allow) = allow {
+            response.headers_mut().insert(axum::http::header::ALLOW, allow);
+        }
+        if let Some(own) = error.request_id {
+            id = Cow::Owned(own);
+        }
+    }
+    if !response.headers().contains_key(&REQUEST_ID) {
+        response = with_request_id(response, &id);
+    }
+    response
+}
+
+/// An empty reply that only carries an error, for routes that do not exist.
+pub fn error_response(error: ApiError) -> Response<Body> {
+    axum::response::IntoResponse::into_response(error)
+}

@@ -1,0 +1,191 @@
+//! The documented request, as it stands on the wire. Strings borrow from the body.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use smallvec::SmallVec;
+
+use super::error::{ApiError, Code};
+use crate::domain::time::Timestamp;
+use crate::privacy::IdHasher;
+use crate::scoring::baseline::Known;
+use crate::scoring::{Ask, Prefer};
+
+/// Body of `POST /v1/predict/clv` and `POST /v1/route/tier`.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct PredictRequest<'a> {
+    #[serde(borrow, default)]
+    pub features: Option<Features<'a>>,
+    #[serde(borrow, default)]
+    pub model: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub model_version: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub request_id: Option<Text<'a>>,
+    #[serde(borrow, default, rename = "customerId")]
+    pub customer_id: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub timestamp_utc: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub acquisition_channel: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub segment: Option<Text<'a>>,
+    #[serde(default)]
+    pub explain: Option<bool>,
+}
+
+/// Named feature values; `None` for null.
+#[derive(Default)]
+pub struct Features<'a>(pub SmallVec<[(Cow<'a, str>, Option<f64>); 16]>);
+
+/// A string of the request, at most 256 bytes, borrowed unless it holds escapes.
+#[derive(Clone)]
+pub struct Text<'a>(pub Cow<'a, str>);
+
+/// Longest string of a request, in bytes.
+const LONGEST_TEXT: usize = 256;
+/// Most entries of `features`.
+const MOST_FEATURES: usize = 1024;
+
+impl PredictRequest<'_> {
+    pub fn id(&self) -> Option<&str> {
+        self.request_id.as_deref()
+    }
+
+    /// When the features were computed, if the caller says so.
+    pub fn features_as_of(&self) -> Result<Option<Timestamp>, ApiError> {
+        let Some(text) = self.timestamp_utc.as_deref() else { return Ok(None) };
+        text.parse().map(Some).map_err(|_| {
+            let problem = "`timestamp_utc` must be an RFC 3339 time such as `2023-10-27T14:30:00Z`";
+            ApiError::field(Code::InvalidField, "timestamp_utc", problem)
+        })
+    }
+
+    /// The features in the form a question takes.
+    pub fn named_features(&self) -> Option<NamedFeatures<'_>> {
+        let features = self.features.as_ref()?;
+        Some(features.0.iter().map(|(name, value)| (&**name, *value)).collect())
+    }
+
+    /// The question this request asks, about `features` and the hashed customer.
+    pub fn ask<'s>(
+        &'s self,
+        features: Option<&'s [(&'s str, Option<f64>)]>,
+        hasher: &IdHasher,
+        prefer: Prefer,
+    ) -> Ask<'s> {
+        Ask {
+            model: self.model.as_deref(),
+            version: self.model_version.as_deref(),
+            customer: self.customer_id.as_deref().map(|id| hasher.key(id)),
+            features,
+            known: Known { channel: self.acquisition_channel.as_deref(), segment: self.segment.as_deref() },
+            prefer,
+            deadline: None,
+        }
+    }
+}
+
+/// Feature names and values, borrowed from a request.
+pub type NamedFeatures<'a> = SmallVec<[(&'a str, Option<f64>); 16]>;
+
+impl std::ops::Deref for Text<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TextVisitor;
+
+        impl<'de> Visitor<'de> for TextVisitor {
+            type Value = Text<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a non-empty string of at most {LONGEST_TEXT} bytes")
+            }
+
+            fn visit_borrowed_str<E: serde::de::Error>(self, text: &'de str) -> Result<Text<'de>, E> {
+                if text.is_empty() || text.len() > LONGEST_TEXT {
+                    return Err(E::invalid_length(text.len(), &self));
+                }
+                Ok(Text(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Text<'de>, E> {
+                if text.is_empty() || text.len() > LONGEST_TEXT {
+                    return Err(E::invalid_length(text.len(), &self));
+                }
+                Ok(Text(Cow::Owned(text.to_owned())))
+            }
+        }
+
+        deserializer.deserialize_str(TextVisitor)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Features<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // The list is invariant in its lifetime, so the visitor must name it.
+        struct FeaturesVisitor<'a>(PhantomData<&'a ()>);
+
+        impl<'de: 'a, 'a> Visitor<'de> for FeaturesVisitor<'a> {
+            type Value = Features<'a>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of feature names and numbers")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Features<'a>, A::Error> {
+                let mut features = SmallVec::new();
+                while let Some(name) = map.next_key::<Text<'a>>()? {
+                    let value: Option<Number> = map.next_value()?;
+                    if features.len() == MOST_FEATURES {
+                        return Err(serde::de::Error::custom(format!("holds more than {MOST_FEATURES} features")));
+                    }
+                    features.push((name.0, value.map(|number| number.0)));
+                }
+                Ok(Features(features))
+            }
+        }
+
+        deserializer.deserialize_map(FeaturesVisitor(PhantomData))
+    }
+}
+
+struct Number(f64);
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NumberVisitor;
+
+        impl Visitor<'_> for NumberVisitor {
+            type Value = Number;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number or null")
+            }
+
+            fn visit_f64<E>(self, value: f64) -> Result<Number, E> {
+                Ok(Number(value))
+            }
+
+            fn visit_i64<E>(self, value: i64) -> Result<Number, E> {
+                Ok(Number(value as f64))
+            }
+
+            fn visit_u64<E>(self, value: u64) -> Result<Number, E> {
+                Ok(Number(value as f64))
+            }
+        }
+
+        deserializer.deserialize_f64(NumberVisitor)
+    }
+}

@@ -1,0 +1,50 @@
+//! All routes. Public ones answer questions; metrics and model administration are only on the admin listener.
+
+use axum::Router;
+use axum::extract::Request;
+use axum::handler::Handler;
+use axum::response::Response;
+use axum::routing::{MethodRouter, get, post};
+
+use super::error::{ApiError, Code};
+use super::observe::{Observe, error_response};
+use super::state::HttpState;
+use super::{admin_models, genesys, health, metrics, predict_batch, predict_clv, route_tier};
+
+/// The public listener's routes.
+pub fn public(state: HttpState) -> Router {
+    Router::new()
+        .route("/v1/predict/clv", observed("predict_clv", post(predict_clv::handle)))
+        .route("/v1/predict/clv/batch", observed("predict_clv_batch", post(predict_batch::handle)))
+        .route("/v1/route/tier", observed("route_tier", post(route_tier::handle)))
+        .route("/v1/genesys/clv", observed("genesys_clv", post(genesys::clv)))
+        .route("/v1/genesys/route", observed("genesys_route", post(genesys::route)))
+        .route("/health/live", observed("health", get(health::live)))
+        .route("/health/ready", observed("health", get(health::ready)))
+        .fallback_service(not_found.layer(Observe::new("unmatched")).with_state(()))
+        .with_state(state)
+}
+
+/// The admin listener's routes.
+pub fn admin(state: HttpState) -> Router {
+    Router::new()
+        .route("/health/live", observed("admin", get(health::live)))
+        .route("/health/ready", observed("admin", get(health::ready)))
+        .route("/metrics", observed("admin", get(metrics::handle)))
+        .route("/admin/models", observed("admin", get(admin_models::handle)))
+        .fallback_service(not_found.layer(Observe::new("unmatched")).with_state(()))
+        .with_state(state)
+}
+
+fn observed(route: &'static str, methods: MethodRouter<HttpState>) -> MethodRouter<HttpState> {
+    methods.fallback(wrong_method).layer(Observe::new(route))
+}
+
+async fn wrong_method(request: Request) -> Response {
+    let message = format!("{} is not allowed here", request.method());
+    error_response(ApiError::new(Code::MethodNotAllowed, message))
+}
+
+async fn not_found() -> Response {
+    error_response(ApiError::new(Code::NotFound, "there is no such path; see the README for the endpoints"))
+}

@@ -1,0 +1,37 @@
+//! What handlers may ask for. Each takes the piece it needs with `State<Piece>`, never the whole.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::health::Readiness;
+use crate::privacy::IdHasher;
+use crate::routing::TierPolicy;
+use crate::scoring::Scorer;
+use axum::extract::FromRef;
+
+/// Limits of the transport.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpSettings {
+    /// Largest body of a single request, in bytes.
+    pub body_limit: usize,
+    /// Largest body of a batch, in bytes.
+    pub batch_body_limit: usize,
+    /// Most rows in a batch.
+    pub batch_rows: usize,
+    /// Longest time a body may take to arrive.
+    pub body_timeout: Duration,
+}
+
+/// Renders metrics in the Prometheus text format.
+pub type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
+
+#[derive(Clone, FromRef)]
+pub struct HttpState {
+    pub scorer: Scorer,
+    pub hasher: IdHasher,
+    pub policy: Arc<TierPolicy>,
+    pub settings: HttpSettings,
+    pub readiness: Readiness,
+    /// Renders everything measured so far.
+    pub metrics: RenderMetrics,
+}

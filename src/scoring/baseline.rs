@@ -1,0 +1,62 @@
+//! Baselines: the answer for a customer the model can not score. A table look-up in the snapshot, no I/O.
+
+use crate::inference::bundle::ModelSnapshot;
+use crate::inference::manifest::Baseline;
+
+/// What is known about a customer beside features.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Known<'a> {
+    pub channel: Option<&'a str>,
+    pub segment: Option<&'a str>,
+}
+
+/// The table a baseline came from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Level {
+    Segment,
+    Channel,
+    Neutral,
+}
+
+/// A baseline with the place it was found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Found<'s> {
+    pub baseline: &'s Baseline,
+    pub level: Level,
+    /// The table's own name of the entry, empty for neutral.
+    pub name: &'s str,
+}
+
+impl Level {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Segment => "segment",
+            Self::Channel => "channel",
+            Self::Neutral => "neutral",
+        }
+    }
+}
+
+/// For a customer without history: acquisition channel, then segment, then neutral.
+pub fn cold_start<'s>(snapshot: &'s ModelSnapshot, known: Known<'_>) -> Found<'s> {
+    channel(snapshot, known).or_else(|| segment(snapshot, known)).unwrap_or_else(|| neutral(snapshot))
+}
+
+/// For a customer the model failed on: segment, then acquisition channel, then neutral.
+pub fn fallback<'s>(snapshot: &'s ModelSnapshot, known: Known<'_>) -> Found<'s> {
+    segment(snapshot, known).or_else(|| channel(snapshot, known)).unwrap_or_else(|| neutral(snapshot))
+}
+
+fn channel<'s>(snapshot: &'s ModelSnapshot, known: Known<'_>) -> Option<Found<'s>> {
+    let (name, baseline) = snapshot.manifest().baselines.channel.get_key_value(known.channel?)?;
+    Some(Found { baseline, level: Level::Channel, name })
+}
+
+fn segment<'s>(snapshot: &'s ModelSnapshot, known: Known<'_>) -> Option<Found<'s>> {
+    let (name, baseline) = snapshot.manifest().baselines.segment.get_key_value(known.segment?)?;
+    Some(Found { baseline, level: Level::Segment, name })
+}
+
+fn neutral(snapshot: &ModelSnapshot) -> Found<'_> {
+    Found { baseline: &snapshot.manifest().neutral, level: Level::Neutral, name: "" }
+}

@@ -1,0 +1,98 @@
+//! Scores of the last 24 hours, twice: by exact question, and the last one of each customer.
+//!
+//! The exact key is model digest, hashed customer and features, so an answer can never be another model's or another
+//! customer's. The last score of a customer is what the ladder falls back on and what routing uses.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+
+use moka::sync::Cache;
+
+use crate::domain::time::{Timestamp, seconds_between};
+use crate::domain::{CustomerKey, Estimate, ModelName, ModelVersion};
+use crate::inference::bundle::{BundleDigest, ModelSnapshot};
+
+/// A score as it was given, with everything an answer says about it.
+#[derive(Clone, Debug)]
+pub struct CachedScore {
+    pub estimate: Estimate,
+    pub scored_at: Timestamp,
+    pub version: ModelVersion,
+    pub interval_level: Option<f64>,
+}
+
+/// One exact question.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct ExactKey {
+    digest: BundleDigest,
+    customer: CustomerKey,
+    features: [u64; 2],
+}
+
+/// Both caches. Cheap to clone.
+#[derive(Clone)]
+pub struct ScoreCache {
+    exact: Cache<ExactKey, Arc<CachedScore>>,
+    last: Cache<(ModelName, CustomerKey), Arc<CachedScore>>,
+    ttl: Duration,
+    // Two independently keyed hashes of the features: 128 bits that a caller can not aim at.
+    hashers: [RandomState; 2],
+}
+
+/// Rough heap and table cost of one entry of either cache, in bytes: key, value, and moka's own nodes.
+const ENTRY_BYTES: u32 = 400;
+
+impl ScoreCache {
+    /// `bytes` is shared by both caches, half each.
+    pub fn new(bytes: u64, ttl: Duration) -> Self {
+        Self {
+            exact: Cache::builder().max_capacity(bytes / 2).weigher(|_, _| ENTRY_BYTES).time_to_live(ttl).build(),
+            last: Cache::builder().max_capacity(bytes / 2).weigher(|_, _| ENTRY_BYTES).time_to_live(ttl).build(),
+            ttl,
+            hashers: [RandomState::new(), RandomState::new()],
+        }
+    }
+
+    pub fn key(&self, snapshot: &ModelSnapshot, customer: CustomerKey, raw: &[f64]) -> ExactKey {
+        let features = [&self.hashers[0], &self.hashers[1]].map(|hasher| hasher.hash_one(FeatureBits(raw)));
+        ExactKey { digest: *snapshot.digest(), customer, features }
+    }
+
+    /// The answer to exactly this question, if it is still fresh at `now`.
+    pub fn exact(&self, key: &ExactKey, now: Timestamp) -> Option<Arc<CachedScore>> {
+        self.exact.get(key).filter(|score| self.is_fresh(score, now))
+    }
+
+    /// The customer's last score by any version of the model, if it is still fresh at `now`.
+    pub fn last(&self, model: &ModelName, customer: CustomerKey, now: Timestamp) -> Option<Arc<CachedScore>> {
+        self.last.get(&(model.clone(), customer)).filter(|score| self.is_fresh(score, now))
+    }
+
+    pub fn put(&self, key: ExactKey, model: &ModelName, score: CachedScore) {
+        let customer = key.customer;
+        let score = Arc::new(score);
+        self.exact.insert(key, Arc::clone(&score));
+        self.last.insert((model.clone(), customer), score);
+    }
+
+    pub fn entries(&self) -> u64 {
+        self.exact.entry_count() + self.last.entry_count()
+    }
+
+    // The cache's own timer runs on the monotonic clock; the age that is promised is by the wall clock.
+    fn is_fresh(&self, score: &CachedScore, now: Timestamp) -> bool {
+        seconds_between(score.scored_at, now) <= self.ttl.as_secs()
+    }
+}
+
+struct FeatureBits<'a>(&'a [f64]);
+
+impl std::hash::Hash for FeatureBits<'_> {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        for value in self.0 {
+            // -0.0 equals 0.0 and must hash like it.
+            (value + 0.0).to_bits().hash(state);
+        }
+    }
+}

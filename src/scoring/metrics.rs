@@ -1,0 +1,93 @@
+//! What the pipeline counts. Handles are registered once: counting a prediction is a few atomic additions.
+
+use metrics::{Counter, Histogram, counter, gauge, histogram};
+
+use super::cache::ScoreCache;
+use super::{AskFault, Reason, Scored, Warning};
+use crate::domain::Source;
+use crate::inference::registry::{Registry, State};
+
+pub struct ScoringMetrics {
+    by_source: [Counter; Source::ALL.len()],
+    refused: Counter,
+    duration: Histogram,
+    warnings: [Counter; WARNINGS.len()],
+    reasons: [Counter; REASONS.len()],
+}
+
+/// One of each kind: the labels are registered before the first of them happens, so that rates start at zero.
+const WARNINGS: [Warning; 5] = [
+    Warning::Imputed(0),
+    Warning::OutsideTraining(0),
+    Warning::VersionNotLoaded,
+    Warning::UnknownChannel,
+    Warning::UnknownSegment,
+];
+const REASONS: [Reason; 3] = [Reason::Overloaded, Reason::Deadline, Reason::ModelError];
+
+impl ScoringMetrics {
+    pub fn register() -> Self {
+        Self {
+            by_source: Source::ALL.map(|source| counter!("scoreline_predictions_total", "source" => source.as_str())),
+            refused: counter!("scoreline_predictions_refused_total"),
+            duration: histogram!("scoreline_prediction_duration_seconds"),
+            warnings: WARNINGS.map(|warning| counter!("scoreline_prediction_warnings_total", "kind" => warning.kind())),
+            reasons: REASONS.map(|reason| counter!("scoreline_fallbacks_total", "reason" => reason.as_str())),
+        }
+    }
+
+    pub fn record(&self, scored: &Result<Scored, AskFault>) {
+        let Ok(scored) = scored else { return self.refused.increment(1) };
+        self.by_source[scored.source as usize].increment(1);
+        self.duration.record(scored.latency_ms / 1e3);
+        if let Some(reason) = scored.reason {
+            self.reasons[reason as usize].increment(1);
+        }
+        for warning in &scored.warnings {
+            self.warnings[warning.index()].increment(1);
+        }
+    }
+
+    /// Sets the gauges that are read off rather than counted.
+    pub fn report(cache: &ScoreCache, registry: &Registry) {
+        gauge!("scoreline_cache_entries").set(cache.entries() as f64);
+        for version in registry.status() {
+            let (model, name) = (version.model.to_string(), version.version.to_string());
+            for state in [State::Serving, State::Available, State::Refused { code: "", reason: String::new() }] {
+                let is = if state.as_str() == version.state.as_str() { 1.0 } else { 0.0 };
+                gauge!("scoreline_model_state", "model" => model.clone(), "version" => name.clone(), "state" => state.as_str())
+                    .set(is);
+            }
+        }
+    }
+}
+
+impl Warning {
+    fn index(self) -> usize {
+        match self {
+            Self::Imputed(_) => 0,
+            Self::OutsideTraining(_) => 1,
+            Self::VersionNotLoaded => 2,
+            Self::UnknownChannel => 3,
+            Self::UnknownSegment => 4,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_match_their_labels() {
+        for (index, warning) in WARNINGS.iter().enumerate() {
+            assert_eq!(warning.index(), index);
+        }
+        for (index, source) in Source::ALL.iter().enumerate() {
+            assert_eq!(*source as usize, index);
+        }
+        for (index, reason) in REASONS.iter().enumerate() {
+            assert_eq!(*reason as usize, index);
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The real router over a temporary models folder and a clock that tests move by hand. No ports, no sleeps.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use http_body_util::BodyExt;
+use scoreline::domain::ModelName;
+use scoreline::domain::time::ManualClock;
+use scoreline::http::{self, HttpSettings, HttpState, Readiness};
+use scoreline::inference::registry::{Patience, Registry, RegistrySettings};
+use scoreline::privacy::{IdHasher, PrivacySettings};
+use scoreline::routing::{RoutingSettings, TierPolicy, TierRoute};
+use scoreline::scoring::{Scorer, ScorerSettings, golden};
+use secrecy::SecretString;
+use serde_json::Value;
+use tempfile::TempDir;
+use tower::ServiceExt;
+
+use super::TestBundle;
+
+pub struct TestApp {
+    pub clock: Arc<ManualClock>,
+    pub registry: Arc<Registry>,
+    pub readiness: Readiness,
+    pub models: TempDir,
+    public: Router,
+    admin: Router,
+}
+
+/// A reply, read whole.
+pub struct Reply {
+    pub status: StatusCode,
+    pub headers: axum::http::HeaderMap,
+    pub text: String,
+}
+
+impl Reply {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|err| panic!("{err}: {}", self.text))
+    }
+}
+
+impl TestApp {
+    /// An app that serves the standard test bundle as `clv` v1.2.
+    pub fn new() -> Self {
+        Self::with(&[TestBundle::clv("v1.2")], |_| {})
+    }
+
+    pub fn with(bundles: &[TestBundle], change: impl FnOnce(&mut ScorerSettings)) -> Self {
+        let models = tempfile::tempdir().expect("temporary folder");
+        for bundle in bundles {
+            bundle.write(models.path());
+        }
+        let settings = RegistrySettings {
+            dir: models.path().to_owned(),
+            pins: std::collections::BTreeMap::new(),
+            load: scoreline::inference::bundle::LoadSettings::default(),
+        };
+        let registry = Arc::new(Registry::new(settings, golden::verify));
+        registry.scan(Patience::Now);
+        let clock = Arc::new(ManualClock::at("2026-11-21T10:00:00Z".parse().expect("a time")));
+        let mut scorer = ScorerSettings {
+            clv_model: ModelName::parse("clv").expect("a name"),
+            strict_version: false,
+            deadline: Duration::from_millis(500),
+            cache_bytes: 1 << 20,
+            cache_ttl: Duration::from_secs(24 * 3600),
+        };
+        change(&mut scorer);
+        let readiness = Readiness::default();
+        let metrics = scoreline::telemetry::install_metrics().expect("the only recorder of this process");
+        let state = HttpState {
+            scorer: Scorer::new(Arc::clone(&registry), clock.clone(), scorer),
+            hasher: IdHasher::new(&PrivacySettings { pepper: Some(SecretString::from("test pepper".to_owned())) }),
+            policy: Arc::new(TierPolicy::new(routing())),
+            settings: HttpSettings {
+                body_limit: 64 * 1024,
+                batch_body_limit: 256 * 1024,
+                batch_rows: 100,
+                body_timeout: Duration::from_secs(5),
+            },
+            readiness: readiness.clone(),
+            metrics: Arc::new(move || metrics.render()),
+        };
+        let (public, admin) = (http::public(state.clone()), http::admin(state));
+        Self { clock, registry, readiness, models, public, admin }
+    }
+
+    pub async fn post(&self, path: &str, body: impl Into<Body>) -> Reply {
+        let request = Request::post(path).header("content-type", "application/json").body(body.into());
+        self.send(request.expect("a request")).await
+    }
+
+    /// Posts JSON and expects HTTP 200.
+    pub async fn ok(&self, path: &str, body: Value) -> Value {
+        let reply = self.post(path, body.to_string()).await;
+        assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
+        reply.json()
+    }
+
+    pub async fn get(&self, path: &str) -> Reply {
+        self.send(Request::get(path).body(Body::empty()).expect("a request")).await
+    }
+
+    pub async fn admin(&self, path: &str) -> Reply {
+        call(&self.admin, Request::get(path).body(Body::empty()).expect("a request")).await
+    }
+
+    pub async fn send(&self, request: Request<Body>) -> Reply {
+        call(&self.public, request).await
+    }
+}
+
+async fn call(router: &Router, request: Request<Body>) -> Reply {
+    let response = router.clone().oneshot(request).await.expect("the router always answers");
+    let (parts, body) = response.into_parts();
+    let bytes = body.collect().await.expect("the body is in memory").to_bytes();
+    Reply { status: parts.status, headers: parts.headers, text: String::from_utf8(bytes.to_vec()).expect("UTF-8") }
+}
+
+fn routing() -> RoutingSettings {
+    let route = |skill: &str, priority| TierRoute { skill_id: skill.into(), priority, queue: None };
+    RoutingSettings {
+        high: route("SKILL_PREMIUM_SUPPORT", 10),
+        medium: route("SKILL_PRIORITY_SUPPORT", 5),
+        low: route("SKILL_GENERAL_SUPPORT", 0),
+        low_confidence_below: 0.7,
+    }
+}
