@@ -18,7 +18,7 @@ use super::onnx::{self, RuntimeSearch};
 use super::pool::Pool;
 use super::{linear, onnx_graph, smartcore, trees};
 use crate::domain::{ModelName, ModelVersion, Tier};
-use crate::features::{FeatureFault, FeatureSchema};
+use crate::features::{FeatureFault, FeatureSchema, Given};
 
 /// File names inside a bundle folder.
 pub const MANIFEST_FILE: &str = "bundle.toml";
@@ -236,6 +236,14 @@ pub struct ModelSnapshot {
     golden: Vec<GoldenRow>,
 }
 
+/// A customer as a model sees them.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Customer {
+    /// Without history: answered from a baseline.
+    New,
+    Known(Given),
+}
+
 impl fmt::Debug for ModelSnapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ModelSnapshot")
@@ -333,6 +341,32 @@ impl ModelSnapshot {
             Tier::Medium => (self.tiers.medium, self.tiers.high),
             Tier::High => (self.tiers.high, f64::INFINITY),
         }
+    }
+
+    /// Reads what is known about a customer. One without history needs no more than that to be said: a recency of
+    /// nothing does not exist.
+    ///
+    /// # Errors
+    /// Names the feature that is unknown, given twice, impossible, or required and missing.
+    pub fn read<'a>(
+        &self,
+        features: impl IntoIterator<Item = (&'a str, Option<f64>)>,
+    ) -> Result<Customer, FeatureFault> {
+        let given = self.schema.collect(features)?;
+        if self.is_cold_start(&given.raw) {
+            return Ok(Customer::New);
+        }
+        self.schema.require(&given)?;
+        Ok(Customer::Known(given))
+    }
+
+    /// As `read`, for one row that is already in schema order; `NaN` is missing.
+    ///
+    /// # Errors
+    /// As `read`.
+    pub fn read_row(&self, raw: &[f64]) -> Result<Customer, FeatureFault> {
+        let rules = self.schema.rules().iter();
+        self.read(rules.zip(raw).map(|(rule, value)| (rule.name.as_str(), (!value.is_nan()).then_some(*value))))
     }
 
     /// Whether these raw values are of a customer without history.

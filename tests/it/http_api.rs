@@ -117,6 +117,11 @@ async fn a_customer_without_history_gets_the_baseline_of_their_channel() {
     assert_json_snapshot!(app.ok(PREDICT, cold).await, {".metadata.inference_latency_ms" => "[latency]"});
     let organic = app.ok(PREDICT, json!({"features": features(0.0, 0), "acquisition_channel": "organic"})).await;
     assert_eq!(organic["prediction"]["clv_value_usd"], 8.0);
+    // A customer without history has no recency: nothing else is needed.
+    for nothing in [json!({"frequency_count": 0}), json!({"frequency_count": 0, "recency_days": null})] {
+        let answer = app.ok(PREDICT, json!({"features": nothing})).await;
+        assert_eq!((&answer["status"], &answer["metadata"]["source"]), (&json!("success"), &json!("cold_start")));
+    }
     // A customer id nobody has features for is a new customer too.
     let unknown = app.ok(PREDICT, json!({"customerId": "CUST-NEW"})).await;
     assert_eq!(unknown["metadata"]["source"], "cold_start");

@@ -3,6 +3,7 @@
 
 use crate::domain::{Estimate, Source};
 use crate::inference::ModelSnapshot;
+use crate::inference::bundle::Customer;
 use crate::scoring::baseline::{self, Known};
 use crate::scoring::estimate::{estimate_rows, from_baseline};
 use crate::scoring::{Warning, Warnings};
@@ -58,27 +59,16 @@ fn consider(snapshot: &ModelSnapshot, row: Row, values: &[f64]) -> Considered {
     if row.without_history {
         return Considered::Answered(cold_start(snapshot, &row));
     }
-    match snapshot.schema().check(values) {
+    match snapshot.read_row(values) {
         Err(fault) => Considered::Answered(Answer::Refused(fault.to_string())),
-        Ok(_) if snapshot.is_cold_start(values) => Considered::Answered(cold_start(snapshot, &row)),
-        Ok(given) => {
-            let imputed = given.missing.iter().map(|&position| Warning::Imputed(position));
-            let outside = given.outside.iter().map(|&position| Warning::OutsideTraining(position));
-            Considered::Model(imputed.chain(outside).collect())
-        }
+        Ok(Customer::New) => Considered::Answered(cold_start(snapshot, &row)),
+        Ok(Customer::Known(given)) => Considered::Model(Warning::of_features(&given).collect()),
     }
 }
 
 fn cold_start(snapshot: &ModelSnapshot, row: &Row) -> Answer {
     let known = Known { channel: row.channel.as_deref(), segment: row.segment.as_deref() };
-    let tables = &snapshot.manifest().baselines;
-    let mut warnings = Warnings::new();
-    if known.channel.is_some_and(|channel| !tables.channel.contains_key(channel)) {
-        warnings.push(Warning::UnknownChannel);
-    }
-    if known.segment.is_some_and(|segment| !tables.segment.contains_key(segment)) {
-        warnings.push(Warning::UnknownSegment);
-    }
+    let warnings = Warning::of_names(known, snapshot).collect();
     let estimate = from_baseline(snapshot, baseline::cold_start(snapshot, known).baseline);
     Answer::Scored { estimate, source: Source::ColdStart, warnings }
 }
