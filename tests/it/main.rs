@@ -3,6 +3,7 @@
 mod config;
 mod http_api;
 mod model_swap;
+mod onnx_parity;
 mod process;
 mod score_files;
 mod support;

@@ -305,7 +305,7 @@ impl<'a> Compiler<'a> {
         }
         let number = Number::Single;
         let from = self.rounded(&given, number)?.registers;
-        self.step(Shape::matrix(targets), number, Operation::Linear { number, from, weights, intercepts })
+        self.step(Shape::matrix(targets), number, Operation::Linear { number, from, weights, factor: 1.0, intercepts })
     }
 
     fn transformed(&mut self, node: &Node, scores: Rows) -> Result<Rows> {
@@ -335,9 +335,8 @@ impl<'a> Compiler<'a> {
         if rows != width || given.shape.0.len() != 2 || flag("transA") {
             return Err(self.beyond(node, &format!("of a row of {width} with {rows} rows")));
         }
-        let alpha = factor("alpha");
         let weight = |column: usize, row: usize| {
-            alpha * matrix.values[if transposed { column * rows + row } else { row * columns + column }]
+            matrix.values[if transposed { column * rows + row } else { row * columns + column }]
         };
         let weights = (0..columns).flat_map(|column| (0..rows).map(move |row| (column, row)));
         let weights = weights.map(|(column, row)| weight(column, row)).collect();
@@ -357,7 +356,7 @@ impl<'a> Compiler<'a> {
         }
         let shape = if matrix.dims.len() == 1 { Shape(vec![Dim::Rows]) } else { Shape::matrix(columns) };
         let (number, from) = (given.number, given.registers);
-        self.step(shape, number, Operation::Linear { number, from, weights, intercepts })
+        self.step(shape, number, Operation::Linear { number, from, weights, factor: factor("alpha"), intercepts })
     }
 
     fn scaler(&mut self, node: &Node, operands: &Operands<'a>) -> Result<Rows> {

@@ -54,11 +54,12 @@ pub(super) enum Operation {
         values: Vec<(Register, f32)>,
     },
     Normalize(Norm, Vec<Register>),
-    /// `weights` holds a row of coefficients per intercept.
+    /// `weights` holds a row of coefficients per intercept; their product with a row is multiplied by `factor`.
     Linear {
         number: Number,
         from: Vec<Register>,
         weights: Vec<f64>,
+        factor: f64,
         intercepts: Vec<f64>,
     },
     /// Reads `width` consecutive registers.
@@ -203,11 +204,15 @@ impl Step {
                 fill(to, from, |&from| read(from));
                 norm.apply(&mut to[..from.len()]);
             }
-            Operation::Linear { number, from, weights, intercepts } => {
+            Operation::Linear { number, from, weights, factor, intercepts } => {
                 for ((to, weights), intercept) in to.iter_mut().zip(weights.chunks_exact(from.len())).zip(intercepts) {
-                    let sum =
-                        weights.iter().zip(from).fold(*intercept, |sum, (weight, &from)| sum + weight * read(from));
-                    *to = number.round(sum);
+                    // Column after column, each product added unrounded, as ONNX Runtime's fused multiply-add does:
+                    // a product of two `f32` is exact in an `f64`.
+                    let product = weights
+                        .iter()
+                        .zip(from)
+                        .fold(0.0, |sum, (weight, &from)| number.round(sum + weight * read(from)));
+                    *to = number.round(number.round(factor * product) + intercept);
                 }
             }
             Operation::Trees { from, width, ensemble } => {

@@ -3,6 +3,8 @@
 //! A split asks whether a value lies in `low..=high`; all of ONNX's branch modes are such a question, some with the
 //! children exchanged. A set membership is a chain of splits with a common child.
 
+use std::ops::{Range, RangeInclusive};
+
 use super::scalar::Scalar;
 use crate::inference::BackendError;
 use crate::inference::onnx_graph::graph::malformed;
@@ -32,7 +34,9 @@ pub(super) struct Tree<T> {
     pub(super) root: Child,
     pub(super) splits: Vec<Split<T>>,
     /// What each leaf adds, left to right: a range of the forest's weights.
-    pub(super) leaves: Vec<std::ops::Range<usize>>,
+    pub(super) leaves: Vec<Range<usize>>,
+    /// Whether some node is reached in several ways, so that leaves below a split need not be consecutive.
+    pub(super) shared: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -54,7 +58,7 @@ pub(super) enum Listed<T> {
         missing_yes: bool,
     },
     /// A range of the weights.
-    Leaf(std::ops::Range<usize>),
+    Leaf(Range<usize>),
 }
 
 #[derive(Clone, Debug)]
@@ -69,18 +73,28 @@ pub(super) enum Question<T> {
 }
 
 impl<T: Scalar> Forest<T> {
-    /// Follows every root; refuses nodes reached twice, which no tree has.
+    /// Follows every root. A node of one tree may be reached in several ways (`LightGBM`'s categories are exported
+    /// so), but not through itself.
     pub(super) fn grow(
         listed: &[Listed<T>],
         roots: impl Iterator<Item = usize>,
         weights: Vec<(u32, T)>,
     ) -> Result<Self, BackendError> {
-        let mut reached = vec![false; listed.len()];
-        let trees = roots.map(|root| grow_tree(listed, root, &mut reached)).collect::<Result<Vec<_>, _>>()?;
+        let mut marks = vec![Mark::default(); listed.len()];
+        let trees: Vec<Tree<T>> =
+            (1..).zip(roots).map(|(tree, root)| grow_tree(listed, root, tree, &mut marks)).collect::<Result<_, _>>()?;
         if trees.is_empty() {
             return Err(malformed("a tree ensemble without trees"));
         }
         Ok(Self { trees, weights })
+    }
+
+    /// Whether every row reaches a leaf with a weight for this target.
+    pub(super) fn always_scores(&self, target: u32) -> bool {
+        self.trees.iter().any(|tree| {
+            let scores = |leaf: &Range<usize>| self.weights[leaf.clone()].iter().any(|&(scored, _)| scored == target);
+            tree.leaves.iter().all(scores)
+        })
     }
 
     /// One more than the highest feature any split reads.
@@ -89,15 +103,25 @@ impl<T: Scalar> Forest<T> {
     }
 }
 
-/// A child still to be visited: which listed node, and the splits that wait for it.
-struct Pending {
-    node: usize,
-    parent: Option<Parent>,
+/// What became of a listed node.
+#[derive(Clone, Copy, Default)]
+struct Mark {
+    /// The tree it was last reached in; 0 for none.
+    tree: u32,
+    /// Its place there, once everything below it has one.
+    placed: Option<Child>,
+}
+
+enum Visit {
+    /// Node, and the splits that wait for it.
+    Enter(usize, Option<Parent>),
+    /// Everything below a node has been visited.
+    Leave(usize, Child),
 }
 
 struct Parent {
     /// A set membership is several splits with one common child inside; any other branch is one.
-    splits: std::ops::RangeInclusive<usize>,
+    splits: RangeInclusive<usize>,
     side: Side,
 }
 
@@ -109,37 +133,48 @@ enum Side {
 
 /// Depth first and inside before outside, so that the leaves below a split are consecutive. Not recursive: a
 /// malicious file may be deep.
-fn grow_tree<T: Scalar>(listed: &[Listed<T>], root: usize, reached: &mut [bool]) -> Result<Tree<T>, BackendError> {
-    let mut tree = Tree { root: Child::Leaf(0), splits: Vec::new(), leaves: Vec::new() };
-    let mut pending = vec![Pending { node: root, parent: None }];
-    while let Some(Pending { node, parent }) = pending.pop() {
-        let (Some(found), Some(reached)) = (listed.get(node), reached.get_mut(node)) else {
+fn grow_tree<T: Scalar>(
+    listed: &[Listed<T>],
+    root: usize,
+    number: u32,
+    marks: &mut [Mark],
+) -> Result<Tree<T>, BackendError> {
+    let mut tree = Tree { root: Child::Leaf(0), splits: Vec::new(), leaves: Vec::new(), shared: false };
+    let mut visits = vec![Visit::Enter(root, None)];
+    while let Some(visit) = visits.pop() {
+        let (node, parent) = match visit {
+            Visit::Enter(node, parent) => (node, parent),
+            Visit::Leave(node, child) => {
+                marks[node].placed = Some(child);
+                continue;
+            }
+        };
+        let (Some(found), Some(mark)) = (listed.get(node), marks.get_mut(node)) else {
             return Err(malformed("a tree node has a child that is not there"));
         };
-        if std::mem::replace(reached, true) {
-            return Err(malformed("a tree node is reached twice"));
+        let known = if mark.tree == number { mark.placed } else { None };
+        match (mark.tree == number, known) {
+            (true, None) => return Err(malformed("a tree node is below itself")),
+            (true, Some(_)) => tree.shared = true,
+            // Trees may have leaves in common; more would let a small file grow into a huge forest.
+            (false, _) if mark.tree != 0 && matches!(found, Listed::Branch { .. }) => {
+                return Err(malformed("a tree node belongs to two trees"));
+            }
+            (false, _) => *mark = Mark { tree: number, placed: None },
         }
         let leaf = tree.leaves.len() as u32;
         let first = tree.splits.len();
-        let child = match found {
+        let child = known.unwrap_or(match found {
             Listed::Leaf(_) => Child::Leaf(leaf),
             Listed::Branch { .. } => Child::Split(first as u32),
-        };
-        match parent {
-            None => tree.root = child,
-            Some(Parent { splits, side: Side::Inside }) => {
-                for split in &mut tree.splits[splits] {
-                    split.inside = child;
-                }
-            }
-            Some(Parent { splits, side: Side::Outside }) => {
-                // Whatever leaves came since the branch was entered are inside it.
-                tree.splits[*splits.start()].leaves.1 = leaf;
-                tree.splits[*splits.end()].outside = child;
-            }
-        }
+        });
+        tree.link(parent, child);
         match found {
-            Listed::Leaf(weights) => tree.leaves.push(weights.clone()),
+            _ if known.is_some() => {}
+            Listed::Leaf(weights) => {
+                tree.leaves.push(weights.clone());
+                mark.placed = Some(child);
+            }
             Listed::Branch { feature, question, yes, no, missing_yes } => {
                 let Asked { ranges, exchanged, missing_is_yes } = ask(question)?;
                 let (inside, outside) = if exchanged { (*no, *yes) } else { (*yes, *no) };
@@ -157,12 +192,32 @@ fn grow_tree<T: Scalar>(listed: &[Listed<T>], root: usize, reached: &mut [bool])
                 }
                 let splits = first..=tree.splits.len() - 1;
                 let parent = |side| Some(Parent { splits: splits.clone(), side });
-                pending.push(Pending { node: outside, parent: parent(Side::Outside) });
-                pending.push(Pending { node: inside, parent: parent(Side::Inside) });
+                visits.push(Visit::Leave(node, child));
+                visits.push(Visit::Enter(outside, parent(Side::Outside)));
+                visits.push(Visit::Enter(inside, parent(Side::Inside)));
             }
         }
     }
     Ok(tree)
+}
+
+impl<T> Tree<T> {
+    /// Gives the splits that wait for it the child just reached.
+    fn link(&mut self, parent: Option<Parent>, child: Child) {
+        match parent {
+            None => self.root = child,
+            Some(Parent { splits, side: Side::Inside }) => {
+                for split in &mut self.splits[splits] {
+                    split.inside = child;
+                }
+            }
+            Some(Parent { splits, side: Side::Outside }) => {
+                // Whatever leaves came since the branch was entered are inside it.
+                self.splits[*splits.start()].leaves.1 = self.leaves.len() as u32;
+                self.splits[*splits.end()].outside = child;
+            }
+        }
+    }
 }
 
 /// A question as ranges, at least one: a value in any of them goes inside.

@@ -30,6 +30,7 @@ pub(super) fn regressor<T: Scalar>(node: &Node) -> Result<(Forest<T>, Finish<T>)
     if !base.is_empty() && base.len() != targets {
         return Err(node.malformed(format!("{} `base_values` for {targets} targets", base.len())));
     }
+    check_targets(node, &forest, targets, !base.is_empty())?;
     let finish = Finish { aggregate, base, transform: transform(node)?, columns: Columns::PerTarget(targets) };
     Ok((forest, finish))
 }
@@ -62,12 +63,7 @@ pub(super) fn classifier<T: Scalar>(node: &Node) -> Result<(Forest<T>, Finish<T>
     if !base.is_empty() {
         return Err(unsupported("a binary classifier with scores of both classes and `base_values`"));
     }
-    let always = |class| {
-        forest.trees.iter().any(|tree| {
-            tree.leaves.iter().all(|leaf| forest.weights[leaf.clone()].iter().any(|&(target, _)| target == class))
-        })
-    };
-    if !always(1) {
+    if !forest.always_scores(1) {
         return Err(unsupported("a binary classifier that leaves the second class of some rows without a score"));
     }
     Ok((forest, finish(base, Columns::PerTarget(2))))
@@ -159,9 +155,28 @@ pub(super) fn ensemble<T: Scalar>(node: &Node) -> Result<(Forest<T>, Finish<T>),
         let single = yes_leaf[at] != 0 && no_leaf[at] != 0 && yes[at] == no[at];
         roots.push(if single { child(yes[at], 1)? } else { at });
     }
-    let base = Vec::new();
     let forest = Forest::grow(&listed, roots.into_iter(), weights)?;
-    Ok((forest, Finish { aggregate, base, transform, columns: Columns::PerTarget(targets) }))
+    check_targets(node, &forest, targets, false)?;
+    Ok((forest, Finish { aggregate, base: Vec::new(), transform, columns: Columns::PerTarget(targets) }))
+}
+
+/// Refuses a model of several targets that lost the trees of one, as an exporter is known to do, and one whose base
+/// value ONNX Runtime leaves out for rows without a weight.
+fn check_targets<T: Scalar>(node: &Node, forest: &Forest<T>, targets: usize, base: bool) -> Result<(), BackendError> {
+    if targets == 1 {
+        return Ok(());
+    }
+    let mut scored = vec![false; targets];
+    for &(target, _) in &forest.weights {
+        scored[target as usize] = true;
+    }
+    if let Some(lost) = scored.iter().position(|&scored| !scored) {
+        return Err(node.malformed(format!("no leaf has a weight for target {lost} of {targets}")));
+    }
+    if base && !(0..targets as u32).all(|target| forest.always_scores(target)) {
+        return Err(unsupported("`base_values` of a target that some rows have no weight for"));
+    }
+    Ok(())
 }
 
 /// The trees of a `TreeEnsembleRegressor` (`kind` is `target`) or `TreeEnsembleClassifier` (`class`).
