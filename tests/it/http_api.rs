@@ -384,6 +384,7 @@ async fn admin_shows_models_and_metrics_with_real_histograms() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::disallowed_methods, reason = "callers of a server are nobody's supervised tasks")]
 async fn swaps_under_load_fail_nothing_and_mix_nothing() {
     let app = std::sync::Arc::new(TestApp::new());
     let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));

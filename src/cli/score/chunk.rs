@@ -19,13 +19,66 @@ pub(super) const CHUNK_ROWS: usize = 4096;
 /// Consecutive rows of one input.
 pub(super) enum Chunk {
     /// CSV.
-    Records(Vec<ByteRecord>),
+    Records(Records),
     /// NDJSON.
     Lines(Lines),
     /// Parquet.
     Batch(RecordBatch),
     /// Folded purchases.
     Customers(Vec<Customer>),
+}
+
+/// Records in one piece of memory: a record of its own for every row spends a fifth of the time on allocation.
+#[derive(Default)]
+pub(super) struct Records {
+    text: Vec<u8>,
+    /// Ends of all fields in `text`.
+    field_ends: Vec<usize>,
+    /// Ends of all rows in `field_ends`.
+    row_ends: Vec<usize>,
+}
+
+/// One row of `Records`.
+#[derive(Clone, Copy)]
+pub(super) struct Record<'a> {
+    text: &'a [u8],
+    start: usize,
+    field_ends: &'a [usize],
+}
+
+impl Records {
+    pub(super) fn push(&mut self, record: &ByteRecord) {
+        for field in record {
+            self.text.extend_from_slice(field);
+            self.field_ends.push(self.text.len());
+        }
+        self.row_ends.push(self.field_ends.len());
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.row_ends.len()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = Record<'_>> {
+        let starts = std::iter::once(0).chain(self.row_ends.iter().copied());
+        starts.zip(&self.row_ends).map(|(first, &end)| Record {
+            text: &self.text,
+            start: first.checked_sub(1).map_or(0, |before| self.field_ends[before]),
+            field_ends: &self.field_ends[first..end],
+        })
+    }
+}
+
+impl<'a> Record<'a> {
+    pub(super) fn len(self) -> usize {
+        self.field_ends.len()
+    }
+
+    pub(super) fn get(self, column: usize) -> Option<&'a [u8]> {
+        let end = *self.field_ends.get(column)?;
+        let start = column.checked_sub(1).map_or(self.start, |before| self.field_ends[before]);
+        Some(&self.text[start..end])
+    }
 }
 
 /// Lines without their ends, in one piece of memory.
@@ -102,7 +155,7 @@ impl Cell {
     }
 }
 
-fn record_cells(record: &ByteRecord, width: usize) -> Vec<Cell> {
+fn record_cells(record: Record<'_>, width: usize) -> Vec<Cell> {
     (0..width)
         .map(|column| match record.get(column) {
             Some(bytes) => Cell::Text(String::from_utf8_lossy(bytes).into_owned()),

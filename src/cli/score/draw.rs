@@ -6,10 +6,9 @@ use anyhow::bail;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type};
-use csv::ByteRecord;
 use serde_json::value::RawValue;
 
-use super::chunk::{Chunk, Lines, object};
+use super::chunk::{Chunk, Lines, Records, object};
 use super::sink::OUTPUT_COLUMNS;
 use super::source::{Layout, can_be_number, plain};
 use crate::features::FeatureSchema;
@@ -159,7 +158,7 @@ impl Mapping {
         Drawn { raw: vec![f64::NAN; rows * self.features.len()], rows: vec![Row::default(); rows] }
     }
 
-    fn draw_records(&self, records: &[ByteRecord]) -> Drawn {
+    fn draw_records(&self, records: &Records) -> Drawn {
         let mut drawn = self.empty(records.len());
         for (record, (raw, row)) in records.iter().zip(drawn.each()) {
             if record.len() != self.width {

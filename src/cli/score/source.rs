@@ -11,7 +11,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use csv::ByteRecord;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
-use super::chunk::{CHUNK_ROWS, Chunk, Lines, object};
+use super::chunk::{CHUNK_ROWS, Chunk, Lines, Records, object};
 
 /// The kinds of tables there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -108,6 +108,7 @@ impl Read for Counted {
 
 struct Csv {
     reader: csv::Reader<Box<dyn Read + Send>>,
+    record: ByteRecord,
 }
 
 fn open_csv(bytes: Box<dyn Read + Send>, delimiter: u8, length: Length) -> anyhow::Result<Input> {
@@ -119,20 +120,20 @@ fn open_csv(bytes: Box<dyn Read + Send>, delimiter: u8, length: Length) -> anyho
     if columns.iter().all(String::is_empty) {
         bail!("the file is empty: the first line must hold the column names");
     }
-    Ok(Input { layout: Layout { columns, schema: None }, rows: Box::new(Csv { reader }), length })
+    Ok(Input {
+        layout: Layout { columns, schema: None },
+        rows: Box::new(Csv { reader, record: ByteRecord::new() }),
+        length,
+    })
 }
 
 impl Source for Csv {
     fn next(&mut self) -> anyhow::Result<Option<Chunk>> {
-        let mut records = Vec::with_capacity(CHUNK_ROWS);
-        while records.len() < CHUNK_ROWS {
-            let mut record = ByteRecord::new();
-            if !self.reader.read_byte_record(&mut record)? {
-                break;
-            }
-            records.push(record);
+        let mut records = Records::default();
+        while records.len() < CHUNK_ROWS && self.reader.read_byte_record(&mut self.record)? {
+            records.push(&self.record);
         }
-        Ok((!records.is_empty()).then_some(Chunk::Records(records)))
+        Ok((records.len() > 0).then_some(Chunk::Records(records)))
     }
 }
 
