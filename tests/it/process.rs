@@ -83,7 +83,10 @@ fn ask(address: &str, request: &str) -> String {
 
 fn post(address: &str, path: &str, body: &str) -> String {
     let length = body.len();
-    ask(address, &format!("POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"))
+    ask(
+        address,
+        &format!("POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"),
+    )
 }
 
 fn get(address: &str, path: &str) -> String {

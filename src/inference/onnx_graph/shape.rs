@@ -3,6 +3,8 @@
 //! A row's numbers are those of a tensor with the rows dimension left out, in row-major order. An operator is run row
 //! by row, so one that would carry numbers from row to row is refused.
 
+use super::compile::from_end;
+
 /// Numbers a row of any one tensor may have.
 const MOST_NUMBERS: usize = 1 << 16;
 
@@ -49,8 +51,7 @@ impl Shape {
 
     /// A dimension's position from an ONNX axis, which may count from the end; not the rows dimension.
     pub(super) fn axis(&self, axis: i64) -> Option<usize> {
-        let axis = if axis < 0 { axis.checked_add(self.0.len() as i64)? } else { axis };
-        let axis = usize::try_from(axis).ok()?;
+        let axis = usize::try_from(from_end(axis, self.0.len())).ok()?;
         matches!(self.0.get(axis), Some(Dim::Size(_))).then_some(axis)
     }
 
