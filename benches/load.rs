@@ -3,6 +3,8 @@
 //!
 //! `cargo bench --bench load`
 
+#![expect(clippy::disallowed_methods, reason = "a load generator times and spawns by itself")]
+
 #[path = "support/run.rs"]
 mod run;
 #[path = "support/server.rs"]

@@ -5,6 +5,7 @@ use std::time::Instant;
 use crate::run::median_of;
 
 /// Runs `a` and `b` in turn and returns the median of b's time over a's with its smallest and largest.
+#[expect(clippy::disallowed_methods, reason = "a bench is a stopwatch")]
 pub fn paired(rounds: usize, mut a: impl FnMut(), mut b: impl FnMut()) -> [f64; 3] {
     let time = |work: &mut dyn FnMut()| {
         let start = Instant::now();

@@ -3,6 +3,7 @@
 
 mod config;
 mod models;
+mod score;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -31,6 +32,7 @@ const EXAMPLES: &str = "\
 Examples:
   scoreline serve                                    serve the bundles in models/ on 127.0.0.1:8080
   SCORELINE__SERVER__LISTEN=127.0.0.1:8181 scoreline serve
+  scoreline score --input customers.csv --output scored.csv
   scoreline models verify                            check every bundle and say what is wrong
   scoreline config show --sources                    every setting in effect and where it came from
 
@@ -41,6 +43,8 @@ enum Command {
     /// Answer predictions over HTTP until SIGTERM or Ctrl-C
     #[command(after_help = SERVE_EXAMPLES)]
     Serve,
+    /// Score a table: CSV, NDJSON or Parquet, millions of rows
+    Score(Box<score::Score>),
     /// List or check model bundles
     #[command(subcommand)]
     Models(models::Command),
@@ -113,6 +117,7 @@ impl Cli {
         let effective = crate::config::explain(self.config.as_deref(), crate::config::environment())?;
         match self.command {
             Command::Serve => serve(effective),
+            Command::Score(score) => score.run(effective.settings),
             Command::Models(command) => command.run(&effective.settings),
             Command::Config(command) => command.run(&effective),
         }

@@ -231,6 +231,8 @@ pub struct ModelSnapshot {
     tiers: TierThresholds,
     cold_start: Option<usize>,
     group_by: Option<usize>,
+    /// What must be given too for the group to be known.
+    group_with: Vec<usize>,
     golden: Vec<GoldenRow>,
 }
 
@@ -264,16 +266,22 @@ impl ModelSnapshot {
             return Err(BackendError::Inputs { model: engine.inputs(), bundle: schema.len() }.into());
         }
         let roles = Roles::resolve(&manifest, engine.outputs())?;
-        let group_by = match &manifest.interval {
-            None => None,
-            Some(calibration) => Some(schema.position(&calibration.group_by).ok_or_else(|| BundleError::Field {
-                key: "interval.group_by",
-                problem: format!("names `{}`, which is not one of the features", calibration.group_by),
-            })?),
+        let grouping = |key, name: &String| {
+            schema.position(name).ok_or_else(|| BundleError::Field {
+                key,
+                problem: format!("names `{name}`, which is not one of the features"),
+            })
+        };
+        let (group_by, group_with) = match &manifest.interval {
+            None => (None, Vec::new()),
+            Some(calibration) => {
+                let with = calibration.group_with.iter().map(|name| grouping("interval.group_with", name));
+                (Some(grouping("interval.group_by", &calibration.group_by)?), with.collect::<Result<_, _>>()?)
+            }
         };
         let cold_start = schema.position(&manifest.cold_start_feature);
         let tiers = settings.tiers.unwrap_or(manifest.tiers);
-        Ok(Self { manifest, digest, schema, engine, roles, tiers, cold_start, group_by, golden })
+        Ok(Self { manifest, digest, schema, engine, roles, tiers, cold_start, group_by, group_with, golden })
     }
 
     pub fn name(&self) -> &ModelName {
@@ -334,7 +342,10 @@ impl ModelSnapshot {
 
     /// The raw value that picks the calibration group, `NaN` when unknown.
     pub fn group_value(&self, raw: &[f64]) -> f64 {
-        self.group_by.map_or(f64::NAN, |position| raw[position])
+        match self.group_by {
+            Some(position) if !self.group_with.iter().any(|other| raw[*other].is_nan()) => raw[position],
+            _ => f64::NAN,
+        }
     }
 }
 
@@ -370,7 +381,7 @@ fn check(manifest: &Manifest) -> Result<(), BundleError> {
         if !interval.groups.is_sorted_by(|a, b| a.from < b.from) {
             return field("interval.groups", "must be ascending by `from`, without repeats".into());
         }
-        for group in interval.groups.iter().chain([&interval.pooled]) {
+        for group in interval.groups.iter().chain([&interval.pooled]).chain(&interval.unknown) {
             let [low, high] = group.two_sided;
             let finite = group.upper.is_finite() && low.is_finite() && high.is_finite();
             if !finite || low > high || !group.residuals.is_sorted() {

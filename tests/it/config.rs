@@ -129,9 +129,7 @@ fn relations_between_keys_are_checked() {
 #[test]
 fn a_public_address_needs_a_word() {
     let found = problems("", &[("SCORELINE__SERVER__LISTEN", "0.0.0.0:8080")]);
-    insta::assert_snapshot!(found.join("\n"), @r#"
-    `server.listen` `0.0.0.0:8080` can be reached by other machines and this version has no authentication; use a loopback address such as `127.0.0.1:8080`, or, when something in front of scoreline decides who may call it, add `allow_public_without_auth = true` to [server] (environment variable `SCORELINE__SERVER__LISTEN`)
-    "#);
+    insta::assert_snapshot!(found.join("\n"), @"`server.listen` `0.0.0.0:8080` can be reached by other machines and this version has no authentication; use a loopback address such as `127.0.0.1:8080`, or, when something in front of scoreline decides who may call it, add `allow_public_without_auth = true` to [server] (environment variable `SCORELINE__SERVER__LISTEN`)");
     let allowed =
         [("SCORELINE__SERVER__LISTEN", "0.0.0.0:8080"), ("SCORELINE__SERVER__ALLOW_PUBLIC_WITHOUT_AUTH", "true")];
     assert!(explain(None, &allowed).is_ok());
@@ -154,7 +152,7 @@ fn secrets_are_never_shown() {
     let shown = effective.to_toml(true);
     assert!(shown.contains("pepper = \"********\""), "{shown}");
     assert!(!shown.contains("nobody sees") && !shown.contains("u:pw"), "{shown}");
-    assert!(!format!("{:?}", effective).contains("nobody sees"));
+    assert!(!format!("{effective:?}").contains("nobody sees"));
     let short = problems("[privacy]\npepper = \"too short\"\n", &[]);
     assert_eq!(short, ["`privacy.pepper` must be a secret of 16 characters or more (file `settings.toml`)"]);
 }

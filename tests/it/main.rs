@@ -5,4 +5,6 @@ mod http_api;
 mod model_swap;
 mod onnx_parity;
 mod process;
+mod score_files;
 mod support;
+mod tidy;

@@ -86,7 +86,7 @@ pub fn target(models: &Path, name: &ModelName, version: &ModelVersion, replace: 
 
 /// Builds the bundle in a folder of its own beside the models.
 pub fn assemble(
-    draft: Draft,
+    draft: &Draft,
     table: &Table,
     peers: &[Peer<'_>],
     models: &Path,
@@ -95,8 +95,8 @@ pub fn assemble(
     let target = target(models, &draft.name, &draft.version, replace)?;
     // A leading dot is no model name: whoever watches the folder passes it by.
     let folder = models.join(format!(".staging-{}-{}-{}", draft.name, draft.version, std::process::id()));
-    let Draft { model, grouping, partial, .. } = &draft;
-    let manifest = first_manifest(&draft)?;
+    let Draft { model, grouping, partial, .. } = draft;
+    let manifest = first_manifest(draft)?;
     let mut staged = Staged { folder, target, replace, manifest, quality: Vec::new() };
     fs::create_dir_all(&staged.folder).with_context(|| format!("can not create {}", staged.folder.display()))?;
     write(&staged.folder.join(&draft.file), model)?;
@@ -109,12 +109,16 @@ pub fn assemble(
     for (part, rows) in [("fit", &fit), ("calibration", &calibration), ("test", &test)] {
         anyhow::ensure!(!rows.is_empty(), "the table has no `{part}` rows");
     }
-    staged.manifest.tiers = tiers(&score(&snapshot, &fit, grouping)?);
+    staged.manifest.tiers = tiers(&score(&snapshot, &fit, grouping, &[])?);
     let (neutral, tables) = baselines(peers, staged.manifest.tiers)?;
     staged.manifest.neutral = neutral;
     staged.manifest.baselines = tables;
-    let residuals = score(&snapshot, &calibration, grouping)?;
-    staged.manifest.interval = Some(calibrate(&residuals, grouping)?);
+    let residuals = score(&snapshot, &calibration, grouping, &[])?;
+    let unknown = match partial.iter().find(|(_, missing)| missing.contains(&grouping.feature)) {
+        Some((_, missing)) => score(&snapshot, &calibration, grouping, &positions(&snapshot, missing)?)?,
+        None => Vec::new(),
+    };
+    staged.manifest.interval = Some(calibrate(&residuals, &unknown, grouping)?);
 
     let snapshot = staged.save()?;
     staged.quality.push(Quality { label: String::new(), metrics: measure(&snapshot, &test, &[])? });
@@ -128,7 +132,7 @@ pub fn assemble(
     training.metrics = staged.quality.iter().flat_map(Quality::prefixed).collect();
 
     let snapshot = staged.save()?;
-    write(&staged.folder.join(GOLDEN_FILE), &golden_rows(&snapshot, &test, &draft)?)?;
+    write(&staged.folder.join(GOLDEN_FILE), &golden_rows(&snapshot, &test, draft)?)?;
     let snapshot = staged.save()?;
     golden::verify(&snapshot)?;
     Ok(staged)
@@ -237,12 +241,12 @@ fn raw(rows: &[&Row], blank: &[usize]) -> Vec<f64> {
 }
 
 /// Predictions beside outcomes. The snapshot need not be calibrated yet.
-fn score(snapshot: &ModelSnapshot, rows: &[&Row], grouping: &Grouping) -> anyhow::Result<Vec<Scored>> {
+fn score(snapshot: &ModelSnapshot, rows: &[&Row], grouping: &Grouping, blank: &[usize]) -> anyhow::Result<Vec<Scored>> {
     let column = snapshot
         .schema()
         .position(&grouping.feature)
         .with_context(|| format!("`{}` picks the calibration group and is not a feature", grouping.feature))?;
-    let raw = raw(rows, &[]);
+    let raw = raw(rows, blank);
     let outputs = run_rows(snapshot, &raw)?;
     let roles = snapshot.roles();
     let scored = rows.iter().zip(outputs.chunks_exact(snapshot.engine().outputs().len())).map(|(row, outputs)| {
@@ -301,9 +305,9 @@ fn measure(snapshot: &ModelSnapshot, rows: &[&Row], blank: &[usize]) -> anyhow::
         found.push(("interval_score".to_owned(), metrics::interval_score(&actual, &intervals, calibration.level)));
         let of = |members: &[usize]| metrics::coverage(members.iter().map(|i| (&actual[*i], &intervals[*i])));
         found.push(("interval_coverage_top_decile".to_owned(), of(&metrics::top_decile(&value))));
-        // By what the customer really is, also where the caller did not say.
+        // Without the grouping feature there are no groups that a caller, or the calibration, could tell apart.
         let column = snapshot.schema().position(&calibration.group_by).context("the grouping is a feature")?;
-        for (i, group) in calibration.groups.iter().enumerate() {
+        for (i, group) in calibration.groups.iter().enumerate().filter(|_| !blank.contains(&column)) {
             let to = calibration.groups.get(i + 1).map(|next| next.from);
             let members: Vec<usize> = (0..rows.len())
                 .filter(|row| {
@@ -312,9 +316,12 @@ fn measure(snapshot: &ModelSnapshot, rows: &[&Row], blank: &[usize]) -> anyhow::
                 })
                 .collect();
             if !members.is_empty() {
-                let to = to.map_or("up".to_owned(), |to| format!("{}", to - 1.0));
-                let name = format!("interval_coverage_{}_{}_{to}", calibration.group_by, group.from);
-                found.push((name, of(&members)));
+                let to = match to {
+                    None => "_up".to_owned(),
+                    Some(to) if to - group.from > 1.0 => format!("_to_{}", to - 1.0),
+                    Some(_) => String::new(),
+                };
+                found.push((format!("interval_coverage_{}_{}{to}", calibration.group_by, group.from), of(&members)));
             }
         }
     }
@@ -335,7 +342,7 @@ fn golden_rows(snapshot: &ModelSnapshot, test: &[&Row], draft: &Draft) -> anyhow
         segment: None,
     };
     // Spread over the range of predictions: the same number from each tier.
-    let scored = score(snapshot, test, &draft.grouping)?;
+    let scored = score(snapshot, test, &draft.grouping, &[])?;
     let mut all = draft.golden.clone();
     for tier in Tier::ALL {
         let members: Vec<&Row> =
@@ -349,14 +356,14 @@ fn golden_rows(snapshot: &ModelSnapshot, test: &[&Row], draft: &Draft) -> anyhow
     for request in all {
         let row = GoldenRow { request, expect: GoldenAnswer::default(), tolerance: GOLDEN_TOLERANCE };
         let answer = golden::answer(snapshot, &row).map_err(anyhow::Error::msg).context("golden row")?;
-        let expect = rounded(golden::expectation(&answer));
+        let expect = rounded(&golden::expectation(&answer));
         serde_json::to_writer(&mut lines, &GoldenRow { expect, ..row })?;
         lines.push(b'\n');
     }
     Ok(lines)
 }
 
-fn rounded(answer: GoldenAnswer) -> GoldenAnswer {
+fn rounded(answer: &GoldenAnswer) -> GoldenAnswer {
     GoldenAnswer {
         clv_value_usd: answer.clv_value_usd.map(round),
         confidence_interval_low: answer.confidence_interval_low.map(round),

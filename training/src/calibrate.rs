@@ -22,6 +22,8 @@ const GRID: usize = 101;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Grouping {
     pub feature: String,
+    /// Features without which the model answers from another part of itself.
+    pub with: Vec<String>,
     pub starts: Vec<f64>,
 }
 
@@ -34,21 +36,25 @@ pub struct Scored {
     pub group_value: f64,
 }
 
-/// Calibrates on customers that did not fit the model.
-pub fn calibrate(rows: &[Scored], grouping: &Grouping) -> anyhow::Result<Calibration> {
+/// Calibrates on customers that did not fit the model. `unknown` are the same customers as a caller describes them who
+/// does not know the grouping feature; empty when there are no such callers.
+pub fn calibrate(rows: &[Scored], unknown: &[Scored], grouping: &Grouping) -> anyhow::Result<Calibration> {
     let groups = grouping.starts.iter().enumerate().map(|(i, from)| {
         let to = grouping.starts.get(i + 1).copied().unwrap_or(f64::INFINITY);
         let members: Vec<_> = rows.iter().filter(|row| (*from..to).contains(&row.group_value)).copied().collect();
         group(*from, &members)
     });
     let groups: Vec<_> = groups.collect::<Result<_, _>>()?;
+    let lowest = grouping.starts.first().copied().unwrap_or(0.0);
     Ok(Calibration {
         method: CalibrationMethod::ScaledResidual,
         level: LEVEL,
         offset: OFFSET_USD,
         group_by: grouping.feature.clone(),
+        group_with: grouping.with.clone(),
         one_sided_risk: ONE_SIDED_RISK,
-        pooled: group(grouping.starts.first().copied().unwrap_or(0.0), rows)?,
+        pooled: group(lowest, rows)?,
+        unknown: if unknown.is_empty() { None } else { Some(group(lowest, unknown)?) },
         groups,
     })
 }
@@ -112,16 +118,17 @@ mod tests {
     #[test]
     fn residuals_are_scaled_and_grouped() {
         let rows = [scored(5.0, 0.0, 1.0), scored(5.0, 15.0, 1.0), scored(15.0, 35.0, 2.0), scored(15.0, 15.0, 9.0)];
-        let grouping = Grouping { feature: "purchase_count".into(), starts: vec![1.0, 2.0] };
-        let found = calibrate(&rows, &grouping).expect("calibrates");
+        let grouping = Grouping { feature: "purchase_count".into(), with: Vec::new(), starts: vec![1.0, 2.0] };
+        let found = calibrate(&rows, &rows[..2], &grouping).expect("calibrates");
         assert_eq!(found.pooled.n, 4);
+        assert_eq!(found.unknown.map(|unknown| unknown.n), Some(2));
         assert_eq!(found.groups.iter().map(|group| group.n).collect::<Vec<_>>(), [2, 2]);
         assert_eq!(found.groups[0].residuals.first(), Some(&-0.5));
         assert_eq!(found.groups[0].upper, 1.0);
         assert_eq!(found.groups[0].zero_share.get(), 0.5);
         assert_eq!(found.groups[1].two_sided, [0.0, 1.0]);
         assert_eq!(found.groups[1].residuals.len(), GRID);
-        let empty = Grouping { feature: "purchase_count".into(), starts: vec![1.0, 2.0, 100.0] };
-        assert!(calibrate(&rows, &empty).is_err());
+        let empty = Grouping { feature: "purchase_count".into(), with: Vec::new(), starts: vec![1.0, 2.0, 100.0] };
+        assert!(calibrate(&rows, &[], &empty).is_err());
     }
 }

@@ -14,9 +14,9 @@ use crate::train::{self, Run, Source, Which};
 
 /// Trains, calibrates and packs the model bundles that scoreline serves.
 ///
-/// Run it from the repository's root, in release mode:
+/// Run it from the repository's root; a run takes seconds:
 ///
-///   cargo run --release -p scoreline-training -- clv-purchases --version v1.1
+///   cargo run -p scoreline-training -- clv-purchases --version v1.1
 ///
 /// A run with the same seed on the same data writes the same model. A bundle appears in `models/` complete or not at
 /// all, and never over an existing version unless `--force` is given.

@@ -230,9 +230,9 @@ impl Person {
         topics: usize,
         random: &mut Xoshiro256PlusPlus,
     ) -> anyhow::Result<Conversation> {
-        let hour = pick(&HOURS.map(f64::from), random);
+        let hour = i64::try_from(pick(&HOURS.map(f64::from), random))?;
         let day = AS_OF.checked_sub(jiff::Span::new().days(days_ago as i64))?;
-        let seconds = hour as i64 * 3600 + random.random_range(0..3600_i64);
+        let seconds = hour * 3600 + random.random_range(0..3600_i64);
         let start = Timestamp::from_second(start_of_day(day)?.as_second() + seconds)?;
         let (channel, _) = CHANNELS[pick(&self.channels, random)];
         let can_abandon = matches!(channel, Channel::Voice | Channel::Chat);

@@ -49,7 +49,7 @@ pub fn rmse(actual: &[f64], predicted: &[f64]) -> f64 {
 /// Rank correlation; ties share their mean rank.
 pub fn spearman(actual: &[f64], predicted: &[f64]) -> f64 {
     let (a, p) = (ranks(actual), ranks(predicted));
-    let mean = (actual.len() as f64 + 1.0) / 2.0;
+    let mean = f64::midpoint(actual.len() as f64, 1.0);
     let covariance: f64 = a.iter().zip(&p).map(|(a, p)| (a - mean) * (p - mean)).sum();
     let square = |ranks: &[f64]| ranks.iter().map(|rank| (rank - mean).powi(2)).sum::<f64>();
     covariance / (square(&a) * square(&p)).sqrt()
@@ -117,7 +117,7 @@ fn ranks(values: &[f64]) -> Vec<f64> {
     for tied in order.chunk_by(|a, b| values[*a].total_cmp(&values[*b]).is_eq()) {
         let n = tied.len() as f64;
         for row in tied {
-            ranks[*row] = below + (n + 1.0) / 2.0;
+            ranks[*row] = below + f64::midpoint(n, 1.0);
         }
         below += n;
     }

@@ -116,7 +116,7 @@ pub fn pack(pack: Pack, models: &Path, replace: bool) -> anyhow::Result<Staged> 
         standardize: false,
         outputs: pack.outputs,
         features: statistics::rules(&plans, &table)?,
-        grouping: Grouping { feature: pack.group_by, starts: pack.group_starts },
+        grouping: Grouping { feature: pack.group_by, with: Vec::new(), starts: pack.group_starts },
         partial: Vec::new(),
         training: TrainingSummary {
             data: pack.data,
@@ -137,7 +137,7 @@ pub fn pack(pack: Pack, models: &Path, replace: bool) -> anyhow::Result<Staged> 
             segment: &row.segment,
         })
         .collect();
-    assemble(draft, &table, &peers, models, replace)
+    assemble(&draft, &table, &peers, models, replace)
 }
 
 fn slot<'o>(outputs: &'o mut Outputs, meaning: &str) -> anyhow::Result<&'o mut Option<Output>> {
@@ -195,7 +195,11 @@ mod tests {
         for i in 0..600_u32 {
             let split = ["fit", "calibration", "test"][(i % 3) as usize];
             let (count, spend) = (1 + i % 5, if i % 4 == 0 { 0 } else { i % 40 });
-            csv += &format!("{i},{split},{count},{spend},{}\n", if i % 2 == 0 { "even" } else { "odd" });
+            let segment = if i % 2 == 0 { "even" } else { "odd" };
+            csv.push_str(
+                &[i.to_string(), split.into(), count.to_string(), spend.to_string(), segment.into()].join(","),
+            );
+            csv.push('\n');
         }
         std::fs::write(&table, csv).expect("writes");
         let mut order = Pack {

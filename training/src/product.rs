@@ -66,7 +66,7 @@ pub fn clv_purchases() -> Product {
         cold_start_feature: "purchase_count",
         variants: vec![features.iter().map(|plan| plan.name.clone()).collect(), owned(&CORE_PURCHASES)],
         features,
-        grouping: Grouping { feature: "purchase_count".to_owned(), starts: vec![1.0, 2.0, 4.0] },
+        grouping: Grouping { feature: "purchase_count".to_owned(), with: Vec::new(), starts: vec![1.0, 2.0, 4.0] },
         reference: None,
         partial: ("core_features".to_owned(), owned(&MORE_PURCHASES)),
         synthetic: "acquisition channels are simulated (tilted mildly by the real first order amount); customers, \
@@ -115,7 +115,11 @@ pub fn clv(rho: f64) -> Product {
         cold_start_feature: "frequency_count",
         variants: vec![features.iter().map(|plan| plan.name.clone()).collect(), owned(&INTERACTIONS)],
         features,
-        grouping: Grouping { feature: "purchase_count".to_owned(), starts: vec![1.0, 2.0, 4.0] },
+        grouping: Grouping {
+            feature: "purchase_count".to_owned(),
+            with: owned(&PURCHASES_BESIDE),
+            starts: vec![1.0, 2.0, 4.0],
+        },
         reference: Some(("hurdle on purchases alone".to_owned(), owned(&PURCHASES_BESIDE))),
         partial: ("without_purchases".to_owned(), owned(&PURCHASES_BESIDE)),
         synthetic: format!(

@@ -32,7 +32,7 @@ impl Split {
     }
 }
 
-/// Steele, Lea & Flood's SplitMix64 finaliser: every bit of the input reaches every bit of the output.
+/// Steele, Lea & Flood's `SplitMix64` finaliser: every bit of the input reaches every bit of the output.
 pub fn mix(x: u64) -> u64 {
     let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -114,7 +114,7 @@ pub fn train(run: &Run, progress: &Progress) -> anyhow::Result<Trained> {
         },
         golden: product.golden,
     };
-    let staged = assemble(draft, &table, &peers(&members), &run.models, run.replace)?;
+    let staged = assemble(&draft, &table, &peers(&members), &run.models, run.replace)?;
     Ok(Trained { staged, compared })
 }
 

@@ -24,7 +24,7 @@ pub fn tweedie(prepared: &Prepared, variants: &[Vec<String>]) -> anyhow::Result<
 }
 
 /// Fisher scoring: with mean m = e^eta and variance m^power, each step is least squares of
-/// eta + (y - m) / m with weights m^(2 - power).
+/// eta + (y - m) / m with weights m^(2 - power); a step that makes the fit worse is halved.
 fn irls(design: &Design) -> anyhow::Result<(f64, Vec<f64>)> {
     let width = design.columns + 1;
     let n = design.spend_usd.len() as f64;
@@ -32,12 +32,13 @@ fn irls(design: &Design) -> anyhow::Result<(f64, Vec<f64>)> {
     anyhow::ensure!(mean > 0.0, "nobody spent anything");
     let mut beta = vec![0.0; width];
     beta[0] = mean.ln();
+    let mut loss = loss_of(design, &beta);
     for _ in 0..100 {
         let mut normal = vec![0.0; width * width];
         let mut right = vec![0.0; width];
         for (row, y) in design.rows().zip(&design.spend_usd) {
-            let eta: f64 = beta[0] + row.iter().zip(&beta[1..]).map(|(x, b)| x * b).sum::<f64>();
-            let m = eta.clamp(-20.0, 20.0).exp();
+            let eta = eta(&beta, row);
+            let m = eta.exp();
             let weight = m.powf(2.0 - POWER) / n;
             let response = eta + (y - m) / m;
             let x = |i: usize| if i == 0 { 1.0 } else { row[i - 1] };
@@ -51,14 +52,38 @@ fn irls(design: &Design) -> anyhow::Result<(f64, Vec<f64>)> {
         for i in 1..width {
             normal[i * width + i] += RIDGE;
         }
-        let next = solve(normal, right).context("the features are linearly dependent")?;
+        let mut next = solve(normal, right).context("the features are linearly dependent")?;
+        let mut next_loss = loss_of(design, &next);
+        for _ in 0..30 {
+            if next_loss <= loss {
+                break;
+            }
+            next = next.iter().zip(&beta).map(|(new, old)| f64::midpoint(*new, *old)).collect();
+            next_loss = loss_of(design, &next);
+        }
         let step = next.iter().zip(&beta).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-        beta = next;
-        if step < 1e-9 {
+        let gain = loss - next_loss;
+        (beta, loss) = (next, next_loss);
+        if step < 1e-9 || gain.abs() < 1e-12 * loss.abs() {
             return Ok((beta[0], beta[1..].to_vec()));
         }
     }
     anyhow::bail!("no convergence in 100 steps")
+}
+
+fn eta(beta: &[f64], row: &[f64]) -> f64 {
+    let sum = beta[0] + row.iter().zip(&beta[1..]).map(|(x, b)| x * b).sum::<f64>();
+    sum.clamp(-20.0, 20.0)
+}
+
+/// Half the mean deviance up to a constant, and the ridge.
+fn loss_of(design: &Design, beta: &[f64]) -> f64 {
+    let losses = design.rows().zip(&design.spend_usd).map(|(row, y)| {
+        let m = eta(beta, row).exp();
+        m.powf(2.0 - POWER) / (2.0 - POWER) - y * m.powf(1.0 - POWER) / (1.0 - POWER)
+    });
+    let ridge = RIDGE / 2.0 * beta[1..].iter().map(|b| b * b).sum::<f64>();
+    losses.sum::<f64>() / design.spend_usd.len() as f64 + ridge
 }
 
 /// Solves a symmetric positive definite system, given its lower triangle, by Cholesky's method.
