@@ -250,12 +250,12 @@ impl<'a> Compiler<'a> {
             Value::Label => Err(self.beyond(operands.node, "of a label")),
             Value::Constant(constant) => {
                 let Tensor { dims, number, values } = constant.as_ref();
-                if *number == Number::Other {
-                    return Err(self.beyond(operands.node, "with a constant that is not numeric"));
+                let shape = Shape(dims.iter().map(|&size| Dim::Size(size)).collect());
+                if *number == Number::Other || shape.width() != Some(values.len()) {
+                    return Err(self.beyond(operands.node, "with a constant that is not a few numbers"));
                 }
                 let registers = self.allocate(values.len())?;
                 self.registers[registers.start as usize..registers.end as usize].copy_from_slice(values);
-                let shape = Shape(dims.iter().map(|&size| Dim::Size(size)).collect());
                 Ok(Rows { shape, number: *number, registers: registers.collect() })
             }
         }
@@ -265,8 +265,8 @@ impl<'a> Compiler<'a> {
     pub(super) fn columns(&mut self, operands: &Operands<'a>, at: usize) -> Result<(Rows, usize)> {
         let rows = self.rows(operands, at)?;
         match rows.shape.columns() {
-            Some(width) if width > 0 => Ok((rows, width)),
-            _ => Err(self.beyond(operands.node, "of anything but rows of columns")),
+            Some(width) => Ok((rows, width)),
+            None => Err(self.beyond(operands.node, "of anything but rows of columns")),
         }
     }
 

@@ -440,6 +440,21 @@ mod tests {
     }
 
     #[test]
+    fn a_constant_without_numbers_is_refused() {
+        let empty = constant(vec![0, 1 << 40, 1 << 40], Vec::new());
+        let axis = AttributeProto { name: "axis".to_owned(), r#type: 2, ..Default::default() };
+        for operator in ["Concat", "Sum"] {
+            let node = NodeProto { attribute: vec![axis.clone()], ..node(operator, &["c", "c"], "y") };
+            let model = OnnxModel::parse(&model(vec![node], vec![empty.clone()]).encode_to_vec()).expect("readable");
+            let refused = load(&model, &["a", "b"], "trees").err().map(|error| error.to_string());
+            let expected = format!(
+                "trees backend does not support operator `{operator}` with a constant that is not a few numbers"
+            );
+            assert_eq!(refused, Some(expected));
+        }
+    }
+
+    #[test]
     fn a_small_file_can_not_ask_for_a_huge_program() {
         let mut nodes = vec![node("Concat", &["x", "x"], "1")];
         nodes.extend((1..64).map(|at| {

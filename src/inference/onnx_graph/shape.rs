@@ -34,10 +34,10 @@ impl Shape {
         self.0.iter().map(size).collect()
     }
 
-    /// Numbers in a row; `None` for more than any model needs.
+    /// Numbers in a row; `None` for more than any model needs, and for none.
     pub(super) fn width(&self) -> Option<usize> {
         let width = self.sizes().iter().try_fold(1_usize, |width, &size| width.checked_mul(size))?;
-        (width <= MOST_NUMBERS).then_some(width)
+        (1..=MOST_NUMBERS).contains(&width).then_some(width)
     }
 
     /// Numbers in a row of `[rows, width]` and `[rows]`, the shapes most operators work on.
