@@ -1,4 +1,4 @@
-//! Models of LightGBM, XGBoost, scikit-learn and hand-made graphs: scoreline answers what ONNX Runtime answers.
+//! Models of `LightGBM`, `XGBoost`, scikit-learn and hand-made graphs: scoreline answers what ONNX Runtime answers.
 //!
 //! The models, the rows and ONNX Runtime's answers are made by `tests/fixtures/onnx/make.py`.
 
@@ -17,7 +17,7 @@ const TOLERANCE: f64 = 1e-5;
 const FLOOR: f64 = 1e-2;
 
 #[derive(Deserialize)]
-struct Cases {
+struct Fixtures {
     features: Vec<String>,
     rows: usize,
     cases: Vec<Case>,
@@ -47,7 +47,7 @@ fn floats(name: &str) -> Vec<f64> {
     fixture(name).as_chunks().0.iter().map(|&bytes| f64::from(f32::from_le_bytes(bytes))).collect()
 }
 
-fn cases() -> Cases {
+fn fixtures() -> Fixtures {
     serde_json::from_slice(&fixture("cases.json")).expect("cases.json is what make.py writes")
 }
 
@@ -80,9 +80,8 @@ fn difference(ours: f64, theirs: f64) -> f64 {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "the table is what this test is for")]
 fn every_exporter_is_reproduced() {
-    let Cases { features, rows: expected_rows, cases } = cases();
+    let Fixtures { features, rows: expected_rows, cases } = fixtures();
     let features: Vec<&str> = features.iter().map(String::as_str).collect();
     let mut failed = Vec::new();
     println!(
@@ -114,7 +113,7 @@ fn every_exporter_is_reproduced() {
 
 #[test]
 fn a_row_scores_the_same_alone_and_in_a_batch() {
-    let Cases { features, cases, .. } = cases();
+    let Fixtures { features, cases, .. } = fixtures();
     let features: Vec<&str> = features.iter().map(String::as_str).collect();
     for case in cases.iter().filter(|case| case.is_native()) {
         let backend = load(case, &features);
@@ -131,7 +130,7 @@ fn a_row_scores_the_same_alone_and_in_a_batch() {
 
 #[test]
 fn kinds_tell_which_backend_runs_a_graph() {
-    for case in cases().cases {
+    for case in fixtures().cases {
         let model = OnnxModel::parse(&fixture(&format!("{}.onnx", case.name))).expect("readable");
         let expected = match case.backend.as_str() {
             "trees" | "refused" => GraphKind::Trees,
@@ -145,7 +144,7 @@ fn kinds_tell_which_backend_runs_a_graph() {
 #[test]
 fn a_network_is_left_to_onnx_runtime() {
     let model = OnnxModel::parse(&fixture("sklearn_network.onnx")).expect("readable");
-    let features = cases().features;
+    let features = fixtures().features;
     let features: Vec<&str> = features.iter().map(String::as_str).collect();
     let message = |error: Option<BackendError>| error.map(|error| error.to_string()).unwrap_or_default();
     let trees = message(trees::load(&model, &features).err());
@@ -156,7 +155,7 @@ fn a_network_is_left_to_onnx_runtime() {
 
 #[test]
 fn a_model_that_lost_a_target_is_refused() {
-    let Cases { features, cases, .. } = cases();
+    let Fixtures { features, cases, .. } = fixtures();
     let features: Vec<&str> = features.iter().map(String::as_str).collect();
     let refused: Vec<_> = cases.iter().filter(|case| case.backend == "refused").collect();
     assert_eq!(refused.len(), 1);
@@ -172,7 +171,7 @@ fn a_model_that_lost_a_target_is_refused() {
 #[test]
 fn inputs_are_matched_by_name_or_refused() {
     let model = OnnxModel::parse(&fixture("sklearn_named_inputs_forest.onnx")).expect("readable");
-    let features = cases().features;
+    let features = fixtures().features;
     let mut features: Vec<&str> = features.iter().map(String::as_str).collect();
     let message = |features: &[&str]| trees::load(&model, features).err().map(|error| error.to_string());
     assert_eq!(message(&features), None);
@@ -188,10 +187,9 @@ fn inputs_are_matched_by_name_or_refused() {
 fn survive(bytes: &[u8]) {
     let features = ["a", "b", "c", "d", "e", "f", "g", "h"];
     let Ok(model) = OnnxModel::parse(bytes) else { return };
-    for loaded in [trees::load(&model, &features), onnx_graph::load_linear(&model, &features)] {
-        if let Ok(backend) = loaded {
-            predict(&*backend, &[1.0, 5.0, 200.0, 0.1, f64::NAN, -1e30, 1e30, 3.0]);
-        }
+    let loaded = [trees::load(&model, &features), onnx_graph::load_linear(&model, &features)];
+    for backend in loaded.into_iter().flatten() {
+        predict(&*backend, &[1.0, 5.0, 200.0, 0.1, f64::NAN, -1e30, 1e30, 3.0]);
     }
 }
 

@@ -124,6 +124,10 @@ impl Node {
         }
     }
 
+    pub(in crate::inference) fn doubles(&self, name: &str) -> Vec<f64> {
+        self.floats(name).iter().map(|&value| f64::from(value)).collect()
+    }
+
     pub(in crate::inference) fn ints(&self, name: &str) -> &[i64] {
         match self.attributes.get(name) {
             Some(Attribute::Ints(values)) => values,

@@ -1,13 +1,16 @@
 //! Reads ONNX files and runs the short list of operators around tree and linear models.
 //!
-//! `proto.rs` decodes the file, `graph.rs` holds it in plain types, `compile.rs` turns it into the steps of
-//! `program.rs`, `transform.rs` is arithmetic the tree and linear operators share. A graph with any other operator is
+//! `proto.rs` decodes the file, `graph.rs` holds it in plain types, `compile.rs` (with `rearrange.rs`, `arithmetic.rs`
+//! and `shape.rs`) turns it into the steps of `program.rs`, `transform.rs` is arithmetic the tree and linear operators
+//! share. A graph with any other operator is
 //! refused by name: such a model is run by ONNX Runtime instead.
 
-pub(super) mod compile;
+mod arithmetic;
+mod compile;
 pub(super) mod graph;
 mod program;
 mod proto;
+mod rearrange;
 mod shape;
 pub(super) mod transform;
 

@@ -36,9 +36,6 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, String> {
     // One copy, so that strings and raw tensors can be slices of it instead of allocations of their own.
     let model = ModelProto::decode(Bytes::copy_from_slice(bytes)).map_err(|error| error.to_string())?;
     let graph = model.graph.ok_or("it has no graph")?;
-    if !graph.sparse_initializer.is_empty() {
-        return Err("it has sparse initializers".to_owned());
-    }
     let mut initializers = BTreeMap::new();
     for proto in graph.initializer {
         let name = proto.name.clone();
@@ -46,12 +43,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, String> {
         initializers.insert(name, tensor);
     }
     // Before IR version 4 initializers are listed as inputs too; they are not something a caller gives.
-    let inputs = graph
-        .input
-        .into_iter()
-        .filter(|info| !initializers.contains_key(&info.name))
-        .map(declared)
-        .collect::<Result<_, _>>()?;
+    let given = graph.input.into_iter().filter(|info| !initializers.contains_key(&info.name));
+    let inputs = given.map(declared).collect();
     let outputs = graph.output.into_iter().map(|info| info.name).collect();
     let nodes = graph.node.into_iter().map(node).collect::<Result<_, _>>()?;
     let opsets = model.opset_import.into_iter().map(|set| (set.domain, set.version)).collect();
@@ -59,11 +52,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, String> {
     Ok(Decoded { graph: Graph { nodes, initializers, inputs, outputs, opsets }, metadata })
 }
 
-fn declared(info: ValueInfoProto) -> Result<Declared, String> {
-    let tensor = info.r#type.and_then(|kind| kind.tensor_type);
-    let Some(tensor) = tensor else {
-        return Err(format!("input `{}` is not a tensor", info.name));
-    };
+fn declared(info: ValueInfoProto) -> Declared {
+    let tensor = info.r#type.and_then(|kind| kind.tensor_type).unwrap_or_default();
     let sizes = tensor.shape.map(|shape| shape.dim).unwrap_or_default();
     // The first dimension is the rows, whatever it says.
     let mut width = Some(1_usize);
@@ -71,12 +61,12 @@ fn declared(info: ValueInfoProto) -> Result<Declared, String> {
         let size = size.dim_value.and_then(|value| usize::try_from(value).ok()).filter(|&value| value > 0);
         width = width.zip(size).and_then(|(width, size)| width.checked_mul(size));
     }
-    Ok(Declared {
+    Declared {
         name: info.name,
         rank: sizes.len(),
         width: if sizes.is_empty() { None } else { width },
         number: number(tensor.elem_type),
-    })
+    }
 }
 
 fn node(proto: NodeProto) -> Result<Node, String> {
@@ -92,23 +82,26 @@ fn node(proto: NodeProto) -> Result<Node, String> {
     Ok(Node { operator: proto.op_type, domain: proto.domain, inputs: proto.input, outputs: proto.output, attributes })
 }
 
-/// `type` says which field is meant; files older than the field have only one of them set.
+/// `type` says which field is meant; a file older than it has only one of them set. A writer may leave out a zero.
 fn value(proto: AttributeProto) -> Result<Option<Attribute>, String> {
-    Ok(match (proto.r#type, proto) {
-        (1, AttributeProto { f: Some(value), .. }) => Some(Attribute::Float(value)),
-        (2, AttributeProto { i: Some(value), .. }) => Some(Attribute::Int(value)),
-        (3, AttributeProto { s: Some(value), .. }) => Some(Attribute::Text(value)),
-        (4, AttributeProto { t: Some(value), .. }) => Some(Attribute::Tensor(tensor(value)?)),
-        (6, proto) => Some(Attribute::Floats(proto.floats)),
-        (7, proto) => Some(Attribute::Ints(proto.ints)),
-        (8, proto) => Some(Attribute::Texts(proto.strings)),
-        (0, AttributeProto { f: Some(value), .. }) => Some(Attribute::Float(value)),
-        (0, AttributeProto { i: Some(value), .. }) => Some(Attribute::Int(value)),
-        (0, AttributeProto { s: Some(value), .. }) => Some(Attribute::Text(value)),
-        (0, AttributeProto { t: Some(value), .. }) => Some(Attribute::Tensor(tensor(value)?)),
-        (0, proto) if !proto.floats.is_empty() => Some(Attribute::Floats(proto.floats)),
-        (0, proto) if !proto.ints.is_empty() => Some(Attribute::Ints(proto.ints)),
-        (0, proto) if !proto.strings.is_empty() => Some(Attribute::Texts(proto.strings)),
+    let kind = match proto.r#type {
+        0 if proto.f.is_some() => 1,
+        0 if proto.i.is_some() => 2,
+        0 if proto.s.is_some() => 3,
+        0 if proto.t.is_some() => 4,
+        0 if !proto.floats.is_empty() => 6,
+        0 if !proto.ints.is_empty() => 7,
+        0 if !proto.strings.is_empty() => 8,
+        kind => kind,
+    };
+    Ok(match kind {
+        1 => Some(Attribute::Float(proto.f.unwrap_or_default())),
+        2 => Some(Attribute::Int(proto.i.unwrap_or_default())),
+        3 => Some(Attribute::Text(proto.s.unwrap_or_default())),
+        4 => Some(Attribute::Tensor(tensor(proto.t.unwrap_or_default())?)),
+        6 => Some(Attribute::Floats(proto.floats)),
+        7 => Some(Attribute::Ints(proto.ints)),
+        8 => Some(Attribute::Texts(proto.strings)),
         // Subgraphs, types and the like: no operator this program runs has one.
         _ => None,
     })
@@ -157,24 +150,23 @@ fn number(data_type: i32) -> Number {
 }
 
 fn count_messages(bytes: &[u8]) -> Result<(), String> {
+    const GRAPH: u64 = 7;
+    const NODE: u64 = 1;
+    const ATTRIBUTE: u64 = 5;
+    const STRINGS: u64 = 9;
     let (mut messages, mut strings) = (0_usize, 0_usize);
+    // Fields nest as model, graph, node, attribute; anything else that repeats is counted where it is.
     each_field(bytes, &mut |field, content| {
         messages += 1;
-        if field != 7 {
-            return Ok(());
-        }
-        each_field(content, &mut |field, content| {
+        let graph = if field == GRAPH { content } else { &[] };
+        each_field(graph, &mut |field, content| {
             messages += 1;
-            if field != 1 {
-                return Ok(());
-            }
-            each_field(content, &mut |field, content| {
+            let node = if field == NODE { content } else { &[] };
+            each_field(node, &mut |field, content| {
                 messages += 1;
-                if field != 5 {
-                    return Ok(());
-                }
-                each_field(content, &mut |field, _| {
-                    strings += usize::from(field == 9);
+                let attribute = if field == ATTRIBUTE { content } else { &[] };
+                each_field(attribute, &mut |field, _| {
+                    strings += usize::from(field == STRINGS);
                     Ok(())
                 })
             })
@@ -189,8 +181,10 @@ fn count_messages(bytes: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
+type Visit<'a> = dyn FnMut(u64, &[u8]) -> Result<(), String> + 'a;
+
 /// Visits the length-delimited fields of one protobuf message: strings, bytes, packed numbers and nested messages.
-fn each_field(mut bytes: &[u8], visit: &mut dyn FnMut(u64, &[u8]) -> Result<(), String>) -> Result<(), String> {
+fn each_field(mut bytes: &[u8], visit: &mut Visit<'_>) -> Result<(), String> {
     const TORN: &str = "the file ends in the middle of a field";
     while !bytes.is_empty() {
         let key = varint(&mut bytes).ok_or(TORN)?;
@@ -262,8 +256,6 @@ struct GraphProto {
     input: Vec<ValueInfoProto>,
     #[prost(message, repeated, tag = "12")]
     output: Vec<ValueInfoProto>,
-    #[prost(bytes = "bytes", repeated, tag = "15")]
-    sparse_initializer: Vec<Bytes>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -359,4 +351,127 @@ struct TensorShapeProto {
 struct DimensionProto {
     #[prost(int64, optional, tag = "1")]
     dim_value: Option<i64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{OnnxModel, load};
+    use super::*;
+
+    fn input(name: &str) -> ValueInfoProto {
+        let dim = vec![DimensionProto { dim_value: None }, DimensionProto { dim_value: Some(2) }];
+        let tensor = TensorTypeProto { elem_type: 1, shape: Some(TensorShapeProto { dim }) };
+        ValueInfoProto { name: name.to_owned(), r#type: Some(TypeProto { tensor_type: Some(tensor) }) }
+    }
+
+    fn node(operator: &str, inputs: &[&str], output: &str) -> NodeProto {
+        NodeProto {
+            input: inputs.iter().map(|&name| name.to_owned()).collect(),
+            output: vec![output.to_owned()],
+            op_type: operator.to_owned(),
+            ..NodeProto::default()
+        }
+    }
+
+    fn model(node: Vec<NodeProto>, initializer: Vec<TensorProto>) -> ModelProto {
+        let graph = GraphProto { node, initializer, input: vec![input("x")], output: vec![input("y")] };
+        ModelProto { graph: Some(graph), ..ModelProto::default() }
+    }
+
+    fn constant(dims: Vec<i64>, float_data: Vec<f32>) -> TensorProto {
+        TensorProto { dims, data_type: 1, float_data, name: "c".to_owned(), ..TensorProto::default() }
+    }
+
+    fn refusal(model: &ModelProto) -> String {
+        match decode(&model.encode_to_vec()) {
+            Ok(_) => String::new(),
+            Err(reason) => reason,
+        }
+    }
+
+    #[test]
+    fn metadata_and_inputs_are_read() {
+        let mut model = model(vec![node("Identity", &["x"], "y")], Vec::new());
+        let entry = StringStringEntryProto { key: "scoreline".to_owned(), value: "name = 1".to_owned() };
+        model.metadata_props.push(entry);
+        let read = OnnxModel::parse(&model.encode_to_vec()).expect("readable");
+        assert_eq!(read.metadata().get("scoreline").map(String::as_str), Some("name = 1"));
+        let inputs = read.inputs();
+        assert_eq!((inputs[0].name.as_str(), inputs[0].width, inputs[0].numeric), ("x", Some(2), true));
+        assert_eq!(read.outputs(), ["y"]);
+    }
+
+    #[test]
+    fn tensors_are_checked_against_what_is_there() {
+        let refused = |tensor| refusal(&model(Vec::new(), vec![tensor]));
+        let two = vec![1.0, 2.0];
+        assert_eq!(refused(constant(vec![2], two.clone())), "");
+        assert_eq!(
+            refused(constant(vec![1 << 40], two.clone())),
+            "initializer `c`: its shape [1099511627776] asks for 1099511627776 numbers and it has 2"
+        );
+        assert_eq!(refused(constant(vec![i64::MAX; 3], two.clone())), "initializer `c`: its shape is too large");
+        assert_eq!(refused(constant(vec![-2], two.clone())), "initializer `c`: a dimension is `-2`");
+        let elsewhere = TensorProto { data_location: EXTERNAL, ..constant(vec![2], two) };
+        assert_eq!(refused(elsewhere), "initializer `c`: its numbers are kept in another file");
+    }
+
+    #[test]
+    fn too_many_parts_are_refused_before_they_are_decoded() {
+        let many = model(vec![NodeProto::default(); MOST_MESSAGES], Vec::new());
+        assert_eq!(refusal(&many), format!("{} parts, at most {MOST_MESSAGES} are read", MOST_MESSAGES + 3));
+        assert_eq!(refusal(&ModelProto::default()), "it has no graph");
+    }
+
+    #[test]
+    fn an_unknown_operator_is_named() {
+        let compiled = |node| {
+            let model = OnnxModel::parse(&model(vec![node], Vec::new()).encode_to_vec()).expect("readable");
+            load(&model, &["a", "b"], "trees").err().map(|error| error.to_string()).unwrap_or_default()
+        };
+        assert_eq!(compiled(node("TopK", &["x"], "y")), "trees backend does not support operator `TopK`");
+        let foreign = NodeProto { domain: "com.example".to_owned(), ..node("Add", &["x", "x"], "y") };
+        assert_eq!(compiled(foreign), "trees backend does not support operator `Add` of domain `com.example`");
+        assert_eq!(
+            compiled(node("Exp", &["z"], "y")),
+            "model file is not readable as ONNX: operator `Exp`: its input `z` is not computed before it"
+        );
+        assert_eq!(compiled(node("Exp", &["x"], "y")), "");
+    }
+
+    #[test]
+    fn a_constant_without_numbers_is_refused() {
+        let empty = constant(vec![0, 1 << 40, 1 << 40], Vec::new());
+        let axis = AttributeProto { name: "axis".to_owned(), r#type: 2, ..Default::default() };
+        for operator in ["Concat", "Sum"] {
+            let node = NodeProto { attribute: vec![axis.clone()], ..node(operator, &["c", "c"], "y") };
+            let model = OnnxModel::parse(&model(vec![node], vec![empty.clone()]).encode_to_vec()).expect("readable");
+            let refused = load(&model, &["a", "b"], "trees").err().map(|error| error.to_string());
+            let expected = format!(
+                "trees backend does not support operator `{operator}` with a constant that is not a few numbers"
+            );
+            assert_eq!(refused, Some(expected));
+        }
+    }
+
+    #[test]
+    fn a_small_file_can_not_ask_for_a_huge_program() {
+        let mut nodes = vec![node("Concat", &["x", "x"], "1")];
+        nodes.extend((1..64).map(|at| {
+            let from = at.to_string();
+            node("Concat", &[&from, &from], &(at + 1).to_string())
+        }));
+        for node in &mut nodes {
+            node.attribute.push(AttributeProto {
+                name: "axis".to_owned(),
+                i: Some(1),
+                r#type: 2,
+                ..Default::default()
+            });
+        }
+        let model = OnnxModel::parse(&model(nodes, Vec::new()).encode_to_vec()).expect("readable");
+        let refused = load(&model, &["a", "b"], "trees").err().map(|error| error.to_string());
+        let expected = "trees backend does not support a graph that needs more than 65536 numbers for a row";
+        assert_eq!(refused.as_deref(), Some(expected));
+    }
 }

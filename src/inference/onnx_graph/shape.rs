@@ -3,6 +3,8 @@
 //! A row's numbers are those of a tensor with the rows dimension left out, in row-major order. An operator is run row
 //! by row, so one that would carry numbers from row to row is refused.
 
+use super::compile::from_end;
+
 /// Numbers a row of any one tensor may have.
 const MOST_NUMBERS: usize = 1 << 16;
 
@@ -32,10 +34,10 @@ impl Shape {
         self.0.iter().map(size).collect()
     }
 
-    /// Numbers in a row; `None` for more than any model needs.
+    /// Numbers in a row; `None` for more than any model needs, and for none.
     pub(super) fn width(&self) -> Option<usize> {
         let width = self.sizes().iter().try_fold(1_usize, |width, &size| width.checked_mul(size))?;
-        (width <= MOST_NUMBERS).then_some(width)
+        (1..=MOST_NUMBERS).contains(&width).then_some(width)
     }
 
     /// Numbers in a row of `[rows, width]` and `[rows]`, the shapes most operators work on.
@@ -49,8 +51,7 @@ impl Shape {
 
     /// A dimension's position from an ONNX axis, which may count from the end; not the rows dimension.
     pub(super) fn axis(&self, axis: i64) -> Option<usize> {
-        let axis = if axis < 0 { axis.checked_add(self.0.len() as i64)? } else { axis };
-        let axis = usize::try_from(axis).ok()?;
+        let axis = usize::try_from(from_end(axis, self.0.len())).ok()?;
         matches!(self.0.get(axis), Some(Dim::Size(_))).then_some(axis)
     }
 

@@ -83,16 +83,15 @@ impl<T: Scalar> Finish<T> {
     pub(super) fn write(&self, aggregated: &[T], trees: usize, out: &mut [f64]) {
         for (target, (out, &aggregated)) in out.iter_mut().zip(aggregated).enumerate() {
             let score = match self.aggregate {
-                Aggregate::Sum => aggregated,
                 Aggregate::Average => aggregated / T::from_f64(trees as f64),
                 // No leaf had a weight for this target.
                 Aggregate::Min | Aggregate::Max if aggregated == self.nothing() => T::ZERO,
-                Aggregate::Min | Aggregate::Max => aggregated,
+                Aggregate::Sum | Aggregate::Min | Aggregate::Max => aggregated,
             };
             *out = self.base.get(target).map_or(score, |&base| score + base).to_f64();
         }
         match (self.columns, out) {
-            (Columns::PerTarget(_), [score]) => *score = self.transform.apply_single(*score),
+            (Columns::PerTarget(1), scores) => scores[0] = self.transform.apply_single(scores[0]),
             (Columns::PerTarget(_), scores) => self.transform.apply(scores),
             (Columns::FromOne { positive }, scores) => {
                 scores.copy_from_slice(&self.transform.apply_pair(scores[0], positive));

@@ -1,7 +1,7 @@
 //! The fast form of a forest: no tree is walked, masks are looked up and intersected.
 //!
 //! One bit per leaf, left to right. A split that a value lies outside of rules out the leaves inside it; the leaf a
-//! row ends in is the first that no split rules out (Lucchese et al., QuickScorer, 2015). Going further, all splits
+//! row ends in is the first that no split rules out (Lucchese et al., `QuickScorer`, 2015). Going further, all splits
 //! on one feature are sorted by threshold, and for every rank the intersection of the masks up to it is kept. Scoring
 //! a row is then one binary search per feature and one pass over a table row per feature, which the compiler turns
 //! into vector instructions, with no branch that depends on the data.
@@ -72,10 +72,10 @@ struct Feature<T> {
 impl<T: Scalar, M: Mask, const LANES: usize> Prefix<T, M, LANES> {
     /// `None` when the forest has splits or trees this form can not hold, or too many.
     pub(super) fn build(forest: &Forest<T>) -> Option<Self> {
-        let fits = forest
-            .trees
-            .iter()
-            .all(|tree| tree.leaves.len() <= M::LEAVES && tree.splits.iter().all(|split| split.low == T::NEG_INFINITY));
+        let fits = forest.trees.iter().all(|tree| {
+            let ordered = tree.splits.iter().all(|split| split.low == T::NEG_INFINITY);
+            ordered && !tree.shared && tree.leaves.len() <= M::LEAVES
+        });
         if !fits {
             return None;
         }

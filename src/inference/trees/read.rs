@@ -17,7 +17,7 @@ const MOST_TARGETS: usize = 4096;
 
 /// `TreeEnsembleRegressor`.
 pub(super) fn regressor<T: Scalar>(node: &Node) -> Result<(Forest<T>, Finish<T>), BackendError> {
-    let targets = targets(node, node.int("n_targets").unwrap_or(1))?;
+    let targets = targets(node, usize::try_from(node.int("n_targets").unwrap_or(1)).ok())?;
     let aggregate = match node.text("aggregate_function") {
         None | Some(b"SUM") => Aggregate::Sum,
         Some(b"AVERAGE") => Aggregate::Average,
@@ -38,7 +38,7 @@ pub(super) fn regressor<T: Scalar>(node: &Node) -> Result<(Forest<T>, Finish<T>)
 /// `TreeEnsembleClassifier`: the class scores. Two classes scored by one number are the special case.
 pub(super) fn classifier<T: Scalar>(node: &Node) -> Result<(Forest<T>, Finish<T>), BackendError> {
     let labels = node.texts("classlabels_strings").len().max(node.ints("classlabels_int64s").len());
-    let classes = targets(node, labels as i64)?;
+    let classes = targets(node, Some(labels))?;
     let forest = forest(node, "class", classes)?;
     let base: Vec<T> = numbers(node, "base_values")?;
     let transform = transform(node)?;
@@ -71,7 +71,7 @@ pub(super) fn classifier<T: Scalar>(node: &Node) -> Result<(Forest<T>, Finish<T>
 
 /// `TreeEnsemble`.
 pub(super) fn ensemble<T: Scalar>(node: &Node) -> Result<(Forest<T>, Finish<T>), BackendError> {
-    let targets = targets(node, node.int("n_targets").unwrap_or(1))?;
+    let targets = targets(node, usize::try_from(node.int("n_targets").unwrap_or(1)).ok())?;
     let aggregate = match node.int("aggregate_function").unwrap_or(1) {
         0 => Aggregate::Average,
         1 => Aggregate::Sum,
@@ -304,11 +304,11 @@ fn transform(node: &Node) -> Result<Transform, BackendError> {
     Transform::named(node.text("post_transform")).ok_or_else(|| node.malformed("unknown `post_transform`"))
 }
 
-fn targets(node: &Node, count: i64) -> Result<usize, BackendError> {
-    match usize::try_from(count) {
-        Ok(count) if (1..=MOST_TARGETS).contains(&count) => Ok(count),
-        _ => Err(node.malformed(format!("{count} targets or classes, 1 to {MOST_TARGETS} are possible"))),
-    }
+fn targets(node: &Node, count: Option<usize>) -> Result<usize, BackendError> {
+    count.filter(|count| (1..=MOST_TARGETS).contains(count)).ok_or_else(|| {
+        let count = count.map_or("a negative number of".to_owned(), |count| count.to_string());
+        node.malformed(format!("{count} targets or classes, 1 to {MOST_TARGETS} are possible"))
+    })
 }
 
 fn target_number(node: &Node, target: i64, targets: usize) -> Result<u32, BackendError> {

@@ -69,9 +69,9 @@ impl<T: Scalar> Walker<T> {
                 for at in &mut at {
                     let node = &self.nodes[*at as usize];
                     let value = row[node.feature as usize];
-                    let within = (value >= node.low) & (value <= node.high);
-                    let compared = if within { node.inside } else { node.outside };
-                    *at = if value.is_missing() { node.missing } else { compared };
+                    let below = if value <= node.high { node.inside } else { node.outside };
+                    let within = if value >= node.low { below } else { node.outside };
+                    *at = if value.is_missing() { node.missing } else { within };
                 }
             }
             for (_, at) in (group * LANES..self.trees).zip(at) {
