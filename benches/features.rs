@@ -2,6 +2,8 @@
 //!
 //! `cargo bench --bench features`
 
+#![expect(clippy::print_stdout, reason = "a bench prints its figures")]
+
 #[path = "support/paired.rs"]
 mod paired;
 #[path = "support/run.rs"]
@@ -24,8 +26,8 @@ const DOCUMENTED: [(&str, Option<f64>); 5] = [
     ("sentiment_score_avg", Some(0.65)),
     ("topic_diversity", Some(7.0)),
 ];
-const INTERACTIONS: u64 = 10_000;
-const PURCHASES: u64 = 10_000;
+const INTERACTIONS: i64 = 10_000;
+const PURCHASES: i64 = 10_000;
 
 fn schema(criterion: &mut Criterion) {
     let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/models/clv/v1.2"));
@@ -45,7 +47,7 @@ fn fold(criterion: &mut Criterion) {
     let as_of: Timestamp = "2026-11-21T00:00:00Z".parse().expect("a time");
     let interactions = interactions(as_of);
     let mut group = criterion.benchmark_group("fold");
-    group.throughput(Throughput::Elements(INTERACTIONS));
+    group.throughput(Throughput::Elements(INTERACTIONS as u64));
     group.bench_function("interactions", |bencher| {
         bencher.iter_batched(
             || InteractionHistory::as_of(as_of),
@@ -60,12 +62,12 @@ fn fold(criterion: &mut Criterion) {
     });
     let purchases: Vec<Purchase> = (0..PURCHASES)
         .map(|i| Purchase {
-            date: date(2024, 1, 1) + (i as i64 / 20).days(),
+            date: date(2024, 1, 1) + (i / 20).days(),
             amount_usd: 20.0 + (i % 37) as f64,
             items: 1.0 + (i % 3) as f64,
         })
         .collect();
-    group.throughput(Throughput::Elements(PURCHASES));
+    group.throughput(Throughput::Elements(PURCHASES as u64));
     group.bench_function("purchases", |bencher| {
         bencher.iter(|| {
             let mut history = PurchaseHistory::as_of(date(2026, 11, 21));
@@ -97,7 +99,7 @@ fn interactions(as_of: Timestamp) -> Vec<Interaction<'static>> {
     const TOPICS: [&[&str]; 3] = [&["billing"], &["delivery", "returns"], &[]];
     (0..INTERACTIONS)
         .map(|i| {
-            let start = as_of - (300_i64.saturating_sub(i as i64 / 40) * 24).hours() - (i as i64 % 40).minutes();
+            let start = as_of - ((300 - i / 40) * 24).hours() - (i % 40).minutes();
             Interaction {
                 start,
                 end: Some(start + 5.minutes()),

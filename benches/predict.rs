@@ -2,6 +2,8 @@
 //!
 //! `cargo bench --bench predict`
 
+#![expect(clippy::print_stdout, reason = "a bench prints its figures")]
+
 #[path = "support/paired.rs"]
 mod paired;
 #[path = "support/run.rs"]

@@ -30,8 +30,11 @@ pub fn models_dir() -> &'static Path {
 }
 
 pub fn registry() -> Arc<Registry> {
-    let settings =
-        RegistrySettings { dir: models_dir().to_owned(), pins: Default::default(), load: LoadSettings::default() };
+    let settings = RegistrySettings {
+        dir: models_dir().to_owned(),
+        pins: std::collections::BTreeMap::new(),
+        load: LoadSettings::default(),
+    };
     let registry = Arc::new(Registry::new(settings, golden::verify));
     registry.scan(Patience::Now);
     assert!(!registry.is_empty(), "the shipped models load");
@@ -46,7 +49,7 @@ pub fn scoreline_router() -> Router {
         strict_version: false,
         deadline: Duration::from_millis(500),
         cache_bytes: 64 << 20,
-        cache_ttl: Duration::from_secs(24 * 3600),
+        cache_ttl: Duration::from_hours(24),
     };
     let route = |skill: &str, priority| TierRoute { skill_id: skill.into(), priority, queue: None };
     http::public(HttpState {
@@ -76,7 +79,8 @@ pub fn bare_router(answer: &'static [u8]) -> Router {
     struct Request {
         features: Features,
         model_version: Option<String>,
-        request_id: Option<String>,
+        #[serde(rename = "request_id")]
+        id: Option<String>,
         #[serde(rename = "customerId")]
         customer_id: Option<String>,
     }

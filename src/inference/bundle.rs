@@ -238,6 +238,7 @@ pub struct ModelSnapshot {
 
 /// A customer as a model sees them.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "lives on the stack of one request; a box would allocate for every one")]
 pub enum Customer {
     /// Without history: answered from a baseline.
     New,

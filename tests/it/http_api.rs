@@ -80,7 +80,7 @@ async fn the_same_customer_and_features_come_from_the_cache_with_their_age() {
     let body = json!({"customerId": "CUST-1", "features": features(10.0, 5)});
     let first = app.ok(PREDICT, body.clone()).await;
     assert_eq!(first["metadata"]["source"], "model");
-    app.clock.advance(Duration::from_secs(3600));
+    app.clock.advance(Duration::from_hours(1));
     let second = app.ok(PREDICT, body.clone()).await;
     assert_eq!(second["metadata"]["source"], "cache");
     assert_eq!(second["metadata"]["age_seconds"], 3600);
@@ -91,7 +91,7 @@ async fn the_same_customer_and_features_come_from_the_cache_with_their_age() {
     assert_eq!(other["metadata"]["source"], "model");
     let other = app.ok(PREDICT, json!({"customerId": "CUST-2", "features": features(10.0, 5)})).await;
     assert_eq!(other["metadata"]["source"], "model");
-    app.clock.advance(Duration::from_secs(24 * 3600));
+    app.clock.advance(Duration::from_hours(24));
     assert_eq!(app.ok(PREDICT, body).await["metadata"]["source"], "model");
 }
 
@@ -158,7 +158,7 @@ async fn a_failing_model_is_covered_by_the_customers_last_score() {
     let good = app.ok(PREDICT, json!({"customerId": "CUST-1", "features": features(10.0, 5)})).await;
     failing("v1.3").write(app.models.path());
     app.registry.scan(scoreline::inference::registry::Patience::Now);
-    app.clock.advance(Duration::from_secs(600));
+    app.clock.advance(Duration::from_mins(10));
     let answer = app.ok(PREDICT, json!({"customerId": "CUST-1", "features": features(10.0, 6)})).await;
     assert_eq!((&answer["status"], &answer["metadata"]["source"]), (&json!("fallback"), &json!("stale_cache")));
     assert_eq!(answer["metadata"]["age_seconds"], 600);

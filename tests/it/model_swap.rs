@@ -94,7 +94,8 @@ fn a_copy_in_progress_is_left_alone_until_it_stands_still() {
 
 #[test]
 fn a_bad_bundle_is_refused_once_with_its_reason_and_the_old_one_keeps_serving() {
-    let cases: [(&str, fn(&Path)); 8] = [
+    type Damage = fn(&Path);
+    let cases: [(&str, Damage); 8] = [
         ("checksum", |folder| fs::write(folder.join("model.json"), "{}").expect("written")),
         ("malformed_text", |folder| fs::write(folder.join("bundle.toml"), "name = ").expect("written")),
         ("unreadable", |folder| fs::remove_file(folder.join("model.json")).expect("removed")),

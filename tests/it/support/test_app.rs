@@ -67,7 +67,7 @@ impl TestApp {
             strict_version: false,
             deadline: Duration::from_millis(500),
             cache_bytes: 1 << 20,
-            cache_ttl: Duration::from_secs(24 * 3600),
+            cache_ttl: Duration::from_hours(24),
         };
         change(&mut scorer);
         let readiness = Readiness::default();
