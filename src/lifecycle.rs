@@ -1,1 +1,353 @@
-//! Signals, stop tokens and supervised tasks.
+//! Signals, stop tokens and supervised tasks: how the process ends.
+//!
+//! Two tokens. *Soft* asks everybody to finish what they have begun; *hard* drops what is left. The first SIGTERM or
+//! SIGINT is soft, a second one or the end of the drain time is hard. A supervised task that ends or panics before the
+//! soft token stops the whole process: it is better restarted than limping. Nothing else listens to signals or spawns.
+
+use std::fmt::Display;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+
+/// After the hard token, a task that does not even let itself be dropped (it blocks its thread) is left behind.
+const ABANDON_AFTER: Duration = Duration::from_millis(500);
+
+/// Owned by whoever runs the process; everybody else holds a [`Stop`].
+#[derive(Default)]
+pub struct Lifecycle {
+    stop: Stop,
+}
+
+/// A handle on the process's end: start tasks, learn that the end has come, bring it about.
+#[derive(Clone, Default)]
+pub struct Stop {
+    soft: CancellationToken,
+    hard: CancellationToken,
+    tasks: TaskTracker,
+    /// The first thing that went wrong. Locked for a moment, never across an await.
+    failure: Arc<Mutex<Option<StopError>>>,
+}
+
+/// Why the process did not end cleanly.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StopError {
+    #[error("task `{task}` failed: {reason}")]
+    TaskFailed { task: &'static str, reason: String },
+    #[error("task `{task}` ended although nothing asked it to")]
+    TaskEnded { task: &'static str },
+    #[error("task `{task}` panicked")]
+    TaskPanicked { task: &'static str },
+    #[error("{tasks} task(s) did not finish in time and were dropped")]
+    NotDrained { tasks: usize },
+}
+
+/// What a supervised task ends with: nothing, or a result.
+pub trait Ending {
+    /// Why it failed, if it did.
+    fn outcome(self) -> Result<(), String>;
+}
+
+impl Ending for () {
+    fn outcome(self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+impl<E: Display> Ending for Result<(), E> {
+    fn outcome(self) -> Result<(), String> {
+        self.map_err(|err| err.to_string())
+    }
+}
+
+impl Lifecycle {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub fn stop(&self) -> Stop {
+        self.stop.clone()
+    }
+
+    /// Waits for SIGTERM, SIGINT or a failed task, then for the tasks to finish.
+    ///
+    /// # Errors
+    /// What ended the process, unless it was one signal and everything finished in time.
+    pub async fn run(self, drain: Duration) -> Result<(), StopError> {
+        let mut signals = Signals::listen();
+        self.run_with(async || signals.next().await, drain).await
+    }
+
+    /// As `run`, with the signals coming from `next_signal`.
+    pub async fn run_with(
+        self,
+        mut next_signal: impl AsyncFnMut() -> &'static str,
+        drain: Duration,
+    ) -> Result<(), StopError> {
+        let Stop { soft, hard, tasks, failure } = &self.stop;
+        tokio::select! {
+            () = soft.cancelled() => {}
+            name = next_signal() => info!(signal = name, "stopping: finishing what has begun"),
+        }
+        soft.cancel();
+        tasks.close();
+        let dropped = tokio::select! {
+            () = tasks.wait() => 0,
+            name = next_signal() => {
+                warn!(signal = name, tasks = tasks.len(), "second signal: dropping what is left");
+                tasks.len()
+            }
+            () = tokio::time::sleep(drain) => {
+                warn!(tasks = tasks.len(), "drain time is over: dropping what is left");
+                tasks.len()
+            }
+        };
+        hard.cancel();
+        if tokio::time::timeout(ABANDON_AFTER, tasks.wait()).await.is_err() {
+            warn!(tasks = tasks.len(), "leaving tasks behind that do not end");
+        }
+        let failure = failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match failure {
+            Some(failure) => Err(failure),
+            None if dropped > 0 => Err(StopError::NotDrained { tasks: dropped }),
+            None => {
+                info!("stopped");
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Stop {
+    /// Ready once the process should finish.
+    pub async fn requested(&self) {
+        self.soft.cancelled().await;
+    }
+
+    pub fn is_requested(&self) -> bool {
+        self.soft.is_cancelled()
+    }
+
+    /// Finish what has begun, take nothing new.
+    pub fn soft(&self) -> &CancellationToken {
+        &self.soft
+    }
+
+    /// Drop everything.
+    pub fn hard(&self) -> &CancellationToken {
+        &self.hard
+    }
+
+    /// Asks for the end, as a signal does.
+    pub fn request(&self) {
+        self.soft.cancel();
+    }
+
+    /// Runs a long task. It ends by itself once the stop is requested; before that, its end, its error and its panic
+    /// all stop the process.
+    pub fn supervise(&self, task: &'static str, work: impl Future<Output: Ending> + Send + 'static) {
+        let guard = Guard { stop: self.clone(), task, settled: false };
+        self.spawn(async move {
+            // Captured whole: it has to fall when `work` panics.
+            let mut guard = guard;
+            let outcome = work.await.outcome();
+            guard.settle(outcome);
+        });
+    }
+
+    /// Runs work that must be finished before the process ends, such as a connection. Its panic is its own.
+    pub fn track(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.spawn(work);
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the one place that spawns: here tasks are tracked and dropped")]
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let hard = self.hard.clone();
+        let tracked = self.tasks.track_future(async move {
+            tokio::select! {
+                biased;
+                () = hard.cancelled() => {}
+                () = work => {}
+            }
+        });
+        drop(tokio::spawn(tracked));
+    }
+
+    fn fail(&self, failure: StopError) {
+        error!(reason = %failure, "stopping the process");
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
+        self.soft.cancel();
+    }
+}
+
+/// Held by a supervised task for as long as it lives.
+struct Guard {
+    stop: Stop,
+    task: &'static str,
+    settled: bool,
+}
+
+impl Guard {
+    fn settle(&mut self, outcome: Result<(), String>) {
+        self.settled = true;
+        let task = self.task;
+        match outcome {
+            Err(reason) => self.stop.fail(StopError::TaskFailed { task, reason }),
+            Ok(()) if !self.stop.is_requested() => self.stop.fail(StopError::TaskEnded { task }),
+            Ok(()) => {}
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // Not settled and not panicking: dropped by the hard token, or with the runtime.
+        if !self.settled && std::thread::panicking() {
+            self.stop.fail(StopError::TaskPanicked { task: self.task });
+        }
+    }
+}
+
+/// SIGTERM and SIGINT. Listening begins with `listen`, so none is missed between two calls of `next`.
+pub struct Signals {
+    terminate: Option<Signal>,
+    interrupt: Option<Signal>,
+}
+
+impl Signals {
+    /// A signal that can not be listened to keeps its usual effect: the process ends at once.
+    #[expect(clippy::disallowed_methods, reason = "the one place that listens to signals")]
+    pub fn listen() -> Self {
+        let listen = |kind, name| match signal(kind) {
+            Ok(signal) => Some(signal),
+            Err(err) => {
+                warn!(signal = name, error = %err, "signal can not be listened to");
+                None
+            }
+        };
+        Self {
+            terminate: listen(SignalKind::terminate(), "SIGTERM"),
+            interrupt: listen(SignalKind::interrupt(), "SIGINT"),
+        }
+    }
+
+    /// The name of the next signal.
+    pub async fn next(&mut self) -> &'static str {
+        async fn received(signal: &mut Option<Signal>) {
+            if let Some(signal) = signal
+                && signal.recv().await.is_some()
+            {
+                return;
+            }
+            std::future::pending::<()>().await;
+        }
+        tokio::select! {
+            () = received(&mut self.terminate) => "SIGTERM",
+            () = received(&mut self.interrupt) => "SIGINT",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use tokio::sync::mpsc;
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    const DRAIN: Duration = Duration::from_secs(20);
+
+    fn signals() -> (mpsc::UnboundedSender<&'static str>, impl AsyncFnMut() -> &'static str) {
+        let (sender, mut receiver) = mpsc::unbounded_channel();
+        (sender, async move || match receiver.recv().await {
+            Some(name) => name,
+            None => std::future::pending().await,
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_signal_lets_what_has_begun_finish() {
+        let lifecycle = Lifecycle::new();
+        let stop = lifecycle.stop();
+        let (signal, next) = signals();
+        let finished = Arc::new(AtomicBool::new(false));
+        let (flag, held) = (Arc::clone(&finished), stop.clone());
+        stop.supervise("server", async move {
+            held.requested().await;
+            sleep(Duration::from_secs(3)).await;
+            flag.store(true, Ordering::SeqCst);
+        });
+        signal.send("SIGTERM").expect("listening");
+        let started = Instant::now();
+        assert_eq!(lifecycle.run_with(next, DRAIN).await, Ok(()));
+        assert!(finished.load(Ordering::SeqCst));
+        assert_eq!(started.elapsed().as_secs(), 3, "does not wait for the drain time");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_the_drain_time_drops_what_is_left() {
+        let lifecycle = Lifecycle::new();
+        let (signal, next) = signals();
+        lifecycle.stop().supervise("stuck", std::future::pending::<()>());
+        signal.send("SIGTERM").expect("listening");
+        let started = Instant::now();
+        assert_eq!(lifecycle.run_with(next, DRAIN).await, Err(StopError::NotDrained { tasks: 1 }));
+        assert_eq!(started.elapsed(), DRAIN);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_second_signal_does_not_wait() {
+        let lifecycle = Lifecycle::new();
+        let (signal, next) = signals();
+        lifecycle.stop().supervise("stuck", std::future::pending::<()>());
+        signal.send("SIGINT").expect("listening");
+        signal.send("SIGINT").expect("listening");
+        let started = Instant::now();
+        assert_eq!(lifecycle.run_with(next, DRAIN).await, Err(StopError::NotDrained { tasks: 1 }));
+        assert_eq!(started.elapsed(), Duration::ZERO);
+    }
+
+    async fn outcome_beside_a_bystander(start: impl FnOnce(&Stop)) -> Result<(), StopError> {
+        let lifecycle = Lifecycle::new();
+        let stop = lifecycle.stop();
+        let (_signal, next) = signals();
+        stop.supervise("bystander", stop.soft().clone().cancelled_owned());
+        start(&stop);
+        lifecycle.run_with(next, DRAIN).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_ends_fails_or_panics_stops_the_process() {
+        let ended = outcome_beside_a_bystander(|stop| stop.supervise("watcher", async {})).await;
+        assert_eq!(ended, Err(StopError::TaskEnded { task: "watcher" }));
+
+        let failing = async { Err::<(), _>("folder is gone") };
+        let failed = outcome_beside_a_bystander(|stop| stop.supervise("watcher", failing)).await;
+        assert_eq!(failed, Err(StopError::TaskFailed { task: "watcher", reason: "folder is gone".into() }));
+
+        let panicking = async {
+            sleep(Duration::from_secs(1)).await;
+            assert_eq!(1, 2, "a planned panic");
+        };
+        let panicked = outcome_beside_a_bystander(|stop| stop.supervise("watcher", panicking)).await;
+        assert_eq!(panicked, Err(StopError::TaskPanicked { task: "watcher" }));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_in_tracked_work_is_not_the_end() {
+        let lifecycle = Lifecycle::new();
+        let stop = lifecycle.stop();
+        let (signal, next) = signals();
+        stop.track(async { assert_eq!(1, 2, "a planned panic") });
+        sleep(Duration::from_millis(1)).await;
+        assert!(!stop.is_requested());
+        signal.send("SIGTERM").expect("listening");
+        assert_eq!(lifecycle.run_with(next, DRAIN).await, Ok(()));
+    }
+}

@@ -1,1 +1,311 @@
 //! Settings: defaults, then a file, then the environment; every problem reported at once.
+//!
+//! `default.toml` is the reference of all keys. The environment is read here and nowhere else.
+
+mod layers;
+mod problem;
+mod settings;
+mod value;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::domain::{ModelName, ModelVersion};
+use crate::inference::manifest::TierThresholds;
+use crate::privacy::PrivacySettings;
+use crate::routing::{RoutingSettings, TierRoute};
+use crate::telemetry::{LogFilter, LogSettings};
+
+pub use layers::Entry;
+pub use problem::{ConfigProblems, Origin, Problem};
+pub use settings::{InferenceSettings, ModelSettings, ScoringSettings, ServerSettings, StoreSettings};
+
+use layers::Reader;
+use value::Bytes;
+
+/// Every setting, checked.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub server: ServerSettings,
+    pub models: ModelSettings,
+    pub inference: InferenceSettings,
+    pub scoring: ScoringSettings,
+    pub routing: RoutingSettings,
+    tiers: Option<TierThresholds>,
+    pub privacy: PrivacySettings,
+    pub log: LogSettings,
+    pub store: StoreSettings,
+}
+
+/// Settings together with where each value came from.
+#[derive(Clone, Debug)]
+pub struct Effective {
+    pub settings: Settings,
+    /// In the order of the reference.
+    pub entries: Vec<Entry>,
+}
+
+/// The caller of a data action gives up after two seconds; an answer must be on the wire before that.
+const DEADLINE_CAP: Duration = Duration::from_millis(1500);
+/// A score older than this may not be answered as if it were fresh.
+const STALENESS_LIMIT: Duration = Duration::from_hours(24);
+const PEPPER_MIN_CHARACTERS: usize = 16;
+
+/// Reads the layers; `file` is the one named on the command line.
+///
+/// # Errors
+/// Every problem there is, not just the first.
+pub fn load(
+    file: Option<&Path>,
+    environment: impl Iterator<Item = (String, String)>,
+) -> Result<Settings, ConfigProblems> {
+    explain(file, environment).map(|effective| effective.settings)
+}
+
+/// As `load`, keeping where each value came from.
+///
+/// # Errors
+/// Every problem there is, not just the first.
+pub fn explain(
+    file: Option<&Path>,
+    environment: impl Iterator<Item = (String, String)>,
+) -> Result<Effective, ConfigProblems> {
+    let mut read = Reader::new(file, environment);
+    // In the order of the reference: problems and `config show` follow it.
+    let server = server(&mut read);
+    let models = models(&mut read);
+    let inference = inference(&mut read);
+    let scoring = scoring(&mut read);
+    let (routing, tiers) = routing(&mut read);
+    let privacy = privacy(&mut read);
+    let log = log(&mut read);
+    let store = StoreSettings { path: read.optional("store.path"), url: read.optional("store.url") };
+    let settings = Settings { server, models, inference, scoring, routing, tiers, privacy, log, store };
+    read.finish().map(|entries| Effective { settings, entries })
+}
+
+/// The process's environment variables, for `load`. One that is not Unicode can not be meant for scoreline.
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+pub fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+impl Settings {
+    /// The tier limits that replace those of every customer value bundle, when they are set.
+    pub fn routing_thresholds(&self) -> Option<TierThresholds> {
+        self.tiers
+    }
+}
+
+/// One variable of the process's environment, for what is found rather than set: Python environments, `PATH`.
+#[expect(clippy::disallowed_methods, reason = "the one module that reads the environment")]
+pub fn variable(name: &str) -> Option<std::ffi::OsString> {
+    std::env::var_os(name)
+}
+
+impl Effective {
+    /// The settings as TOML, secrets masked; with `sources`, each line says where its value came from.
+    pub fn to_toml(&self, sources: bool) -> String {
+        let mut text = String::new();
+        let mut section = "";
+        for Entry { key, value, origin } in &self.entries {
+            // A model's name may hold a dot of its own, so its key is quoted.
+            let pinned = key.strip_prefix("models.pins.").map(value::quoted);
+            let (above, name) = match &pinned {
+                Some(model) => ("models.pins", model.as_str()),
+                None => key.rsplit_once('.').unwrap_or(("", key)),
+            };
+            if above != section {
+                let gap = if section.is_empty() { "" } else { "\n" };
+                let _ = writeln!(text, "{gap}[{above}]");
+                section = above;
+            }
+            let _ = match value {
+                Some(value) if sources => writeln!(text, "{name} = {value}  # {origin}"),
+                Some(value) => writeln!(text, "{name} = {value}"),
+                None => writeln!(text, "# {name} is not set"),
+            };
+        }
+        text
+    }
+}
+
+fn server(read: &mut Reader) -> ServerSettings {
+    let listen: SocketAddr = read.get("server.listen");
+    let admin_listen: SocketAddr = read.get("server.admin_listen");
+    let size = |read: &mut Reader, key| {
+        let allowed = "a size from `1KiB` to `1GiB`, such as `64KiB`";
+        read.get_if(key, allowed, |size: &Bytes| (1 << 10..=1 << 30).contains(&size.0)).0 as usize
+    };
+    let body_limit = size(read, "server.body_limit");
+    let batch_body_limit = size(read, "server.batch_body_limit");
+    let batch_rows = whole(read, "server.batch_rows", 1, 100_000);
+    let header_read_timeout = duration(read, "server.header_read_timeout", "from `100ms` to `5m`", 100, 300_000);
+    let drain_timeout = duration(read, "server.drain_timeout", "from `0s` to `1h`", 0, 3_600_000);
+    let allow_public_without_auth: bool = read.get("server.allow_public_without_auth");
+
+    if batch_body_limit < body_limit {
+        // Told at the key that somebody wrote.
+        let (key, message) = match read.origin_of("server.batch_body_limit") {
+            Origin::Default => ("server.body_limit", "must not be larger than `server.batch_body_limit`"),
+            Origin::File(_) | Origin::Environment(_) => {
+                ("server.batch_body_limit", "must not be smaller than `server.body_limit`")
+            }
+        };
+        read.problem(key, format!("{message}: {} and {}", Bytes(body_limit as u64), Bytes(batch_body_limit as u64)));
+    }
+    if listen == admin_listen && listen.port() != 0 {
+        read.problem("server.admin_listen", format!("must differ from `server.listen`, both are `{listen}`"));
+    }
+    for (key, address) in [("server.listen", listen), ("server.admin_listen", admin_listen)] {
+        if !address.ip().is_loopback() && !allow_public_without_auth {
+            read.problem(
+                key,
+                format!(
+                    "`{address}` can be reached by other machines and this version has no authentication; use a \
+                     loopback address such as `127.0.0.1:{}`, or, when something in front of scoreline decides who \
+                     may call it, add `allow_public_without_auth = true` to [server]",
+                    address.port()
+                ),
+            );
+        }
+    }
+    ServerSettings {
+        listen,
+        admin_listen,
+        body_limit,
+        batch_body_limit,
+        batch_rows,
+        header_read_timeout,
+        drain_timeout,
+        allow_public_without_auth,
+    }
+}
+
+fn models(read: &mut Reader) -> ModelSettings {
+    let dir: PathBuf = read.get("models.dir");
+    let clv_model: ModelName = read.get("models.clv_model");
+    let strict_version: bool = read.get("models.strict_version");
+    let mut pins = BTreeMap::new();
+    for (name, value) in read.pairs() {
+        let key = format!("models.pins.{name}");
+        let model = ModelName::parse(&name);
+        let version = value.as_str().map(ModelVersion::parse);
+        match (model, version) {
+            (Ok(model), Some(Ok(version))) => {
+                read.note(&key, Some(value::quoted(version.as_str())));
+                pins.insert(model, version);
+            }
+            (Err(err), _) | (_, Some(Err(err))) => read.problem(&key, format!("can not be used: {err}")),
+            (_, None) => {
+                let got = value::written(&value);
+                read.problem(&key, format!("must be a version in quotes, such as \"v1.2\", got `{got}`"));
+            }
+        }
+    }
+    ModelSettings { dir, clv_model, pins, strict_version }
+}
+
+fn inference(read: &mut Reader) -> InferenceSettings {
+    InferenceSettings {
+        onnxruntime_path: read.optional("inference.onnxruntime_path"),
+        onnx_threads: whole(read, "inference.onnx_threads", 1, 256),
+        onnx_queue: whole(read, "inference.onnx_queue", 1, 1_000_000),
+    }
+}
+
+fn scoring(read: &mut Reader) -> ScoringSettings {
+    let cap = DEADLINE_CAP.as_millis() as u64;
+    let limit = STALENESS_LIMIT.as_millis() as u64;
+    let deadline =
+        duration(read, "scoring.deadline", "from `1ms` to `1500ms`, because callers give up after `2s`", 1, cap);
+    let cache_ttl =
+        duration(read, "scoring.cache_ttl", "from `0s` to `24h`, because an older score is stale", 0, limit);
+    let cache_size =
+        read.get_if("scoring.cache_size", "a size up to `64GiB`, such as `64MiB`", |size: &Bytes| size.0 <= 64 << 30).0;
+    ScoringSettings { deadline, cache_ttl, cache_size }
+}
+
+fn routing(read: &mut Reader) -> (RoutingSettings, Option<TierThresholds>) {
+    let low_confidence_below =
+        read.get_if("routing.low_confidence_below", "a number from 0 to 1", |share: &f64| (0.0..=1.0).contains(share));
+    let amount = |read: &mut Reader, key| {
+        read.optional_if(key, "an amount of US dollars above 0, such as `200.0`", |usd: &f64| *usd > 0.0)
+    };
+    let tiers = match (amount(read, "routing.medium_usd"), amount(read, "routing.high_usd")) {
+        (Some(medium), Some(high)) => {
+            if medium >= high {
+                let message = format!("must be above `routing.medium_usd`: `{high}` is not above `{medium}`");
+                read.problem("routing.high_usd", message);
+            }
+            Some(TierThresholds { medium, high })
+        }
+        (Some(_), None) => {
+            read.problem("routing.medium_usd", "needs `routing.high_usd` beside it: give both or none");
+            None
+        }
+        (None, Some(_)) => {
+            read.problem("routing.high_usd", "needs `routing.medium_usd` beside it: give both or none");
+            None
+        }
+        (None, None) => None,
+    };
+    let mut tier = |name: &str| TierRoute {
+        skill_id: read.get(&format!("routing.{name}.skill_id")),
+        priority: read.get(&format!("routing.{name}.priority")),
+        queue: read.optional(&format!("routing.{name}.queue")),
+    };
+    let (high, medium, low) = (tier("high_value"), tier("medium_value"), tier("low_value"));
+    (RoutingSettings { high, medium, low, low_confidence_below }, tiers)
+}
+
+fn privacy(read: &mut Reader) -> PrivacySettings {
+    let long_enough = |secret: &SecretString| secret.expose_secret().chars().count() >= PEPPER_MIN_CHARACTERS;
+    let pepper: Option<SecretString> =
+        read.optional_if("privacy.pepper", "a secret of 16 characters or more", long_enough);
+    let file: Option<PathBuf> = read.optional("privacy.pepper_file");
+    let Some(path) = file else { return PrivacySettings { pepper } };
+    if pepper.is_some() {
+        read.problem("privacy.pepper_file", "can not be used together with `privacy.pepper`: keep one of them");
+        return PrivacySettings { pepper };
+    }
+    let pepper = match std::fs::read_to_string(&path) {
+        Ok(text) => Some(SecretString::from(text.trim())).filter(long_enough).or_else(|| {
+            let path = path.display();
+            read.problem("privacy.pepper_file", format!("must hold 16 characters or more, `{path}` holds fewer"));
+            None
+        }),
+        Err(err) => {
+            read.problem("privacy.pepper_file", format!("can not be read: `{}`: {err}", path.display()));
+            None
+        }
+    };
+    PrivacySettings { pepper }
+}
+
+fn log(read: &mut Reader) -> LogSettings {
+    let filter: String = read.get("log.filter");
+    let filter = LogFilter::parse(&filter).unwrap_or_else(|err| {
+        let allowed = "a level (`error`, `warn`, `info`, `debug`, `trace`, `off`) or directives such as \
+                       `info,scoreline::http=debug`";
+        read.problem("log.filter", format!("must be {allowed}, got `{filter}`: {err}"));
+        LogFilter::default()
+    });
+    LogSettings { filter, format: read.get("log.format") }
+}
+
+fn whole(read: &mut Reader, key: &str, least: u32, most: u32) -> usize {
+    let allowed = format!("a whole number from {least} to {most}");
+    read.get_if(key, &allowed, |number: &u32| (least..=most).contains(number)) as usize
+}
+
+fn duration(read: &mut Reader, key: &str, range: &str, least_ms: u64, most_ms: u64) -> Duration {
+    let allowed = format!("a duration with a unit, {range}");
+    let range = Duration::from_millis(least_ms)..=Duration::from_millis(most_ms);
+    read.get_if(key, &allowed, |duration: &Duration| range.contains(duration))
+}

@@ -99,6 +99,17 @@ pub struct Estimate {
     pub tier: Tier,
 }
 
+/// US dollars to the cent. Rounding is monotone, so an interval still holds its value.
+pub fn cents(amount: f64) -> f64 {
+    round(amount, 100.0)
+}
+
+/// Rounds to `1 / scale`. Amounts too large for that are whole anyway.
+pub fn round(value: f64, scale: f64) -> f64 {
+    let scaled = value * scale;
+    if scaled.is_finite() { scaled.round() / scale } else { value }
+}
+
 /// Where an answer came from, best first.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]

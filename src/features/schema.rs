@@ -165,12 +165,31 @@ impl FeatureSchema {
         self.rules.iter().position(|rule| rule.name == name)
     }
 
+    /// Collects and checks named values; all required ones must be there.
+    ///
+    /// # Errors
+    /// As `collect` and `require`.
+    pub fn read<'a>(&self, given: impl IntoIterator<Item = (&'a str, Option<f64>)>) -> Result<Given, FeatureFault> {
+        let given = self.collect(given)?;
+        self.require(&given)?;
+        Ok(given)
+    }
+
+    /// # Errors
+    /// Names the first required feature that is missing.
+    pub fn require(&self, given: &Given) -> Result<(), FeatureFault> {
+        let mut missing = given.missing.iter().map(|&position| &self.rules[usize::from(position)]);
+        match missing.find(|rule| rule.required) {
+            Some(rule) => Err(FeatureFault { feature: rule.name.clone(), problem: "is required".to_owned() }),
+            None => Ok(()),
+        }
+    }
+
     /// Collects and checks named values. A value of `None` counts as missing.
     ///
     /// # Errors
-    /// Names the feature when it is unknown to bundle and catalogue alike, given twice, impossible, or required
-    /// and missing.
-    pub fn read<'a>(&self, given: impl IntoIterator<Item = (&'a str, Option<f64>)>) -> Result<Given, FeatureFault> {
+    /// Names the feature when it is unknown to bundle and catalogue alike, given twice or impossible.
+    pub fn collect<'a>(&self, given: impl IntoIterator<Item = (&'a str, Option<f64>)>) -> Result<Given, FeatureFault> {
         let mut raw: Row = smallvec::smallvec![f64::NAN; self.rules.len()];
         let mut outside = SmallVec::new();
         for (name, value) in given {
@@ -200,21 +219,10 @@ impl FeatureSchema {
         let mut missing = SmallVec::new();
         for (position, value) in raw.iter().enumerate() {
             if value.is_nan() {
-                let rule = &self.rules[position];
-                if rule.required {
-                    return Err(FeatureFault { feature: rule.name.clone(), problem: "is required".to_owned() });
-                }
                 missing.push(position as u16);
             }
         }
         Ok(Given { raw, missing, outside })
-    }
-
-    /// Checks one row that is already in schema order (`NaN` = missing), as `read` does for named values.
-    pub fn check(&self, raw: &[f64]) -> Result<Given, FeatureFault> {
-        let named =
-            self.rules.iter().zip(raw).map(|(rule, value)| (rule.name.as_str(), (!value.is_nan()).then_some(*value)));
-        self.read(named)
     }
 
     /// The row the model reads: imputed, transformed and, where the bundle says so, standardised.

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde::ser::{SerializeSeq, Serializer};
 
+pub use crate::domain::score::{cents, round};
 use crate::domain::time::Timestamp;
 use crate::domain::{Estimate, Tier};
 use crate::routing::Routing;
@@ -135,17 +136,6 @@ impl PredictionBody {
 
 pub fn status(scored: &Scored) -> &'static str {
     if scored.source.is_success() { "success" } else { "fallback" }
-}
-
-/// US dollars to the cent. Rounding is monotone, so an interval still holds its value.
-pub fn cents(amount: f64) -> f64 {
-    round(amount, 100.0)
-}
-
-/// Rounds to `1 / scale`. Amounts too large for that are whole anyway.
-pub fn round(value: f64, scale: f64) -> f64 {
-    let scaled = value * scale;
-    if scaled.is_finite() { scaled.round() / scale } else { value }
 }
 
 /// A time to the second, as the documented answer writes it.

@@ -1,6 +1,7 @@
 //! Sockets: accept, speak HTTP/1.1 or HTTP/2 with timers, drain. `axum::serve` sets no timers, so a client that sends
 //! half a header would hold its connection for ever.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use axum::Router;
@@ -10,15 +11,12 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 /// Limits of a listener.
 #[derive(Clone, Copy, Debug)]
 pub struct ListenerSettings {
     /// Longest time from the first byte of a request's head to its last.
     pub header_read_timeout: Duration,
-    /// How long requests in flight may finish after a stop.
-    pub drain_timeout: Duration,
 }
 
 /// Largest request head, in bytes.
@@ -28,13 +26,17 @@ const HEADERS: usize = 64;
 /// Pause after an accept error such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves `router` on `listener` until `stop`; then closes the listener and lets open requests finish.
+/// A connection to be run to its end by whoever owns the process.
+pub type ConnectionTask = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Serves `router` on `listener` until `stop`; then closes the listener and waits until open requests have finished.
+/// Every connection is handed to `spawn`.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
     settings: ListenerSettings,
     stop: CancellationToken,
-    tasks: TaskTracker,
+    spawn: impl Fn(ConnectionTask),
 ) {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
@@ -72,14 +74,12 @@ pub async fn serve(
         }
         let connection = builder.serve_connection(TokioIo::new(stream), service.clone()).into_owned();
         let connection = graceful.watch(connection);
-        tasks.spawn(async move {
+        spawn(Box::pin(async move {
             if let Err(err) = connection.await {
                 tracing::debug!(error = %err, "connection ended early");
             }
-        });
+        }));
     }
     drop(listener);
-    if tokio::time::timeout(settings.drain_timeout, graceful.shutdown()).await.is_err() {
-        tracing::warn!(drain_timeout_ms = settings.drain_timeout.as_millis() as u64, "requests cut at drain timeout");
-    }
+    graceful.shutdown().await;
 }

@@ -3,12 +3,12 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use metrics_exporter_prometheus::PrometheusHandle;
 
 use super::json::with_body;
+use super::state::RenderMetrics;
 use crate::scoring::Scorer;
 
-pub async fn handle(State(handle): State<PrometheusHandle>, State(scorer): State<Scorer>) -> Response {
+pub async fn handle(State(render): State<RenderMetrics>, State(scorer): State<Scorer>) -> Response {
     scorer.report_gauges();
-    with_body(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", handle.render().into_bytes())
+    with_body(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", render().into_bytes())
 }

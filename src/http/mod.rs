@@ -18,4 +18,4 @@ mod state;
 
 pub use health::Readiness;
 pub use router::{admin, public};
-pub use state::{HttpSettings, HttpState};
+pub use state::{HttpSettings, HttpState, RenderMetrics};

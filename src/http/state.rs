@@ -3,13 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::FromRef;
-use metrics_exporter_prometheus::PrometheusHandle;
-
 use super::health::Readiness;
 use crate::privacy::IdHasher;
 use crate::routing::TierPolicy;
 use crate::scoring::Scorer;
+use axum::extract::FromRef;
 
 /// Limits of the transport.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +22,9 @@ pub struct HttpSettings {
     pub body_timeout: Duration,
 }
 
+/// Renders metrics in the Prometheus text format.
+pub type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
+
 #[derive(Clone, FromRef)]
 pub struct HttpState {
     pub scorer: Scorer,
@@ -31,5 +32,6 @@ pub struct HttpState {
     pub policy: Arc<TierPolicy>,
     pub settings: HttpSettings,
     pub readiness: Readiness,
-    pub metrics: PrometheusHandle,
+    /// Renders everything measured so far.
+    pub metrics: RenderMetrics,
 }

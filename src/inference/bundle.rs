@@ -18,7 +18,7 @@ use super::pool::Pool;
 use super::runtime_search::RuntimeSearch;
 use super::{linear, onnx, onnx_graph, smartcore, trees};
 use crate::domain::{ModelName, ModelVersion, Tier};
-use crate::features::{FeatureFault, FeatureSchema};
+use crate::features::{FeatureFault, FeatureSchema, Given};
 
 /// File names inside a bundle folder.
 pub const MANIFEST_FILE: &str = "bundle.toml";
@@ -231,7 +231,18 @@ pub struct ModelSnapshot {
     tiers: TierThresholds,
     cold_start: Option<usize>,
     group_by: Option<usize>,
+    /// What must be given too for the group to be known.
+    group_with: Vec<usize>,
     golden: Vec<GoldenRow>,
+}
+
+/// A customer as a model sees them.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "lives on the stack of one request; a box would allocate for every one")]
+pub enum Customer {
+    /// Without history: answered from a baseline.
+    New,
+    Known(Given),
 }
 
 impl fmt::Debug for ModelSnapshot {
@@ -264,16 +275,22 @@ impl ModelSnapshot {
             return Err(BackendError::Inputs { model: engine.inputs(), bundle: schema.len() }.into());
         }
         let roles = Roles::resolve(&manifest, engine.outputs())?;
-        let group_by = match &manifest.interval {
-            None => None,
-            Some(calibration) => Some(schema.position(&calibration.group_by).ok_or_else(|| BundleError::Field {
-                key: "interval.group_by",
-                problem: format!("names `{}`, which is not one of the features", calibration.group_by),
-            })?),
+        let grouping = |key, name: &String| {
+            schema.position(name).ok_or_else(|| BundleError::Field {
+                key,
+                problem: format!("names `{name}`, which is not one of the features"),
+            })
+        };
+        let (group_by, group_with) = match &manifest.interval {
+            None => (None, Vec::new()),
+            Some(calibration) => {
+                let with = calibration.group_with.iter().map(|name| grouping("interval.group_with", name));
+                (Some(grouping("interval.group_by", &calibration.group_by)?), with.collect::<Result<_, _>>()?)
+            }
         };
         let cold_start = schema.position(&manifest.cold_start_feature);
         let tiers = settings.tiers.unwrap_or(manifest.tiers);
-        Ok(Self { manifest, digest, schema, engine, roles, tiers, cold_start, group_by, golden })
+        Ok(Self { manifest, digest, schema, engine, roles, tiers, cold_start, group_by, group_with, golden })
     }
 
     pub fn name(&self) -> &ModelName {
@@ -327,6 +344,32 @@ impl ModelSnapshot {
         }
     }
 
+    /// Reads what is known about a customer. One without history needs no more than that to be said: a recency of
+    /// nothing does not exist.
+    ///
+    /// # Errors
+    /// Names the feature that is unknown, given twice, impossible, or required and missing.
+    pub fn read<'a>(
+        &self,
+        features: impl IntoIterator<Item = (&'a str, Option<f64>)>,
+    ) -> Result<Customer, FeatureFault> {
+        let given = self.schema.collect(features)?;
+        if self.is_cold_start(&given.raw) {
+            return Ok(Customer::New);
+        }
+        self.schema.require(&given)?;
+        Ok(Customer::Known(given))
+    }
+
+    /// As `read`, for one row that is already in schema order; `NaN` is missing.
+    ///
+    /// # Errors
+    /// As `read`.
+    pub fn read_row(&self, raw: &[f64]) -> Result<Customer, FeatureFault> {
+        let rules = self.schema.rules().iter();
+        self.read(rules.zip(raw).map(|(rule, value)| (rule.name.as_str(), (!value.is_nan()).then_some(*value))))
+    }
+
     /// Whether these raw values are of a customer without history.
     pub fn is_cold_start(&self, raw: &[f64]) -> bool {
         self.cold_start.is_some_and(|position| raw[position] == 0.0)
@@ -334,7 +377,10 @@ impl ModelSnapshot {
 
     /// The raw value that picks the calibration group, `NaN` when unknown.
     pub fn group_value(&self, raw: &[f64]) -> f64 {
-        self.group_by.map_or(f64::NAN, |position| raw[position])
+        match self.group_by {
+            Some(position) if !self.group_with.iter().any(|other| raw[*other].is_nan()) => raw[position],
+            _ => f64::NAN,
+        }
     }
 }
 
@@ -370,7 +416,7 @@ fn check(manifest: &Manifest) -> Result<(), BundleError> {
         if !interval.groups.is_sorted_by(|a, b| a.from < b.from) {
             return field("interval.groups", "must be ascending by `from`, without repeats".into());
         }
-        for group in interval.groups.iter().chain([&interval.pooled]) {
+        for group in interval.groups.iter().chain([&interval.pooled]).chain(&interval.unknown) {
             let [low, high] = group.two_sided;
             let finite = group.upper.is_finite() && low.is_finite() && high.is_finite();
             if !finite || low > high || !group.residuals.is_sorted() {

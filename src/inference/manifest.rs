@@ -186,13 +186,21 @@ pub struct Calibration {
     pub level: f64,
     /// US dollars added to the prediction in the denominator, so that small predictions keep a width.
     pub offset: f64,
-    /// The feature whose value picks the group; a customer without it falls in the `pooled` row.
+    /// The feature whose value picks the group; a customer without it falls in the `unknown` row.
     pub group_by: String,
+    /// Features that must be given too, or the customer falls in the `unknown` row: without them the model answers
+    /// from another part of itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub group_with: Vec<String>,
     /// At and above this probability of no purchase the lower bound is 0 and the upper bound one-sided.
     #[serde(default = "default_one_sided_risk")]
     pub one_sided_risk: f64,
     /// Over all calibration customers; used when a group has fewer than 100 of them.
     pub pooled: CalibrationGroup,
+    /// Customers whose `group_by` feature is not given, calibrated on what the model says without it; `pooled` where
+    /// this is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unknown: Option<CalibrationGroup>,
     /// Ascending by `from`.
     pub groups: Vec<CalibrationGroup>,
 }

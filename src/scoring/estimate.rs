@@ -75,13 +75,16 @@ pub fn estimate(snapshot: &ModelSnapshot, raw: &[f64], outputs: &[f64]) -> Resul
     Ok(Estimate { value, interval, risk, confidence, tier })
 }
 
-/// The group that holds `value`, or the pooled row when it is unknown, below the first group or too small.
+/// The group that holds `value`: the row for unknown values when it is not a number, the pooled row when it is below the
+/// first group or its group too small.
 fn group_of(calibration: &Calibration, value: f64) -> &CalibrationGroup {
-    let count = calibration.groups.partition_point(|group| group.from <= value);
-    match count.checked_sub(1).map(|last| &calibration.groups[last]) {
-        Some(group) if !value.is_nan() && group.n >= SMALLEST_GROUP => group,
-        _ => &calibration.pooled,
-    }
+    let group = if value.is_nan() {
+        calibration.unknown.as_ref()
+    } else {
+        let count = calibration.groups.partition_point(|group| group.from <= value);
+        count.checked_sub(1).map(|last| &calibration.groups[last])
+    };
+    group.filter(|group| group.n >= SMALLEST_GROUP).unwrap_or(&calibration.pooled)
 }
 
 /// `residual = (y - f) / (f + offset)`, so a bound is `f + residual * (f + offset)`.
@@ -175,8 +178,10 @@ mod tests {
             level: 0.9,
             offset: 5.0,
             group_by: "purchase_count".into(),
+            group_with: Vec::new(),
             one_sided_risk: 0.05,
             pooled: group(f64::MIN, 1000, 2.0),
+            unknown: None,
             groups: vec![group(1.0, 500, 1.0), group(2.0, 50, 9.0), group(4.0, 100, 3.0)],
         }
     }
@@ -189,7 +194,11 @@ mod tests {
         assert_eq!(upper(2.5), 2.0, "fewer than 100 customers: pooled");
         assert_eq!(upper(40.0), 3.0);
         assert_eq!(upper(0.0), 2.0, "below the first group: pooled");
-        assert_eq!(upper(f64::NAN), 2.0, "unknown: pooled");
+        assert_eq!(upper(f64::NAN), 2.0, "unknown and no row for it: pooled");
+        let known = Calibration { unknown: Some(group(0.0, 500, 4.0)), ..calibration.clone() };
+        assert_eq!(group_of(&known, f64::NAN).upper, 4.0);
+        let small = Calibration { unknown: Some(group(0.0, 50, 4.0)), ..calibration.clone() };
+        assert_eq!(group_of(&small, f64::NAN).upper, 2.0, "fewer than 100 customers: pooled");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Golden rows: a bundle's promised answers, checked through the whole pipeline before it may serve.
 
 use crate::domain::{Estimate, Interval, Probability};
-use crate::inference::bundle::{BundleError, GoldenAnswer, GoldenRow, ModelSnapshot};
+use crate::inference::bundle::{BundleError, Customer, GoldenAnswer, GoldenRow, ModelSnapshot};
 
 use super::baseline::{self, Known};
 use super::estimate::{estimate_rows, from_baseline};
@@ -22,12 +22,11 @@ pub fn verify(snapshot: &ModelSnapshot) -> Result<(), BundleError> {
 /// What the snapshot answers to a golden request.
 pub fn answer(snapshot: &ModelSnapshot, row: &GoldenRow) -> Result<Estimate, String> {
     let features = row.request.features.iter().map(|(name, value)| (name.as_str(), *value));
-    let given = snapshot.schema().read(features).map_err(|err| err.to_string())?;
-    if snapshot.is_cold_start(&given.raw) {
+    let Customer::Known(given) = snapshot.read(features).map_err(|err| err.to_string())? else {
         let known =
             Known { channel: row.request.acquisition_channel.as_deref(), segment: row.request.segment.as_deref() };
         return Ok(from_baseline(snapshot, baseline::cold_start(snapshot, known).baseline));
-    }
+    };
     let mut rows = estimate_rows(snapshot, &given.raw).map_err(|err| err.to_string())?;
     rows.pop().ok_or("the model gave no row")?.map_err(|err| err.to_string())
 }

@@ -17,6 +17,7 @@ use smallvec::SmallVec;
 use crate::domain::time::{Clock, Stopwatch, Timestamp, seconds_between};
 use crate::domain::{CustomerKey, Estimate, ModelName, ModelVersion, Source};
 use crate::features::{FeatureFault, Given, Row};
+use crate::inference::bundle::Customer;
 use crate::inference::registry::Registry;
 use crate::inference::{BackendError, FeatureMatrix, ModelSnapshot};
 
@@ -88,6 +89,20 @@ pub enum Warning {
 }
 
 impl Warning {
+    /// What there is to say about the features a model was given.
+    pub fn of_features(given: &Given) -> impl Iterator<Item = Self> {
+        let imputed = given.missing.iter().copied().map(Self::Imputed);
+        imputed.chain(given.outside.iter().copied().map(Self::OutsideTraining))
+    }
+
+    /// What there is to say about a channel and a segment that a baseline was looked up by.
+    pub fn of_names(known: Known<'_>, snapshot: &ModelSnapshot) -> impl Iterator<Item = Self> + use<> {
+        let tables = &snapshot.manifest().baselines;
+        let channel = known.channel.is_some_and(|channel| !tables.channel.contains_key(channel));
+        let segment = known.segment.is_some_and(|segment| !tables.segment.contains_key(segment));
+        channel.then_some(Self::UnknownChannel).into_iter().chain(segment.then_some(Self::UnknownSegment))
+    }
+
     /// Kind for metrics: a handful of fixed words.
     pub fn kind(self) -> &'static str {
         match self {
@@ -222,11 +237,10 @@ impl Scorer {
             ask.customer.ok_or(AskFault::Nothing)?;
             return Ok(answer.cold_start(ask.known));
         };
-        let given = snapshot.schema().read(features.iter().copied())?;
-        if snapshot.is_cold_start(&given.raw) {
+        let Customer::Known(given) = snapshot.read(features.iter().copied())? else {
             return Ok(answer.cold_start(ask.known));
-        }
-        answer.note(&given);
+        };
+        answer.warnings.extend(Warning::of_features(&given));
 
         let key = ask.customer.map(|customer| self.cache.key(&snapshot, customer, &given.raw));
         if let Some(hit) = key.and_then(|key| self.cache.exact(&key, now)) {
@@ -328,12 +342,6 @@ struct Answer<'a> {
 }
 
 impl Answer<'_> {
-    fn note(&mut self, given: &Given) {
-        let imputed = given.missing.iter().copied().map(Warning::Imputed);
-        let outside = given.outside.iter().copied().map(Warning::OutsideTraining);
-        self.warnings.extend(imputed.chain(outside));
-    }
-
     fn give(self, estimate: Estimate, source: Source) -> Scored {
         Scored {
             estimate,
@@ -372,13 +380,7 @@ impl Answer<'_> {
     }
 
     fn stand_in(mut self, found: Found<'_>, known: Known<'_>, source: Source, reason: Option<Reason>) -> Scored {
-        let tables = &self.snapshot.manifest().baselines;
-        if known.channel.is_some_and(|channel| !tables.channel.contains_key(channel)) {
-            self.warnings.push(Warning::UnknownChannel);
-        }
-        if known.segment.is_some_and(|segment| !tables.segment.contains_key(segment)) {
-            self.warnings.push(Warning::UnknownSegment);
-        }
+        self.warnings.extend(Warning::of_names(known, self.snapshot));
         let used = BaselineUsed {
             level: found.level.as_str(),
             name: found.name.to_owned(),

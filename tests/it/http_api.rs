@@ -80,7 +80,7 @@ async fn the_same_customer_and_features_come_from_the_cache_with_their_age() {
     let body = json!({"customerId": "CUST-1", "features": features(10.0, 5)});
     let first = app.ok(PREDICT, body.clone()).await;
     assert_eq!(first["metadata"]["source"], "model");
-    app.clock.advance(Duration::from_secs(3600));
+    app.clock.advance(Duration::from_hours(1));
     let second = app.ok(PREDICT, body.clone()).await;
     assert_eq!(second["metadata"]["source"], "cache");
     assert_eq!(second["metadata"]["age_seconds"], 3600);
@@ -91,7 +91,7 @@ async fn the_same_customer_and_features_come_from_the_cache_with_their_age() {
     assert_eq!(other["metadata"]["source"], "model");
     let other = app.ok(PREDICT, json!({"customerId": "CUST-2", "features": features(10.0, 5)})).await;
     assert_eq!(other["metadata"]["source"], "model");
-    app.clock.advance(Duration::from_secs(24 * 3600));
+    app.clock.advance(Duration::from_hours(24));
     assert_eq!(app.ok(PREDICT, body).await["metadata"]["source"], "model");
 }
 
@@ -117,6 +117,11 @@ async fn a_customer_without_history_gets_the_baseline_of_their_channel() {
     assert_json_snapshot!(app.ok(PREDICT, cold).await, {".metadata.inference_latency_ms" => "[latency]"});
     let organic = app.ok(PREDICT, json!({"features": features(0.0, 0), "acquisition_channel": "organic"})).await;
     assert_eq!(organic["prediction"]["clv_value_usd"], 8.0);
+    // A customer without history has no recency: nothing else is needed.
+    for nothing in [json!({"frequency_count": 0}), json!({"frequency_count": 0, "recency_days": null})] {
+        let answer = app.ok(PREDICT, json!({"features": nothing})).await;
+        assert_eq!((&answer["status"], &answer["metadata"]["source"]), (&json!("success"), &json!("cold_start")));
+    }
     // A customer id nobody has features for is a new customer too.
     let unknown = app.ok(PREDICT, json!({"customerId": "CUST-NEW"})).await;
     assert_eq!(unknown["metadata"]["source"], "cold_start");
@@ -153,7 +158,7 @@ async fn a_failing_model_is_covered_by_the_customers_last_score() {
     let good = app.ok(PREDICT, json!({"customerId": "CUST-1", "features": features(10.0, 5)})).await;
     failing("v1.3").write(app.models.path());
     app.registry.scan(scoreline::inference::registry::Patience::Now);
-    app.clock.advance(Duration::from_secs(600));
+    app.clock.advance(Duration::from_mins(10));
     let answer = app.ok(PREDICT, json!({"customerId": "CUST-1", "features": features(10.0, 6)})).await;
     assert_eq!((&answer["status"], &answer["metadata"]["source"]), (&json!("fallback"), &json!("stale_cache")));
     assert_eq!(answer["metadata"]["age_seconds"], 600);
@@ -376,4 +381,45 @@ async fn admin_shows_models_and_metrics_with_real_histograms() {
         assert!(metrics.contains(name), "{name} is missing in\n{metrics}");
     }
     assert!(!metrics.contains("SECRET-ID"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::disallowed_methods, reason = "callers of a server are nobody's supervised tasks")]
+async fn swaps_under_load_fail_nothing_and_mix_nothing() {
+    let app = std::sync::Arc::new(TestApp::new());
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let callers: Vec<_> = (0..4)
+        .map(|caller| {
+            let (app, stop) = (std::sync::Arc::clone(&app), std::sync::Arc::clone(&stop));
+            tokio::spawn(async move {
+                let mut seen = std::collections::BTreeMap::new();
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    let body = json!({"customerId": format!("CUST-{caller}"), "features": features(30.0, 10)});
+                    let answer = app.ok(PREDICT, body).await;
+                    assert_eq!(answer["status"], "success");
+                    let version = answer["metadata"]["model_version"].as_str().expect("a version").to_owned();
+                    let value = answer["prediction"].clone();
+                    let first = seen.entry(version).or_insert_with(|| value.clone());
+                    assert_eq!(*first, value, "one version, one answer");
+                    tokio::task::yield_now().await;
+                }
+                seen.len()
+            })
+        })
+        .collect();
+    let (registry, models) = (std::sync::Arc::clone(&app.registry), app.models.path().to_owned());
+    tokio::task::spawn_blocking(move || {
+        for version in 3..63 {
+            // A log mean of its own for every version, so that a mixed answer could not go unseen.
+            TestBundle::clv(&format!("v1.{version}")).with_log_mean(2.0 + f64::from(version) / 20.0).write(&models);
+            let events = registry.scan(scoreline::inference::registry::Patience::Now);
+            assert_eq!(events.len(), 1, "{events:?}");
+        }
+    })
+    .await
+    .expect("every swap is published");
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    for caller in callers {
+        assert!(caller.await.expect("no caller failed") > 1, "callers saw versions change");
+    }
 }

@@ -197,6 +197,7 @@ fn in_child_at_home(library: &Path, telemetry_disabled: bool, home: &Path) -> St
 
 #[test]
 #[ignore = "the other half of tests that need a process of their own"]
+#[expect(clippy::disallowed_methods, reason = "where to report to is known to the parent only")]
 fn report_from_a_child() {
     let report = std::env::var_os("SCORELINE_TEST_REPORT").expect("started by a test");
     let said = match onnx::open(&fixture("mlp.onnx"), &["a", "b", "c"], &search(), 1) {

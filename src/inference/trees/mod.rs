@@ -1,5 +1,356 @@
-//! stub
-use super::backend::*;
-pub fn load(_: &super::onnx_graph::OnnxModel, _: &[&str]) -> Result<Box<dyn Backend>, BackendError> {
-    Err(BackendError::Overloaded)
+//! The `trees` backend: tree ensembles read from ONNX and compiled to flat arrays.
+//!
+//! `read.rs` understands the operators, `forest.rs` brings all their branch modes to one form, `prefix.rs` and
+//! `walker.rs` are two ways to find the leaves a row ends in, `finish.rs` makes columns of them. What surrounds the
+//! ensembles in a graph is run by `onnx_graph`.
+
+mod finish;
+mod forest;
+mod prefix;
+mod read;
+mod scalar;
+mod walker;
+
+use smallvec::SmallVec;
+
+use self::finish::Finish;
+use self::forest::Forest;
+use self::prefix::{Mask, Prefix};
+use self::scalar::Scalar;
+use self::walker::Walker;
+use crate::inference::onnx_graph::graph::{Node, Number};
+use crate::inference::onnx_graph::{self, GraphKind, OnnxModel};
+use crate::inference::{Backend, BackendError};
+
+/// Loads a graph around tree ensembles as a backend; `features` are the bundle's, in column order.
+///
+/// A graph with one input reads all features in that order, one with several reads each by its name.
+pub fn load(model: &OnnxModel, features: &[&str]) -> Result<Box<dyn Backend>, BackendError> {
+    if model.kind() == GraphKind::Trees {
+        onnx_graph::load(model, features, "trees")
+    } else {
+        Err(BackendError::Unsupported { backend: "trees", what: "a graph without a tree ensemble".to_owned() })
+    }
+}
+
+/// Whether this is one of the operators [`Ensemble`] is made of.
+pub(super) fn is_ensemble(operator: &str) -> bool {
+    matches!(operator, "TreeEnsembleRegressor" | "TreeEnsembleClassifier" | "TreeEnsemble")
+}
+
+/// One tree ensemble operator, ready to run.
+pub(super) struct Ensemble(Precision);
+
+enum Precision {
+    Single(Compiled<f32>),
+    Double(Compiled<f64>),
+}
+
+impl Ensemble {
+    /// `input` is what the operator's input holds, `width` numbers a row: ensembles over doubles compare and add in
+    /// `f64`, all others in `f32`.
+    pub(super) fn read(node: &Node, input: Number, width: usize) -> Result<Self, BackendError> {
+        Ok(Self(match input {
+            Number::Double => Precision::Double(Compiled::read(node, width)?),
+            Number::Single | Number::Whole | Number::Other => Precision::Single(Compiled::read(node, width)?),
+        }))
+    }
+
+    /// Number of columns it writes.
+    pub(super) fn outputs(&self) -> usize {
+        match &self.0 {
+            Precision::Single(ensemble) => ensemble.finish.columns(),
+            Precision::Double(ensemble) => ensemble.finish.columns(),
+        }
+    }
+
+    /// Scores one row.
+    pub(super) fn run(&self, row: &[f64], out: &mut [f64]) {
+        match &self.0 {
+            Precision::Single(ensemble) => ensemble.run(row, out),
+            Precision::Double(ensemble) => ensemble.run(row, out),
+        }
+    }
+}
+
+struct Compiled<T> {
+    form: Form<T>,
+    leaves: Leaves<T>,
+    finish: Finish<T>,
+    trees: usize,
+}
+
+/// How the leaves a row ends in are found; the fastest form the forest fits.
+enum Form<T> {
+    Masks32(Prefix<T, u32, 32>),
+    Masks64(Prefix<T, u64, 16>),
+    Nodes(Walker<T>),
+}
+
+/// What a leaf adds, by the leaf's number in the form.
+enum Leaves<T> {
+    /// To the only target.
+    One(Vec<T>),
+    /// To any target: weights `starts[leaf]..starts[leaf + 1]`.
+    Many { starts: Vec<u32>, weights: Vec<(u32, T)> },
+}
+
+impl<T: Scalar> Compiled<T> {
+    fn read(node: &Node, width: usize) -> Result<Self, BackendError> {
+        let (forest, finish) = match node.operator.as_str() {
+            "TreeEnsembleRegressor" => read::regressor(node)?,
+            "TreeEnsembleClassifier" => read::classifier(node)?,
+            _ => read::ensemble(node)?,
+        };
+        if forest.width() > width {
+            return Err(node.malformed(format!("a tree reads column {} of {width}", forest.width() - 1)));
+        }
+        let masks = || Prefix::build(&forest).map(Form::Masks32).or_else(|| Prefix::build(&forest).map(Form::Masks64));
+        let form = masks().unwrap_or_else(|| Form::Nodes(Walker::build(&forest)));
+        Ok(Self::new(&forest, finish, form))
+    }
+
+    fn new(forest: &Forest<T>, finish: Finish<T>, form: Form<T>) -> Self {
+        let stride = match form {
+            Form::Masks32(_) => Some(<u32 as Mask>::LEAVES),
+            Form::Masks64(_) => Some(<u64 as Mask>::LEAVES),
+            Form::Nodes(_) => None,
+        };
+        let leaves = Leaves::number(forest, stride, finish.targets() == 1, finish.nothing());
+        Self { form, leaves, finish, trees: forest.trees.len() }
+    }
+
+    fn run(&self, row: &[f64], out: &mut [f64]) {
+        let row: SmallVec<[T; 64]> = row.iter().map(|&value| T::from_f64(value)).collect();
+        match &self.leaves {
+            Leaves::One(weights) => {
+                // In the order of the trees, one after the other: that is what ONNX Runtime's sum is.
+                let mut aggregated = self.finish.nothing();
+                self.each_leaf(&row, |leaf| aggregated = self.finish.add(aggregated, weights[leaf]));
+                self.finish.write(&[aggregated], self.trees, out);
+            }
+            Leaves::Many { starts, weights } => {
+                let mut aggregated: SmallVec<[T; 16]> =
+                    SmallVec::from_elem(self.finish.nothing(), self.finish.targets());
+                self.each_leaf(&row, |leaf| {
+                    for &(target, weight) in &weights[starts[leaf] as usize..starts[leaf + 1] as usize] {
+                        let aggregated = &mut aggregated[target as usize];
+                        *aggregated = self.finish.add(*aggregated, weight);
+                    }
+                });
+                self.finish.write(&aggregated, self.trees, out);
+            }
+        }
+    }
+
+    #[inline]
+    fn each_leaf(&self, row: &[T], visit: impl FnMut(usize)) {
+        match &self.form {
+            Form::Masks32(masks) => masks.each_leaf(row, visit),
+            Form::Masks64(masks) => masks.each_leaf(row, visit),
+            Form::Nodes(nodes) => nodes.each_leaf(row, visit),
+        }
+    }
+}
+
+impl<T: Scalar> Leaves<T> {
+    /// Leaves in order, each tree starting at a multiple of `stride` if there is one.
+    fn number(forest: &Forest<T>, stride: Option<usize>, single: bool, nothing: T) -> Self {
+        let mut weights = Vec::new();
+        let mut starts = vec![0];
+        for tree in &forest.trees {
+            for leaf in 0..stride.unwrap_or(tree.leaves.len()) {
+                if let Some(range) = tree.leaves.get(leaf) {
+                    weights.extend_from_slice(&forest.weights[range.clone()]);
+                }
+                if single && weights.len() < starts.len() {
+                    weights.push((0, nothing));
+                }
+                starts.push(weights.len() as u32);
+            }
+        }
+        if single {
+            Self::One(weights.into_iter().map(|(_, weight)| weight).collect())
+        } else {
+            Self::Many { starts, weights }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::forest::{Listed, Question};
+    use super::*;
+
+    const FEATURES: u32 = 3;
+
+    /// A tree as it is meant; leaves are numbered as they are listed.
+    #[derive(Clone, Debug)]
+    enum Meant {
+        Leaf,
+        Branch { feature: u32, question: Question<f32>, missing_yes: bool, yes: Box<Meant>, no: Box<Meant> },
+    }
+
+    fn value() -> impl Strategy<Value = f32> {
+        let grid = [f32::NEG_INFINITY, -2.0, -1e-40, -0.0, 0.0, 1.0, 1.0 + f32::EPSILON, 2.0, 3.0, f32::INFINITY];
+        prop::sample::select(grid.to_vec())
+    }
+
+    fn ordered() -> BoxedStrategy<Question<f32>> {
+        (value(), 0..4)
+            .prop_map(|(value, mode)| match mode {
+                0 => Question::AtMost(value),
+                1 => Question::Below(value),
+                2 => Question::AtLeast(value),
+                _ => Question::Above(value),
+            })
+            .boxed()
+    }
+
+    fn any_question() -> BoxedStrategy<Question<f32>> {
+        prop_oneof![
+            4 => ordered(),
+            1 => value().prop_map(Question::Equals),
+            1 => value().prop_map(Question::Differs),
+            1 => prop::collection::vec(value(), 0..4).prop_map(Question::OneOf),
+        ]
+        .boxed()
+    }
+
+    fn trees(question: BoxedStrategy<Question<f32>>) -> impl Strategy<Value = Vec<Meant>> {
+        let tree = Just(Meant::Leaf).prop_recursive(9, 90, 2, move |below| {
+            (0..FEATURES, question.clone(), any::<bool>(), below.clone(), below).prop_map(
+                |(feature, question, missing_yes, yes, no)| Meant::Branch {
+                    feature,
+                    question,
+                    missing_yes,
+                    yes: Box::new(yes),
+                    no: Box::new(no),
+                },
+            )
+        });
+        prop::collection::vec(tree, 1..40)
+    }
+
+    fn rows() -> impl Strategy<Value = Vec<[f32; FEATURES as usize]>> {
+        let number = prop_oneof![6 => value(), 1 => Just(f32::NAN), 1 => any::<f32>()];
+        prop::collection::vec(prop::array::uniform3(number), 1..8)
+    }
+
+    /// Lists a tree and everything below it; returns its position.
+    fn list(tree: &Meant, listed: &mut Vec<Listed<f32>>) -> usize {
+        let node = match tree {
+            Meant::Leaf => Listed::Leaf(listed.len()..listed.len() + 1),
+            Meant::Branch { feature, question, missing_yes, yes, no } => {
+                let (yes, no) = (list(yes, listed), list(no, listed));
+                Listed::Branch { feature: *feature, question: question.clone(), yes, no, missing_yes: *missing_yes }
+            }
+        };
+        listed.push(node);
+        listed.len() - 1
+    }
+
+    fn grow(trees: &[Meant]) -> (Vec<Listed<f32>>, Vec<usize>, Forest<f32>) {
+        let mut listed = Vec::new();
+        let roots: Vec<usize> = trees.iter().map(|tree| list(tree, &mut listed)).collect();
+        // A leaf's only weight is its position.
+        let weights = (0..listed.len()).map(|at| (0, at as f32)).collect();
+        let forest = Forest::grow(&listed, roots.iter().copied(), weights).expect("trees");
+        (listed, roots, forest)
+    }
+
+    /// The leaf a row ends in, straight from the definition of the questions.
+    fn follow(listed: &[Listed<f32>], mut at: usize, row: &[f32]) -> usize {
+        while let Listed::Branch { feature, question, yes, no, missing_yes } = &listed[at] {
+            let value = row[*feature as usize];
+            let answer = match question {
+                Question::AtMost(threshold) => value <= *threshold,
+                Question::Below(threshold) => value < *threshold,
+                Question::AtLeast(threshold) => value >= *threshold,
+                Question::Above(threshold) => value > *threshold,
+                Question::Equals(threshold) => value == *threshold,
+                Question::Differs(threshold) => value != *threshold,
+                Question::OneOf(members) => members.contains(&value),
+            };
+            at = if answer || (value.is_nan() && *missing_yes) { *yes } else { *no };
+        }
+        at
+    }
+
+    fn masked<M: Mask, const LANES: usize>(forest: &Forest<f32>, row: &[f32]) -> Option<Vec<usize>> {
+        let mut reached = Vec::new();
+        Prefix::<f32, M, LANES>::build(forest)?.each_leaf(row, |leaf| {
+            reached.push(forest.trees[leaf / M::LEAVES].leaves[leaf % M::LEAVES].start);
+        });
+        Some(reached)
+    }
+
+    fn walked(forest: &Forest<f32>, row: &[f32]) -> Vec<usize> {
+        let leaves: Vec<usize> = forest.trees.iter().flat_map(|tree| &tree.leaves).map(|leaf| leaf.start).collect();
+        let mut reached = Vec::new();
+        Walker::build(forest).each_leaf(row, |leaf| reached.push(leaves[leaf]));
+        reached
+    }
+
+    proptest! {
+        #[test]
+        fn the_walker_follows_every_question(trees in trees(any_question()), rows in rows()) {
+            let (listed, roots, forest) = grow(&trees);
+            for row in rows {
+                let meant: Vec<usize> = roots.iter().map(|&root| follow(&listed, root, &row)).collect();
+                prop_assert_eq!(walked(&forest, &row), meant);
+            }
+        }
+
+        #[test]
+        fn masks_agree_with_the_walker(trees in trees(ordered()), rows in rows()) {
+            let (_, _, forest) = grow(&trees);
+            let most = forest.trees.iter().map(|tree| tree.leaves.len()).max().unwrap_or(0);
+            // A question no value but a missing one says yes to has no mask.
+            let never = forest.trees.iter().flat_map(|tree| &tree.splits).any(|split| split.low > split.high);
+            for row in rows {
+                let walked = walked(&forest, &row);
+                prop_assert_eq!(masked::<u32, 32>(&forest, &row), (most <= 32 && !never).then(|| walked.clone()));
+                prop_assert_eq!(masked::<u64, 16>(&forest, &row), (most <= 64 && !never).then_some(walked));
+            }
+        }
+    }
+
+    fn branch(yes: usize, no: usize) -> Listed<f32> {
+        Listed::Branch { feature: 0, question: Question::AtMost(0.5), yes, no, missing_yes: false }
+    }
+
+    #[test]
+    fn a_node_reached_twice_is_walked_but_not_masked() {
+        let listed = [branch(1, 2), branch(3, 4), branch(4, 3), Listed::Leaf(0..1), Listed::Leaf(1..2)];
+        let forest = Forest::grow(&listed, std::iter::once(0), vec![(0, 1.0), (0, 2.0)]).expect("no cycle");
+        assert_eq!(walked(&forest, &[0.0]), [0]);
+        assert_eq!(walked(&forest, &[1.0]), [0], "outside, then outside to the shared first leaf");
+        assert!(Prefix::<f32, u32, 32>::build(&forest).is_none());
+    }
+
+    #[test]
+    fn cycles_and_common_branches_are_refused() {
+        let message = |listed: &[Listed<f32>], roots: &[usize]| {
+            Forest::grow(listed, roots.iter().copied(), vec![(0, 1.0)]).err().map(|error| error.to_string())
+        };
+        let cycle = [branch(1, 2), branch(2, 0), Listed::Leaf(0..1)];
+        let format = "model file is not readable as ONNX: ";
+        assert_eq!(message(&cycle, &[0]), Some(format!("{format}a tree node is below itself")));
+        let common = [branch(1, 3), branch(3, 3), branch(1, 3), Listed::Leaf(0..1)];
+        assert_eq!(message(&common, &[0, 2]), Some(format!("{format}a tree node belongs to two trees")));
+        assert_eq!(message(&[branch(0, 0)], &[7]), Some(format!("{format}a tree node has a child that is not there")));
+        assert_eq!(message(&[], &[]), Some(format!("{format}a tree ensemble without trees")));
+    }
+
+    #[test]
+    fn a_very_deep_tree_is_grown_and_walked() {
+        let depth = 200_000;
+        let mut listed: Vec<_> = (0..depth).map(|at| branch(depth, at + 1)).collect();
+        listed.push(Listed::Leaf(0..1));
+        let forest = Forest::grow(&listed, std::iter::once(0), vec![(0, 1.0)]).expect("no cycle");
+        assert_eq!(walked(&forest, &[9.0]), [0]);
+    }
 }

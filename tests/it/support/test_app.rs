@@ -1,13 +1,12 @@
 //! The real router over a temporary models folder and a clock that tests move by hand. No ports, no sleeps.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use http_body_util::BodyExt;
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use scoreline::domain::ModelName;
 use scoreline::domain::time::ManualClock;
 use scoreline::http::{self, HttpSettings, HttpState, Readiness};
@@ -68,10 +67,11 @@ impl TestApp {
             strict_version: false,
             deadline: Duration::from_millis(500),
             cache_bytes: 1 << 20,
-            cache_ttl: Duration::from_secs(24 * 3600),
+            cache_ttl: Duration::from_hours(24),
         };
         change(&mut scorer);
         let readiness = Readiness::default();
+        let metrics = scoreline::telemetry::install_metrics().expect("the only recorder of this process");
         let state = HttpState {
             scorer: Scorer::new(Arc::clone(&registry), clock.clone(), scorer),
             hasher: IdHasher::new(&PrivacySettings { pepper: Some(SecretString::from("test pepper".to_owned())) }),
@@ -83,7 +83,7 @@ impl TestApp {
                 body_timeout: Duration::from_secs(5),
             },
             readiness: readiness.clone(),
-            metrics: recorder(),
+            metrics: Arc::new(move || metrics.render()),
         };
         let (public, admin) = (http::public(state.clone()), http::admin(state));
         Self { clock, registry, readiness, models, public, admin }
@@ -129,15 +129,4 @@ fn routing() -> RoutingSettings {
         low: route("SKILL_GENERAL_SUPPORT", 0),
         low_confidence_below: 0.7,
     }
-}
-
-/// The recorder is process-wide; every test of this binary shares it.
-fn recorder() -> PrometheusHandle {
-    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
-    HANDLE
-        .get_or_init(|| {
-            let builder = PrometheusBuilder::new().set_buckets(&[0.001, 0.01, 0.1, 1.0]).expect("ascending");
-            builder.install_recorder().expect("the only recorder of this process")
-        })
-        .clone()
 }

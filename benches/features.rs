@@ -1,0 +1,117 @@
+//! Feature work per item: checking and preparing a request's features, folding purchases and interactions.
+//!
+//! `cargo bench --bench features`
+
+#![expect(clippy::print_stdout, reason = "a bench prints its figures")]
+
+#[path = "support/paired.rs"]
+mod paired;
+#[path = "support/run.rs"]
+mod run;
+
+use std::hint::black_box;
+use std::path::Path;
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use jiff::civil::date;
+use jiff::{Timestamp, ToSpan};
+use scoreline::features::interactions::{Channel, Interaction, InteractionHistory};
+use scoreline::features::purchases::{Purchase, PurchaseHistory};
+use scoreline::inference::bundle::{LoadSettings, ModelSnapshot};
+
+const DOCUMENTED: [(&str, Option<f64>); 5] = [
+    ("recency_days", Some(12.0)),
+    ("frequency_count", Some(48.0)),
+    ("avg_handling_time_sec", Some(245.0)),
+    ("sentiment_score_avg", Some(0.65)),
+    ("topic_diversity", Some(7.0)),
+];
+const INTERACTIONS: i64 = 10_000;
+const PURCHASES: i64 = 10_000;
+
+fn schema(criterion: &mut Criterion) {
+    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/models/clv/v1.2"));
+    let snapshot = ModelSnapshot::load(folder, &LoadSettings::default()).expect("the shipped model loads");
+    let schema = snapshot.schema();
+    let mut row = vec![0.0; schema.len()];
+    let mut group = criterion.benchmark_group("features");
+    group.bench_function("read_documented_request", |bencher| {
+        bencher.iter(|| schema.read(black_box(DOCUMENTED)).expect("valid"));
+    });
+    let given = schema.read(DOCUMENTED).expect("valid");
+    group.bench_function("prepare_row", |bencher| bencher.iter(|| schema.prepare(black_box(&given.raw), &mut row)));
+    group.finish();
+}
+
+fn fold(criterion: &mut Criterion) {
+    let as_of: Timestamp = "2026-11-21T00:00:00Z".parse().expect("a time");
+    let interactions = interactions(as_of);
+    let mut group = criterion.benchmark_group("fold");
+    group.throughput(Throughput::Elements(INTERACTIONS as u64));
+    group.bench_function("interactions", |bencher| {
+        bencher.iter_batched(
+            || InteractionHistory::as_of(as_of),
+            |mut history| {
+                for interaction in &interactions {
+                    history.add(interaction).expect("possible");
+                }
+                history
+            },
+            BatchSize::SmallInput,
+        );
+    });
+    let purchases: Vec<Purchase> = (0..PURCHASES)
+        .map(|i| Purchase {
+            date: date(2024, 1, 1) + (i / 20).days(),
+            amount_usd: 20.0 + (i % 37) as f64,
+            items: 1.0 + (i % 3) as f64,
+        })
+        .collect();
+    group.throughput(Throughput::Elements(PURCHASES as u64));
+    group.bench_function("purchases", |bencher| {
+        bencher.iter(|| {
+            let mut history = PurchaseHistory::as_of(date(2026, 11, 21));
+            for purchase in &purchases {
+                history.add(purchase).expect("in order");
+            }
+            history
+        });
+    });
+    group.finish();
+    if run::is_smoke() {
+        return;
+    }
+    let long = |length: usize| {
+        let mut history = InteractionHistory::as_of(as_of);
+        for interaction in interactions.iter().cycle().take(length) {
+            history.add(interaction).expect("possible");
+        }
+        black_box(history);
+    };
+    let [low, ratio, high] = paired::paired(15, || (0..10).for_each(|_| long(10_000)), || long(100_000));
+    println!(
+        "one history of 100,000 over ten of 10,000 (1.00 = cost does not grow with length): {ratio:.2} ({low:.2} .. {high:.2})"
+    );
+}
+
+fn interactions(as_of: Timestamp) -> Vec<Interaction<'static>> {
+    const CHANNELS: [Channel; 4] = [Channel::Voice, Channel::Email, Channel::Chat, Channel::Message];
+    const TOPICS: [&[&str]; 3] = [&["billing"], &["delivery", "returns"], &[]];
+    (0..INTERACTIONS)
+        .map(|i| {
+            let start = as_of - ((300 - i / 40) * 24).hours() - (i % 40).minutes();
+            Interaction {
+                start,
+                end: Some(start + 5.minutes()),
+                channel: CHANNELS[i as usize % 4],
+                handle_seconds: Some(200.0 + (i % 100) as f64),
+                sentiment: (i % 3 != 0).then(|| (i % 21) as f64 / 10.0 - 1.0),
+                topics: TOPICS[i as usize % 3],
+                queue: Some("support"),
+            }
+        })
+        .collect()
+}
+
+criterion_group!(benches, schema, fold);
+criterion_main!(benches);

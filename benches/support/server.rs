@@ -1,0 +1,102 @@
+//! The shipped models behind the real router, and the bare axum handler it is measured against.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::post;
+use bytes::Bytes;
+use scoreline::domain::ModelName;
+use scoreline::domain::time::SystemClock;
+use scoreline::http::{self, HttpSettings, HttpState, Readiness};
+use scoreline::inference::bundle::LoadSettings;
+use scoreline::inference::registry::{Patience, Registry, RegistrySettings};
+use scoreline::privacy::{IdHasher, PrivacySettings};
+use scoreline::routing::{RoutingSettings, TierPolicy, TierRoute};
+use scoreline::scoring::{Scorer, ScorerSettings, golden};
+
+/// The documented request, about 200 bytes.
+pub const DOCUMENTED: &str = r#"{"features":{"recency_days":12,"frequency_count":48,"avg_handling_time_sec":245,"sentiment_score_avg":0.65,"topic_diversity":7},"model_version":"v1.2","request_id":"req-998877"}"#;
+
+/// The same with a customer, so that the second one is a cache hit.
+pub const OF_CUSTOMER: &str = r#"{"customerId":"CUST-12345","features":{"recency_days":12,"frequency_count":48,"avg_handling_time_sec":245,"sentiment_score_avg":0.65,"topic_diversity":7},"model_version":"v1.2","request_id":"req-998877"}"#;
+
+/// Routing by customer id alone.
+pub const ROUTE: &str = r#"{"customerId":"CUST-12345","request_id":"req-998877"}"#;
+
+pub fn models_dir() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/models"))
+}
+
+pub fn registry() -> Arc<Registry> {
+    let settings = RegistrySettings {
+        dir: models_dir().to_owned(),
+        pins: std::collections::BTreeMap::new(),
+        load: LoadSettings::default(),
+    };
+    let registry = Arc::new(Registry::new(settings, golden::verify));
+    registry.scan(Patience::Now);
+    assert!(!registry.is_empty(), "the shipped models load");
+    registry
+}
+
+/// The public router as `serve` builds it, over the shipped models, metrics on.
+pub fn scoreline_router() -> Router {
+    let metrics = scoreline::telemetry::install_metrics().expect("the only recorder of this process");
+    let settings = ScorerSettings {
+        clv_model: ModelName::parse("clv").expect("a name"),
+        strict_version: false,
+        deadline: Duration::from_millis(500),
+        cache_bytes: 64 << 20,
+        cache_ttl: Duration::from_hours(24),
+    };
+    let route = |skill: &str, priority| TierRoute { skill_id: skill.into(), priority, queue: None };
+    http::public(HttpState {
+        scorer: Scorer::new(registry(), Arc::new(SystemClock), settings),
+        hasher: IdHasher::new(&PrivacySettings::default()),
+        policy: Arc::new(TierPolicy::new(RoutingSettings {
+            high: route("SKILL_PREMIUM_SUPPORT", 10),
+            medium: route("SKILL_STANDARD_SUPPORT", 5),
+            low: route("SKILL_GENERAL_SUPPORT", 0),
+            low_confidence_below: 0.7,
+        })),
+        settings: HttpSettings {
+            body_limit: 64 << 10,
+            batch_body_limit: 4 << 20,
+            batch_rows: 1000,
+            body_timeout: Duration::from_secs(5),
+        },
+        readiness: Readiness::default(),
+        metrics: Arc::new(move || metrics.render()),
+    })
+}
+
+/// The yardstick: plain axum that parses the same body into typed fields and answers a constant of the same size.
+pub fn bare_router(answer: &'static [u8]) -> Router {
+    #[derive(serde::Deserialize)]
+    #[expect(dead_code, reason = "parsed, not used")]
+    struct Request {
+        features: Features,
+        model_version: Option<String>,
+        #[serde(rename = "request_id")]
+        id: Option<String>,
+        #[serde(rename = "customerId")]
+        customer_id: Option<String>,
+    }
+    #[derive(serde::Deserialize)]
+    #[expect(dead_code, reason = "parsed, not used")]
+    struct Features {
+        recency_days: f64,
+        frequency_count: f64,
+        avg_handling_time_sec: Option<f64>,
+        sentiment_score_avg: Option<f64>,
+        topic_diversity: Option<f64>,
+    }
+    let handler = move |body: Bytes| async move {
+        let request: Request = serde_json::from_slice(&body).expect("the bench sends what is documented");
+        std::hint::black_box(request);
+        ([("content-type", "application/json")], answer)
+    };
+    Router::new().route("/v1/predict/clv", post(handler))
+}

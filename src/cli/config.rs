@@ -1,0 +1,48 @@
+//! `scoreline config check|show`: what is wrong with the settings, and what is in effect.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use clap::Subcommand;
+
+use super::{Failure, print};
+use crate::config::{Effective, Origin};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Say whether the settings are valid, or everything that is wrong with them
+    #[command(after_help = "Example:\n  scoreline --config /etc/scoreline.toml config check")]
+    Check,
+    /// Print every setting in effect as TOML, secrets masked
+    #[command(after_help = "Example:\n  SCORELINE__SCORING__DEADLINE=300ms scoreline config show --sources")]
+    Show {
+        /// Say at each setting where it came from
+        #[arg(long)]
+        sources: bool,
+    },
+}
+
+impl Command {
+    /// Settings that are not valid do not get this far: they are refused when they are read.
+    pub(super) fn run(self, effective: &Effective) -> Result<(), Failure> {
+        match self {
+            Self::Check => print(&check(effective)),
+            Self::Show { sources } => print(&effective.to_toml(sources)),
+        }
+    }
+}
+
+fn check(effective: &Effective) -> String {
+    let mut keys: BTreeMap<&Origin, Vec<&str>> = BTreeMap::new();
+    for entry in effective.entries.iter().filter(|entry| entry.value.is_some()) {
+        keys.entry(&entry.origin).or_default().push(&entry.key);
+    }
+    let mut text = "settings are valid\n".to_owned();
+    for (origin, keys) in keys {
+        let _ = match origin {
+            Origin::Default => writeln!(text, "  {origin}: {} keys", keys.len()),
+            Origin::File(_) | Origin::Environment(_) => writeln!(text, "  {origin}: {}", keys.join(", ")),
+        };
+    }
+    text
+}

@@ -1,1 +1,0 @@
-//! `scoreline score`: files of millions of rows through a model.

@@ -1,0 +1,311 @@
+//! From a chunk to the numbers a model reads: finds the columns by name, parses, and keeps what is wrong with a row.
+
+use std::collections::HashMap;
+
+use anyhow::bail;
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Float64Type};
+use serde_json::value::RawValue;
+
+use super::chunk::{Chunk, Lines, Records, object};
+use super::sink::OUTPUT_COLUMNS;
+use super::source::{Layout, can_be_number, plain};
+use crate::features::FeatureSchema;
+
+pub(super) const CHANNEL: &str = "acquisition_channel";
+pub(super) const SEGMENT: &str = "segment";
+/// What a message shows of a cell.
+const SHOWN_CHARACTERS: usize = 40;
+
+/// Where in an input the model's features are.
+pub(super) struct Mapping {
+    /// The input's column of each feature of the schema.
+    features: Vec<Option<usize>>,
+    channel: Option<usize>,
+    segment: Option<usize>,
+    /// Columns of the input.
+    width: usize,
+    /// The same by name, for rows that carry their names.
+    by_name: HashMap<String, Target>,
+    names: Vec<String>,
+}
+
+#[derive(Clone, Copy)]
+enum Target {
+    Feature(usize),
+    Channel,
+    Segment,
+    /// A name the output adds: it may not come in.
+    Output,
+}
+
+/// The numbers of a chunk.
+pub(super) struct Drawn {
+    /// Raw values, row-major in schema order; `NaN` where there is none.
+    pub(super) raw: Vec<f64>,
+    pub(super) rows: Vec<Row>,
+}
+
+/// What came with one row beside its numbers.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Row {
+    /// Why the row can not be scored.
+    pub(super) fault: Option<String>,
+    pub(super) channel: Option<String>,
+    pub(super) segment: Option<String>,
+    /// Known to have no history, whatever its features.
+    pub(super) without_history: bool,
+}
+
+impl Mapping {
+    /// Finds the features in an input's columns.
+    ///
+    /// # Errors
+    /// Names required features that are missing and what the model reads, columns that come twice, and columns that
+    /// the output would add.
+    pub(super) fn find(schema: &FeatureSchema, layout: &Layout) -> anyhow::Result<Self> {
+        let columns = &layout.columns;
+        for name in OUTPUT_COLUMNS {
+            if columns.iter().any(|column| column == name) {
+                bail!("the input already has a column `{name}`, which the output adds: rename it or leave it out");
+            }
+        }
+        let position = |name: &str| -> anyhow::Result<Option<usize>> {
+            let mut found = columns.iter().enumerate().filter(|(_, column)| *column == name);
+            let first = found.next().map(|(position, _)| position);
+            if found.next().is_some() {
+                bail!("the input has two columns `{name}`: keep one");
+            }
+            Ok(first)
+        };
+        let mut features = Vec::with_capacity(schema.len());
+        for rule in schema.rules() {
+            features.push(position(&rule.name)?);
+        }
+        let mapping = Self {
+            channel: position(CHANNEL)?,
+            segment: position(SEGMENT)?,
+            width: columns.len(),
+            by_name: targets(schema),
+            names: schema.rules().iter().map(|rule| rule.name.clone()).collect(),
+            features,
+        };
+        mapping.refuse_what_is_missing(schema, columns)?;
+        if let Some(fields) = &layout.schema {
+            for (name, column) in mapping.names.iter().zip(&mapping.features) {
+                let Some(field) = column.map(|column| fields.field(column)) else { continue };
+                if !can_be_number(field.data_type()) {
+                    bail!("column `{name}` must hold numbers, it is of type {}", field.data_type());
+                }
+            }
+        }
+        Ok(mapping)
+    }
+
+    fn refuse_what_is_missing(&self, schema: &FeatureSchema, columns: &[String]) -> anyhow::Result<()> {
+        let found = |position: usize| self.features[position].is_some();
+        let listed = |names: Vec<&str>| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let rules = schema.rules();
+        let missing: Vec<_> =
+            (0..rules.len()).filter(|&i| rules[i].required && !found(i)).map(|i| rules[i].name.as_str()).collect();
+        let none = (0..rules.len()).all(|i| !found(i));
+        if missing.is_empty() && !none {
+            return Ok(());
+        }
+        let required = listed(rules.iter().filter(|rule| rule.required).map(|rule| rule.name.as_str()).collect());
+        let optional = listed(rules.iter().filter(|rule| !rule.required).map(|rule| rule.name.as_str()).collect());
+        let what = if missing.is_empty() {
+            "none of the model's features is among the input's columns".to_owned()
+        } else {
+            format!("required columns are missing: {}", listed(missing))
+        };
+        let hint = match columns {
+            [only] if only.contains([';', '\t', '|']) => "; the header is a single column: give `--delimiter`",
+            _ => "",
+        };
+        let reads = match (required.is_empty(), optional.is_empty()) {
+            (false, false) => format!("{required} and optionally {optional}"),
+            (false, true) => required,
+            (true, _) => format!("optionally {optional}"),
+        };
+        bail!(
+            "{what}. The model reads {reads}; the input has {}{hint}",
+            listed(columns.iter().map(String::as_str).collect())
+        )
+    }
+
+    /// Draws the numbers of a chunk.
+    ///
+    /// # Errors
+    /// Only for what concerns the whole input; what is wrong with a row is kept with the row.
+    pub(super) fn draw(&self, chunk: &Chunk) -> anyhow::Result<Drawn> {
+        match chunk {
+            Chunk::Records(records) => Ok(self.draw_records(records)),
+            Chunk::Lines(lines) => self.draw_lines(lines),
+            Chunk::Batch(batch) => self.draw_batch(batch),
+            Chunk::Customers(customers) => {
+                let mut drawn = self.empty(customers.len());
+                for (customer, (raw, row)) in customers.iter().zip(drawn.each()) {
+                    customer.draw(&self.names, raw, row);
+                }
+                Ok(drawn)
+            }
+        }
+    }
+
+    fn empty(&self, rows: usize) -> Drawn {
+        Drawn { raw: vec![f64::NAN; rows * self.features.len()], rows: vec![Row::default(); rows] }
+    }
+
+    fn draw_records(&self, records: &Records) -> Drawn {
+        let mut drawn = self.empty(records.len());
+        for (record, (raw, row)) in records.iter().zip(drawn.each()) {
+            if record.len() != self.width {
+                row.fault = Some(format!("row has {} fields, the header has {}", record.len(), self.width));
+                continue;
+            }
+            for (slot, (column, name)) in raw.iter_mut().zip(self.features.iter().zip(&self.names)) {
+                let Some(cell) = column.and_then(|column| record.get(column)) else { continue };
+                match number(cell) {
+                    Ok(value) => *slot = value,
+                    Err(problem) => row.note(name, &problem),
+                }
+            }
+            let text = |column: Option<usize>| {
+                let cell = record.get(column?)?.trim_ascii();
+                (!cell.is_empty()).then(|| String::from_utf8_lossy(cell).into_owned())
+            };
+            row.channel = text(self.channel);
+            row.segment = text(self.segment);
+        }
+        drawn
+    }
+
+    fn draw_lines(&self, lines: &Lines) -> anyhow::Result<Drawn> {
+        let mut drawn = self.empty(lines.len());
+        for (line, (raw, row)) in lines.iter().zip(drawn.each()) {
+            let fields = match object(line) {
+                Ok(fields) => fields,
+                Err(err) => {
+                    row.fault = Some(format!("line is not a JSON object: {err}"));
+                    continue;
+                }
+            };
+            for (name, value) in fields {
+                match self.by_name.get(name.as_ref()) {
+                    None => {}
+                    Some(Target::Feature(position)) => match json_number(value) {
+                        Ok(value) if raw[*position].is_nan() => raw[*position] = value,
+                        Ok(_) => row.note(&name, "is given twice"),
+                        Err(problem) => row.note(&name, &problem),
+                    },
+                    Some(Target::Channel) => row.channel = json_text(value),
+                    Some(Target::Segment) => row.segment = json_text(value),
+                    Some(Target::Output) => {
+                        bail!("a row has a field `{name}`, which the output adds: rename it or leave it out")
+                    }
+                }
+            }
+        }
+        Ok(drawn)
+    }
+
+    fn draw_batch(&self, batch: &RecordBatch) -> anyhow::Result<Drawn> {
+        let mut drawn = self.empty(batch.num_rows());
+        let width = self.features.len();
+        for (position, (column, name)) in self.features.iter().zip(&self.names).enumerate() {
+            let Some(column) = column.map(|column| batch.column(column)) else { continue };
+            if let Some(text) = as_text(column)? {
+                let text = text.as_string::<i32>();
+                for (index, row) in drawn.rows.iter_mut().enumerate().filter(|(index, _)| text.is_valid(*index)) {
+                    match number(text.value(index).as_bytes()) {
+                        Ok(value) => drawn.raw[index * width + position] = value,
+                        Err(problem) => row.note(name, &problem),
+                    }
+                }
+            } else {
+                let numbers = cast(column, &DataType::Float64)?;
+                for (index, value) in numbers.as_primitive::<Float64Type>().iter().enumerate() {
+                    drawn.raw[index * width + position] = value.unwrap_or(f64::NAN);
+                }
+            }
+        }
+        let words = |column: Option<usize>| -> anyhow::Result<Option<ArrayRef>> {
+            Ok(column.map(|column| cast(batch.column(column), &DataType::Utf8)).transpose()?)
+        };
+        let (channel, segment) = (words(self.channel)?, words(self.segment)?);
+        let word = |words: &Option<ArrayRef>, index: usize| {
+            let words = words.as_ref()?.as_string::<i32>();
+            (words.is_valid(index) && !words.value(index).is_empty()).then(|| words.value(index).to_owned())
+        };
+        for (index, row) in drawn.rows.iter_mut().enumerate() {
+            row.channel = word(&channel, index);
+            row.segment = word(&segment, index);
+        }
+        Ok(drawn)
+    }
+}
+
+impl Drawn {
+    fn each(&mut self) -> impl Iterator<Item = (&mut [f64], &mut Row)> {
+        let width = self.raw.len() / self.rows.len().max(1);
+        self.raw.chunks_exact_mut(width.max(1)).zip(&mut self.rows)
+    }
+}
+
+impl Row {
+    /// Keeps the first problem: the one that is mended first.
+    fn note(&mut self, feature: &str, problem: &str) {
+        if self.fault.is_none() {
+            self.fault = Some(format!("feature `{feature}` {problem}"));
+        }
+    }
+}
+
+fn targets(schema: &FeatureSchema) -> HashMap<String, Target> {
+    let features = schema.rules().iter().enumerate().map(|(i, rule)| (rule.name.clone(), Target::Feature(i)));
+    let others = [(CHANNEL.to_owned(), Target::Channel), (SEGMENT.to_owned(), Target::Segment)];
+    let output = OUTPUT_COLUMNS.map(|name| (name.to_owned(), Target::Output));
+    output.into_iter().chain(others).chain(features).collect()
+}
+
+/// A column of text as plain strings; `None` for other columns.
+fn as_text(column: &ArrayRef) -> anyhow::Result<Option<ArrayRef>> {
+    let is_text = plain(column.data_type()).is_string();
+    Ok(if is_text { Some(cast(column, &DataType::Utf8)?) } else { None })
+}
+
+/// A number as text has it; nothing is a missing value, `NaN`.
+fn number(cell: &[u8]) -> Result<f64, String> {
+    let cell = cell.trim_ascii();
+    if cell.is_empty() {
+        return Ok(f64::NAN);
+    }
+    let text = str::from_utf8(cell).ok();
+    match text.and_then(|text| text.parse::<f64>().ok()) {
+        Some(value) if value.is_finite() => Ok(value),
+        Some(_) | None => Err(format!("must be a finite number, got `{}`", shown(&String::from_utf8_lossy(cell)))),
+    }
+}
+
+/// A number as JSON has it; null is a missing value.
+fn json_number(value: &RawValue) -> Result<f64, String> {
+    let text = value.get();
+    match text.as_bytes().first() {
+        Some(b'n') => Ok(f64::NAN),
+        Some(b'-' | b'0'..=b'9') => number(text.as_bytes()),
+        _ => Err(format!("must be a finite number, got `{}`", shown(text))),
+    }
+}
+
+fn json_text(value: &RawValue) -> Option<String> {
+    serde_json::from_str::<Option<String>>(value.get()).ok().flatten().filter(|text| !text.is_empty())
+}
+
+pub(super) fn shown(text: &str) -> String {
+    if text.chars().count() <= SHOWN_CHARACTERS {
+        return text.to_owned();
+    }
+    text.chars().take(SHOWN_CHARACTERS).chain("..".chars()).collect()
+}

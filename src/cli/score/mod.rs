@@ -1,0 +1,293 @@
+//! `scoreline score`: tables of millions of rows through a model, on all cores, in flat memory.
+
+mod answer;
+mod chunk;
+mod draw;
+mod pipeline;
+mod purchases;
+mod sink;
+mod source;
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use jiff::civil::Date;
+use tokio::sync::oneshot;
+
+use super::Failure;
+use crate::app;
+use crate::config::Settings;
+use crate::domain::time::Stopwatch;
+use crate::domain::{ModelName, ModelVersion};
+use crate::inference::ModelSnapshot;
+use crate::inference::registry::{Patience, State};
+use crate::lifecycle::Signals;
+
+use chunk::CHUNK_ROWS;
+use draw::Mapping;
+use pipeline::{Job, Tally};
+use sink::{Encoder, Output, Sink, Target};
+use source::{Format, Length};
+
+/// How long a run may take to notice that it was interrupted.
+const INTERRUPT_GRACE: Duration = Duration::from_millis(500);
+
+#[derive(Debug, Args)]
+#[command(after_help = HELP)]
+pub(super) struct Score {
+    /// Model to score with; `models.clv_model` when left out
+    #[arg(long, value_parser = ModelName::parse)]
+    model: Option<ModelName>,
+    /// Version of the model; the serving one when left out
+    #[arg(long, value_name = "VERSION", value_parser = ModelVersion::parse)]
+    model_version: Option<ModelVersion>,
+    /// Table to read: .csv, .ndjson or .parquet; `-` is standard input (CSV or NDJSON)
+    #[arg(long, value_name = "FILE")]
+    input: PathBuf,
+    /// Table to write; `-` is standard output (CSV or NDJSON)
+    #[arg(long, value_name = "FILE")]
+    output: PathBuf,
+    /// Format of the input, when its name does not say
+    #[arg(long, value_name = "FORMAT")]
+    input_format: Option<Format>,
+    /// Format of the output, when its name does not say
+    #[arg(long, value_name = "FORMAT")]
+    output_format: Option<Format>,
+    /// Separator of CSV columns, in and out
+    #[arg(long, value_name = "CHAR", default_value = ",", value_parser = delimiter)]
+    delimiter: u8,
+    /// The input is a log of purchases: fold it into one row per customer first
+    #[arg(long, requires = "as_of")]
+    purchases: bool,
+    /// With --purchases: the day from which customers are seen; later purchases do not count
+    #[arg(long, value_name = "DATE", requires = "purchases")]
+    as_of: Option<Date>,
+    /// Scoring threads; one per core when left out
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Exit with 1 when a row could not be scored; the output is written all the same
+    #[arg(long)]
+    fail_on_error: bool,
+    /// Neither progress bar nor summary
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+const HELP: &str = "\
+Examples:
+  scoreline score --model clv --input customers.csv --output scored.csv
+  scoreline score --model clv --input customers.parquet --output scored.parquet --fail-on-error
+  scoreline score --model clv-purchases --purchases --as-of 1997-09-30 --input cdnow.csv --output scored.csv
+  zcat big.csv.gz | scoreline score --input - --input-format csv --output - > scored.csv
+
+Columns are found by the model's feature names (`scoreline models verify` lists them); `acquisition_channel` and
+`segment` pick the baseline of customers without history. All columns are passed through unchanged, and behind them
+come clv_value_usd, confidence_interval_low, confidence_interval_high, risk_score, confidence_score, clv_tier, source
+(model or cold_start), warnings, error. A row that can not be scored stays, with its reason in `error`. An empty cell
+is a missing value. From CSV or NDJSON to Parquet, columns that are passed through become text. An NDJSON table has the
+columns of its first 4,096 rows when it becomes CSV or Parquet.
+
+A purchase log has customer_id, date, amount (or dollar_value, amount_usd) and optionally items (or number_of_cds).
+It is held in memory, 24 bytes a purchase; tables of customers are not.";
+
+fn delimiter(text: &str) -> Result<u8, String> {
+    match text.as_bytes() {
+        [only] => Ok(*only),
+        b"\\t" | b"tab" => Ok(b'\t'),
+        _ => Err("must be one ASCII character, or `tab`".to_owned()),
+    }
+}
+
+impl Score {
+    pub(super) fn run(self, settings: Settings) -> Result<(), Failure> {
+        let formats = self.formats()?;
+        let snapshot = self.snapshot(settings)?;
+        let (output, target) = Output::open(&self.output, &self.input)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let (quiet, fail_on_error) = (self.quiet, self.fail_on_error);
+        let (shown, name) = (self.output.display().to_string(), format!("{} {}", snapshot.name(), snapshot.version()));
+
+        let watch = Stopwatch::start();
+        let tally = until_interrupted(&stop, {
+            let stop = Arc::clone(&stop);
+            move || self.score(&snapshot, formats, target, &stop)
+        })?;
+        output.complete()?;
+        let elapsed = watch.elapsed().as_secs_f64();
+
+        if !quiet {
+            eprintln!("{}", summary(&tally, elapsed, &name, &shown));
+        }
+        match tally.first_error {
+            Some((row, reason)) if fail_on_error => {
+                Err(anyhow!("{} rows could not be scored, the first is row {row}: {reason}", tally.errors).into())
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn formats(&self) -> Result<(Format, Format), Failure> {
+        let find = |given: Option<Format>, path: &Path, option: &str| {
+            given.or_else(|| Format::of(path)).ok_or_else(|| {
+                let path = path.display();
+                Failure::Usage(format!(
+                    "format of `{path}` is not known: name it .csv, .ndjson or .parquet, or give `{option}`"
+                ))
+            })
+        };
+        let input = find(self.input_format, &self.input, "--input-format")?;
+        let piped = self.output.as_os_str() == "-" && input != Format::Parquet;
+        let output = match self.output_format {
+            None if piped => input,
+            given => find(given, &self.output, "--output-format")?,
+        };
+        Ok((input, output))
+    }
+
+    /// Loads the model as the server would.
+    fn snapshot(&self, mut settings: Settings) -> Result<Arc<ModelSnapshot>, Failure> {
+        let name = self.model.clone().unwrap_or_else(|| settings.models.clv_model.clone());
+        if let Some(version) = &self.model_version {
+            settings.models.pins.insert(name.clone(), version.clone());
+        }
+        let registry = app::registry(&settings);
+        registry.scan(Patience::Now);
+        if let Some(snapshot) = registry.serving(&name) {
+            return Ok(snapshot);
+        }
+        for status in registry.status() {
+            if let State::Refused { reason, .. } = status.state
+                && status.model == name
+            {
+                return Err(anyhow!("model `{name}` {} is refused: {reason}", status.version).into());
+            }
+        }
+        let version = self.model_version.as_ref().map(|version| format!(" {version}")).unwrap_or_default();
+        Err(Failure::Usage(format!(
+            "no model `{name}`{version} in `{}`; there are: {}",
+            settings.models.dir.display(),
+            registry.serving_names()
+        )))
+    }
+
+    fn score(
+        &self,
+        snapshot: &ModelSnapshot,
+        (input_format, output_format): (Format, Format),
+        target: Target,
+        stop: &AtomicBool,
+    ) -> anyhow::Result<Tally> {
+        let schema = snapshot.schema();
+        let mut input = source::open(&self.input, input_format, self.delimiter)?;
+        if self.purchases {
+            let as_of = self.as_of.context("`--purchases` needs `--as-of`")?;
+            let bar = Progress::start(&input.length, "purchases", self.quiet);
+            input = purchases::fold(input, as_of, schema, |rows| bar.advance(rows as u64))?;
+            bar.finish();
+        }
+        let mapping = Mapping::find(schema, &input.layout)
+            .with_context(|| format!("`{}` can not be scored with {}", self.input.display(), snapshot.name()))?;
+        let encoder = Encoder::new(output_format, self.delimiter, &input.layout, schema);
+        let mut sink = Sink::begin(target, &encoder)?;
+        let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let workers = self.threads.map_or_else(cores, usize::from);
+        let bar = Progress::start(&input.length, "rows", self.quiet);
+        let job = Job { snapshot, mapping: &mapping, encoder: &encoder, workers, stop };
+        let tally = job.run(input.rows, &mut sink, |rows| bar.advance(rows))?;
+        sink.finish().context("output can not be written")?;
+        bar.finish();
+        if tally.rows == 0 {
+            bail!("the input has no rows");
+        }
+        Ok(tally)
+    }
+}
+
+/// Runs `work` on a thread of its own until it is done or a signal comes.
+fn until_interrupted<T: Send + 'static>(
+    stop: &AtomicBool,
+    work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("runtime can not start")?;
+    runtime.block_on(async {
+        let mut signals = Signals::listen();
+        let (done, mut result) = oneshot::channel();
+        std::thread::Builder::new().name("score".to_owned()).spawn(move || done.send(work()))?;
+        let ended = tokio::select! {
+            ended = &mut result => ended,
+            signal = signals.next() => {
+                stop.store(true, Ordering::Relaxed);
+                // A thread that waits for input does not notice; it ends with the process.
+                let _ = tokio::time::timeout(INTERRUPT_GRACE, &mut result).await;
+                bail!("interrupted by {signal}: no output was written");
+            }
+        };
+        ended.unwrap_or_else(|_| Err(anyhow!("scoring panicked")))
+    })
+}
+
+fn summary(tally: &Tally, elapsed: f64, model: &str, output: &str) -> String {
+    let Tally { rows, by_model, cold_start, errors, left_out, first_error } = tally;
+    let speed = *rows as f64 / elapsed.max(1e-9);
+    let mut text = format!(
+        "scored {rows} rows with {model} in {elapsed:.2} s ({speed:.0} rows/s): {by_model} by the model, {cold_start} \
+         cold start, {errors} errors -> {output}"
+    );
+    if let Some((row, reason)) = first_error {
+        let _ = write!(text, "\nwarning: {errors} rows could not be scored, the first is row {row}: {reason}");
+    }
+    if *left_out > 0 {
+        let _ = write!(
+            text,
+            "\nwarning: {left_out} rows have fields that none of the first {CHUNK_ROWS} rows has: they have no column and \
+             were left out"
+        );
+    }
+    text
+}
+
+/// A progress bar on a terminal, nothing elsewhere.
+struct Progress {
+    bar: ProgressBar,
+    /// Bytes read so far, when that is what the bar shows.
+    read: Option<Arc<AtomicU64>>,
+}
+
+impl Progress {
+    fn start(length: &Length, what: &str, quiet: bool) -> Self {
+        let (bar, template, read) = match length {
+            Length::Bytes(total, read) => (
+                ProgressBar::new(*total),
+                "{wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
+                Some(Arc::clone(read)),
+            ),
+            Length::Rows(total) => {
+                (ProgressBar::new(*total), "{wide_bar} {human_pos}/{human_len} {msg} {per_sec} {eta}", None)
+            }
+            Length::Unknown => (ProgressBar::no_length(), "{spinner} {human_pos} {msg} {per_sec}", None),
+        };
+        bar.set_draw_target(if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() });
+        bar.set_message(what.to_owned());
+        // The templates above are constants; should one be wrong, the plain bar does.
+        bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+        Self { bar, read }
+    }
+
+    fn advance(&self, rows: u64) {
+        match &self.read {
+            Some(read) => self.bar.set_position(read.load(Ordering::Relaxed)),
+            None => self.bar.inc(rows),
+        }
+    }
+
+    fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}

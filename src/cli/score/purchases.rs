@@ -1,0 +1,224 @@
+//! `--purchases`: a purchase log, one line per purchase, folded into one row per customer as of a day.
+//!
+//! The fold is the one that training uses. Purchases may come in any order, so they are all held in memory until the
+//! last one is read: 24 bytes each, beside every customer's identifier once.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use arrow::datatypes::{DataType, Field, Schema};
+use jiff::civil::Date;
+
+use super::chunk::{CHUNK_ROWS, Cell, Chunk};
+use super::draw::{Row, shown};
+use super::source::{Input, Layout, Length, Source};
+use crate::features::FeatureSchema;
+use crate::features::purchases::{Purchase, PurchaseFeatures, PurchaseHistory};
+
+const CUSTOMER: &str = "customer_id";
+const DATE: &str = "date";
+const AMOUNT: [&str; 3] = ["amount", "dollar_value", "amount_usd"];
+const ITEMS: [&str; 2] = ["items", "number_of_cds"];
+const ITEMS_FEATURE: &str = "items_count";
+const COUNT_FEATURE: &str = "purchase_count";
+/// The name of a purchase model's recency in a model that also reads interactions.
+const RECENCY_BESIDE_INTERACTIONS: &str = "purchase_recency_days";
+
+/// One customer's purchases, folded.
+pub(super) struct Customer {
+    id: String,
+    /// Why there are no features to score.
+    fault: Option<String>,
+    /// By name; empty for a customer who had not bought anything by the day.
+    features: Vec<(&'static str, f64)>,
+}
+
+impl Customer {
+    pub(super) fn cells(&self, columns: &[String]) -> Vec<Cell> {
+        let cell = |column: &String| {
+            if column == CUSTOMER {
+                return Cell::Text(self.id.clone());
+            }
+            match self.features.iter().find(|(name, _)| name == column) {
+                Some((_, value)) => Cell::Literal(value.to_string()),
+                None if column == COUNT_FEATURE && self.fault.is_none() => Cell::Literal("0".to_owned()),
+                None => Cell::Absent,
+            }
+        };
+        columns.iter().map(cell).collect()
+    }
+
+    pub(super) fn draw(&self, names: &[String], raw: &mut [f64], row: &mut Row) {
+        row.fault.clone_from(&self.fault);
+        row.without_history = self.features.is_empty();
+        for (name, slot) in names.iter().zip(raw) {
+            if let Some((_, value)) = self.features.iter().find(|(feature, _)| feature == name) {
+                *slot = *value;
+            }
+        }
+    }
+}
+
+/// Reads the whole log and folds it.
+///
+/// # Errors
+/// When a column of the log is missing or the log can not be read. What is wrong with a purchase is the fault of its
+/// customer's row.
+pub(super) fn fold(log: Input, as_of: Date, schema: &FeatureSchema, tick: impl Fn(usize)) -> anyhow::Result<Input> {
+    let Input { layout: Layout { columns, .. }, mut rows, .. } = log;
+    let find = |names: &[&str]| columns.iter().position(|column| names.contains(&column.as_str()));
+    let need = |names: &[&str]| {
+        find(names).with_context(|| {
+            let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+            format!(
+                "a purchase log needs a column {}; the input has {}",
+                names.join(" or "),
+                columns.iter().map(|column| format!("`{column}`")).collect::<Vec<_>>().join(", ")
+            )
+        })
+    };
+    let places = Places {
+        customer: need(&[CUSTOMER])?,
+        date: need(&[DATE])?,
+        amount: need(&AMOUNT)?,
+        items: find(&ITEMS),
+        amount_name: columns[need(&AMOUNT)?].clone(),
+    };
+    let beside_interactions = schema.position(RECENCY_BESIDE_INTERACTIONS).is_some();
+    let names = names(beside_interactions, places.items.is_some());
+
+    let mut ledger = Ledger::default();
+    let mut number = 0_u64;
+    while let Some(chunk) = rows.next()? {
+        for cells in chunk.cells(&columns)? {
+            number += 1;
+            ledger.enter(&places, &cells, number);
+        }
+        tick(chunk.rows());
+    }
+    if ledger.accounts.is_empty() {
+        bail!("the purchase log has no rows");
+    }
+    let total = ledger.accounts.len() as u64;
+    let source =
+        Folded { accounts: ledger.accounts.into_iter(), as_of, beside_interactions, items: places.items.is_some() };
+    let columns = [CUSTOMER].iter().chain(&names).map(|name| (*name).to_owned()).collect();
+    let numbers = names.iter().map(|name| Field::new(*name, DataType::Float64, true));
+    let fields: Vec<_> = std::iter::once(Field::new(CUSTOMER, DataType::Utf8, true)).chain(numbers).collect();
+    let layout = Layout { columns, schema: Some(Arc::new(Schema::new(fields))) };
+    Ok(Input { layout, rows: Box::new(source), length: Length::Rows(total) })
+}
+
+/// Names of the folded columns.
+fn names(beside_interactions: bool, items: bool) -> Vec<&'static str> {
+    let mut history = PurchaseHistory::as_of(Date::MIN);
+    let purchase = Purchase { date: Date::MIN, amount_usd: 0.0, items: 0.0 };
+    let features = history.add(&purchase).ok().and_then(|()| history.features());
+    features
+        .map(|features| named(&features, beside_interactions, items))
+        .unwrap_or_default()
+        .iter()
+        .map(|f| f.0)
+        .collect()
+}
+
+fn named(features: &PurchaseFeatures, beside_interactions: bool, items: bool) -> Vec<(&'static str, f64)> {
+    let named = if beside_interactions { features.named_beside_interactions() } else { features.named() };
+    // A log without items says nothing about them: not known is not zero.
+    named.into_iter().filter(|(name, _)| items || *name != ITEMS_FEATURE).collect()
+}
+
+/// Columns of the log.
+struct Places {
+    customer: usize,
+    date: usize,
+    amount: usize,
+    items: Option<usize>,
+    amount_name: String,
+}
+
+/// Customers in the order they first appear.
+#[derive(Default)]
+struct Ledger {
+    accounts: Vec<Account>,
+    by_id: HashMap<String, usize>,
+}
+
+struct Account {
+    id: String,
+    purchases: Vec<Purchase>,
+    fault: Option<String>,
+}
+
+impl Ledger {
+    fn enter(&mut self, places: &Places, cells: &[Cell], number: u64) {
+        let id = cells[places.customer].as_text().trim();
+        if id.is_empty() {
+            // Nobody's purchase: a row of its own, so that it is seen.
+            let fault = Some(format!("row {number}: `{CUSTOMER}` is missing"));
+            self.accounts.push(Account { id: String::new(), purchases: Vec::new(), fault });
+            return;
+        }
+        let position = self.by_id.get(id).copied().unwrap_or_else(|| {
+            let account = Account { id: id.to_owned(), purchases: Vec::new(), fault: None };
+            self.accounts.push(account);
+            self.by_id.insert(id.to_owned(), self.accounts.len() - 1);
+            self.accounts.len() - 1
+        });
+        let account = &mut self.accounts[position];
+        match purchase(places, cells) {
+            Ok(purchase) => account.purchases.push(purchase),
+            Err(problem) if account.fault.is_none() => account.fault = Some(format!("row {number}: {problem}")),
+            Err(_) => {}
+        }
+    }
+}
+
+fn purchase(places: &Places, cells: &[Cell]) -> Result<Purchase, String> {
+    let text = cells[places.date].as_text().trim();
+    // A time of day may follow; the day is what counts.
+    let day = text.split(['T', ' ']).next().unwrap_or(text);
+    let date: Date =
+        day.parse().map_err(|_| format!("`{DATE}` must be a day such as `1997-01-31`, got `{}`", shown(text)))?;
+    let number = |name: &str, column: usize| {
+        let text = cells[column].as_text().trim();
+        let value = text.parse::<f64>().ok().filter(|value| value.is_finite() && *value >= 0.0);
+        value.ok_or_else(|| format!("`{name}` must be a finite number >= 0, got `{}`", shown(text)))
+    };
+    Ok(Purchase {
+        date,
+        amount_usd: number(&places.amount_name, places.amount)?,
+        items: places.items.map_or(Ok(0.0), |column| number("items", column))?,
+    })
+}
+
+struct Folded {
+    accounts: std::vec::IntoIter<Account>,
+    as_of: Date,
+    beside_interactions: bool,
+    items: bool,
+}
+
+impl Source for Folded {
+    fn next(&mut self) -> anyhow::Result<Option<Chunk>> {
+        let accounts: Vec<_> = self.accounts.by_ref().take(CHUNK_ROWS).collect();
+        let customers: Vec<_> = accounts.into_iter().map(|account| self.close(account)).collect();
+        Ok((!customers.is_empty()).then_some(Chunk::Customers(customers)))
+    }
+}
+
+impl Folded {
+    fn close(&self, mut account: Account) -> Customer {
+        let folded = match account.fault {
+            Some(fault) => Err(fault),
+            None => PurchaseHistory::from_unsorted(self.as_of, &mut account.purchases).map_err(|err| err.to_string()),
+        };
+        let (fault, features) = match folded {
+            Ok(history) => (None, history.features()),
+            Err(fault) => (Some(fault), None),
+        };
+        let features = features.map(|features| named(&features, self.beside_interactions, self.items));
+        Customer { id: account.id, fault, features: features.unwrap_or_default() }
+    }
+}

@@ -1,0 +1,452 @@
+//! Writing tables: the input's columns as they were, the answer's columns behind them. A file appears under its name
+//! only when it is complete.
+
+use std::fmt::Write as _;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::Compression;
+use parquet::file::properties::WriterProperties;
+
+use super::answer::Answer;
+use super::chunk::{Cell, Chunk, object};
+use super::source::{Format, Layout};
+use crate::domain::score::{cents, round};
+use crate::domain::{Estimate, Interval, Probability};
+use crate::features::FeatureSchema;
+use crate::inference::ModelSnapshot;
+
+/// What the output adds, in order.
+pub(super) const OUTPUT_COLUMNS: [&str; 9] = [
+    "clv_value_usd",
+    "confidence_interval_low",
+    "confidence_interval_high",
+    "risk_score",
+    "confidence_score",
+    "clv_tier",
+    "source",
+    "warnings",
+    "error",
+];
+const NUMBERS: usize = 5;
+/// Rows that a Parquet writer holds before it writes them out.
+const ROW_GROUP: usize = 131_072;
+
+/// How an output is written.
+pub(super) struct Encoder {
+    format: Format,
+    delimiter: u8,
+    columns: Vec<String>,
+    /// Of those, the ones that the model reads as numbers.
+    features: Vec<bool>,
+    /// Of the whole output, for Parquet.
+    schema: SchemaRef,
+}
+
+/// A chunk with its answers, ready to be written.
+pub(super) enum Encoded {
+    Bytes(Vec<u8>),
+    Batch(RecordBatch),
+}
+
+impl Encoder {
+    pub(super) fn new(format: Format, delimiter: u8, layout: &Layout, features: &FeatureSchema) -> Self {
+        let text = |name: &String| Arc::new(Field::new(name, DataType::Utf8, true));
+        let (mut fields, metadata): (Vec<_>, _) = match &layout.schema {
+            Some(schema) => (schema.fields().iter().cloned().collect(), schema.metadata().clone()),
+            None => (layout.columns.iter().map(text).collect(), arrow::datatypes::Metadata::default()),
+        };
+        fields.extend(OUTPUT_COLUMNS.iter().enumerate().map(|(position, name)| {
+            let kind = if position < NUMBERS { DataType::Float64 } else { DataType::Utf8 };
+            Arc::new(Field::new(*name, kind, true))
+        }));
+        let schema = Arc::new(Schema::new_with_metadata(fields, metadata));
+        let columns = layout.columns.clone();
+        let features = columns.iter().map(|column| features.position(column).is_some()).collect();
+        Self { format, delimiter, columns, features, schema }
+    }
+
+    /// How many rows have fields that this output has no column for. A column has to be known before the first row is
+    /// written; NDJSON has no columns, and everything fits.
+    pub(super) fn left_out(&self, chunk: &Chunk) -> u64 {
+        match (chunk, self.format) {
+            (Chunk::Lines(lines), Format::Csv | Format::Parquet) => lines.rows_with_more_than(&self.columns),
+            (Chunk::Lines(_), Format::Ndjson) | (Chunk::Records(_) | Chunk::Batch(_) | Chunk::Customers(_), _) => 0,
+        }
+    }
+
+    /// What comes before the first row.
+    fn header(&self) -> anyhow::Result<Vec<u8>> {
+        if self.format != Format::Csv {
+            return Ok(Vec::new());
+        }
+        let mut writer = self.csv_writer();
+        writer.write_record(self.columns.iter().map(String::as_str).chain(OUTPUT_COLUMNS))?;
+        Ok(writer.into_inner().map_err(csv::IntoInnerError::into_error)?)
+    }
+
+    /// Encodes a chunk with the answers to its rows.
+    pub(super) fn encode(
+        &self,
+        snapshot: &ModelSnapshot,
+        chunk: &Chunk,
+        answers: &[Answer],
+    ) -> anyhow::Result<Encoded> {
+        match self.format {
+            Format::Csv => self.to_csv(snapshot, chunk, answers).map(Encoded::Bytes),
+            Format::Ndjson => self.to_ndjson(snapshot, chunk, answers).map(Encoded::Bytes),
+            Format::Parquet => self.to_batch(snapshot, chunk, answers).map(Encoded::Batch),
+        }
+    }
+
+    fn csv_writer(&self) -> csv::Writer<Vec<u8>> {
+        csv::WriterBuilder::new().delimiter(self.delimiter).from_writer(Vec::with_capacity(1 << 16))
+    }
+
+    fn to_csv(&self, snapshot: &ModelSnapshot, chunk: &Chunk, answers: &[Answer]) -> anyhow::Result<Vec<u8>> {
+        let mut writer = self.csv_writer();
+        let mut text = String::new();
+        if let Chunk::Records(records) = chunk {
+            for (record, answer) in records.iter().zip(answers) {
+                for column in 0..self.columns.len() {
+                    writer.write_field(record.get(column).unwrap_or_default())?;
+                }
+                write_csv_answer(&mut writer, snapshot, answer, &mut text)?;
+            }
+        } else {
+            for (cells, answer) in chunk.cells(&self.columns)?.iter().zip(answers) {
+                for cell in cells {
+                    writer.write_field(cell.as_text())?;
+                }
+                write_csv_answer(&mut writer, snapshot, answer, &mut text)?;
+            }
+        }
+        Ok(writer.into_inner().map_err(csv::IntoInnerError::into_error)?)
+    }
+
+    fn to_ndjson(&self, snapshot: &ModelSnapshot, chunk: &Chunk, answers: &[Answer]) -> anyhow::Result<Vec<u8>> {
+        let mut out = Vec::with_capacity(1 << 17);
+        if let Chunk::Lines(lines) = chunk {
+            for (line, answer) in lines.iter().zip(answers) {
+                // What was written is kept letter for letter; the answer is spliced in before the closing brace.
+                match line.strip_suffix(b"}") {
+                    Some(open) if matches!(answer, Answer::Scored { .. }) || object(line).is_ok() => {
+                        out.extend_from_slice(open);
+                        let is_empty = open.trim_ascii_end().ends_with(b"{");
+                        write_json_answer(&mut out, snapshot, answer, !is_empty)?;
+                    }
+                    Some(_) | None => {
+                        out.extend_from_slice(b"{\"input\":");
+                        serde_json::to_writer(&mut out, &String::from_utf8_lossy(line))?;
+                        write_json_answer(&mut out, snapshot, answer, true)?;
+                    }
+                }
+            }
+            return Ok(out);
+        }
+        for (cells, answer) in chunk.cells(&self.columns)?.into_iter().zip(answers) {
+            out.push(b'{');
+            let mut comma = false;
+            for ((name, is_feature), cell) in self.columns.iter().zip(&self.features).zip(cells) {
+                let cell = if *is_feature { cell.into_number() } else { cell };
+                if cell == Cell::Absent {
+                    continue;
+                }
+                if comma {
+                    out.push(b',');
+                }
+                comma = true;
+                serde_json::to_writer(&mut out, name)?;
+                out.push(b':');
+                match &cell {
+                    Cell::Text(text) => serde_json::to_writer(&mut out, text)?,
+                    Cell::Literal(text) => out.extend_from_slice(text.as_bytes()),
+                    Cell::Absent => {}
+                }
+            }
+            write_json_answer(&mut out, snapshot, answer, comma)?;
+        }
+        Ok(out)
+    }
+
+    fn to_batch(&self, snapshot: &ModelSnapshot, chunk: &Chunk, answers: &[Answer]) -> anyhow::Result<RecordBatch> {
+        let mut columns: Vec<ArrayRef> = if let Chunk::Batch(batch) = chunk {
+            batch.columns().to_vec()
+        } else {
+            let rows = chunk.cells(&self.columns)?;
+            (0..self.columns.len()).map(|position| self.column(&rows, position)).collect()
+        };
+        let numbers: Vec<_> = answers.iter().map(numbers).collect();
+        for position in 0..NUMBERS {
+            columns.push(Arc::new(numbers.iter().map(|numbers| numbers[position]).collect::<Float64Array>()));
+        }
+        columns.push(Arc::new(answers.iter().map(tier).collect::<StringArray>()));
+        columns.push(Arc::new(answers.iter().map(source).collect::<StringArray>()));
+        let mut text = String::new();
+        let warnings = answers.iter().map(|answer| {
+            warnings(snapshot, answer, &mut text);
+            (!text.is_empty()).then(|| text.clone())
+        });
+        columns.push(Arc::new(warnings.collect::<StringArray>()));
+        columns.push(Arc::new(answers.iter().map(error).collect::<StringArray>()));
+        Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
+    }
+
+    /// A passed-through column of cells: text, unless the input said that it holds numbers.
+    fn column(&self, rows: &[Vec<Cell>], position: usize) -> ArrayRef {
+        let text = |cells: &Vec<Cell>| match &cells[position] {
+            Cell::Absent => None,
+            Cell::Text(text) | Cell::Literal(text) => Some(text.clone()),
+        };
+        if *self.schema.field(position).data_type() == DataType::Float64 {
+            let number = |cells| text(cells).and_then(|text| text.parse().ok());
+            Arc::new(rows.iter().map(number).collect::<Float64Array>())
+        } else {
+            Arc::new(rows.iter().map(text).collect::<StringArray>())
+        }
+    }
+}
+
+fn write_csv_answer(
+    writer: &mut csv::Writer<Vec<u8>>,
+    snapshot: &ModelSnapshot,
+    answer: &Answer,
+    text: &mut String,
+) -> anyhow::Result<()> {
+    for number in numbers(answer) {
+        text.clear();
+        if let Some(number) = number {
+            let _ = write!(text, "{number}");
+        }
+        writer.write_field(text.as_bytes())?;
+    }
+    writer.write_field(tier(answer).unwrap_or_default())?;
+    writer.write_field(source(answer).unwrap_or_default())?;
+    warnings(snapshot, answer, text);
+    writer.write_field(text.as_bytes())?;
+    writer.write_field(error(answer).unwrap_or_default())?;
+    writer.write_record(None::<&[u8]>)?;
+    Ok(())
+}
+
+/// Writes the answer's fields and closes the object. Absent values are left out, as in a reply.
+fn write_json_answer(
+    out: &mut Vec<u8>,
+    snapshot: &ModelSnapshot,
+    answer: &Answer,
+    mut comma: bool,
+) -> anyhow::Result<()> {
+    let mut key = |out: &mut Vec<u8>, name: &str| {
+        if comma {
+            out.push(b',');
+        }
+        comma = true;
+        write!(out, "\"{name}\":")
+    };
+    for (name, number) in OUTPUT_COLUMNS.iter().zip(numbers(answer)) {
+        if let Some(number) = number {
+            key(out, name)?;
+            write!(out, "{number}")?;
+        }
+    }
+    for (name, word) in [("clv_tier", tier(answer)), ("source", source(answer))] {
+        if let Some(word) = word {
+            key(out, name)?;
+            serde_json::to_writer(&mut *out, word)?;
+        }
+    }
+    match answer {
+        Answer::Scored { warnings, .. } => {
+            key(out, "warnings")?;
+            out.push(b'[');
+            for (position, warning) in warnings.iter().enumerate() {
+                if position > 0 {
+                    out.push(b',');
+                }
+                match warning.feature(snapshot) {
+                    Some(feature) => serde_json::to_writer(&mut *out, &format_args!("{}: {feature}", warning.kind()))?,
+                    None => serde_json::to_writer(&mut *out, warning.kind())?,
+                }
+            }
+            out.push(b']');
+        }
+        Answer::Refused(reason) => {
+            key(out, "error")?;
+            serde_json::to_writer(&mut *out, reason)?;
+        }
+    }
+    out.extend_from_slice(b"}\n");
+    Ok(())
+}
+
+fn numbers(answer: &Answer) -> [Option<f64>; NUMBERS] {
+    let Answer::Scored { estimate: Estimate { value, interval, risk, confidence, .. }, .. } = answer else {
+        return [None; NUMBERS];
+    };
+    let share = |share: Option<Probability>| share.map(|share| round(share.get(), 1e4));
+    [
+        Some(cents(*value)),
+        interval.map(Interval::low).map(cents),
+        interval.map(Interval::high).map(cents),
+        share(*risk),
+        share(*confidence),
+    ]
+}
+
+fn tier(answer: &Answer) -> Option<&'static str> {
+    match answer {
+        Answer::Scored { estimate, .. } => Some(estimate.tier.as_str()),
+        Answer::Refused(_) => None,
+    }
+}
+
+fn source(answer: &Answer) -> Option<&'static str> {
+    match answer {
+        Answer::Scored { source, .. } => Some(source.as_str()),
+        Answer::Refused(_) => None,
+    }
+}
+
+fn error(answer: &Answer) -> Option<&str> {
+    match answer {
+        Answer::Scored { .. } => None,
+        Answer::Refused(reason) => Some(reason),
+    }
+}
+
+/// The warnings in one text, as a cell holds them.
+fn warnings(snapshot: &ModelSnapshot, answer: &Answer, text: &mut String) {
+    text.clear();
+    let Answer::Scored { warnings, .. } = answer else { return };
+    for warning in warnings {
+        if !text.is_empty() {
+            text.push_str("; ");
+        }
+        text.push_str(warning.kind());
+        if let Some(feature) = warning.feature(snapshot) {
+            let _ = write!(text, ": {feature}");
+        }
+    }
+}
+
+/// Where encoded chunks go.
+pub(super) enum Sink {
+    Bytes(Box<dyn Write + Send>),
+    Parquet(Box<ArrowWriter<File>>),
+}
+
+impl Sink {
+    /// Begins the output on `target`.
+    pub(super) fn begin(target: Target, encoder: &Encoder) -> anyhow::Result<Self> {
+        match (encoder.format, target) {
+            (Format::Parquet, Target::Stdout) => bail!("Parquet can not go to standard output: give a file"),
+            (Format::Parquet, Target::File(file)) => {
+                let properties = WriterProperties::builder()
+                    .set_compression(Compression::SNAPPY)
+                    .set_max_row_group_row_count(Some(ROW_GROUP))
+                    .build();
+                let writer = ArrowWriter::try_new(file, Arc::clone(&encoder.schema), Some(properties))?;
+                Ok(Self::Parquet(Box::new(writer)))
+            }
+            (Format::Csv | Format::Ndjson, target) => {
+                let mut out: Box<dyn Write + Send> = match target {
+                    Target::Stdout => Box::new(BufWriter::new(io::stdout())),
+                    Target::File(file) => Box::new(BufWriter::with_capacity(1 << 18, file)),
+                };
+                out.write_all(&encoder.header()?)?;
+                Ok(Self::Bytes(out))
+            }
+        }
+    }
+
+    pub(super) fn write(&mut self, encoded: Encoded) -> anyhow::Result<()> {
+        match (self, encoded) {
+            (Self::Bytes(out), Encoded::Bytes(bytes)) => Ok(out.write_all(&bytes)?),
+            (Self::Parquet(writer), Encoded::Batch(batch)) => Ok(writer.write(&batch)?),
+            (Self::Bytes(_), Encoded::Batch(_)) | (Self::Parquet(_), Encoded::Bytes(_)) => {
+                bail!("the output was begun in another format")
+            }
+        }
+    }
+
+    pub(super) fn finish(self) -> anyhow::Result<()> {
+        match self {
+            Self::Bytes(mut out) => Ok(out.flush()?),
+            Self::Parquet(writer) => Ok(writer.close().map(drop)?),
+        }
+    }
+}
+
+/// An opened output.
+pub(super) enum Target {
+    Stdout,
+    File(File),
+}
+
+/// The file that becomes the output. Until `complete` it has another name; dropped before that, it is removed.
+pub(super) struct Output {
+    partial: Option<PathBuf>,
+    path: PathBuf,
+}
+
+impl Output {
+    /// Opens what `path` (`-` is standard output) will be written through.
+    ///
+    /// # Errors
+    /// When the folder is missing or not writable, the path is a folder, or it is the input.
+    pub(super) fn open(path: &Path, input: &Path) -> anyhow::Result<(Self, Target)> {
+        let path = path.to_path_buf();
+        if path.as_os_str() == "-" {
+            return Ok((Self { partial: None, path }, Target::Stdout));
+        }
+        let shown = path.display();
+        if path.is_dir() {
+            bail!("output `{shown}` is a folder: name a file");
+        }
+        if let (Ok(output), Ok(input)) = (path.canonicalize(), input.canonicalize())
+            && output == input
+        {
+            bail!("output `{shown}` is the input: it would be overwritten while it is read");
+        }
+        if fs::metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
+            // A device or a pipe can not be replaced by renaming.
+            let file = OpenOptions::new().write(true).open(&path);
+            let file = file.with_context(|| format!("output `{shown}` can not be opened"))?;
+            return Ok((Self { partial: None, path }, Target::File(file)));
+        }
+        let name = path.file_name().with_context(|| format!("output `{shown}` has no file name"))?;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if !folder.is_dir() {
+            bail!("folder `{}` of the output does not exist: create it first", folder.display());
+        }
+        let partial = folder.join(format!(".{}.{}.partial", name.to_string_lossy(), std::process::id()));
+        let file = OpenOptions::new().write(true).create_new(true).open(&partial);
+        let file = file.with_context(|| format!("`{}` can not be created", partial.display()))?;
+        Ok((Self { partial: Some(partial), path }, Target::File(file)))
+    }
+
+    /// Gives the finished file its name, once it is on disk.
+    pub(super) fn complete(mut self) -> anyhow::Result<()> {
+        let Some(partial) = &self.partial else { return Ok(()) };
+        File::open(partial).and_then(|file| file.sync_all()).context("output can not be synced to disk")?;
+        fs::rename(partial, &self.path)
+            .with_context(|| format!("output can not be renamed to `{}`", self.path.display()))?;
+        self.partial = None;
+        Ok(())
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        if let Some(partial) = &self.partial {
+            // Nothing more can be done about a file that can not be removed.
+            let _ = fs::remove_file(partial);
+        }
+    }
+}

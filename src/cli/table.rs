@@ -1,1 +1,0 @@
-//! Reading and writing tables: CSV, NDJSON and Parquet behind one row stream.

@@ -1,0 +1,333 @@
+//! The three layers, merged, with the origin of every value kept; and the reader that turns values into settings
+//! while it collects every problem.
+
+use std::path::{Path, PathBuf};
+
+use figment::value::{Dict, Map, Value};
+use figment::{Figment, Metadata, Profile, Provider};
+
+use super::problem::{ConfigProblems, Origin, Problem};
+use super::value::{Setting, written};
+
+pub(super) const DEFAULTS: &str = include_str!("default.toml");
+
+/// Keys without a default.
+const OPTIONAL: [&str; 11] = [
+    "inference.onnxruntime_path",
+    "routing.medium_usd",
+    "routing.high_usd",
+    "routing.high_value.queue",
+    "routing.medium_value.queue",
+    "routing.low_value.queue",
+    "privacy.pepper",
+    "privacy.pepper_file",
+    "store.path",
+    "store.url",
+    "models.pins",
+];
+/// A table whose keys are free.
+const FREE_TABLE: &str = "models.pins";
+const PREFIX: &str = "SCORELINE__";
+const FILE_VARIABLE: &str = "SCORELINE_CONFIG";
+const FILE_BY_DEFAULT: &str = "scoreline.toml";
+/// What ONNX Runtime's own tools read; used when nothing else names the library.
+const ONNXRUNTIME_VARIABLE: &str = "ORT_DYLIB_PATH";
+
+/// Reads settings out of the merged layers. A value that can not be used is noted and its default taken, so that the
+/// next one is looked at too.
+pub(super) struct Reader {
+    merged: Figment,
+    defaults: Figment,
+    problems: Vec<Problem>,
+    entries: Vec<Entry>,
+}
+
+/// One key as it is in effect.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub key: String,
+    /// As TOML, secrets masked; `None` when an optional key is not set.
+    pub value: Option<String>,
+    pub origin: Origin,
+}
+
+impl Reader {
+    pub(super) fn new(file: Option<&Path>, environment: impl Iterator<Item = (String, String)>) -> Self {
+        let defaults_table = dict(DEFAULTS).expect("the defaults are TOML: a test reads them");
+        let known = Known::from_defaults(&defaults_table);
+        let layer = Layer { origin: Origin::Default, table: defaults_table };
+        let defaults = Figment::from(layer);
+        let mut problems = Vec::new();
+        let mut merged = defaults.clone();
+
+        let mut variables: Vec<_> = environment.filter(|(_, text)| !text.is_empty()).collect();
+        variables.sort();
+        let named = |name: &str| variables.iter().find(|(key, _)| key == name).map(|(_, text)| text.as_str());
+
+        if let Some(path) = named(ONNXRUNTIME_VARIABLE) {
+            let origin = Origin::Environment(ONNXRUNTIME_VARIABLE.to_owned());
+            merged = merged.merge(Layer { origin, table: nested("inference.onnxruntime_path", Value::from(path)) });
+        }
+        if let Some((path, origin)) = file_to_read(file, named(FILE_VARIABLE)) {
+            match std::fs::read_to_string(&path).map_err(|err| err.to_string()).and_then(|text| dict(&text)) {
+                Ok(mut table) => {
+                    known.retain(&mut table, &origin, &mut problems);
+                    merged = merged.merge(Layer { origin, table });
+                }
+                Err(reason) => problems.push(Problem {
+                    key: String::new(),
+                    origin,
+                    message: format!("settings file `{}` can not be read: {}", path.display(), reason.trim_end()),
+                }),
+            }
+        }
+        for (name, text) in &variables {
+            let Some(rest) = name.strip_prefix(PREFIX) else { continue };
+            let origin = Origin::Environment(name.clone());
+            let key = rest.to_lowercase().replace("__", ".");
+            let value = if key == FREE_TABLE { inline_table(text) } else { Value::from(text.as_str()) };
+            let mut table = nested(&key, value);
+            known.retain(&mut table, &origin, &mut problems);
+            merged = merged.merge(Layer { origin, table });
+        }
+        Self { merged, defaults, problems, entries: Vec::new() }
+    }
+
+    /// A key that has a default.
+    pub(super) fn get<T: Setting>(&mut self, key: &str) -> T {
+        self.get_if(key, T::ALLOWED, |_| true)
+    }
+
+    /// A key that has a default, where not every value of the type is `allowed`.
+    pub(super) fn get_if<T: Setting>(&mut self, key: &str, allowed: &str, accept: impl Fn(&T) -> bool) -> T {
+        let value = self.read(key, allowed, accept).unwrap_or_else(|| {
+            let value = self.defaults.find_value(key).expect("a key with a default: a test reads them all");
+            T::read(&value).expect("defaults are valid: a test reads them all")
+        });
+        self.note(key, Some(value.render()));
+        value
+    }
+
+    /// A key without a default.
+    pub(super) fn optional<T: Setting>(&mut self, key: &str) -> Option<T> {
+        self.optional_if(key, T::ALLOWED, |_| true)
+    }
+
+    pub(super) fn optional_if<T: Setting>(
+        &mut self,
+        key: &str,
+        allowed: &str,
+        accept: impl Fn(&T) -> bool,
+    ) -> Option<T> {
+        let value = self.read(key, allowed, accept);
+        self.note(key, value.as_ref().map(Setting::render));
+        value
+    }
+
+    /// The entries of the table whose keys are free.
+    pub(super) fn pairs(&mut self) -> Vec<(String, Value)> {
+        let Ok(value) = self.merged.find_value(FREE_TABLE) else { return Vec::new() };
+        let origin = self.origin(value.tag());
+        match value {
+            Value::Dict(_, table) => table.into_iter().collect(),
+            other @ (Value::String(..)
+            | Value::Char(..)
+            | Value::Bool(..)
+            | Value::Num(..)
+            | Value::Empty(..)
+            | Value::Array(..)) => {
+                let message = format!("must be a table such as `{{ clv = \"v1.2\" }}`, got `{}`", written(&other));
+                self.problems.push(Problem { key: FREE_TABLE.to_owned(), origin, message });
+                Vec::new()
+            }
+        }
+    }
+
+    /// Notes a problem with a key that was read.
+    pub(super) fn problem(&mut self, key: &str, message: impl Into<String>) {
+        let origin = self.origin_of(key);
+        self.problems.push(Problem { key: key.to_owned(), origin, message: message.into() });
+    }
+
+    /// Records how a key is in effect.
+    pub(super) fn note(&mut self, key: &str, value: Option<String>) {
+        let origin = self.origin_of(key);
+        self.entries.push(Entry { key: key.to_owned(), value, origin });
+    }
+
+    pub(super) fn finish(self) -> Result<Vec<Entry>, ConfigProblems> {
+        if self.problems.is_empty() { Ok(self.entries) } else { Err(ConfigProblems(self.problems)) }
+    }
+
+    fn read<T: Setting>(&mut self, key: &str, allowed: &str, accept: impl Fn(&T) -> bool) -> Option<T> {
+        let value = self.merged.find_value(key).ok()?;
+        let read = T::read(&value).filter(|read| accept(read));
+        if read.is_none() {
+            let got = if T::SECRET { String::new() } else { format!(", got `{}`", written(&value)) };
+            self.problem(key, format!("must be {allowed}{got}"));
+        }
+        read
+    }
+
+    /// Where the value in effect was written.
+    pub(super) fn origin_of(&self, key: &str) -> Origin {
+        self.merged.find_value(key).map_or(Origin::Default, |value| self.origin(value.tag()))
+    }
+
+    fn origin(&self, tag: figment::value::Tag) -> Origin {
+        let metadata = self.merged.get_metadata(tag);
+        metadata.map_or(Origin::Default, |metadata| Layer::origin_from(&metadata.name))
+    }
+}
+
+/// The keys there are.
+struct Known(Vec<String>);
+
+impl Known {
+    fn from_defaults(defaults: &Dict) -> Self {
+        let mut keys: Vec<_> = OPTIONAL.iter().map(|key| (*key).to_owned()).collect();
+        leaves(defaults, "", &mut keys);
+        keys.sort();
+        Self(keys)
+    }
+
+    /// Takes out what is not known and notes it. What is left can be merged without hiding a section.
+    fn retain(&self, table: &mut Dict, origin: &Origin, problems: &mut Vec<Problem>) {
+        self.retain_below("", table, origin, problems);
+    }
+
+    fn retain_below(&self, above: &str, table: &mut Dict, origin: &Origin, problems: &mut Vec<Problem>) {
+        table.retain(|name, value| {
+            let key = join(above, name);
+            let is_leaf = self.0.contains(&key);
+            let is_section = self.0.iter().any(|known| known.starts_with(&format!("{key}.")));
+            if is_leaf {
+                return true;
+            }
+            if is_section && let Value::Dict(_, below) = value {
+                self.retain_below(&key, below, origin, problems);
+                return true;
+            }
+            let message = if is_section {
+                format!("is a section, got `{}`; it holds {}", written(value), self.names_below(&key))
+            } else if above.is_empty() {
+                format!("is not known; sections are {}", self.names_below(""))
+            } else {
+                format!("is not known; `{above}` holds {}", self.names_below(above))
+            };
+            problems.push(Problem { key, origin: origin.clone(), message });
+            false
+        });
+    }
+
+    fn names_below(&self, section: &str) -> String {
+        let prefix = if section.is_empty() { String::new() } else { format!("{section}.") };
+        let mut names: Vec<_> = self
+            .0
+            .iter()
+            .filter_map(|key| key.strip_prefix(&prefix))
+            .map(|rest| rest.split('.').next().unwrap_or(rest))
+            .map(|name| format!("`{name}`"))
+            .collect();
+        names.dedup();
+        names.join(", ")
+    }
+}
+
+struct Layer {
+    origin: Origin,
+    table: Dict,
+}
+
+impl Layer {
+    /// figment keeps one text per provider; these two carry an origin through it.
+    fn origin_into(origin: &Origin) -> String {
+        match origin {
+            Origin::Default => String::new(),
+            Origin::File(path) => format!("file:{path}"),
+            Origin::Environment(name) => format!("env:{name}"),
+        }
+    }
+
+    fn origin_from(name: &str) -> Origin {
+        match name.split_once(':') {
+            Some(("file", path)) => Origin::File(path.to_owned()),
+            Some(("env", name)) => Origin::Environment(name.to_owned()),
+            Some(_) | None => Origin::Default,
+        }
+    }
+}
+
+impl Provider for Layer {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(Self::origin_into(&self.origin))
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        Ok(Profile::Default.collect(self.table.clone()))
+    }
+}
+
+fn file_to_read(argument: Option<&Path>, variable: Option<&str>) -> Option<(PathBuf, Origin)> {
+    let path = argument.map(Path::to_path_buf).or_else(|| variable.map(PathBuf::from)).or_else(|| {
+        let path = PathBuf::from(FILE_BY_DEFAULT);
+        path.is_file().then_some(path)
+    })?;
+    let origin = Origin::File(path.display().to_string());
+    Some((path, origin))
+}
+
+fn dict(text: &str) -> Result<Dict, String> {
+    toml::from_str(text).map_err(|err| err.to_string())
+}
+
+/// A table written in one line, as environment variables carry it; anything else is left for the reader to refuse.
+fn inline_table(text: &str) -> Value {
+    let table = dict(&format!("table = {text}")).ok().and_then(|mut table| table.remove("table"));
+    table.unwrap_or_else(|| Value::from(text))
+}
+
+fn nested(key: &str, value: Value) -> Dict {
+    let mut names = key.rsplit('.');
+    let last = names.next().unwrap_or(key).to_owned();
+    names.fold(Dict::from([(last, value)]), |table, name| Dict::from([(name.to_owned(), Value::from(table))]))
+}
+
+fn leaves(table: &Dict, above: &str, keys: &mut Vec<String>) {
+    for (name, value) in table {
+        let key = join(above, name);
+        match value {
+            Value::Dict(_, below) => leaves(below, &key, keys),
+            Value::String(..)
+            | Value::Char(..)
+            | Value::Bool(..)
+            | Value::Num(..)
+            | Value::Empty(..)
+            | Value::Array(..) => keys.push(key),
+        }
+    }
+}
+
+fn join(above: &str, name: &str) -> String {
+    if above.is_empty() { name.to_owned() } else { format!("{above}.{name}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The guard of the two `expect`s above: every key with a default is read, and every key that is read is known.
+    #[test]
+    fn the_keys_that_are_read_are_the_keys_that_are_documented() {
+        let effective = super::super::explain(None, std::iter::empty()).expect("defaults are valid");
+        let mut read: Vec<_> = effective.entries.iter().map(|entry| entry.key.clone()).collect();
+        read.sort();
+        let Known(mut known) = Known::from_defaults(&dict(DEFAULTS).expect("TOML"));
+        known.retain(|key| key != FREE_TABLE);
+        assert_eq!(read, known);
+        for key in OPTIONAL.iter().filter(|key| **key != FREE_TABLE) {
+            let name = key.rsplit('.').next().expect("not empty");
+            assert!(DEFAULTS.contains(&format!("\n# {name} = ")), "`{key}` is not shown in default.toml");
+        }
+    }
+}

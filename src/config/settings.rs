@@ -1,0 +1,56 @@
+//! The settings of modules that do not hold their own yet: plain values, already checked.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use crate::domain::{ModelName, ModelVersion};
+
+#[derive(Clone, Debug)]
+pub struct ServerSettings {
+    pub listen: SocketAddr,
+    pub admin_listen: SocketAddr,
+    /// Bytes.
+    pub body_limit: usize,
+    /// Bytes.
+    pub batch_body_limit: usize,
+    pub batch_rows: usize,
+    pub header_read_timeout: Duration,
+    pub drain_timeout: Duration,
+    pub allow_public_without_auth: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct ModelSettings {
+    pub dir: PathBuf,
+    pub clv_model: ModelName,
+    /// The version that serves, for models that do not serve their newest one.
+    pub pins: BTreeMap<ModelName, ModelVersion>,
+    /// Refuse a request for a version that is not loaded.
+    pub strict_version: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct InferenceSettings {
+    pub onnxruntime_path: Option<PathBuf>,
+    pub onnx_threads: usize,
+    pub onnx_queue: usize,
+}
+
+#[derive(Clone, Debug)]
+pub struct ScoringSettings {
+    pub deadline: Duration,
+    pub cache_ttl: Duration,
+    /// Bytes.
+    pub cache_size: u64,
+}
+
+/// Read for deployments that already carry it; nothing is stored yet.
+#[derive(Clone, Debug)]
+pub struct StoreSettings {
+    pub path: Option<PathBuf>,
+    pub url: Option<SecretString>,
+}

@@ -1,0 +1,82 @@
+//! The form every forest has: nodes in one array, walked eight trees at a time.
+//!
+//! A step picks one of three children without a branch. Leaves are their own children, so trees of a group that are
+//! done wait for the deepest one; eight walks side by side hide most of the time a step waits for memory.
+
+use super::forest::{Child, Forest};
+use super::scalar::Scalar;
+
+const LANES: usize = 8;
+
+pub(super) struct Walker<T> {
+    /// The splits of all trees, then their leaves in order.
+    nodes: Vec<Node<T>>,
+    splits: u32,
+    /// Root nodes, padded to whole groups.
+    roots: Vec<[u32; LANES]>,
+    trees: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Node<T> {
+    low: T,
+    high: T,
+    feature: u32,
+    inside: u32,
+    outside: u32,
+    missing: u32,
+}
+
+impl<T: Scalar> Walker<T> {
+    pub(super) fn build(forest: &Forest<T>) -> Self {
+        let splits: usize = forest.trees.iter().map(|tree| tree.splits.len()).sum();
+        let leaves: usize = forest.trees.iter().map(|tree| tree.leaves.len()).sum();
+        let mut nodes = Vec::with_capacity(splits + leaves);
+        let mut roots = Vec::with_capacity(forest.trees.len());
+        let (mut first_split, mut first_leaf) = (0, splits as u32);
+        for tree in &forest.trees {
+            let at = |child| match child {
+                Child::Split(split) => first_split + split,
+                Child::Leaf(leaf) => first_leaf + leaf,
+            };
+            roots.push(at(tree.root));
+            nodes.extend(tree.splits.iter().map(|split| {
+                let (inside, outside) = (at(split.inside), at(split.outside));
+                let missing = if split.missing_inside { inside } else { outside };
+                Node { low: split.low, high: split.high, feature: split.feature, inside, outside, missing }
+            }));
+            first_split += tree.splits.len() as u32;
+            first_leaf += tree.leaves.len() as u32;
+        }
+        nodes.extend((splits as u32..first_leaf).map(|itself| Node {
+            low: T::ZERO,
+            high: T::ZERO,
+            feature: 0,
+            inside: itself,
+            outside: itself,
+            missing: itself,
+        }));
+        let trees = roots.len();
+        roots.resize(trees.next_multiple_of(LANES), splits as u32);
+        Self { nodes, splits: splits as u32, roots: roots.as_chunks().0.to_vec(), trees }
+    }
+
+    /// Calls back with the leaf each tree ends in, tree by tree, leaves numbered through all trees.
+    pub(super) fn each_leaf(&self, row: &[T], mut visit: impl FnMut(usize)) {
+        for (group, &roots) in self.roots.iter().enumerate() {
+            let mut at = roots;
+            while at.iter().any(|&node| node < self.splits) {
+                for at in &mut at {
+                    let node = &self.nodes[*at as usize];
+                    let value = row[node.feature as usize];
+                    let below = if value <= node.high { node.inside } else { node.outside };
+                    let within = if value >= node.low { below } else { node.outside };
+                    *at = if value.is_missing() { node.missing } else { within };
+                }
+            }
+            for (_, at) in (group * LANES..self.trees).zip(at) {
+                visit((at - self.splits) as usize);
+            }
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Settings: layers, every problem at once with key and source, secrets masked.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use scoreline::config::{self, Effective, Origin};
+use secrecy::ExposeSecret;
+use tempfile::TempDir;
+
+/// A settings file in a folder of its own.
+fn file(text: &str) -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let path = folder.path().join("settings.toml");
+    fs::write(&path, text).expect("settings are written");
+    (folder, path)
+}
+
+fn explain(file: Option<&Path>, environment: &[(&str, &str)]) -> Result<Effective, Vec<String>> {
+    let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let explained = config::explain(file, environment);
+    explained.map_err(|problems| problems.0.iter().map(ToString::to_string).collect())
+}
+
+fn problems(file_text: &str, environment: &[(&str, &str)]) -> Vec<String> {
+    let (folder, path) = file(file_text);
+    let problems = explain(Some(&path), environment).expect_err("refused");
+    let folder = format!("{}/", folder.path().display());
+    problems.iter().map(|problem| problem.replace(&folder, "")).collect()
+}
+
+#[test]
+fn the_defaults_are_the_documented_ones() {
+    let settings = explain(None, &[]).expect("defaults").settings;
+    assert_eq!(settings.server.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(settings.server.admin_listen.to_string(), "127.0.0.1:9090");
+    assert_eq!((settings.server.body_limit, settings.server.batch_body_limit), (64 * 1024, 4 * 1024 * 1024));
+    assert_eq!(settings.scoring.deadline, Duration::from_millis(500));
+    assert_eq!(settings.scoring.cache_ttl, Duration::from_hours(24));
+    assert_eq!(settings.models.clv_model.as_str(), "clv");
+    let high = &settings.routing.high;
+    assert_eq!((high.skill_id.as_str(), high.priority), ("SKILL_PREMIUM_SUPPORT", 10));
+    assert!(settings.privacy.pepper.is_none() && settings.routing_thresholds().is_none());
+}
+
+#[test]
+fn the_environment_wins_over_the_file_and_the_file_over_the_defaults() {
+    let (_folder, path) = file("[scoring]\ndeadline = \"300ms\"\ncache_ttl = \"1h\"\n[models.pins]\nclv = \"v1.2\"\n");
+    let environment = [
+        ("SCORELINE__SCORING__DEADLINE", "200ms"),
+        ("SCORELINE__SERVER__BATCH_ROWS", "50"),
+        ("SCORELINE__INFERENCE__ONNX_THREADS", ""),
+        ("SCORELINE__MODELS__PINS", "{ other = \"v3\" }"),
+        ("SCORELINER", "not ours"),
+    ];
+    let Effective { settings, entries } = explain(Some(&path), &environment).expect("valid");
+    assert_eq!(settings.scoring.deadline, Duration::from_millis(200));
+    assert_eq!(settings.scoring.cache_ttl, Duration::from_hours(1));
+    assert_eq!(settings.server.batch_rows, 50);
+    assert_eq!(settings.inference.onnx_threads, 2, "an empty variable counts as not set");
+    let pins: Vec<_> = settings.models.pins.iter().map(|(model, version)| format!("{model}={version}")).collect();
+    assert_eq!(pins, ["clv=v1.2", "other=v3"]);
+
+    let origin = |key: &str| entries.iter().find(|entry| entry.key == key).map(|entry| entry.origin.clone());
+    assert_eq!(origin("scoring.deadline"), Some(Origin::Environment("SCORELINE__SCORING__DEADLINE".into())));
+    assert_eq!(origin("scoring.cache_ttl"), Some(Origin::File(path.display().to_string())));
+    assert_eq!(origin("models.pins.clv"), Some(Origin::File(path.display().to_string())));
+    assert_eq!(origin("models.pins.other"), Some(Origin::Environment("SCORELINE__MODELS__PINS".into())));
+    assert_eq!(origin("server.listen"), Some(Origin::Default));
+}
+
+#[test]
+fn the_file_may_be_named_by_the_environment_and_the_command_line_wins() {
+    let (_one, by_variable) = file("[models]\nclv_model = \"one\"\n");
+    let (_two, by_argument) = file("[models]\nclv_model = \"two\"\n");
+    let variable = by_variable.display().to_string();
+    let environment = [("SCORELINE_CONFIG", variable.as_str())];
+    let model = |argument: Option<&Path>| {
+        explain(argument, &environment).expect("valid").settings.models.clv_model.as_str().to_owned()
+    };
+    assert_eq!(model(None), "one");
+    assert_eq!(model(Some(&by_argument)), "two");
+}
+
+#[test]
+fn every_problem_is_reported_at_once_with_key_and_source() {
+    let found = problems(
+        "[server]\nlisten = 8080\nlisten_adress = \"x\"\nheader_read_timeout = 10\n\
+         [scoring]\ndeadline = \"2s\"\ncache_ttl = \"48h\"\n[srever]\nlisten = \"127.0.0.1:1\"\n\
+         [models.pins]\nclv = 1.2\n",
+        &[
+            ("SCORELINE__LOG__FILTER", "inof"),
+            ("SCORELINE__LOG__COLOUR", "red"),
+            ("SCORELINE__SERVER__BODY_LIMIT", "64KB"),
+            ("SCORELINE__SCORING", "fast"),
+        ],
+    );
+    insta::assert_snapshot!(found.join("\n"), @r#"
+    `server.listen_adress` is not known; `server` holds `admin_listen`, `allow_public_without_auth`, `batch_body_limit`, `batch_rows`, `body_limit`, `drain_timeout`, `header_read_timeout`, `listen` (file `settings.toml`)
+    `srever` is not known; sections are `inference`, `log`, `models`, `privacy`, `routing`, `scoring`, `server`, `store` (file `settings.toml`)
+    `log.colour` is not known; `log` holds `filter`, `format` (environment variable `SCORELINE__LOG__COLOUR`)
+    `scoring` is a section, got `fast`; it holds `cache_size`, `cache_ttl`, `deadline` (environment variable `SCORELINE__SCORING`)
+    `server.listen` must be an IP address and port such as `127.0.0.1:8080` or `[::1]:8080` (host names are not looked up), got `8080` (file `settings.toml`)
+    `server.body_limit` must be a size from `1KiB` to `1GiB`, such as `64KiB`, got `64KB` (environment variable `SCORELINE__SERVER__BODY_LIMIT`)
+    `server.header_read_timeout` must be a duration with a unit, from `100ms` to `5m`, got `10` (file `settings.toml`)
+    `models.pins.clv` must be a version in quotes, such as "v1.2", got `1.2` (file `settings.toml`)
+    `scoring.deadline` must be a duration with a unit, from `1ms` to `1500ms`, because callers give up after `2s`, got `2s` (file `settings.toml`)
+    `scoring.cache_ttl` must be a duration with a unit, from `0s` to `24h`, because an older score is stale, got `48h` (file `settings.toml`)
+    `log.filter` must be a level (`error`, `warn`, `info`, `debug`, `trace`, `off`) or directives such as `info,scoreline::http=debug`, got `inof`: `inof` does not end in a level (environment variable `SCORELINE__LOG__FILTER`)
+    "#);
+}
+
+#[test]
+fn relations_between_keys_are_checked() {
+    let found = problems(
+        "[server]\nadmin_listen = \"127.0.0.1:8080\"\nbody_limit = \"8MiB\"\n\
+         [routing]\nmedium_usd = 200\nhigh_usd = 100\n[privacy]\npepper = \"a long enough secret\"\npepper_file = \"x\"\n",
+        &[],
+    );
+    insta::assert_snapshot!(found.join("\n"), @r#"
+    `server.body_limit` must not be larger than `server.batch_body_limit`: 8MiB and 4MiB (file `settings.toml`)
+    `server.admin_listen` must differ from `server.listen`, both are `127.0.0.1:8080` (file `settings.toml`)
+    `routing.high_usd` must be above `routing.medium_usd`: `100` is not above `200` (file `settings.toml`)
+    `privacy.pepper_file` can not be used together with `privacy.pepper`: keep one of them (file `settings.toml`)
+    "#);
+    assert_eq!(problems("[routing]\nhigh_usd = 100\n", &[]).len(), 1, "a single limit");
+}
+
+#[test]
+fn a_public_address_needs_a_word() {
+    let found = problems("", &[("SCORELINE__SERVER__LISTEN", "0.0.0.0:8080")]);
+    insta::assert_snapshot!(found.join("\n"), @"`server.listen` `0.0.0.0:8080` can be reached by other machines and this version has no authentication; use a loopback address such as `127.0.0.1:8080`, or, when something in front of scoreline decides who may call it, add `allow_public_without_auth = true` to [server] (environment variable `SCORELINE__SERVER__LISTEN`)");
+    let allowed =
+        [("SCORELINE__SERVER__LISTEN", "0.0.0.0:8080"), ("SCORELINE__SERVER__ALLOW_PUBLIC_WITHOUT_AUTH", "true")];
+    assert!(explain(None, &allowed).is_ok());
+}
+
+#[test]
+fn a_file_that_can_not_be_read_is_named_with_the_line() {
+    let found = problems("[server]\nlisten = \n", &[]);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].contains("`settings.toml` can not be read") && found[0].contains("line 2"), "{found:?}");
+    let missing = explain(Some(Path::new("does/not/exist.toml")), &[]).expect_err("refused");
+    assert!(missing[0].contains("`does/not/exist.toml` can not be read: No such file"), "{missing:?}");
+}
+
+#[test]
+fn secrets_are_never_shown() {
+    let (_folder, path) =
+        file("[privacy]\npepper = \"a pepper nobody sees\"\n[store]\nurl = \"postgres://u:pw@h/d\"\n");
+    let effective = explain(Some(&path), &[]).expect("valid");
+    let shown = effective.to_toml(true);
+    assert!(shown.contains("pepper = \"********\""), "{shown}");
+    assert!(!shown.contains("nobody sees") && !shown.contains("u:pw"), "{shown}");
+    assert!(!format!("{effective:?}").contains("nobody sees"));
+    let short = problems("[privacy]\npepper = \"too short\"\n", &[]);
+    assert_eq!(short, ["`privacy.pepper` must be a secret of 16 characters or more (file `settings.toml`)"]);
+}
+
+#[test]
+fn a_pepper_may_lie_in_a_file_of_its_own() {
+    let (_folder, pepper) = file("a pepper from a file\n");
+    let named = pepper.display().to_string();
+    let settings = explain(None, &[("SCORELINE__PRIVACY__PEPPER_FILE", named.as_str())]).expect("valid").settings;
+    let pepper = settings.privacy.pepper.expect("read");
+    assert_eq!(pepper.expose_secret(), "a pepper from a file");
+    let missing = explain(None, &[("SCORELINE__PRIVACY__PEPPER_FILE", "does/not/exist")]).expect_err("refused");
+    assert!(missing[0].starts_with("`privacy.pepper_file` can not be read: `does/not/exist`"), "{missing:?}");
+}
+
+#[test]
+fn what_is_shown_can_be_read_back() {
+    let environment = [("SCORELINE__SCORING__DEADLINE", "200ms"), ("SCORELINE__MODELS__PINS", "{ \"a.b\" = \"v1\" }")];
+    let shown = explain(None, &environment).expect("valid").to_toml(true);
+    let (_folder, path) = file(&shown);
+    let again = explain(Some(&path), &[]).expect("what is shown is valid").to_toml(false);
+    assert_eq!(again, explain(None, &environment).expect("valid").to_toml(false));
+}
+
+#[test]
+fn onnxruntime_is_found_by_its_own_variable_unless_it_is_configured() {
+    let path = |environment: &[(&str, &str)]| {
+        explain(None, environment).expect("valid").settings.inference.onnxruntime_path.expect("set")
+    };
+    let own = ("ORT_DYLIB_PATH", "own.so");
+    assert_eq!(path(&[own]), Path::new("own.so"));
+    assert_eq!(path(&[own, ("SCORELINE__INFERENCE__ONNXRUNTIME_PATH", "ours.so")]), Path::new("ours.so"));
+}

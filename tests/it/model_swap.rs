@@ -1,0 +1,190 @@
+//! Models are swapped by dropping files: the good one serves, a bad one never hurts.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use scoreline::domain::{ModelName, ModelVersion};
+use scoreline::inference::bundle::LoadSettings;
+use scoreline::inference::registry::{Event, Patience, Registry, RegistrySettings, State};
+use scoreline::scoring::golden;
+
+use crate::support::TestBundle;
+
+struct Models {
+    folder: tempfile::TempDir,
+    registry: Registry,
+}
+
+impl Models {
+    fn new(pins: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let pins = pins.iter().map(|(model, version)| (name(model), self::version(version))).collect();
+        Self { registry: Self::registry(folder.path(), pins), folder }
+    }
+
+    fn registry(dir: &Path, pins: BTreeMap<ModelName, ModelVersion>) -> Registry {
+        Registry::new(RegistrySettings { dir: dir.to_owned(), pins, load: LoadSettings::default() }, golden::verify)
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn serving(&self) -> Option<String> {
+        self.registry.serving(&name("clv")).map(|snapshot| snapshot.version().to_string())
+    }
+
+    /// Two looks: what has not changed between them is loaded.
+    fn poll(&self) -> Vec<Event> {
+        let mut events = self.registry.scan(Patience::WhenStable);
+        events.extend(self.registry.scan(Patience::WhenStable));
+        events
+    }
+
+    fn refusals(&self) -> Vec<(String, &'static str)> {
+        let status = self.registry.status().into_iter();
+        status
+            .filter_map(|version| match version.state {
+                State::Refused { code, .. } => Some((version.version.to_string(), code)),
+                State::Serving | State::Available => None,
+            })
+            .collect()
+    }
+}
+
+fn name(text: &str) -> ModelName {
+    ModelName::parse(text).expect("a name")
+}
+
+fn version(text: &str) -> ModelVersion {
+    ModelVersion::parse(text).expect("a version")
+}
+
+#[test]
+fn the_newest_complete_version_serves() {
+    let models = Models::new(&[]);
+    for version in ["v1.9", "v1.10", "v1.2"] {
+        TestBundle::clv(version).write(models.path());
+    }
+    models.registry.scan(Patience::Now);
+    assert_eq!(models.serving().as_deref(), Some("v1.10"));
+    TestBundle::clv("v2").write(models.path());
+    models.poll();
+    assert_eq!(models.serving().as_deref(), Some("v2"));
+}
+
+#[test]
+fn a_copy_in_progress_is_left_alone_until_it_stands_still() {
+    let models = Models::new(&[]);
+    TestBundle::clv("v1.2").write(models.path());
+    models.registry.scan(Patience::Now);
+    TestBundle::clv("v1.3").write(models.path());
+    let model = models.path().join("clv/v1.3/model.json");
+    let whole = fs::read(&model).expect("written");
+    for part in [10, 50, 90] {
+        fs::write(&model, &whole[..whole.len() * part / 100]).expect("written");
+        assert_eq!(models.registry.scan(Patience::WhenStable), [], "still growing");
+    }
+    fs::write(&model, &whole).expect("written");
+    models.poll();
+    assert_eq!(models.serving().as_deref(), Some("v1.3"));
+    assert_eq!(models.refusals(), []);
+}
+
+#[test]
+fn a_bad_bundle_is_refused_once_with_its_reason_and_the_old_one_keeps_serving() {
+    type Damage = fn(&Path);
+    let cases: [(&str, Damage); 8] = [
+        ("checksum", |folder| fs::write(folder.join("model.json"), "{}").expect("written")),
+        ("malformed_text", |folder| fs::write(folder.join("bundle.toml"), "name = ").expect("written")),
+        ("unreadable", |folder| fs::remove_file(folder.join("model.json")).expect("removed")),
+        ("golden", |folder| {
+            let row = r#"{"request": {"features": {"recency_days": 30, "frequency_count": 10}}, "expect": {"clv_value_usd": 99}}"#;
+            fs::write(folder.join("golden.jsonl"), row).expect("written");
+        }),
+        ("manifest", |folder| change(folder, "level = 0.9", "level = 1.9")),
+        ("malformed_text", |folder| change(folder, "task = \"clv\"", "tusk = \"clv\"")),
+        ("manifest", |folder| change(folder, "value = \"value\"", "value = \"price\"")),
+        ("misplaced", |folder| change(folder, "version = \"v1.3\"", "version = \"v7\"")),
+    ];
+    for (code, damage) in cases {
+        let models = Models::new(&[]);
+        TestBundle::clv("v1.2").write(models.path());
+        models.registry.scan(Patience::Now);
+        TestBundle::clv("v1.3").write(models.path());
+        damage(&models.path().join("clv/v1.3"));
+        let events = models.poll();
+        assert!(matches!(&events[..], [Event::Refused { code: found, .. }] if *found == code), "{code}: {events:?}");
+        assert_eq!(models.serving().as_deref(), Some("v1.2"));
+        assert_eq!(models.poll(), [], "{code}: not tried again until it changes");
+        assert_eq!(models.refusals(), [("v1.3".to_owned(), code)]);
+        fs::remove_dir_all(models.path().join("clv/v1.3")).expect("removed");
+        TestBundle::clv("v1.3").write(models.path());
+        models.poll();
+        assert_eq!(models.serving().as_deref(), Some("v1.3"), "{code}: mended");
+    }
+}
+
+fn change(folder: &Path, from: &str, to: &str) {
+    let path = folder.join("bundle.toml");
+    let text = fs::read_to_string(&path).expect("a manifest");
+    assert!(text.contains(from), "{from}");
+    fs::write(path, text.replace(from, to)).expect("written");
+}
+
+#[test]
+fn a_changed_file_in_place_is_a_new_digest_and_a_broken_one_keeps_the_loaded_model() {
+    let models = Models::new(&[]);
+    TestBundle::clv("v1.1").write(models.path());
+    TestBundle::clv("v1.2").write(models.path());
+    models.registry.scan(Patience::Now);
+    let digest = || *models.registry.serving(&name("clv")).expect("serves").digest();
+    let first = digest();
+    TestBundle::clv("v1.2").with_log_mean(4.0).write(models.path());
+    models.poll();
+    let second = digest();
+    assert_ne!(first, second);
+    fs::write(models.path().join("clv/v1.2/model.json"), "garbage").expect("written");
+    models.poll();
+    assert_eq!(digest(), second, "the loaded model serves on, nothing older takes over");
+    assert_eq!(models.refusals(), [("v1.2".to_owned(), "checksum")]);
+}
+
+#[test]
+fn a_missing_folder_unloads_nothing() {
+    let models = Models::new(&[]);
+    TestBundle::clv("v1.2").write(models.path());
+    TestBundle::clv("v1.1").write(models.path());
+    models.registry.scan(Patience::Now);
+    let away = models.path().with_extension("away");
+    for _ in 0..100 {
+        fs::rename(models.path(), &away).expect("renamed");
+        assert_eq!(models.poll(), []);
+        assert_eq!(models.serving().as_deref(), Some("v1.2"));
+        fs::rename(&away, models.path()).expect("renamed back");
+        assert_eq!(models.poll(), []);
+    }
+}
+
+#[test]
+fn a_pin_holds_a_model_at_one_version() {
+    let models = Models::new(&[("clv", "v1.1")]);
+    TestBundle::clv("v1.1").write(models.path());
+    TestBundle::clv("v1.2").write(models.path());
+    models.registry.scan(Patience::Now);
+    assert_eq!(models.serving().as_deref(), Some("v1.1"));
+    let states: Vec<_> = models.registry.status().iter().map(|version| version.state.as_str()).collect();
+    assert_eq!(states, ["serving", "available"]);
+}
+
+#[test]
+fn foreign_files_and_folders_in_the_models_folder_are_ignored() {
+    let models = Models::new(&[]);
+    TestBundle::clv("v1.2").write(models.path());
+    fs::write(models.path().join("README.md"), "hello").expect("written");
+    fs::create_dir_all(models.path().join("clv/.tmp-v9")).expect("created");
+    fs::create_dir_all(models.path().join("clv/empty")).expect("created");
+    assert_eq!(models.registry.scan(Patience::Now).len(), 1);
+    assert_eq!(models.registry.status().len(), 1);
+}

@@ -1,0 +1,185 @@
+//! The program as its operator sees it: started, asked over a socket, stopped by a signal.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::TestBundle;
+
+/// A running `scoreline serve` on free ports.
+struct Server {
+    child: Child,
+    log: BufReader<std::process::ChildStderr>,
+    listen: String,
+    admin: String,
+}
+
+impl Server {
+    fn start(models: &Path) -> Self {
+        let mut child = scoreline(&["serve"], models)
+            .env("SCORELINE__SERVER__LISTEN", "127.0.0.1:0")
+            .env("SCORELINE__SERVER__ADMIN_LISTEN", "127.0.0.1:0")
+            .env("SCORELINE__LOG__FORMAT", "json")
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let mut log = BufReader::new(child.stderr.take().expect("piped"));
+        let serving = next_event(&mut log, "serving");
+        let address = |key: &str| serving[key].as_str().expect("an address").to_owned();
+        Self { child, log, listen: address("listen"), admin: address("admin_listen") }
+    }
+
+    fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
+        assert!(status.expect("kill runs").success());
+    }
+
+    fn wait(mut self) -> i32 {
+        let status = self.child.wait().expect("the process ends");
+        let mut rest = String::new();
+        self.log.read_to_string(&mut rest).expect("the log is text");
+        status.code().unwrap_or_else(|| panic!("ended by a signal: {rest}"))
+    }
+}
+
+/// Reads log lines until the one with this message.
+fn next_event(log: &mut impl BufRead, message: &str) -> Value {
+    let mut seen = String::new();
+    loop {
+        let mut line = String::new();
+        assert!(log.read_line(&mut line).expect("the log is text") > 0, "no `{message}` in the log:\n{seen}");
+        let event: Value = serde_json::from_str(&line).unwrap_or_else(|err| panic!("{err}: {line}"));
+        if event["message"] == message {
+            return event;
+        }
+        seen += &line;
+    }
+}
+
+fn scoreline(arguments: &[&str], models: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_scoreline"));
+    command.args(arguments).env("SCORELINE__MODELS__DIR", models).env_remove("SCORELINE_CONFIG");
+    command
+}
+
+fn run(arguments: &[&str], models: &Path) -> Output {
+    scoreline(arguments, models).output().expect("the binary runs")
+}
+
+/// One request on a connection of its own; the reply whole.
+fn ask(address: &str, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).expect("the server listens");
+    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket");
+    stream.write_all(request.as_bytes()).expect("sent");
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).expect("a text reply");
+    reply
+}
+
+fn post(address: &str, path: &str, body: &str) -> String {
+    let length = body.len();
+    ask(
+        address,
+        &format!("POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"),
+    )
+}
+
+fn get(address: &str, path: &str) -> String {
+    ask(address, &format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"))
+}
+
+fn models() -> tempfile::TempDir {
+    let models = tempfile::tempdir().expect("temporary folder");
+    TestBundle::clv("v1.2").write(models.path());
+    models
+}
+
+#[test]
+fn serve_answers_picks_up_a_dropped_model_and_stops_cleanly_on_a_signal() {
+    let models = models();
+    let mut server = Server::start(models.path());
+    let body = r#"{"features": {"recency_days": 30, "frequency_count": 10}}"#;
+    let reply = post(&server.listen, "/v1/predict/clv", body);
+    assert!(reply.starts_with("HTTP/1.1 200") && reply.contains("\"clv_value_usd\":15.06"), "{reply}");
+    assert!(get(&server.admin, "/metrics").contains("scoreline_predictions_total{source=\"model\"} 1"));
+    assert!(get(&server.listen, "/metrics").starts_with("HTTP/1.1 404"));
+
+    TestBundle::clv("v1.3").with_log_mean(4.0).write(models.path());
+    let event = next_event(&mut server.log, "model serves");
+    assert_eq!(event["version"], "v1.3");
+    assert!(post(&server.listen, "/v1/predict/clv", body).contains("\"model_version\":\"v1.3\""));
+
+    server.signal("TERM");
+    assert_eq!(server.wait(), 0);
+}
+
+#[test]
+fn a_request_in_flight_is_answered_after_the_signal() {
+    let models = models();
+    let mut server = Server::start(models.path());
+    let body = r#"{"features": {"recency_days": 30, "frequency_count": 10}}"#;
+    let head = format!("POST /v1/predict/clv HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len());
+    let mut stream = TcpStream::connect(&server.listen).expect("the server listens");
+    stream.write_all(head.as_bytes()).expect("sent");
+    // The head is read before the signal arrives; the body follows after it.
+    std::thread::sleep(Duration::from_millis(200));
+    server.signal("TERM");
+    next_event(&mut server.log, "stopping: finishing what has begun");
+    stream.write_all(body.as_bytes()).expect("sent");
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).expect("a text reply");
+    assert!(reply.starts_with("HTTP/1.1 200"), "{reply}");
+    assert_eq!(server.wait(), 0);
+}
+
+#[test]
+fn a_port_in_use_is_an_error_that_names_the_key() {
+    let models = models();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("bound").to_string();
+    let output = scoreline(&["serve"], models.path())
+        .env("SCORELINE__SERVER__LISTEN", &address)
+        .env("SCORELINE__SERVER__ADMIN_LISTEN", "127.0.0.1:0")
+        .output()
+        .expect("the binary runs");
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("`server.listen`") && text.contains(&address), "{text}");
+}
+
+#[test]
+fn models_list_and_verify_say_what_is_wrong() {
+    let models = models();
+    let good = run(&["models", "verify"], models.path());
+    assert_eq!(good.status.code(), Some(0), "{}", String::from_utf8_lossy(&good.stderr));
+    TestBundle::clv("v1.3").edit("sha256 = \"", "sha256 = \"00").write(models.path());
+    let list = run(&["models", "list"], models.path());
+    let text = String::from_utf8_lossy(&list.stdout).into_owned();
+    assert!(text.contains("v1.2") && text.contains("serving") && text.contains("refused"), "{text}");
+    let bad = run(&["models", "verify"], models.path());
+    assert_eq!(bad.status.code(), Some(1));
+    let text = [bad.stdout, bad.stderr].concat();
+    assert!(String::from_utf8_lossy(&text).contains("SHA-256"), "{}", String::from_utf8_lossy(&text));
+}
+
+#[test]
+fn wrong_settings_are_reported_all_at_once_with_exit_64() {
+    let models = models();
+    let output = scoreline(&["config", "check"], models.path())
+        .env("SCORELINE__SERVER__LISTEN", "nowhere")
+        .env("SCORELINE__SCORING__DEADLINE", "500")
+        .env("SCORELINE__SCORING__DEDLINE", "500ms")
+        .output()
+        .expect("the binary runs");
+    assert_eq!(output.status.code(), Some(64));
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    for key in ["SCORELINE__SERVER__LISTEN", "SCORELINE__SCORING__DEADLINE", "SCORELINE__SCORING__DEDLINE"] {
+        assert!(text.contains(key), "{key} in {text}");
+    }
+    assert_eq!(run(&["serv"], models.path()).status.code(), Some(64));
+}

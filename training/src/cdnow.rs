@@ -1,0 +1,44 @@
+//! Reads the CDNOW purchase file.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::Context as _;
+use jiff::civil::Date;
+use scoreline::features::purchases::Purchase;
+use serde::Deserialize;
+
+/// One customer's purchases in date order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Customer {
+    pub id: u64,
+    pub purchases: Vec<Purchase>,
+}
+
+#[derive(Deserialize)]
+struct Line {
+    customer_id: u64,
+    date: Date,
+    number_of_cds: f64,
+    dollar_value: f64,
+}
+
+/// All customers of the file, by id.
+pub fn read(path: &Path) -> anyhow::Result<Vec<Customer>> {
+    let open = || format!("can not read the purchases in {}", path.display());
+    let mut reader = csv::Reader::from_path(path).with_context(open)?;
+    let mut customers = BTreeMap::<u64, Vec<Purchase>>::new();
+    for line in reader.deserialize() {
+        let Line { customer_id, date, number_of_cds, dollar_value } = line.with_context(open)?;
+        let purchase = Purchase { date, amount_usd: dollar_value, items: number_of_cds };
+        customers.entry(customer_id).or_default().push(purchase);
+    }
+    anyhow::ensure!(!customers.is_empty(), "{} holds no purchases", path.display());
+    Ok(customers
+        .into_iter()
+        .map(|(id, mut purchases)| {
+            purchases.sort_by_key(|purchase| purchase.date);
+            Customer { id, purchases }
+        })
+        .collect())
+}

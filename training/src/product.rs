@@ -1,0 +1,209 @@
+//! The two models the repository ships: which features they read, which subsets of them get coefficients of their own
+//! and what they are trained on.
+
+use std::collections::BTreeMap;
+
+use scoreline::features::Impute;
+use scoreline::features::interactions::InteractionFeatures;
+use scoreline::features::schema::{NamedImpute, Transform};
+use scoreline::inference::bundle::GoldenRequest;
+
+use crate::calibrate::Grouping;
+use crate::cohort::Member;
+use crate::statistics::FeaturePlan;
+use crate::table::{Row, Table};
+
+/// A model's recipe.
+pub struct Product {
+    pub name: &'static str,
+    pub description: &'static str,
+    pub cold_start_feature: &'static str,
+    pub features: Vec<FeaturePlan>,
+    /// Features of each variant, in order of preference.
+    pub variants: Vec<Vec<String>>,
+    pub grouping: Grouping,
+    /// Another variant to compare with on the same rows: a label, and what it uses.
+    pub reference: Option<(String, Vec<String>)>,
+    /// What callers with less to say leave out.
+    pub partial: (String, Vec<String>),
+    pub synthetic: String,
+    pub golden: Vec<GoldenRequest>,
+}
+
+/// Where both models' data come from.
+pub const DATA: &str = "CDNOW: purchases 1997-01-01 to 1998-06-30 of customers who first bought in 1997 Q1; features as \
+                        of 1997-09-30, outcome = spend in the next 273 days";
+
+/// What is known of its licence; see `training/data/README.md`.
+pub const LICENCE: &str = "published for research by Bruce Hardie and redistributed in the MIT-licensed package \
+                           lifetimes; the data carry no licence statement of their own";
+
+const CORE_PURCHASES: [&str; 4] = ["recency_days", "purchase_count", "tenure_days", "monetary_avg"];
+const MORE_PURCHASES: [&str; 5] =
+    ["last_order_usd", "spend_last_90d_usd", "purchases_last_90d", "purchase_gap_mean_days", "items_count"];
+
+const INTERACTIONS: [&str; 9] = [
+    "recency_days",
+    "frequency_count",
+    "avg_handling_time_sec",
+    "sentiment_score_avg",
+    "sentiment_trend_slope",
+    "topic_diversity",
+    "channel_preference_email",
+    "channel_preference_voice",
+    "channel_preference_chat",
+];
+const PURCHASES_BESIDE: [&str; 4] = ["purchase_recency_days", "purchase_count", "tenure_days", "monetary_avg"];
+
+/// `clv-purchases`: real purchases only.
+pub fn clv_purchases() -> Product {
+    let required = |name: &&str| plan(name, true, Impute::default(), Transform::Log1p);
+    let optional = |name: &&str| plan(name, false, Impute::Named(NamedImpute::None), Transform::Log1p);
+    let features: Vec<_> = CORE_PURCHASES.iter().map(required).chain(MORE_PURCHASES.iter().map(optional)).collect();
+    Product {
+        name: "clv-purchases",
+        description: "Expected spend in the next 273 days from purchase history",
+        cold_start_feature: "purchase_count",
+        variants: vec![features.iter().map(|plan| plan.name.clone()).collect(), owned(&CORE_PURCHASES)],
+        features,
+        grouping: Grouping { feature: "purchase_count".to_owned(), with: Vec::new(), starts: vec![1.0, 2.0, 4.0] },
+        reference: None,
+        partial: ("core_features".to_owned(), owned(&MORE_PURCHASES)),
+        synthetic: "acquisition channels are simulated (tilted mildly by the real first order amount); customers, \
+                    purchases and outcomes are real"
+            .to_owned(),
+        golden: vec![
+            request(&[("recency_days", 14.0), ("purchase_count", 6.0), ("tenure_days", 250.0), ("monetary_avg", 42.5)]),
+            request(&[("recency_days", 9e4), ("purchase_count", 9e5), ("tenure_days", 9e4), ("monetary_avg", 9e7)]),
+            newcomer("purchase_count", &CORE_PURCHASES, Some("referral"), None),
+            newcomer("purchase_count", &CORE_PURCHASES, None, Some("first_order_under_15")),
+            newcomer("purchase_count", &CORE_PURCHASES, None, None),
+        ],
+    }
+}
+
+/// `clv`: the documented interaction features, with purchase features where the caller has them.
+pub fn clv(rho: f64) -> Product {
+    let features = vec![
+        plan("recency_days", true, Impute::default(), Transform::Log1p),
+        plan("frequency_count", true, Impute::default(), Transform::Log1p),
+        plan("avg_handling_time_sec", false, Impute::default(), Transform::Log1p),
+        plan("sentiment_score_avg", false, Impute::default(), Transform::Identity),
+        plan("sentiment_trend_slope", false, Impute::Value(0.0), Transform::Identity),
+        plan("topic_diversity", false, Impute::default(), Transform::Log1p),
+        plan("channel_preference_email", false, Impute::default(), Transform::Identity),
+        plan("channel_preference_voice", false, Impute::default(), Transform::Identity),
+        plan("channel_preference_chat", false, Impute::default(), Transform::Identity),
+        plan("purchase_recency_days", false, Impute::Named(NamedImpute::None), Transform::Log1p),
+        plan("purchase_count", false, Impute::Named(NamedImpute::None), Transform::Log1p),
+        plan("tenure_days", false, Impute::Named(NamedImpute::None), Transform::Log1p),
+        plan("monetary_avg", false, Impute::Named(NamedImpute::None), Transform::Log1p),
+    ];
+    let documented = [
+        ("recency_days", 12.0),
+        ("frequency_count", 48.0),
+        ("avg_handling_time_sec", 245.0),
+        ("sentiment_score_avg", 0.65),
+        ("topic_diversity", 7.0),
+    ];
+    let least = [("recency_days", 30.0), ("frequency_count", 2.0)];
+    let known_spender =
+        [("purchase_recency_days", 20.0), ("purchase_count", 8.0), ("tenure_days", 260.0), ("monetary_avg", 55.0)];
+    Product {
+        name: "clv",
+        description: "Expected spend in the next 273 days from contact-centre interactions and, where given, purchases",
+        cold_start_feature: "frequency_count",
+        variants: vec![features.iter().map(|plan| plan.name.clone()).collect(), owned(&INTERACTIONS)],
+        features,
+        grouping: Grouping {
+            feature: "purchase_count".to_owned(),
+            with: owned(&PURCHASES_BESIDE),
+            starts: vec![1.0, 2.0, 4.0],
+        },
+        reference: Some(("hurdle on purchases alone".to_owned(), owned(&PURCHASES_BESIDE))),
+        partial: ("without_purchases".to_owned(), owned(&PURCHASES_BESIDE)),
+        synthetic: format!(
+            "interactions are simulated around real purchase customers: recency_days, frequency_count, handling \
+             time, sentiment, topics and channel preferences are not measured data, and how satisfied a customer \
+             sounds is tied to the real outcome by rho = {rho}; acquisition channels are simulated too. Purchases \
+             and outcomes are real. The metrics say nothing about accuracy on contact-centre data"
+        ),
+        golden: vec![
+            request(&documented),
+            request(&least),
+            request(&[&documented[..], &known_spender].concat()),
+            request(&[&least[..], &known_spender[..3]].concat()),
+            request(&[("recency_days", 9e4), ("frequency_count", 9e5), ("avg_handling_time_sec", 9e7)]),
+            newcomer("frequency_count", &INTERACTIONS[..2], Some("social"), None),
+            newcomer("frequency_count", &INTERACTIONS[..2], None, Some("first_order_over_40")),
+            newcomer("frequency_count", &INTERACTIONS[..2], None, None),
+        ],
+    }
+}
+
+/// One row a customer, with purchase features only.
+pub fn purchases_table(members: &[Member]) -> Table {
+    let names = CORE_PURCHASES.iter().chain(&MORE_PURCHASES);
+    let features: Vec<String> = names.map(|name| (*name).to_owned()).collect();
+    let rows = members.iter().map(|member| {
+        let known: BTreeMap<&str, f64> = member.purchases.named().into_iter().collect();
+        row(member, features.iter().map(|name| known.get(name.as_str()).copied().unwrap_or(f64::NAN)).collect())
+    });
+    Table { rows: rows.collect(), features }
+}
+
+/// One row a customer who was ever in touch, with interaction and purchase features.
+pub fn interactions_table(members: &[Member], interactions: &[Option<InteractionFeatures>]) -> Table {
+    let names = INTERACTIONS.iter().chain(&PURCHASES_BESIDE);
+    let features: Vec<String> = names.map(|name| (*name).to_owned()).collect();
+    let rows = members.iter().zip(interactions).filter_map(|(member, interactions)| {
+        let mut known: BTreeMap<&str, Option<f64>> = (*interactions)?.named().into_iter().collect();
+        known.extend(member.purchases.named_beside_interactions().map(|(name, value)| (name, Some(value))));
+        let value = |name: &String| known.get(name.as_str()).copied().flatten().unwrap_or(f64::NAN);
+        Some(row(member, features.iter().map(value).collect()))
+    });
+    Table { rows: rows.collect(), features }
+}
+
+fn row(member: &Member, values: Vec<f64>) -> Row {
+    Row {
+        customer: member.id.to_string(),
+        split: member.split,
+        values,
+        spend_usd: member.spend_usd,
+        acquisition_channel: member.acquisition_channel.to_owned(),
+        segment: member.segment.to_owned(),
+    }
+}
+
+fn plan(name: &str, required: bool, impute: Impute, transform: Transform) -> FeaturePlan {
+    FeaturePlan { name: name.to_owned(), required, impute, transform }
+}
+
+fn owned(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+fn request(features: &[(&str, f64)]) -> GoldenRequest {
+    GoldenRequest {
+        features: features.iter().map(|(name, value)| ((*name).to_owned(), Some(*value))).collect(),
+        acquisition_channel: None,
+        segment: None,
+    }
+}
+
+/// A customer without history: zero of what decides, zero of whatever else is required.
+fn newcomer(
+    cold_start_feature: &str,
+    required: &[&str],
+    acquisition_channel: Option<&str>,
+    segment: Option<&str>,
+) -> GoldenRequest {
+    debug_assert!(required.contains(&cold_start_feature));
+    let features: Vec<_> = required.iter().map(|name| (*name, 0.0)).collect();
+    GoldenRequest {
+        acquisition_channel: acquisition_channel.map(str::to_owned),
+        segment: segment.map(str::to_owned),
+        ..request(&features)
+    }
+}

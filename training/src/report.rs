@@ -1,0 +1,109 @@
+//! What a run shows: progress on standard error, figures on standard output.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::assemble::{Quality, Staged};
+
+/// The steps of a run. Silent when standard error is not a terminal.
+pub struct Progress(ProgressBar);
+
+impl Progress {
+    pub fn new(steps: u64) -> Self {
+        let bar = ProgressBar::new(steps);
+        if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos}/{len} {msg} ({elapsed})") {
+            bar.set_style(style);
+        }
+        Self(bar)
+    }
+
+    #[cfg(test)]
+    pub fn hidden() -> Self {
+        Self(ProgressBar::hidden())
+    }
+
+    pub fn step(&self, what: &'static str) {
+        if !self.0.message().is_empty() {
+            self.0.inc(1);
+        }
+        self.0.set_message(what);
+    }
+
+    pub fn done(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// Prints what a bundle measured on its test rows, beside other models on the same rows.
+pub fn print(staged: &Staged, compared: &[Quality]) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text(staged, compared)?.as_bytes())?;
+    Ok(())
+}
+
+fn text(staged: &Staged, compared: &[Quality]) -> anyhow::Result<String> {
+    let manifest = &staged.manifest;
+    let training = &manifest.training;
+    let mut text = String::new();
+    let tested = staged.quality.first().and_then(|whole| whole.metrics.get("customers")).copied().unwrap_or(0.0);
+    writeln!(
+        text,
+        "{} {}: {} customers fitted, {} calibrated, {tested} tested; tiers from {} and {} USD",
+        manifest.name,
+        manifest.version,
+        training.rows,
+        training.calibration_rows,
+        manifest.tiers.medium,
+        manifest.tiers.high
+    )?;
+    if !training.synthetic.is_empty() {
+        writeln!(text, "synthetic: {}", training.synthetic)?;
+    }
+    writeln!(text)?;
+    let columns = [
+        ("normalized_gini", "nGini"),
+        ("total_error", "total"),
+        ("decile_error", "decile"),
+        ("rmse_usd", "RMSE"),
+        ("spearman", "Spearman"),
+        ("risk_auc", "risk AUC"),
+        ("risk_ece", "risk ECE"),
+        ("confidence_ece", "conf. ECE"),
+        ("interval_coverage", "coverage"),
+    ];
+    write!(text, "{:30}", "")?;
+    for (_, title) in columns {
+        write!(text, "{title:>11}")?;
+    }
+    writeln!(text)?;
+    for (i, quality) in staged.quality.iter().chain(compared).enumerate() {
+        let label = if i == 0 { "this bundle" } else { &quality.label };
+        write!(text, "{label:30}")?;
+        for (key, _) in columns {
+            match quality.metrics.get(key) {
+                Some(value) if key == "rmse_usd" => write!(text, "{value:>11.1}")?,
+                Some(value) if key == "total_error" => write!(text, "{:>+10.1}%", value * 100.0)?,
+                Some(value) if key == "decile_error" => write!(text, "{:>10.1}%", value * 100.0)?,
+                Some(value) => write!(text, "{value:>11.3}")?,
+                None => write!(text, "{:>11}", "-")?,
+            }
+        }
+        writeln!(text)?;
+    }
+    writeln!(text)?;
+    for quality in &staged.quality {
+        let label = if quality.label.is_empty() { "this bundle" } else { &quality.label };
+        let figure = |key: &str| quality.metrics.get(key).copied().unwrap_or(f64::NAN);
+        let width = figure("interval_width_usd");
+        write!(text, "interval of {label}: width {width:.1} USD, score {:.1}, coverage", figure("interval_score"))?;
+        for (key, value) in &quality.metrics {
+            if let Some(group) = key.strip_prefix("interval_coverage_") {
+                write!(text, " {group} {value:.3}")?;
+            }
+        }
+        writeln!(text)?;
+    }
+    Ok(text)
+}
