@@ -7,13 +7,13 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::net::TcpListener;
 
-use crate::config::Settings;
+use crate::config::{self, Settings};
 use crate::domain::time::SystemClock;
 use crate::http::listener::{self, ConnectionTask, ListenerSettings};
 use crate::http::{self, HttpSettings, HttpState, Readiness};
 use crate::inference::bundle::LoadSettings;
-use crate::inference::onnx::RuntimeSearch;
 use crate::inference::registry::{Event, Patience, Registry, RegistrySettings};
+use crate::inference::runtime_search::RuntimeSearch;
 use crate::lifecycle::{Lifecycle, Stop};
 use crate::privacy::IdHasher;
 use crate::routing::TierPolicy;
@@ -82,7 +82,7 @@ pub fn registry(settings: &Settings) -> Arc<Registry> {
 /// What loading a bundle may use.
 pub fn load_settings(settings: &Settings) -> LoadSettings {
     LoadSettings {
-        runtime: RuntimeSearch,
+        runtime: RuntimeSearch::new(settings.inference.onnxruntime_path.clone(), config::variable),
         onnx_threads: settings.inference.onnx_threads,
         onnx_queue: settings.inference.onnx_queue,
         tiers: settings.routing_thresholds(),

@@ -102,6 +102,12 @@ impl Settings {
     }
 }
 
+/// One variable of the process's environment, for what is found rather than set: Python environments, `PATH`.
+#[expect(clippy::disallowed_methods, reason = "the one module that reads the environment")]
+pub fn variable(name: &str) -> Option<std::ffi::OsString> {
+    std::env::var_os(name)
+}
+
 impl Effective {
     /// The settings as TOML, secrets masked; with `sources`, each line says where its value came from.
     pub fn to_toml(&self, sources: bool) -> String {

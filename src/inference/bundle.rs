@@ -14,8 +14,9 @@ use sha2::{Digest as _, Sha256};
 use super::backend::{Backend, BackendError, FeatureMatrix};
 use super::engine::Engine;
 use super::manifest::{Apply, BUNDLE_VERSION, BackendKind, Baseline, Manifest, Output, Task, TierThresholds};
-use super::onnx::{self, RuntimeSearch};
+use super::onnx;
 use super::pool::Pool;
+use super::runtime_search::RuntimeSearch;
 use super::{linear, onnx_graph, smartcore, trees};
 use crate::domain::{ModelName, ModelVersion, Tier};
 use crate::features::{FeatureFault, FeatureSchema, Given};
@@ -444,7 +445,7 @@ fn open(manifest: &Manifest, model: &[u8], settings: &LoadSettings) -> Result<En
         BackendKind::Smartcore => inline(smartcore::load(model, features)?),
         BackendKind::Onnx => {
             let handles = onnx::open(model, features, &settings.runtime, settings.onnx_threads.max(1))?;
-            Engine::Pooled(Pool::start(manifest.name.as_str(), handles, settings.onnx_queue.max(1)))
+            Engine::Pooled(Pool::start(manifest.name.as_str(), handles, settings.onnx_queue.max(1))?)
         }
     })
 }

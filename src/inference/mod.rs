@@ -11,6 +11,7 @@ pub mod onnx;
 pub mod onnx_graph;
 pub mod pool;
 pub mod registry;
+pub mod runtime_search;
 pub mod smartcore;
 pub mod trees;
 

@@ -1,9 +1,11 @@
 //! Tests through the public face of the program, one module per area.
 
+mod backend_conformance;
 mod config;
 mod http_api;
 mod model_swap;
 mod onnx_parity;
+mod onnx_runtime;
 mod process;
 mod score_files;
 mod support;

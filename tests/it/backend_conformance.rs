@@ -1,0 +1,205 @@
+//! One suite for every backend: what `Backend` promises, checked in the same way for each.
+//!
+//! A new backend, or another shape of model for an old one, is one more line in `subjects`.
+
+use proptest::prelude::Rng as _;
+use proptest::test_runner::{RngAlgorithm, TestRng};
+use scoreline::inference::onnx_graph::{self, GraphKind, OnnxModel};
+use scoreline::inference::smartcore::{self, Kind};
+use scoreline::inference::{Backend, BackendError, FeatureMatrix, linear, trees};
+use serde_json::json;
+
+use super::onnx_runtime;
+
+struct Subject {
+    name: &'static str,
+    backend: Box<dyn Backend>,
+    /// Rows the model was made for; the suite makes more by mixing their columns.
+    sample: Vec<f64>,
+}
+
+fn subjects() -> Vec<Subject> {
+    let features = ["a", "b", "c"];
+    let (sample, _) = onnx_runtime::mlp_rows();
+    let onnx = |name, file| Subject { name, backend: onnx_runtime::handle(file, &features), sample: sample.clone() };
+    vec![
+        onnx("onnx: neural network", "mlp.onnx"),
+        onnx("onnx: probabilities", "proba.onnx"),
+        onnx("onnx: probabilities in a ZipMap", "zipmap.onnx"),
+        onnx("onnx: named inputs, two outputs", "two.onnx"),
+        onnx("onnx: a graph that mixes rows", "mixing.onnx"),
+        Subject { name: "smartcore: forest", backend: forest(&sample), sample: sample.clone() },
+        Subject { name: "smartcore: boosted trees", backend: boosted(&sample), sample: sample.clone() },
+        Subject { name: "linear: hurdle", backend: hurdle(&features), sample },
+        native("trees: masks of 32 leaves", "lightgbm_regressor"),
+        native("trees: masks of 64 leaves", "lightgbm_regressor_wide"),
+        native("trees: walker", "sklearn_random_forest_deep"),
+        native("trees: probabilities", "xgboost_multiclass"),
+        native("linear: ONNX pipeline", "sklearn_min_max_ridge"),
+    ]
+}
+
+#[test]
+fn outputs_have_names_of_their_own() {
+    for Subject { name, backend, .. } in subjects() {
+        let outputs = backend.outputs();
+        assert!(!outputs.is_empty() && backend.inputs() > 0, "{name}");
+        for (i, output) in outputs.iter().enumerate() {
+            assert!(!output.is_empty() && !outputs[..i].contains(output), "{name}: {outputs:?}");
+        }
+    }
+}
+
+#[test]
+fn a_batch_is_its_rows_bit_for_bit_in_any_order() {
+    for subject in subjects() {
+        let width = subject.backend.inputs();
+        for count in [1, 16, 128, 1024] {
+            let rows = subject.rows(count);
+            let batch = subject.predict(&rows);
+            let one_by_one: Vec<u64> = rows.chunks_exact(width).flat_map(|row| bits(&subject.predict(row))).collect();
+            assert_eq!(bits(&batch), one_by_one, "{}: {count} rows", subject.name);
+            assert_eq!(bits(&subject.predict(&rows)), bits(&batch), "{}: asked again", subject.name);
+
+            let backwards: Vec<f64> = rows.chunks_exact(width).rev().flatten().copied().collect();
+            let answers = subject.predict(&backwards);
+            let restored: Vec<f64> =
+                answers.chunks_exact(subject.backend.outputs().len()).rev().flatten().copied().collect();
+            assert_eq!(bits(&restored), bits(&batch), "{}: {count} rows backwards", subject.name);
+        }
+    }
+}
+
+#[test]
+fn answers_depend_on_the_row() {
+    for subject in subjects() {
+        if subject.name == "onnx: a graph that mixes rows" {
+            // Alone, each row is the whole sum: all shares are 1.
+            continue;
+        }
+        let answers = subject.predict(&subject.sample);
+        let (first, rest) = answers.split_at(subject.backend.outputs().len());
+        assert!(rest.chunks_exact(first.len()).any(|answer| answer != first), "{}", subject.name);
+        assert!(answers.iter().all(|number| number.is_finite()), "{}: {answers:?}", subject.name);
+    }
+}
+
+#[test]
+fn many_threads_get_the_same_answers() {
+    for subject in subjects() {
+        let rows = subject.rows(64);
+        let expected = bits(&subject.predict(&rows));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..10 {
+                        assert_eq!(bits(&subject.predict(&rows)), expected, "{}", subject.name);
+                    }
+                });
+            }
+        });
+    }
+}
+
+#[test]
+fn rows_or_room_of_the_wrong_size_are_an_error() {
+    for Subject { name, backend, sample } in subjects() {
+        let (inputs, outputs) = (backend.inputs(), backend.outputs().len());
+        let mut out = vec![0.0; outputs * 8];
+        let wide = FeatureMatrix::new(&sample[..(inputs + 1) * 4], inputs + 1);
+        let refused = backend.predict(wide, &mut out[..outputs * 4]);
+        assert!(matches!(refused, Err(BackendError::Run { .. })), "{name}: {refused:?}");
+        let rows = FeatureMatrix::new(&sample[..inputs * 4], inputs);
+        for room in [0, outputs * 4 - 1, outputs * 4 + 1] {
+            let refused = backend.predict(rows, &mut out[..room]);
+            assert!(matches!(refused, Err(BackendError::Run { .. })), "{name}: {refused:?}");
+        }
+        assert!(backend.predict(rows, &mut out[..outputs * 4]).is_ok(), "{name}: the right size");
+    }
+}
+
+/// Numbers outside all training ranges, and missing ones, may give any number but no crash and no error.
+#[test]
+fn strange_numbers_are_answered() {
+    let strange = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MAX, f64::MIN, f64::MIN_POSITIVE, -0.0, 1e300];
+    for subject in subjects() {
+        for number in strange {
+            subject.predict(&vec![number; subject.backend.inputs() * 3]);
+        }
+    }
+}
+
+impl Subject {
+    fn rows(&self, count: usize) -> Vec<f64> {
+        let width = self.backend.inputs();
+        let known = self.sample.len() / width;
+        let mut rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+        let pick = |column: usize| self.sample[rng.next_u32() as usize % known * width + column];
+        (0..count * width).map(|i| i % width).map(pick).collect()
+    }
+
+    fn predict(&self, rows: &[f64]) -> Vec<f64> {
+        let rows = FeatureMatrix::new(rows, self.backend.inputs());
+        let mut out = vec![f64::NAN; rows.rows() * self.backend.outputs().len()];
+        self.backend.predict(rows, &mut out).unwrap_or_else(|err| panic!("{}: {err}", self.name));
+        out
+    }
+}
+
+fn bits(numbers: &[f64]) -> Vec<u64> {
+    numbers.iter().map(|number| number.to_bits()).collect()
+}
+
+/// A forest of hand-made trees in smartcore's serialised form: a split on each column at the sample's values.
+fn forest(sample: &[f64]) -> Box<dyn Backend> {
+    let leaf = |output: f64| json!({"output": output, "split_feature": 0, "true_child": null, "false_child": null});
+    let split = |column: usize, value: f64, children: [usize; 2]| {
+        json!({"output": 0.0, "split_feature": column, "split_value": value,
+            "true_child": children[0], "false_child": children[1]})
+    };
+    let tree = |row: &[f64]| {
+        let leaves = [leaf(row[0] * 0.7), leaf(row[1] / 3.0), leaf(-row[2])];
+        let [first, second, third] = leaves;
+        json!({"nodes": [split(0, row[0], [1, 2]), split(1, row[1], [3, 4]), third, first, second]})
+    };
+    let trees: Vec<_> = sample.chunks_exact(3).map(tree).collect();
+    let model = json!({"forest_regressor": {"trees": trees}});
+    load(Kind::RandomForestRegressor, &model)
+}
+
+fn boosted(sample: &[f64]) -> Box<dyn Backend> {
+    let leaf =
+        |value: f64| json!({"left": null, "right": null, "value": value, "threshold": 0.0, "split_feature_idx": 0});
+    let tree = |(i, row): (usize, &[f64])| {
+        json!({"left": leaf(row[1]), "right": leaf(row[2] * 1.1), "value": 0.0, "threshold": row[i % 3],
+            "split_feature_idx": i % 3})
+    };
+    let trees: Vec<_> = sample.chunks_exact(3).enumerate().map(tree).collect();
+    let model = json!({"regressors": trees, "parameters": {"base_score": 0.5, "learning_rate": 0.3}});
+    load(Kind::XgboostRegressor, &model)
+}
+
+fn hurdle(features: &[&str]) -> Box<dyn Backend> {
+    let predictor = json!({"intercept": 0.3, "coefficients": [0.5, -0.2, 0.1], "floor": -9.0, "ceiling": 9.0});
+    let variant = json!({"uses": features, "purchase": predictor, "spend": predictor, "smearing": 1.2, "sigma": 0.8});
+    let model = json!({"kind": "hurdle", "format": "scoreline-linear/1", "variants": [variant]});
+    linear::load(model.to_string().as_bytes(), features).expect("loads")
+}
+
+/// An exported graph of the parity fixtures, run natively; eight features around zero.
+fn native(name: &'static str, fixture: &str) -> Subject {
+    let path = format!("{}/tests/fixtures/onnx/{fixture}.onnx", env!("CARGO_MANIFEST_DIR"));
+    let model = OnnxModel::parse(&std::fs::read(path).expect("a fixture")).expect("an ONNX file");
+    let features = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    let backend = match model.kind() {
+        GraphKind::Trees => trees::load(&model, &features),
+        GraphKind::Linear | GraphKind::Other => onnx_graph::load_linear(&model, &features),
+    };
+    let sample = (0..8 * 16).map(|i| f64::from(i * 37 % 101) / 25.0 - 2.0).collect();
+    Subject { name, backend: backend.expect("loads"), sample }
+}
+
+fn load(kind: Kind, model: &serde_json::Value) -> Box<dyn Backend> {
+    let bytes = smartcore::write(kind, 3, model).expect("a model");
+    smartcore::load(&bytes, &["a", "b", "c"]).expect("loads")
+}
