@@ -186,16 +186,17 @@ fn hurdle(features: &[&str]) -> Box<dyn Backend> {
     linear::load(model.to_string().as_bytes(), features).expect("loads")
 }
 
-/// An exported graph of the parity fixtures, run natively; eight features around zero.
+/// An exported graph of the parity fixtures, run natively on the fixtures' own rows of eight features.
 fn native(name: &'static str, fixture: &str) -> Subject {
-    let path = format!("{}/tests/fixtures/onnx/{fixture}.onnx", env!("CARGO_MANIFEST_DIR"));
-    let model = OnnxModel::parse(&std::fs::read(path).expect("a fixture")).expect("an ONNX file");
+    let read = |file: String| std::fs::read(format!("{}/tests/fixtures/onnx/{file}", env!("CARGO_MANIFEST_DIR")));
+    let model = OnnxModel::parse(&read(format!("{fixture}.onnx")).expect("a fixture")).expect("an ONNX file");
     let features = ["a", "b", "c", "d", "e", "f", "g", "h"];
     let backend = match model.kind() {
         GraphKind::Trees => trees::load(&model, &features),
         GraphKind::Linear | GraphKind::Other => onnx_graph::load_linear(&model, &features),
     };
-    let sample = (0..8 * 16).map(|i| f64::from(i * 37 % 101) / 25.0 - 2.0).collect();
+    let rows = read("rows.f32".to_owned()).expect("the fixtures' rows");
+    let sample = rows.as_chunks().0[..8 * 64].iter().map(|bytes| f64::from(f32::from_le_bytes(*bytes))).collect();
     Subject { name, backend: backend.expect("loads"), sample }
 }
 

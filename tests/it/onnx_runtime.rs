@@ -134,7 +134,7 @@ fn a_missing_or_wrong_library_says_how_to_get_the_right_one() {
     // A process loads one library for good, and the other tests need the right one.
     let dir = tempfile::tempdir().expect("tempdir");
     let text = dir.path().join("libonnxruntime.so.1.31.1");
-    fs::write(&text, "not a library").expect("file");
+    fs::write(&text, "not a library ".repeat(100)).expect("file");
     let other = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/lib64", "/usr/lib"]
         .iter()
         .map(|folder| Path::new(folder).join("libm.so.6"))
