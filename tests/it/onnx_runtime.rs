@@ -198,6 +198,7 @@ fn in_child_at_home(library: &Path, telemetry_disabled: bool, home: &Path) -> St
 #[test]
 #[ignore = "the other half of tests that need a process of their own"]
 fn report_from_a_child() {
+    #[expect(clippy::disallowed_methods, reason = "how the parent test hands over where to report")]
     let report = std::env::var_os("SCORELINE_TEST_REPORT").expect("started by a test");
     let said = match onnx::open(&fixture("mlp.onnx"), &["a", "b", "c"], &search(), 1) {
         Ok(_) => "loaded".to_owned(),
