@@ -1,32 +1,27 @@
 //! The binary: everything it does is in the library.
 
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+
+/// Official builds of ONNX Runtime send usage data unless this variable is set when they are loaded.
+const TELEMETRY_OFF: &str = "ORT_DISABLE_TELEMETRY";
 
 fn main() -> ExitCode {
-    #[cfg(unix)]
-    keep_onnx_runtime_silent();
+    disable_runtime_telemetry();
     scoreline::cli::run(std::env::args_os())
 }
 
-/// Starts the program over, in the same process, with ONNX Runtime's telemetry off.
-///
-/// The library listens to a variable only, before its first call, and a variable can be set safely only for a new
-/// program. A variable that is already there stays as it is; where this fails, models that need the library are refused.
-#[cfg(unix)]
-fn keep_onnx_runtime_silent() {
-    use std::os::unix::process::CommandExt;
-
-    use scoreline::inference::runtime_search::TELEMETRY_VARIABLE;
-
-    if scoreline::config::variable(TELEMETRY_VARIABLE).is_some() {
+/// A process can not safely change its own environment, but it can start over with another one. Costs about a
+/// millisecond, once; whoever sets the variable, to whatever, is left alone.
+#[expect(clippy::disallowed_methods, reason = "before the configuration is read, and not part of it")]
+fn disable_runtime_telemetry() {
+    if std::env::var_os(TELEMETRY_OFF).is_some() {
         return;
     }
-    let Ok(program) = std::env::current_exe() else { return };
-    let mut arguments = std::env::args_os();
-    let mut command = std::process::Command::new(program);
-    if let Some(name) = arguments.next() {
-        command.arg0(name);
+    if let Ok(program) = std::env::current_exe() {
+        let mut arguments = std::env::args_os();
+        let name = arguments.next().unwrap_or_else(|| program.clone().into_os_string());
+        // Only comes back when it fails; then everything but the `onnx` backend works, and that one says why not.
+        let _failed = Command::new(program).arg0(name).args(arguments).env(TELEMETRY_OFF, "1").exec();
     }
-    // Comes back only when it failed.
-    let _ = command.args(arguments).env(TELEMETRY_VARIABLE, "1").exec();
 }

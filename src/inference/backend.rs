@@ -17,6 +17,22 @@ impl<'a> FeatureMatrix<'a> {
         Self { values, columns }
     }
 
+    /// Whether a backend of `inputs` columns can write its `outputs` columns for these rows into `room` numbers.
+    ///
+    /// # Errors
+    /// Says which size does not fit.
+    pub fn fits(&self, inputs: usize, outputs: usize, room: usize) -> Result<(), BackendError> {
+        if self.columns != inputs {
+            let reason = format!("rows have {} columns, the model reads {inputs}", self.columns);
+            return Err(BackendError::Run { reason });
+        }
+        if room != self.rows() * outputs {
+            let reason = format!("there is room for {room} numbers, the answer has {}", self.rows() * outputs);
+            return Err(BackendError::Run { reason });
+        }
+        Ok(())
+    }
+
     pub fn rows(&self) -> usize {
         self.values.len() / self.columns
     }
@@ -54,7 +70,8 @@ pub trait Backend: Send + Sync {
 
     /// Writes `rows × outputs` numbers, row-major.
     ///
-    /// `out` holds exactly `rows.rows() * self.outputs().len()` numbers, `rows.columns()` equals `self.inputs()`.
+    /// `out` must hold exactly `rows.rows() * self.outputs().len()` numbers and `rows.columns()` equal `self.inputs()`;
+    /// anything else is an error.
     ///
     /// # Errors
     /// When the model can not be run on these rows. Numbers that are not finite are not an error here: the caller

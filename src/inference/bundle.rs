@@ -14,9 +14,10 @@ use sha2::{Digest as _, Sha256};
 use super::backend::{Backend, BackendError, FeatureMatrix};
 use super::engine::Engine;
 use super::manifest::{Apply, BUNDLE_VERSION, BackendKind, Baseline, Manifest, Output, Task, TierThresholds};
+use super::onnx;
 use super::pool::Pool;
 use super::runtime_search::RuntimeSearch;
-use super::{linear, onnx, onnx_graph, smartcore, trees};
+use super::{linear, onnx_graph, smartcore, trees};
 use crate::domain::{ModelName, ModelVersion, Tier};
 use crate::features::{FeatureFault, FeatureSchema, Given};
 

@@ -194,6 +194,7 @@ impl Backend for HurdleModel {
     }
 
     fn predict(&self, rows: FeatureMatrix<'_>, out: &mut [f64]) -> Result<(), BackendError> {
+        rows.fits(self.inputs, 4, out.len())?;
         for (row, out) in rows.iter().zip(out.chunks_exact_mut(4)) {
             let answer = match self.variants.iter().find(|variant| present(&variant.columns, row)) {
                 Some(variant) => variant.predict(row),
@@ -225,6 +226,7 @@ impl Backend for RegressionModel {
     }
 
     fn predict(&self, rows: FeatureMatrix<'_>, out: &mut [f64]) -> Result<(), BackendError> {
+        rows.fits(self.inputs, 1, out.len())?;
         for (row, out) in rows.iter().zip(out) {
             *out = match self.variants.iter().find(|(columns, _)| present(columns, row)) {
                 Some((columns, predictor)) => self.link.apply(predictor.at(columns, row)),

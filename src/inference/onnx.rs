@@ -25,7 +25,8 @@ use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions, Session, Sess
 use ort::value::{DynMapValueType, DynSequenceValueType, DynValue, Tensor, TensorElementType, ValueType};
 
 use super::backend::{Backend, BackendError, FeatureMatrix};
-use super::runtime_search::{RuntimeSearch, TELEMETRY_VARIABLE};
+use super::runtime_search::RuntimeSearch;
+use super::runtime_search::TELEMETRY_VARIABLE;
 
 /// A first run that takes longer than this is stopped and the model refused.
 const TRIAL_LIMIT: Duration = Duration::from_secs(5);
@@ -101,23 +102,13 @@ impl Backend for OnnxHandle {
     }
 
     fn predict(&self, rows: FeatureMatrix<'_>, out: &mut [f64]) -> Result<(), BackendError> {
-        check_shape(rows, self.inputs, self.outputs.len(), out.len())?;
+        rows.fits(self.inputs, self.outputs.len(), out.len())?;
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         for (row, out) in rows.iter().zip(out.chunks_exact_mut(self.outputs.len())) {
             state.run(row, out)?;
         }
         Ok(())
     }
-}
-
-fn check_shape(rows: FeatureMatrix<'_>, inputs: usize, outputs: usize, out: usize) -> Result<(), BackendError> {
-    if rows.columns() != inputs {
-        return Err(run_error(format!("rows have {} columns, the model reads {inputs}", rows.columns())));
-    }
-    if out != rows.rows() * outputs {
-        return Err(run_error(format!("room for {out} numbers, the model writes {}", rows.rows() * outputs)));
-    }
-    Ok(())
 }
 
 /// A session whose outputs are not known yet.

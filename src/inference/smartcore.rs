@@ -115,11 +115,7 @@ impl Backend for Ensemble {
     }
 
     fn predict(&self, rows: FeatureMatrix<'_>, out: &mut [f64]) -> Result<(), BackendError> {
-        if rows.columns() != self.inputs || out.len() != rows.rows() {
-            let (columns, rows) = (rows.columns(), rows.rows());
-            let reason = format!("{rows} rows of {columns} columns, room for {}; it reads {}", out.len(), self.inputs);
-            return Err(BackendError::Run { reason });
-        }
+        rows.fits(self.inputs, 1, out.len())?;
         out.fill(self.base);
         // Tree by tree: a tree stays in the cache for all rows, and each row is still summed in the order of the trees.
         for &root in &self.roots {

@@ -4,8 +4,9 @@
 
 use proptest::prelude::Rng as _;
 use proptest::test_runner::{RngAlgorithm, TestRng};
+use scoreline::inference::onnx_graph::{self, GraphKind, OnnxModel};
 use scoreline::inference::smartcore::{self, Kind};
-use scoreline::inference::{Backend, BackendError, FeatureMatrix};
+use scoreline::inference::{Backend, BackendError, FeatureMatrix, linear, trees};
 use serde_json::json;
 
 use super::onnx_runtime;
@@ -28,7 +29,13 @@ fn subjects() -> Vec<Subject> {
         onnx("onnx: named inputs, two outputs", "two.onnx"),
         onnx("onnx: a graph that mixes rows", "mixing.onnx"),
         Subject { name: "smartcore: forest", backend: forest(&sample), sample: sample.clone() },
-        Subject { name: "smartcore: boosted trees", backend: boosted(&sample), sample },
+        Subject { name: "smartcore: boosted trees", backend: boosted(&sample), sample: sample.clone() },
+        Subject { name: "linear: hurdle", backend: hurdle(&features), sample },
+        native("trees: masks of 32 leaves", "lightgbm_regressor"),
+        native("trees: masks of 64 leaves", "lightgbm_regressor_wide"),
+        native("trees: walker", "sklearn_random_forest_deep"),
+        native("trees: probabilities", "xgboost_multiclass"),
+        native("linear: ONNX pipeline", "sklearn_min_max_ridge"),
     ]
 }
 
@@ -170,6 +177,27 @@ fn boosted(sample: &[f64]) -> Box<dyn Backend> {
     let trees: Vec<_> = sample.chunks_exact(3).enumerate().map(tree).collect();
     let model = json!({"regressors": trees, "parameters": {"base_score": 0.5, "learning_rate": 0.3}});
     load(Kind::XgboostRegressor, &model)
+}
+
+fn hurdle(features: &[&str]) -> Box<dyn Backend> {
+    let predictor = json!({"intercept": 0.3, "coefficients": [0.5, -0.2, 0.1], "floor": -9.0, "ceiling": 9.0});
+    let variant = json!({"uses": features, "purchase": predictor, "spend": predictor, "smearing": 1.2, "sigma": 0.8});
+    let model = json!({"kind": "hurdle", "format": "scoreline-linear/1", "variants": [variant]});
+    linear::load(model.to_string().as_bytes(), features).expect("loads")
+}
+
+/// An exported graph of the parity fixtures, run natively on the fixtures' own rows of eight features.
+fn native(name: &'static str, fixture: &str) -> Subject {
+    let read = |file: String| std::fs::read(format!("{}/tests/fixtures/onnx/{file}", env!("CARGO_MANIFEST_DIR")));
+    let model = OnnxModel::parse(&read(format!("{fixture}.onnx")).expect("a fixture")).expect("an ONNX file");
+    let features = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    let backend = match model.kind() {
+        GraphKind::Trees => trees::load(&model, &features),
+        GraphKind::Linear | GraphKind::Other => onnx_graph::load_linear(&model, &features),
+    };
+    let rows = read("rows.f32".to_owned()).expect("the fixtures' rows");
+    let sample = rows.as_chunks().0[..8 * 64].iter().map(|bytes| f64::from(f32::from_le_bytes(*bytes))).collect();
+    Subject { name, backend: backend.expect("loads"), sample }
 }
 
 fn load(kind: Kind, model: &serde_json::Value) -> Box<dyn Backend> {

@@ -134,7 +134,7 @@ fn a_missing_or_wrong_library_says_how_to_get_the_right_one() {
     // A process loads one library for good, and the other tests need the right one.
     let dir = tempfile::tempdir().expect("tempdir");
     let text = dir.path().join("libonnxruntime.so.1.31.1");
-    fs::write(&text, "not a library\n".repeat(100)).expect("file");
+    fs::write(&text, "not a library ".repeat(100)).expect("file");
     let other = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/lib64", "/usr/lib"]
         .iter()
         .map(|folder| Path::new(folder).join("libm.so.6"))
@@ -197,8 +197,8 @@ fn in_child_at_home(library: &Path, telemetry_disabled: bool, home: &Path) -> St
 
 #[test]
 #[ignore = "the other half of tests that need a process of their own"]
-#[expect(clippy::disallowed_methods, reason = "where to report to is known to the parent only")]
 fn report_from_a_child() {
+    #[expect(clippy::disallowed_methods, reason = "how the parent test hands over where to report")]
     let report = std::env::var_os("SCORELINE_TEST_REPORT").expect("started by a test");
     let said = match onnx::open(&fixture("mlp.onnx"), &["a", "b", "c"], &search(), 1) {
         Ok(_) => "loaded".to_owned(),

@@ -17,6 +17,7 @@ use scoreline::inference::bundle::{
 use scoreline::inference::manifest::{
     BUNDLE_VERSION, BackendKind, Baseline, Baselines, Manifest, Outputs, Task, TierThresholds, TrainingSummary,
 };
+use scoreline::inference::runtime_search::RuntimeSearch;
 use scoreline::scoring::{estimate, golden};
 
 use crate::baseline::{Peer, baselines};
@@ -164,7 +165,7 @@ impl Staged {
             toml::to_string(&self.manifest)?
         );
         write(&self.folder.join(MANIFEST_FILE), text.as_bytes())?;
-        let settings = LoadSettings { onnx_threads: 1, onnx_queue: 1, ..LoadSettings::default() };
+        let settings = LoadSettings { runtime: runtime(), onnx_threads: 1, onnx_queue: 1, ..LoadSettings::default() };
         Ok(ModelSnapshot::load(&self.folder, &settings)?)
     }
 }
@@ -379,4 +380,9 @@ fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let mut file = fs::File::create(path).with_context(problem)?;
     file.write_all(bytes).with_context(problem)?;
     file.sync_all().with_context(problem)
+}
+/// ONNX Runtime as this process's environment points to it, for models of the `onnx` backend.
+#[expect(clippy::disallowed_methods, reason = "the trainer has no settings but its arguments and the environment")]
+fn runtime() -> RuntimeSearch {
+    RuntimeSearch::new(None, |name| std::env::var_os(name))
 }

@@ -108,6 +108,7 @@ impl Backend for Program {
     }
 
     fn predict(&self, rows: FeatureMatrix<'_>, out: &mut [f64]) -> Result<(), BackendError> {
+        rows.fits(self.inputs(), self.results.len(), out.len())?;
         let mut registers: SmallVec<[f64; 128]> = SmallVec::from_slice(&self.initial);
         for (row, out) in rows.iter().zip(out.chunks_exact_mut(self.results.len())) {
             let given = &mut registers[self.inputs.0 as usize..];

@@ -1,0 +1,114 @@
+//! Every backend on 1, 16, 128 and 1,024 rows, in process.
+//!
+//! `cargo bench --bench inference`. The `onnx` backend needs `ORT_DYLIB_PATH` and `ORT_DISABLE_TELEMETRY=1`; without
+//! them it is left out, and said so.
+
+#![expect(clippy::print_stdout, reason = "a bench prints its figures")]
+
+#[path = "support/paired.rs"]
+mod paired;
+#[path = "support/run.rs"]
+mod run;
+
+use std::path::Path;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use scoreline::inference::bundle::{LoadSettings, ModelSnapshot};
+use scoreline::inference::onnx_graph::OnnxModel;
+use scoreline::inference::runtime_search::RuntimeSearch;
+use scoreline::inference::smartcore::{Kind, write};
+use scoreline::inference::{Backend, FeatureMatrix, onnx, smartcore, trees};
+use serde_json::json;
+
+const FEATURES: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
+const BATCHES: [usize; 4] = [1, 16, 128, 1024];
+/// 200 trees of 31 leaves on 8 features; see `fixtures/make.py`.
+const FOREST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/fixtures/lightgbm_200x31.onnx");
+
+fn inference(criterion: &mut Criterion) {
+    let forest = std::fs::read(FOREST).expect("the fixture");
+    let graph = OnnxModel::parse(&forest).expect("an ONNX file");
+    let native = trees::load(&graph, &FEATURES).expect("loads");
+    let mut backends = vec![("trees_200x31", native), ("smartcore_forest_100x32", smartcore_forest())];
+    match onnx::open(&forest, &FEATURES, &search(), 1) {
+        Ok(mut handles) => backends.extend(handles.pop().map(|handle| ("onnx_200x31", handle))),
+        Err(err) => println!("onnx backend left out: {err}"),
+    }
+    let mut group = criterion.benchmark_group("inference");
+    for (name, backend) in &backends {
+        for batch in BATCHES {
+            let (rows, mut out) = (rows(batch), vec![0.0; batch * backend.outputs().len()]);
+            group.throughput(Throughput::Elements(batch as u64));
+            group.bench_with_input(BenchmarkId::new(*name, batch), &rows, |bencher, rows| {
+                bencher.iter(|| backend.predict(FeatureMatrix::new(rows, 8), &mut out).expect("runs"));
+            });
+        }
+    }
+    shipped(&mut group);
+    group.finish();
+    if run::is_smoke() {
+        return;
+    }
+    println!("one row at a time, time over the native trees', 15 paired rounds:");
+    let rows = rows(1024);
+    let one_by_one = |backend: &dyn Backend| {
+        let mut out = vec![0.0; backend.outputs().len()];
+        for row in rows.chunks_exact(8) {
+            backend.predict(FeatureMatrix::new(row, 8), &mut out).expect("runs");
+        }
+    };
+    for (name, backend) in &backends[1..] {
+        let [low, ratio, high] =
+            paired::paired(15, || one_by_one(backends[0].1.as_ref()), || one_by_one(backend.as_ref()));
+        println!("  {name:<24} {ratio:.2} ({low:.2} .. {high:.2})");
+    }
+}
+
+/// The shipped hurdle through the same call, with its own 13 features.
+fn shipped(group: &mut criterion::BenchmarkGroup<'_, criterion::measurement::WallTime>) {
+    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/models/clv/v1.2"));
+    let snapshot = ModelSnapshot::load(folder, &LoadSettings::default()).expect("the shipped model loads");
+    let width = snapshot.schema().len();
+    for batch in BATCHES {
+        let rows: Vec<f64> = (0..batch * width).map(|i| (i * 37 % 101) as f64 / 50.0 - 1.0).collect();
+        let mut out = vec![0.0; batch * snapshot.engine().outputs().len()];
+        group.throughput(Throughput::Elements(batch as u64));
+        group.bench_with_input(BenchmarkId::new("linear_hurdle", batch), &rows, |bencher, rows| {
+            bencher.iter(|| snapshot.engine().run(FeatureMatrix::new(rows, width), &mut out).expect("runs"));
+        });
+    }
+}
+
+fn rows(count: usize) -> Vec<f64> {
+    (0..count * 8).map(|i| ((i * 7919 % 4001) as f64 / 4001.0 - 0.5) * 5.0).collect()
+}
+
+/// 100 balanced trees of 32 leaves in smartcore's own form.
+fn smartcore_forest() -> Box<dyn Backend> {
+    let tree = |number: usize| {
+        let nodes: Vec<_> = (0..63)
+            .map(|node: usize| {
+                if node < 31 {
+                    json!({"output": 0.0, "split_feature": (node + number) % 8,
+                        "split_value": ((node * 31 + number * 17) % 40) as f64 / 10.0 - 2.0,
+                        "true_child": 2 * node + 1, "false_child": 2 * node + 2})
+                } else {
+                    json!({"output": ((node * number) % 97) as f64, "split_feature": 0, "true_child": null,
+                        "false_child": null})
+                }
+            })
+            .collect();
+        json!({"nodes": nodes})
+    };
+    let model = json!({"forest_regressor": {"trees": (0..100).map(tree).collect::<Vec<_>>()}});
+    let bytes = write(Kind::RandomForestRegressor, 8, &model).expect("a forest");
+    smartcore::load(&bytes, &FEATURES).expect("loads")
+}
+
+#[expect(clippy::disallowed_methods, reason = "a bench has no settings but the environment")]
+fn search() -> RuntimeSearch {
+    RuntimeSearch::new(None, |name| std::env::var_os(name))
+}
+
+criterion_group!(benches, inference);
+criterion_main!(benches);
