@@ -207,6 +207,46 @@ fn report_from_a_child() {
     fs::write(report, said).expect("report");
 }
 
+/// The answers of the parity fixtures are ONNX Runtime's own, for whole batches: one row at a time answers the same, to rounding.
+#[test]
+fn exported_models_answer_as_in_python() {
+    #[derive(serde::Deserialize)]
+    struct Fixtures {
+        features: Vec<String>,
+        cases: Vec<Case>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Case {
+        name: String,
+        rows: String,
+        outputs: Vec<String>,
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/onnx");
+    let read = |name: &str| fs::read(folder.join(name)).unwrap_or_else(|err| panic!("{name}: {err}"));
+    let floats = |name: &str| -> Vec<f64> {
+        read(name).as_chunks().0.iter().map(|&bytes| f64::from(f32::from_le_bytes(bytes))).collect()
+    };
+    let fixtures: Fixtures = serde_json::from_slice(&read("cases.json")).expect("cases");
+    let features: Vec<&str> = fixtures.features.iter().map(String::as_str).collect();
+    let (complete, missing) = (floats("rows.f32"), floats("rows_missing.f32"));
+    // Kernels for one row round differently from those for many; where large terms cancel, it shows.
+    let tolerance = |expected: f64| 1e-5 * expected.abs().max(1.0);
+    let rows = 64;
+    for Case { name, rows: kind, outputs } in &fixtures.cases {
+        let handles = onnx::open(&read(&format!("{name}.onnx")), &features, &search(), 1);
+        let backend = handles.unwrap_or_else(|err| panic!("{name}: {err}")).remove(0);
+        assert_eq!(backend.outputs(), outputs, "{name}");
+        let asked = if kind == "missing" { &missing } else { &complete };
+        let answers = predict(&*backend, &asked[..rows * features.len()]);
+        let expected = floats(&format!("{name}.f32"));
+        for (i, (answer, expected)) in answers.iter().zip(&expected).enumerate() {
+            let same = answer == expected || (answer.is_nan() && expected.is_nan());
+            let near = (answer - expected).abs() <= tolerance(*expected);
+            assert!(same || near, "{name}, number {i}: {answer} for {expected}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_pool_of_handles_answers_many_callers_alike() {
     let (rows, _) = mlp_rows();
