@@ -1,52 +1,103 @@
-"""Every learner on a small made-up table: it fits, exports, and ONNX Runtime answers as the original does."""
+"""Every learner on 300 generated customers: trained, exported, and answered alike. `python -m unittest` runs it."""
 
+import contextlib
+import io
+import os
+import pathlib
+import tempfile
 import unittest
 
-import numpy
-import pandas
-
+import numpy as np
+import onnx
+import pandas as pd
 import train
 
 
-def table(rows=600):
-    random = numpy.random.default_rng(3)
-    recency = random.integers(0, 270, rows)
-    count = random.geometric(0.4, rows)
-    monetary = random.gamma(2.0, 20.0, rows)
-    spend = numpy.where(random.random(rows) < 0.5, 0.0, count * monetary * random.lognormal(0, 0.4, rows))
-    frame = pandas.DataFrame(
+def customers(path):
+    rng = np.random.default_rng(5)
+    count = rng.integers(1, 6, 300)
+    average = rng.gamma(2.0, 20.0, 300)
+    table = pd.DataFrame(
         {
-            "customer": numpy.arange(rows),
-            "split": random.choice(["fit", "calibration", "test"], rows),
-            "recency_days": recency,
-            "purchase_count": count,
-            "monetary_avg": monetary,
-            "items_count": numpy.where(random.random(rows) < 0.2, numpy.nan, count * 2.0),
-            "spend_usd": spend,
+            "customer": np.arange(300),
+            "split": np.where(np.arange(300) % 3 == 0, "test", "fit"),
+            "recency_days": rng.integers(0, 270, 300).astype(float),
+            "purchase_count": count.astype(float),
+            "monetary_avg": average,
+            "spend_usd": count * average * (rng.random(300) < 0.5),
             "acquisition_channel": "organic",
-            "segment": "any",
+            "segment": "all",
         }
     )
-    return frame
+    table.loc[rng.random(300) < 0.1, "monetary_avg"] = np.nan
+    table.to_csv(path, index=False)
 
 
-class EveryLearner(unittest.TestCase):
-    def test_exports_what_it_learned_and_repeats_with_the_seed(self):
-        data = table()
-        for learner in train.LEARNERS:
+class Learners(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
+        customers(self.folder / "features.csv")
+
+    def run_learner(self, learner, name="model.onnx"):
+        output = self.folder / name
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said):
+            arguments = ["--learner", learner, "--features", str(self.folder / "features.csv"), "--output", str(output)]
+            code = train.main(arguments)
+        return code, said.getvalue(), output
+
+    def test_every_learner_exports_what_it_learned(self):
+        for learner, (_, backend) in train.LEARNERS.items():
             with self.subTest(learner):
-                _, onnx, predicted = train.train(learner, data, seed=1)
-                served, _ = train.run_onnx(onnx, data)
-                self.assertGreater(predicted.std(), 0.0)
-                self.assertLess(train.relative_difference(served, predicted).max(), 1e-3)
-                _, again, _ = train.train(learner, data, seed=1)
-                served_again, _ = train.run_onnx(again, data)
-                numpy.testing.assert_array_equal(served, served_again)
+                code, said, output = self.run_learner(learner)
+                self.assertEqual(code, 0, said)
+                self.assertIn(f"--backend {backend} --output value=variable", said)
+                shape = onnx.load(output).graph.input[0].type.tensor_type.shape
+                self.assertEqual(shape.dim[1].dim_value, 3)
 
-    def test_metrics_by_hand(self):
-        spend = numpy.array([0.0, 0.0, 10.0, 30.0])
-        self.assertAlmostEqual(train.normalized_gini(spend, spend), 1.0)
-        self.assertAlmostEqual(train.normalized_gini(spend, numpy.ones(4)), 2 / 7)
+    def test_the_same_seed_gives_the_same_file(self):
+        for learner in ("lightgbm-tweedie", "sklearn-rf"):
+            with self.subTest(learner):
+                _, _, first = self.run_learner(learner, "first.onnx")
+                _, _, second = self.run_learner(learner, "second.onnx")
+                self.assertEqual(first.read_bytes(), second.read_bytes())
+
+    def test_an_export_that_answers_otherwise_is_reported(self):
+        right = np.full(100, 50.0)
+        wrong = right.copy()
+        wrong[:2] = 51.0
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said):
+            self.assertTrue(train.compare(np.arange(100), right, right))
+            self.assertFalse(train.compare(np.arange(100), right, wrong))
+        self.assertIn("2 of 100 rows over", said.getvalue())
+        self.assertIn("customer 1: 50 became 51", said.getvalue())
+
+    def test_a_table_without_the_outcome_is_refused(self):
+        (self.folder / "features.csv").write_text("customer,split,a\n1,fit,2\n", encoding="utf-8")
+        with self.assertRaisesRegex(SystemExit, "no column spend_usd"):
+            self.run_learner("lightgbm")
+
+    def test_telemetry_is_off(self):
+        self.assertEqual(os.environ["ORT_DISABLE_TELEMETRY"], "1")
+
+
+class Metrics(unittest.TestCase):
+    """The cases of training/src/metrics.rs."""
+
+    def test_they_are_the_rust_trainers(self):
+        actual = np.array([0.0, 1.0, 2.0, 7.0])
+        gini = train.normalized_gini
+        self.assertAlmostEqual(gini(actual, np.array([0.1, 0.2, 0.3, 0.4])), 1.0)
+        self.assertAlmostEqual(gini(actual, np.array([1.0, 4.0, 2.0, 3.0])), 0.45 / 0.8)
+        self.assertAlmostEqual(gini(actual, np.full(4, 5.0)), 0.25 / 0.8)
+        rising = np.arange(1.0, 21.0)
+        numbers = train.metrics(rising, rising * 1.1)
+        self.assertAlmostEqual(numbers["total error"], 0.1)
+        self.assertAlmostEqual(numbers["decile error"], 0.1)
+        self.assertAlmostEqual(numbers["Spearman"], 1.0)
 
 
 if __name__ == "__main__":
