@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::backend::{Backend, BackendError, FeatureMatrix};
 use super::engine::Engine;
-use super::manifest::{Apply, BUNDLE_VERSION, BackendKind, Baseline, Manifest, Output, Task, TierThresholds};
+use super::manifest::{Apply, BUNDLE_VERSION, BackendKind, Baseline, Curve, Manifest, Output, Task, TierThresholds};
 use super::onnx;
 use super::pool::Pool;
 use super::runtime_search::RuntimeSearch;
@@ -197,21 +197,23 @@ fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>, BundleError> {
     Ok(bytes)
 }
 
-/// Position and last step of one model output.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// Position and last steps of one model output.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Column {
     index: usize,
     apply: Apply,
+    curve: Option<Curve>,
 }
 
 impl Column {
-    pub fn of(self, outputs: &[f64]) -> f64 {
-        self.apply.to(outputs[self.index])
+    pub fn of(&self, outputs: &[f64]) -> f64 {
+        let value = self.apply.to(outputs[self.index]);
+        self.curve.as_ref().map_or(value, |curve| curve.at(value))
     }
 }
 
 /// The model's outputs by meaning.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Roles {
     pub value: Column,
     pub risk: Option<Column>,
@@ -459,7 +461,7 @@ impl Roles {
                     key,
                     problem: format!("names `{}`; the model has {}", output.name(), columns.join(", ")),
                 })?;
-            Ok(Some(Column { index, apply: output.apply() }))
+            Ok(Some(Column { index, apply: output.apply(), curve: output.curve().cloned() }))
         };
         let outputs = &manifest.outputs;
         Ok(Self {

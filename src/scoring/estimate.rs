@@ -41,13 +41,13 @@ pub fn estimate(snapshot: &ModelSnapshot, raw: &[f64], outputs: &[f64]) -> Resul
     let value = finite(roles.value.of(outputs), "value")?.max(0.0);
     let calibration = snapshot.manifest().interval.as_ref();
     let group = calibration.map(|calibration| group_of(calibration, snapshot.group_value(raw)));
-    let risk = match roles.risk {
+    let risk = match &roles.risk {
         Some(column) => Probability::clamped(finite(column.of(outputs), "risk")?),
         None => group.map(|group| group.zero_share),
     };
     let interval = match (calibration, group) {
         (Some(calibration), Some(group)) => conformal(calibration, group, value, risk),
-        _ => match (roles.low, roles.high) {
+        _ => match (&roles.low, &roles.high) {
             (Some(low), Some(high)) => {
                 Interval::around(value, finite(low.of(outputs), "low")?, finite(high.of(outputs), "high")?)
             }
@@ -56,7 +56,7 @@ pub fn estimate(snapshot: &ModelSnapshot, raw: &[f64], outputs: &[f64]) -> Resul
     };
     let tier = snapshot.tier_of(value);
     let range = snapshot.tier_range(tier);
-    let confidence = match (roles.log_mean, roles.log_sigma, risk) {
+    let confidence = match (&roles.log_mean, &roles.log_sigma, risk) {
         (Some(mean), Some(sigma), Some(risk)) => {
             let hurdle = HurdleLogNormal {
                 zero: risk.get(),

@@ -69,7 +69,7 @@ pub fn outputs(outputs: &[Mapping], applies: &[Mapping]) -> anyhow::Result<Outpu
                 anyhow::bail!("`--apply {meaning}` must be identity, exp, expm1, complement or sigmoid, got `{other}`")
             }
         };
-        *output = Output::Mapped(MappedOutput { output: output.name().to_owned(), apply });
+        *output = Output::Mapped(MappedOutput { output: output.name().to_owned(), apply, curve: None });
     }
     anyhow::ensure!(found.value.is_some(), "`--output value=...` is required");
     Ok(found)

@@ -1,0 +1,119 @@
+//! `bundle.toml`: what a bundle says about its model. Read by the server, written by training and `models pack`.
+//!
+//! Every table refuses keys it does not know, so that a typo is named instead of silently ignored.
+
+mod baselines;
+mod interval;
+mod outputs;
+mod tiers;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::time::Timestamp;
+use crate::domain::{ModelName, ModelVersion};
+use crate::features::FeatureRule;
+
+pub use baselines::{Baseline, Baselines};
+pub use interval::{Calibration, CalibrationGroup, CalibrationMethod};
+pub use outputs::{Apply, Curve, MappedOutput, Output, Outputs};
+pub use tiers::TierThresholds;
+
+/// The one manifest format this program reads and writes.
+pub const BUNDLE_VERSION: u32 = 1;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    pub bundle_version: u32,
+    pub name: ModelName,
+    pub version: ModelVersion,
+    pub task: Task,
+    pub backend: BackendKind,
+    /// Model file beside the manifest: a bare file name.
+    pub file: String,
+    /// SHA-256 of that file, 64 hex digits.
+    pub sha256: String,
+    pub trained_at: Timestamp,
+    /// What `clv_value_usd` covers: expected spend over this many days.
+    pub horizon_days: u32,
+    /// One sentence for people.
+    #[serde(default)]
+    pub description: String,
+    /// A customer with 0 here has no history and is answered from a baseline.
+    #[serde(default = "default_cold_start_feature")]
+    pub cold_start_feature: String,
+    /// Whether the model reads z-scores of its (transformed) features.
+    #[serde(default)]
+    pub standardize: bool,
+    pub outputs: Outputs,
+    pub tiers: TierThresholds,
+    pub neutral: Baseline,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<Calibration>,
+    #[serde(default)]
+    pub training: TrainingSummary,
+    #[serde(default)]
+    pub baselines: Baselines,
+    pub features: Vec<FeatureRule>,
+}
+
+fn default_cold_start_feature() -> String {
+    "frequency_count".to_owned()
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Task {
+    Clv,
+    Lead,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BackendKind {
+    /// Tree ensembles in ONNX, compiled and run natively.
+    Trees,
+    /// Linear models: scoreline's own JSON (trained with linfa) or ONNX linear graphs.
+    Linear,
+    /// Any other ONNX graph, through ONNX Runtime.
+    Onnx,
+    /// Forests and boosted trees serialised by smartcore.
+    Smartcore,
+}
+
+impl BackendKind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Trees => "trees",
+            Self::Linear => "linear",
+            Self::Onnx => "onnx",
+            Self::Smartcore => "smartcore",
+        }
+    }
+}
+
+/// Where the model comes from; shown by `models list` and `/admin/models`, never used to compute.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingSummary {
+    #[serde(default)]
+    pub data: String,
+    /// What in the training data was simulated. Empty means nothing was.
+    #[serde(default)]
+    pub synthetic: String,
+    #[serde(default)]
+    pub licence: String,
+    #[serde(default)]
+    pub command: String,
+    #[serde(default)]
+    pub rows: u32,
+    #[serde(default)]
+    pub calibration_rows: u32,
+    #[serde(default)]
+    pub seed: u64,
+    /// Measured on customers used neither for fitting nor for calibration.
+    #[serde(default)]
+    pub metrics: BTreeMap<String, f64>,
+}
