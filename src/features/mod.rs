@@ -1,7 +1,10 @@
 //! From what is known about a customer to the row a model reads: one code path for training and serving.
 
+pub mod derived;
+mod identities;
 pub mod interactions;
 pub mod purchases;
 pub mod schema;
 
+pub use derived::{Bend, DerivedRule, Factor};
 pub use schema::{FeatureFault, FeatureRule, FeatureSchema, Given, Impute, NamedImpute, Row, Transform};
