@@ -8,6 +8,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::backend::{Backend, BackendError, FeatureMatrix};
+use super::explain::path::{Moving, mean_slopes};
+use super::explain::{Method, Question, Shares, Unexplained, sampling, settle, through};
 use crate::features::FeatureRule;
 use crate::features::Impute;
 use crate::features::schema::NamedImpute;
@@ -204,6 +206,15 @@ impl Backend for HurdleModel {
         }
         Ok(())
     }
+
+    fn explain(&self, question: &Question<'_>) -> Result<Shares, Unexplained> {
+        question.budget.check()?;
+        let both = |variant: &&CompiledHurdle| answers_both(&variant.columns, question);
+        match self.variants.iter().find(|variant| present(&variant.columns, question.row)).filter(both) {
+            Some(variant) => variant.explain(question).finite(),
+            None => sampling::explain(question, 4, |rows, out| self.predict(rows, out)),
+        }
+    }
 }
 
 impl CompiledHurdle {
@@ -213,6 +224,29 @@ impl CompiledHurdle {
         // Each side computed on its own: 1 - p would lose the digits of a small risk.
         let (buys, risk) = (logistic(log_odds), logistic(-log_odds));
         [buys * self.smearing * log_mean.exp(), risk, log_mean, self.sigma]
+    }
+
+    /// The value is a function of two predictors: each term gets its part of both by the path integral. The other
+    /// outputs are functions of one.
+    fn explain(&self, question: &Question<'_>) -> Shares {
+        let [from, to] = [question.reference, question.row].map(|row| self.predict(row));
+        let mut columns = vec![0.0; question.row.len()];
+        let output = question.output;
+        if output == 0 {
+            let numbers = [&self.purchase, &self.spend].map(|predictor| predictor.moving(&self.columns, question));
+            let [in_purchase, in_spend] = mean_slopes(numbers, |[log_odds, log_mean]| {
+                let (buys, spend) = (logistic(log_odds), self.smearing * log_mean.exp());
+                [buys * logistic(-log_odds) * spend, buys * spend]
+            });
+            self.purchase.add_terms(in_purchase, &self.columns, question, &mut columns);
+            self.spend.add_terms(in_spend, &self.columns, question, &mut columns);
+        } else if output < 3 {
+            let (predictor, map): (_, fn(f64) -> f64) =
+                if output == 1 { (&self.purchase, |x| logistic(-x)) } else { (&self.spend, |x| x) };
+            predictor.explain(&self.columns, question, map, &mut columns);
+        }
+        settle(&mut columns, to[output] - from[output], from[output].abs().max(to[output].abs()));
+        Shares { columns, from: from[output], to: to[output], method: Method::Path }
     }
 }
 
@@ -235,12 +269,52 @@ impl Backend for RegressionModel {
         }
         Ok(())
     }
+
+    fn explain(&self, question: &Question<'_>) -> Result<Shares, Unexplained> {
+        question.budget.check()?;
+        let both = |(columns, _): &&(Columns, Predictor)| answers_both(columns, question);
+        let Some((columns, predictor)) =
+            self.variants.iter().find(|(columns, _)| present(columns, question.row)).filter(both)
+        else {
+            return sampling::explain(question, 1, |rows, out| self.predict(rows, out));
+        };
+        let mut shares = vec![0.0; self.inputs];
+        predictor.explain(columns, question, |x| self.link.apply(x), &mut shares);
+        let [from, to] = [question.reference, question.row].map(|row| self.link.apply(predictor.at(columns, row)));
+        settle(&mut shares, to - from, from.abs().max(to.abs()));
+        let method = if self.link == Link::Identity { Method::Linear } else { Method::Path };
+        Shares { columns: shares, from, to, method }.finite()
+    }
 }
 
 impl Predictor {
     fn at(&self, columns: &[usize], row: &[f64]) -> f64 {
+        self.unheld(columns, row).clamp(self.floor, self.ceiling)
+    }
+
+    /// Before it is held within its bounds.
+    fn unheld(&self, columns: &[usize], row: &[f64]) -> f64 {
         let products = self.coefficients.iter().zip(columns).map(|(coefficient, &column)| coefficient * row[column]);
-        (self.intercept + products.sum::<f64>()).clamp(self.floor, self.ceiling)
+        self.intercept + products.sum::<f64>()
+    }
+
+    fn moving(&self, columns: &[usize], question: &Question<'_>) -> Moving {
+        let [from, to] = [question.reference, question.row].map(|row| self.unheld(columns, row));
+        Moving { from, to, floor: self.floor, ceiling: self.ceiling }
+    }
+
+    /// Adds `slope` times each feature's term.
+    fn add_terms(&self, slope: f64, columns: &[usize], question: &Question<'_>, shares: &mut [f64]) {
+        for (coefficient, &column) in self.coefficients.iter().zip(columns) {
+            shares[column] += slope * coefficient * (question.row[column] - question.reference[column]);
+        }
+    }
+
+    /// The terms of `map` of this predictor: for one predictor the path integral is the chord's slope.
+    fn explain(&self, columns: &[usize], question: &Question<'_>, map: impl Fn(f64) -> f64, shares: &mut [f64]) {
+        self.add_terms(1.0, columns, question, shares);
+        let Moving { from, to, floor, ceiling } = self.moving(columns, question);
+        through(shares, (from, to), |x| map(x.clamp(floor, ceiling)));
     }
 
     fn check(&self, part: &str, variant: usize, features: usize) -> Result<(), BackendError> {
@@ -275,6 +349,12 @@ fn logistic(x: f64) -> f64 {
 
 fn present(columns: &[usize], row: &[f64]) -> bool {
     columns.iter().all(|&column| !row[column].is_nan())
+}
+
+/// Whether the row's variant is the reference's too. One that lacks a value the row has may use another.
+fn answers_both(columns: &[usize], question: &Question<'_>) -> bool {
+    let lacks = |(row, reference): (&f64, &f64)| row.is_nan() == reference.is_nan();
+    present(columns, question.reference) && question.row.iter().zip(question.reference).all(lacks)
 }
 
 fn malformed(reason: String) -> BackendError {

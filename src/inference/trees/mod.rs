@@ -1,9 +1,10 @@
 //! The `trees` backend: tree ensembles read from ONNX and compiled to flat arrays.
 //!
 //! `read.rs` understands the operators, `forest.rs` brings all their branch modes to one form, `prefix.rs` and
-//! `walker.rs` are two ways to find the leaves a row ends in, `finish.rs` makes columns of them. What surrounds the
-//! ensembles in a graph is run by `onnx_graph`.
+//! `walker.rs` are two ways to find the leaves a row ends in, `finish.rs` makes columns of them, `attribution.rs` says
+//! what each feature did to a column. What surrounds the ensembles in a graph is run by `onnx_graph`.
 
+mod attribution;
 mod finish;
 mod forest;
 mod prefix;
@@ -13,6 +14,7 @@ mod walker;
 
 use smallvec::SmallVec;
 
+pub(super) use self::attribution::Duel;
 use self::finish::Finish;
 use self::forest::Forest;
 use self::prefix::{Mask, Prefix};
@@ -75,7 +77,13 @@ impl Ensemble {
 
 struct Compiled<T> {
     form: Form<T>,
+    /// All forests can be walked: those that have masks are walked to be explained.
+    walker: Walker<T>,
     leaves: Leaves<T>,
+    /// How far the numbers of one tree's leaves are from the next one's, where that is the same for all trees.
+    stride: Option<usize>,
+    /// How many leaves each tree has.
+    tree_leaves: Vec<u32>,
     finish: Finish<T>,
     trees: usize,
 }
@@ -84,7 +92,7 @@ struct Compiled<T> {
 enum Form<T> {
     Masks32(Prefix<T, u32, 32>),
     Masks64(Prefix<T, u64, 16>),
-    Nodes(Walker<T>),
+    Nodes,
 }
 
 /// What a leaf adds, by the leaf's number in the form.
@@ -106,7 +114,7 @@ impl<T: Scalar> Compiled<T> {
             return Err(node.malformed(format!("a tree reads column {} of {width}", forest.width() - 1)));
         }
         let masks = || Prefix::build(&forest).map(Form::Masks32).or_else(|| Prefix::build(&forest).map(Form::Masks64));
-        let form = masks().unwrap_or_else(|| Form::Nodes(Walker::build(&forest)));
+        let form = masks().unwrap_or(Form::Nodes);
         Ok(Self::new(&forest, finish, form))
     }
 
@@ -114,10 +122,11 @@ impl<T: Scalar> Compiled<T> {
         let stride = match form {
             Form::Masks32(_) => Some(<u32 as Mask>::LEAVES),
             Form::Masks64(_) => Some(<u64 as Mask>::LEAVES),
-            Form::Nodes(_) => None,
+            Form::Nodes => None,
         };
         let leaves = Leaves::number(forest, stride, finish.targets() == 1, finish.nothing());
-        Self { form, leaves, finish, trees: forest.trees.len() }
+        let tree_leaves = forest.trees.iter().map(|tree| tree.leaves.len() as u32).collect();
+        Self { form, walker: Walker::build(forest), leaves, stride, tree_leaves, finish, trees: forest.trees.len() }
     }
 
     fn run(&self, row: &[f64], out: &mut [f64]) {
@@ -148,7 +157,7 @@ impl<T: Scalar> Compiled<T> {
         match &self.form {
             Form::Masks32(masks) => masks.each_leaf(row, visit),
             Form::Masks64(masks) => masks.each_leaf(row, visit),
-            Form::Nodes(nodes) => nodes.each_leaf(row, visit),
+            Form::Nodes => self.walker.each_leaf(row, visit),
         }
     }
 }
