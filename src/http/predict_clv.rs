@@ -11,7 +11,7 @@ use super::json::{Payload, parse_object, respond};
 use super::observe::{RequestId, accepted, with_request_id};
 use super::request::PredictRequest;
 use crate::privacy::IdHasher;
-use crate::scoring::{Ask, Prefer, Scored, Scorer};
+use crate::scoring::{Prefer, Scored, Scorer};
 
 pub async fn handle(
     State(scorer): State<Scorer>,
@@ -64,9 +64,7 @@ impl<'r, 'b> Question<'r, 'b> {
             return None;
         }
         let features = self.request.named_features();
-        // Only the features are asked about again: the customer and the model are in the answer.
-        let ask = Ask { features: features.as_deref(), ..Ask::default() };
         // Boxed, so that a request without reasons has no room for them in its future.
-        Some(Explained::new(Box::pin(scorer.explain(&ask, scored)).await, scorer))
+        Some(Explained::new(Box::pin(scorer.explain(features.as_deref(), scored)).await, scorer))
     }
 }

@@ -517,6 +517,62 @@ mod tests {
         assert_eq!(outputs(Link::Logit), ["probability"]);
     }
 
+    fn explain(model: &LinearModel, row: &[f64], reference: &[f64], output: usize) -> Shares {
+        let budget = crate::inference::explain::Budget::of(std::time::Duration::from_mins(1));
+        let backend = load(&model.write(), &FEATURES).expect("loads");
+        backend.explain(&Question { row, reference, output, budget }).expect("explained")
+    }
+
+    #[test]
+    fn every_output_of_a_hurdle_is_split_to_its_sum() {
+        let reference = [0.0, 0.0, 0.0];
+        // Free, and with the odds held at their floor from part of the way on.
+        for row in [[0.5, 9.0, 2.0], [2.5, 9.0, -1.0], [1e300, 0.0, 1e300]] {
+            let (from, to) = (run(&two_variants(), &reference), run(&two_variants(), &row));
+            for output in 0..4 {
+                let shares = explain(&two_variants(), &row, &reference, output);
+                assert_eq!((shares.from, shares.to, shares.method), (from[output], to[output], Method::Path));
+                assert_eq!(shares.columns[1], 0.0, "no variant uses it");
+                let sum: f64 = shares.columns.iter().sum();
+                assert!((sum - (to[output] - from[output])).abs() < 1e-9 * to[output].abs().max(1.0), "{shares:?}");
+            }
+        }
+        // ln(spend) is linear until it is held: 0.25 * 0.5 and 0.5 * 2.
+        close(&explain(&two_variants(), &[0.5, 9.0, 2.0], &reference, 2).columns, &[0.125, 0.0, 1.0]);
+    }
+
+    #[test]
+    fn the_variant_of_the_row_explains_it() {
+        let shares = explain(&two_variants(), &[2.0, 1.0, f64::NAN], &[0.0, 3.0, f64::NAN], 0);
+        // One feature: all of the difference, 2 e^2 (1 / (1 + e^2) - 1/2).
+        close(&shares.columns, &[2.0 * 2.0_f64.exp() * (logistic(-2.0) - 0.5), 0.0, 0.0]);
+        // A reference that another variant answers: by asking the model.
+        let shares = explain(&two_variants(), &[2.0, 1.0, 1.0], &[0.0, 3.0, f64::NAN], 0);
+        assert_eq!(shares.method, Method::Exact);
+        close(&[shares.columns.iter().sum()], &[shares.to - shares.from]);
+    }
+
+    #[test]
+    fn one_predictor_behind_a_link_gives_each_term_its_part() {
+        let model = |link| LinearModel::Regression {
+            format: Format::V1,
+            link,
+            variants: vec![RegressionVariant {
+                uses: names(&["frequency_count", "monetary_avg"]),
+                predictor: predictor(1.0, &[0.5, 1.0]),
+            }],
+        };
+        let (row, reference) = ([7.0, 2.0, 2.0], [0.0, 0.0, 0.0]);
+        let identity = explain(&model(Link::Identity), &row, &reference, 0);
+        assert_eq!(identity.method, Method::Linear);
+        close(&identity.columns, &[0.0, 1.0, 2.0]);
+        // e^4 - e^1, a third and two thirds of it.
+        let rise = 4.0_f64.exp() - 1.0_f64.exp();
+        close(&explain(&model(Link::Log), &row, &reference, 0).columns, &[0.0, rise / 3.0, rise * 2.0 / 3.0]);
+        let logit = explain(&model(Link::Logit), &row, &reference, 0);
+        close(&[logit.columns.iter().sum()], &[logistic(4.0) - logistic(1.0)]);
+    }
+
     #[test]
     fn what_is_written_reads_back_and_names_its_format() {
         let model = two_variants();

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::{Ask, Scored, Scorer};
+use super::{Scored, Scorer};
 use crate::domain::Source;
 use crate::domain::score::round;
 use crate::features::{FeatureSchema, Row};
@@ -83,13 +83,18 @@ impl NotExplained {
 }
 
 impl Scorer {
-    /// Explains an answer: `scored` is what `ask` was answered. Counted by outcome and timed by method.
+    /// Explains an answer: `scored` is what a question about `features` was answered. Counted by outcome and timed by
+    /// method.
     ///
     /// # Errors
     /// Says why there is none. An answer never fails for want of an explanation.
-    pub async fn explain(&self, ask: &Ask<'_>, scored: &Scored) -> Result<Explanation, NotExplained> {
+    pub async fn explain(
+        &self,
+        features: Option<&[(&str, Option<f64>)]>,
+        scored: &Scored,
+    ) -> Result<Explanation, NotExplained> {
         let budget = Budget::of(self.settings.explain.budget);
-        let explained = answer(ask, scored, budget).await;
+        let explained = answer(features, scored, budget).await;
         let outcome = match &explained {
             Ok(explanation) => {
                 metrics::histogram!("scoreline_explanation_duration_seconds", "method" => explanation.method.as_str())
@@ -108,14 +113,19 @@ impl Scorer {
     }
 }
 
-async fn answer(ask: &Ask<'_>, scored: &Scored, budget: Budget) -> Result<Explanation, NotExplained> {
+async fn answer(
+    features: Option<&[(&str, Option<f64>)]>,
+    scored: &Scored,
+    budget: Budget,
+) -> Result<Explanation, NotExplained> {
     match scored.source {
         Source::Model | Source::Cache => {}
         Source::ColdStart => return Err(NotExplained::ColdStart),
         Source::StaleCache | Source::Fallback => return Err(NotExplained::Fallback),
     }
     let snapshot = &scored.snapshot;
-    let features = ask.features.ok_or(NotExplained::AnotherScore)?;
+    // A customer's last score may be another version's or other features'.
+    let features = features.filter(|_| scored.version == *snapshot.version()).ok_or(NotExplained::AnotherScore)?;
     let Ok(Customer::Known(given)) = snapshot.read(features.iter().copied()) else {
         return Err(NotExplained::AnotherScore);
     };

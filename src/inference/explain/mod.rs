@@ -54,9 +54,9 @@ impl Budget {
         if self.left().is_zero() { Err(Unexplained::OutOfTime) } else { Ok(()) }
     }
 
-    /// The same start and half the time.
-    fn half(self) -> Self {
-        Self { limit: self.limit / 2, ..self }
+    /// The same start and this share of the time, from 0 to 1.
+    pub(in crate::inference) fn part(self, share: f64) -> Self {
+        Self { limit: self.limit.mul_f64(share), ..self }
     }
 }
 

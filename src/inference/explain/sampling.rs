@@ -78,7 +78,7 @@ impl<'q, R: Fn(FeatureMatrix<'_>, &mut [f64]) -> Result<(), BackendError>> Game<
 
     /// Asks every subset. `false` when half the time does not suffice: the other half is for orders.
     fn subsets(&mut self, columns: &mut [f64], (from, to): (f64, f64)) -> Result<bool, Unexplained> {
-        let (count, budget) = (self.players.len(), self.question.budget.half());
+        let (count, budget) = (self.players.len(), self.question.budget.part(0.5));
         let last = (1_usize << count) - 1;
         let mut values = vec![from];
         for subset in 1..last {
@@ -233,7 +233,7 @@ mod tests {
         let row = [1.0; 14];
         assert!(matches!(ask(&row, slow, Duration::from_millis(8)), Err(Unexplained::OutOfTime)));
         // A pair takes 26 answers: there is time for some, not for all.
-        let some = ask(&row, slow, Duration::from_millis(150)).expect("explained");
+        let some = ask(&row, slow, Duration::from_millis(400)).expect("explained");
         assert_eq!(some.method, Method::Permutation);
         assert!(some.columns.iter().all(|share| (share - 1.0).abs() < 1e-12), "{some:?}");
     }

@@ -68,7 +68,7 @@ pub(super) enum Operation {
     Trees {
         from: Register,
         width: usize,
-        ensemble: Ensemble,
+        ensemble: Box<Ensemble>,
     },
 }
 

@@ -147,3 +147,176 @@ impl<T: Scalar> Leaves<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::super::Form;
+    use super::super::finish::Finish;
+    use super::super::forest::{Forest, Listed};
+    use super::super::prefix::Prefix;
+    use super::super::tests::{Meant, any_question, follow, grow, ordered, trees, value};
+    use super::*;
+
+    const FEATURES: usize = 8;
+    type Row = [f32; FEATURES];
+
+    fn row() -> impl Strategy<Value = Row> {
+        prop::array::uniform8(prop_oneof![5 => value(), 1 => Just(f32::NAN), 1 => any::<f32>()])
+    }
+
+    fn finish(aggregate: Aggregate) -> Finish<f32> {
+        Finish { aggregate, base: Vec::new(), transform: Transform::None, columns: Columns::PerTarget(1) }
+    }
+
+    fn explain(ensemble: &Compiled<f32>, row: &Row, reference: &Row) -> Vec<f64> {
+        let players: Vec<u32> = (0..FEATURES as u32).collect();
+        let [row, reference] = [row, reference].map(|row| row.map(f64::from));
+        let budget = Budget::of(Duration::from_mins(1));
+        let duel = Duel { row: &row, reference: &reference, players: &players, features: FEATURES, budget: &budget };
+        ensemble.explain(&duel).expect("in time").expect("a sum")
+    }
+
+    /// Shapley's formula over every subset, each answered by following the trees as they are listed.
+    fn by_definition(listed: &[Listed<f32>], roots: &[usize], row: &Row, reference: &Row) -> Vec<f64> {
+        let answer = |subset: usize| -> f64 {
+            let mixed: Row = std::array::from_fn(|at| if subset >> at & 1 == 1 { row[at] } else { reference[at] });
+            roots.iter().map(|&root| follow(listed, root, &mixed) as f64).sum()
+        };
+        let answers: Vec<f64> = (0..1 << FEATURES).map(answer).collect();
+        let factorial = |number: usize| (1..=number).map(|factor| factor as f64).product::<f64>();
+        let share = |player: usize| -> f64 {
+            let without = (0..answers.len()).filter(|subset| subset >> player & 1 == 0);
+            let gains = without.map(|subset| {
+                let size = subset.count_ones() as usize;
+                let weight = factorial(size) * factorial(FEATURES - size - 1) / factorial(FEATURES);
+                weight * (answers[subset | 1 << player] - answers[subset])
+            });
+            gains.sum()
+        };
+        (0..FEATURES).map(share).collect()
+    }
+
+    /// Every form a forest fits.
+    fn forms(forest: &Forest<f32>) -> Vec<Form<f32>> {
+        let masks = [Prefix::build(forest).map(Form::Masks32), Prefix::build(forest).map(Form::Masks64)];
+        masks.into_iter().flatten().chain([Form::Nodes]).collect()
+    }
+
+    fn agree(meant: &[Meant], row: &Row, reference: &Row) -> Result<(), TestCaseError> {
+        let (listed, roots, forest) = grow(meant);
+        let expected = by_definition(&listed, &roots, row, reference);
+        let scale = listed.len() as f64 * roots.len() as f64;
+        for form in forms(&forest) {
+            let shares = explain(&Compiled::new(&forest, finish(Aggregate::Sum), form), row, reference);
+            for (share, expected) in shares.iter().zip(&expected) {
+                prop_assert!((share - expected).abs() <= 1e-9 * scale.max(1.0), "{shares:?} is not {expected:?}");
+            }
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+        #[test]
+        fn shares_are_shapley_values_whatever_is_asked(
+            trees in trees(FEATURES as u32, any_question()), row in row(), reference in row(),
+        ) {
+            agree(&trees, &row, &reference)?;
+        }
+
+        #[test]
+        fn shares_are_shapley_values_in_every_form(
+            trees in trees(FEATURES as u32, ordered()), row in row(), reference in row(),
+        ) {
+            agree(&trees, &row, &reference)?;
+        }
+
+        #[test]
+        fn a_feature_asked_again_and_again_is_one_player(
+            trees in trees(2, any_question()), row in row(), reference in row(),
+        ) {
+            agree(&trees, &row, &reference)?;
+        }
+    }
+
+    fn stump() -> Forest<f32> {
+        // x0 <= 0.5 ? (1, 10) : (3, 20), targets 0 and 1.
+        let listed = [
+            Listed::Branch {
+                feature: 0,
+                question: super::super::forest::Question::AtMost(0.5),
+                yes: 1,
+                no: 2,
+                missing_yes: false,
+            },
+            Listed::Leaf(0..2),
+            Listed::Leaf(2..4),
+        ];
+        Forest::grow(&listed, std::iter::once(0), vec![(0, 1.0), (1, 10.0), (0, 3.0), (1, 20.0)]).expect("a tree")
+    }
+
+    #[test]
+    fn every_target_and_transform_gets_its_own_difference() {
+        let (zero, one) = ([0.0; FEATURES], [1.0; FEATURES]);
+        for transform in [Transform::None, Transform::Logistic, Transform::Softmax] {
+            let finish = Finish {
+                aggregate: Aggregate::Average,
+                base: vec![0.5, -19.0],
+                transform,
+                columns: Columns::PerTarget(2),
+            };
+            let ensemble = Compiled::new(&stump(), finish, Form::Nodes);
+            let answer = |row: &Row| {
+                let mut out = [0.0; 2];
+                ensemble.run(&row.map(f64::from), &mut out);
+                out
+            };
+            let shares = explain(&ensemble, &one, &zero);
+            let (from, to) = (answer(&zero), answer(&one));
+            for column in 0..2 {
+                let difference = to[column] - from[column];
+                assert!(difference.abs() > 1e-3, "{transform:?}: {from:?} to {to:?}");
+                assert!((shares[column * FEATURES] - difference).abs() < 1e-6, "{transform:?}: {shares:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_minimum_over_trees_is_no_sum_and_time_is_kept() {
+        let players = [0; FEATURES];
+        let (row, reference) = ([1.0; FEATURES], [0.0; FEATURES]);
+        let refused = |aggregate, limit| {
+            let finish =
+                Finish { aggregate, base: Vec::new(), transform: Transform::None, columns: Columns::PerTarget(2) };
+            let budget = Budget::of(limit);
+            let duel =
+                Duel { row: &row, reference: &reference, players: &players, features: FEATURES, budget: &budget };
+            Compiled::new(&stump(), finish, Form::Nodes).explain(&duel)
+        };
+        assert!(matches!(refused(Aggregate::Min, Duration::from_mins(1)), Ok(None)));
+        assert!(matches!(refused(Aggregate::Sum, Duration::ZERO), Err(Unexplained::OutOfTime)));
+    }
+
+    #[test]
+    fn a_very_deep_tree_is_explained() {
+        let depth = 200_000;
+        let branch = |yes, no, feature| Listed::Branch {
+            feature,
+            question: super::super::forest::Question::AtMost(0.5),
+            yes,
+            no,
+            missing_yes: false,
+        };
+        let mut listed: Vec<_> = (0..depth).map(|at| branch(depth, at + 1, (at % FEATURES) as u32)).collect();
+        listed.push(Listed::Leaf(0..1));
+        let forest = Forest::grow(&listed, std::iter::once(0), vec![(0, 1.0)]).expect("no cycle");
+        let ensemble = Compiled::new(&forest, finish(Aggregate::Sum), Form::Nodes);
+        let shares = explain(&ensemble, &[1.0; FEATURES], &[0.0; FEATURES]);
+        assert!(shares.iter().all(|share| share.abs() < 1e-12), "one leaf: {shares:?}");
+    }
+}

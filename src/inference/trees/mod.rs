@@ -197,17 +197,17 @@ mod tests {
 
     /// A tree as it is meant; leaves are numbered as they are listed.
     #[derive(Clone, Debug)]
-    enum Meant {
+    pub(super) enum Meant {
         Leaf,
         Branch { feature: u32, question: Question<f32>, missing_yes: bool, yes: Box<Meant>, no: Box<Meant> },
     }
 
-    fn value() -> impl Strategy<Value = f32> {
+    pub(super) fn value() -> impl Strategy<Value = f32> {
         let grid = [f32::NEG_INFINITY, -2.0, -1e-40, -0.0, 0.0, 1.0, 1.0 + f32::EPSILON, 2.0, 3.0, f32::INFINITY];
         prop::sample::select(grid.to_vec())
     }
 
-    fn ordered() -> BoxedStrategy<Question<f32>> {
+    pub(super) fn ordered() -> BoxedStrategy<Question<f32>> {
         (value(), 0..4)
             .prop_map(|(value, mode)| match mode {
                 0 => Question::AtMost(value),
@@ -218,7 +218,7 @@ mod tests {
             .boxed()
     }
 
-    fn any_question() -> BoxedStrategy<Question<f32>> {
+    pub(super) fn any_question() -> BoxedStrategy<Question<f32>> {
         prop_oneof![
             4 => ordered(),
             1 => value().prop_map(Question::Equals),
@@ -228,9 +228,9 @@ mod tests {
         .boxed()
     }
 
-    fn trees(question: BoxedStrategy<Question<f32>>) -> impl Strategy<Value = Vec<Meant>> {
+    pub(super) fn trees(features: u32, question: BoxedStrategy<Question<f32>>) -> impl Strategy<Value = Vec<Meant>> {
         let tree = Just(Meant::Leaf).prop_recursive(9, 90, 2, move |below| {
-            (0..FEATURES, question.clone(), any::<bool>(), below.clone(), below).prop_map(
+            (0..features, question.clone(), any::<bool>(), below.clone(), below).prop_map(
                 |(feature, question, missing_yes, yes, no)| Meant::Branch {
                     feature,
                     question,
@@ -261,7 +261,7 @@ mod tests {
         listed.len() - 1
     }
 
-    fn grow(trees: &[Meant]) -> (Vec<Listed<f32>>, Vec<usize>, Forest<f32>) {
+    pub(super) fn grow(trees: &[Meant]) -> (Vec<Listed<f32>>, Vec<usize>, Forest<f32>) {
         let mut listed = Vec::new();
         let roots: Vec<usize> = trees.iter().map(|tree| list(tree, &mut listed)).collect();
         // A leaf's only weight is its position.
@@ -271,7 +271,7 @@ mod tests {
     }
 
     /// The leaf a row ends in, straight from the definition of the questions.
-    fn follow(listed: &[Listed<f32>], mut at: usize, row: &[f32]) -> usize {
+    pub(super) fn follow(listed: &[Listed<f32>], mut at: usize, row: &[f32]) -> usize {
         while let Listed::Branch { feature, question, yes, no, missing_yes } = &listed[at] {
             let value = row[*feature as usize];
             let answer = match question {
@@ -305,7 +305,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_walker_follows_every_question(trees in trees(any_question()), rows in rows()) {
+        fn the_walker_follows_every_question(trees in trees(FEATURES, any_question()), rows in rows()) {
             let (listed, roots, forest) = grow(&trees);
             for row in rows {
                 let meant: Vec<usize> = roots.iter().map(|&root| follow(&listed, root, &row)).collect();
@@ -314,7 +314,7 @@ mod tests {
         }
 
         #[test]
-        fn masks_agree_with_the_walker(trees in trees(ordered()), rows in rows()) {
+        fn masks_agree_with_the_walker(trees in trees(FEATURES, ordered()), rows in rows()) {
             let (_, _, forest) = grow(&trees);
             let most = forest.trees.iter().map(|tree| tree.leaves.len()).max().unwrap_or(0);
             // A question no value but a missing one says yes to has no mask.

@@ -85,13 +85,11 @@ impl<T: Scalar> Walker<T> {
 
     /// What stands at a node.
     pub(super) fn step(&self, at: u32, row: &[T], reference: &[T]) -> Step {
-        match at.checked_sub(self.splits) {
-            Some(leaf) => Step::Leaf(leaf as usize),
-            None => {
-                let node = &self.nodes[at as usize];
-                Step::Split { column: node.feature as usize, row: node.next(row), reference: node.next(reference) }
-            }
+        if let Some(leaf) = at.checked_sub(self.splits) {
+            return Step::Leaf(leaf as usize);
         }
+        let node = &self.nodes[at as usize];
+        Step::Split { column: node.feature as usize, row: node.next(row), reference: node.next(reference) }
     }
 }
 
