@@ -63,8 +63,12 @@ impl<'r, 'b> Question<'r, 'b> {
         if self.request.explain != Some(true) {
             return None;
         }
-        let features = self.request.named_features();
         // Boxed, so that a request without reasons has no room for them in its future.
-        Some(Explained::new(Box::pin(scorer.explain(features.as_deref(), scored)).await, scorer))
+        Some(Box::pin(self.explained(scorer, scored)).await)
+    }
+
+    async fn explained(&self, scorer: &Scorer, scored: &Scored) -> Explained {
+        let features = self.request.named_features();
+        Explained::new(scorer.explain(features.as_deref(), scored).await, scorer)
     }
 }
