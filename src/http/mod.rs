@@ -3,6 +3,7 @@
 mod admin_models;
 mod answer;
 mod error;
+mod explanation;
 mod genesys;
 mod health;
 mod json;
