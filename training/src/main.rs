@@ -2,6 +2,7 @@
 
 mod assemble;
 mod baseline;
+mod btyd;
 mod calibrate;
 mod cdnow;
 mod cli;
