@@ -7,6 +7,7 @@ mod calibrate;
 mod cdnow;
 mod cli;
 mod cohort;
+mod compare;
 mod fit;
 mod forest;
 mod generator;

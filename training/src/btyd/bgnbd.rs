@@ -14,6 +14,8 @@ pub struct BgNbd {
 }
 
 impl Model for BgNbd {
+    const NAMES: &'static [&'static str] = &["r", "alpha", "a", "b"];
+
     const START: &'static [f64] = &[0.5, 5.0, 1.0, 2.0];
 
     fn of(parameters: &[f64]) -> Self {

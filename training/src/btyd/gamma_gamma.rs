@@ -24,6 +24,8 @@ impl GammaGamma {
 }
 
 impl Model for GammaGamma {
+    const NAMES: &'static [&'static str] = &["p", "q", "gamma"];
+
     const START: &'static [f64] = &[3.0, 3.0, 30.0];
 
     fn of(parameters: &[f64]) -> Self {

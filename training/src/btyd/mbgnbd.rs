@@ -15,6 +15,8 @@ pub struct MbgNbd {
 }
 
 impl Model for MbgNbd {
+    const NAMES: &'static [&'static str] = &["r", "alpha", "a", "b"];
+
     const START: &'static [f64] = &[0.5, 5.0, 1.0, 2.0];
 
     fn of(parameters: &[f64]) -> Self {

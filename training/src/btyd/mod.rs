@@ -14,17 +14,21 @@ mod special;
 
 use std::collections::BTreeMap;
 
+use scoreline::features::purchases::PurchaseFeatures;
+
 pub use self::bgnbd::BgNbd;
 pub use self::gamma_gamma::GammaGamma;
 pub use self::mbgnbd::MbgNbd;
 pub use self::pareto_nbd::ParetoNbd;
+
+pub const DAYS_IN_A_WEEK: f64 = 7.0;
 
 /// What the models know of a customer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct History {
     /// Purchase days after the first (x).
     pub repeats: f64,
-    /// Weeks from the first purchase to the last (t_x); 0 without a repeat purchase.
+    /// Weeks from the first purchase to the last (`t_x`); 0 without a repeat purchase.
     pub last: f64,
     /// Weeks from the first purchase to the day of observation (T).
     pub age: f64,
@@ -32,15 +36,33 @@ pub struct History {
     pub mean_amount: f64,
 }
 
+impl History {
+    /// Of a customer's purchase features: days become weeks, purchases of one day count once.
+    pub fn of(purchases: &PurchaseFeatures) -> Self {
+        let repeats = purchases.purchase_count - 1.0;
+        let repeat_spend = purchases.total_spend_usd - purchases.first_order_usd;
+        Self {
+            repeats,
+            last: (purchases.tenure_days - purchases.recency_days) / DAYS_IN_A_WEEK,
+            age: purchases.tenure_days / DAYS_IN_A_WEEK,
+            // Sums of cents leave a rest where nothing was spent.
+            mean_amount: if repeat_spend > 0.005 { repeat_spend / repeats } else { 0.0 },
+        }
+    }
+}
+
 /// A distribution of histories with positive parameters.
 pub trait Model: Sized {
-    /// Where the search starts.
+    /// What the papers call the parameters.
+    const NAMES: &'static [&'static str];
+
+    /// Where the search starts, in the order of `NAMES`.
     const START: &'static [f64];
 
-    /// From parameters in the order of `START`.
+    /// From parameters in the order of `NAMES`.
     fn of(parameters: &[f64]) -> Self;
 
-    /// In the order of `START`.
+    /// In the order of `NAMES`.
     fn parameters(&self) -> Vec<f64>;
 
     /// What the likelihood reads of a history; `None` for one it says nothing about.
@@ -65,6 +87,15 @@ pub struct Fitted<M> {
     pub model: M,
     /// Of all histories together, at the maximum.
     pub log_likelihood: f64,
+}
+
+impl<M: Model> Fitted<M> {
+    /// The parameters and the log-likelihood, for people.
+    pub fn summary(&self) -> String {
+        let parameters = self.model.parameters();
+        let named: Vec<_> = M::NAMES.iter().zip(parameters).map(|(name, value)| format!("{name} {value:.4}")).collect();
+        format!("{}, log-likelihood {:.1}", named.join(", "), self.log_likelihood)
+    }
 }
 
 /// Expected spend in the next `weeks`: expected purchase days times expected amount (Fader, Hardie & Lee 2005, "RFM and
@@ -239,6 +270,18 @@ mod tests {
         // The mean over customers of p / scale is p gamma / (q - 1) = 40.
         let newcomer = History { repeats: 0.0, last: 0.0, age: 2.0, mean_amount: 0.0 };
         near(&[amounts.expected_amount(&newcomer)], &[40.0], 0.03);
+    }
+
+    #[test]
+    fn a_history_is_read_from_features() {
+        use jiff::civil::date;
+        use scoreline::features::purchases::{Purchase, PurchaseHistory};
+
+        let purchase = |day, amount_usd| Purchase { date: date(1997, 1, day), amount_usd, items: 1.0 };
+        let mut purchases = [purchase(1, 10.0), purchase(8, 4.0), purchase(8, 5.0), purchase(15, 12.0)];
+        let features = PurchaseHistory::from_unsorted(date(1997, 1, 29), &mut purchases).expect("possible").features();
+        let expected = History { repeats: 2.0, last: 2.0, age: 4.0, mean_amount: 10.5 };
+        assert_eq!(History::of(&features.expect("purchases")), expected);
     }
 
     #[test]

@@ -38,6 +38,8 @@ impl ParetoNbd {
 }
 
 impl Model for ParetoNbd {
+    const NAMES: &'static [&'static str] = &["r", "alpha", "s", "beta"];
+
     const START: &'static [f64] = &[0.5, 10.0, 0.5, 10.0];
 
     fn of(parameters: &[f64]) -> Self {

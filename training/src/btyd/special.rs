@@ -22,9 +22,9 @@ pub fn ln_subtract(a: f64, b: f64) -> f64 {
 /// 2F1(a, b; c; z) = (1 - z)^(c - a - b) 2F1(c - a, c - b; c; z) first (Abramowitz & Stegun 15.3.3).
 pub fn hypergeometric(a: f64, b: f64, c: f64, z: f64) -> f64 {
     let (mut sum, mut term) = (1.0, 1.0);
-    for n in 0..100_000 {
-        let n = f64::from(n);
-        term *= (a + n) * (b + n) / ((c + n) * (n + 1.0)) * z;
+    for step in 0..100_000 {
+        let done = f64::from(step);
+        term *= (a + done) * (b + done) / ((c + done) * (done + 1.0)) * z;
         sum += term;
         // What is left is at most a geometric series once the terms shrink; 1 - z keeps it honest near z = 1.
         if term.abs() <= f64::EPSILON * (1.0 - z) * sum.abs() {
@@ -34,20 +34,19 @@ pub fn hypergeometric(a: f64, b: f64, c: f64, z: f64) -> f64 {
     sum
 }
 
-/// 2F1(1, b; c; z) for 0 <= z < 1 and 0 < b < c, by Gauss's continued fraction (DLMF 15.7; Wall 1948,
-/// § 89), evaluated from the front (Lentz 1976). Its error falls with the square root of 1 - z, so that z = 0.999 takes
-/// some 150 steps where the series takes 35,000.
+/// 2F1(1, b; c; z) for 0 <= z < 1 and 0 < b < c, by Gauss's continued fraction (DLMF 15.7; Wall 1948, § 89), evaluated
+/// from the front (Lentz 1976). Near z = 1 it takes steps in proportion to 1 / sqrt(1 - z), the series to 1 / (1 - z).
 pub fn hypergeometric_one(b: f64, c: f64, z: f64) -> f64 {
     let (mut fraction, mut numerator, mut denominator) = (1.0, 1.0, 0.0);
     for step in 1..10_000 {
         let n = f64::from(step / 2);
-        let k = if step % 2 == 1 {
+        let part = if step % 2 == 1 {
             (b + n) * (c - 1.0 + n) / ((c - 1.0 + 2.0 * n) * (c + 2.0 * n))
         } else {
             n * (c - 1.0 - b + n) / ((c - 2.0 + 2.0 * n) * (c - 1.0 + 2.0 * n))
         };
-        denominator = 1.0 / (1.0 - k * z * denominator);
-        numerator = 1.0 - k * z / numerator;
+        denominator = 1.0 / (1.0 - part * z * denominator);
+        numerator = 1.0 - part * z / numerator;
         let change = numerator * denominator;
         fraction *= change;
         if (change - 1.0).abs() <= f64::EPSILON {
