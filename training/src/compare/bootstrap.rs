@@ -238,7 +238,8 @@ mod tests {
         let (actual, predicted) = data(400);
         let blind: Vec<f64> = (0..400).map(|i| f64::from(i % 7)).collect();
         let measured = measure(&actual, &[&blind, &predicted], 200, 1);
-        for estimate in measured.iter().flat_map(|measured| measured.figures) {
+        // All but the decile error, which noise can only enlarge.
+        for estimate in measured.iter().flat_map(|measured| measured.figures[..5].to_vec()) {
             assert!(estimate.low <= estimate.value && estimate.value <= estimate.high, "{estimate:?}");
         }
         let again = measure(&actual, &[&blind, &predicted], 200, 1);

@@ -10,6 +10,7 @@ use scoreline::inference::linear::{self, LinearModel};
 use super::python::{self, Python};
 use super::task::{Case, RECENT_DAYS, Task};
 use crate::btyd::{self, BgNbd, DAYS_IN_A_WEEK, GammaGamma, History, MbgNbd, ParetoNbd, Purchasing};
+use crate::cohort::Member;
 use crate::fit::{Prepared, hurdle};
 use crate::split::Split;
 use crate::{forest, product, statistics, train, tweedie};
@@ -19,9 +20,9 @@ use crate::{forest, product, statistics, train, tweedie};
 pub enum Contender {
     /// Everybody spends the mean of those learnt from.
     Mean,
-    /// Everybody goes on spending at the rate seen so far.
+    /// Everybody goes on spending at the rate seen so far, but for the first purchase, which made them a customer.
     Repeat,
-    /// The same, of the last 91 days only.
+    /// Everybody goes on spending at the rate of the last 91 days.
     Recent,
     BgNbd,
     MbgNbd,
@@ -69,7 +70,7 @@ impl Contender {
     pub fn label(&self) -> &'static str {
         match self {
             Self::Mean => "mean",
-            Self::Repeat => "repeat the spend so far",
+            Self::Repeat => "repeat the repeat spend",
             Self::Recent => "repeat the last 91 days",
             Self::BgNbd => "BG/NBD x Gamma-Gamma",
             Self::MbgNbd => "MBG/NBD x Gamma-Gamma",
@@ -88,7 +89,9 @@ impl Contender {
     pub fn run(&self, task: &Task, limit: Duration) -> anyhow::Result<Outcome> {
         let predicted = match self {
             Self::Mean => mean(task),
-            Self::Repeat => each(task, |case| case.member.purchases.total_spend_usd / case.observed_days),
+            Self::Repeat => each(task, |Case { member: Member { purchases, .. }, observed_days, .. }| {
+                (purchases.total_spend_usd - purchases.first_order_usd) / observed_days
+            }),
             Self::Recent => each(task, |case| case.recent_spend / f64::from(RECENT_DAYS)),
             Self::BgNbd => return buy_till_you_die::<BgNbd>(task),
             Self::MbgNbd => return buy_till_you_die::<MbgNbd>(task),

@@ -17,6 +17,8 @@ enum Unit {
     /// Money: one digit after the point, none in the interval.
     Amount,
     Percent,
+    /// The same of what is never negative.
+    Size,
 }
 
 /// Heading, name in CSV, unit; in the order of `bootstrap::Figures`.
@@ -26,7 +28,7 @@ const COLUMNS: [(&str, &str, Unit); FIGURES] = [
     ("RMSE", "rmse", Unit::Amount),
     ("MAE", "mae", Unit::Amount),
     ("total error", "total_error", Unit::Percent),
-    ("decile error", "decile_error", Unit::Percent),
+    ("decile error", "decile_error", Unit::Size),
 ];
 
 /// What a table file may be.
@@ -105,8 +107,9 @@ fn markdown(standings: &[Standing]) -> anyhow::Result<String> {
     Ok(text)
 }
 
-const NOTE: &str = "[low, high]: 95 % of the bootstrap draws of customers. dGini: nGini minus that of the last row, on the \
-                    same draws. seconds: to fit and predict once.";
+const NOTE: &str = "[low, high]: 95 % of the bootstrap draws of customers. The decile error of a draw is mostly above the \
+                    measured one: drawing adds noise to each decile, and no sign cancels it. dGini: nGini minus that of \
+                    the last row, on the same draws. seconds: to fit and predict once.";
 
 /// The heading, then a row for each model; one without figures is shorter.
 fn rows(standing: &Standing) -> Vec<Vec<String>> {
@@ -142,6 +145,7 @@ fn cell(unit: Unit, Estimate { value, low, high }: &Estimate) -> String {
     match unit {
         Unit::Share => format!("{value:.3} [{low:.2}, {high:.2}]"),
         Unit::Amount => format!("{value:.1} [{low:.0}, {high:.0}]"),
+        Unit::Size => format!("{:.1} % [{:.1}, {:.1}]", percent(*value), percent(*low), percent(*high)),
         Unit::Percent => format!("{:+.1} % [{:+.1}, {:+.1}]", percent(*value), percent(*low), percent(*high)),
     }
 }
