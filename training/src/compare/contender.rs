@@ -70,8 +70,8 @@ impl Contender {
     pub fn label(&self) -> &'static str {
         match self {
             Self::Mean => "mean",
-            Self::Repeat => "repeat the repeat spend",
-            Self::Recent => "repeat the last 91 days",
+            Self::Repeat => "repeat spend so far, scaled",
+            Self::Recent => "last 91 days, scaled",
             Self::BgNbd => "BG/NBD x Gamma-Gamma",
             Self::MbgNbd => "MBG/NBD x Gamma-Gamma",
             Self::ParetoNbd => "Pareto/NBD x Gamma-Gamma",

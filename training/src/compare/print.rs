@@ -67,7 +67,10 @@ fn text(standings: &[Standing]) -> anyhow::Result<String> {
     let mut text = String::new();
     for standing in standings {
         let rows = rows(standing);
-        let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(String::len).max().unwrap_or(0);
+        // A remark may run on over the columns it leaves empty.
+        let cells =
+            |column: usize| rows.iter().filter(move |row| column == 0 || row.len() > 2).map(move |row| row.get(column));
+        let width = |column: usize| cells(column).flatten().map(String::len).max().unwrap_or(0);
         let widths: Vec<_> = (0..rows[0].len()).map(width).collect();
         writeln!(text, "{}", standing.title)?;
         for row in &rows {
