@@ -115,8 +115,9 @@ impl Contender {
 
 /// The recipe of `clv-purchases`, as `scoreline-training clv-purchases` fits it.
 fn shipped(task: &Task) -> anyhow::Result<Vec<f64>> {
-    let train::Fitted { schema, model } = train::fit(&product::clv_purchases(), &task.table)?;
-    values(&model, &Prepared::new(&schema, &task.table.part(Split::Test)))
+    let fitted = train::fit(&product::clv_purchases(), &task.table.part(Split::Fit))?;
+    let outcomes = fitted.outputs(&task.table.part(Split::Test), &[])?;
+    Ok(outcomes.into_iter().map(|outcome| outcome.value).collect())
 }
 
 fn mean(task: &Task) -> Vec<f64> {
@@ -153,7 +154,7 @@ struct Learnt {
 impl Learnt {
     fn on(task: &Task) -> anyhow::Result<Self> {
         let plans = product::clv_purchases().features;
-        let schema = FeatureSchema::new(statistics::rules(&plans, &task.table)?, true)?;
+        let schema = FeatureSchema::new(statistics::rules(&plans, &task.table.part(Split::Fit))?, true)?;
         let prepared = |split| Prepared::new(&schema, &task.table.part(split));
         let uses = plans.into_iter().map(|plan| plan.name).collect();
         Ok(Self { fit: prepared(Split::Fit), wanted: prepared(Split::Test), uses })
