@@ -8,6 +8,7 @@ use scoreline::domain::time::{Clock as _, SystemClock, Timestamp};
 use scoreline::domain::{ModelName, ModelVersion};
 use scoreline::inference::manifest::BackendKind;
 
+use crate::leaks::command::{self as check, AllowArgs, CheckArgs};
 use crate::pack::{self, Mapping, Pack};
 use crate::report::{self, Progress};
 use crate::train::{self, Run, Source, Which};
@@ -37,6 +38,8 @@ enum Command {
     Features(FeaturesArgs),
     /// Make a bundle of a model trained elsewhere: calibrate it, measure it, write its manifest and golden rows.
     Pack(Box<PackArgs>),
+    /// Look for columns that know the outcome, in any CSV. Training does so by itself.
+    Check(CheckArgs),
 }
 
 #[derive(Debug, Args)]
@@ -70,6 +73,8 @@ struct TrainArgs {
     #[command(flatten)]
     data: DataArgs,
     #[command(flatten)]
+    allow: AllowArgs,
+    #[command(flatten)]
     bundle: BundleArgs,
 }
 
@@ -83,6 +88,8 @@ struct ClvArgs {
     rho: f64,
     #[command(flatten)]
     data: DataArgs,
+    #[command(flatten)]
+    allow: AllowArgs,
     #[command(flatten)]
     bundle: BundleArgs,
 }
@@ -158,6 +165,8 @@ struct PackArgs {
     #[arg(long, default_value = "")]
     licence: String,
     #[command(flatten)]
+    allow: AllowArgs,
+    #[command(flatten)]
     bundle: BundleArgs,
 }
 
@@ -172,14 +181,14 @@ enum BackendName {
 /// Does what the command line says.
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
-        Command::ClvPurchases(TrainArgs { version, data, bundle }) => {
+        Command::ClvPurchases(TrainArgs { version, data, allow, bundle }) => {
             let command = format!("scoreline-training clv-purchases --version {version} --seed {}", data.seed);
-            train(Which::ClvPurchases, version, 0.0, data, &bundle, command)
+            train(Which::ClvPurchases, version, 0.0, data, &allow, &bundle, command)
         }
-        Command::Clv(ClvArgs { version, rho, data, bundle }) => {
+        Command::Clv(ClvArgs { version, rho, data, allow, bundle }) => {
             let seed = data.seed;
             let command = format!("scoreline-training clv --version {version} --seed {seed} --rho {rho}");
-            train(Which::Clv, version, rho, data, &bundle, command)
+            train(Which::Clv, version, rho, data, &allow, &bundle, command)
         }
         Command::Features(FeaturesArgs { which, output, rho, data }) => {
             let which = match which {
@@ -188,12 +197,17 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             };
             let progress = Progress::new(2);
             let source = Source { which, purchases: data.data, seed: data.seed, rho };
-            let (_, table, _) = train::data(&source, &progress)?;
+            let table = train::data(&source, &progress)?.table;
             progress.done();
             table.write(&output)?;
             say(&format!("{} customers, {} features: {}", table.rows.len(), table.features.len(), output.display()))
         }
         Command::Pack(args) => pack(*args),
+        Command::Check(args) => {
+            let found = check::run(&args)?;
+            say(found.text()?.trim_end())?;
+            found.refuse()
+        }
     }
 }
 
@@ -202,6 +216,7 @@ fn train(
     version: ModelVersion,
     rho: f64,
     data: DataArgs,
+    allow: &AllowArgs,
     bundle: &BundleArgs,
     command: String,
 ) -> anyhow::Result<()> {
@@ -212,8 +227,9 @@ fn train(
         trained_at: trained_at(bundle),
         replace: bundle.force,
         command,
+        allow: allow.reasons(),
     };
-    let progress = Progress::new(5);
+    let progress = Progress::new(6);
     let trained = train::train(&run, &progress)?;
     progress.done();
     report::print(&trained.staged, &trained.compared)?;
@@ -247,6 +263,7 @@ fn pack(args: PackArgs) -> anyhow::Result<()> {
         licence: args.licence,
         command,
         trained_at,
+        allow: args.allow.reasons(),
     };
     let progress = Progress::new(2);
     progress.step("calibrating, measuring, writing");

@@ -1,5 +1,6 @@
 //! Makes a bundle of a model trained elsewhere: the same calibration, measurement and golden rows as our own get.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -12,6 +13,7 @@ use scoreline::inference::manifest::{Apply, BackendKind, MappedOutput, Output, O
 use crate::assemble::{Draft, Staged, assemble};
 use crate::baseline::Peer;
 use crate::calibrate::Grouping;
+use crate::leaks;
 use crate::split::Split;
 use crate::statistics::{self, FeaturePlan};
 use crate::table::Table;
@@ -37,6 +39,8 @@ pub struct Pack {
     pub licence: String,
     pub command: String,
     pub trained_at: Timestamp,
+    /// Columns that may look like leaks, and why.
+    pub allow: BTreeMap<String, String>,
 }
 
 /// `meaning=value` of the command line.
@@ -97,6 +101,8 @@ pub fn pack(pack: Pack, models: &Path, replace: bool) -> anyhow::Result<Staged> 
             transform: Transform::Identity,
         })
         .collect();
+    let leaks = leaks::training::of_table(&plans, &table, &pack.allow)?;
+    leaks.refuse()?;
     let extension = match pack.backend {
         BackendKind::Smartcore => "json",
         BackendKind::Trees | BackendKind::Linear | BackendKind::Onnx => {
@@ -123,6 +129,7 @@ pub fn pack(pack: Pack, models: &Path, replace: bool) -> anyhow::Result<Staged> 
             synthetic: pack.synthetic,
             licence: pack.licence,
             command: pack.command,
+            allowed: leaks.allowed(),
             ..TrainingSummary::default()
         },
         golden: Vec::new(),
@@ -221,6 +228,7 @@ mod tests {
             licence: String::new(),
             command: "scoreline-training pack".into(),
             trained_at: "2026-01-01T00:00:00Z".parse().expect("a time"),
+            allow: BTreeMap::new(),
         };
         let staged = pack(order.clone(), &folder.path().join("models"), false).expect("packs");
         let manifest = &staged.manifest;

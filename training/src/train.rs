@@ -1,5 +1,6 @@
 //! From the purchase file to a finished bundle, with the models it is compared with.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -16,6 +17,7 @@ use crate::cdnow;
 use crate::cohort::{HORIZON_DAYS, Member, members};
 use crate::fit::{Prepared, hurdle};
 use crate::generator::{Expectation, Simulation, interaction_features};
+use crate::leaks::{self, Check, LeakReport};
 use crate::metrics;
 use crate::product::{self, DATA, LICENCE, Product};
 use crate::report::Progress;
@@ -51,37 +53,55 @@ pub struct Run {
     pub replace: bool,
     /// How to repeat it.
     pub command: String,
+    /// Columns that may look like leaks, and why.
+    pub allow: BTreeMap<String, String>,
 }
 
 /// A finished run: the bundle, not published yet, and the test figures of other models on the same rows.
 pub struct Trained {
     pub staged: Staged,
     pub compared: Vec<Quality>,
+    pub leaks: LeakReport,
 }
 
-/// The customers of a source and the table a model is trained on.
-pub fn data(source: &Source, progress: &Progress) -> anyhow::Result<(Product, Table, Vec<Member>)> {
+/// The customers of a source, the table a model is trained on, and whether features kept to what was known in time.
+pub struct Data {
+    pub product: Product,
+    pub table: Table,
+    pub members: Vec<Member>,
+    pub checks: Vec<Check>,
+}
+
+/// Makes a source's data.
+pub fn data(source: &Source, progress: &Progress) -> anyhow::Result<Data> {
     progress.step("reading purchases");
     let customers = cdnow::read(&source.purchases)?;
     let members = members(&customers, source.seed)?;
-    match source.which {
-        Which::ClvPurchases => Ok((product::clv_purchases(), product::purchases_table(&members), members)),
+    let mut checks = vec![leaks::training::purchases_as_of(&customers)?];
+    let (product, table) = match source.which {
+        Which::ClvPurchases => (product::clv_purchases(), product::purchases_table(&members)),
         Which::Clv => {
             progress.step("simulating conversations");
             let expectations = expectations(&members)?;
             let simulation = Simulation { seed: source.seed, rho: source.rho };
+            checks.push(leaks::training::interactions_as_of(&members, &customers, &expectations, simulation)?);
             let interactions = interaction_features(&members, &customers, &expectations, simulation)?;
-            let table = product::interactions_table(&members, &interactions);
-            Ok((product::clv(source.rho), table, members))
+            (product::clv(source.rho), product::interactions_table(&members, &interactions))
         }
-    }
+    };
+    Ok(Data { product, table, members, checks })
 }
 
 /// Trains, calibrates and measures. Nothing is published.
 pub fn train(run: &Run, progress: &Progress) -> anyhow::Result<Trained> {
-    let (product, table, members) = data(&run.source, progress)?;
+    let Data { product, table, members, checks } = data(&run.source, progress)?;
     let name = ModelName::parse(product.name)?;
     assemble::target(&run.models, &name, &run.version, run.replace)?;
+
+    progress.step("looking for leaks");
+    let mut leaks = leaks::training::of_table(&product.features, &table, &run.allow)?;
+    leaks.checks.extend(checks);
+    leaks.refuse()?;
 
     progress.step("fitting the hurdle");
     let fitted = fit(&product, &table)?;
@@ -110,12 +130,13 @@ pub fn train(run: &Run, progress: &Progress) -> anyhow::Result<Trained> {
             licence: LICENCE.to_owned(),
             command: run.command.clone(),
             seed: run.source.seed,
+            allowed: leaks.allowed(),
             ..TrainingSummary::default()
         },
         golden: product.golden,
     };
     let staged = assemble(&draft, &table, &peers(&members), &run.models, run.replace)?;
-    Ok(Trained { staged, compared })
+    Ok(Trained { staged, compared, leaks })
 }
 
 /// A fitted model with the schema its rows are prepared by.
@@ -248,6 +269,7 @@ mod tests {
             trained_at: "2026-01-01T00:00:00Z".parse().expect("a time"),
             replace: false,
             command: "scoreline-training".into(),
+            allow: BTreeMap::new(),
         }
     }
 
@@ -314,7 +336,7 @@ mod tests {
 
             let source =
                 Source { which, purchases: shipped_purchases(), seed: snapshot.manifest().training.seed, rho: 0.3 };
-            let (product, table, _) = data(&source, &Progress::hidden()).expect("data");
+            let Data { product, table, .. } = data(&source, &Progress::hidden()).expect("data");
             let again = fit(&product, &table).expect("fits").model;
             let file = fs::read(folder.join(&snapshot.manifest().file)).expect("a model");
             alike(&LinearModel::read(&file).expect("a model"), &again);

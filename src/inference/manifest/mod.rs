@@ -116,4 +116,7 @@ pub struct TrainingSummary {
     /// Measured on customers used neither for fitting nor for calibration.
     #[serde(default)]
     pub metrics: BTreeMap<String, f64>,
+    /// Features that look like leaks and were accepted, each with the reason why it is known in time.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub allowed: BTreeMap<String, String>,
 }
