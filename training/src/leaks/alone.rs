@@ -26,7 +26,8 @@ pub struct Alone {
 }
 
 impl Alone {
-    pub fn of(values: &Values, happened: &[bool], folds: &[usize]) -> Self {
+    /// The figures, and each row's share as the other folds tell it.
+    pub fn of(values: &Values, happened: &[bool], folds: &[usize]) -> (Self, Vec<f64>) {
         let (ranked, codes) = match values {
             Values::Numbers(numbers) => {
                 // AUC of the reverse is one minus AUC, except that missing values stay at the bottom.
@@ -38,7 +39,8 @@ impl Alone {
             }
             Values::Levels { codes, .. } => (None, codes.clone()),
         };
-        Self { ranked, binned: metrics::auc(happened, &out_of_fold_share(&codes, happened, folds)) }
+        let shares = out_of_fold_share(&codes, happened, folds);
+        (Self { ranked, binned: metrics::auc(happened, &shares) }, shares)
     }
 
     pub fn best(&self) -> f64 {
@@ -132,7 +134,7 @@ mod tests {
         let folds: Vec<usize> = (0..2000).map(|i| i / 400).collect();
         let of = |happened: &dyn Fn(f64) -> bool| {
             let happened: Vec<bool> = x.iter().map(|x| happened(*x)).collect();
-            Alone::of(&Values::Numbers(x.clone()), &happened, &folds)
+            Alone::of(&Values::Numbers(x.clone()), &happened, &folds).0
         };
         assert!(of(&|x| x > 1500.0).ranked.expect("numeric") > 0.99);
         assert!(of(&|x| x < 500.0).ranked.expect("numeric") > 0.99);
@@ -144,7 +146,7 @@ mod tests {
     fn a_missing_value_is_a_level_of_its_own() {
         let happened: Vec<bool> = (0..1000).map(|i| i % 3 == 0).collect();
         let x = happened.iter().map(|yes| if *yes { f64::NAN } else { 5.0 }).collect();
-        assert!(Alone::of(&Values::Numbers(x), &happened, &folds(1000)).best() > 0.99);
+        assert!(Alone::of(&Values::Numbers(x), &happened, &folds(1000)).0.best() > 0.99);
     }
 
     #[test]
@@ -152,7 +154,7 @@ mod tests {
         let happened: Vec<bool> = (0..3000).map(|i| crate::split::mix(i) % 97 < 30).collect();
         let codes: Vec<usize> = (0..3000).map(|i| i / 3).collect();
         let names = (0..1000).map(|i| format!("l{i}")).collect();
-        let alone = Alone::of(&Values::Levels { codes, names }, &happened, &folds(3000));
+        let (alone, _) = Alone::of(&Values::Levels { codes, names }, &happened, &folds(3000));
         assert!(alone.best() < 0.6, "{alone:?}");
     }
 

@@ -8,7 +8,7 @@ use clap::Args;
 use jiff::civil::Date;
 
 use crate::leaks::frame::{Frame, Values};
-use crate::leaks::{LeakReport, Settings, Target, check, spend_targets};
+use crate::leaks::{LeakReport, Settings, Target, TargetKind, check, spend_targets};
 
 /// Words that name the event when `--positive` is not given.
 const YES: [&str; 5] = ["yes", "y", "true", "t", "1"];
@@ -84,6 +84,7 @@ fn targets(name: &str, values: &Values, positive: Option<&str>) -> anyhow::Resul
     let event = |value: &str| Target {
         label: format!("{name} = {value}"),
         happened: texts.iter().map(|text| text == value).collect(),
+        kind: TargetKind::Event,
     };
     let list = || known.iter().take(12).cloned().collect::<Vec<_>>().join(", ");
     if let Some(value) = positive {
