@@ -18,7 +18,7 @@ use crate::features::FeatureRule;
 pub use baselines::{Baseline, Baselines};
 pub use interval::{Calibration, CalibrationGroup, CalibrationMethod};
 pub use outputs::{Apply, Curve, MappedOutput, Output, Outputs};
-pub use tiers::TierThresholds;
+pub use tiers::{Band, Hysteresis, TierThresholds, Tiers};
 
 /// The one manifest format this program reads and writes.
 pub const BUNDLE_VERSION: u32 = 1;
@@ -48,7 +48,7 @@ pub struct Manifest {
     #[serde(default)]
     pub standardize: bool,
     pub outputs: Outputs,
-    pub tiers: TierThresholds,
+    pub tiers: Tiers,
     pub neutral: Baseline,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval: Option<Calibration>,
