@@ -23,6 +23,7 @@ use scoreline::scoring::golden;
 
 use crate::baseline::{Peer, baselines};
 use crate::calibrate::{Grouping, Scored, calibrate};
+use crate::html::run::Evidence;
 use crate::metrics;
 use crate::split::Split;
 use crate::statistics::round;
@@ -73,6 +74,8 @@ pub struct Staged {
     pub manifest: Manifest,
     /// The whole first, then each partial one.
     pub quality: Vec<Quality>,
+    /// What a report shows of the rows.
+    pub evidence: Evidence,
 }
 
 /// Where a version goes, refused when it is there already and must not be replaced.
@@ -99,7 +102,7 @@ pub fn assemble(
     let folder = models.join(format!(".staging-{}-{}-{}", draft.name, draft.version, std::process::id()));
     let Draft { model, grouping, partial, .. } = draft;
     let manifest = first_manifest(draft)?;
-    let mut staged = Staged { folder, target, replace, manifest, quality: Vec::new() };
+    let mut staged = Staged { folder, target, replace, manifest, quality: Vec::new(), evidence: Evidence::default() };
     fs::create_dir_all(&staged.folder).with_context(|| format!("can not create {}", staged.folder.display()))?;
     write(&staged.folder.join(&draft.file), model)?;
 
@@ -137,6 +140,7 @@ pub fn assemble(
     write(&staged.folder.join(GOLDEN_FILE), &golden_rows(&snapshot, &test, draft)?)?;
     let snapshot = staged.save()?;
     golden::verify(&snapshot)?;
+    staged.evidence = Evidence::gather(&snapshot, &fit, &test)?;
     Ok(staged)
 }
 

@@ -8,6 +8,9 @@ use scoreline::domain::time::{Clock as _, SystemClock, Timestamp};
 use scoreline::domain::{ModelName, ModelVersion};
 use scoreline::inference::manifest::BackendKind;
 
+use crate::assemble::{Quality, Staged};
+use crate::html;
+use crate::leaks::LeakReport;
 use crate::leaks::command::{self as check, AllowArgs, CheckArgs};
 use crate::pack::{self, Mapping, Pack};
 use crate::report::{self, Progress};
@@ -63,6 +66,12 @@ struct BundleArgs {
     /// Replace the version if it exists.
     #[arg(long)]
     force: bool,
+    /// Where the report goes; `reports/<model>-<version>.html` when it is not given.
+    #[arg(long, value_name = "HTML", conflicts_with = "no_report")]
+    report: Option<PathBuf>,
+    /// Write no report.
+    #[arg(long)]
+    no_report: bool,
 }
 
 #[derive(Debug, Args)]
@@ -232,8 +241,10 @@ fn train(
     let progress = Progress::new(6);
     let trained = train::train(&run, &progress)?;
     progress.done();
+    say(&trained.leaks.text()?)?;
     report::print(&trained.staged, &trained.compared)?;
-    published(trained.staged.publish()?)
+    published(trained.staged.publish()?)?;
+    write_report(bundle, &trained.staged, &trained.compared, Some(&trained.leaks))
 }
 
 fn pack(args: PackArgs) -> anyhow::Result<()> {
@@ -267,10 +278,12 @@ fn pack(args: PackArgs) -> anyhow::Result<()> {
     };
     let progress = Progress::new(2);
     progress.step("calibrating, measuring, writing");
-    let staged = pack::pack(pack, &args.bundle.models, args.bundle.force)?;
+    let (staged, leaks) = pack::pack(pack, &args.bundle.models, args.bundle.force)?;
     progress.done();
+    say(&leaks.text()?)?;
     report::print(&staged, &[])?;
-    published(staged.publish()?)
+    published(staged.publish()?)?;
+    write_report(&args.bundle, &staged, &[], Some(&leaks))
 }
 
 fn trained_at(bundle: &BundleArgs) -> Timestamp {
@@ -279,6 +292,26 @@ fn trained_at(bundle: &BundleArgs) -> Timestamp {
 
 fn published(folder: &Path) -> anyhow::Result<()> {
     say(&format!("\npublished: {}", folder.display()))
+}
+
+/// The pictures of a run, unless nobody wants them.
+fn write_report(
+    bundle: &BundleArgs,
+    staged: &Staged,
+    compared: &[Quality],
+    leaks: Option<&LeakReport>,
+) -> anyhow::Result<()> {
+    if bundle.no_report {
+        return Ok(());
+    }
+    let named = || PathBuf::from(format!("reports/{}-{}.html", staged.manifest.name, staged.manifest.version));
+    let path = bundle.report.clone().unwrap_or_else(named);
+    let problem = || format!("can not write the report {}", path.display());
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).with_context(problem)?;
+    }
+    std::fs::write(&path, html::page(&html::run::report(staged, compared, leaks))).with_context(problem)?;
+    say(&format!("report: {}", path.display()))
 }
 
 fn say(line: &str) -> anyhow::Result<()> {

@@ -9,6 +9,7 @@ mod cohort;
 mod fit;
 mod forest;
 mod generator;
+mod html;
 mod leaks;
 mod metrics;
 mod normal;

@@ -13,7 +13,7 @@ use scoreline::inference::manifest::{Apply, BackendKind, MappedOutput, Output, O
 use crate::assemble::{Draft, Staged, assemble};
 use crate::baseline::Peer;
 use crate::calibrate::Grouping;
-use crate::leaks;
+use crate::leaks::{self, LeakReport};
 use crate::split::Split;
 use crate::statistics::{self, FeaturePlan};
 use crate::table::Table;
@@ -80,7 +80,7 @@ pub fn outputs(outputs: &[Mapping], applies: &[Mapping]) -> anyhow::Result<Outpu
 }
 
 /// Builds the bundle. Nothing is published.
-pub fn pack(pack: Pack, models: &Path, replace: bool) -> anyhow::Result<Staged> {
+pub fn pack(pack: Pack, models: &Path, replace: bool) -> anyhow::Result<(Staged, LeakReport)> {
     let table = Table::read(&pack.table)?;
     for name in pack.required.iter().chain([&pack.group_by, &pack.cold_start_feature]) {
         anyhow::ensure!(
@@ -144,7 +144,7 @@ pub fn pack(pack: Pack, models: &Path, replace: bool) -> anyhow::Result<Staged> 
             segment: &row.segment,
         })
         .collect();
-    assemble(&draft, &table, &peers, models, replace)
+    Ok((assemble(&draft, &table, &peers, models, replace)?, leaks))
 }
 
 fn slot<'o>(outputs: &'o mut Outputs, meaning: &str) -> anyhow::Result<&'o mut Option<Output>> {
@@ -230,7 +230,8 @@ mod tests {
             trained_at: "2026-01-01T00:00:00Z".parse().expect("a time"),
             allow: BTreeMap::new(),
         };
-        let staged = pack(order.clone(), &folder.path().join("models"), false).expect("packs");
+        let (staged, leaks) = pack(order.clone(), &folder.path().join("models"), false).expect("packs");
+        assert!(leaks.checks.iter().all(|check| check.passed), "{leaks:?}");
         let manifest = &staged.manifest;
         assert_eq!((manifest.file.as_str(), manifest.horizon_days, manifest.standardize), ("model.json", 90, false));
         assert_eq!(manifest.interval.as_ref().map(|interval| interval.groups.len()), Some(2));

@@ -1,0 +1,310 @@
+//! The report of a training run: one HTML file that needs nothing else. Pure functions from `data` to text.
+
+pub mod chart;
+pub mod data;
+pub mod measured;
+pub mod run;
+pub mod svg;
+
+use std::fmt::Write as _;
+
+use crate::html::chart::{coverage, deciles, drift, gain, histogram, over_time, reliability};
+use crate::html::data::{Confusion, Figure, Goal, ReportData, Table};
+use crate::html::svg::{Unit, escape, number};
+use crate::leaks::{LeakReport, Verdict};
+
+const STYLE: &str = include_str!("style.css");
+
+/// Normal quantile of two-sided 90 % intervals.
+const Z90: f64 = 1.644_853_6;
+
+/// The whole page.
+pub fn page(data: &ReportData) -> String {
+    let ReportData {
+        title,
+        description,
+        caution,
+        facts,
+        headline,
+        gain,
+        deciles,
+        coverage,
+        reliability,
+        histograms,
+        over_time,
+        tiers,
+        tables,
+        drift,
+        leaks,
+    } = data;
+    let mut page = Page(String::new());
+    page.write(format_args!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n<meta name=\"viewport\" \
+         content=\"width=device-width, initial-scale=1\"/>\n<title>{0}</title>\n<style>\n{STYLE}</style>\n</head>\n\
+         <body>\n<h1>{0}</h1>\n",
+        escape(title)
+    ));
+    page.paragraph("", description);
+    page.paragraph("caution", caution);
+    page.facts(facts);
+    if !headline.is_empty() {
+        page.heading("Figures on the test rows");
+        page.headline(headline);
+    }
+    let mut figures = Vec::new();
+    figures.extend(gain.iter().map(|gain| ("Gain", gain::draw(gain), String::new())));
+    if !deciles.is_empty() {
+        let note = "Each dot is the mean of a tenth of the customers; its bar holds 90 % of bootstrap means.";
+        figures.push(("Calibration by decile", deciles::draw(deciles), note.to_owned()));
+    }
+    page.figures("Ranking and level", &figures);
+    let figures: Vec<_> = coverage
+        .iter()
+        .map(|coverage| {
+            let mut note = "Dots with binomial 90 % intervals; grey: the level.".to_owned();
+            if coverage.band.is_some() {
+                note += " Shaded: goal for the whole.";
+            }
+            if coverage.least.is_some() {
+                note += " Dashed: least of every group.";
+            }
+            ("", coverage::draw(coverage), note)
+        })
+        .collect();
+    page.figures("Coverage of the intervals", &figures);
+    let figures: Vec<_> = reliability
+        .iter()
+        .map(|one| {
+            (one.title.as_str(), reliability::draw(one), format!("Expected calibration error {:.4}.", one.error))
+        })
+        .collect();
+    page.figures("Reliability of the probabilities", &figures);
+    let figures: Vec<_> =
+        histograms.iter().map(|one| (one.title.as_str(), histogram::draw(one), one.note.clone())).collect();
+    page.figures("Distributions", &figures);
+    let figures: Vec<_> =
+        over_time.iter().map(|one| (one.title.as_str(), over_time::draw(one), one.note.clone())).collect();
+    page.figures("Over time", &figures);
+    if let Some(tiers) = tiers {
+        page.heading("Tiers");
+        page.tiers(tiers);
+    }
+    for table in tables {
+        page.heading(&table.title);
+        page.table(table);
+    }
+    if let Some(leaks) = leaks {
+        page.leaks(leaks);
+    }
+    if !drift.is_empty() {
+        page.heading("Reference distribution of the features");
+        page.paragraph("quiet", "Shares of the fit rows in each drift bin: what later traffic is compared with.");
+        page.write(format_args!("<div class=\"small-grid\">\n"));
+        for feature in drift {
+            page.write(format_args!("<figure>{}</figure>\n", drift::draw(feature)));
+        }
+        page.write(format_args!("</div>\n"));
+    }
+    page.write(format_args!("</body>\n</html>\n"));
+    page.0
+}
+
+/// A share and its 90 % interval (Wilson 1927): good for small counts and shares near 0 or 1.
+pub fn wilson(happened: usize, n: usize) -> (f64, [f64; 2]) {
+    if n == 0 {
+        return (0.0, [0.0, 1.0]);
+    }
+    let (k, n) = (happened as f64, n as f64);
+    let share = k / n;
+    let z2 = Z90 * Z90;
+    let centre = (share + z2 / (2.0 * n)) / (1.0 + z2 / n);
+    let half = Z90 / (1.0 + z2 / n) * (share * (1.0 - share) / n + z2 / (4.0 * n * n)).sqrt();
+    (share, [(centre - half).max(0.0), (centre + half).min(1.0)])
+}
+
+struct Page(String);
+
+impl Page {
+    fn write(&mut self, what: std::fmt::Arguments<'_>) {
+        // Writing to a string can not fail.
+        let _ = self.0.write_fmt(what);
+    }
+
+    fn heading(&mut self, text: &str) {
+        self.write(format_args!("<h2>{}</h2>\n", escape(text)));
+    }
+
+    fn paragraph(&mut self, class: &str, text: &str) {
+        if !text.is_empty() {
+            self.write(format_args!("<p class=\"{class}\">{}</p>\n", escape(text)));
+        }
+    }
+
+    fn facts(&mut self, facts: &[(String, String)]) {
+        self.write(format_args!("<dl>\n"));
+        for (name, value) in facts.iter().filter(|(_, value)| !value.is_empty()) {
+            self.write(format_args!("<dt>{}</dt><dd>{}</dd>\n", escape(name), escape(value)));
+        }
+        self.write(format_args!("</dl>\n"));
+    }
+
+    /// Nothing at all when there is no figure.
+    fn figures(&mut self, heading: &str, figures: &[(&str, String, String)]) {
+        if figures.iter().all(|(_, picture, _)| picture.is_empty()) {
+            return;
+        }
+        self.heading(heading);
+        self.write(format_args!("<div class=\"grid\">\n"));
+        for (title, picture, note) in figures.iter().filter(|(_, picture, _)| !picture.is_empty()) {
+            self.write(format_args!("<figure>"));
+            if !title.is_empty() {
+                self.write(format_args!("<h3>{}</h3>", escape(title)));
+            }
+            self.write(format_args!("{picture}"));
+            if !note.is_empty() {
+                self.write(format_args!("<figcaption>{}</figcaption>", escape(note)));
+            }
+            self.write(format_args!("</figure>\n"));
+        }
+        self.write(format_args!("</div>\n"));
+    }
+
+    fn headline(&mut self, figures: &[Figure]) {
+        self.write(format_args!(
+            "<div class=\"wide\"><table><thead><tr><th>figure</th><th>measured</th><th>goal</th><th></th></tr></thead>\
+             <tbody>\n"
+        ));
+        for Figure { name, value, unit, goal } in figures {
+            let text = |value: f64| figure(value, *unit);
+            let (goal_text, class, word) = match goal {
+                None => (String::new(), "", ""),
+                Some(goal) if goal.met(*value) => (goal_of(*goal, text), "met", "met"),
+                Some(goal) => (goal_of(*goal, text), "missed", "missed"),
+            };
+            self.write(format_args!(
+                "<tr><td>{}</td><td>{}</td><td>{goal_text}</td><td class=\"{class}\">{word}</td></tr>\n",
+                escape(name),
+                text(*value)
+            ));
+        }
+        self.write(format_args!("</tbody></table></div>\n"));
+    }
+
+    fn table(&mut self, table: &Table) {
+        let Table { title: _, note, header, rows } = table;
+        self.paragraph("quiet", note);
+        self.write(format_args!("<div class=\"wide\"><table><thead><tr>"));
+        for name in header {
+            self.write(format_args!("<th>{}</th>", escape(name)));
+        }
+        self.write(format_args!("</tr></thead><tbody>\n"));
+        for row in rows {
+            self.write(format_args!("<tr>"));
+            for cell in row {
+                self.write(format_args!("<td>{}</td>", escape(cell)));
+            }
+            self.write(format_args!("</tr>\n"));
+        }
+        self.write(format_args!("</tbody></table></div>\n"));
+    }
+
+    fn tiers(&mut self, tiers: &Confusion) {
+        let total = tiers.total().max(1);
+        let right: usize = tiers.counts.iter().enumerate().map(|(i, row)| row[i]).sum();
+        self.paragraph(
+            "quiet",
+            &format!(
+                "Rows: the tier assigned; columns: the tier of what was really spent. {} of {total} agree ({}).",
+                right,
+                number(right as f64 / total as f64, 0.001, Unit::Percent)
+            ),
+        );
+        self.write(format_args!("<div class=\"wide\"><table><thead><tr><th>assigned</th>"));
+        for name in &tiers.names {
+            self.write(format_args!("<th>{}</th>", escape(name)));
+        }
+        self.write(format_args!("<th>all</th></tr></thead><tbody>\n"));
+        for (name, row) in tiers.names.iter().zip(&tiers.counts) {
+            let all: usize = row.iter().sum();
+            self.write(format_args!("<tr><td>{}</td>", escape(name)));
+            for count in row {
+                let share = *count as f64 / all.max(1) as f64;
+                self.write(format_args!(
+                    "<td class=\"cell\" style=\"--share:{:.0}\">{} ({})</td>",
+                    share * 60.0,
+                    number(*count as f64, 1.0, Unit::Number),
+                    number(share, 0.01, Unit::Percent)
+                ));
+            }
+            self.write(format_args!("<td>{}</td></tr>\n", number(all as f64, 1.0, Unit::Number)));
+        }
+        self.write(format_args!("</tbody></table></div>\n"));
+    }
+
+    fn leaks(&mut self, leaks: &LeakReport) {
+        self.heading("Leak checks");
+        for check in &leaks.checks {
+            let (class, word) = if check.passed { ("met", "passed") } else { ("missed", "refused") };
+            self.write(format_args!(
+                "<p><span class=\"{class}\">{word}</span> {}: {}</p>\n",
+                escape(check.name),
+                escape(&check.detail)
+            ));
+        }
+        for warning in leaks.warnings() {
+            self.write(format_args!("<p><span class=\"missed\">warning</span> {}</p>\n", escape(&warning)));
+        }
+        for target in &leaks.targets {
+            let together = [
+                Some(("random rows", target.random_auc)),
+                target.group_auc.map(|auc| ("unseen groups", auc)),
+                target.time_auc.map(|auc| ("the latest rows", auc)),
+            ];
+            let together: Vec<_> =
+                together.into_iter().flatten().map(|(place, auc)| format!("{auc:.3} on {place}")).collect();
+            self.write(format_args!(
+                "<p>Columns against <strong>{}</strong> ({} of {} rows); accepted ones together: AUC {}.</p>\n\
+                 <div class=\"wide\"><table><thead><tr><th>column</th><th>values</th><th>AUC ranked</th>\
+                 <th>AUC binned</th><th>adds</th><th class=\"said\">verdict</th></tr></thead><tbody>\n",
+                escape(&target.label),
+                number(target.share, 0.001, Unit::Percent),
+                number(leaks.rows as f64, 1.0, Unit::Number),
+                together.join(", ")
+            ));
+            let mut columns: Vec<_> = target.columns.iter().collect();
+            columns.sort_by(|a, b| b.alone.best().total_cmp(&a.alone.best()));
+            for column in columns {
+                let auc = |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.3}"));
+                let verdict = match &column.verdict {
+                    Verdict::Accepted => String::new(),
+                    other => escape(&other.word()),
+                };
+                self.write(format_args!(
+                    "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td class=\"said\">{verdict}</td></tr>\n",
+                    escape(&column.name),
+                    number(column.distinct as f64, 1.0, Unit::Number),
+                    auc(column.alone.ranked),
+                    auc(Some(column.alone.binned)),
+                    auc(column.gain)
+                ));
+            }
+            self.write(format_args!("</tbody></table></div>\n"));
+        }
+    }
+}
+
+fn figure(value: f64, unit: Unit) -> String {
+    match unit {
+        Unit::Number => number(value, 0.0001, unit),
+        Unit::Percent => number(value, 0.001, unit),
+        Unit::Usd => number(value, 0.01, unit),
+    }
+}
+
+fn goal_of(goal: Goal, text: impl Fn(f64) -> String) -> String {
+    match goal {
+        Goal::AtLeast(least) => format!("\u{2265} {}", text(least)),
+        Goal::AtMost(most) => format!("\u{2264} {}", text(most)),
+        Goal::Between(low, high) => format!("{} to {}", text(low), text(high)),
+    }
+}

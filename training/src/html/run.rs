@@ -1,0 +1,251 @@
+//! The report of a customer-value run: from a staged bundle and its answers on the test rows to `ReportData`.
+
+use scoreline::domain::Probability;
+use scoreline::inference::bundle::ModelSnapshot;
+use scoreline::inference::manifest::{Baseline, Calibration, Manifest};
+use scoreline::scoring::estimate::{Wish, estimate_rows};
+
+use crate::assemble::{Quality, Staged};
+use crate::html::data::{Drift, Figure, Goal, ReportData, Table};
+use crate::html::measured::{self, Tested};
+use crate::html::svg::{Unit, number};
+use crate::leaks::LeakReport;
+use crate::table::Row;
+
+/// The goal for the whole at the 90 % level, and the least of every group.
+const BAND: [f64; 2] = [0.885, 0.915];
+const LEAST: f64 = 0.87;
+
+/// What is measured: its key in the metrics, its name for people, unit and goal.
+const FIGURES: [(&str, &str, Unit, Option<Goal>); 14] = [
+    ("normalized_gini", "normalized Gini", Unit::Number, Some(Goal::AtLeast(0.703))),
+    ("spearman", "Spearman rank correlation", Unit::Number, None),
+    ("rmse_usd", "RMSE", Unit::Usd, None),
+    ("total_error", "error of the total", Unit::Percent, Some(Goal::Between(-0.03, 0.03))),
+    ("decile_error", "mean error of a decile's mean", Unit::Percent, Some(Goal::AtMost(0.06))),
+    ("risk_auc", "risk: AUC", Unit::Number, Some(Goal::AtLeast(0.765))),
+    ("risk_ece", "risk: calibration error", Unit::Number, Some(Goal::AtMost(0.015))),
+    ("confidence_ece", "confidence: calibration error", Unit::Number, Some(Goal::AtMost(0.015))),
+    ("confidence_mean", "confidence: mean", Unit::Number, None),
+    ("interval_coverage", "coverage of the interval", Unit::Percent, Some(Goal::Between(BAND[0], BAND[1]))),
+    ("interval_coverage_top_decile", "coverage in the best tenth", Unit::Percent, Some(Goal::AtLeast(LEAST))),
+    ("interval_width_usd", "mean width of the interval", Unit::Usd, None),
+    ("interval_score", "interval score", Unit::Number, Some(Goal::AtMost(240.0))),
+    ("mean_spend_usd", "mean spend", Unit::Usd, None),
+];
+
+/// Columns of the comparison.
+const COMPARED: [&str; 7] =
+    ["normalized_gini", "spearman", "rmse_usd", "total_error", "decile_error", "risk_auc", "risk_ece"];
+
+/// What the report needs of the rows: gathered while they are at hand.
+#[derive(Clone, Debug, Default)]
+pub struct Evidence {
+    /// Test rows.
+    pub tested: Vec<Tested>,
+    /// Of the fit rows.
+    pub drift: Vec<Drift>,
+}
+
+impl Evidence {
+    /// Rows in the schema's order.
+    pub fn gather(snapshot: &ModelSnapshot, fit: &[&Row], test: &[&Row]) -> anyhow::Result<Self> {
+        let rules = snapshot.schema().rules().iter().enumerate();
+        let drift = rules.map(|(i, rule)| {
+            let values: Vec<f64> = fit.iter().map(|row| row.values[i]).collect();
+            measured::drift(&rule.name, &rule.unit, &rule.bins, &values)
+        });
+        Ok(Self { drift: drift.collect(), tested: tested(snapshot, test)? })
+    }
+}
+
+/// The report of a run.
+pub fn report(staged: &Staged, compared: &[Quality], leaks: Option<&LeakReport>) -> ReportData {
+    let Manifest { name, version, training, tiers, .. } = &staged.manifest;
+    let Evidence { tested, drift } = &staged.evidence;
+    let actual: Vec<f64> = tested.iter().map(|row| row.actual).collect();
+    let value: Vec<f64> = tested.iter().map(|row| row.value).collect();
+    let count = |n: usize| number(n as f64, 1.0, Unit::Number);
+    let caution = if training.synthetic.is_empty() {
+        String::new()
+    } else {
+        format!("Simulated in the data: {}.", training.synthetic.trim_end_matches('.'))
+    };
+    let facts = [
+        ("command", training.command.clone()),
+        ("trained at", staged.manifest.trained_at.to_string()),
+        ("seed", training.seed.to_string()),
+        ("data", training.data.clone()),
+        ("licence", training.licence.clone()),
+        ("fitted", format!("{} customers", count(training.rows as usize))),
+        ("calibrated", format!("{} customers", count(training.calibration_rows as usize))),
+        ("tested", format!("{} customers, in no other part", count(tested.len()))),
+        ("horizon", format!("{} days", staged.manifest.horizon_days)),
+        ("tiers", format!("Medium_Value from {}, High_Value from {}", usd(tiers.medium), usd(tiers.high))),
+        ("model file", format!("{}, SHA-256 {}", staged.manifest.file, staged.manifest.sha256)),
+    ];
+    ReportData {
+        title: format!("{name} {version}"),
+        description: staged.manifest.description.clone(),
+        caution,
+        facts: facts.map(|(name, value)| (name.to_owned(), value)).to_vec(),
+        headline: staged.quality.first().map(headline).unwrap_or_default(),
+        gain: Some(measured::gain("spend", &actual, &value)),
+        deciles: measured::deciles(&actual, &value),
+        coverage: staged
+            .manifest
+            .interval
+            .as_ref()
+            .map(|calibration| coverage(calibration, tested))
+            .unwrap_or_default(),
+        reliability: reliability(tested),
+        histograms: widths(staged.manifest.interval.as_ref(), tested).into_iter().collect(),
+        over_time: Vec::new(),
+        tiers: Some(measured::tiers(tested)),
+        tables: [comparison(staged, compared), baselines(&staged.manifest)].into_iter().flatten().collect(),
+        drift: drift.clone(),
+        leaks: leaks.cloned(),
+    }
+}
+
+fn tested(snapshot: &ModelSnapshot, rows: &[&Row]) -> anyhow::Result<Vec<Tested>> {
+    let raw: Vec<f64> = rows.iter().flat_map(|row| &row.values).copied().collect();
+    let calibration = snapshot.manifest().interval.as_ref();
+    let mut tested = Vec::with_capacity(rows.len());
+    for (row, answer) in rows.iter().zip(estimate_rows(snapshot, &raw, Wish::default())?) {
+        let answer = answer?;
+        tested.push(Tested {
+            actual: row.spend_usd,
+            value: answer.value,
+            intervals: Vec::new(),
+            risk: answer.risk.map(Probability::get),
+            confidence: answer.confidence.map(Probability::get),
+            tier: answer.tier,
+            realised: snapshot.tiers().tier(row.spend_usd),
+            group: calibration.map_or(String::new(), |known| group(known, snapshot.group_value(&row.values))),
+        });
+    }
+    for level in calibration.iter().flat_map(|calibration| &calibration.levels) {
+        let wish = Wish { level: Some(*level), ..Wish::default() };
+        for (row, answer) in tested.iter_mut().zip(estimate_rows(snapshot, &raw, wish)?) {
+            row.intervals.extend(answer?.interval.map(|interval| (interval.low(), interval.high())));
+        }
+    }
+    Ok(tested)
+}
+
+/// The name of the group that a value of the grouping feature falls in.
+fn group(calibration: &Calibration, value: f64) -> String {
+    let feature = &calibration.group_by;
+    if value.is_nan() {
+        return format!("{feature} unknown");
+    }
+    let after = calibration.groups.partition_point(|group| group.from <= value);
+    let from = after.checked_sub(1).map_or(f64::NEG_INFINITY, |i| calibration.groups[i].from);
+    match calibration.groups.get(after) {
+        None => format!("{feature} {from} and more"),
+        Some(next) if from.fract() == 0.0 && next.from == from + 1.0 => format!("{feature} {from}"),
+        Some(next) => format!("{feature} {from} to below {}", next.from),
+    }
+}
+
+fn headline(quality: &Quality) -> Vec<Figure> {
+    let figures = FIGURES.iter().filter_map(|(key, name, unit, goal)| {
+        let value = *quality.metrics.get(*key)?;
+        Some(Figure { name: (*name).to_owned(), value, unit: *unit, goal: *goal })
+    });
+    figures.collect()
+}
+
+fn coverage(calibration: &Calibration, tested: &[Tested]) -> Vec<crate::html::data::Coverage> {
+    let levels = calibration.levels.iter().enumerate();
+    // A row without one of the intervals would not line up with the levels.
+    if tested.is_empty() || tested.iter().any(|row| row.intervals.len() != calibration.levels.len()) {
+        return Vec::new();
+    }
+    let mut all: Vec<_> = levels.map(|(i, level)| measured::coverage(tested, i, *level)).collect();
+    for one in all.iter_mut().filter(|one| (one.level - 0.9).abs() < 1e-9) {
+        one.band = Some(BAND);
+        one.least = Some(LEAST);
+    }
+    all
+}
+
+fn reliability(tested: &[Tested]) -> Vec<crate::html::data::Reliability> {
+    let mut found = Vec::new();
+    if let Some(risk) = tested.iter().map(|row| row.risk).collect::<Option<Vec<_>>>() {
+        let gone: Vec<bool> = tested.iter().map(|row| row.actual <= 0.0).collect();
+        found.push(measured::reliability("Risk", "no purchase", &gone, &risk));
+    }
+    if let Some(sure) = tested.iter().map(|row| row.confidence).collect::<Option<Vec<_>>>() {
+        let right: Vec<bool> = tested.iter().map(|row| row.tier == row.realised).collect();
+        found.push(measured::reliability("Confidence", "the assigned tier", &right, &sure));
+    }
+    found
+}
+
+fn widths(calibration: Option<&Calibration>, tested: &[Tested]) -> Option<crate::html::data::Histogram> {
+    let calibration = calibration?;
+    let position = calibration.position(calibration.level)?;
+    let widths = tested.iter().map(|row| row.intervals.get(position).map(|(low, high)| high - low));
+    let widths = widths.collect::<Option<Vec<f64>>>()?;
+    let level = number(calibration.level, 0.0, Unit::Percent);
+    Some(measured::histogram(&format!("Width of the {level} interval"), "width", Unit::Usd, &widths))
+}
+
+fn comparison(staged: &Staged, compared: &[Quality]) -> Option<Table> {
+    let named = staged.quality.iter().enumerate().map(|(i, quality)| {
+        let label = if i == 0 { "this bundle".to_owned() } else { format!("this bundle, {}", quality.label) };
+        (label.replace('_', " "), quality)
+    });
+    let all: Vec<_> = named.chain(compared.iter().map(|quality| (quality.label.clone(), quality))).collect();
+    let figures: Vec<_> = FIGURES.iter().filter(|(key, ..)| COMPARED.contains(key)).collect();
+    let rows = all.iter().map(|(label, quality)| {
+        let cells = figures.iter().map(|(key, _, unit, _)| {
+            quality.metrics.get(*key).map_or("\u{2013}".to_owned(), |value| match unit {
+                Unit::Number => number(*value, 0.001, *unit),
+                Unit::Percent => number(*value, 0.001, *unit),
+                Unit::Usd => number(*value, 0.1, *unit),
+            })
+        });
+        std::iter::once(label.clone()).chain(cells).collect()
+    });
+    let names = figures.iter().map(|(_, name, ..)| (*name).to_owned());
+    (all.len() > 1).then(|| Table {
+        title: "Compared with".to_owned(),
+        note: "Every row is measured on the same test customers.".to_owned(),
+        header: std::iter::once("model".to_owned()).chain(names).collect(),
+        rows: rows.collect(),
+    })
+}
+
+fn baselines(manifest: &Manifest) -> Option<Table> {
+    let row = |name: String, baseline: &Baseline| {
+        let share = |share: Probability| number(share.get(), 0.01, Unit::Percent);
+        let mut cells = vec![
+            name,
+            usd(baseline.value),
+            format!("{} to {}", usd(baseline.low), usd(baseline.high)),
+            share(baseline.risk),
+        ];
+        cells.extend(baseline.tier_share.map(share));
+        cells.extend([number(f64::from(baseline.n), 1.0, Unit::Number), number(baseline.weight, 0.01, Unit::Number)]);
+        cells
+    };
+    let tables = [("channel", &manifest.baselines.channel), ("segment", &manifest.baselines.segment)];
+    let mut rows = vec![row("neutral".to_owned(), &manifest.neutral)];
+    for (kind, table) in tables {
+        rows.extend(table.iter().map(|(name, baseline)| row(format!("{kind} {name}"), baseline)));
+    }
+    let header = ["group", "value", "interval", "no purchase", "Low", "Medium", "High", "customers", "weight"];
+    Some(Table {
+        title: "Baselines".to_owned(),
+        note: manifest.baselines.note.clone(),
+        header: header.map(str::to_owned).to_vec(),
+        rows,
+    })
+}
+
+fn usd(amount: f64) -> String {
+    number(amount, 0.01, Unit::Usd)
+}
