@@ -175,16 +175,15 @@ impl Page {
              <tbody>\n"
         ));
         for Figure { name, value, unit, goal } in figures {
-            let text = |value: f64| figure(value, *unit);
             let (goal_text, class, word) = match goal {
                 None => (String::new(), "", ""),
-                Some(goal) if goal.met(*value) => (goal_of(*goal, text), "met", "met"),
-                Some(goal) => (goal_of(*goal, text), "missed", "missed"),
+                Some(goal) if goal.met(*value) => (goal_of(*goal, *unit), "met", "met"),
+                Some(goal) => (goal_of(*goal, *unit), "missed", "missed"),
             };
             self.write(format_args!(
                 "<tr><td>{}</td><td>{}</td><td>{goal_text}</td><td class=\"{class}\">{word}</td></tr>\n",
                 escape(name),
-                text(*value)
+                figure(*value, *unit)
             ));
         }
         self.write(format_args!("</tbody></table></div>\n"));
@@ -301,10 +300,201 @@ fn figure(value: f64, unit: Unit) -> String {
     }
 }
 
-fn goal_of(goal: Goal, text: impl Fn(f64) -> String) -> String {
+fn goal_of(goal: Goal, unit: Unit) -> String {
+    let text = |value: f64| number(value, 0.0, unit);
     match goal {
         Goal::AtLeast(least) => format!("\u{2265} {}", text(least)),
         Goal::AtMost(most) => format!("\u{2264} {}", text(most)),
         Goal::Between(low, high) => format!("{} to {}", text(low), text(high)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::html::data::{Coverage, Covered, Decile, Drift, Gain, Histogram, OverTime, Reliability, ReliabilityBin};
+    use crate::leaks::alone::Alone;
+    use crate::leaks::{Check, ColumnReport, Reason, TargetReport};
+
+    /// Everything a report can hold, with names that try to break out.
+    fn full() -> ReportData {
+        let evil = "<script>alert(\"a\" & 'b')</script>".to_owned();
+        let column = |name: &str, verdict| ColumnReport {
+            name: name.to_owned(),
+            distinct: 3,
+            alone: Alone { ranked: None, binned: 0.93 },
+            gain: None,
+            verdict,
+        };
+        let target = TargetReport {
+            label: evil.clone(),
+            share: 0.3,
+            columns: vec![column(&evil, Verdict::Refused(Reason::Alone)), column("job", Verdict::Accepted)],
+            random_auc: 0.8,
+            group_auc: None,
+            time_auc: Some(0.7),
+        };
+        ReportData {
+            title: evil.clone(),
+            description: evil.clone(),
+            caution: evil.clone(),
+            facts: vec![(evil.clone(), evil.clone())],
+            headline: vec![Figure {
+                name: evil.clone(),
+                value: 0.7,
+                unit: Unit::Number,
+                goal: Some(Goal::AtLeast(0.6)),
+            }],
+            gain: Some(Gain {
+                of: evil.clone(),
+                model: vec![[0.0, 0.0], [0.1, 0.5], [1.0, 1.0]],
+                perfect: vec![[0.0, 0.0], [0.1, 0.8], [1.0, 1.0]],
+            }),
+            deciles: deciles_of([2.0, 8.0, 90.0]),
+            coverage: vec![Coverage {
+                level: 0.9,
+                groups: vec![Covered { label: evil.clone(), n: 300, inside: 271 }],
+                band: Some([0.885, 0.915]),
+                least: Some(0.87),
+            }],
+            reliability: vec![Reliability {
+                title: evil.clone(),
+                event: evil.clone(),
+                bins: vec![ReliabilityBin { n: 100, said: 0.2, happened: 22 }],
+                error: 0.02,
+            }],
+            histograms: vec![Histogram {
+                title: evil.clone(),
+                axis: evil.clone(),
+                unit: Unit::Usd,
+                edges: vec![0.0, 10.0, 20.0],
+                shares: vec![0.7, 0.2],
+                above: 0.1,
+                note: evil.clone(),
+            }],
+            over_time: vec![OverTime {
+                title: evil.clone(),
+                axis: evil.clone(),
+                unit: Unit::Number,
+                blocks: vec![evil.clone(), "b".into(), "c".into()],
+                lines: vec![(evil.clone(), vec![0.7, f64::NAN, 0.6])],
+                note: evil.clone(),
+            }],
+            tiers: Some(Confusion { names: vec![evil.clone(), "High".into()], counts: vec![vec![8, 1], vec![2, 3]] }),
+            tables: vec![Table {
+                title: evil.clone(),
+                note: evil.clone(),
+                header: vec![evil.clone()],
+                rows: vec![vec![evil.clone()]],
+            }],
+            drift: vec![Drift {
+                feature: evil.clone(),
+                unit: evil.clone(),
+                edges: vec![0.0, 5.0],
+                shares: vec![0.5, 0.2, 0.2],
+                missing: 0.1,
+            }],
+            leaks: Some(LeakReport {
+                rows: 100,
+                targets: vec![target],
+                checks: vec![Check { name: "as-of test", passed: false, detail: evil }],
+            }),
+        }
+    }
+
+    fn deciles_of(means: [f64; 3]) -> Vec<Decile> {
+        means
+            .map(|mean| Decile { n: 10, predicted: mean, actual: mean * 1.1, low: mean * 0.8, high: mean * 1.3 })
+            .to_vec()
+    }
+
+    /// Every opened element is closed in order, every attribute quoted, every `&` an entity.
+    fn well_formed(page: &str) {
+        let mut open: Vec<&str> = Vec::new();
+        let body = page.strip_prefix("<!doctype html>\n").expect("a doctype");
+        let mut rest = body;
+        while let Some(start) = rest.find('<') {
+            for piece in rest[..start].split('&').skip(1) {
+                let entity = piece.split(';').next().expect("a piece");
+                assert!(["amp", "lt", "gt", "quot", "#39"].contains(&entity), "`&{entity}`");
+            }
+            assert!(!rest[..start].contains('>'), "{}", &rest[..start]);
+            let end = start + rest[start..].find('>').expect("a tag ends");
+            let tag = &rest[start + 1..end];
+            assert_eq!(tag.matches('"').count() % 2, 0, "{tag}");
+            let name = tag.trim_start_matches('/').split([' ', '/']).next().expect("a name");
+            if tag.starts_with('/') {
+                assert_eq!(open.pop(), Some(name), "closed out of order");
+            } else if !tag.ends_with('/') {
+                open.push(name);
+            }
+            rest = &rest[end + 1..];
+        }
+        assert!(open.is_empty(), "left open: {open:?}");
+    }
+
+    #[test]
+    fn a_full_report_is_well_formed_and_names_can_not_break_out() {
+        let page = page(&full());
+        // The style sheet is the one part that is not markup.
+        let (head, tail) = (page.find("<style>").expect("a style"), page.find("</style>").expect("an end"));
+        well_formed(&format!("{}{}", &page[..head], &page[tail + "</style>".len()..]));
+        assert!(!page.contains("<script") && page.contains("&lt;script&gt;"));
+        for outside in ["http://", "https://", "url(", "@import", "src=", "href="] {
+            let found = page.replace("http://www.w3.org/2000/svg", "").contains(outside);
+            assert!(!found, "`{outside}`: a report asks nobody for anything");
+        }
+    }
+
+    #[test]
+    fn an_empty_report_is_a_page_too() {
+        let page = page(&ReportData { title: "clv v1".into(), ..ReportData::default() });
+        assert!(page.contains("<h1>clv v1</h1>") && !page.contains("<svg") && !page.contains("<h2>"));
+    }
+
+    #[test]
+    fn goals_are_said_and_judged() {
+        let figure = |value, goal| Figure { name: "total".into(), value, unit: Unit::Percent, goal: Some(goal) };
+        let headline = vec![figure(0.02, Goal::Between(-0.03, 0.03)), figure(0.2, Goal::AtMost(0.06))];
+        let page = page(&ReportData { headline, ..ReportData::default() });
+        assert!(page.contains("\u{2212}3\u{202f}% to 3\u{202f}%</td><td class=\"met\">met"), "{page}");
+        assert!(page.contains("\u{2264} 6\u{202f}%</td><td class=\"missed\">missed"));
+    }
+
+    #[test]
+    fn the_coverage_chart_is_drawn_as_before() {
+        let group = |label: &str, n, inside| Covered { label: label.into(), n, inside };
+        let coverage = Coverage {
+            level: 0.9,
+            groups: vec![group("all customers", 2482, 2219), group("purchase_count 4 and more", 404, 355)],
+            band: Some([0.885, 0.915]),
+            least: Some(0.87),
+        };
+        insta::assert_snapshot!("coverage", coverage::draw(&coverage));
+    }
+
+    #[test]
+    fn shares_have_honest_intervals() {
+        let (share, [low, high]) = wilson(9, 10);
+        assert!(
+            (share - 0.9).abs() < 1e-12 && (low - 0.652_28).abs() < 1e-4 && (high - 0.977_37).abs() < 1e-4,
+            "{low} {high}"
+        );
+        assert_eq!(wilson(0, 0), (0.0, [0.0, 1.0]));
+        assert_eq!(wilson(5, 5).1[1], 1.0);
+    }
+
+    #[test]
+    fn what_was_allowed_is_said_with_its_reason() {
+        let mut data = full();
+        let leaks = data.leaks.as_mut().expect("given");
+        leaks.targets[0].columns[0].verdict = Verdict::Allowed(Reason::Alone, "known before the call".into());
+        assert_eq!(
+            leaks.allowed(),
+            BTreeMap::from([(leaks.targets[0].columns[0].name.clone(), "known before the call".into())])
+        );
+        assert!(page(&data).contains("allowed: known before the call"));
     }
 }

@@ -16,27 +16,51 @@ use crate::table::Row;
 const BAND: [f64; 2] = [0.885, 0.915];
 const LEAST: f64 = 0.87;
 
-/// What is measured: its key in the metrics, its name for people, unit and goal.
-const FIGURES: [(&str, &str, Unit, Option<Goal>); 14] = [
-    ("normalized_gini", "normalized Gini", Unit::Number, Some(Goal::AtLeast(0.703))),
-    ("spearman", "Spearman rank correlation", Unit::Number, None),
-    ("rmse_usd", "RMSE", Unit::Usd, None),
-    ("total_error", "error of the total", Unit::Percent, Some(Goal::Between(-0.03, 0.03))),
-    ("decile_error", "mean error of a decile's mean", Unit::Percent, Some(Goal::AtMost(0.06))),
-    ("risk_auc", "risk: AUC", Unit::Number, Some(Goal::AtLeast(0.765))),
-    ("risk_ece", "risk: calibration error", Unit::Number, Some(Goal::AtMost(0.015))),
-    ("confidence_ece", "confidence: calibration error", Unit::Number, Some(Goal::AtMost(0.015))),
-    ("confidence_mean", "confidence: mean", Unit::Number, None),
-    ("interval_coverage", "coverage of the interval", Unit::Percent, Some(Goal::Between(BAND[0], BAND[1]))),
-    ("interval_coverage_top_decile", "coverage in the best tenth", Unit::Percent, Some(Goal::AtLeast(LEAST))),
-    ("interval_width_usd", "mean width of the interval", Unit::Usd, None),
-    ("interval_score", "interval score", Unit::Number, Some(Goal::AtMost(240.0))),
-    ("mean_spend_usd", "mean spend", Unit::Usd, None),
+/// What is measured.
+struct Measure {
+    /// In the metrics.
+    key: &'static str,
+    name: &'static str,
+    /// In the comparison; empty where a model is not compared by it.
+    short: &'static str,
+    unit: Unit,
+    goal: Option<Goal>,
+}
+
+const MEASURES: [Measure; 14] = [
+    measure("normalized_gini", "normalized Gini", "Gini", Unit::Number, Some(Goal::AtLeast(0.703))),
+    measure("spearman", "Spearman rank correlation", "Spearman", Unit::Number, None),
+    measure("rmse_usd", "RMSE", "RMSE", Unit::Usd, None),
+    measure("total_error", "error of the total", "total", Unit::Percent, Some(Goal::Between(-0.03, 0.03))),
+    measure("decile_error", "mean error of a decile's mean", "deciles", Unit::Percent, Some(Goal::AtMost(0.06))),
+    measure("risk_auc", "risk: AUC", "risk AUC", Unit::Number, Some(Goal::AtLeast(0.765))),
+    measure("risk_ece", "risk: calibration error", "risk ECE", Unit::Number, Some(Goal::AtMost(0.015))),
+    measure("confidence_ece", "confidence: calibration error", "", Unit::Number, Some(Goal::AtMost(0.015))),
+    measure("confidence_mean", "confidence: mean", "", Unit::Number, None),
+    measure("interval_coverage", "coverage of the interval", "coverage", Unit::Percent, Some(IN_BAND)),
+    measure(
+        "interval_coverage_top_decile",
+        "coverage in the best tenth",
+        "",
+        Unit::Percent,
+        Some(Goal::AtLeast(LEAST)),
+    ),
+    measure("interval_width_usd", "mean width of the interval", "", Unit::Usd, None),
+    measure("interval_score", "interval score", "", Unit::Usd, Some(Goal::AtMost(240.0))),
+    measure("mean_spend_usd", "mean spend", "", Unit::Usd, None),
 ];
 
-/// Columns of the comparison.
-const COMPARED: [&str; 7] =
-    ["normalized_gini", "spearman", "rmse_usd", "total_error", "decile_error", "risk_auc", "risk_ece"];
+const IN_BAND: Goal = Goal::Between(BAND[0], BAND[1]);
+
+const fn measure(
+    key: &'static str,
+    name: &'static str,
+    short: &'static str,
+    unit: Unit,
+    goal: Option<Goal>,
+) -> Measure {
+    Measure { key, name, short, unit, goal }
+}
 
 /// What the report needs of the rows: gathered while they are at hand.
 #[derive(Clone, Debug, Default)]
@@ -73,7 +97,7 @@ pub fn report(staged: &Staged, compared: &[Quality], leaks: Option<&LeakReport>)
     };
     let facts = [
         ("command", training.command.clone()),
-        ("trained at", staged.manifest.trained_at.to_string()),
+        ("trained at", staged.manifest.trained_at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()),
         ("seed", training.seed.to_string()),
         ("data", training.data.clone()),
         ("licence", training.licence.clone()),
@@ -145,12 +169,16 @@ fn group(calibration: &Calibration, value: f64) -> String {
     match calibration.groups.get(after) {
         None => format!("{feature} {from} and more"),
         Some(next) if from.fract() == 0.0 && next.from == from + 1.0 => format!("{feature} {from}"),
+        // Counts.
+        Some(next) if from.fract() == 0.0 && next.from.fract() == 0.0 => {
+            format!("{feature} {from} to {}", next.from - 1.0)
+        }
         Some(next) => format!("{feature} {from} to below {}", next.from),
     }
 }
 
 fn headline(quality: &Quality) -> Vec<Figure> {
-    let figures = FIGURES.iter().filter_map(|(key, name, unit, goal)| {
+    let figures = MEASURES.iter().filter_map(|Measure { key, name, unit, goal, .. }| {
         let value = *quality.metrics.get(*key)?;
         Some(Figure { name: (*name).to_owned(), value, unit: *unit, goal: *goal })
     });
@@ -190,7 +218,7 @@ fn widths(calibration: Option<&Calibration>, tested: &[Tested]) -> Option<crate:
     let widths = tested.iter().map(|row| row.intervals.get(position).map(|(low, high)| high - low));
     let widths = widths.collect::<Option<Vec<f64>>>()?;
     let level = number(calibration.level, 0.0, Unit::Percent);
-    Some(measured::histogram(&format!("Width of the {level} interval"), "width", Unit::Usd, &widths))
+    Some(measured::histogram(&format!("Width of the {level} interval"), "upper minus lower bound", Unit::Usd, &widths))
 }
 
 fn comparison(staged: &Staged, compared: &[Quality]) -> Option<Table> {
@@ -199,18 +227,15 @@ fn comparison(staged: &Staged, compared: &[Quality]) -> Option<Table> {
         (label.replace('_', " "), quality)
     });
     let all: Vec<_> = named.chain(compared.iter().map(|quality| (quality.label.clone(), quality))).collect();
-    let figures: Vec<_> = FIGURES.iter().filter(|(key, ..)| COMPARED.contains(key)).collect();
+    let measures: Vec<_> = MEASURES.iter().filter(|measure| !measure.short.is_empty()).collect();
     let rows = all.iter().map(|(label, quality)| {
-        let cells = figures.iter().map(|(key, _, unit, _)| {
-            quality.metrics.get(*key).map_or("\u{2013}".to_owned(), |value| match unit {
-                Unit::Number => number(*value, 0.001, *unit),
-                Unit::Percent => number(*value, 0.001, *unit),
-                Unit::Usd => number(*value, 0.1, *unit),
-            })
+        let cells = measures.iter().map(|Measure { key, unit, .. }| {
+            let step = if *unit == Unit::Usd { 0.1 } else { 0.001 };
+            quality.metrics.get(*key).map_or("\u{2013}".to_owned(), |value| number(*value, step, *unit))
         });
         std::iter::once(label.clone()).chain(cells).collect()
     });
-    let names = figures.iter().map(|(_, name, ..)| (*name).to_owned());
+    let names = measures.iter().map(|measure| measure.short.to_owned());
     (all.len() > 1).then(|| Table {
         title: "Compared with".to_owned(),
         note: "Every row is measured on the same test customers.".to_owned(),

@@ -22,7 +22,7 @@ pub fn draw(coverage: &Coverage) -> String {
 
     let labels: Vec<String> = groups.iter().map(|group| clipped(&group.label, LABEL)).collect();
     let left = 16.0 + labels.iter().map(|label| text_width(label, FONT)).fold(0.0, f64::max);
-    let right = WIDTH - 118.0;
+    let right = WIDTH - 140.0;
     let bottom = TOP + ROW * groups.len() as f64;
     let x = Scale::linear(range, [left, right]);
     let mut canvas = Canvas::new(WIDTH, bottom + BOTTOM);
@@ -45,9 +45,9 @@ pub fn draw(coverage: &Coverage) -> String {
         canvas.line("whisker", [x.at(*from), y], [x.at(*to), y]);
         canvas.circle("dot first", [x.at(*share), y], 5.0, &hint);
         canvas.text("tick", [left - 8.0, y + 4.0], Anchor::End, label);
-        let figures =
-            format!("{}  n = {}", number(*share, 0.001, Unit::Percent), number(group.n as f64, 1.0, Unit::Number));
-        canvas.text("tick", [WIDTH - 4.0, y + 4.0], Anchor::End, &figures);
+        let size = format!("n = {}", number(group.n as f64, 1.0, Unit::Number));
+        canvas.text("tick", [right + 62.0, y + 4.0], Anchor::End, &number(*share, 0.001, Unit::Percent));
+        canvas.text("tick", [WIDTH - 2.0, y + 4.0], Anchor::End, &size);
     }
     let level = number(*level, 0.0, Unit::Percent);
     let middle = f64::midpoint(left, right);

@@ -12,7 +12,7 @@ pub fn draw(histogram: &Histogram) -> String {
     let end = if *above > 0.0 { last + 2.0 * width } else { *last };
     let largest = shares.iter().chain([above]).copied().fold(0.0, f64::max);
     let mut plot = Plot::new(
-        &Axis::new(axis, *unit, [*first, end]),
+        &Axis { ticks_to: *last, ..Axis::new(axis, *unit, [*first, end]) },
         &Axis::new("share of customers", Unit::Percent, [0.0, nice_end(largest, 5)]),
     );
     let floor = plot.area[3];

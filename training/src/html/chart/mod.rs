@@ -28,6 +28,8 @@ pub struct Axis<'a> {
     pub unit: Unit,
     pub range: [f64; 2],
     pub logarithmic: bool,
+    /// No tick beyond this value.
+    pub ticks_to: f64,
 }
 
 /// A frame with two axes, ready to be drawn into.
@@ -41,7 +43,7 @@ pub struct Plot {
 
 impl<'a> Axis<'a> {
     pub fn new(label: &'a str, unit: Unit, range: [f64; 2]) -> Self {
-        Self { label, unit, range, logarithmic: false }
+        Self { label, unit, range, logarithmic: false, ticks_to: f64::INFINITY }
     }
 
     fn scale(&self, page: [f64; 2]) -> Scale {
@@ -60,6 +62,9 @@ impl Plot {
             places.windows(2).all(|pair| pair[1] - pair[0] > widest + 14.0)
         });
         for (value, text) in ticks.unwrap_or_default() {
+            if value > horizontal.ticks_to {
+                break;
+            }
             let place = plot.x.at(value);
             plot.canvas.line("axis", [place, bottom], [place, bottom + 4.0]);
             plot.canvas.text("tick", [place, bottom + 18.0], Anchor::Middle, &text);
