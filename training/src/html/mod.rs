@@ -2,6 +2,7 @@
 
 pub mod chart;
 pub mod data;
+pub mod lead;
 pub mod measured;
 pub mod run;
 pub mod svg;
@@ -276,7 +277,7 @@ impl Page {
                 let auc = |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.3}"));
                 let verdict = match &column.verdict {
                     Verdict::Accepted => String::new(),
-                    other => escape(&other.word()),
+                    other @ (Verdict::Identifier | Verdict::Refused(_) | Verdict::Allowed(..)) => escape(&other.word()),
                 };
                 self.write(format_args!(
                     "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td class=\"said\">{verdict}</td></tr>\n",
@@ -315,6 +316,7 @@ mod tests {
 
     use super::*;
     use crate::html::data::{Coverage, Covered, Decile, Drift, Gain, Histogram, OverTime, Reliability, ReliabilityBin};
+    use crate::html::lead::Scored;
     use crate::leaks::alone::Alone;
     use crate::leaks::{Check, ColumnReport, Reason, TargetReport};
 
@@ -335,6 +337,7 @@ mod tests {
             random_auc: 0.8,
             group_auc: None,
             time_auc: Some(0.7),
+            scored: Scored::default(),
         };
         ReportData {
             title: evil.clone(),

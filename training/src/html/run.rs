@@ -126,7 +126,7 @@ pub fn report(staged: &Staged, compared: &[Quality], leaks: Option<&LeakReport>)
         histograms: widths(staged.manifest.interval.as_ref(), tested).into_iter().collect(),
         over_time: Vec::new(),
         tiers: Some(measured::tiers(tested)),
-        tables: [comparison(staged, compared), baselines(&staged.manifest)].into_iter().flatten().collect(),
+        tables: comparison(staged, compared).into_iter().chain([baselines(&staged.manifest)]).collect(),
         drift: drift.clone(),
         leaks: leaks.cloned(),
     }
@@ -244,7 +244,7 @@ fn comparison(staged: &Staged, compared: &[Quality]) -> Option<Table> {
     })
 }
 
-fn baselines(manifest: &Manifest) -> Option<Table> {
+fn baselines(manifest: &Manifest) -> Table {
     let row = |name: String, baseline: &Baseline| {
         let share = |share: Probability| number(share.get(), 0.01, Unit::Percent);
         let mut cells = vec![
@@ -263,12 +263,12 @@ fn baselines(manifest: &Manifest) -> Option<Table> {
         rows.extend(table.iter().map(|(name, baseline)| row(format!("{kind} {name}"), baseline)));
     }
     let header = ["group", "value", "interval", "no purchase", "Low", "Medium", "High", "customers", "weight"];
-    Some(Table {
+    Table {
         title: "Baselines".to_owned(),
         note: manifest.baselines.note.clone(),
         header: header.map(str::to_owned).to_vec(),
         rows,
-    })
+    }
 }
 
 fn usd(amount: f64) -> String {

@@ -244,9 +244,9 @@ fn short(value: f64) -> impl Display {
     (value * 10.0).round() / 10.0
 }
 
-/// About how wide a text is in the charts' font, in pixels: digits and lower case are 0.56 em on average.
+/// About how wide a text is in the charts' font, in pixels: wide fonts take 0.6 em a character on average.
 pub fn text_width(text: &str, size: f64) -> f64 {
-    text.chars().count() as f64 * size * 0.56
+    text.chars().count() as f64 * size * 0.6
 }
 
 /// At most so many characters, with an ellipsis.

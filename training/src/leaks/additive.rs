@@ -31,28 +31,40 @@ impl<'a> Additive<'a> {
 
     /// Mean AUC over folds, each scored by the model of the others. A fold without both outcomes is left out.
     pub fn cross_validated(&self, happened: &[bool], folds: &[usize]) -> f64 {
+        let scores = self.out_of_fold(happened, folds);
         let parts = folds.iter().max().map_or(0, |most| most + 1);
         let aucs = (0..parts).filter_map(|fold| {
-            let (test, fit): (Vec<_>, Vec<_>) = (0..happened.len()).partition(|row| folds[*row] == fold);
-            self.auc(happened, &fit, &test)
+            let rows = (0..happened.len()).filter(|row| folds[*row] == fold);
+            let (happened, scores): (Vec<bool>, Vec<f64>) = rows.map(|row| (happened[row], scores[row])).unzip();
+            let auc = metrics::auc(&happened, &scores);
+            auc.is_finite().then_some(auc)
         });
         let aucs: Vec<f64> = aucs.collect();
         aucs.iter().sum::<f64>() / aucs.len() as f64
     }
 
-    /// AUC on `test` of the model fitted on `fit`; `None` unless both have both outcomes.
-    pub fn auc(&self, happened: &[bool], fit: &[usize], test: &[usize]) -> Option<f64> {
-        let both = |rows: &[usize]| rows.iter().any(|row| happened[*row]) && rows.iter().any(|row| !happened[*row]);
-        if !both(fit) || !both(test) {
-            return None;
+    /// Each row's probability by the model of the other folds.
+    pub fn out_of_fold(&self, happened: &[bool], folds: &[usize]) -> Vec<f64> {
+        let parts = folds.iter().max().map_or(0, |most| most + 1);
+        let mut scores = vec![f64::NAN; happened.len()];
+        for fold in 0..parts {
+            let (test, fit): (Vec<_>, Vec<_>) = (0..happened.len()).partition(|row| folds[*row] == fold);
+            for (row, score) in test.iter().zip(self.trained_on(happened, &fit, &test)) {
+                scores[*row] = score;
+            }
         }
+        scores
+    }
+
+    /// Probabilities of `test` by the model of `fit`.
+    pub fn trained_on(&self, happened: &[bool], fit: &[usize], test: &[usize]) -> Vec<f64> {
         let coefficients = self.fit(happened, fit);
-        let scores: Vec<f64> = test.iter().map(|row| self.logit(&coefficients, *row)).collect();
-        Some(metrics::auc(&test.iter().map(|row| happened[*row]).collect::<Vec<_>>(), &scores))
+        test.iter().map(|row| 1.0 / (1.0 + (-self.logit(&coefficients, *row)).exp())).collect()
     }
 
     fn fit(&self, happened: &[bool], rows: &[usize]) -> Vec<f64> {
-        let share = rows.iter().filter(|row| happened[**row]).count() as f64 / rows.len() as f64;
+        // Never quite 0 or 1, so that rows of one outcome have a finite intercept.
+        let share = (rows.iter().filter(|row| happened[**row]).count() as f64 + 0.5) / (rows.len() as f64 + 1.0);
         let mut coefficients = vec![0.0; self.width];
         coefficients[0] = (share / (1.0 - share)).ln();
         for _ in 0..STEPS {

@@ -7,6 +7,8 @@ use anyhow::Context as _;
 use clap::Args;
 use jiff::civil::Date;
 
+use crate::html;
+use crate::html::data::ReportData;
 use crate::leaks::frame::{Frame, Values};
 use crate::leaks::{LeakReport, Settings, Target, TargetKind, check, spend_targets};
 
@@ -38,6 +40,9 @@ pub struct CheckArgs {
     /// Columns to leave out.
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     exclude: Vec<String>,
+    /// Also write the findings as a page, with what a quick additive model of the accepted columns achieves.
+    #[arg(long, value_name = "HTML")]
+    report: Option<PathBuf>,
 }
 
 /// Columns that may look like leaks.
@@ -73,7 +78,26 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<LeakReport> {
     }
     let mut position = 0..;
     frame.columns.retain(|_| position.next().is_none_or(|position| !left_out.contains(&position)));
-    check(&frame, &targets, &Settings { allow: args.allow.reasons(), order, groups })
+    let found = check(&frame, &targets, &Settings { allow: args.allow.reasons(), order, groups })?;
+    if let Some(path) = &args.report {
+        let problem = || format!("can not write the report {}", path.display());
+        std::fs::write(path, html::page(&report(args, &found))).with_context(problem)?;
+    }
+    Ok(found)
+}
+
+/// The findings, beside the quick model of the first target.
+fn report(args: &CheckArgs, found: &LeakReport) -> ReportData {
+    let scored = found.targets.first().map(|target| html::lead::report(&target.scored)).unwrap_or_default();
+    ReportData {
+        title: format!("Leak check of {}", args.data.display()),
+        description: "Pictures: a quick additive logistic model of the accepted columns, each row scored by a model \
+                      that was not fitted on it."
+            .to_owned(),
+        facts: vec![("rows".to_owned(), found.rows.to_string()), ("target".to_owned(), args.target.clone())],
+        leaks: Some(found.clone()),
+        ..scored
+    }
 }
 
 fn targets(name: &str, values: &Values, positive: Option<&str>) -> anyhow::Result<Vec<Target>> {
@@ -138,6 +162,8 @@ fn reason(text: &str) -> Result<(String, String), String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use clap::Parser as _;
 
     use super::*;
@@ -154,18 +180,18 @@ mod tests {
         let path = folder.path().join("calls.csv");
         let mut csv = "day,job,seconds,household,sold\n".to_owned();
         for i in 0..900_u64 {
-            let sold = crate::split::mix(i) % 4 == 0;
+            let sold = crate::split::mix(i).is_multiple_of(4);
             let seconds = if sold { 200 } else { 20 } + crate::split::mix(i + 9000) % 150;
             let job = ["cook", "clerk", ""][(i % 3) as usize];
             let sold = if sold { "yes" } else { "no" };
-            csv.push_str(&format!("2026-01-{:02},{job},{seconds},h{},{sold}\n", 1 + i / 30, i / 2));
+            writeln!(csv, "2026-01-{:02},{job},{seconds},h{},{sold}", 1 + i / 30, i / 2).expect("writes");
         }
         std::fs::write(&path, csv).expect("writes");
         let path = path.display().to_string();
         (folder, path)
     }
 
-    fn report(path: &str, more: &[&str]) -> anyhow::Result<LeakReport> {
+    fn checked(path: &str, more: &[&str]) -> anyhow::Result<LeakReport> {
         let line = [&["check", "--data", path], more].concat();
         run(&Line::try_parse_from(line)?.check)
     }
@@ -174,20 +200,20 @@ mod tests {
     fn a_leak_in_a_file_is_refused_until_it_is_named_or_left_out() {
         let (_folder, path) = calls();
         let target = ["--target", "sold", "--time-column", "day", "--group", "household"];
-        let found = report(&path, &target).expect("checks");
+        let found = checked(&path, &target).expect("checks");
         assert_eq!(found.refusals().len(), 1);
         assert!(found.refusals()[0].starts_with("`seconds` alone tells `sold = yes`"), "{:?}", found.refusals());
         assert_eq!(found.targets[0].columns.len(), 2, "target, time and group are no features");
-        let named = report(&path, &[&target[..], &["--allow", "seconds=planned length"]].concat()).expect("checks");
+        let named = checked(&path, &[&target[..], &["--allow", "seconds=planned length"]].concat()).expect("checks");
         named.refuse().expect("named");
         assert_eq!(named.allowed()["seconds"], "planned length");
-        report(&path, &[&target[..], &["--exclude", "seconds"]].concat()).expect("checks").refuse().expect("left out");
+        checked(&path, &[&target[..], &["--exclude", "seconds"]].concat()).expect("checks").refuse().expect("left out");
     }
 
     #[test]
     fn what_can_not_be_understood_is_said() {
         let (_folder, path) = calls();
-        let said = |more: &[&str]| format!("{:#}", report(&path, more).expect_err("refused"));
+        let said = |more: &[&str]| format!("{:#}", checked(&path, more).expect_err("refused"));
         assert!(said(&["--target", "job"]).contains("give the one to predict with `--positive`"));
         assert!(
             said(&["--target", "sold", "--positive", "maybe"]).contains("`sold` is never `maybe`, it holds no, yes")

@@ -25,10 +25,11 @@ pub mod training;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use crate::html::lead::Scored;
 use crate::leaks::additive::Additive;
 use crate::leaks::alone::{Alone, design};
 use crate::leaks::frame::Frame;
-use crate::metrics::spearman;
+use crate::metrics::{auc, spearman};
 use crate::split::mix;
 
 /// No honest column ranks an outcome better than this on its own.
@@ -50,6 +51,9 @@ pub const GAP_LIMIT: f64 = 0.05;
 const LATEST: f64 = 0.3;
 
 const FOLDS: u64 = 5;
+
+/// Blocks of time that AUC is shown for.
+const BLOCKS: usize = 10;
 
 /// The additive model is fitted on at most so many rows, evenly taken: enough to see differences of 0.05.
 const MOST_ROWS: usize = 12_000;
@@ -103,6 +107,8 @@ pub struct TargetReport {
     pub random_auc: f64,
     pub group_auc: Option<f64>,
     pub time_auc: Option<f64>,
+    /// The rows that model was judged on: the latest last, where their order is known.
+    pub scored: Scored,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -348,18 +354,33 @@ fn against(frame: &Frame, target: &Target, settings: &Settings) -> anyhow::Resul
     let usable = |column: &ColumnReport| matches!(column.verdict, Verdict::Accepted | Verdict::Allowed(..));
     let used: Vec<usize> = (0..columns.len()).filter(|i| usable(&columns[*i])).collect();
     let used_designs: Vec<&[usize]> = used.iter().map(|i| designs[*i].as_slice()).collect();
-    let time_auc = settings.order.as_ref().and_then(|_| {
+    let model = Additive::new(&used_designs);
+    let random_folds = pick(&by_row);
+    let mut scored = Scored {
+        event: target.label.clone(),
+        probability: model.out_of_fold(&outcomes, &random_folds),
+        ..Scored::default()
+    };
+    let mut time_auc = None;
+    if settings.order.is_some() {
         let places: Vec<usize> = (0..rows.len()).collect();
         let (fit, test) = places.split_at((rows.len() as f64 * (1.0 - LATEST)) as usize);
-        Additive::new(&used_designs).auc(&outcomes, fit, test)
-    });
+        let latest = model.trained_on(&outcomes, fit, test);
+        time_auc = Some(auc(&outcomes[fit.len()..], &latest)).filter(|auc| auc.is_finite());
+        let score = [vec![f64::NAN; fit.len()], latest].concat();
+        scored.others.push(("fitted on the oldest 70 %".to_owned(), score));
+        scored.blocks = (1..=BLOCKS).map(|block| block.to_string()).collect();
+        scored.block = places.iter().map(|place| place * BLOCKS / rows.len()).collect();
+    }
+    scored.happened.clone_from(&outcomes);
     Ok(TargetReport {
         label: target.label.clone(),
         share: hits as f64 / frame.rows as f64,
-        random_auc: together(&used, &pick(&by_row)),
-        group_auc: by_group.is_some().then(|| together(&used, &folds)),
+        random_auc: model.cross_validated(&outcomes, &random_folds),
+        group_auc: by_group.is_some().then(|| model.cross_validated(&outcomes, &folds)),
         time_auc,
         columns,
+        scored,
     })
 }
 
@@ -484,7 +505,7 @@ mod tests {
         let group = |row: usize| row % 300;
         let names: Vec<String> = (0..300).map(|i| format!("household {i}")).collect();
         let codes = (0..rows).map(|row| group(row) % 40).collect();
-        let happened = (0..rows).map(|row| mix(group(row) as u64 % 40) % 2 == 0 || row % 9 == 0).collect();
+        let happened = (0..rows).map(|row| mix(group(row) as u64 % 40).is_multiple_of(2) || row % 9 == 0).collect();
         let values = Values::Levels { codes, names: names[..40].to_vec() };
         let frame = Frame { rows, columns: vec![Column { name: "street".into(), values }] };
         let groups = (0..rows).map(|row| names[group(row) % 40].clone()).collect();

@@ -17,12 +17,14 @@ pub fn draw(drift: &Drift) -> String {
     let Drift { feature, unit, edges, shares, missing } = drift;
     let mut canvas = Canvas::new(WIDTH, HEIGHT);
     let title = if unit.is_empty() { feature.clone() } else { format!("{feature} ({unit})") };
-    canvas.text("small strong", [LEFT, 14.0], Anchor::Start, &clipped(&title, 40));
+    canvas.text("small strong", [LEFT, 14.0], Anchor::Start, &clipped(&title, 30));
     // A missing value has a bin of its own, always shown, after a gap.
     let bins = shares.len() as f64 + 1.5;
     let x = Scale::linear([0.0, bins], [LEFT, RIGHT]);
     let largest = shares.iter().chain([missing]).copied().fold(0.0, f64::max);
     let y = Scale::linear([0.0, largest], [BOTTOM, TOP]);
+    let most = format!("highest {}", number(largest, 0.01, Unit::Percent));
+    canvas.text("small", [RIGHT, 14.0], Anchor::End, &most);
     let mut bar = |class: &str, from: f64, share: f64, hint: &str| {
         let (left, top) = (x.at(from), y.at(share));
         canvas.rect(class, [left + 0.5, top], [x.at(from + 1.0) - left - 1.0, BOTTOM - top], hint);
@@ -47,12 +49,12 @@ pub fn draw(drift: &Drift) -> String {
         "missing".to_owned()
     };
     let end = RIGHT - text_width(&missing_label, FONT) - 6.0;
-    let mut taken = LEFT - 4.0;
+    let mut taken = LEFT - 8.0;
     for (i, edge) in edges.iter().enumerate() {
-        let text = of(*edge);
+        let text = number(two_digits(*edge), 0.0, Unit::Number);
         let half = text_width(&text, FONT) / 2.0;
         let place = x.at(i as f64 + 1.0).max(LEFT + half);
-        if place - half >= taken + 4.0 && place + half <= end {
+        if place - half >= taken + 8.0 && place + half <= end {
             canvas.text("small", [place, BOTTOM + 15.0], Anchor::Middle, &text);
             taken = place + half;
         }
@@ -60,4 +62,10 @@ pub fn draw(drift: &Drift) -> String {
     canvas.text("small", [RIGHT, BOTTOM + 15.0], Anchor::End, &missing_label);
     let description = format!("{} bins; the fullest holds {}.", shares.len(), number(largest, 0.01, Unit::Percent));
     canvas.finish(&format!("Reference distribution of {feature}"), &description)
+}
+
+/// Edges are only told roughly below the bars; the exact ones are in the hints.
+fn two_digits(value: f64) -> f64 {
+    let scale = 10_f64.powi(1 - value.abs().max(f64::MIN_POSITIVE).log10().floor() as i32);
+    if value.abs() < 10.0 && value != 0.0 { (value * scale).round() / scale } else { value.round() }
 }
