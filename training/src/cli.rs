@@ -95,6 +95,9 @@ struct ClvArgs {
     /// How much the simulated satisfaction knows of the real outcome, 0 to 1. 0 is the null set: nothing may be gained.
     #[arg(long, default_value_t = 0.3, value_parser = rho)]
     rho: f64,
+    /// Fit once more on conversations that know nothing (rho 0), and refuse the run when they help.
+    #[arg(long)]
+    null_check: bool,
     #[command(flatten)]
     data: DataArgs,
     #[command(flatten)]
@@ -192,12 +195,14 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::ClvPurchases(TrainArgs { version, data, allow, bundle }) => {
             let command = format!("scoreline-training clv-purchases --version {version} --seed {}", data.seed);
-            train(Which::ClvPurchases, version, 0.0, data, &allow, &bundle, command)
+            let source = Source { which: Which::ClvPurchases, purchases: data.data, seed: data.seed, rho: 0.0 };
+            train(&run_of(source, version, &allow, &bundle, command), &bundle)
         }
-        Command::Clv(ClvArgs { version, rho, data, allow, bundle }) => {
+        Command::Clv(ClvArgs { version, rho, null_check, data, allow, bundle }) => {
             let seed = data.seed;
             let command = format!("scoreline-training clv --version {version} --seed {seed} --rho {rho}");
-            train(Which::Clv, version, rho, data, &allow, &bundle, command)
+            let source = Source { which: Which::Clv, purchases: data.data, seed, rho };
+            train(&Run { null_check, ..run_of(source, version, &allow, &bundle, command) }, &bundle)
         }
         Command::Features(FeaturesArgs { which, output, rho, data }) => {
             let which = match which {
@@ -220,26 +225,22 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     }
 }
 
-fn train(
-    which: Which,
-    version: ModelVersion,
-    rho: f64,
-    data: DataArgs,
-    allow: &AllowArgs,
-    bundle: &BundleArgs,
-    command: String,
-) -> anyhow::Result<()> {
-    let run = Run {
-        source: Source { which, purchases: data.data, seed: data.seed, rho },
+fn run_of(source: Source, version: ModelVersion, allow: &AllowArgs, bundle: &BundleArgs, command: String) -> Run {
+    Run {
+        source,
         version,
         models: bundle.models.clone(),
         trained_at: trained_at(bundle),
         replace: bundle.force,
         command,
         allow: allow.reasons(),
-    };
+        null_check: false,
+    }
+}
+
+fn train(run: &Run, bundle: &BundleArgs) -> anyhow::Result<()> {
     let progress = Progress::new(6);
-    let trained = train::train(&run, &progress)?;
+    let trained = train::train(run, &progress)?;
     progress.done();
     say(&trained.leaks.text()?)?;
     report::print(&trained.staged, &trained.compared)?;

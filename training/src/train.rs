@@ -55,6 +55,8 @@ pub struct Run {
     pub command: String,
     /// Columns that may look like leaks, and why.
     pub allow: BTreeMap<String, String>,
+    /// Whether to fit once more on the null set.
+    pub null_check: bool,
 }
 
 /// A finished run: the bundle, not published yet, and the test figures of other models on the same rows.
@@ -101,6 +103,9 @@ pub fn train(run: &Run, progress: &Progress) -> anyhow::Result<Trained> {
     progress.step("looking for leaks");
     let mut leaks = leaks::training::of_table(&product.features, &table, &run.allow)?;
     leaks.checks.extend(checks);
+    if run.null_check {
+        leaks.checks.push(leaks::null_set::check(&run.source, progress)?);
+    }
     leaks.refuse()?;
 
     progress.step("fitting the hurdle");
@@ -176,7 +181,11 @@ fn expectations(members: &[Member]) -> anyhow::Result<Vec<Expectation>> {
 }
 
 /// Runs a model as the server does; names of the outputs, and the outputs row by row.
-fn run(schema: &FeatureSchema, model: &LinearModel, prepared: &Prepared) -> anyhow::Result<(Vec<String>, Vec<f64>)> {
+pub fn run(
+    schema: &FeatureSchema,
+    model: &LinearModel,
+    prepared: &Prepared,
+) -> anyhow::Result<(Vec<String>, Vec<f64>)> {
     let backend = linear::load_with_rules(&model.write(), schema.rules())?;
     let rows = FeatureMatrix::new(&prepared.values, schema.len());
     let mut outputs = vec![0.0; rows.rows() * backend.outputs().len()];
@@ -270,6 +279,7 @@ mod tests {
             replace: false,
             command: "scoreline-training".into(),
             allow: BTreeMap::new(),
+            null_check: false,
         }
     }
 

@@ -56,36 +56,29 @@ pub fn page(data: &ReportData) -> String {
     figures.extend(gain.iter().map(|gain| ("Gain", gain::draw(gain), String::new())));
     if !deciles.is_empty() {
         let note = "Each dot is the mean of a tenth of the customers; its bar holds 90 % of bootstrap means.";
-        figures.push(("Calibration by decile", deciles::draw(deciles), note.to_owned()));
+        figures.push(("Level by decile", deciles::draw(deciles), note.to_owned()));
     }
-    page.figures("Ranking and level", &figures);
-    let figures: Vec<_> = coverage
-        .iter()
-        .map(|coverage| {
-            let mut note = "Dots with binomial 90 % intervals; grey: the level.".to_owned();
-            if coverage.band.is_some() {
-                note += " Shaded: goal for the whole.";
-            }
-            if coverage.least.is_some() {
-                note += " Dashed: least of every group.";
-            }
-            ("", coverage::draw(coverage), note)
-        })
-        .collect();
+    for one in reliability {
+        let note = format!("Expected calibration error {:.4}.", one.error);
+        figures.push((one.title.as_str(), reliability::draw(one), note));
+    }
+    page.figures("Order, level and probabilities", &figures);
+    let mut figures = Vec::new();
+    for one in coverage {
+        let mut note = "Dots with binomial 90 % intervals; grey: the level.".to_owned();
+        if one.band.is_some() {
+            note += " Shaded: goal for the whole.";
+        }
+        if one.least.is_some() {
+            note += " Dashed: least of every group.";
+        }
+        figures.push(("", coverage::draw(one), note));
+    }
     page.figures("Coverage of the intervals", &figures);
-    let figures: Vec<_> = reliability
-        .iter()
-        .map(|one| {
-            (one.title.as_str(), reliability::draw(one), format!("Expected calibration error {:.4}.", one.error))
-        })
-        .collect();
-    page.figures("Reliability of the probabilities", &figures);
-    let figures: Vec<_> =
-        histograms.iter().map(|one| (one.title.as_str(), histogram::draw(one), one.note.clone())).collect();
-    page.figures("Distributions", &figures);
-    let figures: Vec<_> =
-        over_time.iter().map(|one| (one.title.as_str(), over_time::draw(one), one.note.clone())).collect();
-    page.figures("Over time", &figures);
+    let mut figures = Vec::new();
+    figures.extend(over_time.iter().map(|one| (one.title.as_str(), over_time::draw(one), one.note.clone())));
+    figures.extend(histograms.iter().map(|one| (one.title.as_str(), histogram::draw(one), one.note.clone())));
+    page.figures("Distribution and time", &figures);
     if let Some(tiers) = tiers {
         page.heading("Tiers");
         page.tiers(tiers);

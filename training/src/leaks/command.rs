@@ -90,7 +90,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<LeakReport> {
 fn report(args: &CheckArgs, found: &LeakReport) -> ReportData {
     let scored = found.targets.first().map(|target| html::lead::report(&target.scored)).unwrap_or_default();
     ReportData {
-        title: format!("Leak check of {}", args.data.display()),
+        title: format!("Leak check of {}", args.data.file_name().unwrap_or_default().to_string_lossy()),
         description: "Pictures: a quick additive logistic model of the accepted columns, each row scored by a model \
                       that was not fitted on it."
             .to_owned(),

@@ -19,6 +19,7 @@ pub mod alone;
 pub mod as_of;
 pub mod command;
 pub mod frame;
+pub mod null_set;
 pub mod parts;
 pub mod training;
 

@@ -4,9 +4,9 @@ use crate::html::data::Drift;
 use crate::html::svg::{Anchor, Canvas, Scale, Unit, clipped, number, text_width};
 
 const WIDTH: f64 = 270.0;
-const HEIGHT: f64 = 132.0;
-const TOP: f64 = 26.0;
-const BOTTOM: f64 = 104.0;
+const HEIGHT: f64 = 148.0;
+const TOP: f64 = 42.0;
+const BOTTOM: f64 = 120.0;
 const LEFT: f64 = 8.0;
 const RIGHT: f64 = WIDTH - 8.0;
 
@@ -16,15 +16,15 @@ const FONT: f64 = 11.0;
 pub fn draw(drift: &Drift) -> String {
     let Drift { feature, unit, edges, shares, missing } = drift;
     let mut canvas = Canvas::new(WIDTH, HEIGHT);
-    let title = if unit.is_empty() { feature.clone() } else { format!("{feature} ({unit})") };
-    canvas.text("small strong", [LEFT, 14.0], Anchor::Start, &clipped(&title, 30));
+    canvas.text("small strong", [LEFT, 14.0], Anchor::Start, &clipped(feature, 36));
     // A missing value has a bin of its own, always shown, after a gap.
     let bins = shares.len() as f64 + 1.5;
     let x = Scale::linear([0.0, bins], [LEFT, RIGHT]);
     let largest = shares.iter().chain([missing]).copied().fold(0.0, f64::max);
     let y = Scale::linear([0.0, largest], [BOTTOM, TOP]);
-    let most = format!("highest {}", number(largest, 0.01, Unit::Percent));
-    canvas.text("small", [RIGHT, 14.0], Anchor::End, &most);
+    let most = format!("highest bin {}", number(largest, 0.01, Unit::Percent));
+    let about = if unit.is_empty() { most } else { format!("{}; {most}", clipped(unit, 22)) };
+    canvas.text("small", [LEFT, 30.0], Anchor::Start, &about);
     let mut bar = |class: &str, from: f64, share: f64, hint: &str| {
         let (left, top) = (x.at(from), y.at(share));
         canvas.rect(class, [left + 0.5, top], [x.at(from + 1.0) - left - 1.0, BOTTOM - top], hint);

@@ -7,7 +7,7 @@ use crate::html::svg::{Unit, number};
 pub fn draw(gain: &Gain) -> String {
     let vertical = format!("share of all {}", gain.of);
     let mut plot = Plot::new(
-        &Axis::new("share of customers, best prediction first", Unit::Percent, [0.0, 1.0]),
+        &Axis::new("share of rows, best prediction first", Unit::Percent, [0.0, 1.0]),
         &Axis::new(&vertical, Unit::Percent, [0.0, 1.0]),
     );
     plot.curve("line faint dashed", &[[0.0, 0.0], [1.0, 1.0]]);

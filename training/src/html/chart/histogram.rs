@@ -13,7 +13,7 @@ pub fn draw(histogram: &Histogram) -> String {
     let largest = shares.iter().chain([above]).copied().fold(0.0, f64::max);
     let mut plot = Plot::new(
         &Axis { ticks_to: *last, ..Axis::new(axis, *unit, [*first, end]) },
-        &Axis::new("share of customers", Unit::Percent, [0.0, nice_end(largest, 5)]),
+        &Axis::new("share of rows", Unit::Percent, [0.0, nice_end(largest, 5)]),
     );
     let floor = plot.area[3];
     let bar = |plot: &mut Plot, class: &str, [from, to]: [f64; 2], share: f64, hint: &str| {
@@ -29,7 +29,7 @@ pub fn draw(histogram: &Histogram) -> String {
         let hint = format!("above {}: {}", number(*last, 0.0, *unit), number(*above, 0.001, Unit::Percent));
         bar(&mut plot, "bar second", [last + width, end], *above, &hint);
         let name = format!("above {}", number(*last, 0.0, *unit));
-        plot.legend(&[(Sample::Area, "bar first", "share of customers"), (Sample::Area, "bar second", &name)]);
+        plot.legend(&[(Sample::Area, "bar first", "share of rows"), (Sample::Area, "bar second", &name)]);
     }
     let description = format!("{} bins; the fullest holds {}.", shares.len(), number(largest, 0.001, Unit::Percent));
     plot.canvas.finish(title, &description)
