@@ -12,7 +12,7 @@ use crate::report::Progress;
 use crate::split::Split;
 use crate::train::{self, Data, Source};
 
-/// A larger gain of normalized Gini is no chance: on 4,783 customers it has been within 0.002 of 0 for five seeds.
+/// A larger gain of normalized Gini is no chance: seeds 1, 2, 3, 4 and 42 gave -0.0021 to +0.0002.
 const LIMIT: f64 = 0.01;
 
 /// Fits with and without conversations on the null set of a source and compares them on all rows that neither was
