@@ -10,9 +10,11 @@ use scoreline::domain::{ModelName, ModelVersion};
 use scoreline::inference::manifest::BackendKind;
 
 use crate::compare::{self, Comparison, Format, Python};
+use crate::html;
+use crate::leaks::command::{self as check, AllowArgs, CheckArgs};
 use crate::pack::{self, Mapping, Pack};
 use crate::report::{self, Progress};
-use crate::train::{self, Run, Source, Which};
+use crate::train::{self, Run, Source, Trained, Which};
 
 /// Trains, calibrates and packs the model bundles that scoreline serves.
 ///
@@ -42,6 +44,8 @@ enum Command {
     Features(FeaturesArgs),
     /// Make a bundle of a model trained elsewhere: calibrate it, measure it, write its manifest and golden rows.
     Pack(Box<PackArgs>),
+    /// Look for columns that know the outcome, in any CSV. Training does so by itself.
+    Check(CheckArgs),
 }
 
 #[derive(Debug, Args)]
@@ -65,6 +69,12 @@ struct BundleArgs {
     /// Replace the version if it exists.
     #[arg(long)]
     force: bool,
+    /// Where the report goes; `reports/<model>-<version>.html` when it is not given.
+    #[arg(long, value_name = "HTML", conflicts_with = "no_report")]
+    report: Option<PathBuf>,
+    /// Write no report.
+    #[arg(long)]
+    no_report: bool,
 }
 
 #[derive(Debug, Args)]
@@ -74,6 +84,8 @@ struct TrainArgs {
     version: ModelVersion,
     #[command(flatten)]
     data: DataArgs,
+    #[command(flatten)]
+    allow: AllowArgs,
     #[command(flatten)]
     bundle: BundleArgs,
 }
@@ -86,8 +98,13 @@ struct ClvArgs {
     /// How much the simulated satisfaction knows of the real outcome, 0 to 1. 0 is the null set: nothing may be gained.
     #[arg(long, default_value_t = 0.3, value_parser = rho)]
     rho: f64,
+    /// Fit once more on conversations that know nothing (rho 0), and refuse the run when they help.
+    #[arg(long)]
+    null_check: bool,
     #[command(flatten)]
     data: DataArgs,
+    #[command(flatten)]
+    allow: AllowArgs,
     #[command(flatten)]
     bundle: BundleArgs,
 }
@@ -190,6 +207,8 @@ struct PackArgs {
     #[arg(long, default_value = "")]
     licence: String,
     #[command(flatten)]
+    allow: AllowArgs,
+    #[command(flatten)]
     bundle: BundleArgs,
 }
 
@@ -204,14 +223,16 @@ enum BackendName {
 /// Does what the command line says.
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
-        Command::ClvPurchases(TrainArgs { version, data, bundle }) => {
+        Command::ClvPurchases(TrainArgs { version, data, allow, bundle }) => {
             let command = format!("scoreline-training clv-purchases --version {version} --seed {}", data.seed);
-            train(Which::ClvPurchases, version, 0.0, data, &bundle, command)
+            let source = Source { which: Which::ClvPurchases, purchases: data.data, seed: data.seed, rho: 0.0 };
+            train(&run_of(source, version, &allow, &bundle, command), &bundle)
         }
-        Command::Clv(ClvArgs { version, rho, data, bundle }) => {
+        Command::Clv(ClvArgs { version, rho, null_check, data, allow, bundle }) => {
             let seed = data.seed;
             let command = format!("scoreline-training clv --version {version} --seed {seed} --rho {rho}");
-            train(Which::Clv, version, rho, data, &bundle, command)
+            let source = Source { which: Which::Clv, purchases: data.data, seed, rho };
+            train(&Run { null_check, ..run_of(source, version, &allow, &bundle, command) }, &bundle)
         }
         Command::Features(FeaturesArgs { which, output, rho, data }) => {
             let which = match which {
@@ -220,37 +241,42 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             };
             let progress = Progress::new(2);
             let source = Source { which, purchases: data.data, seed: data.seed, rho };
-            let (_, table) = train::data(&source, &progress)?;
+            let table = train::data(&source, &progress)?.table;
             progress.done();
             table.write(&output)?;
             say(&format!("{} customers, {} features: {}", table.rows.len(), table.features.len(), output.display()))
         }
         Command::Compare(args) => compare(args),
         Command::Pack(args) => pack(*args),
+        Command::Check(args) => {
+            let found = check::run(&args)?;
+            say(found.text()?.trim_end())?;
+            found.refuse()
+        }
     }
 }
 
-fn train(
-    which: Which,
-    version: ModelVersion,
-    rho: f64,
-    data: DataArgs,
-    bundle: &BundleArgs,
-    command: String,
-) -> anyhow::Result<()> {
-    let run = Run {
-        source: Source { which, purchases: data.data, seed: data.seed, rho },
+fn run_of(source: Source, version: ModelVersion, allow: &AllowArgs, bundle: &BundleArgs, command: String) -> Run {
+    Run {
+        source,
         version,
         models: bundle.models.clone(),
         trained_at: trained_at(bundle),
         replace: bundle.force,
         command,
-    };
-    let progress = Progress::new(5);
-    let trained = train::train(&run, &progress)?;
+        allow: allow.reasons(),
+        null_check: false,
+    }
+}
+
+fn train(run: &Run, bundle: &BundleArgs) -> anyhow::Result<()> {
+    let progress = Progress::new(6);
+    let trained = train::train(run, &progress)?;
     progress.done();
+    say(&trained.leaks.text()?)?;
     report::print(&trained)?;
-    published(trained.staged.publish()?)
+    published(trained.staged.publish()?)?;
+    write_report(bundle, &trained)
 }
 
 fn compare(args: CompareArgs) -> anyhow::Result<()> {
@@ -302,13 +328,16 @@ fn pack(args: PackArgs) -> anyhow::Result<()> {
         licence: args.licence,
         command,
         trained_at,
+        allow: args.allow.reasons(),
     };
     let progress = Progress::new(2);
     progress.step("calibrating, measuring, writing");
     let trained = pack::pack(pack, &args.bundle.models, args.bundle.force)?;
     progress.done();
+    say(&trained.leaks.text()?)?;
     report::print(&trained)?;
-    published(trained.staged.publish()?)
+    published(trained.staged.publish()?)?;
+    write_report(&args.bundle, &trained)
 }
 
 fn trained_at(bundle: &BundleArgs) -> Timestamp {
@@ -317,6 +346,22 @@ fn trained_at(bundle: &BundleArgs) -> Timestamp {
 
 fn published(folder: &Path) -> anyhow::Result<()> {
     say(&format!("\npublished: {}", folder.display()))
+}
+
+/// The pictures of a run, unless nobody wants them.
+fn write_report(bundle: &BundleArgs, trained: &Trained) -> anyhow::Result<()> {
+    if bundle.no_report {
+        return Ok(());
+    }
+    let manifest = &trained.staged.manifest;
+    let named = || PathBuf::from(format!("reports/{}-{}.html", manifest.name, manifest.version));
+    let path = bundle.report.clone().unwrap_or_else(named);
+    let problem = || format!("can not write the report {}", path.display());
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).with_context(problem)?;
+    }
+    std::fs::write(&path, html::page(&html::run::report(trained))).with_context(problem)?;
+    say(&format!("report: {}", path.display()))
 }
 
 fn say(line: &str) -> anyhow::Result<()> {

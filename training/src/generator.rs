@@ -134,14 +134,11 @@ pub fn interaction_features(
     expectations: &[Expectation],
     simulation: Simulation,
 ) -> anyhow::Result<Vec<Option<InteractionFeatures>>> {
-    let as_of = start_of_day(AS_OF.tomorrow()?)?;
+    let as_of = as_of_time()?;
     let mut queues = QueueSentiment::default();
     let mut histories = Vec::with_capacity(members.len());
     for (member, expectation) in members.iter().zip(expectations) {
-        let purchases = customers
-            .binary_search_by_key(&member.id, |customer| customer.id)
-            .map(|found| customers[found].purchases.as_slice())
-            .map_err(|_| anyhow::anyhow!("customer {} is not in the purchase file", member.id))?;
+        let purchases = purchases_of(member, customers)?;
         let mut history = InteractionHistory::as_of(as_of);
         for conversation in conversations(member, purchases, *expectation, simulation)? {
             let interaction = conversation.as_interaction();
@@ -156,6 +153,19 @@ pub fn interaction_features(
         histories.push(history);
     }
     Ok(histories.iter().map(|history| history.features(&queues)).collect())
+}
+
+/// The end of the as-of day.
+pub fn as_of_time() -> anyhow::Result<Timestamp> {
+    start_of_day(AS_OF.tomorrow()?)
+}
+
+/// A member's purchases, among customers in order of their ids.
+pub fn purchases_of<'c>(member: &Member, customers: &'c [Customer]) -> anyhow::Result<&'c [Purchase]> {
+    customers
+        .binary_search_by_key(&member.id, |customer| customer.id)
+        .map(|found| customers[found].purchases.as_slice())
+        .map_err(|_| anyhow::anyhow!("customer {} is not in the purchase file", member.id))
 }
 
 /// A customer's conversations from the first purchase to the end of the as-of day, in no particular order.

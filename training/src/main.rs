@@ -12,6 +12,8 @@ mod fit;
 mod folds;
 mod forest;
 mod generator;
+mod html;
+mod leaks;
 mod logit;
 mod metrics;
 mod pack;

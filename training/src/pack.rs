@@ -1,5 +1,6 @@
 //! Makes a bundle of a model trained elsewhere: the same calibration, measurement and golden rows as our own get.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -11,6 +12,8 @@ use scoreline::inference::manifest::{Apply, BackendKind, Manifest, MappedOutput,
 
 use crate::assemble::{self, Draft, Evidence};
 use crate::calibrate::Grouping;
+use crate::html;
+use crate::leaks::{self, LeakReport};
 use crate::quality::{Quality, judge};
 use crate::split::Split;
 use crate::statistics::{self, FeaturePlan};
@@ -38,6 +41,8 @@ pub struct Pack {
     pub licence: String,
     pub command: String,
     pub trained_at: Timestamp,
+    /// Columns that may look like leaks, and why.
+    pub allow: BTreeMap<String, String>,
 }
 
 /// `meaning=value` of the command line.
@@ -98,6 +103,8 @@ pub fn pack(pack: Pack, models: &Path, replace: bool) -> anyhow::Result<Trained>
             transform: Transform::Identity,
         })
         .collect();
+    let leaks = leaks::training::of_table(&plans, &table, &pack.allow)?;
+    leaks.refuse()?;
     let extension = match pack.backend {
         BackendKind::Smartcore => "json",
         BackendKind::Trees | BackendKind::Linear | BackendKind::Onnx => {
@@ -131,6 +138,7 @@ pub fn pack(pack: Pack, models: &Path, replace: bool) -> anyhow::Result<Trained>
             synthetic: pack.synthetic,
             licence: pack.licence,
             command: pack.command,
+            allowed: leaks.allowed(),
             ..TrainingSummary::default()
         },
     };
@@ -139,7 +147,7 @@ pub fn pack(pack: Pack, models: &Path, replace: bool) -> anyhow::Result<Trained>
     draft.features = statistics::rules(&plans, &fit)?;
     draft.training.rows = u32::try_from(fit.len())?;
     let manifest = draft.manifest()?;
-    calibrated(&draft, manifest, &table, models, replace)
+    calibrated(&draft, manifest, &table, leaks, models, replace)
 }
 
 /// Calibrates a model on the `calibration` rows of a table, measures it on the `test` rows and stages the bundle.
@@ -147,6 +155,7 @@ pub fn calibrated(
     draft: &Draft,
     mut manifest: Manifest,
     table: &Table,
+    leaks: LeakReport,
     models: &Path,
     replace: bool,
 ) -> anyhow::Result<Trained> {
@@ -168,7 +177,8 @@ pub fn calibrated(
     manifest.training.protocol = "one split of the customers: fit, calibration, test".to_owned();
     assemble::record(&mut manifest, &quality);
     let staged = assemble::stage(draft, manifest, &test, &[], models, replace)?;
-    Ok(Trained { staged, quality })
+    let evidence = html::run::Evidence::of(&staged.manifest, &judged, &calibration);
+    Ok(Trained { staged, quality, leaks, evidence })
 }
 
 fn slot<'o>(outputs: &'o mut Outputs, meaning: &str) -> anyhow::Result<&'o mut Option<Output>> {
@@ -252,8 +262,10 @@ mod tests {
             licence: String::new(),
             command: "scoreline-training pack".into(),
             trained_at: "2026-01-01T00:00:00Z".parse().expect("a time"),
+            allow: BTreeMap::new(),
         };
-        let Trained { staged, .. } = pack(order.clone(), &folder.path().join("models"), false).expect("packs");
+        let Trained { staged, leaks, .. } = pack(order.clone(), &folder.path().join("models"), false).expect("packs");
+        assert!(leaks.checks.iter().all(|check| check.passed), "{leaks:?}");
         let manifest = &staged.manifest;
         assert_eq!((manifest.file.as_str(), manifest.horizon_days, manifest.standardize), ("model.json", 90, false));
         assert_eq!(manifest.interval.as_ref().map(|interval| interval.groups.len()), Some(2));

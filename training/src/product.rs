@@ -22,6 +22,8 @@ pub struct Product {
     pub derived: Vec<DerivedPlan>,
     /// Columns of each variant, in order of preference.
     pub variants: Vec<Vec<String>>,
+    /// The columns without interactions: what the null set is compared with.
+    pub without_interactions: Option<Vec<String>>,
     pub grouping: Grouping,
     /// What callers with less to say leave out.
     pub partial: (String, Vec<String>),
@@ -83,6 +85,7 @@ pub fn clv_purchases() -> Product {
         description: "Expected spend in the next 273 days from purchase history",
         cold_start_feature: "purchase_count",
         variants,
+        without_interactions: None,
         features,
         derived,
         grouping: grouping(&[]),
@@ -122,6 +125,7 @@ pub fn clv(rho: f64) -> Product {
     let derived = bent("purchase_recency_days");
     let names = features.iter().map(|plan| &plan.name).chain(derived.iter().map(|plan| &plan.name));
     let everything: Vec<String> = names.cloned().collect();
+    let purchases = everything.iter().filter(|name| !INTERACTIONS.contains(&name.as_str())).cloned().collect();
     let documented = [
         ("recency_days", 12.0),
         ("frequency_count", 48.0),
@@ -137,6 +141,7 @@ pub fn clv(rho: f64) -> Product {
         description: "Expected spend in the next 273 days from contact-centre interactions and, where given, purchases",
         cold_start_feature: "frequency_count",
         variants: vec![everything, owned(&INTERACTIONS)],
+        without_interactions: Some(purchases),
         features,
         derived,
         grouping: grouping(&PURCHASES_BESIDE),

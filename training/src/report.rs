@@ -51,7 +51,7 @@ pub fn print(trained: &Trained) -> anyhow::Result<()> {
 }
 
 fn text(trained: &Trained) -> anyhow::Result<String> {
-    let Trained { staged, quality: qualities } = trained;
+    let Trained { staged, quality: qualities, leaks: _, evidence: _ } = trained;
     let manifest = &staged.manifest;
     let training = &manifest.training;
     let mut text = String::new();

@@ -1,5 +1,6 @@
 //! From the purchase file to a finished bundle, measured by cross-validation.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use scoreline::domain::time::Timestamp;
@@ -17,6 +18,8 @@ use crate::cohort::{AS_OF, HORIZON_DAYS, Member, members};
 use crate::fit::{Prepared, hurdle};
 use crate::folds::Folds;
 use crate::generator::{Expectation, Simulation, interaction_features};
+use crate::html;
+use crate::leaks::{self, Check, LeakReport};
 use crate::product::{self, DATA, LICENCE, Product};
 use crate::quality::{Judged, Quality, judge};
 use crate::report::Progress;
@@ -56,6 +59,10 @@ pub struct Run {
     pub replace: bool,
     /// How to repeat it.
     pub command: String,
+    /// Columns that may look like leaks, and why.
+    pub allow: BTreeMap<String, String>,
+    /// Whether to fit once more on the null set.
+    pub null_check: bool,
 }
 
 /// A finished run: the bundle, not published yet, and how good it is.
@@ -63,31 +70,53 @@ pub struct Trained {
     pub staged: Staged,
     /// The whole first, then each partial one.
     pub quality: Vec<Quality>,
+    pub leaks: LeakReport,
+    /// What the report draws.
+    pub evidence: html::run::Evidence,
 }
 
-/// The customers of a source and the table a model is trained on.
-pub fn data(source: &Source, progress: &Progress) -> anyhow::Result<(Product, Table)> {
+/// A product, the table it is trained on, and whether features kept to what was known in time.
+pub struct Data {
+    pub product: Product,
+    pub table: Table,
+    pub checks: Vec<Check>,
+}
+
+/// Makes a source's data.
+pub fn data(source: &Source, progress: &Progress) -> anyhow::Result<Data> {
     progress.step("reading purchases");
     let customers = cdnow::read(&source.purchases)?;
     let members = members(&customers, source.seed)?;
-    match source.which {
-        Which::ClvPurchases => Ok((product::clv_purchases(), product::purchases_table(&members))),
+    let mut checks = vec![leaks::training::purchases_as_of(&customers)?];
+    let (product, table) = match source.which {
+        Which::ClvPurchases => (product::clv_purchases(), product::purchases_table(&members)),
         Which::Clv => {
             progress.step("simulating conversations");
             let expectations = expectations(&members)?;
             let simulation = Simulation { seed: source.seed, rho: source.rho };
+            checks.push(leaks::training::interactions_as_of(&members, &customers, &expectations, simulation)?);
             let interactions = interaction_features(&members, &customers, &expectations, simulation)?;
-            Ok((product::clv(source.rho), product::interactions_table(&members, &interactions)))
+            (product::clv(source.rho), product::interactions_table(&members, &interactions))
         }
-    }
+    };
+    Ok(Data { product, table, checks })
 }
 
 /// Trains on all customers, calibrates on predictions of customers who were left out, and measures the whole procedure
 /// on customers it never saw. Nothing is published.
 pub fn train(run: &Run, progress: &Progress) -> anyhow::Result<Trained> {
-    let (product, table) = data(&run.source, progress)?;
+    let Data { product, table, checks } = data(&run.source, progress)?;
     let name = ModelName::parse(product.name)?;
     assemble::target(&run.models, &name, &run.version, run.replace)?;
+
+    progress.step("looking for leaks");
+    let mut leaks = leaks::training::of_table(&product.features, &table, &run.allow)?;
+    leaks.checks.extend(checks);
+    if run.null_check {
+        leaks.checks.push(leaks::null_set::check(&run.source, progress)?);
+    }
+    leaks.refuse()?;
+
     let rows = answered(&product, &table);
     let recipe = Recipe { product: &product, run, name };
 
@@ -102,15 +131,18 @@ pub fn train(run: &Run, progress: &Progress) -> anyhow::Result<Trained> {
         Ok((judge(&snapshot, &inside, &[])?, judge(&snapshot, &inside, &blank)?))
     })?;
     let (whole, partial): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
-    let quality = qualities(&product, &table, &whole.concat(), &partial.concat())?;
+    let judged = whole.concat();
+    let quality = qualities(&product, &table, &judged, &partial.concat())?;
 
     progress.step("fitting and calibrating");
     let calibrating = Folds { count: CALIBRATING_FOLDS, salt: run.source.seed };
     let (draft, mut manifest) = recipe.complete(&rows, calibrating)?;
     assemble::record(&mut manifest, &quality);
+    manifest.training.allowed = leaks.allowed();
     progress.step("writing");
     let staged = assemble::stage(&draft, manifest, &rows, &product.golden, &run.models, run.replace)?;
-    Ok(Trained { staged, quality })
+    let evidence = html::run::Evidence::of(&staged.manifest, &judged, &rows);
+    Ok(Trained { staged, quality, leaks, evidence })
 }
 
 /// A fitted model with the schema its rows are prepared by.
@@ -327,6 +359,8 @@ mod tests {
             trained_at: "2026-01-01T00:00:00Z".parse().expect("a time"),
             replace: false,
             command: "scoreline-training".into(),
+            allow: BTreeMap::new(),
+            null_check: false,
         }
     }
 
@@ -393,7 +427,7 @@ mod tests {
 
             let source =
                 Source { which, purchases: shipped_purchases(), seed: snapshot.manifest().training.seed, rho: 0.3 };
-            let (product, table) = data(&source, &Progress::hidden()).expect("data");
+            let Data { product, table, .. } = data(&source, &Progress::hidden()).expect("data");
             let again = fit(&product, &answered(&product, &table)).expect("fits").model;
             let file = fs::read(folder.join(&snapshot.manifest().file)).expect("a model");
             alike(&LinearModel::read(&file).expect("a model"), &again);

@@ -121,4 +121,7 @@ pub struct TrainingSummary {
     pub protocol: String,
     #[serde(default)]
     pub metrics: BTreeMap<String, f64>,
+    /// Features that look like leaks and were accepted, each with the reason why it is known in time.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub allowed: BTreeMap<String, String>,
 }

@@ -1,0 +1,155 @@
+//! As-of test: features of a day must not change when something happens after it. Run on real customers with the
+//! feature functions that training uses.
+
+use std::fmt::Debug;
+
+use jiff::civil::Date;
+use jiff::{SignedDuration, Timestamp, ToSpan as _};
+use scoreline::features::interactions::{Channel, Interaction};
+use scoreline::features::purchases::Purchase;
+
+use crate::leaks::Check;
+
+/// Customers looked at: evenly taken from all.
+pub const SAMPLE: usize = 500;
+
+/// Purchases: one on the day after, a large one a year later, and whatever the customer really did afterwards.
+///
+/// # Errors
+/// When the features can not be computed at all.
+pub fn purchases<'a, F: PartialEq + Debug>(
+    histories: impl ExactSizeIterator<Item = &'a [Purchase]>,
+    as_of: Date,
+    features: impl Fn(&[Purchase]) -> anyhow::Result<F>,
+) -> anyhow::Result<Check> {
+    let later = [(as_of.tomorrow()?, 1.0), (as_of.checked_add(1.year())?, 1e6)];
+    let step = histories.len().div_ceil(SAMPLE).max(1);
+    let mut tally = Tally::default();
+    for history in histories.step_by(step) {
+        let past: Vec<Purchase> = history.iter().copied().filter(|purchase| purchase.date <= as_of).collect();
+        let mut with_future = history.to_vec();
+        with_future.extend(later.map(|(date, amount_usd)| Purchase { date, amount_usd, items: 99.0 }));
+        with_future.sort_by_key(|purchase| purchase.date);
+        tally.compare(&features(&past)?, &features(&with_future)?);
+    }
+    Ok(tally.check("purchases after the as-of day"))
+}
+
+/// Interactions: one that ends a second after the time, one that begins then, and one that is still going on.
+///
+/// # Errors
+/// When the features can not be computed at all.
+pub fn interactions<'a, F: PartialEq + Debug>(
+    histories: impl ExactSizeIterator<Item = Vec<Interaction<'a>>>,
+    as_of: Timestamp,
+    features: impl Fn(&[Interaction<'a>]) -> anyhow::Result<F>,
+) -> anyhow::Result<Check> {
+    let second_after = as_of.checked_add(SignedDuration::from_secs(1))?;
+    let hour_before = as_of.checked_sub(SignedDuration::from_hours(1))?;
+    let hour_after = as_of.checked_add(SignedDuration::from_hours(1))?;
+    let closing = Interaction {
+        start: hour_before,
+        end: Some(second_after),
+        channel: Channel::Voice,
+        handle_seconds: Some(3601.0),
+        sentiment: Some(-1.0),
+        topics: &["as_of_test"],
+        queue: Some("as_of_test"),
+    };
+    let later = [
+        closing,
+        Interaction { start: second_after, end: Some(hour_after), sentiment: Some(1.0), ..closing },
+        Interaction { end: None, ..closing },
+    ];
+    let step = histories.len().div_ceil(SAMPLE).max(1);
+    let mut tally = Tally::default();
+    for history in histories.step_by(step) {
+        let counts = |one: &Interaction<'_>| one.end.is_some_and(|end| end <= as_of);
+        let past: Vec<_> = history.iter().copied().filter(counts).collect();
+        let with_future = [&history[..], &later[..]].concat();
+        tally.compare(&features(&past)?, &features(&with_future)?);
+    }
+    Ok(tally.check("interactions that ended after the as-of time"))
+}
+
+#[derive(Default)]
+struct Tally {
+    customers: usize,
+    changed: usize,
+    /// Of the first change: the values say what, and not who.
+    example: Option<String>,
+}
+
+impl Tally {
+    fn compare<F: PartialEq + Debug>(&mut self, past: &F, with_future: &F) {
+        self.customers += 1;
+        if past != with_future {
+            self.changed += 1;
+            self.example.get_or_insert_with(|| format!("{past:?} became {with_future:?}"));
+        }
+    }
+
+    fn check(self, what: &str) -> Check {
+        let Self { customers, changed, example } = self;
+        let detail = match example {
+            None => format!("{what} change nothing ({customers} customers tried)"),
+            Some(example) => format!(
+                "{what} change the features of {changed} of {customers} customers: the feature function reads the \
+                 future. Make it ignore what comes after the as-of time. First change: {example}"
+            ),
+        };
+        Check { name: "as-of test", passed: changed == 0, detail }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::civil::date;
+    use scoreline::features::interactions::{InteractionHistory, QueueSentiment};
+    use scoreline::features::purchases::PurchaseHistory;
+
+    use super::*;
+
+    const DAY: Date = date(1997, 9, 30);
+
+    #[test]
+    fn our_purchase_features_pass_and_a_careless_sum_does_not() {
+        let one = |date, amount_usd| Purchase { date, amount_usd, items: 1.0 };
+        let histories = [vec![one(date(1997, 1, 2), 5.0), one(date(1997, 12, 1), 9.0)], vec![one(DAY, 3.0)]];
+        let all = || histories.iter().map(Vec::as_slice);
+        let ours = purchases(all(), DAY, |all| Ok(PurchaseHistory::from_unsorted(DAY, &mut all.to_vec())?.features()));
+        assert!(ours.expect("computes").passed);
+        let sum = |all: &[Purchase]| Ok(all.iter().map(|purchase| purchase.amount_usd).sum::<f64>());
+        let careless = purchases(all(), DAY, sum).expect("computes");
+        assert!(!careless.passed);
+        assert!(
+            careless.detail.contains("of 2 of 2 customers") && careless.detail.contains("First change: 5.0 became")
+        );
+    }
+
+    #[test]
+    fn our_interaction_features_pass_and_counting_open_ones_does_not() {
+        let as_of: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
+        let at = |hours: i64| as_of.checked_sub(SignedDuration::from_hours(hours)).expect("a time");
+        let one = Interaction {
+            start: at(50),
+            end: Some(at(49)),
+            channel: Channel::Chat,
+            handle_seconds: Some(60.0),
+            sentiment: Some(0.5),
+            topics: &["billing"],
+            queue: Some("support"),
+        };
+        let all = || vec![vec![one], vec![one, Interaction { start: at(9), end: Some(at(-2)), ..one }]].into_iter();
+        let ours = interactions(all(), as_of, |all| {
+            let mut history = InteractionHistory::as_of(as_of);
+            for one in all {
+                history.add(one)?;
+            }
+            Ok(history.features(&QueueSentiment::default()))
+        });
+        assert!(ours.expect("computes").passed);
+        let careless = interactions(all(), as_of, |all| Ok(all.len())).expect("computes");
+        assert!(careless.detail.contains("1 became 4"), "{}", careless.detail);
+    }
+}

@@ -1,0 +1,78 @@
+//! The leak checks of a training run, on the data it was given and the functions it computes features with.
+
+use std::collections::BTreeMap;
+
+use scoreline::features::interactions::{InteractionHistory, QueueSentiment};
+use scoreline::features::purchases::PurchaseHistory;
+
+use crate::cdnow::Customer;
+use crate::cohort::{AS_OF, Member};
+use crate::generator::{self, Expectation, Simulation};
+use crate::leaks::frame::Frame;
+use crate::leaks::{Check, LeakReport, Settings, as_of, check, parts, spend_targets};
+use crate::split::Split;
+use crate::statistics::FeaturePlan;
+use crate::table::Table;
+
+/// Columns against the spend of the fit rows, and how the parts were made.
+///
+/// # Errors
+/// When a check can not be run. What it refuses is in the report.
+pub fn of_table(plans: &[FeaturePlan], table: &Table, allow: &BTreeMap<String, String>) -> anyhow::Result<LeakReport> {
+    let fit = table.part(Split::Fit);
+    anyhow::ensure!(!fit.is_empty(), "the table has no `fit` rows");
+    let spend: Vec<f64> = fit.iter().map(|row| row.spend_usd).collect();
+    let frame = Frame::of_rows(&table.features, &fit);
+    let settings = Settings { allow: allow.clone(), ..Settings::default() };
+    let mut report = check(&frame, &spend_targets("spend_usd", &spend), &settings)?;
+    report.checks.extend([parts::one_part_each(table), parts::statistics_of_fit_rows(plans, table)?]);
+    Ok(report)
+}
+
+/// Our purchase features against purchases after the as-of day.
+///
+/// # Errors
+/// When the features can not be computed.
+pub fn purchases_as_of(customers: &[Customer]) -> anyhow::Result<Check> {
+    as_of::purchases(customers.iter().map(|customer| customer.purchases.as_slice()), AS_OF, |purchases| {
+        let mut history = PurchaseHistory::as_of(AS_OF);
+        for purchase in purchases {
+            history.add(purchase)?;
+        }
+        Ok(history.features())
+    })
+}
+
+/// Our interaction features against conversations that end after the as-of time. One expectation a member, as for
+/// `generator::interaction_features`.
+///
+/// # Errors
+/// When the features can not be computed.
+pub fn interactions_as_of(
+    members: &[Member],
+    customers: &[Customer],
+    expectations: &[Expectation],
+    simulation: Simulation,
+) -> anyhow::Result<Check> {
+    let time = generator::as_of_time()?;
+    let step = members.len().div_ceil(as_of::SAMPLE).max(1);
+    let mut told = Vec::new();
+    for (member, expectation) in members.iter().zip(expectations).step_by(step) {
+        let purchases = generator::purchases_of(member, customers)?;
+        told.push(generator::conversations(member, purchases, *expectation, simulation)?);
+    }
+    let histories = told.iter().map(|told| told.iter().map(generator::Conversation::as_interaction).collect());
+    as_of::interactions(histories, time, |interactions| {
+        let mut history = InteractionHistory::as_of(time);
+        let mut queues = QueueSentiment::default();
+        for interaction in interactions {
+            history.add(interaction)?;
+            if let (true, Some(queue), Some(score)) =
+                (interaction.counts_as_of(time), interaction.queue, interaction.sentiment)
+            {
+                queues.observe(queue, score);
+            }
+        }
+        Ok(history.features(&queues))
+    })
+}
