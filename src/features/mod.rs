@@ -1,5 +1,6 @@
 //! From what is known about a customer to the row a model reads: one code path for training and serving.
 
+pub mod drift;
 pub mod interactions;
 pub mod purchases;
 pub mod schema;

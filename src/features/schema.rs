@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
+use super::drift::DriftBins;
 use crate::domain::feature::{catalogued, impossible};
 
 /// Values of one customer in schema order; `NaN` stands for missing.
@@ -39,9 +40,12 @@ pub struct FeatureRule {
     pub lowest: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub highest: Option<f64>,
-    /// Upper edges of the drift bins, ascending, before the transform.
+    /// Upper edges without shares, as bundles had them before `drift`: read so that those still load, used by nobody.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bins: Vec<f64>,
+    /// Where the training rows lay, before the transform. A feature without it is not watched for drift.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<DriftBins>,
 }
 
 /// What stands in for a missing value: `"mean"`, a number, or `"none"` (the model handles missing values itself).
@@ -142,6 +146,9 @@ impl FeatureSchema {
             }
             if !rule.mean.is_finite() || !rule.std.is_finite() || rule.std <= 0.0 {
                 return Err(fault(rule, "must have a finite `mean` and a `std` > 0"));
+            }
+            if let Some(problem) = rule.drift.as_ref().and_then(DriftBins::problem) {
+                return Err(fault(rule, &format!("has drift bins that {problem}")));
             }
         }
         let limits = rules.iter().map(Limits::of).collect();
@@ -276,6 +283,7 @@ mod tests {
             lowest: None,
             highest: None,
             bins: Vec::new(),
+            drift: None,
         }
     }
 

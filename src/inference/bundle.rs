@@ -13,7 +13,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::backend::{Backend, BackendError, FeatureMatrix};
 use super::engine::Engine;
-use super::manifest::{Apply, BUNDLE_VERSION, BackendKind, Baseline, Curve, Manifest, Output, Task, TierThresholds};
+use super::manifest::{
+    Apply, BUNDLE_VERSION, BackendKind, Baseline, Curve, DriftReference, Manifest, Output, Task, TierThresholds,
+};
 use super::onnx;
 use super::pool::Pool;
 use super::runtime_search::RuntimeSearch;
@@ -408,6 +410,9 @@ fn check(manifest: &Manifest) -> Result<(), BundleError> {
     }
     if !is_ordered(&manifest.neutral) {
         return field("neutral", "must have finite 0 <= low <= value <= high".into());
+    }
+    if let Some(problem) = manifest.drift.as_ref().and_then(DriftReference::problem) {
+        return field("drift", problem.to_owned());
     }
     if let Some(interval) = &manifest.interval {
         if !(0.5..1.0).contains(&interval.level) {

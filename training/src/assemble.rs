@@ -21,6 +21,7 @@ use scoreline::inference::runtime_search::RuntimeSearch;
 use scoreline::scoring::{estimate, golden};
 
 use crate::baseline::{Peer, baselines};
+use crate::drift;
 use crate::calibrate::{Grouping, Scored, calibrate};
 use crate::metrics;
 use crate::split::Split;
@@ -120,6 +121,8 @@ pub fn assemble(
         None => Vec::new(),
     };
     staged.manifest.interval = Some(calibrate(&residuals, &unknown, grouping)?);
+    let predicted: Vec<f64> = residuals.iter().map(|scored| scored.value).collect();
+    drift::freeze(&mut staged.manifest, &fit, &predicted)?;
 
     let snapshot = staged.save()?;
     staged.quality.push(Quality { label: String::new(), metrics: measure(&snapshot, &test, &[])? });
@@ -205,6 +208,7 @@ fn first_manifest(draft: &Draft) -> anyhow::Result<Manifest> {
         tiers: TierThresholds { medium: 0.0, high: 0.0 },
         neutral: Baseline { value: 0.0, low: 0.0, high: 0.0, risk: none, tier_share: [none; 3], n: 0, weight: 0.0 },
         interval: None,
+        drift: None,
         training: draft.training.clone(),
         baselines: Baselines::default(),
         features: draft.features.clone(),

@@ -6,6 +6,7 @@ mod calibrate;
 mod cdnow;
 mod cli;
 mod cohort;
+mod drift;
 mod fit;
 mod forest;
 mod generator;

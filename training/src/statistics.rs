@@ -1,13 +1,10 @@
-//! A bundle's feature rules from the fit rows: range, mean and deviation, drift bins. No other row is looked at.
+//! A bundle's feature rules from the fit rows: range, mean and deviation. No other row is looked at.
 
 use scoreline::features::schema::Transform;
 use scoreline::features::{FeatureRule, Impute};
 
 use crate::split::Split;
 use crate::table::Table;
-
-/// Upper bound on the number of drift bins of the non-zero values.
-const BINS: usize = 10;
 
 /// What a recipe says about a feature; the figures come from the data.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,29 +45,9 @@ fn rule(plan: &FeaturePlan, table: &Table) -> anyhow::Result<FeatureRule> {
         std: if deviation > 1e-12 { round(deviation) } else { 1.0 },
         lowest: None,
         highest: None,
-        bins: drift_bins(&values),
+        bins: Vec::new(),
+        drift: None,
     })
-}
-
-/// Upper edges of the drift bins of sorted values: zero has a bin of its own, the others go by deciles. What lies
-/// above the last edge is the last bin.
-fn drift_bins(sorted: &[f64]) -> Vec<f64> {
-    let mut edges = Vec::new();
-    let mut rest: Vec<f64> = sorted.to_vec();
-    if sorted.contains(&0.0) && sorted[0] >= 0.0 {
-        edges.push(0.0);
-        rest.retain(|value| *value != 0.0);
-    }
-    for k in 1..BINS {
-        if rest.is_empty() {
-            break;
-        }
-        let edge = round(rest[(k * rest.len() / BINS).min(rest.len() - 1)]);
-        if edges.last().is_none_or(|last| edge > *last) {
-            edges.push(edge);
-        }
-    }
-    edges
 }
 
 /// Nine significant digits: what a reader can check by eye and a file can be compared by.
@@ -119,14 +96,5 @@ mod tests {
         assert_eq!([log.min, log.max], [1.0, 3.0]);
         let missing = FeaturePlan { name: "tenure_days".into(), ..plan(Transform::Identity) };
         assert!(rules(&[missing], &table).is_err());
-    }
-
-    #[test]
-    fn zero_has_a_drift_bin_of_its_own() {
-        let mut values = vec![0.0; 500];
-        values.extend((1..=500).map(f64::from));
-        let edges = drift_bins(&values);
-        assert_eq!(edges, [0.0, 51.0, 101.0, 151.0, 201.0, 251.0, 301.0, 351.0, 401.0, 451.0]);
-        assert_eq!(drift_bins(&[7.0; 20]), [7.0], "a constant collapses");
     }
 }
