@@ -52,24 +52,29 @@ fn lower_gamma(a: f64, x: f64) -> f64 {
         }
         return (scale * sum).min(1.0);
     }
+    (1.0 - scale * upper_fraction(a, x)).max(0.0)
+}
+
+/// The continued fraction of Q(a, x) without its scale, for `x` > a + 1.
+fn upper_fraction(a: f64, x: f64) -> f64 {
     let tiny = f64::MIN_POSITIVE / f64::EPSILON;
-    let mut b = x + 1.0 - a;
-    let mut c = 1.0 / tiny;
-    let mut d = 1.0 / b;
-    let mut fraction = d;
-    for k in 1..MOST_TERMS {
-        let k = f64::from(k);
-        let step = -k * (k - a);
-        b += 2.0;
-        let away_from_zero = |value: f64| if value.abs() < tiny { tiny } else { value };
-        d = 1.0 / away_from_zero(step * d + b);
-        c = away_from_zero(b + step / c);
-        fraction *= c * d;
-        if (c * d - 1.0).abs() < f64::EPSILON {
+    let away_from_zero = |value: f64| if value.abs() < tiny { tiny } else { value };
+    let mut partial = x + 1.0 - a;
+    let mut numerator = 1.0 / tiny;
+    let mut denominator = 1.0 / partial;
+    let mut fraction = denominator;
+    for term in 1..MOST_TERMS {
+        let term = f64::from(term);
+        let step = -term * (term - a);
+        partial += 2.0;
+        denominator = 1.0 / away_from_zero(step * denominator + partial);
+        numerator = away_from_zero(partial + step / numerator);
+        fraction *= numerator * denominator;
+        if (numerator * denominator - 1.0).abs() < f64::EPSILON {
             break;
         }
     }
-    (1.0 - scale * fraction).max(0.0)
+    fraction
 }
 
 #[cfg(test)]

@@ -175,12 +175,8 @@ impl Followed {
         if columns.is_empty() {
             return None;
         }
-        let state = State {
-            opened_at: now,
-            base: counts.read(),
-            alarms: vec![Alarm::default(); columns.len()],
-            closed: None,
-        };
+        let state =
+            State { opened_at: now, base: counts.read(), alarms: vec![Alarm::default(); columns.len()], closed: None };
         Some(Self {
             model: snapshot.name().clone(),
             version: snapshot.version().clone(),
@@ -221,7 +217,8 @@ impl Followed {
             closed.columns.push(status);
         }
         gauge!("scoreline_drift_window_rows", "model" => self.model.to_string()).set(rows as f64);
-        *state = State { opened_at: now, base: counted, closed: Some(closed), alarms: std::mem::take(&mut state.alarms) };
+        *state =
+            State { opened_at: now, base: counted, closed: Some(closed), alarms: std::mem::take(&mut state.alarms) };
         events
     }
 

@@ -160,7 +160,11 @@ mod tests {
     fn chance_alone_raises_few_alarms_at_any_number_of_rows() {
         let rates = [100, 500, 5000].map(false_alarms);
         for (rows, [fixed, rule]) in [100, 500, 5000].iter().zip(rates) {
-            println!("M = {rows}: above 0.1 in {:.2} % of the windows, above the limit in {:.2} %", fixed * 100.0, rule * 100.0);
+            println!(
+                "M = {rows}: above 0.1 in {:.2} % of the windows, above the limit in {:.2} %",
+                fixed * 100.0,
+                rule * 100.0
+            );
             assert!(rule <= 0.02, "{rows} rows: {rule}");
         }
         assert!(rates[0][0] > 0.25, "0.1 alone is wrong at 100 rows: {}", rates[0][0]);

@@ -4,6 +4,7 @@ mod backend_conformance;
 mod config;
 mod http_api;
 mod model_swap;
+mod monitoring;
 mod onnx_parity;
 mod onnx_runtime;
 mod process;

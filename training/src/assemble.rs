@@ -21,8 +21,8 @@ use scoreline::inference::runtime_search::RuntimeSearch;
 use scoreline::scoring::{estimate, golden};
 
 use crate::baseline::{Peer, baselines};
-use crate::drift;
 use crate::calibrate::{Grouping, Scored, calibrate};
+use crate::drift;
 use crate::metrics;
 use crate::split::Split;
 use crate::statistics::round;
