@@ -7,9 +7,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use metrics::gauge;
 
 use super::counts::Counts;
+use super::gauges;
 use super::psi::{Psi, psi};
 use super::window::{Alarm, Change, WindowSettings};
 use crate::domain::time::{Timestamp, seconds_between};
@@ -208,7 +208,7 @@ impl Followed {
                 worst_trained: column.shares[psi.worst],
                 alarm: state.alarms[number].is_raised(),
             };
-            self.report(&status);
+            gauges::set_drift(&self.model, &status.subject, psi.value, psi.limit, status.alarm);
             if let Some(change) = change {
                 self.log(&status, change);
                 let (model, version) = (self.model.clone(), self.version.clone());
@@ -216,41 +216,18 @@ impl Followed {
             }
             closed.columns.push(status);
         }
-        gauge!("scoreline_drift_window_rows", "model" => self.model.to_string()).set(rows as f64);
+        gauges::set_window_rows(&self.model, rows);
         *state =
             State { opened_at: now, base: counted, closed: Some(closed), alarms: std::mem::take(&mut state.alarms) };
         events
     }
 
-    fn report(&self, column: &ColumnStatus) {
-        self.set_gauges(&column.subject, column.psi.value, column.psi.limit, column.alarm);
-    }
-
     /// Gauges of a model that has no complete window: no index, no alarm.
     fn forget(&self) {
         for column in &self.columns {
-            self.set_gauges(&column.subject, f64::NAN, f64::NAN, false);
+            gauges::set_drift(&self.model, &column.subject, f64::NAN, f64::NAN, false);
         }
-        gauge!("scoreline_drift_window_rows", "model" => self.model.to_string()).set(0.0);
-    }
-
-    fn set_gauges(&self, subject: &Subject, value: f64, limit: f64, alarm: bool) {
-        let model = self.model.to_string();
-        let alarm = if alarm { 1.0 } else { 0.0 };
-        match subject {
-            Subject::Feature(name) => {
-                let labels = [("model", model), ("feature", name.clone())];
-                gauge!("scoreline_feature_psi", &labels).set(value);
-                gauge!("scoreline_feature_psi_limit", &labels).set(limit);
-                gauge!("scoreline_feature_psi_alarm", &labels).set(alarm);
-            }
-            Subject::Score => {
-                let labels = [("model", model)];
-                gauge!("scoreline_score_psi", &labels).set(value);
-                gauge!("scoreline_score_psi_limit", &labels).set(limit);
-                gauge!("scoreline_score_psi_alarm", &labels).set(alarm);
-            }
-        }
+        gauges::set_window_rows(&self.model, 0);
     }
 
     fn log(&self, column: &ColumnStatus, change: Change) {

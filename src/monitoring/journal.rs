@@ -4,7 +4,7 @@
 //! process at a time may hold it.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead as _, BufReader, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use crate::inference::bundle::sha256_hex;
@@ -68,30 +68,28 @@ impl Journal {
         let path = folder.join(FILE);
         let failed = |what| move |source| JournalError::File { what, path: folder.join(FILE), source };
         let mut file = OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(failed("opened"))?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).map_err(failed("read"))?;
+        let total = file.metadata().map_err(failed("read"))?.len();
+        let mut reader = BufReader::new(&mut file);
         let mut recovered = Recovered::default();
-        let mut length = bytes.len();
-        let mut start = 0;
-        while start < bytes.len() {
-            let end = bytes[start..].iter().position(|byte| *byte == b'\n').map(|at| start + at);
-            let text = end.and_then(|end| checked(&bytes[start..end]));
-            let next = end.map_or(bytes.len(), |end| end + 1);
-            match text {
+        let (mut length, mut line) = (0, Vec::new());
+        while reader.read_until(b'\n', &mut line).map_err(failed("read"))? > 0 {
+            let end = length + line.len() as u64;
+            match line.strip_suffix(b"\n").and_then(checked) {
                 Some(text) => {
                     recovered.lines += 1;
                     replay(text);
                 }
                 // The end of a write that a crash cut short; nobody was told that it is kept.
-                None if next == bytes.len() => {
-                    recovered.cut_bytes = (bytes.len() - start) as u64;
-                    length = start;
+                None if end >= total => {
+                    recovered.cut_bytes = line.len() as u64;
+                    break;
                 }
                 None => recovered.damaged_lines += 1,
             }
-            start = next;
+            length = end;
+            line.clear();
         }
-        let journal = Self { folder: folder.to_owned(), file, length: length as u64, _lock: lock };
+        let journal = Self { folder: folder.to_owned(), file, length, _lock: lock };
         if recovered.cut_bytes > 0 {
             journal.file.set_len(journal.length).map_err(failed("cut to its whole lines"))?;
         }
@@ -188,7 +186,9 @@ mod tests {
 
     fn lines(texts: &[&str]) -> Vec<u8> {
         let mut all = Vec::new();
-        texts.iter().for_each(|text| line(&mut all, text));
+        for text in texts {
+            line(&mut all, text);
+        }
         all
     }
 

@@ -7,6 +7,7 @@ pub mod book;
 pub mod chi_square;
 pub mod counts;
 pub mod drift;
+pub mod gauges;
 pub mod journal;
 pub mod ledger;
 pub mod outcome;
@@ -57,6 +58,7 @@ pub struct ScoredRow<'a> {
 impl Monitoring {
     /// Opens the ledger. Monitoring goes on without it when it can not be opened: predictions matter more.
     pub fn start(settings: &MonitoringSettings) -> Self {
+        gauges::describe();
         let ledger = match &settings.ledger {
             None => Err("outcomes are not kept: `monitoring.outcomes` is false".into()),
             Some(settings) => Ledger::open(settings).map_err(|err| {

@@ -90,7 +90,7 @@ mod tests {
     use super::*;
     use crate::features::drift::{DriftBins, quantile_edges};
 
-    /// SplitMix64 (Steele, Lea & Flood 2014), as a number from 0 to 1.
+    /// `SplitMix64` (Steele, Lea & Flood 2014), as a number from 0 to 1.
     struct Draw(u64);
 
     impl Draw {
