@@ -2,6 +2,7 @@
 
 pub mod feature;
 pub mod ids;
+pub mod normal;
 pub mod score;
 pub mod time;
 

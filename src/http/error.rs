@@ -114,6 +114,7 @@ impl From<AskFault> for ApiError {
             }
             AskFault::Nothing => Self::field(Code::InvalidField, "features", message),
             AskFault::UnknownModel { .. } => Self::field(Code::UnknownModel, "model", message),
+            AskFault::IntervalLevel { .. } => Self::field(Code::InvalidField, "interval_level", message),
             AskFault::VersionNotLoaded { .. } => Self::field(Code::VersionNotLoaded, "model_version", message),
             AskFault::NoModel => Self::new(Code::NoModel, message),
         }

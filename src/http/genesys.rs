@@ -10,7 +10,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, IntoDeserializer as _, MapAccess, Visitor};
 
 use super::answer::{Context, Seconds, WarningList, cents, round, status};
 use super::error::ApiError;
@@ -204,6 +204,14 @@ impl<'de: 'a, 'a> Deserialize<'de> for FlatRequest<'a> {
                 let mut features = Features::default();
                 while let Some(name) = map.next_key::<Text<'a>>()? {
                     let slot = match &*name {
+                        "interval_level" => {
+                            request.interval_level = map.next_value::<Scalar<'a>>()?.number()?;
+                            continue;
+                        }
+                        "previous_tier" => {
+                            request.previous_tier = map.next_value::<Scalar<'a>>()?.tier()?;
+                            continue;
+                        }
                         "model" => &mut request.model,
                         "model_version" => &mut request.model_version,
                         "request_id" => &mut request.request_id,
@@ -251,6 +259,14 @@ impl<'a> Scalar<'a> {
             Self::Text(text) => {
                 text.trim().parse().map(Some).map_err(|_| E::custom("invalid value: text, expected a number"))
             }
+        }
+    }
+
+    fn tier<E: serde::de::Error>(self) -> Result<Option<Tier>, E> {
+        match self {
+            Self::Absent => Ok(None),
+            Self::Text(text) => Tier::deserialize(text.trim().into_deserializer()).map(Some),
+            Self::Number(_) => Err(E::custom("invalid value: number, expected the name of a tier")),
         }
     }
 

@@ -9,6 +9,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use smallvec::SmallVec;
 
 use super::error::{ApiError, Code};
+use crate::domain::Tier;
 use crate::domain::time::Timestamp;
 use crate::privacy::IdHasher;
 use crate::scoring::baseline::Known;
@@ -36,6 +37,12 @@ pub struct PredictRequest<'a> {
     pub segment: Option<Text<'a>>,
     #[serde(default)]
     pub explain: Option<bool>,
+    /// Level of the prediction interval, among those the bundle is calibrated for.
+    #[serde(default)]
+    pub interval_level: Option<f64>,
+    /// The tier the customer has been in, so that a value near a limit does not move them.
+    #[serde(default)]
+    pub previous_tier: Option<Tier>,
 }
 
 /// Named feature values; `None` for null.
@@ -85,6 +92,8 @@ impl PredictRequest<'_> {
             features,
             known: Known { channel: self.acquisition_channel.as_deref(), segment: self.segment.as_deref() },
             prefer,
+            level: self.interval_level,
+            previous: self.previous_tier,
             deadline: None,
         }
     }

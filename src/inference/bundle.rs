@@ -14,7 +14,8 @@ use sha2::{Digest as _, Sha256};
 use super::backend::{Backend, BackendError, FeatureMatrix};
 use super::engine::Engine;
 use super::manifest::{
-    Apply, BUNDLE_VERSION, BackendKind, Baseline, Curve, DriftReference, Manifest, Output, Task, TierThresholds,
+    Apply, BUNDLE_VERSION, BackendKind, Band, Baseline, CalibrationMethod, Curve, DriftReference, Manifest, Output,
+    Task, TierThresholds,
 };
 use super::onnx;
 use super::pool::Pool;
@@ -294,7 +295,7 @@ impl ModelSnapshot {
             }
         };
         let cold_start = schema.position(&manifest.cold_start_feature);
-        let tiers = settings.tiers.unwrap_or(manifest.tiers);
+        let tiers = settings.tiers.unwrap_or(manifest.tiers.thresholds());
         Ok(Self { manifest, digest, schema, engine, roles, tiers, cold_start, group_by, group_with, golden })
     }
 
@@ -330,22 +331,16 @@ impl ModelSnapshot {
         &self.golden
     }
 
-    pub fn tier_of(&self, value: f64) -> Tier {
-        if value >= self.tiers.high {
-            Tier::High
-        } else if value >= self.tiers.medium {
-            Tier::Medium
-        } else {
-            Tier::Low
-        }
+    /// Where the tiers begin: the bundle's limits unless the settings override them.
+    pub fn tiers(&self) -> TierThresholds {
+        self.tiers
     }
 
-    /// The spend range of a tier in US dollars: from (inclusive) to (exclusive).
-    pub fn tier_range(&self, tier: Tier) -> (f64, f64) {
-        match tier {
-            Tier::Low => (f64::NEG_INFINITY, self.tiers.medium),
-            Tier::Medium => (self.tiers.medium, self.tiers.high),
-            Tier::High => (self.tiers.high, f64::INFINITY),
+    /// The tier of a customer with this value, who was in `previous` before.
+    pub fn tier_from(&self, value: f64, previous: Option<Tier>) -> Tier {
+        match previous.zip(self.manifest.tiers.hysteresis.as_ref()) {
+            Some((previous, hysteresis)) => self.tiers.tier_from(value, previous, hysteresis),
+            None => self.tiers.tier(value),
         }
     }
 
@@ -397,9 +392,22 @@ fn check(manifest: &Manifest) -> Result<(), BundleError> {
     if manifest.task != Task::Clv {
         return field("task", "must be `clv`: lead models are not served by this version".into());
     }
-    let tiers = manifest.tiers;
+    let tiers = &manifest.tiers;
     if !(tiers.medium.is_finite() && tiers.high.is_finite() && 0.0 <= tiers.medium && tiers.medium <= tiers.high) {
         return field("tiers", "must have finite 0 <= medium <= high".into());
+    }
+    if let Some(hysteresis) = &tiers.hysteresis {
+        let sound = |band: Band| (0.0..=1.0).contains(&band.fall) && band.rise >= 1.0 && band.rise.is_finite();
+        if !(sound(hysteresis.medium) && sound(hysteresis.high)) {
+            return field("tiers.hysteresis", "must have 0 <= fall <= 1 <= rise".into());
+        }
+    }
+    for (key, curve) in [("tiers.below_medium", &tiers.below_medium), ("tiers.below_high", &tiers.below_high)] {
+        if let Some(curve) = curve
+            && !(curve.at(f64::NEG_INFINITY) >= 0.0 && curve.at(f64::INFINITY) <= 1.0)
+        {
+            return field(key, "must stay within 0 and 1".into());
+        }
     }
     let baselines = &manifest.baselines;
     let tables = [("baselines.channel", &baselines.channel), ("baselines.segment", &baselines.segment)];
@@ -415,21 +423,11 @@ fn check(manifest: &Manifest) -> Result<(), BundleError> {
         return field("drift", problem.to_owned());
     }
     if let Some(interval) = &manifest.interval {
-        if !(0.5..1.0).contains(&interval.level) {
-            return field("interval.level", format!("must be from 0.5 to below 1, got `{}`", interval.level));
-        }
-        if !(interval.offset.is_finite() && interval.offset > 0.0) {
-            return field("interval.offset", format!("must be > 0, got `{}`", interval.offset));
-        }
-        if !interval.groups.is_sorted_by(|a, b| a.from < b.from) {
-            return field("interval.groups", "must be ascending by `from`, without repeats".into());
-        }
-        for group in interval.groups.iter().chain([&interval.pooled]).chain(&interval.unknown) {
-            let [low, high] = group.two_sided;
-            let finite = group.upper.is_finite() && low.is_finite() && high.is_finite();
-            if !finite || low > high || !group.residuals.is_sorted() {
-                return field("interval.groups", format!("group from {} has quantiles out of order", group.from));
-            }
+        interval.check().or_else(|(key, problem)| field(key, problem))?;
+        let shaped = [&manifest.outputs.risk, &manifest.outputs.log_mean, &manifest.outputs.log_sigma];
+        if interval.method == CalibrationMethod::Distribution && shaped.into_iter().any(Option::is_none) {
+            let problem = "`distribution` needs the outputs `risk`, `log_mean` and `log_sigma`".to_owned();
+            return field("interval.method", problem);
         }
     }
     Ok(())

@@ -133,6 +133,5 @@ impl ScoredRow<'_> {
 
 /// A tier with the limits of the snapshot that a spend will be judged by.
 pub fn assigned_tier(snapshot: &ModelSnapshot, tier: Tier, confidence: Option<Probability>) -> AssignedTier {
-    let (medium, high) = snapshot.tier_range(Tier::Medium);
-    AssignedTier { tier, confidence: confidence.map(Probability::get), limits: [medium, high] }
+    AssignedTier { tier, confidence: confidence.map(Probability::get), limits: snapshot.tiers() }
 }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::time::Timestamp;
 use crate::domain::{CustomerKey, ModelName, ModelVersion, Tier};
+use crate::inference::manifest::TierThresholds;
 
 const SECONDS_PER_DAY: i64 = 86_400;
 
@@ -39,22 +40,13 @@ pub struct AssignedTier {
     pub tier: Tier,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confidence: Option<f64>,
-    /// US dollars at which the medium and the high tier begin.
-    pub limits: [f64; 2],
+    pub limits: TierThresholds,
 }
 
 impl AssignedTier {
     /// Whether a spend lies in the tier that was assigned.
     pub fn is_hit(&self, spend_usd: f64) -> bool {
-        let [medium, high] = self.limits;
-        let realised = if spend_usd >= high {
-            Tier::High
-        } else if spend_usd >= medium {
-            Tier::Medium
-        } else {
-            Tier::Low
-        };
-        realised == self.tier
+        self.limits.tier(spend_usd) == self.tier
     }
 }
 
@@ -159,7 +151,11 @@ pub mod tests {
             value: 20.0,
             interval: Some(LevelInterval { low: 0.0, high: 50.0, level: 0.9 }),
             risk: Some(0.25),
-            tier: Some(AssignedTier { tier: Tier::Medium, confidence: Some(0.5), limits: [10.0, 40.0] }),
+            tier: Some(AssignedTier {
+                tier: Tier::Medium,
+                confidence: Some(0.5),
+                limits: TierThresholds { medium: 10.0, high: 40.0 },
+            }),
         }
     }
 
@@ -190,7 +186,7 @@ pub mod tests {
 
     #[test]
     fn a_tier_is_hit_by_a_spend_within_its_limits() {
-        let tier = |tier| AssignedTier { tier, confidence: None, limits: [10.0, 40.0] };
+        let tier = |tier| AssignedTier { tier, confidence: None, limits: TierThresholds { medium: 10.0, high: 40.0 } };
         let hits = |assigned| [9.99, 10.0, 39.99, 40.0].map(|spend| tier(assigned).is_hit(spend));
         assert_eq!(hits(Tier::Low), [true, false, false, false]);
         assert_eq!(hits(Tier::Medium), [false, true, true, false]);

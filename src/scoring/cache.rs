@@ -13,6 +13,8 @@ use crate::domain::time::{Timestamp, seconds_between};
 use crate::domain::{CustomerKey, Estimate, ModelName, ModelVersion};
 use crate::inference::bundle::{BundleDigest, ModelSnapshot};
 
+use super::estimate::Wish;
+
 /// A score as it was given, with everything an answer says about it.
 #[derive(Clone, Debug)]
 pub struct CachedScore {
@@ -27,7 +29,7 @@ pub struct CachedScore {
 pub struct ExactKey {
     digest: BundleDigest,
     customer: CustomerKey,
-    features: [u64; 2],
+    question: [u64; 2],
 }
 
 /// Both caches. Cheap to clone.
@@ -36,7 +38,7 @@ pub struct ScoreCache {
     exact: Cache<ExactKey, Arc<CachedScore>>,
     last: Cache<(ModelName, CustomerKey), Arc<CachedScore>>,
     ttl: Duration,
-    // Two independently keyed hashes of the features: 128 bits that a caller can not aim at.
+    // Two independently keyed hashes of the question: 128 bits that a caller can not aim at.
     hashers: [RandomState; 2],
 }
 
@@ -54,9 +56,9 @@ impl ScoreCache {
         }
     }
 
-    pub fn key(&self, snapshot: &ModelSnapshot, customer: CustomerKey, raw: &[f64]) -> ExactKey {
-        let features = [&self.hashers[0], &self.hashers[1]].map(|hasher| hasher.hash_one(FeatureBits(raw)));
-        ExactKey { digest: *snapshot.digest(), customer, features }
+    pub fn key(&self, snapshot: &ModelSnapshot, customer: CustomerKey, raw: &[f64], wish: Wish) -> ExactKey {
+        let question = [&self.hashers[0], &self.hashers[1]].map(|hasher| hasher.hash_one(QuestionBits(raw, wish)));
+        ExactKey { digest: *snapshot.digest(), customer, question }
     }
 
     /// The answer to exactly this question, if it is still fresh at `now`.
@@ -86,13 +88,15 @@ impl ScoreCache {
     }
 }
 
-struct FeatureBits<'a>(&'a [f64]);
+struct QuestionBits<'a>(&'a [f64], Wish);
 
-impl std::hash::Hash for FeatureBits<'_> {
+impl std::hash::Hash for QuestionBits<'_> {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
         for value in self.0 {
             // -0.0 equals 0.0 and must hash like it.
             (value + 0.0).to_bits().hash(state);
         }
+        self.1.level.map(f64::to_bits).hash(state);
+        self.1.previous.hash(state);
     }
 }

@@ -1,17 +1,28 @@
 //! From a model's raw outputs to a score: value, interval, risk, confidence and tier. Pure functions of one snapshot.
 //!
-//! * Interval: split conformal on scaled residuals, Mondrian by activity group (Romano, Patterson & Candes 2019;
-//!   Bostrom, Johansson & Lofstrom 2021). One-sided from 0 where no purchase is likely enough.
+//! * Interval: split conformal, Mondrian by activity group (Romano, Patterson & Candes 2019; Bostrom, Johansson &
+//!   Lofstrom 2021). One-sided from 0 where no purchase is likely enough.
 //! * Confidence: probability of the assigned tier under the predictive distribution, which is the model's own hurdle
-//!   log-normal where it gives one, and the calibration residuals otherwise.
+//!   log-normal where it gives one, and the calibration residuals otherwise; recalibrated where the bundle says how.
+//! * Tier: by value; a customer whose tier is known keeps it inside the dead band of a limit.
 
+use super::predictive::{HurdleLogNormal, share_below};
 use crate::domain::{Estimate, Interval, Probability, Tier};
 use crate::inference::BackendError;
-use crate::inference::bundle::{ModelSnapshot, run_rows};
-use crate::inference::manifest::{Calibration, CalibrationGroup};
+use crate::inference::bundle::{ModelSnapshot, Roles, run_rows};
+use crate::inference::manifest::{Calibration, CalibrationGroup, CalibrationMethod, Curve};
 
 /// Groups with fewer calibration customers than this use the pooled quantiles: the 90 % rank of a small sample is noise.
 const SMALLEST_GROUP: u32 = 100;
+
+/// What is asked of a score beside the features.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Wish {
+    /// A calibrated interval level; the bundle's own when absent or not calibrated.
+    pub level: Option<f64>,
+    /// The tier the customer has been in.
+    pub previous: Option<Tier>,
+}
 
 /// The model gave something that is not a score.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -24,55 +35,112 @@ pub struct NotANumber {
 ///
 /// # Errors
 /// The outer error when the model could not run at all, the inner one for a row whose outputs are not numbers.
-pub fn estimate_rows(snapshot: &ModelSnapshot, raw: &[f64]) -> Result<Vec<Result<Estimate, NotANumber>>, BackendError> {
+pub fn estimate_rows(
+    snapshot: &ModelSnapshot,
+    raw: &[f64],
+    wish: Wish,
+) -> Result<Vec<Result<Estimate, NotANumber>>, BackendError> {
     let outputs = run_rows(snapshot, raw)?;
     let rows = raw.chunks_exact(snapshot.schema().len());
     Ok(rows
         .zip(outputs.chunks_exact(snapshot.engine().outputs().len()))
-        .map(|(raw, outputs)| estimate(snapshot, raw, outputs))
+        .map(|(raw, outputs)| estimate(snapshot, raw, outputs, wish))
         .collect())
 }
 
 /// Turns one row's outputs into a score. `raw` is the customer's row before imputation, `outputs` what the model said.
-pub fn estimate(snapshot: &ModelSnapshot, raw: &[f64], outputs: &[f64]) -> Result<Estimate, NotANumber> {
-    let roles = snapshot.roles();
-    let finite = |value: f64, output| if value.is_finite() { Ok(value) } else { Err(NotANumber { output }) };
-    // Least-squares trees can dip below zero; nobody spends a negative amount.
-    let value = finite(roles.value.of(outputs), "value")?.max(0.0);
+pub fn estimate(snapshot: &ModelSnapshot, raw: &[f64], outputs: &[f64], wish: Wish) -> Result<Estimate, NotANumber> {
+    let said = Said::read(snapshot.roles(), outputs)?;
     let calibration = snapshot.manifest().interval.as_ref();
     let group = calibration.map(|calibration| group_of(calibration, snapshot.group_value(raw)));
-    let risk = match &roles.risk {
-        Some(column) => Probability::clamped(finite(column.of(outputs), "risk")?),
-        None => group.map(|group| group.zero_share),
-    };
+    let risk = said.risk.or_else(|| group.map(|group| group.zero_share));
     let interval = match (calibration, group) {
-        (Some(calibration), Some(group)) => conformal(calibration, group, value, risk),
-        _ => match (&roles.low, &roles.high) {
-            (Some(low), Some(high)) => {
-                Interval::around(value, finite(low.of(outputs), "low")?, finite(high.of(outputs), "high")?)
+        (Some(calibration), Some(group)) => {
+            let position = wish.level.and_then(|level| calibration.position(level));
+            let position = position.or_else(|| calibration.position(calibration.level)).unwrap_or_default();
+            said.interval(calibration, group, position, risk)
+        }
+        _ => said.bounds.and_then(|(low, high)| Interval::around(said.value, low, high)),
+    };
+    let tier = snapshot.tier_from(said.value, wish.previous);
+    let (from, to) = snapshot.tiers().range(tier);
+    let tiers = &snapshot.manifest().tiers;
+    let below = |limit: f64, curve: &Option<Curve>| {
+        let share = said.below(limit, calibration, group)?;
+        // The far ends are certain whatever the curve says.
+        let recalibrated = curve.as_ref().filter(|_| limit.is_finite()).map_or(share, |curve| curve.at(share));
+        Some(recalibrated)
+    };
+    let (lower, upper) = match tier {
+        Tier::Low => (&None, &tiers.below_medium),
+        Tier::Medium => (&tiers.below_medium, &tiers.below_high),
+        Tier::High => (&tiers.below_high, &None),
+    };
+    let confidence = below(to, upper).zip(below(from, lower)).and_then(|(to, from)| Probability::clamped(to - from));
+    Ok(Estimate { value: said.value, interval, risk, confidence, tier })
+}
+
+/// A model's outputs by meaning, checked.
+struct Said {
+    value: f64,
+    risk: Option<Probability>,
+    bounds: Option<(f64, f64)>,
+    distribution: Option<HurdleLogNormal>,
+}
+
+impl Said {
+    fn read(roles: &Roles, outputs: &[f64]) -> Result<Self, NotANumber> {
+        let finite = |column: &crate::inference::bundle::Column, output| {
+            let value = column.of(outputs);
+            if value.is_finite() { Ok(value) } else { Err(NotANumber { output }) }
+        };
+        let optional = |column: &Option<crate::inference::bundle::Column>, output| {
+            column.as_ref().map(|column| finite(column, output)).transpose()
+        };
+        // Least-squares trees can dip below zero; nobody spends a negative amount.
+        let value = finite(&roles.value, "value")?.max(0.0);
+        let risk = optional(&roles.risk, "risk")?.and_then(Probability::clamped);
+        let bounds = optional(&roles.low, "low")?.zip(optional(&roles.high, "high")?);
+        let shape = optional(&roles.log_mean, "log_mean")?.zip(optional(&roles.log_sigma, "log_sigma")?);
+        let distribution =
+            shape.zip(risk).map(|((mean, sigma), risk)| HurdleLogNormal { zero: risk.get(), mean, sigma });
+        Ok(Self { value, risk, bounds, distribution })
+    }
+
+    /// P(spend < `limit`), before recalibration.
+    fn below(&self, limit: f64, calibration: Option<&Calibration>, group: Option<&CalibrationGroup>) -> Option<f64> {
+        match (&self.distribution, calibration, group) {
+            (Some(hurdle), _, _) => Some(hurdle.below(limit)),
+            (None, Some(calibration), Some(group)) => {
+                share_below(&group.residuals, (limit - self.value) / calibration.scale(self.value))
             }
             _ => None,
-        },
-    };
-    let tier = snapshot.tier_of(value);
-    let range = snapshot.tier_range(tier);
-    let confidence = match (&roles.log_mean, &roles.log_sigma, risk) {
-        (Some(mean), Some(sigma), Some(risk)) => {
-            let hurdle = HurdleLogNormal {
-                zero: risk.get(),
-                mean: finite(mean.of(outputs), "log_mean")?,
-                sigma: finite(sigma.of(outputs), "log_sigma")?,
-            };
-            Probability::clamped(hurdle.below(range.1) - hurdle.below(range.0))
         }
-        _ => calibration.zip(group).and_then(|(calibration, group)| {
-            let residual = |limit: f64| (limit - value) / (value + calibration.offset);
-            let share =
-                share_below(&group.residuals, residual(range.1))? - share_below(&group.residuals, residual(range.0))?;
-            Probability::clamped(share)
-        }),
-    };
-    Ok(Estimate { value, interval, risk, confidence, tier })
+    }
+
+    /// The outcome whose conformity score is `score`.
+    fn outcome(&self, calibration: &Calibration, score: f64) -> Option<f64> {
+        match calibration.method {
+            CalibrationMethod::ScaledResidual => Some(self.value + score * calibration.scale(self.value)),
+            CalibrationMethod::Distribution => self.distribution.map(|hurdle| hurdle.quantile(score)),
+        }
+    }
+
+    fn interval(
+        &self,
+        calibration: &Calibration,
+        group: &CalibrationGroup,
+        position: usize,
+        risk: Option<Probability>,
+    ) -> Option<Interval> {
+        let (low, high) = if risk.is_none_or(|risk| risk.get() >= calibration.one_sided_risk) {
+            (0.0, self.outcome(calibration, group.upper[position])?)
+        } else {
+            let [low, high] = group.two_sided[position];
+            (self.outcome(calibration, low)?, self.outcome(calibration, high)?)
+        };
+        Interval::around(self.value, low, high)
+    }
 }
 
 /// The group that holds `value`: the row for unknown values when it is not a number, the pooled row when it is below the
@@ -87,64 +155,9 @@ fn group_of(calibration: &Calibration, value: f64) -> &CalibrationGroup {
     group.filter(|group| group.n >= SMALLEST_GROUP).unwrap_or(&calibration.pooled)
 }
 
-/// `residual = (y - f) / (f + offset)`, so a bound is `f + residual * (f + offset)`.
-fn conformal(
-    calibration: &Calibration,
-    group: &CalibrationGroup,
-    value: f64,
-    risk: Option<Probability>,
-) -> Option<Interval> {
-    let scale = value + calibration.offset;
-    if risk.is_none_or(|risk| risk.get() >= calibration.one_sided_risk) {
-        Interval::around(value, 0.0, value + group.upper * scale)
-    } else {
-        let [low, high] = group.two_sided;
-        Interval::around(value, value + low * scale, value + high * scale)
-    }
-}
-
-/// Spend is 0 with probability `zero`, else log-normal.
-struct HurdleLogNormal {
-    zero: f64,
-    mean: f64,
-    sigma: f64,
-}
-
-impl HurdleLogNormal {
-    /// P(spend < `limit`).
-    fn below(&self, limit: f64) -> f64 {
-        if limit <= 0.0 {
-            0.0
-        } else if limit == f64::INFINITY {
-            1.0
-        } else {
-            self.zero + (1.0 - self.zero) * normal_cdf((limit.ln() - self.mean) / self.sigma.max(1e-9))
-        }
-    }
-}
-
-fn normal_cdf(z: f64) -> f64 {
-    0.5 * libm::erfc(-z / std::f64::consts::SQRT_2)
-}
-
-/// Share of a sorted sample below `limit`, linear between neighbouring points. `None` without a sample.
-fn share_below(sorted: &[f64], limit: f64) -> Option<f64> {
-    let (first, last) = (*sorted.first()?, *sorted.last()?);
-    if limit <= first {
-        return Some(0.0);
-    }
-    if limit > last {
-        return Some(1.0);
-    }
-    let upper = sorted.partition_point(|&residual| residual < limit);
-    let (below, above) = (sorted[upper - 1], sorted[upper]);
-    let part = (limit - below) / (above - below);
-    Some(((upper - 1) as f64 + part) / (sorted.len() - 1) as f64)
-}
-
 /// A baseline as a score: its tier follows from its value, its confidence is at most one half.
 pub fn from_baseline(snapshot: &ModelSnapshot, baseline: &crate::inference::manifest::Baseline) -> Estimate {
-    let tier = snapshot.tier_of(baseline.value);
+    let tier = snapshot.tier_from(baseline.value, None);
     let share = baseline.tier_share[Tier::ALL.iter().position(|t| *t == tier).unwrap_or_default()];
     Estimate {
         value: baseline.value,
@@ -165,8 +178,8 @@ mod tests {
         CalibrationGroup {
             from,
             n,
-            upper,
-            two_sided: [-0.8, upper],
+            upper: vec![upper / 2.0, upper],
+            two_sided: vec![[-0.4, upper / 2.0], [-0.8, upper]],
             zero_share: Probability::clamped(0.5).expect("a number"),
             residuals: vec![-1.0, 0.0, 1.0],
         }
@@ -174,9 +187,11 @@ mod tests {
 
     fn calibration() -> Calibration {
         Calibration {
-            method: crate::inference::manifest::CalibrationMethod::ScaledResidual,
+            method: CalibrationMethod::ScaledResidual,
             level: 0.9,
+            levels: vec![0.5, 0.9],
             offset: 5.0,
+            power: 1.0,
             group_by: "purchase_count".into(),
             group_with: Vec::new(),
             one_sided_risk: 0.05,
@@ -186,61 +201,82 @@ mod tests {
         }
     }
 
+    fn said(value: f64, risk: f64) -> Said {
+        let risk = Probability::clamped(risk);
+        let distribution = Some(HurdleLogNormal { zero: risk.map_or(0.0, Probability::get), mean: 3.0, sigma: 1.0 });
+        Said { value, risk, bounds: None, distribution }
+    }
+
     #[test]
     fn the_group_is_the_one_that_starts_at_or_below_the_value() {
         let calibration = calibration();
-        let upper = |value| group_of(&calibration, value).upper;
+        let upper = |value| group_of(&calibration, value).upper[1];
         assert_eq!(upper(1.0), 1.0);
         assert_eq!(upper(2.5), 2.0, "fewer than 100 customers: pooled");
         assert_eq!(upper(40.0), 3.0);
         assert_eq!(upper(0.0), 2.0, "below the first group: pooled");
         assert_eq!(upper(f64::NAN), 2.0, "unknown and no row for it: pooled");
         let known = Calibration { unknown: Some(group(0.0, 500, 4.0)), ..calibration.clone() };
-        assert_eq!(group_of(&known, f64::NAN).upper, 4.0);
+        assert_eq!(group_of(&known, f64::NAN).upper[1], 4.0);
         let small = Calibration { unknown: Some(group(0.0, 50, 4.0)), ..calibration.clone() };
-        assert_eq!(group_of(&small, f64::NAN).upper, 2.0, "fewer than 100 customers: pooled");
+        assert_eq!(group_of(&small, f64::NAN).upper[1], 2.0, "fewer than 100 customers: pooled");
     }
 
     #[test]
     fn bounds_are_one_sided_where_no_purchase_is_likely() {
         let calibration = calibration();
-        let interval = |risk| {
-            let bounds = conformal(&calibration, &calibration.groups[0], 15.0, Probability::clamped(risk));
-            bounds.map(|bounds| (bounds.low(), bounds.high()))
+        let interval = |group: &CalibrationGroup, risk| {
+            let said = said(15.0, risk);
+            let bounds = said.interval(&calibration, group, 1, said.risk).expect("finite");
+            (bounds.low(), bounds.high())
         };
-        assert_eq!(interval(0.05), Some((0.0, 35.0)), "15 + 1.0 * (15 + 5)");
-        assert_eq!(interval(0.01), Some((0.0, 35.0)), "15 - 0.8 * 20 is below zero");
-        let tight = CalibrationGroup { two_sided: [-0.5, 0.5], ..group(1.0, 500, 1.0) };
-        let bounds = conformal(&calibration, &tight, 15.0, Probability::clamped(0.01)).expect("finite");
-        assert_eq!((bounds.low(), bounds.high()), (5.0, 25.0));
+        assert_eq!(interval(&calibration.groups[0], 0.05), (0.0, 35.0), "15 + 1.0 * (15 + 5)");
+        assert_eq!(interval(&calibration.groups[0], 0.01), (0.0, 35.0), "15 - 0.8 * 20 is below zero");
+        let tight = CalibrationGroup { two_sided: vec![[-0.2, 0.2], [-0.5, 0.5]], ..group(1.0, 500, 1.0) };
+        assert_eq!(interval(&tight, 0.01), (5.0, 25.0));
     }
 
     #[test]
-    fn the_hurdle_distribution_matches_hand_computed_points() {
-        let hurdle = HurdleLogNormal { zero: 0.7, mean: 3.0, sigma: 1.0 };
-        assert_eq!(hurdle.below(0.0), 0.0);
-        assert!((hurdle.below(3.0_f64.exp()) - 0.85).abs() < 1e-12, "half of the buyers are below the median");
-        assert!((hurdle.below(4.96_f64.exp()) - (0.7 + 0.3 * 0.975_002_104_851_779)).abs() < 1e-9);
-        assert_eq!(hurdle.below(f64::INFINITY), 1.0);
+    fn a_power_below_one_narrows_large_predictions() {
+        let calibration = Calibration { power: 0.5, ..calibration() };
+        let said = said(95.0, 0.5);
+        let bounds = said.interval(&calibration, &calibration.groups[0], 1, said.risk).expect("finite");
+        assert_eq!(bounds.high(), 105.0, "95 + 1.0 * (95 + 5)^0.5");
+    }
+
+    #[test]
+    fn the_distribution_method_reads_the_models_own_quantiles() {
+        let calibration = Calibration { method: CalibrationMethod::Distribution, ..calibration() };
+        let group = CalibrationGroup {
+            upper: vec![0.6, 0.85],
+            two_sided: vec![[0.3, 0.6], [0.1, 0.99]],
+            ..group(1.0, 500, 1.0)
+        };
+        let said = said(10.0, 0.7);
+        let high = |position| said.interval(&calibration, &group, position, said.risk).expect("finite").high();
+        assert_eq!(high(0), 10.0, "0.6 is inside the share of zeros, but an interval holds its value");
+        assert!((high(1) - 3.0_f64.exp()).abs() < 1e-9, "0.85 is the median of the buyers");
+        let plain = Said { distribution: None, ..said };
+        assert!(plain.interval(&calibration, &group, 1, None).is_none());
     }
 
     proptest! {
         #[test]
-        fn shares_are_monotone_and_within_bounds(mut sample in prop::collection::vec(-5.0..5.0f64, 2..40), a in -6.0..6.0f64, b in -6.0..6.0f64) {
-            sample.sort_by(f64::total_cmp);
-            sample.dedup();
-            prop_assume!(sample.len() >= 2);
-            let (low, high) = (a.min(b), a.max(b));
-            let (below_low, below_high) = (share_below(&sample, low).expect("sample"), share_below(&sample, high).expect("sample"));
-            prop_assert!((0.0..=1.0).contains(&below_low) && below_low <= below_high && below_high <= 1.0);
-        }
-
-        #[test]
-        fn intervals_hold_their_value(value in 0.0..1e6f64, risk in 0.0..1.0f64, upper in -1.0..10.0f64, low in -1.0..0.5f64) {
-            let calibration = calibration();
-            let group = CalibrationGroup { upper, two_sided: [low, upper.max(low)], ..group(1.0, 500, upper) };
-            let interval = conformal(&calibration, &group, value, Probability::clamped(risk)).expect("finite");
-            prop_assert!(0.0 <= interval.low() && interval.low() <= value && value <= interval.high());
+        fn intervals_hold_their_value_and_widen_with_the_level(
+            value in 0.0..1e6f64,
+            risk in 0.0..1.0f64,
+            upper in 0.0..10.0f64,
+            distribution in any::<bool>(),
+        ) {
+            let method =
+                if distribution { CalibrationMethod::Distribution } else { CalibrationMethod::ScaledResidual };
+            let calibration = Calibration { method, ..calibration() };
+            let group = if distribution { group(1.0, 500, upper / 10.1) } else { group(1.0, 500, upper) };
+            let said = said(value, risk);
+            let at = |position| said.interval(&calibration, &group, position, said.risk).expect("finite");
+            let (inner, outer) = (at(0), at(1));
+            prop_assert!(0.0 <= inner.low() && inner.low() <= value && value <= inner.high());
+            prop_assert!(outer.low() <= inner.low() && inner.high() <= outer.high());
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::domain::{Estimate, Interval, Probability};
 use crate::inference::bundle::{BundleError, Customer, GoldenAnswer, GoldenRow, ModelSnapshot};
 
 use super::baseline::{self, Known};
-use super::estimate::{estimate_rows, from_baseline};
+use super::estimate::{Wish, estimate_rows, from_baseline};
 
 /// Runs every golden row of the snapshot.
 ///
@@ -27,7 +27,7 @@ pub fn answer(snapshot: &ModelSnapshot, row: &GoldenRow) -> Result<Estimate, Str
             Known { channel: row.request.acquisition_channel.as_deref(), segment: row.request.segment.as_deref() };
         return Ok(from_baseline(snapshot, baseline::cold_start(snapshot, known).baseline));
     };
-    let mut rows = estimate_rows(snapshot, &given.raw).map_err(|err| err.to_string())?;
+    let mut rows = estimate_rows(snapshot, &given.raw, Wish::default()).map_err(|err| err.to_string())?;
     rows.pop().ok_or("the model gave no row")?.map_err(|err| err.to_string())
 }
 

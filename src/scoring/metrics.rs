@@ -16,12 +16,13 @@ pub struct ScoringMetrics {
 }
 
 /// One of each kind: the labels are registered before the first of them happens, so that rates start at zero.
-const WARNINGS: [Warning; 5] = [
+const WARNINGS: [Warning; 6] = [
     Warning::Imputed(0),
     Warning::OutsideTraining(0),
     Warning::VersionNotLoaded,
     Warning::UnknownChannel,
     Warning::UnknownSegment,
+    Warning::IntervalLevel,
 ];
 const REASONS: [Reason; 3] = [Reason::Overloaded, Reason::Deadline, Reason::ModelError];
 
@@ -70,6 +71,7 @@ impl Warning {
             Self::VersionNotLoaded => 2,
             Self::UnknownChannel => 3,
             Self::UnknownSegment => 4,
+            Self::IntervalLevel => 5,
         }
     }
 }

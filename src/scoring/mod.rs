@@ -8,6 +8,7 @@ pub mod cache;
 pub mod estimate;
 pub mod golden;
 mod metrics;
+pub mod predictive;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::domain::time::{Clock, Stopwatch, Timestamp, seconds_between};
-use crate::domain::{CustomerKey, Estimate, ModelName, ModelVersion, Source};
+use crate::domain::{CustomerKey, Estimate, ModelName, ModelVersion, Source, Tier};
 use crate::features::{FeatureFault, Given, Row};
 use crate::inference::bundle::Customer;
 use crate::inference::registry::Registry;
@@ -24,7 +25,7 @@ use crate::monitoring::{Monitoring, ScoredRow};
 
 use baseline::{Found, Known};
 use cache::{CachedScore, ScoreCache};
-use estimate::{NotANumber, estimate, from_baseline};
+use estimate::{NotANumber, Wish, estimate, from_baseline};
 use metrics::ScoringMetrics;
 
 /// One question about one customer.
@@ -39,6 +40,10 @@ pub struct Ask<'a> {
     pub features: Option<&'a [(&'a str, Option<f64>)]>,
     pub known: Known<'a>,
     pub prefer: Prefer,
+    /// Level of the interval; the model's own when absent.
+    pub level: Option<f64>,
+    /// The tier the customer has been in; their last score's when absent.
+    pub previous: Option<Tier>,
     /// Longest wait for a model that runs on threads of its own; capped by the settings.
     pub deadline: Option<Duration>,
 }
@@ -87,6 +92,8 @@ pub enum Warning {
     UnknownChannel,
     /// The segment has no baseline.
     UnknownSegment,
+    /// The interval is of another level than was asked for: the score is an earlier one, or a baseline.
+    IntervalLevel,
 }
 
 impl Warning {
@@ -112,6 +119,7 @@ impl Warning {
             Self::VersionNotLoaded => "model_version_not_loaded",
             Self::UnknownChannel => "acquisition_channel_unknown",
             Self::UnknownSegment => "segment_unknown",
+            Self::IntervalLevel => "interval_level_not_available",
         }
     }
 
@@ -121,7 +129,7 @@ impl Warning {
             Self::Imputed(position) | Self::OutsideTraining(position) => {
                 Some(&snapshot.schema().rules()[usize::from(position)].name)
             }
-            Self::VersionNotLoaded | Self::UnknownChannel | Self::UnknownSegment => None,
+            Self::VersionNotLoaded | Self::UnknownChannel | Self::UnknownSegment | Self::IntervalLevel => None,
         }
     }
 }
@@ -168,9 +176,18 @@ pub enum AskFault {
     /// Only in strict mode.
     #[error("model version `{version}` is not loaded; serving is `{serving}`")]
     VersionNotLoaded { version: String, serving: ModelVersion },
+    #[error("interval level `{asked}` is not calibrated; this model has {}", list(levels))]
+    IntervalLevel { asked: f64, levels: Vec<f64> },
     /// No model at all: nothing to answer from, not even a baseline.
     #[error("no model is loaded")]
     NoModel,
+}
+
+fn list(levels: &[f64]) -> String {
+    if levels.is_empty() {
+        return "no calibrated levels".to_owned();
+    }
+    levels.iter().map(|level| format!("`{level}`")).collect::<Vec<_>>().join(", ")
 }
 
 /// Settings of the pipeline.
@@ -242,11 +259,17 @@ impl Scorer {
         let watch = Stopwatch::start();
         let now = self.clock.now();
         let snapshot = self.snapshot(ask.model)?;
-        let mut answer =
-            Answer { snapshot: &snapshot, now, watch, warnings: self.version_warning(&snapshot, ask.version)? };
+        let mut answer = Answer {
+            snapshot: &snapshot,
+            now,
+            watch,
+            warnings: self.version_warning(&snapshot, ask.version)?,
+            level: interval_level(&snapshot, ask.level)?,
+        };
+        let last = || ask.customer.and_then(|customer| self.cache.last(snapshot.name(), customer, now));
 
         if ask.prefer == Prefer::LastScore
-            && let Some(hit) = ask.customer.and_then(|customer| self.cache.last(snapshot.name(), customer, now))
+            && let Some(hit) = last()
         {
             return Ok(answer.cached(&hit, Source::Cache, None));
         }
@@ -260,18 +283,21 @@ impl Scorer {
         };
         answer.warnings.extend(Warning::of_features(&given));
 
-        let key = ask.customer.map(|customer| self.cache.key(&snapshot, customer, &given.raw));
+        let mut wish = Wish { level: answer.level, previous: ask.previous };
+        let key = ask.customer.map(|customer| self.cache.key(&snapshot, customer, &given.raw, wish));
         if let Some(hit) = key.and_then(|key| self.cache.exact(&key, now)) {
             return Ok(answer.cached(&hit, Source::Cache, None));
         }
         let deadline = ask.deadline.map_or(self.settings.deadline, |asked| asked.min(self.settings.deadline));
-        match run(&snapshot, &given.raw, deadline).await {
+        let last = last();
+        wish.previous = wish.previous.or_else(|| last.as_ref().map(|last| last.estimate.tier));
+        match run(&snapshot, &given.raw, wish, deadline).await {
             Ok(estimate) => {
                 self.monitoring.scored(ScoredRow {
                     snapshot: &snapshot,
                     raw: &given.raw,
                     estimate: &estimate,
-                    level: answer.level(),
+                    level: answer.level,
                     customer: ask.customer,
                     at: now,
                 });
@@ -283,7 +309,7 @@ impl Scorer {
             Err(failure) => {
                 let reason = failure.reason();
                 tracing::warn!(model = %snapshot.name(), version = %snapshot.version(), reason = reason.as_str(), error = %failure, "model gave no answer");
-                match ask.customer.and_then(|customer| self.cache.last(snapshot.name(), customer, now)) {
+                match last {
                     Some(stale) => Ok(answer.cached(&stale, Source::StaleCache, Some(reason))),
                     None => Ok(answer.fallback(ask.known, reason)),
                 }
@@ -331,14 +357,30 @@ impl Scorer {
     }
 }
 
+/// The interval level to answer with; `None` for a model without calibration.
+///
+/// # Errors
+/// Names the calibrated levels when `asked` is none of them.
+pub fn interval_level(snapshot: &ModelSnapshot, asked: Option<f64>) -> Result<Option<f64>, AskFault> {
+    let calibration = snapshot.manifest().interval.as_ref();
+    match (asked, calibration) {
+        (None, calibration) => Ok(calibration.map(|calibration| calibration.level)),
+        (Some(asked), Some(calibration)) => match calibration.position(asked) {
+            Some(position) => Ok(Some(calibration.levels[position])),
+            None => Err(AskFault::IntervalLevel { asked, levels: calibration.levels.clone() }),
+        },
+        (Some(asked), None) => Err(AskFault::IntervalLevel { asked, levels: Vec::new() }),
+    }
+}
+
 /// Runs the model for one row of raw values.
-async fn run(snapshot: &ModelSnapshot, raw: &[f64], deadline: Duration) -> Result<Estimate, RunFailure> {
+async fn run(snapshot: &ModelSnapshot, raw: &[f64], wish: Wish, deadline: Duration) -> Result<Estimate, RunFailure> {
     let mut row: Row = smallvec::smallvec![0.0; raw.len()];
     snapshot.schema().prepare(raw, &mut row);
     let engine = snapshot.engine();
     let mut outputs: SmallVec<[f64; 8]> = smallvec::smallvec![0.0; engine.outputs().len()];
     engine.answer(FeatureMatrix::new(&row, row.len()), &mut outputs, deadline).await?;
-    Ok(estimate(snapshot, raw, &outputs)?)
+    Ok(estimate(snapshot, raw, &outputs, wish)?)
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -365,6 +407,8 @@ struct Answer<'a> {
     now: Timestamp,
     watch: Stopwatch,
     warnings: Warnings,
+    /// The interval level that was asked for.
+    level: Option<f64>,
 }
 
 impl Answer<'_> {
@@ -375,7 +419,7 @@ impl Answer<'_> {
             reason: None,
             snapshot: Arc::clone(self.snapshot),
             version: self.snapshot.version().clone(),
-            interval_level: self.level(),
+            interval_level: self.level,
             scored_at: self.now,
             age_seconds: 0,
             latency_ms: self.watch.elapsed_ms(),
@@ -384,7 +428,10 @@ impl Answer<'_> {
         }
     }
 
-    fn cached(self, hit: &CachedScore, source: Source, reason: Option<Reason>) -> Scored {
+    fn cached(mut self, hit: &CachedScore, source: Source, reason: Option<Reason>) -> Scored {
+        if hit.interval_level != self.level {
+            self.warnings.push(Warning::IntervalLevel);
+        }
         Scored {
             reason,
             version: hit.version.clone(),
@@ -407,6 +454,11 @@ impl Answer<'_> {
 
     fn stand_in(mut self, found: Found<'_>, known: Known<'_>, source: Source, reason: Option<Reason>) -> Scored {
         self.warnings.extend(Warning::of_names(known, self.snapshot));
+        let own = self.snapshot.manifest().interval.as_ref().map(|interval| interval.level);
+        if self.level != own {
+            self.warnings.push(Warning::IntervalLevel);
+            self.level = own;
+        }
         let used = BaselineUsed {
             level: found.level.as_str(),
             name: found.name.to_owned(),
@@ -419,10 +471,6 @@ impl Answer<'_> {
 
     fn to_cache(&self, estimate: Estimate) -> CachedScore {
         let version = self.snapshot.version().clone();
-        CachedScore { estimate, scored_at: self.now, version, interval_level: self.level() }
-    }
-
-    fn level(&self) -> Option<f64> {
-        self.snapshot.manifest().interval.as_ref().map(|interval| interval.level)
+        CachedScore { estimate, scored_at: self.now, version, interval_level: self.level }
     }
 }

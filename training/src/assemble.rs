@@ -15,10 +15,11 @@ use scoreline::inference::bundle::{
     sha256_hex,
 };
 use scoreline::inference::manifest::{
-    BUNDLE_VERSION, BackendKind, Baseline, Baselines, Manifest, Outputs, Task, TierThresholds, TrainingSummary,
+    BUNDLE_VERSION, BackendKind, Baseline, Baselines, Manifest, Outputs, Task, Tiers, TrainingSummary,
 };
 use scoreline::inference::runtime_search::RuntimeSearch;
-use scoreline::scoring::{estimate, golden};
+use scoreline::scoring::estimate::{self, Wish};
+use scoreline::scoring::golden;
 
 use crate::baseline::{Peer, baselines};
 use crate::calibrate::{Grouping, Scored, calibrate};
@@ -112,7 +113,7 @@ pub fn assemble(
         anyhow::ensure!(!rows.is_empty(), "the table has no `{part}` rows");
     }
     staged.manifest.tiers = tiers(&score(&snapshot, &fit, grouping, &[])?);
-    let (neutral, tables) = baselines(peers, staged.manifest.tiers)?;
+    let (neutral, tables) = baselines(peers, staged.manifest.tiers.thresholds())?;
     staged.manifest.neutral = neutral;
     staged.manifest.baselines = tables;
     let residuals = score(&snapshot, &calibration, grouping, &[])?;
@@ -205,7 +206,7 @@ fn first_manifest(draft: &Draft) -> anyhow::Result<Manifest> {
         cold_start_feature: draft.cold_start_feature.clone(),
         standardize: draft.standardize,
         outputs: draft.outputs.clone(),
-        tiers: TierThresholds { medium: 0.0, high: 0.0 },
+        tiers: Tiers { medium: 0.0, high: 0.0, hysteresis: None, below_medium: None, below_high: None },
         neutral: Baseline { value: 0.0, low: 0.0, high: 0.0, risk: none, tier_share: [none; 3], n: 0, weight: 0.0 },
         interval: None,
         drift: None,
@@ -264,7 +265,7 @@ fn score(snapshot: &ModelSnapshot, rows: &[&Row], grouping: &Grouping, blank: &[
     Ok(scored)
 }
 
-fn tiers(fit: &[Scored]) -> TierThresholds {
+fn tiers(fit: &[Scored]) -> Tiers {
     let mut values: Vec<f64> = fit.iter().map(|scored| scored.value).collect();
     values.sort_unstable_by(f64::total_cmp);
     let [medium, high] = TIER_QUANTILES.map(|quantile| {
@@ -272,13 +273,14 @@ fn tiers(fit: &[Scored]) -> TierThresholds {
         // Whole cents: people read and override these.
         (value * 100.0).round() / 100.0
     });
-    TierThresholds { medium, high }
+    Tiers { medium, high, hysteresis: None, below_medium: None, below_high: None }
 }
 
 /// All figures on some rows, from the answers a server would give.
 fn measure(snapshot: &ModelSnapshot, rows: &[&Row], blank: &[usize]) -> anyhow::Result<BTreeMap<String, f64>> {
     let raw = raw(rows, blank);
-    let answers: Vec<Estimate> = estimate::estimate_rows(snapshot, &raw)?.into_iter().collect::<Result<_, _>>()?;
+    let answers: Vec<Estimate> =
+        estimate::estimate_rows(snapshot, &raw, Wish::default())?.into_iter().collect::<Result<_, _>>()?;
     let actual: Vec<f64> = rows.iter().map(|row| row.spend_usd).collect();
     let value: Vec<f64> = answers.iter().map(|answer| answer.value).collect();
     let mut found = vec![
@@ -297,7 +299,7 @@ fn measure(snapshot: &ModelSnapshot, rows: &[&Row], blank: &[usize]) -> anyhow::
     }
     if let Some(sure) = answers.iter().map(|answer| answer.confidence.map(Probability::get)).collect::<Option<Vec<_>>>()
     {
-        let right = actual.iter().zip(&answers).map(|(spend, answer)| snapshot.tier_of(*spend) == answer.tier);
+        let right = actual.iter().zip(&answers).map(|(spend, answer)| snapshot.tiers().tier(*spend) == answer.tier);
         found.push(("confidence_ece".to_owned(), metrics::calibration_error(&right.collect::<Vec<_>>(), &sure)));
         found.push(("confidence_mean".to_owned(), sure.iter().sum::<f64>() / sure.len() as f64));
     }
@@ -350,8 +352,12 @@ fn golden_rows(snapshot: &ModelSnapshot, test: &[&Row], draft: &Draft) -> anyhow
     let scored = score(snapshot, test, &draft.grouping, &[])?;
     let mut all = draft.golden.clone();
     for tier in Tier::ALL {
-        let members: Vec<&Row> =
-            test.iter().zip(&scored).filter(|(_, s)| snapshot.tier_of(s.value) == tier).map(|(row, _)| *row).collect();
+        let members: Vec<&Row> = test
+            .iter()
+            .zip(&scored)
+            .filter(|(_, s)| snapshot.tiers().tier(s.value) == tier)
+            .map(|(row, _)| *row)
+            .collect();
         all.extend(members.iter().take(3).map(|row| request(row, &[])));
         for (_, missing) in &draft.partial {
             all.extend(members.iter().skip(3).take(1).map(|row| request(row, missing)));

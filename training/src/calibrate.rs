@@ -9,7 +9,8 @@ use crate::statistics::round;
 /// US dollars added to the prediction when a residual is scaled.
 pub const OFFSET_USD: f64 = 5.0;
 
-/// The level of the shipped intervals.
+/// Levels a request may ask for, and the one that is answered by default.
+pub const LEVELS: [f64; 4] = [0.5, 0.8, 0.9, 0.95];
 pub const LEVEL: f64 = 0.9;
 
 /// At and above this probability of no purchase the interval is one-sided from 0.
@@ -49,7 +50,9 @@ pub fn calibrate(rows: &[Scored], unknown: &[Scored], grouping: &Grouping) -> an
     Ok(Calibration {
         method: CalibrationMethod::ScaledResidual,
         level: LEVEL,
+        levels: LEVELS.to_vec(),
         offset: OFFSET_USD,
+        power: 1.0,
         group_by: grouping.feature.clone(),
         group_with: grouping.with.clone(),
         one_sided_risk: ONE_SIDED_RISK,
@@ -64,7 +67,10 @@ fn group(from: f64, rows: &[Scored]) -> anyhow::Result<CalibrationGroup> {
     let mut residuals: Vec<f64> =
         rows.iter().map(|row| (row.spend_usd - row.value) / (row.value + OFFSET_USD)).collect();
     residuals.sort_unstable_by(f64::total_cmp);
-    let tail = (1.0 - LEVEL) / 2.0;
+    let two_sided = |level: f64| {
+        let tail = (1.0 - level) / 2.0;
+        [round(lower_rank(&residuals, tail)), round(upper_rank(&residuals, 1.0 - tail))]
+    };
     let zero = rows.iter().filter(|row| row.spend_usd <= 0.0).count() as f64 / rows.len() as f64;
     let grid = (0..GRID).map(|k| {
         let position = (k * (residuals.len() - 1)) as f64 / (GRID - 1) as f64;
@@ -73,8 +79,8 @@ fn group(from: f64, rows: &[Scored]) -> anyhow::Result<CalibrationGroup> {
     Ok(CalibrationGroup {
         from,
         n: u32::try_from(rows.len())?,
-        upper: round(upper_rank(&residuals, LEVEL)),
-        two_sided: [round(lower_rank(&residuals, tail)), round(upper_rank(&residuals, 1.0 - tail))],
+        upper: LEVELS.iter().map(|level| round(upper_rank(&residuals, *level))).collect(),
+        two_sided: LEVELS.iter().map(|level| two_sided(*level)).collect(),
         zero_share: Probability::clamped(round(zero)).unwrap_or_else(never),
         residuals: grid.collect(),
     })
@@ -124,9 +130,9 @@ mod tests {
         assert_eq!(found.unknown.map(|unknown| unknown.n), Some(2));
         assert_eq!(found.groups.iter().map(|group| group.n).collect::<Vec<_>>(), [2, 2]);
         assert_eq!(found.groups[0].residuals.first(), Some(&-0.5));
-        assert_eq!(found.groups[0].upper, 1.0);
+        assert_eq!(found.groups[0].upper, [-0.5, 1.0, 1.0, 1.0]);
         assert_eq!(found.groups[0].zero_share.get(), 0.5);
-        assert_eq!(found.groups[1].two_sided, [0.0, 1.0]);
+        assert_eq!(found.groups[1].two_sided, [[0.0, 1.0]; 4]);
         assert_eq!(found.groups[1].residuals.len(), GRID);
         let empty = Grouping { feature: "purchase_count".into(), with: Vec::new(), starts: vec![1.0, 2.0, 100.0] };
         assert!(calibrate(&rows, &[], &empty).is_err());

@@ -5,7 +5,7 @@ use crate::domain::{Estimate, Source};
 use crate::inference::ModelSnapshot;
 use crate::inference::bundle::Customer;
 use crate::scoring::baseline::{self, Known};
-use crate::scoring::estimate::{estimate_rows, from_baseline};
+use crate::scoring::estimate::{Wish, estimate_rows, from_baseline};
 use crate::scoring::{Warning, Warnings};
 
 use super::draw::{Drawn, Row};
@@ -22,7 +22,7 @@ pub(super) enum Answer {
 }
 
 /// Answers every row of a chunk, in order.
-pub(super) fn answer(snapshot: &ModelSnapshot, drawn: Drawn) -> Vec<Answer> {
+pub(super) fn answer(snapshot: &ModelSnapshot, wish: Wish, drawn: Drawn) -> Vec<Answer> {
     let width = snapshot.schema().len();
     let mut answers: Vec<Option<Answer>> = Vec::with_capacity(drawn.rows.len());
     // The rows that need the model, packed.
@@ -38,7 +38,7 @@ pub(super) fn answer(snapshot: &ModelSnapshot, drawn: Drawn) -> Vec<Answer> {
             }
         });
     }
-    for ((position, warnings), estimate) in waiting.into_iter().zip(estimates(snapshot, &raw)) {
+    for ((position, warnings), estimate) in waiting.into_iter().zip(estimates(snapshot, wish, &raw)) {
         answers[position] = Some(match estimate {
             Ok(estimate) => Answer::Scored { estimate, source: Source::Model, warnings },
             Err(reason) => Answer::Refused(reason),
@@ -74,17 +74,17 @@ fn cold_start(snapshot: &ModelSnapshot, row: &Row) -> Answer {
 }
 
 /// Runs the model. Should it fail on the chunk, every row is tried alone, so that one row does not cost the others.
-fn estimates(snapshot: &ModelSnapshot, raw: &[f64]) -> Vec<Result<Estimate, String>> {
+fn estimates(snapshot: &ModelSnapshot, wish: Wish, raw: &[f64]) -> Vec<Result<Estimate, String>> {
     if raw.is_empty() {
         return Vec::new();
     }
-    match estimate_rows(snapshot, raw) {
+    match estimate_rows(snapshot, raw, wish) {
         Ok(estimates) => estimates.into_iter().map(|row| row.map_err(|err| err.to_string())).collect(),
-        Err(_) => raw.chunks_exact(snapshot.schema().len()).map(|row| alone(snapshot, row)).collect(),
+        Err(_) => raw.chunks_exact(snapshot.schema().len()).map(|row| alone(snapshot, wish, row)).collect(),
     }
 }
 
-fn alone(snapshot: &ModelSnapshot, row: &[f64]) -> Result<Estimate, String> {
-    let mut estimates = estimate_rows(snapshot, row).map_err(|err| err.to_string())?;
+fn alone(snapshot: &ModelSnapshot, wish: Wish, row: &[f64]) -> Result<Estimate, String> {
+    let mut estimates = estimate_rows(snapshot, row, wish).map_err(|err| err.to_string())?;
     estimates.pop().ok_or("model gave no row")?.map_err(|err| err.to_string())
 }

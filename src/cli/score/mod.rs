@@ -28,6 +28,8 @@ use crate::domain::{ModelName, ModelVersion};
 use crate::inference::ModelSnapshot;
 use crate::inference::registry::{Patience, State};
 use crate::lifecycle::Signals;
+use crate::scoring::estimate::Wish;
+use crate::scoring::interval_level;
 
 use chunk::CHUNK_ROWS;
 use draw::Mapping;
@@ -68,6 +70,9 @@ pub(super) struct Score {
     /// With --purchases: the day from which customers are seen; later purchases do not count
     #[arg(long, value_name = "DATE", requires = "purchases")]
     as_of: Option<Date>,
+    /// Level of the prediction interval, among those the model is calibrated for; the model's own when left out
+    #[arg(long, value_name = "LEVEL")]
+    interval_level: Option<f64>,
     /// Scoring threads; one per core when left out
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
@@ -198,7 +203,8 @@ impl Score {
         let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let workers = self.threads.map_or_else(cores, usize::from);
         let bar = Progress::start(&input.length, "rows", self.quiet);
-        let job = Job { snapshot, mapping: &mapping, encoder: &encoder, workers, stop };
+        let wish = Wish { level: interval_level(snapshot, self.interval_level)?, previous: None };
+        let job = Job { snapshot, wish, mapping: &mapping, encoder: &encoder, workers, stop };
         let tally = job.run(input.rows, &mut sink, |rows| bar.advance(rows))?;
         sink.finish().context("output can not be written")?;
         bar.finish();

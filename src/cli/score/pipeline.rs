@@ -18,6 +18,7 @@ use super::sink::{Encoded, Encoder, Sink};
 use super::source::Source;
 use crate::domain::Source as AnswerSource;
 use crate::inference::ModelSnapshot;
+use crate::scoring::estimate::Wish;
 
 /// Chunks on their way, for each worker.
 const WINDOW: usize = 4;
@@ -38,6 +39,7 @@ pub(super) struct Tally {
 /// What the threads share.
 pub(super) struct Job<'a> {
     pub(super) snapshot: &'a ModelSnapshot,
+    pub(super) wish: Wish,
     pub(super) mapping: &'a Mapping,
     pub(super) encoder: &'a Encoder,
     pub(super) workers: usize,
@@ -116,7 +118,7 @@ impl Job<'_> {
     }
 
     fn score(&self, number: u64, chunk: &Chunk) -> anyhow::Result<Finished> {
-        let answers = answer(self.snapshot, self.mapping.draw(chunk)?);
+        let answers = answer(self.snapshot, self.wish, self.mapping.draw(chunk)?);
         let encoded = self.encoder.encode(self.snapshot, chunk, &answers)?;
         let tally = Tally { left_out: self.encoder.left_out(chunk), ..Tally::of(&answers) };
         Ok(Finished { number, encoded, tally })

@@ -20,7 +20,7 @@ pub use baselines::{Baseline, Baselines};
 pub use drift::DriftReference;
 pub use interval::{Calibration, CalibrationGroup, CalibrationMethod};
 pub use outputs::{Apply, Curve, MappedOutput, Output, Outputs};
-pub use tiers::TierThresholds;
+pub use tiers::{Band, Hysteresis, TierThresholds, Tiers};
 
 /// The one manifest format this program reads and writes.
 pub const BUNDLE_VERSION: u32 = 1;
@@ -50,7 +50,7 @@ pub struct Manifest {
     #[serde(default)]
     pub standardize: bool,
     pub outputs: Outputs,
-    pub tiers: TierThresholds,
+    pub tiers: Tiers,
     pub neutral: Baseline,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval: Option<Calibration>,

@@ -100,21 +100,22 @@ tier_share = [0.6, 0.3, 0.1]
 [interval]
 method = "scaled_residual"
 level = 0.9
+levels = [0.8, 0.9]
 offset = 5.0
 group_by = "frequency_count"
 
 [interval.pooled]
 from = -1.0
 n = 1000
-upper = 2.0
-two_sided = [-0.9, 2.5]
+upper = [1.5, 2.0]
+two_sided = [[-0.8, 2.0], [-0.9, 2.5]]
 zero_share = 0.5
 
 [[interval.groups]]
 from = 1.0
 n = 500
-upper = 1.0
-two_sided = [-0.8, 1.2]
+upper = [0.5, 1.0]
+two_sided = [[-0.7, 0.9], [-0.8, 1.2]]
 zero_share = 0.5
 
 [baselines.channel.referral]

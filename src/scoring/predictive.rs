@@ -1,0 +1,97 @@
+//! What a model says about the whole range of a customer's spend: spend is 0 with some probability, else log-normal.
+
+use crate::domain::normal;
+
+/// A hurdle log-normal distribution of spend in US dollars.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct HurdleLogNormal {
+    /// P(no spend).
+    pub zero: f64,
+    /// Mean and standard deviation of ln(spend) given any.
+    pub mean: f64,
+    pub sigma: f64,
+}
+
+impl HurdleLogNormal {
+    /// P(spend < `limit`).
+    pub fn below(&self, limit: f64) -> f64 {
+        if limit <= 0.0 { 0.0 } else { self.at(limit) }
+    }
+
+    /// P(spend <= `spend`).
+    pub fn at(&self, spend: f64) -> f64 {
+        if spend < 0.0 {
+            0.0
+        } else if spend == 0.0 {
+            self.zero
+        } else if spend == f64::INFINITY {
+            1.0
+        } else {
+            self.zero + (1.0 - self.zero) * normal::cdf((spend.ln() - self.mean) / self.sigma())
+        }
+    }
+
+    /// The smallest spend with P(spend <= it) >= `share`, for a share below 1.
+    pub fn quantile(&self, share: f64) -> f64 {
+        if share <= self.zero {
+            return 0.0;
+        }
+        (self.mean + self.sigma() * normal::quantile((share - self.zero) / (1.0 - self.zero))).exp()
+    }
+
+    fn sigma(&self) -> f64 {
+        self.sigma.max(1e-9)
+    }
+}
+
+/// Share of a sorted sample below `limit`, linear between neighbouring points. `None` without a sample.
+pub fn share_below(sorted: &[f64], limit: f64) -> Option<f64> {
+    let (first, last) = (*sorted.first()?, *sorted.last()?);
+    if limit <= first {
+        return Some(0.0);
+    }
+    if limit > last {
+        return Some(1.0);
+    }
+    let upper = sorted.partition_point(|&residual| residual < limit);
+    let (below, above) = (sorted[upper - 1], sorted[upper]);
+    let part = (limit - below) / (above - below);
+    Some(((upper - 1) as f64 + part) / (sorted.len() - 1) as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_hurdle_distribution_matches_hand_computed_points() {
+        let hurdle = HurdleLogNormal { zero: 0.7, mean: 3.0, sigma: 1.0 };
+        assert_eq!((hurdle.below(0.0), hurdle.at(0.0)), (0.0, 0.7));
+        assert!((hurdle.below(3.0_f64.exp()) - 0.85).abs() < 1e-12, "half of the buyers are below the median");
+        assert!((hurdle.below(4.96_f64.exp()) - (0.7 + 0.3 * 0.975_002_104_851_779)).abs() < 1e-9);
+        assert_eq!(hurdle.below(f64::INFINITY), 1.0);
+        assert_eq!(hurdle.quantile(0.7), 0.0);
+        assert!((hurdle.quantile(0.85) - 3.0_f64.exp()).abs() < 1e-9);
+    }
+
+    proptest! {
+        #[test]
+        fn quantile_and_probability_undo_each_other(zero in 0.0..0.99f64, mean in -2.0..8.0f64, sigma in 0.1..3.0f64, part in 0.001..0.999f64) {
+            let hurdle = HurdleLogNormal { zero, mean, sigma };
+            let share = zero + (1.0 - zero) * part;
+            prop_assert!((hurdle.at(hurdle.quantile(share)) - share).abs() < 1e-9);
+        }
+
+        #[test]
+        fn shares_are_monotone_and_within_bounds(mut sample in prop::collection::vec(-5.0..5.0f64, 2..40), a in -6.0..6.0f64, b in -6.0..6.0f64) {
+            sample.sort_by(f64::total_cmp);
+            sample.dedup();
+            prop_assume!(sample.len() >= 2);
+            let (low, high) = (a.min(b), a.max(b));
+            let (below_low, below_high) = (share_below(&sample, low).expect("sample"), share_below(&sample, high).expect("sample"));
+            prop_assert!((0.0..=1.0).contains(&below_low) && below_low <= below_high && below_high <= 1.0);
+        }
+    }
+}
