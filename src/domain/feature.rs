@@ -65,6 +65,11 @@ pub const CATALOGUE: &[Catalogued] = &[
     amount("spend_last_90d_usd", "USD", "spend in the last 90 days"),
     count("purchases_last_90d", "days with a purchase in the last 90 days"),
     amount("purchase_gap_mean_days", "days", "mean days between purchases; the tenure for a single purchase"),
+    amount(
+        "purchases_decayed_30d",
+        "days",
+        "days with a purchase, each counting half after 30 days, a quarter after 60",
+    ),
     amount("items_count", "items", "items bought over all purchases"),
 ];
 

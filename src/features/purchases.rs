@@ -9,6 +9,9 @@ use jiff::civil::Date;
 /// The days behind `spend_last_90d_usd` and `purchases_last_90d`, the as-of day included.
 pub const WINDOW_DAYS: i32 = 90;
 
+/// After this many days a purchase counts half in `purchases_decayed_30d`.
+pub const HALF_LIFE_DAYS: f64 = 30.0;
+
 /// One purchase, or one line of it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Purchase {
@@ -42,6 +45,7 @@ pub struct PurchaseHistory {
     items: f64,
     recent_usd: f64,
     recent_days: u32,
+    decayed: f64,
 }
 
 /// Everything bought on one day.
@@ -67,6 +71,7 @@ pub struct PurchaseFeatures {
     pub purchases_last_90d: f64,
     pub purchase_gap_mean_days: f64,
     pub items_count: f64,
+    pub purchases_decayed_30d: f64,
     /// Spend on the first purchase day. Not a model feature: it picks the segment of a customer's baseline.
     pub first_order_usd: f64,
 }
@@ -84,6 +89,7 @@ impl PurchaseHistory {
             items: 0.0,
             recent_usd: 0.0,
             recent_days: 0,
+            decayed: 0.0,
         }
     }
 
@@ -151,6 +157,7 @@ impl PurchaseHistory {
             purchases_last_90d: f64::from(closed.recent_days),
             purchase_gap_mean_days: gap,
             items_count: closed.items,
+            purchases_decayed_30d: closed.decayed,
             first_order_usd: first.amount_usd,
         })
     }
@@ -163,7 +170,9 @@ impl PurchaseHistory {
         self.total_usd += day.amount_usd;
         self.largest_usd = self.largest_usd.max(day.amount_usd);
         self.items += day.items;
-        if days_between(day.date, self.as_of) < f64::from(WINDOW_DAYS) {
+        let age = days_between(day.date, self.as_of);
+        self.decayed += (-age / HALF_LIFE_DAYS).exp2();
+        if age < f64::from(WINDOW_DAYS) {
             self.recent_usd += day.amount_usd;
             self.recent_days += 1;
         }
@@ -172,17 +181,17 @@ impl PurchaseHistory {
 
 impl PurchaseFeatures {
     /// By catalogue name for a purchase model, where `recency_days` is that of the last purchase.
-    pub fn named(&self) -> [(&'static str, f64); 11] {
+    pub fn named(&self) -> [(&'static str, f64); 12] {
         self.with_recency_as("recency_days")
     }
 
     /// By catalogue name for a model of interactions and purchases, where `recency_days` is that of the last
     /// interaction.
-    pub fn named_beside_interactions(&self) -> [(&'static str, f64); 11] {
+    pub fn named_beside_interactions(&self) -> [(&'static str, f64); 12] {
         self.with_recency_as("purchase_recency_days")
     }
 
-    fn with_recency_as(&self, recency: &'static str) -> [(&'static str, f64); 11] {
+    fn with_recency_as(&self, recency: &'static str) -> [(&'static str, f64); 12] {
         [
             (recency, self.recency_days),
             ("purchase_count", self.purchase_count),
@@ -195,6 +204,7 @@ impl PurchaseFeatures {
             ("purchases_last_90d", self.purchases_last_90d),
             ("purchase_gap_mean_days", self.purchase_gap_mean_days),
             ("items_count", self.items_count),
+            ("purchases_decayed_30d", self.purchases_decayed_30d),
         ]
     }
 }
@@ -246,9 +256,14 @@ mod tests {
             purchases_last_90d: 1.0,
             purchase_gap_mean_days: 251.0 / 2.0,
             items_count: 9.0,
+            // 261, 213 and 10 days ago, oldest first: the order in which they are added.
+            purchases_decayed_30d: [261.0_f64, 213.0, 10.0].iter().map(|age| 0.5_f64.powf(age / 30.0)).sum(),
             first_order_usd: 89.0,
         };
-        assert_eq!(features(&history), Some(expected));
+        let found = features(&history).expect("purchases");
+        assert!((found.purchases_decayed_30d - expected.purchases_decayed_30d).abs() < 1e-12);
+        let purchases_decayed_30d = expected.purchases_decayed_30d;
+        assert_eq!(PurchaseFeatures { purchases_decayed_30d, ..found }, expected);
     }
 
     #[test]

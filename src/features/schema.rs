@@ -7,7 +7,9 @@
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
+use super::derived::{Derived, DerivedRule};
 use super::drift::DriftBins;
+use super::identities::{Identity, identities};
 use crate::domain::feature::{catalogued, impossible};
 
 /// Values of one customer in schema order; `NaN` stands for missing.
@@ -99,13 +101,17 @@ pub struct FeatureFault {
     pub problem: String,
 }
 
-/// All features of a bundle in the model's column order.
+/// All features of a bundle in the model's column order, and the columns derived from them behind them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FeatureSchema {
     rules: Vec<FeatureRule>,
     /// Whether the model reads z-scores.
     standardize: bool,
     limits: Vec<Limits>,
+    /// Features that follow from others when a caller does not give them.
+    identities: Vec<Identity>,
+    derived_rules: Vec<DerivedRule>,
+    derived: Vec<Derived>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -130,6 +136,18 @@ impl FeatureSchema {
     /// # Errors
     /// When there is no feature, a name comes twice, or a statistic can not be used.
     pub fn new(rules: Vec<FeatureRule>, standardize: bool) -> Result<Self, FeatureFault> {
+        Self::with_derived(rules, Vec::new(), standardize)
+    }
+
+    /// A schema whose model reads derived columns behind the features.
+    ///
+    /// # Errors
+    /// As `new`; also for a derived column that can not be made.
+    pub fn with_derived(
+        rules: Vec<FeatureRule>,
+        derived_rules: Vec<DerivedRule>,
+        standardize: bool,
+    ) -> Result<Self, FeatureFault> {
         let fault = |rule: &FeatureRule, problem: &str| FeatureFault {
             feature: rule.name.clone(),
             problem: problem.to_owned(),
@@ -151,8 +169,16 @@ impl FeatureSchema {
                 return Err(fault(rule, &format!("has drift bins that {problem}")));
             }
         }
+        let names = || rules.iter().map(|rule| &rule.name).chain(derived_rules.iter().map(|rule| &rule.name));
+        for (i, rule) in derived_rules.iter().enumerate() {
+            if names().take(rules.len() + i).any(|name| *name == rule.name) {
+                return Err(FeatureFault { feature: rule.name.clone(), problem: "is listed twice".to_owned() });
+            }
+        }
+        let derived = derived_rules.iter().map(|rule| Derived::compile(rule, &rules)).collect::<Result<_, _>>()?;
         let limits = rules.iter().map(Limits::of).collect();
-        Ok(Self { rules, standardize, limits })
+        let identities = identities(&rules);
+        Ok(Self { rules, standardize, limits, identities, derived_rules, derived })
     }
 
     pub fn rules(&self) -> &[FeatureRule] {
@@ -166,6 +192,45 @@ impl FeatureSchema {
     #[expect(clippy::len_without_is_empty, reason = "a schema is never empty")]
     pub fn len(&self) -> usize {
         self.rules.len()
+    }
+
+    /// Columns of the row the model reads: the features and what is derived from them.
+    pub fn columns(&self) -> usize {
+        self.rules.len() + self.derived.len()
+    }
+
+    /// Names of those columns.
+    pub fn column_names(&self) -> impl Iterator<Item = &str> {
+        let derived = self.derived_rules.iter().map(|rule| rule.name.as_str());
+        self.rules.iter().map(|rule| rule.name.as_str()).chain(derived)
+    }
+
+    pub fn derived(&self) -> &[DerivedRule] {
+        &self.derived_rules
+    }
+
+    /// The features that a column is made from, by position; a feature is made from itself.
+    pub fn sources(&self, column: usize) -> Vec<usize> {
+        match column.checked_sub(self.rules.len()) {
+            None => vec![column],
+            Some(derived) => self.derived[derived].sources(),
+        }
+    }
+
+    /// Whether a column may be missing in the row of a request that `read` accepts.
+    pub fn may_miss(&self, column: usize) -> bool {
+        match column.checked_sub(self.rules.len()) {
+            None => {
+                let rule = &self.rules[column];
+                let bare = !rule.required && rule.impute == Impute::Named(NamedImpute::None);
+                let follows = |identity: &Identity| {
+                    // Only from required ones: an identity on what an identity gave would have to be ordered.
+                    identity.target == column && identity.sources().all(|source| self.rules[source].required)
+                };
+                bare && !self.identities.iter().any(follows)
+            }
+            Some(derived) => self.derived[derived].sources().into_iter().any(|source| self.may_miss(source)),
+        }
     }
 
     pub fn position(&self, name: &str) -> Option<usize> {
@@ -223,6 +288,11 @@ impl FeatureSchema {
             }
             raw[position] = value;
         }
+        for identity in &self.identities {
+            if raw[identity.target].is_nan() {
+                raw[identity.target] = identity.value(&raw);
+            }
+        }
         let mut missing = SmallVec::new();
         for (position, value) in raw.iter().enumerate() {
             if value.is_nan() {
@@ -232,9 +302,15 @@ impl FeatureSchema {
         Ok(Given { raw, missing, outside })
     }
 
-    /// The row the model reads: imputed, transformed and, where the bundle says so, standardised.
+    /// The row the model reads: imputed, transformed and, where the bundle says so, standardised; derived columns
+    /// behind it. `raw` has `len()` values, `row` room for `columns()`.
     pub fn prepare(&self, raw: &[f64], row: &mut [f64]) {
-        for ((rule, &value), slot) in self.rules.iter().zip(raw).zip(row) {
+        let (features, derived) = row.split_at_mut(self.rules.len());
+        for (column, slot) in self.derived.iter().zip(derived) {
+            let value = column.value(|position| self.filled(position, raw[position]));
+            *slot = if self.standardize { column.standardised(value) } else { value };
+        }
+        for ((rule, &value), slot) in self.rules.iter().zip(raw).zip(features) {
             let filled = if value.is_nan() {
                 match rule.impute {
                     Impute::Value(constant) => rule.transform.apply(constant),
@@ -245,6 +321,15 @@ impl FeatureSchema {
                 rule.transform.apply(value)
             };
             *slot = if self.standardize { (filled - rule.mean) / rule.std } else { filled };
+        }
+    }
+
+    /// A raw value, or the constant that stands in for a missing one. Of a mean only the transformed scale is known, so
+    /// that what is derived from it stays missing.
+    fn filled(&self, position: usize, value: f64) -> f64 {
+        match self.rules[position].impute {
+            Impute::Value(constant) if value.is_nan() => constant,
+            _ => value,
         }
     }
 
@@ -334,6 +419,56 @@ mod tests {
     fn a_catalogued_feature_the_model_does_not_use_is_accepted() {
         let given = schema().read([("recency_days", Some(1.0)), ("topic_diversity", Some(7.0))]);
         assert!(given.is_ok());
+    }
+
+    #[test]
+    fn a_feature_that_follows_from_others_is_not_missing() {
+        let names = ["recency_days", "purchase_count", "tenure_days", "monetary_avg"];
+        let required = names.map(|name| FeatureRule { required: true, ..rule(name) });
+        let optional = ["total_spend_usd", "purchase_gap_mean_days", "items_count"]
+            .map(|name| FeatureRule { impute: Impute::Named(NamedImpute::None), ..rule(name) });
+        let schema = FeatureSchema::new(required.into_iter().chain(optional).collect(), false).expect("valid");
+        let read = |count: f64| {
+            let given = [10.0, count, 40.0, 25.0];
+            schema.read(names.into_iter().zip(given.map(Some))).expect("valid")
+        };
+        assert_eq!(read(4.0).raw[4..6], [100.0, 10.0], "25 × 4, and (40 - 10) / 3");
+        assert_eq!(read(1.0).raw[5], 40.0, "the tenure for a single purchase");
+        assert_eq!(read(4.0).missing.as_slice(), [6]);
+        assert_eq!((0..7).map(|column| schema.may_miss(column)).collect::<Vec<_>>()[4..], [false, false, true]);
+    }
+
+    #[test]
+    fn derived_columns_stand_behind_the_features() {
+        use super::super::derived::{Bend, Factor};
+        let factor = |of: &str, over: Option<&str>, apply| Factor { of: of.into(), over: over.map(Into::into), apply };
+        let derived = |name: &str, factors| DerivedRule { name: name.into(), factors, mean: 1.0, std: 2.0 };
+        let ratio = derived("share", vec![factor("recency_days", Some("tenure_days"), Bend::Ratio)]);
+        let product = derived(
+            "bent",
+            vec![factor("monetary_avg", None, Bend::Log1p), factor("recency_days", None, Bend::AboveOne)],
+        );
+        let rules = ["recency_days", "tenure_days", "monetary_avg"]
+            .map(|name| FeatureRule { impute: Impute::Named(NamedImpute::None), ..rule(name) });
+        let schema = FeatureSchema::with_derived(rules.to_vec(), vec![ratio.clone(), product], true).expect("valid");
+        assert_eq!(schema.columns(), 5);
+        assert_eq!(schema.column_names().collect::<Vec<_>>()[3..], ["share", "bent"]);
+        assert_eq!(schema.sources(3), [0, 1]);
+        let mut row = [0.0; 5];
+        schema.prepare(&[20.0, 4.0, 1.0], &mut row);
+        assert_eq!(row[3], 2.0, "(20 / 4 - 1) / 2");
+        assert!((row[4] - (2.0_f64.ln() - 1.0) / 2.0).abs() < 1e-12);
+        schema.prepare(&[20.0, f64::NAN, 1.0], &mut row);
+        assert!(row[3].is_nan() && !row[4].is_nan());
+
+        let refused = |rule: DerivedRule| {
+            FeatureSchema::with_derived(rules.to_vec(), vec![rule], true).expect_err("refused").to_string()
+        };
+        let lone = derived("lone", vec![factor("recency_days", None, Bend::Ratio)]);
+        assert_eq!(refused(lone), "feature `lone` has a ratio without `over`");
+        let stranger = derived("x", vec![factor("age", None, Bend::Log1p)]);
+        assert!(refused(stranger).contains("`age`, which is not one of the features"));
+        assert!(refused(DerivedRule { name: "tenure_days".into(), ..ratio }).contains("is listed twice"));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The documented answer, as it stands on the wire: absent values are omitted, numbers are finite, amounts are in cents.
 
+use jiff::civil::Date;
 use serde::Serialize;
 use serde::ser::{SerializeSeq, Serializer};
 
@@ -73,6 +74,8 @@ struct BaselineBody<'a> {
     name: &'a str,
     customers: u32,
     weight: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    as_of: Option<Date>,
 }
 
 /// What the transport knows about a request beside its question.
@@ -114,6 +117,7 @@ impl<'a> Answer<'a> {
                     name: &used.name,
                     customers: used.customers,
                     weight: round(used.weight, 1e4),
+                    as_of: used.as_of,
                 }),
                 warnings: WarningList { scored, explain: context.explain },
             },

@@ -157,6 +157,24 @@ impl BundleFiles {
     }
 }
 
+impl BundleFiles {
+    /// A bundle that is not on disk: what training measures before it writes anything.
+    ///
+    /// # Errors
+    /// When the manifest can not be written down, or does not name this model.
+    pub fn from_parts(manifest: Manifest, model: Vec<u8>, golden: Vec<GoldenRow>) -> Result<Self, BundleError> {
+        let actual: [u8; 32] = Sha256::digest(&model).into();
+        if hex(&actual) != manifest.sha256 {
+            let (file, expected) = (manifest.file.clone(), manifest.sha256.clone());
+            return Err(BundleError::Checksum { file, expected, actual: hex(&actual) });
+        }
+        let text = toml::to_string(&manifest)
+            .map_err(|err| BundleError::Text { path: MANIFEST_FILE.into(), reason: err.to_string() })?;
+        let digest = Sha256::new().chain_update(text).chain_update(actual).finalize().into();
+        Ok(Self { manifest, model, golden, digest: BundleDigest(digest) })
+    }
+}
+
 /// SHA-256 of some bytes in hex, as manifests write it.
 pub fn sha256_hex(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
@@ -275,10 +293,11 @@ impl ModelSnapshot {
     pub fn build(files: BundleFiles, settings: &LoadSettings) -> Result<Self, BundleError> {
         let BundleFiles { manifest, model, golden, digest } = files;
         check(&manifest)?;
-        let schema = FeatureSchema::new(manifest.features.clone(), manifest.standardize)?;
-        let engine = open(&manifest, &model, settings)?;
-        if engine.inputs() != schema.len() {
-            return Err(BackendError::Inputs { model: engine.inputs(), bundle: schema.len() }.into());
+        let schema =
+            FeatureSchema::with_derived(manifest.features.clone(), manifest.derived.clone(), manifest.standardize)?;
+        let engine = open(&manifest, &schema, &model, settings)?;
+        if engine.inputs() != schema.columns() {
+            return Err(BackendError::Inputs { model: engine.inputs(), bundle: schema.columns() }.into());
         }
         let roles = Roles::resolve(&manifest, engine.outputs())?;
         let grouping = |key, name: &String| {
@@ -402,11 +421,9 @@ fn check(manifest: &Manifest) -> Result<(), BundleError> {
             return field("tiers.hysteresis", "must have 0 <= fall <= 1 <= rise".into());
         }
     }
-    for (key, curve) in [("tiers.below_medium", &tiers.below_medium), ("tiers.below_high", &tiers.below_high)] {
-        if let Some(curve) = curve
-            && !(curve.at(f64::NEG_INFINITY) >= 0.0 && curve.at(f64::INFINITY) <= 1.0)
-        {
-            return field(key, "must stay within 0 and 1".into());
+    for (key, odds) in [("tiers.below_medium", &tiers.below_medium), ("tiers.below_high", &tiers.below_high)] {
+        if odds.is_some_and(|odds| !(odds.intercept.is_finite() && odds.slope.is_finite() && odds.slope > 0.0)) {
+            return field(key, "must have a finite `intercept` and a `slope` > 0".into());
         }
     }
     let baselines = &manifest.baselines;
@@ -437,14 +454,19 @@ fn is_ordered(baseline: &Baseline) -> bool {
     [0.0, baseline.low, baseline.value, baseline.high].is_sorted() && baseline.high.is_finite()
 }
 
-fn open(manifest: &Manifest, model: &[u8], settings: &LoadSettings) -> Result<Engine, BundleError> {
-    let names: Vec<&str> = manifest.features.iter().map(|rule| rule.name.as_str()).collect();
+fn open(
+    manifest: &Manifest,
+    schema: &FeatureSchema,
+    model: &[u8],
+    settings: &LoadSettings,
+) -> Result<Engine, BundleError> {
+    let names: Vec<&str> = schema.column_names().collect();
     let features = names.as_slice();
     let inline = |backend: Box<dyn Backend>| Engine::Inline(backend);
     Ok(match manifest.backend {
         BackendKind::Trees => inline(trees::load(&onnx_graph::OnnxModel::parse(model)?, features)?),
         BackendKind::Linear if model.trim_ascii_start().starts_with(b"{") => {
-            inline(linear::load_with_rules(model, &manifest.features)?)
+            inline(linear::load_with_schema(model, schema)?)
         }
         BackendKind::Linear => inline(onnx_graph::load_linear(&onnx_graph::OnnxModel::parse(model)?, features)?),
         BackendKind::Smartcore => inline(smartcore::load(model, features)?),
@@ -485,13 +507,14 @@ impl Roles {
 ///
 /// `raw` is `rows × schema.len()`, row-major; the result is `rows × outputs`.
 pub fn run_rows(snapshot: &ModelSnapshot, raw: &[f64]) -> Result<Vec<f64>, BackendError> {
-    let width = snapshot.schema.len();
-    let mut prepared = vec![0.0; raw.len()];
-    for (raw, row) in raw.chunks_exact(width).zip(prepared.chunks_exact_mut(width)) {
+    let (width, columns) = (snapshot.schema.len(), snapshot.schema.columns());
+    let rows = raw.len() / width;
+    let mut prepared = vec![0.0; rows * columns];
+    for (raw, row) in raw.chunks_exact(width).zip(prepared.chunks_exact_mut(columns)) {
         snapshot.schema.prepare(raw, row);
     }
-    let mut out = vec![0.0; raw.len() / width * snapshot.engine.outputs().len()];
-    snapshot.engine.run(FeatureMatrix::new(&prepared, width), &mut out)?;
+    let mut out = vec![0.0; rows * snapshot.engine.outputs().len()];
+    snapshot.engine.run(FeatureMatrix::new(&prepared, columns), &mut out)?;
     Ok(out)
 }
 

@@ -8,9 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::backend::{Backend, BackendError, FeatureMatrix};
-use crate::features::FeatureRule;
-use crate::features::Impute;
-use crate::features::schema::NamedImpute;
+use crate::features::FeatureSchema;
 
 /// The format this file reads and writes.
 pub const FORMAT: &str = "scoreline-linear/1";
@@ -105,7 +103,7 @@ impl LinearModel {
 
 /// Reads a model for a bundle whose features are `features`, in column order.
 ///
-/// A row that no variant can answer gets `NaN`; `load_with_rules` refuses a model that could meet such a row.
+/// A row that no variant can answer gets `NaN`; `load_with_schema` refuses a model that could meet such a row.
 ///
 /// # Errors
 /// Says which part of the file can not be used.
@@ -113,23 +111,21 @@ pub fn load(bytes: &[u8], features: &[&str]) -> Result<Box<dyn Backend>, Backend
     compile(LinearModel::read(bytes)?, features)
 }
 
-/// `load` for a bundle's own rules: the last variant may only use features that are required or imputed, so that
-/// every accepted request has an answer.
+/// `load` for a bundle's own schema: the last variant may only use columns that are never missing, so that every
+/// accepted request has an answer.
 ///
 /// # Errors
-/// As `load`; also names the feature of the last variant that may be missing.
-pub fn load_with_rules(bytes: &[u8], rules: &[FeatureRule]) -> Result<Box<dyn Backend>, BackendError> {
+/// As `load`; also names the column of the last variant that may be missing.
+pub fn load_with_schema(bytes: &[u8], schema: &FeatureSchema) -> Result<Box<dyn Backend>, BackendError> {
     let model = LinearModel::read(bytes)?;
-    let may_miss = |name: &str| {
-        rules.iter().any(|rule| rule.name == name && !rule.required && rule.impute == Impute::Named(NamedImpute::None))
-    };
+    let names: Vec<_> = schema.column_names().collect();
+    let may_miss = |name: &str| names.iter().position(|other| *other == name).is_some_and(|at| schema.may_miss(at));
     if let Some(name) = model.uses().last().and_then(|uses| uses.iter().find(|name| may_miss(name))) {
         return Err(malformed(format!(
             "the last variant uses `{name}`, which may be missing: it must be required or imputed, or a variant \
              without it must follow"
         )));
     }
-    let names: Vec<_> = rules.iter().map(|rule| rule.name.as_str()).collect();
     compile(model, &names)
 }
 
@@ -343,7 +339,7 @@ fn regression(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::features::Transform;
+    use crate::features::{FeatureRule, Impute, NamedImpute, Transform};
 
     const FEATURES: [&str; 3] = ["recency_days", "frequency_count", "monetary_avg"];
 
@@ -504,17 +500,18 @@ mod tests {
             drift: None,
         };
         let none = Impute::Named(NamedImpute::None);
+        let schema = |rules: &[FeatureRule]| FeatureSchema::new(rules.to_vec(), false).expect("valid");
         let bytes = two_variants().write();
         let mut rules = vec![
             rule("recency_days", true, none),
             rule("frequency_count", false, Impute::Value(1.0)),
             rule("monetary_avg", false, none),
         ];
-        assert!(load_with_rules(&bytes, &rules).is_ok());
+        assert!(load_with_schema(&bytes, &schema(&rules)).is_ok());
         rules[0].required = false;
-        let Err(error) = load_with_rules(&bytes, &rules) else { panic!("was accepted") };
+        let Err(error) = load_with_schema(&bytes, &schema(&rules)) else { panic!("was accepted") };
         assert!(error.to_string().contains("the last variant uses `recency_days`, which may be missing"));
         rules[0].impute = Impute::Value(3.0);
-        assert!(load_with_rules(&bytes, &rules).is_ok());
+        assert!(load_with_schema(&bytes, &schema(&rules)).is_ok());
     }
 }

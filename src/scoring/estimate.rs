@@ -10,7 +10,7 @@ use super::predictive::{HurdleLogNormal, share_below};
 use crate::domain::{Estimate, Interval, Probability, Tier};
 use crate::inference::BackendError;
 use crate::inference::bundle::{ModelSnapshot, Roles, run_rows};
-use crate::inference::manifest::{Calibration, CalibrationGroup, CalibrationMethod, Curve};
+use crate::inference::manifest::{Calibration, CalibrationGroup, CalibrationMethod, LogOdds};
 
 /// Groups with fewer calibration customers than this use the pooled quantiles: the 90 % rank of a small sample is noise.
 const SMALLEST_GROUP: u32 = 100;
@@ -65,16 +65,14 @@ pub fn estimate(snapshot: &ModelSnapshot, raw: &[f64], outputs: &[f64], wish: Wi
     let tier = snapshot.tier_from(said.value, wish.previous);
     let (from, to) = snapshot.tiers().range(tier);
     let tiers = &snapshot.manifest().tiers;
-    let below = |limit: f64, curve: &Option<Curve>| {
+    let below = |limit: f64, odds: Option<LogOdds>| {
         let share = said.below(limit, calibration, group)?;
-        // The far ends are certain whatever the curve says.
-        let recalibrated = curve.as_ref().filter(|_| limit.is_finite()).map_or(share, |curve| curve.at(share));
-        Some(recalibrated)
+        Some(odds.map_or(share, |odds| odds.at(share)))
     };
     let (lower, upper) = match tier {
-        Tier::Low => (&None, &tiers.below_medium),
-        Tier::Medium => (&tiers.below_medium, &tiers.below_high),
-        Tier::High => (&tiers.below_high, &None),
+        Tier::Low => (None, tiers.below_medium),
+        Tier::Medium => (tiers.below_medium, tiers.below_high),
+        Tier::High => (tiers.below_high, None),
     };
     let confidence = below(to, upper).zip(below(from, lower)).and_then(|(to, from)| Probability::clamped(to - from));
     Ok(Estimate { value: said.value, interval, risk, confidence, tier })
@@ -118,14 +116,6 @@ impl Said {
         }
     }
 
-    /// The outcome whose conformity score is `score`.
-    fn outcome(&self, calibration: &Calibration, score: f64) -> Option<f64> {
-        match calibration.method {
-            CalibrationMethod::ScaledResidual => Some(self.value + score * calibration.scale(self.value)),
-            CalibrationMethod::Distribution => self.distribution.map(|hurdle| hurdle.quantile(score)),
-        }
-    }
-
     fn interval(
         &self,
         calibration: &Calibration,
@@ -133,11 +123,20 @@ impl Said {
         position: usize,
         risk: Option<Probability>,
     ) -> Option<Interval> {
-        let (low, high) = if risk.is_none_or(|risk| risk.get() >= calibration.one_sided_risk) {
-            (0.0, self.outcome(calibration, group.upper[position])?)
-        } else {
-            let [low, high] = group.two_sided[position];
-            (self.outcome(calibration, low)?, self.outcome(calibration, high)?)
+        let one_sided = risk.is_none_or(|risk| risk.get() >= calibration.one_sided_risk);
+        let scale = calibration.scale(self.value);
+        let (low, high) = match calibration.method {
+            CalibrationMethod::ScaledResidual if one_sided => (0.0, self.value + group.upper[position] * scale),
+            CalibrationMethod::ScaledResidual => {
+                let [low, high] = group.two_sided[position];
+                (self.value + low * scale, self.value + high * scale)
+            }
+            CalibrationMethod::Distribution => {
+                let hurdle = self.distribution?;
+                let allowed = (1.0 - calibration.levels[position]) / 2.0;
+                let tail = (allowed + group.extra[position] / scale).clamp(1e-9, 1.0);
+                (if one_sided { 0.0 } else { hurdle.quantile(tail) }, hurdle.exceeded_with(tail))
+            }
         };
         Interval::around(self.value, low, high)
     }
@@ -180,6 +179,8 @@ mod tests {
             n,
             upper: vec![upper / 2.0, upper],
             two_sided: vec![[-0.4, upper / 2.0], [-0.8, upper]],
+            extra: vec![upper, upper / 2.0],
+            miss_factor: 1.0,
             zero_share: Probability::clamped(0.5).expect("a number"),
             residuals: vec![-1.0, 0.0, 1.0],
         }
@@ -245,18 +246,22 @@ mod tests {
     }
 
     #[test]
-    fn the_distribution_method_reads_the_models_own_quantiles() {
+    fn the_distribution_method_gives_more_away_where_dollars_are_few() {
         let calibration = Calibration { method: CalibrationMethod::Distribution, ..calibration() };
-        let group = CalibrationGroup {
-            upper: vec![0.6, 0.85],
-            two_sided: vec![[0.3, 0.6], [0.1, 0.99]],
-            ..group(1.0, 500, 1.0)
+        let group = CalibrationGroup { extra: vec![3.0, 1.0], ..group(1.0, 500, 1.0) };
+        let said = |value| Said { value, ..said(value, 0.7) };
+        let high = |value, position| {
+            let said = said(value);
+            said.interval(&calibration, &group, position, said.risk).expect("finite").high()
         };
-        let said = said(10.0, 0.7);
-        let high = |position| said.interval(&calibration, &group, position, said.risk).expect("finite").high();
-        assert_eq!(high(0), 10.0, "0.6 is inside the share of zeros, but an interval holds its value");
-        assert!((high(1) - 3.0_f64.exp()).abs() < 1e-9, "0.85 is the median of the buyers");
-        let plain = Said { distribution: None, ..said };
+        // 0.25 + 3 / (5 + 5) = 0.55 is more than all buyers: the value itself.
+        assert_eq!(high(5.0, 0), 5.0);
+        // 0.05 + 1 / (5 + 5) = 0.15 is half of the buyers: their median, e^3.
+        assert!((high(5.0, 1) - 3.0_f64.exp()).abs() < 1e-9);
+        // The same extra costs a large prediction less: 0.05 + 1 / 20 = 0.1, a third of the buyers.
+        let third = (3.0 + 0.430_727_299_295_457_4_f64).exp();
+        assert!((high(15.0, 1) - third).abs() < 1e-9, "{} is not {third}", high(15.0, 1));
+        let plain = Said { distribution: None, ..said(5.0) };
         assert!(plain.interval(&calibration, &group, 1, None).is_none());
     }
 
@@ -271,7 +276,7 @@ mod tests {
             let method =
                 if distribution { CalibrationMethod::Distribution } else { CalibrationMethod::ScaledResidual };
             let calibration = Calibration { method, ..calibration() };
-            let group = if distribution { group(1.0, 500, upper / 10.1) } else { group(1.0, 500, upper) };
+            let group = group(1.0, 500, upper);
             let said = said(value, risk);
             let at = |position| said.interval(&calibration, &group, position, said.risk).expect("finite");
             let (inner, outer) = (at(0), at(1));

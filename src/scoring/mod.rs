@@ -13,6 +13,7 @@ pub mod predictive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::civil::Date;
 use smallvec::SmallVec;
 
 use crate::domain::time::{Clock, Stopwatch, Timestamp, seconds_between};
@@ -162,6 +163,8 @@ pub struct BaselineUsed {
     pub name: String,
     pub customers: u32,
     pub weight: f64,
+    /// The day from which its customers' spend was counted.
+    pub as_of: Option<Date>,
 }
 
 /// A question that can not be answered as asked.
@@ -375,7 +378,7 @@ pub fn interval_level(snapshot: &ModelSnapshot, asked: Option<f64>) -> Result<Op
 
 /// Runs the model for one row of raw values.
 async fn run(snapshot: &ModelSnapshot, raw: &[f64], wish: Wish, deadline: Duration) -> Result<Estimate, RunFailure> {
-    let mut row: Row = smallvec::smallvec![0.0; raw.len()];
+    let mut row: Row = smallvec::smallvec![0.0; snapshot.schema().columns()];
     snapshot.schema().prepare(raw, &mut row);
     let engine = snapshot.engine();
     let mut outputs: SmallVec<[f64; 8]> = smallvec::smallvec![0.0; engine.outputs().len()];
@@ -464,6 +467,7 @@ impl Answer<'_> {
             name: found.name.to_owned(),
             customers: found.baseline.n,
             weight: found.baseline.weight,
+            as_of: self.snapshot.manifest().baselines.as_of,
         };
         let estimate = from_baseline(self.snapshot, found.baseline);
         Scored { reason, baseline: Some(used), ..self.give(estimate, source) }

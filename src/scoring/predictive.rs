@@ -31,6 +31,12 @@ impl HurdleLogNormal {
         }
     }
 
+    /// The spend that is exceeded with probability `share`; 0 where no spend is.
+    pub fn exceeded_with(&self, share: f64) -> f64 {
+        let buyers = 1.0 - self.zero;
+        if share >= buyers { 0.0 } else { (self.mean - self.sigma() * normal::quantile(share / buyers)).exp() }
+    }
+
     /// The smallest spend with P(spend <= it) >= `share`, for a share below 1.
     pub fn quantile(&self, share: f64) -> f64 {
         if share <= self.zero {
@@ -74,6 +80,8 @@ mod tests {
         assert_eq!(hurdle.below(f64::INFINITY), 1.0);
         assert_eq!(hurdle.quantile(0.7), 0.0);
         assert!((hurdle.quantile(0.85) - 3.0_f64.exp()).abs() < 1e-9);
+        assert_eq!(hurdle.exceeded_with(0.3), 0.0);
+        assert!((hurdle.exceeded_with(0.15) - 3.0_f64.exp()).abs() < 1e-9);
     }
 
     proptest! {

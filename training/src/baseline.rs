@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::civil::Date;
 use scoreline::domain::Probability;
 use scoreline::inference::manifest::{Baseline, Baselines, TierThresholds};
 
@@ -19,7 +20,11 @@ pub struct Peer<'a> {
 
 /// The neutral answer and the tables by channel and segment. A peer without a channel or segment counts for neutral
 /// only.
-pub fn baselines(peers: &[Peer<'_>], tiers: TierThresholds) -> anyhow::Result<(Baseline, Baselines)> {
+pub fn baselines(
+    peers: &[Peer<'_>],
+    tiers: TierThresholds,
+    as_of: Option<Date>,
+) -> anyhow::Result<(Baseline, Baselines)> {
     anyhow::ensure!(!peers.is_empty(), "no customer to make a baseline from");
     let everybody = Group::of(peers.iter().map(|peer| peer.spend_usd).collect());
     let neutral = everybody.figures(tiers).baseline(everybody.spend.len(), 1.0);
@@ -36,6 +41,7 @@ pub fn baselines(peers: &[Peer<'_>], tiers: TierThresholds) -> anyhow::Result<(B
                tau2 / (tau2 + s2 / n), tau2 by moments (empirical Bayes); the upper bound is the 90 % quantile of \
                spend, the lower 0 because most spend nothing"
             .to_owned(),
+        as_of,
         segment: by(|peer| peer.segment.to_owned()),
         channel: by(|peer| peer.acquisition_channel.to_owned()),
     };
@@ -157,7 +163,7 @@ mod tests {
         let peers: Vec<_> =
             (0..40).map(|i| if i % 2 == 0 { peer(0.0, "small") } else { peer(100.0, "large") }).collect();
         let tiers = TierThresholds { medium: 50.0, high: 200.0 };
-        let (neutral, tables) = baselines(&peers, tiers).expect("baselines");
+        let (neutral, tables) = baselines(&peers, tiers, None).expect("baselines");
         assert_eq!((neutral.value, neutral.low, neutral.high, neutral.risk.get()), (50.0, 0.0, 100.0, 0.5));
         assert_eq!(neutral.tier_share.map(Probability::get), [0.5, 0.5, 0.0]);
         assert!(tables.channel.is_empty(), "no channel, no table");

@@ -188,7 +188,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             };
             let progress = Progress::new(2);
             let source = Source { which, purchases: data.data, seed: data.seed, rho };
-            let (_, table, _) = train::data(&source, &progress)?;
+            let (_, table) = train::data(&source, &progress)?;
             progress.done();
             table.write(&output)?;
             say(&format!("{} customers, {} features: {}", table.rows.len(), table.features.len(), output.display()))
@@ -216,7 +216,7 @@ fn train(
     let progress = Progress::new(5);
     let trained = train::train(&run, &progress)?;
     progress.done();
-    report::print(&trained.staged, &trained.compared)?;
+    report::print(&trained)?;
     published(trained.staged.publish()?)
 }
 
@@ -250,10 +250,10 @@ fn pack(args: PackArgs) -> anyhow::Result<()> {
     };
     let progress = Progress::new(2);
     progress.step("calibrating, measuring, writing");
-    let staged = pack::pack(pack, &args.bundle.models, args.bundle.force)?;
+    let trained = pack::pack(pack, &args.bundle.models, args.bundle.force)?;
     progress.done();
-    report::print(&staged, &[])?;
-    published(staged.publish()?)
+    report::print(&trained)?;
+    published(trained.staged.publish()?)
 }
 
 fn trained_at(bundle: &BundleArgs) -> Timestamp {

@@ -1,29 +1,20 @@
-//! The drift reference of a bundle: where the fit rows lay in every feature, and the calibration rows in the score.
+//! The drift reference of a bundle: where rows lay in a feature, and rows left out of the fit in the score.
 
 use anyhow::Context as _;
 use scoreline::features::drift::{DriftBins, quantile_edges};
-use scoreline::inference::manifest::{DriftReference, Manifest};
+use scoreline::inference::manifest::DriftReference;
 
 use crate::statistics::round;
-use crate::table::Row;
 
-/// Freezes the reference. `fit` is in the order of the manifest's features and without customers the model is not asked
-/// about; `predicted` are the model's values for rows it was not fitted on.
-pub fn freeze(manifest: &mut Manifest, fit: &[&Row], predicted: &[f64]) -> anyhow::Result<()> {
-    for (column, rule) in manifest.features.iter_mut().enumerate() {
-        let values: Vec<f64> = fit.iter().map(|row| row.values[column]).collect();
-        rule.drift = Some(bins(&values).context("no fit rows")?);
-    }
-    manifest.drift = Some(DriftReference {
-        rows: u32::try_from(fit.len())?,
-        score_rows: u32::try_from(predicted.len())?,
-        score: Some(bins(predicted).context("no calibration rows")?),
-    });
-    Ok(())
+/// The reference of a model that was fitted on `rows` rows and gives `predicted` for rows it was not fitted on.
+pub fn reference(rows: u32, predicted: &[f64]) -> anyhow::Result<DriftReference> {
+    let score = bins(predicted).context("no calibration rows")?;
+    Ok(DriftReference { rows, score_rows: u32::try_from(predicted.len())?, score: Some(score) })
 }
 
-/// Bins with edges and shares as they are written: the shares are of the rounded edges.
-fn bins(values: &[f64]) -> Option<DriftBins> {
+/// Bins of a column, `NaN` for missing, with edges and shares as they are written: the shares are of the rounded edges.
+/// `None` without rows.
+pub fn bins(values: &[f64]) -> Option<DriftBins> {
     let mut edges: Vec<f64> = quantile_edges(values).into_iter().map(round).collect();
     edges.dedup();
     let bins = DriftBins::of(edges, values)?;

@@ -16,6 +16,7 @@ use jiff::tz::TimeZone;
 use rand::RngExt as _;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand_distr::{Distribution as _, Gamma, LogNormal, Poisson, StandardNormal};
+use scoreline::domain::normal;
 use scoreline::features::interactions::{
     Channel, Interaction, InteractionFeatures, InteractionHistory, QueueSentiment,
 };
@@ -23,7 +24,6 @@ use scoreline::features::purchases::Purchase;
 
 use crate::cdnow::Customer;
 use crate::cohort::{AS_OF, Member, randomness};
-use crate::normal;
 use crate::split::Split;
 
 /// Acquisition channels: name, share, and how strongly a large first order speaks for it.

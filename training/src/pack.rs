@@ -7,14 +7,15 @@ use scoreline::domain::time::Timestamp;
 use scoreline::domain::{ModelName, ModelVersion};
 use scoreline::features::Impute;
 use scoreline::features::schema::{NamedImpute, Transform};
-use scoreline::inference::manifest::{Apply, BackendKind, MappedOutput, Output, Outputs, TrainingSummary};
+use scoreline::inference::manifest::{Apply, BackendKind, Manifest, MappedOutput, Output, Outputs, TrainingSummary};
 
-use crate::assemble::{Draft, Staged, assemble};
-use crate::baseline::Peer;
+use crate::assemble::{self, Draft, Evidence};
 use crate::calibrate::Grouping;
+use crate::quality::{Quality, judge};
 use crate::split::Split;
 use crate::statistics::{self, FeaturePlan};
-use crate::table::Table;
+use crate::table::{Row, Table};
+use crate::train::{Trained, peers};
 
 /// What the command line says about the model.
 #[derive(Clone)]
@@ -76,7 +77,7 @@ pub fn outputs(outputs: &[Mapping], applies: &[Mapping]) -> anyhow::Result<Outpu
 }
 
 /// Builds the bundle. Nothing is published.
-pub fn pack(pack: Pack, models: &Path, replace: bool) -> anyhow::Result<Staged> {
+pub fn pack(pack: Pack, models: &Path, replace: bool) -> anyhow::Result<Trained> {
     let table = Table::read(&pack.table)?;
     for name in pack.required.iter().chain([&pack.group_by, &pack.cold_start_feature]) {
         anyhow::ensure!(
@@ -103,7 +104,7 @@ pub fn pack(pack: Pack, models: &Path, replace: bool) -> anyhow::Result<Staged> 
             pack.model.extension().and_then(|extension| extension.to_str()).unwrap_or("onnx")
         }
     };
-    let draft = Draft {
+    let mut draft = Draft {
         name: pack.name,
         version: pack.version,
         trained_at: pack.trained_at,
@@ -112,12 +113,19 @@ pub fn pack(pack: Pack, models: &Path, replace: bool) -> anyhow::Result<Staged> 
         file: format!("model.{extension}"),
         model: std::fs::read(&pack.model).with_context(|| format!("can not read {}", pack.model.display()))?,
         horizon_days: pack.horizon_days,
+        as_of: None,
         cold_start_feature: pack.cold_start_feature,
         standardize: false,
         outputs: pack.outputs,
-        features: statistics::rules(&plans, &table)?,
-        grouping: Grouping { feature: pack.group_by, with: Vec::new(), starts: pack.group_starts },
-        partial: Vec::new(),
+        features: Vec::new(),
+        derived: Vec::new(),
+        grouping: Grouping {
+            feature: pack.group_by,
+            with: Vec::new(),
+            starts: pack.group_starts,
+            miss_factors: Vec::new(),
+        },
+        partial: None,
         training: TrainingSummary {
             data: pack.data,
             synthetic: pack.synthetic,
@@ -125,19 +133,42 @@ pub fn pack(pack: Pack, models: &Path, replace: bool) -> anyhow::Result<Staged> 
             command: pack.command,
             ..TrainingSummary::default()
         },
-        golden: Vec::new(),
     };
-    let peers: Vec<_> = table
-        .rows
-        .iter()
-        .filter(|row| row.split != Split::Test)
-        .map(|row| Peer {
-            spend_usd: row.spend_usd,
-            acquisition_channel: &row.acquisition_channel,
-            segment: &row.segment,
-        })
-        .collect();
-    assemble(&draft, &table, &peers, models, replace)
+    let fit = table.part(Split::Fit);
+    anyhow::ensure!(!fit.is_empty(), "the table has no `fit` rows");
+    draft.features = statistics::rules(&plans, &fit)?;
+    draft.training.rows = u32::try_from(fit.len())?;
+    let manifest = draft.manifest()?;
+    calibrated(&draft, manifest, &table, models, replace)
+}
+
+/// Calibrates a model on the `calibration` rows of a table, measures it on the `test` rows and stages the bundle.
+pub fn calibrated(
+    draft: &Draft,
+    mut manifest: Manifest,
+    table: &Table,
+    models: &Path,
+    replace: bool,
+) -> anyhow::Result<Trained> {
+    let snapshot = assemble::snapshot(&manifest, &draft.model)?;
+    let table = assemble::in_order(table, &snapshot)?;
+    let (calibration, test) = (table.part(Split::Calibration), table.part(Split::Test));
+    for (part, rows) in [("calibration", &calibration), ("test", &test)] {
+        anyhow::ensure!(!rows.is_empty(), "the table has no `{part}` rows");
+    }
+    let known: Vec<&Row> = table.rows.iter().filter(|row| row.split != Split::Test).collect();
+    let evidence = Evidence {
+        calibration: assemble::score(&snapshot, &calibration, &draft.grouping, &[])?,
+        unknown: Vec::new(),
+        peers: peers(&known),
+    };
+    assemble::conclude(&mut manifest, &evidence, &draft.grouping, draft.as_of)?;
+    let judged = judge(&assemble::snapshot(&manifest, &draft.model)?, &test, &[])?;
+    let quality = vec![Quality::of("", &judged, &draft.grouping, table.position(&draft.grouping.feature))?];
+    manifest.training.protocol = "one split of the customers: fit, calibration, test".to_owned();
+    assemble::record(&mut manifest, &quality);
+    let staged = assemble::stage(draft, manifest, &test, &[], models, replace)?;
+    Ok(Trained { staged, quality })
 }
 
 fn slot<'o>(outputs: &'o mut Outputs, meaning: &str) -> anyhow::Result<&'o mut Option<Output>> {
@@ -222,7 +253,7 @@ mod tests {
             command: "scoreline-training pack".into(),
             trained_at: "2026-01-01T00:00:00Z".parse().expect("a time"),
         };
-        let staged = pack(order.clone(), &folder.path().join("models"), false).expect("packs");
+        let Trained { staged, .. } = pack(order.clone(), &folder.path().join("models"), false).expect("packs");
         let manifest = &staged.manifest;
         assert_eq!((manifest.file.as_str(), manifest.horizon_days, manifest.standardize), ("model.json", 90, false));
         assert_eq!(manifest.interval.as_ref().map(|interval| interval.groups.len()), Some(2));

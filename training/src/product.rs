@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use scoreline::features::Impute;
 use scoreline::features::interactions::InteractionFeatures;
 use scoreline::features::schema::{NamedImpute, Transform};
+use scoreline::features::{Bend, Factor, Impute};
 use scoreline::inference::bundle::GoldenRequest;
 
 use crate::calibrate::Grouping;
 use crate::cohort::Member;
-use crate::statistics::FeaturePlan;
+use crate::statistics::{DerivedPlan, FeaturePlan};
 use crate::table::{Row, Table};
 
 /// A model's recipe.
@@ -19,11 +19,10 @@ pub struct Product {
     pub description: &'static str,
     pub cold_start_feature: &'static str,
     pub features: Vec<FeaturePlan>,
-    /// Features of each variant, in order of preference.
+    pub derived: Vec<DerivedPlan>,
+    /// Columns of each variant, in order of preference.
     pub variants: Vec<Vec<String>>,
     pub grouping: Grouping,
-    /// Another variant to compare with on the same rows: a label, and what it uses.
-    pub reference: Option<(String, Vec<String>)>,
     /// What callers with less to say leave out.
     pub partial: (String, Vec<String>),
     pub synthetic: String,
@@ -39,8 +38,16 @@ pub const LICENCE: &str = "published for research by Bruce Hardie and redistribu
                            lifetimes; the data carry no licence statement of their own";
 
 const CORE_PURCHASES: [&str; 4] = ["recency_days", "purchase_count", "tenure_days", "monetary_avg"];
-const MORE_PURCHASES: [&str; 5] =
-    ["last_order_usd", "spend_last_90d_usd", "purchases_last_90d", "purchase_gap_mean_days", "items_count"];
+/// What follows from the core.
+const IMPLIED_PURCHASES: [&str; 2] = ["total_spend_usd", "purchase_gap_mean_days"];
+const MORE_PURCHASES: [&str; 6] = [
+    "last_order_usd",
+    "max_order_usd",
+    "spend_last_90d_usd",
+    "purchases_last_90d",
+    "items_count",
+    "purchases_decayed_30d",
+];
 
 const INTERACTIONS: [&str; 9] = [
     "recency_days",
@@ -59,15 +66,26 @@ const PURCHASES_BESIDE: [&str; 4] = ["purchase_recency_days", "purchase_count", 
 pub fn clv_purchases() -> Product {
     let required = |name: &&str| plan(name, true, Impute::default(), Transform::Log1p);
     let optional = |name: &&str| plan(name, false, Impute::Named(NamedImpute::None), Transform::Log1p);
-    let features: Vec<_> = CORE_PURCHASES.iter().map(required).chain(MORE_PURCHASES.iter().map(optional)).collect();
+    let more = IMPLIED_PURCHASES.iter().chain(&MORE_PURCHASES).map(optional);
+    let features: Vec<_> = CORE_PURCHASES.iter().map(required).chain(more).collect();
+    let derived = bent("recency_days");
+    let columns = |features: &[&[&str]]| -> Vec<String> {
+        owned(&features.concat()).into_iter().chain(derived.iter().map(|plan| plan.name.clone())).collect()
+    };
+    let variants = vec![
+        columns(&[&CORE_PURCHASES, &IMPLIED_PURCHASES, &MORE_PURCHASES]),
+        // Callers whose purchase features stop short of the decayed count.
+        columns(&[&CORE_PURCHASES, &IMPLIED_PURCHASES, &MORE_PURCHASES[..5]]),
+        columns(&[&CORE_PURCHASES, &IMPLIED_PURCHASES]),
+    ];
     Product {
         name: "clv-purchases",
         description: "Expected spend in the next 273 days from purchase history",
         cold_start_feature: "purchase_count",
-        variants: vec![features.iter().map(|plan| plan.name.clone()).collect(), owned(&CORE_PURCHASES)],
+        variants,
         features,
-        grouping: Grouping { feature: "purchase_count".to_owned(), with: Vec::new(), starts: vec![1.0, 2.0, 4.0] },
-        reference: None,
+        derived,
+        grouping: grouping(&[]),
         partial: ("core_features".to_owned(), owned(&MORE_PURCHASES)),
         synthetic: "acquisition channels are simulated (tilted mildly by the real first order amount); customers, \
                     purchases and outcomes are real"
@@ -98,7 +116,12 @@ pub fn clv(rho: f64) -> Product {
         plan("purchase_count", false, Impute::Named(NamedImpute::None), Transform::Log1p),
         plan("tenure_days", false, Impute::Named(NamedImpute::None), Transform::Log1p),
         plan("monetary_avg", false, Impute::Named(NamedImpute::None), Transform::Log1p),
+        plan("total_spend_usd", false, Impute::Named(NamedImpute::None), Transform::Log1p),
+        plan("purchase_gap_mean_days", false, Impute::Named(NamedImpute::None), Transform::Log1p),
     ];
+    let derived = bent("purchase_recency_days");
+    let names = features.iter().map(|plan| &plan.name).chain(derived.iter().map(|plan| &plan.name));
+    let everything: Vec<String> = names.cloned().collect();
     let documented = [
         ("recency_days", 12.0),
         ("frequency_count", 48.0),
@@ -113,15 +136,11 @@ pub fn clv(rho: f64) -> Product {
         name: "clv",
         description: "Expected spend in the next 273 days from contact-centre interactions and, where given, purchases",
         cold_start_feature: "frequency_count",
-        variants: vec![features.iter().map(|plan| plan.name.clone()).collect(), owned(&INTERACTIONS)],
+        variants: vec![everything, owned(&INTERACTIONS)],
         features,
-        grouping: Grouping {
-            feature: "purchase_count".to_owned(),
-            with: owned(&PURCHASES_BESIDE),
-            starts: vec![1.0, 2.0, 4.0],
-        },
-        reference: Some(("hurdle on purchases alone".to_owned(), owned(&PURCHASES_BESIDE))),
-        partial: ("without_purchases".to_owned(), owned(&PURCHASES_BESIDE)),
+        derived,
+        grouping: grouping(&PURCHASES_BESIDE),
+        partial: ("without_purchases".to_owned(), [owned(&PURCHASES_BESIDE), owned(&IMPLIED_PURCHASES)].concat()),
         synthetic: format!(
             "interactions are simulated around real purchase customers: recency_days, frequency_count, handling \
              time, sentiment, topics and channel preferences are not measured data, and how satisfied a customer \
@@ -143,7 +162,7 @@ pub fn clv(rho: f64) -> Product {
 
 /// One row a customer, with purchase features only.
 pub fn purchases_table(members: &[Member]) -> Table {
-    let names = CORE_PURCHASES.iter().chain(&MORE_PURCHASES);
+    let names = CORE_PURCHASES.iter().chain(&IMPLIED_PURCHASES).chain(&MORE_PURCHASES);
     let features: Vec<String> = names.map(|name| (*name).to_owned()).collect();
     let rows = members.iter().map(|member| {
         let known: BTreeMap<&str, f64> = member.purchases.named().into_iter().collect();
@@ -154,7 +173,7 @@ pub fn purchases_table(members: &[Member]) -> Table {
 
 /// One row a customer who was ever in touch, with interaction and purchase features.
 pub fn interactions_table(members: &[Member], interactions: &[Option<InteractionFeatures>]) -> Table {
-    let names = INTERACTIONS.iter().chain(&PURCHASES_BESIDE);
+    let names = INTERACTIONS.iter().chain(&PURCHASES_BESIDE).chain(&IMPLIED_PURCHASES);
     let features: Vec<String> = names.map(|name| (*name).to_owned()).collect();
     let rows = members.iter().zip(interactions).filter_map(|(member, interactions)| {
         let mut known: BTreeMap<&str, Option<f64>> = (*interactions)?.named().into_iter().collect();
@@ -174,6 +193,36 @@ fn row(member: &Member, values: Vec<f64>) -> Row {
         acquisition_channel: member.acquisition_channel.to_owned(),
         segment: member.segment.to_owned(),
     }
+}
+
+/// By how many purchase days: the more there are, the more dollars a miss costs and the fewer misses are allowed.
+fn grouping(with: &[&str]) -> Grouping {
+    Grouping {
+        feature: "purchase_count".to_owned(),
+        with: owned(with),
+        starts: vec![1.0, 2.0, 4.0],
+        miss_factors: vec![1.0, 0.9, 0.6],
+    }
+}
+
+/// Recency means something else for one purchase than for many, and for a young customer than for an old one.
+fn bent(recency: &str) -> Vec<DerivedPlan> {
+    let of = |of: &str, apply| Factor { of: of.to_owned(), over: None, apply };
+    let over = |of: &str, over: &str, apply| Factor { of: of.to_owned(), over: Some(over.to_owned()), apply };
+    let plan = |name: &str, factors| DerivedPlan { name: name.to_owned(), factors };
+    let share = || over(recency, "tenure_days", Bend::Ratio);
+    vec![
+        plan("recency_share_of_tenure", vec![share()]),
+        plan("recency_share_by_count", vec![share(), of("purchase_count", Bend::Ln)]),
+        plan("log_recency_by_log_count", vec![of(recency, Bend::Log1p), of("purchase_count", Bend::Log1p)]),
+        plan("log_count_squared", vec![of("purchase_count", Bend::Ln), of("purchase_count", Bend::Ln)]),
+        plan("single_purchase", vec![of("purchase_count", Bend::IsOne)]),
+        plan(
+            "recency_against_gap",
+            vec![of("purchase_count", Bend::AboveOne), over(recency, "purchase_gap_mean_days", Bend::LogRatio)],
+        ),
+        plan("log_recency_squared", vec![of(recency, Bend::Log1p), of(recency, Bend::Log1p)]),
+    ]
 }
 
 fn plan(name: &str, required: bool, impute: Impute, transform: Transform) -> FeaturePlan {

@@ -5,7 +5,8 @@ use std::io::Write as _;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::assemble::{Quality, Staged};
+use crate::calibrate::{LEVEL, LEVELS};
+use crate::train::Trained;
 
 /// The steps of a run. Silent when standard error is not a terminal.
 pub struct Progress(ProgressBar);
@@ -36,18 +37,19 @@ impl Progress {
     }
 }
 
-/// Prints what a bundle measured on its test rows, beside other models on the same rows.
-pub fn print(staged: &Staged, compared: &[Quality]) -> anyhow::Result<()> {
+/// Prints what a bundle measured on customers it had not seen.
+pub fn print(trained: &Trained) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
-    out.write_all(text(staged, compared)?.as_bytes())?;
+    out.write_all(text(trained)?.as_bytes())?;
     Ok(())
 }
 
-fn text(staged: &Staged, compared: &[Quality]) -> anyhow::Result<String> {
+fn text(trained: &Trained) -> anyhow::Result<String> {
+    let Trained { staged, quality: qualities } = trained;
     let manifest = &staged.manifest;
     let training = &manifest.training;
     let mut text = String::new();
-    let tested = staged.quality.first().and_then(|whole| whole.metrics.get("customers")).copied().unwrap_or(0.0);
+    let tested = qualities.first().and_then(|whole| whole.metrics.get("customers")).copied().unwrap_or(0.0);
     writeln!(
         text,
         "{} {}: {} customers fitted, {} calibrated, {tested} tested; tiers from {} and {} USD",
@@ -58,6 +60,16 @@ fn text(staged: &Staged, compared: &[Quality]) -> anyhow::Result<String> {
         manifest.tiers.medium,
         manifest.tiers.high
     )?;
+    if !training.protocol.is_empty() {
+        writeln!(text, "measured by {}", training.protocol)?;
+    }
+    if let Some(hysteresis) = &manifest.tiers.hysteresis {
+        let limits = [(manifest.tiers.medium, hysteresis.medium), (manifest.tiers.high, hysteresis.high)];
+        for (limit, band) in limits {
+            let (fall, rise) = (limit * band.fall, limit * band.rise);
+            writeln!(text, "a customer rises over {limit} USD at {rise:.2} and falls under it at {fall:.2}")?;
+        }
+    }
     if !training.synthetic.is_empty() {
         writeln!(text, "synthetic: {}", training.synthetic)?;
     }
@@ -78,7 +90,7 @@ fn text(staged: &Staged, compared: &[Quality]) -> anyhow::Result<String> {
         write!(text, "{title:>11}")?;
     }
     writeln!(text)?;
-    for (i, quality) in staged.quality.iter().chain(compared).enumerate() {
+    for (i, quality) in qualities.iter().enumerate() {
         let label = if i == 0 { "this bundle" } else { &quality.label };
         write!(text, "{label:30}")?;
         for (key, _) in columns {
@@ -93,17 +105,21 @@ fn text(staged: &Staged, compared: &[Quality]) -> anyhow::Result<String> {
         writeln!(text)?;
     }
     writeln!(text)?;
-    for quality in &staged.quality {
+    for quality in qualities {
         let label = if quality.label.is_empty() { "this bundle" } else { &quality.label };
         let figure = |key: &str| quality.metrics.get(key).copied().unwrap_or(f64::NAN);
         let width = figure("interval_width_usd");
         write!(text, "interval of {label}: width {width:.1} USD, score {:.1}, coverage", figure("interval_score"))?;
         for (key, value) in &quality.metrics {
-            if let Some(group) = key.strip_prefix("interval_coverage_") {
+            if let Some(group) = key.strip_prefix("interval_coverage_").filter(|group| !group.starts_with("at_")) {
                 write!(text, " {group} {value:.3}")?;
             }
         }
         writeln!(text)?;
+        for level in LEVELS.iter().filter(|level| **level != LEVEL) {
+            let coverage = figure(&format!("interval_coverage_at_{:.0}", level * 100.0));
+            writeln!(text, "  at level {level}: coverage {coverage:.3}")?;
+        }
     }
     Ok(text)
 }

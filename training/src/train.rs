@@ -1,28 +1,33 @@
-//! From the purchase file to a finished bundle, with the models it is compared with.
+//! From the purchase file to a finished bundle, measured by cross-validation.
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
 use scoreline::domain::time::Timestamp;
 use scoreline::domain::{ModelName, ModelVersion};
 use scoreline::features::FeatureSchema;
 use scoreline::inference::FeatureMatrix;
 use scoreline::inference::linear::{self, LinearModel};
-use scoreline::inference::manifest::{BackendKind, Output, Outputs, TrainingSummary};
+use scoreline::inference::manifest::{BackendKind, Manifest, Output, Outputs, TrainingSummary};
 
-use crate::assemble::{self, Draft, Quality, Staged, assemble};
+use crate::assemble::{self, Draft, Evidence, Staged};
 use crate::baseline::Peer;
+use crate::calibrate::Scored;
 use crate::cdnow;
-use crate::cohort::{HORIZON_DAYS, Member, members};
+use crate::cohort::{AS_OF, HORIZON_DAYS, Member, members};
 use crate::fit::{Prepared, hurdle};
+use crate::folds::Folds;
 use crate::generator::{Expectation, Simulation, interaction_features};
-use crate::metrics;
 use crate::product::{self, DATA, LICENCE, Product};
+use crate::quality::{Judged, Quality, judge};
 use crate::report::Progress;
-use crate::split::Split;
 use crate::statistics;
-use crate::table::Table;
-use crate::{forest, tweedie};
+use crate::table::{Row, Table};
+
+/// Parts of the cross-validation that measures, of the one inside each of its parts that calibrates, and of the one that
+/// calibrates the bundle.
+const MEASURING_FOLDS: u64 = 5;
+const INNER_FOLDS: u64 = 5;
+const CALIBRATING_FOLDS: u64 = 10;
 
 /// Which of the shipped models.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,69 +58,59 @@ pub struct Run {
     pub command: String,
 }
 
-/// A finished run: the bundle, not published yet, and the test figures of other models on the same rows.
+/// A finished run: the bundle, not published yet, and how good it is.
 pub struct Trained {
     pub staged: Staged,
-    pub compared: Vec<Quality>,
+    /// The whole first, then each partial one.
+    pub quality: Vec<Quality>,
 }
 
 /// The customers of a source and the table a model is trained on.
-pub fn data(source: &Source, progress: &Progress) -> anyhow::Result<(Product, Table, Vec<Member>)> {
+pub fn data(source: &Source, progress: &Progress) -> anyhow::Result<(Product, Table)> {
     progress.step("reading purchases");
     let customers = cdnow::read(&source.purchases)?;
     let members = members(&customers, source.seed)?;
     match source.which {
-        Which::ClvPurchases => Ok((product::clv_purchases(), product::purchases_table(&members), members)),
+        Which::ClvPurchases => Ok((product::clv_purchases(), product::purchases_table(&members))),
         Which::Clv => {
             progress.step("simulating conversations");
             let expectations = expectations(&members)?;
             let simulation = Simulation { seed: source.seed, rho: source.rho };
             let interactions = interaction_features(&members, &customers, &expectations, simulation)?;
-            let table = product::interactions_table(&members, &interactions);
-            Ok((product::clv(source.rho), table, members))
+            Ok((product::clv(source.rho), product::interactions_table(&members, &interactions)))
         }
     }
 }
 
-/// Trains, calibrates and measures. Nothing is published.
+/// Trains on all customers, calibrates on predictions of customers who were left out, and measures the whole procedure
+/// on customers it never saw. Nothing is published.
 pub fn train(run: &Run, progress: &Progress) -> anyhow::Result<Trained> {
-    let (product, table, members) = data(&run.source, progress)?;
+    let (product, table) = data(&run.source, progress)?;
     let name = ModelName::parse(product.name)?;
     assemble::target(&run.models, &name, &run.version, run.replace)?;
+    let rows = answered(&product, &table);
+    let recipe = Recipe { product: &product, run, name };
 
-    progress.step("fitting the hurdle");
-    let fitted = fit(&product, &table)?;
-    progress.step("fitting models to compare with");
-    let compared = compare(&product, &table, &fitted, run.source.seed)?;
+    progress.step("cross-validating");
+    let measuring = Folds { count: MEASURING_FOLDS, salt: run.source.seed };
+    let parts = measuring.each(&rows, |outside, inside| {
+        let inner = Folds { count: INNER_FOLDS, salt: run.source.seed.wrapping_add(1) };
+        let (draft, manifest) = recipe.complete(&outside, inner)?;
+        let snapshot = assemble::snapshot(&manifest, &draft.model)?;
+        let inside: Vec<&Row> = inside.into_iter().map(|at| rows[at]).collect();
+        let blank = assemble::positions(&snapshot, &product.partial.1)?;
+        Ok((judge(&snapshot, &inside, &[])?, judge(&snapshot, &inside, &blank)?))
+    })?;
+    let (whole, partial): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+    let quality = qualities(&product, &table, &whole.concat(), &partial.concat())?;
 
-    progress.step("calibrating, measuring, writing");
-    let draft = Draft {
-        name,
-        version: run.version.clone(),
-        trained_at: run.trained_at,
-        description: product.description.to_owned(),
-        backend: BackendKind::Linear,
-        file: "model.json".to_owned(),
-        model: fitted.model.write(),
-        horizon_days: HORIZON_DAYS,
-        cold_start_feature: product.cold_start_feature.to_owned(),
-        standardize: true,
-        outputs: hurdle_outputs(),
-        features: fitted.schema.rules().to_vec(),
-        grouping: product.grouping,
-        partial: vec![product.partial],
-        training: TrainingSummary {
-            data: DATA.to_owned(),
-            synthetic: product.synthetic,
-            licence: LICENCE.to_owned(),
-            command: run.command.clone(),
-            seed: run.source.seed,
-            ..TrainingSummary::default()
-        },
-        golden: product.golden,
-    };
-    let staged = assemble(&draft, &table, &peers(&members), &run.models, run.replace)?;
-    Ok(Trained { staged, compared })
+    progress.step("fitting and calibrating");
+    let calibrating = Folds { count: CALIBRATING_FOLDS, salt: run.source.seed };
+    let (draft, mut manifest) = recipe.complete(&rows, calibrating)?;
+    assemble::record(&mut manifest, &quality);
+    progress.step("writing");
+    let staged = assemble::stage(&draft, manifest, &rows, &product.golden, &run.models, run.replace)?;
+    Ok(Trained { staged, quality })
 }
 
 /// A fitted model with the schema its rows are prepared by.
@@ -124,20 +119,151 @@ pub struct Fitted {
     pub model: LinearModel,
 }
 
-/// Fits a product's hurdle on the fit rows of its table.
-pub fn fit(product: &Product, table: &Table) -> anyhow::Result<Fitted> {
-    let schema = FeatureSchema::new(statistics::rules(&product.features, table)?, true)?;
-    let prepared = Prepared::new(&schema, &table.part(Split::Fit));
-    let model = hurdle(&prepared, &product.variants)?;
+/// Fits a product's hurdle on some rows of its table.
+pub fn fit(product: &Product, rows: &[&Row]) -> anyhow::Result<Fitted> {
+    let schema = statistics::schema(&product.features, &product.derived, rows, true)?;
+    let model = hurdle(&Prepared::new(&schema, rows), &product.variants)?;
     Ok(Fitted { schema, model })
 }
 
-/// Baselines describe everybody but the test customers.
-fn peers(members: &[Member]) -> Vec<Peer<'_>> {
-    let peers = members.iter().filter(|member| member.split != Split::Test).map(|member| Peer {
-        spend_usd: member.spend_usd,
-        acquisition_channel: member.acquisition_channel,
-        segment: member.segment,
+/// The rows a product is asked about: customers with a history.
+pub fn answered<'t>(product: &Product, table: &'t Table) -> Vec<&'t Row> {
+    let column = table.position(product.cold_start_feature);
+    table.rows.iter().filter(|row| column.is_none_or(|column| row.values[column] != 0.0)).collect()
+}
+
+impl Fitted {
+    /// What the model says about rows, as the server would run it.
+    ///
+    /// # Errors
+    /// When the model can not be run.
+    pub fn outputs(&self, rows: &[&Row], blank: &[usize]) -> anyhow::Result<Vec<Outcome>> {
+        let blanked = |row: &&Row| {
+            let values = row.values.iter().enumerate();
+            let values = values.map(|(i, value)| if blank.contains(&i) { f64::NAN } else { *value }).collect();
+            Row { values, ..(*row).clone() }
+        };
+        let known: Vec<Row> = rows.iter().map(blanked).collect();
+        let prepared = Prepared::new(&self.schema, &known.iter().collect::<Vec<_>>());
+        let backend = linear::load_with_schema(&self.model.write(), &self.schema)?;
+        let mut outputs = vec![0.0; rows.len() * backend.outputs().len()];
+        backend.predict(FeatureMatrix::new(&prepared.values, self.schema.columns()), &mut outputs)?;
+        let outcome = |out: &[f64]| Outcome { value: out[0], risk: out[1], log_mean: out[2], log_sigma: out[3] };
+        Ok(outputs.chunks_exact(backend.outputs().len()).map(outcome).collect())
+    }
+}
+
+/// A hurdle's outputs, in its order.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Outcome {
+    pub value: f64,
+    pub risk: f64,
+    pub log_mean: f64,
+    pub log_sigma: f64,
+}
+
+/// A product as one run trains it.
+struct Recipe<'a> {
+    product: &'a Product,
+    run: &'a Run,
+    name: ModelName,
+}
+
+impl Recipe<'_> {
+    /// The whole procedure on some rows: fitted on all of them, calibrated on predictions of rows that were left out.
+    fn complete(&self, rows: &[&Row], folds: Folds) -> anyhow::Result<(Draft, Manifest)> {
+        let Self { product, run, name } = self;
+        let fitted = fit(product, rows)?;
+        let draft = Draft {
+            name: name.clone(),
+            version: run.version.clone(),
+            trained_at: run.trained_at,
+            description: product.description.to_owned(),
+            backend: BackendKind::Linear,
+            file: "model.json".to_owned(),
+            model: fitted.model.write(),
+            horizon_days: HORIZON_DAYS,
+            as_of: Some(AS_OF),
+            cold_start_feature: product.cold_start_feature.to_owned(),
+            standardize: true,
+            outputs: hurdle_outputs(),
+            features: fitted.schema.rules().to_vec(),
+            derived: fitted.schema.derived().to_vec(),
+            grouping: product.grouping.clone(),
+            partial: Some(product.partial.clone()),
+            training: TrainingSummary {
+                data: DATA.to_owned(),
+                synthetic: product.synthetic.clone(),
+                licence: LICENCE.to_owned(),
+                command: run.command.clone(),
+                rows: u32::try_from(rows.len())?,
+                seed: run.source.seed,
+                protocol: format!(
+                    "{MEASURING_FOLDS}-fold cross-validation by customer; scaling, fit, tiers and calibration are made \
+                     anew without each fold"
+                ),
+                ..TrainingSummary::default()
+            },
+        };
+        let mut manifest = draft.manifest()?;
+        assemble::conclude(&mut manifest, &self.evidence(rows, folds)?, &product.grouping, draft.as_of)?;
+        Ok((draft, manifest))
+    }
+
+    /// Every row as predicted by a model that was not fitted on it.
+    fn evidence<'r>(&self, rows: &[&'r Row], folds: Folds) -> anyhow::Result<Evidence<'r>> {
+        let position = |name: &String| self.product.features.iter().position(|plan| plan.name == *name);
+        let blank: Vec<usize> = self.product.partial.1.iter().filter_map(position).collect();
+        let column = position(&self.product.grouping.feature);
+        // Only where callers may leave out what picks the group is there a group of the unknown.
+        let group_may_miss = column.is_some_and(|column| blank.contains(&column));
+        let parts = folds.each(rows, |outside, inside| {
+            let fitted = fit(self.product, &outside)?;
+            let left_out: Vec<&Row> = inside.iter().map(|at| rows[*at]).collect();
+            let known = fitted.outputs(&left_out, &[])?;
+            let unknown = if group_may_miss { fitted.outputs(&left_out, &blank)? } else { Vec::new() };
+            let scored = |outcomes: Vec<Outcome>| -> Vec<Scored> {
+                let pairs = outcomes.into_iter().zip(&left_out);
+                pairs.map(|(outcome, row)| outcome.beside(row, column)).collect()
+            };
+            Ok((scored(known), scored(unknown)))
+        })?;
+        let (calibration, unknown): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+        Ok(Evidence { calibration: calibration.concat(), unknown: unknown.concat(), peers: peers(rows) })
+    }
+}
+
+impl Outcome {
+    fn beside(self, row: &Row, group: Option<usize>) -> Scored {
+        Scored {
+            value: self.value,
+            risk: Some(self.risk),
+            shape: Some((self.log_mean, self.log_sigma)),
+            spend_usd: row.spend_usd,
+            group_value: group.map_or(f64::NAN, |column| row.values[column]),
+        }
+    }
+}
+
+/// The figures of the whole and of callers with less to say.
+fn qualities(
+    product: &Product,
+    table: &Table,
+    whole: &[Judged<'_>],
+    partial: &[Judged<'_>],
+) -> anyhow::Result<Vec<Quality>> {
+    let column = table.position(&product.grouping.feature);
+    let (label, missing) = &product.partial;
+    let known = column.filter(|_| !missing.contains(&product.grouping.feature));
+    Ok(vec![Quality::of("", whole, &product.grouping, column)?, Quality::of(label, partial, &product.grouping, known)?])
+}
+
+/// The customers that baselines describe.
+pub fn peers<'r>(rows: &[&'r Row]) -> Vec<Peer<'r>> {
+    let peers = rows.iter().map(|row| Peer {
+        spend_usd: row.spend_usd,
+        acquisition_channel: &row.acquisition_channel,
+        segment: &row.segment,
     });
     peers.collect()
 }
@@ -145,58 +271,11 @@ fn peers(members: &[Member]) -> Vec<Peer<'_>> {
 /// What purchases alone lead to expect of each member.
 fn expectations(members: &[Member]) -> anyhow::Result<Vec<Expectation>> {
     let table = product::purchases_table(members);
-    let Fitted { schema, model } = fit(&product::clv_purchases(), &table)?;
-    let prepared = Prepared::new(&schema, &table.rows.iter().collect::<Vec<_>>());
-    let (names, outputs) = run(&schema, &model, &prepared)?;
-    let column = |name: &str| names.iter().position(|other| other == name).context("a hurdle has this output");
-    let (risk, log_mean, log_sigma) = (column("risk")?, column("log_mean")?, column("log_sigma")?);
-    let expectation = |row: &[f64]| Expectation { risk: row[risk], log_mean: row[log_mean], log_sigma: row[log_sigma] };
-    Ok(outputs.chunks_exact(names.len()).map(expectation).collect())
-}
-
-/// Runs a model as the server does; names of the outputs, and the outputs row by row.
-fn run(schema: &FeatureSchema, model: &LinearModel, prepared: &Prepared) -> anyhow::Result<(Vec<String>, Vec<f64>)> {
-    let backend = linear::load_with_rules(&model.write(), schema.rules())?;
-    let rows = FeatureMatrix::new(&prepared.values, schema.len());
-    let mut outputs = vec![0.0; rows.rows() * backend.outputs().len()];
-    backend.predict(rows, &mut outputs)?;
-    Ok((backend.outputs().to_vec(), outputs))
-}
-
-/// The same rows, other models.
-fn compare(product: &Product, table: &Table, fitted: &Fitted, seed: u64) -> anyhow::Result<Vec<Quality>> {
-    let fit = Prepared::new(&fitted.schema, &table.part(Split::Fit));
-    let test = Prepared::new(&fitted.schema, &table.part(Split::Test));
-    let quality = |label: &str, value: &[f64]| Quality {
-        label: label.to_owned(),
-        metrics: [
-            ("normalized_gini", metrics::normalized_gini(&test.spend_usd, value)),
-            ("total_error", metrics::total_error(&test.spend_usd, value)),
-            ("decile_error", metrics::decile_error(&test.spend_usd, value)),
-            ("rmse_usd", metrics::rmse(&test.spend_usd, value)),
-            ("spearman", metrics::spearman(&test.spend_usd, value)),
-        ]
-        .map(|(name, value)| (name.to_owned(), value))
-        .into(),
-    };
-    let names: Vec<_> = fit.names.iter().map(String::as_str).collect();
-    let values = |model: &LinearModel| -> anyhow::Result<Vec<f64>> {
-        // One variant with features that may be missing: no bundle, so it is loaded by name only.
-        let backend = linear::load(&model.write(), &names)?;
-        let mut outputs = vec![0.0; test.spend_usd.len() * backend.outputs().len()];
-        backend.predict(FeatureMatrix::new(&test.values, names.len()), &mut outputs)?;
-        Ok(outputs.into_iter().step_by(backend.outputs().len()).collect())
-    };
-    let mut compared = Vec::new();
-    if let Some((label, uses)) = &product.reference {
-        compared.push(quality(label, &values(&hurdle(&fit, std::slice::from_ref(uses))?)?));
-    }
-    let glm = tweedie::tweedie(&fit, &product.variants[..1])?;
-    compared.push(quality("Tweedie regression (own IRLS)", &values(&glm)?));
-    let all = &product.variants[0];
-    let forest = forest::predictions(&fit.design(all)?, &test.design(all)?, seed)?;
-    compared.push(quality("random forest (smartcore)", &forest));
-    Ok(compared)
+    let rows: Vec<&Row> = table.rows.iter().collect();
+    let outcomes = fit(&product::clv_purchases(), &rows)?.outputs(&rows, &[])?;
+    let expectation =
+        |outcome: Outcome| Expectation { risk: outcome.risk, log_mean: outcome.log_mean, log_sigma: outcome.log_sigma };
+    Ok(outcomes.into_iter().map(expectation).collect())
 }
 
 fn hurdle_outputs() -> Outputs {
@@ -314,8 +393,8 @@ mod tests {
 
             let source =
                 Source { which, purchases: shipped_purchases(), seed: snapshot.manifest().training.seed, rho: 0.3 };
-            let (product, table, _) = data(&source, &Progress::hidden()).expect("data");
-            let again = fit(&product, &table).expect("fits").model;
+            let (product, table) = data(&source, &Progress::hidden()).expect("data");
+            let again = fit(&product, &answered(&product, &table)).expect("fits").model;
             let file = fs::read(folder.join(&snapshot.manifest().file)).expect("a model");
             alike(&LinearModel::read(&file).expect("a model"), &again);
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::Probability;
@@ -13,6 +14,9 @@ pub struct Baselines {
     /// How the tables were made, for people.
     #[serde(default)]
     pub note: String,
+    /// The day from which spend was counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<Date>,
     #[serde(default)]
     pub segment: BTreeMap<String, Baseline>,
     #[serde(default)]

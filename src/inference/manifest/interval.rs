@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::Probability;
 
-/// Split-conformal calibration, Mondrian by activity group: quantiles of a score that says how far an outcome lies from
-/// its prediction, over customers that were not used for fitting (Romano, Patterson & Candes 2019; Bostrom et al. 2021).
+/// Conformal calibration, Mondrian by activity group: how far outcomes lie from predictions, over customers whose
+/// prediction comes from a model that was not fitted on them (Romano, Patterson & Candes 2019; Bostrom et al. 2021).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Calibration {
@@ -14,10 +14,9 @@ pub struct Calibration {
     pub level: f64,
     /// All calibrated levels, ascending.
     pub levels: Vec<f64>,
-    /// US dollars added to the prediction in the scale of a residual, so that small predictions keep a width.
-    #[serde(default)]
+    /// US dollars added to the prediction in the scale, so that small predictions keep a width.
     pub offset: f64,
-    /// The scale of a residual is `(f + offset)^power`.
+    /// The scale around the prediction f is `(f + offset)^power`.
     #[serde(default = "default_power")]
     pub power: f64,
     /// The feature whose value picks the group; a customer without it falls in the `unknown` row.
@@ -47,18 +46,20 @@ fn default_one_sided_risk() -> f64 {
     0.05
 }
 
-/// What the score of a customer with outcome `y` and prediction `f` is.
+/// How a group's numbers become bounds around the prediction `f` of a customer whose outcome is `y`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CalibrationMethod {
-    /// `(y - f) / (f + offset)^power`: for any model that gives a value.
+    /// Quantiles of `(y - f) / (f + offset)^power`: for any model that gives a value.
     ScaledResidual,
-    /// `F(y)`, the model's own predictive distribution at the outcome: for a model with `risk`, `log_mean` and
-    /// `log_sigma` (Chernozhukov, Wuthrich & Zhu 2021).
+    /// The model's own predictive distribution F, for a model with `risk`, `log_mean` and `log_sigma`: the upper bound
+    /// leaves a share of `(1 - level) / 2 + extra / (f + offset)^power` above it. The interval score is in dollars
+    /// and coverage counts customers, so that what may be missed is missed where dollars are few (distributional
+    /// conformal prediction, Chernozhukov, Wuthrich & Zhu 2021, with a level that depends on the prediction).
     Distribution,
 }
 
-/// One group's score quantiles.
+/// One group's calibration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CalibrationGroup {
@@ -66,10 +67,18 @@ pub struct CalibrationGroup {
     pub from: f64,
     /// Calibration customers in the group.
     pub n: u32,
-    /// For each level the score at rank ceil((n + 1) × level): the one-sided upper bound.
+    /// The group is calibrated to miss this share of what the level allows: 0.6 at level 0.9 covers 94 %.
+    #[serde(default = "default_miss_factor", skip_serializing_if = "is_default_miss_factor")]
+    pub miss_factor: f64,
+    /// Of `scaled_residual`: for each level the residual that is the one-sided upper bound.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub upper: Vec<f64>,
-    /// For each level the scores at the two-sided ranks, (1 - level) / 2 on either side.
+    /// Of `scaled_residual`: for each level the residuals with half of the allowed misses on either side.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub two_sided: Vec<[f64; 2]>,
+    /// Of `distribution`: for each level the extra share above the upper bound, times the scale.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extra: Vec<f64>,
     /// Share of the group without any purchase.
     pub zero_share: Probability,
     /// Scaled residuals at equally spaced ranks, ascending: the group's predictive distribution for models that give
@@ -78,13 +87,22 @@ pub struct CalibrationGroup {
     pub residuals: Vec<f64>,
 }
 
+fn default_miss_factor() -> f64 {
+    1.0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+fn is_default_miss_factor(factor: &f64) -> bool {
+    *factor == 1.0
+}
+
 impl Calibration {
     /// Where a level stands in `levels`, if it was calibrated.
     pub fn position(&self, level: f64) -> Option<usize> {
         self.levels.iter().position(|calibrated| (calibrated - level).abs() < 1e-9)
     }
 
-    /// The scale of a residual around the prediction `value`, US dollars for a power of 1.
+    /// The scale around the prediction `value`, US dollars for a power of 1.
     pub fn scale(&self, value: f64) -> f64 {
         let base = value + self.offset;
         if self.power == 1.0 { base } else { base.powf(self.power) }
@@ -100,7 +118,7 @@ impl Calibration {
         if self.position(self.level).is_none() {
             return Err(("interval.level", format!("must be one of `interval.levels`, got `{}`", self.level)));
         }
-        if self.method == CalibrationMethod::ScaledResidual && !(self.offset.is_finite() && self.offset > 0.0) {
+        if !(self.offset.is_finite() && self.offset > 0.0) {
             return Err(("interval.offset", format!("must be > 0, got `{}`", self.offset)));
         }
         if !(self.power.is_finite() && self.power > 0.0) {
@@ -109,20 +127,30 @@ impl Calibration {
         if !self.groups.is_sorted_by(|a, b| a.from < b.from) {
             return Err(("interval.groups", "must be ascending by `from`, without repeats".into()));
         }
-        for group in self.groups.iter().chain([&self.pooled]).chain(&self.unknown) {
-            if group.upper.len() != self.levels.len() || group.two_sided.len() != self.levels.len() {
-                let problem = format!("group from {} must have one `upper` and `two_sided` for each level", group.from);
-                return Err(("interval.groups", problem));
-            }
-            let finite = group.upper.iter().chain(group.two_sided.iter().flatten()).all(|score| score.is_finite());
-            // A wider level must not be a narrower interval.
-            let nested = group.upper.is_sorted()
-                && group.two_sided.is_sorted_by(|inner, outer| outer[0] <= inner[0] && inner[1] <= outer[1]);
-            let ordered = group.two_sided.iter().all(|[low, high]| low <= high);
-            if !finite || !nested || !ordered || !group.residuals.is_sorted() {
-                return Err(("interval.groups", format!("group from {} has quantiles out of order", group.from)));
-            }
+        let groups = self.groups.iter().chain([&self.pooled]).chain(&self.unknown);
+        groups.into_iter().try_for_each(|group| {
+            let problem = group.problem(self.method, self.levels.len());
+            problem.map_or(Ok(()), |problem| Err(("interval.groups", format!("group from {} {problem}", group.from))))
+        })
+    }
+}
+
+impl CalibrationGroup {
+    /// A wider level must not be a narrower interval.
+    fn problem(&self, method: CalibrationMethod, levels: usize) -> Option<String> {
+        let (lengths, names) = match method {
+            CalibrationMethod::ScaledResidual => (vec![self.upper.len(), self.two_sided.len()], "`upper`, `two_sided`"),
+            CalibrationMethod::Distribution => (vec![self.extra.len()], "`extra`"),
+        };
+        if lengths.iter().any(|length| *length != levels) {
+            return Some(format!("must have one entry of {names} for each level"));
         }
-        Ok(())
+        let numbers = self.upper.iter().chain(self.two_sided.iter().flatten()).chain(&self.extra);
+        let nested = self.upper.is_sorted()
+            && self.two_sided.is_sorted_by(|inner, outer| outer[0] <= inner[0] && inner[1] <= outer[1])
+            && self.extra.is_sorted_by(|inner, outer| outer <= inner);
+        let ordered = self.two_sided.iter().all(|[low, high]| low <= high) && self.residuals.is_sorted();
+        let finite = numbers.into_iter().all(|number| number.is_finite());
+        (!(finite && nested && ordered)).then(|| "has numbers out of order".to_owned())
     }
 }

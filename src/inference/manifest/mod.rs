@@ -14,13 +14,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::time::Timestamp;
 use crate::domain::{ModelName, ModelVersion};
-use crate::features::FeatureRule;
+use crate::features::{DerivedRule, FeatureRule};
 
 pub use baselines::{Baseline, Baselines};
 pub use drift::DriftReference;
 pub use interval::{Calibration, CalibrationGroup, CalibrationMethod};
 pub use outputs::{Apply, Curve, MappedOutput, Output, Outputs};
-pub use tiers::{Band, Hysteresis, TierThresholds, Tiers};
+pub use tiers::{Band, Hysteresis, LogOdds, TierThresholds, Tiers};
 
 /// The one manifest format this program reads and writes.
 pub const BUNDLE_VERSION: u32 = 1;
@@ -62,6 +62,9 @@ pub struct Manifest {
     #[serde(default)]
     pub baselines: Baselines,
     pub features: Vec<FeatureRule>,
+    /// Columns the model reads behind the features.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub derived: Vec<DerivedRule>,
 }
 
 fn default_cold_start_feature() -> String {
@@ -118,7 +121,9 @@ pub struct TrainingSummary {
     pub calibration_rows: u32,
     #[serde(default)]
     pub seed: u64,
-    /// Measured on customers used neither for fitting nor for calibration.
+    /// How `metrics` were measured: always on customers used neither for fitting nor for calibration.
+    #[serde(default)]
+    pub protocol: String,
     #[serde(default)]
     pub metrics: BTreeMap<String, f64>,
 }

@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Curve;
 use crate::domain::Tier;
 
 /// Tier limits in US dollars of expected spend, fixed at training: `Low < medium <= Medium < high <= High`.
@@ -24,9 +23,18 @@ pub struct Tiers {
     pub hysteresis: Option<Hysteresis>,
     /// Recalibration of P(spend < medium) and P(spend < high) under the predictive distribution.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub below_medium: Option<Curve>,
+    pub below_medium: Option<LogOdds>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub below_high: Option<Curve>,
+    pub below_high: Option<LogOdds>,
+}
+
+/// Recalibration of a probability on the log-odds scale: `intercept + slope × log-odds` (Platt 1999).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogOdds {
+    pub intercept: f64,
+    /// Above 0.
+    pub slope: f64,
 }
 
 /// For each limit, the dead band around it.
@@ -46,6 +54,17 @@ pub struct Band {
     pub fall: f64,
     /// 1 or more.
     pub rise: f64,
+}
+
+impl LogOdds {
+    /// The recalibrated probability; what is certain stays certain.
+    pub fn at(&self, probability: f64) -> f64 {
+        if probability <= 0.0 || probability >= 1.0 {
+            return probability;
+        }
+        let odds = self.intercept + self.slope * (probability / (1.0 - probability)).ln();
+        1.0 / (1.0 + (-odds).exp())
+    }
 }
 
 impl Tiers {
@@ -114,6 +133,13 @@ mod tests {
         assert_eq!(from(150.0, Tier::Low), Tier::High, "a leap passes both limits");
         assert_eq!(from(70.0, Tier::High), Tier::High);
         assert_eq!(from(9.0, Tier::High), Tier::Medium, "was above the lower limit too");
+    }
+
+    #[test]
+    fn log_odds_keep_what_is_certain() {
+        let doubled = LogOdds { intercept: 0.0, slope: 2.0 };
+        assert_eq!([doubled.at(0.0), doubled.at(0.5), doubled.at(1.0)], [0.0, 0.5, 1.0]);
+        assert!((doubled.at(0.75) - 0.9).abs() < 1e-12, "odds of 3 become odds of 9");
     }
 
     proptest! {
