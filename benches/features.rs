@@ -35,7 +35,7 @@ fn schema(criterion: &mut Criterion) {
     let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/models/clv/v1.2"));
     let snapshot = ModelSnapshot::load(folder, &LoadSettings::default()).expect("the shipped model loads");
     let schema = snapshot.schema();
-    let mut row = vec![0.0; schema.len()];
+    let mut row = vec![0.0; schema.columns()];
     let mut group = criterion.benchmark_group("features");
     group.bench_function("read_documented_request", |bencher| {
         bencher.iter(|| schema.read(black_box(DOCUMENTED)).expect("valid"));

@@ -1,4 +1,4 @@
-//! Every backend on 1, 16, 128 and 1,024 rows, in process.
+//! Every backend on 1, 16, 128 and 1,024 rows, in process, and explaining one.
 //!
 //! `cargo bench --bench inference`. The `onnx` backend needs `ORT_DYLIB_PATH` and `ORT_DISABLE_TELEMETRY=1`; without
 //! them it is left out, and said so.
@@ -11,13 +11,17 @@ mod paired;
 mod run;
 
 use std::path::Path;
+use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use scoreline::inference::bundle::{LoadSettings, ModelSnapshot};
+use scoreline::features::FeatureSchema;
+use scoreline::inference::bundle::{BundleFiles, LoadSettings, ModelSnapshot};
+use scoreline::inference::explain::{Budget, Question};
+use scoreline::inference::manifest::Manifest;
 use scoreline::inference::onnx_graph::OnnxModel;
 use scoreline::inference::runtime_search::RuntimeSearch;
 use scoreline::inference::smartcore::{Kind, write};
-use scoreline::inference::{Backend, FeatureMatrix, onnx, smartcore, trees};
+use scoreline::inference::{Backend, FeatureMatrix, linear, onnx, smartcore, trees};
 use serde_json::json;
 
 const FEATURES: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
@@ -46,6 +50,7 @@ fn inference(criterion: &mut Criterion) {
     }
     shipped(&mut group);
     group.finish();
+    explanations(criterion, &backends);
     if run::is_smoke() {
         return;
     }
@@ -64,11 +69,11 @@ fn inference(criterion: &mut Criterion) {
     }
 }
 
-/// The shipped hurdle through the same call, with its own 13 features.
+/// The shipped hurdle through the same call, with its own columns.
 fn shipped(group: &mut criterion::BenchmarkGroup<'_, criterion::measurement::WallTime>) {
     let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/models/clv/v1.2"));
     let snapshot = ModelSnapshot::load(folder, &LoadSettings::default()).expect("the shipped model loads");
-    let width = snapshot.schema().len();
+    let width = snapshot.schema().columns();
     for batch in BATCHES {
         let rows: Vec<f64> = (0..batch * width).map(|i| (i * 37 % 101) as f64 / 50.0 - 1.0).collect();
         let mut out = vec![0.0; batch * snapshot.engine().outputs().len()];
@@ -77,6 +82,34 @@ fn shipped(group: &mut criterion::BenchmarkGroup<'_, criterion::measurement::Wal
             bencher.iter(|| snapshot.engine().run(FeatureMatrix::new(rows, width), &mut out).expect("runs"));
         });
     }
+}
+
+/// One explanation of one output, as `explain: true` asks for it.
+fn explanations(criterion: &mut Criterion, backends: &[(&str, Box<dyn Backend>)]) {
+    let mut group = criterion.benchmark_group("explain");
+    let mut case = |name: &str, backend: &dyn Backend| {
+        let rows: Vec<f64> =
+            (0..2 * backend.inputs()).map(|i| ((i * 7919 % 4001) as f64 / 4001.0 - 0.5) * 5.0).collect();
+        let (reference, row) = rows.split_at(backend.inputs());
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                let budget = Budget::of(Duration::from_secs(1));
+                backend.explain(&Question { row, reference, output: 0, budget }).expect("explained")
+            });
+        });
+    };
+    for (name, backend) in backends {
+        case(name, backend.as_ref());
+    }
+    for model in ["clv/v1.2", "clv-purchases/v1.0"] {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models").join(model);
+        let files = BundleFiles::read(&folder).expect("a shipped bundle");
+        let Manifest { features, derived, standardize, .. } = files.manifest;
+        let schema = FeatureSchema::with_derived(features, derived, standardize).expect("a schema");
+        let backend = linear::load_with_schema(&files.model, &schema).expect("loads");
+        case(model, backend.as_ref());
+    }
+    group.finish();
 }
 
 fn rows(count: usize) -> Vec<f64> {

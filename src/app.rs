@@ -103,6 +103,7 @@ fn state(settings: &Settings, registry: Arc<Registry>, metrics: MetricsHandle) -
         deadline: settings.scoring.deadline,
         cache_bytes: settings.scoring.cache_size,
         cache_ttl: settings.scoring.cache_ttl,
+        explain: settings.scoring.explain,
     };
     if settings.privacy.pepper.is_none() {
         tracing::warn!("`privacy.pepper` is not set: customer keys are random and differ after a restart");

@@ -15,6 +15,7 @@ use scoreline::inference::registry::{Patience, Registry, RegistrySettings};
 use scoreline::monitoring::Monitoring;
 use scoreline::privacy::{IdHasher, PrivacySettings};
 use scoreline::routing::{RoutingSettings, TierPolicy, TierRoute};
+use scoreline::scoring::explanation::ExplainSettings;
 use scoreline::scoring::{Scorer, ScorerSettings, golden};
 
 /// The documented request, about 200 bytes.
@@ -51,6 +52,7 @@ pub fn scoreline_router() -> Router {
         deadline: Duration::from_millis(500),
         cache_bytes: 64 << 20,
         cache_ttl: Duration::from_hours(24),
+        explain: ExplainSettings { top: 5, budget: Duration::from_millis(20) },
     };
     let route = |skill: &str, priority| TierRoute { skill_id: skill.into(), priority, queue: None };
     http::public(HttpState {

@@ -21,6 +21,7 @@ use crate::monitoring::book::BookLimits;
 use crate::monitoring::{LedgerSettings, MonitoringSettings, WindowSettings};
 use crate::privacy::PrivacySettings;
 use crate::routing::{RoutingSettings, TierRoute};
+use crate::scoring::explanation::ExplainSettings;
 use crate::telemetry::{LogFilter, LogSettings};
 
 pub use layers::Entry;
@@ -234,7 +235,10 @@ fn scoring(read: &mut Reader) -> ScoringSettings {
         duration(read, "scoring.cache_ttl", "from `0s` to `24h`, because an older score is stale", 0, limit);
     let cache_size =
         read.get_if("scoring.cache_size", "a size up to `64GiB`, such as `64MiB`", |size: &Bytes| size.0 <= 64 << 30).0;
-    ScoringSettings { deadline, cache_ttl, cache_size }
+    let top = whole(read, "scoring.explain_top", 1, 1024);
+    let budget =
+        duration(read, "scoring.explain_budget", "from `1ms` to `1500ms`, beside the answer's own time", 1, cap);
+    ScoringSettings { deadline, cache_ttl, cache_size, explain: ExplainSettings { top, budget } }
 }
 
 fn routing(read: &mut Reader) -> (RoutingSettings, Option<TierThresholds>) {

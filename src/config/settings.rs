@@ -8,6 +8,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use crate::domain::{ModelName, ModelVersion};
+use crate::scoring::explanation::ExplainSettings;
 
 #[derive(Clone, Debug)]
 pub struct ServerSettings {
@@ -46,6 +47,7 @@ pub struct ScoringSettings {
     pub cache_ttl: Duration,
     /// Bytes.
     pub cache_size: u64,
+    pub explain: ExplainSettings,
 }
 
 /// Read for deployments that already carry it; nothing is stored yet.

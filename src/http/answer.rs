@@ -4,10 +4,12 @@ use jiff::civil::Date;
 use serde::Serialize;
 use serde::ser::{SerializeSeq, Serializer};
 
+use super::explanation::{Explained, ExplanationBody};
 pub use crate::domain::score::{cents, round};
 use crate::domain::time::Timestamp;
 use crate::domain::{Estimate, Tier};
 use crate::routing::Routing;
+use crate::scoring::explanation::NotExplained;
 use crate::scoring::{Scored, Warning};
 
 /// Reply of `POST /v1/predict/clv` and, with `routing`, of `POST /v1/route/tier`.
@@ -17,6 +19,8 @@ pub struct Answer<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     routing: Option<RoutingBody<'a>>,
     prediction: PredictionBody,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    explanation: Option<ExplanationBody<'a>>,
     metadata: Metadata<'a>,
 }
 
@@ -83,8 +87,6 @@ struct BaselineBody<'a> {
 pub struct Context<'a> {
     pub request_id: &'a str,
     pub features_as_of: Option<Timestamp>,
-    /// `explain` was asked for.
-    pub explain: bool,
 }
 
 impl<'a> Answer<'a> {
@@ -100,6 +102,7 @@ impl<'a> Answer<'a> {
                 badge: routing.badge(),
             }),
             prediction: PredictionBody::new(&scored.estimate),
+            explanation: None,
             metadata: Metadata {
                 model: scored.snapshot.name().as_str(),
                 model_version: scored.version.as_str(),
@@ -119,9 +122,18 @@ impl<'a> Answer<'a> {
                     weight: round(used.weight, 1e4),
                     as_of: used.as_of,
                 }),
-                warnings: WarningList { scored, explain: context.explain },
+                warnings: WarningList { scored, not_explained: None },
             },
         }
+    }
+
+    /// Adds what came of `explain`, if it was asked for.
+    #[must_use]
+    pub fn explained(mut self, explained: Option<&Explained>) -> Self {
+        let Some(explained) = explained else { return self };
+        self.explanation = explained.body(self.metadata.warnings.scored);
+        self.metadata.warnings.not_explained = explained.missing();
+        self
     }
 }
 
@@ -155,7 +167,7 @@ impl Serialize for Seconds {
 /// The warnings of an answer as text: a fixed word, and the feature where there is one.
 pub struct WarningList<'a> {
     pub scored: &'a Scored,
-    pub explain: bool,
+    pub not_explained: Option<NotExplained>,
 }
 
 impl WarningList<'_> {
@@ -169,8 +181,8 @@ impl WarningList<'_> {
                 None => write(format_args!("{}", warning.kind()))?,
             }
         }
-        if self.explain {
-            write(format_args!("explain_not_available"))?;
+        if let Some(reason) = self.not_explained {
+            write(format_args!("explain_not_available: {}", reason.as_str()))?;
         }
         Ok(())
     }

@@ -103,7 +103,7 @@ async fn scored(
 /// All warnings in one scalar.
 fn warnings(scored: &Scored) -> String {
     let mut text = String::new();
-    let joined: Result<(), std::fmt::Error> = WarningList { scored, explain: false }.each(|warning| {
+    let joined: Result<(), std::fmt::Error> = WarningList { scored, not_explained: None }.each(|warning| {
         use std::fmt::Write;
         if !text.is_empty() {
             text.push_str("; ");

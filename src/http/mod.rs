@@ -4,6 +4,7 @@ mod admin_models;
 mod admin_outcomes;
 mod answer;
 mod error;
+mod explanation;
 mod genesys;
 mod health;
 mod json;

@@ -86,7 +86,8 @@ async fn score(
     let request: PredictRequest<'_> = parse_object(row)?;
     let question = Question::new(&request, row_id)?;
     let scored = question.score(scorer, hasher, Prefer::Exact).await?;
-    write(results, &Answer::new(&scored, None, question.context()));
+    let explained = question.explain(scorer, &scored).await;
+    write(results, &Answer::new(&scored, None, question.context()).explained(explained.as_ref()));
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use axum::response::Response;
 
 use super::answer::{Answer, Context};
 use super::error::{ApiError, Code};
+use super::explanation::Explained;
 use super::json::{Payload, parse_object, respond};
 use super::observe::{RequestId, accepted, with_request_id};
 use super::request::PredictRequest;
@@ -21,7 +22,9 @@ pub async fn handle(
     let request: PredictRequest<'_> = parse_object(&body)?;
     let question = Question::new(&request, id.as_str())?;
     let scored = question.score(&scorer, &hasher, Prefer::Exact).await?;
-    let response = respond(StatusCode::OK, &Answer::new(&scored, None, question.context()));
+    let explained = question.explain(&scorer, &scored).await;
+    let answer = Answer::new(&scored, None, question.context()).explained(explained.as_ref());
+    let response = respond(StatusCode::OK, &answer);
     Ok(with_request_id(response, question.context().request_id))
 }
 
@@ -42,8 +45,7 @@ impl<'r, 'b> Question<'r, 'b> {
             None => generated_id,
         };
         let features_as_of = request.features_as_of().map_err(|err| err.of_request(request.id()))?;
-        let explain = request.explain.unwrap_or(false);
-        Ok(Self { request, context: Context { request_id, features_as_of, explain } })
+        Ok(Self { request, context: Context { request_id, features_as_of } })
     }
 
     pub fn context(&self) -> Context<'r> {
@@ -54,5 +56,19 @@ impl<'r, 'b> Question<'r, 'b> {
         let features = self.request.named_features();
         let ask = self.request.ask(features.as_deref(), hasher, prefer);
         scorer.score(ask).await.map_err(|fault| ApiError::from(fault).of_request(self.request.id()))
+    }
+
+    /// Explains the answer where the request asks for it; one that does not pays nothing.
+    pub async fn explain(&self, scorer: &Scorer, scored: &Scored) -> Option<Explained> {
+        if self.request.explain != Some(true) {
+            return None;
+        }
+        // Boxed, so that a request without reasons has no room for them in its future.
+        Some(Box::pin(self.explained(scorer, scored)).await)
+    }
+
+    async fn explained(&self, scorer: &Scorer, scored: &Scored) -> Explained {
+        let features = self.request.named_features();
+        Explained::new(scorer.explain(features.as_deref(), scored).await, scorer)
     }
 }

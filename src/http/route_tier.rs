@@ -28,6 +28,8 @@ pub async fn handle(
     let question = Question::new(&request, id.as_str())?;
     let scored = question.score(&scorer, &hasher, Prefer::LastScore).await?;
     let routing = policy.decide(&scored.estimate);
-    let response = respond(StatusCode::OK, &Answer::new(&scored, Some(routing), question.context()));
+    let explained = question.explain(&scorer, &scored).await;
+    let answer = Answer::new(&scored, Some(routing), question.context()).explained(explained.as_ref());
+    let response = respond(StatusCode::OK, &answer);
     Ok(with_request_id(response, question.context().request_id))
 }

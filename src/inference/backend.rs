@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::explain::{Question, Shares, Unexplained, sampling};
+
 /// Rows of features, row-major; `NaN` stands for missing. Values are raw, transformed or z-scored as the bundle says.
 #[derive(Clone, Copy, Debug)]
 pub struct FeatureMatrix<'a> {
@@ -77,6 +79,17 @@ pub trait Backend: Send + Sync {
     /// When the model can not be run on these rows. Numbers that are not finite are not an error here: the caller
     /// refuses them.
     fn predict(&self, rows: FeatureMatrix<'_>, out: &mut [f64]) -> Result<(), BackendError>;
+
+    /// Splits the difference of one output between two rows over the columns: shares that sum to it, to 1e-6 of it.
+    ///
+    /// By default the model is asked about mixtures of the two rows, exactly or by sampling; a backend that can see
+    /// more of its model does better.
+    ///
+    /// # Errors
+    /// When the budget ends first, the model can not be run, or an answer is not a finite number.
+    fn explain(&self, question: &Question<'_>) -> Result<Shares, Unexplained> {
+        sampling::explain(question, self.outputs().len(), |rows, out| self.predict(rows, out))
+    }
 }
 
 /// Why a model file can not be loaded or run.

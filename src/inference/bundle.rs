@@ -228,7 +228,17 @@ pub struct Column {
 
 impl Column {
     pub fn of(&self, outputs: &[f64]) -> f64 {
-        let value = self.apply.to(outputs[self.index]);
+        self.last_steps(outputs[self.index])
+    }
+
+    /// Which of the model's outputs it is.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// From the model's output to what is served.
+    pub fn last_steps(&self, output: f64) -> f64 {
+        let value = self.apply.to(output);
         self.curve.as_ref().map_or(value, |curve| curve.at(value))
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::backend::{Backend, BackendError, FeatureMatrix};
+use super::explain::{Question, Shares, Unexplained};
 use super::pool::Pool;
 
 /// A loaded model with the way to run it.
@@ -52,6 +53,14 @@ impl Engine {
                 out.copy_from_slice(&pool.predict(rows.values().to_vec(), deadline).await?);
                 Ok(())
             }
+        }
+    }
+
+    /// Explains one output within the question's budget. Inline engines take it on the caller's thread.
+    pub async fn explain(&self, question: &Question<'_>) -> Result<Shares, Unexplained> {
+        match self {
+            Self::Inline(backend) => backend.explain(question),
+            Self::Pooled(pool) => pool.explain(question).await,
         }
     }
 }

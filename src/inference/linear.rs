@@ -8,6 +8,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::backend::{Backend, BackendError, FeatureMatrix};
+use super::explain::path::{Moving, mean_slopes};
+use super::explain::{Method, Question, Shares, Unexplained, sampling, settle, through};
 use crate::features::FeatureSchema;
 
 /// The format this file reads and writes.
@@ -200,6 +202,15 @@ impl Backend for HurdleModel {
         }
         Ok(())
     }
+
+    fn explain(&self, question: &Question<'_>) -> Result<Shares, Unexplained> {
+        question.budget.check()?;
+        let both = |variant: &&CompiledHurdle| answers_both(&variant.columns, question);
+        match self.variants.iter().find(|variant| present(&variant.columns, question.row)).filter(both) {
+            Some(variant) => variant.explain(question).finite(),
+            None => sampling::explain(question, 4, |rows, out| self.predict(rows, out)),
+        }
+    }
 }
 
 impl CompiledHurdle {
@@ -209,6 +220,29 @@ impl CompiledHurdle {
         // Each side computed on its own: 1 - p would lose the digits of a small risk.
         let (buys, risk) = (logistic(log_odds), logistic(-log_odds));
         [buys * self.smearing * log_mean.exp(), risk, log_mean, self.sigma]
+    }
+
+    /// The value is a function of two predictors: each term gets its part of both by the path integral. The other
+    /// outputs are functions of one.
+    fn explain(&self, question: &Question<'_>) -> Shares {
+        let [from, to] = [question.reference, question.row].map(|row| self.predict(row));
+        let mut columns = vec![0.0; question.row.len()];
+        let output = question.output;
+        if output == 0 {
+            let numbers = [&self.purchase, &self.spend].map(|predictor| predictor.moving(&self.columns, question));
+            let [in_purchase, in_spend] = mean_slopes(numbers, |[log_odds, log_mean]| {
+                let (buys, spend) = (logistic(log_odds), self.smearing * log_mean.exp());
+                [buys * logistic(-log_odds) * spend, buys * spend]
+            });
+            self.purchase.add_terms(in_purchase, &self.columns, question, &mut columns);
+            self.spend.add_terms(in_spend, &self.columns, question, &mut columns);
+        } else if output < 3 {
+            let (predictor, map): (_, fn(f64) -> f64) =
+                if output == 1 { (&self.purchase, |x| logistic(-x)) } else { (&self.spend, |x| x) };
+            predictor.explain(&self.columns, question, map, &mut columns);
+        }
+        settle(&mut columns, to[output] - from[output], from[output].abs().max(to[output].abs()));
+        Shares { columns, from: from[output], to: to[output], method: Method::Path }
     }
 }
 
@@ -231,12 +265,52 @@ impl Backend for RegressionModel {
         }
         Ok(())
     }
+
+    fn explain(&self, question: &Question<'_>) -> Result<Shares, Unexplained> {
+        question.budget.check()?;
+        let both = |(columns, _): &&(Columns, Predictor)| answers_both(columns, question);
+        let Some((columns, predictor)) =
+            self.variants.iter().find(|(columns, _)| present(columns, question.row)).filter(both)
+        else {
+            return sampling::explain(question, 1, |rows, out| self.predict(rows, out));
+        };
+        let mut shares = vec![0.0; self.inputs];
+        predictor.explain(columns, question, |x| self.link.apply(x), &mut shares);
+        let [from, to] = [question.reference, question.row].map(|row| self.link.apply(predictor.at(columns, row)));
+        settle(&mut shares, to - from, from.abs().max(to.abs()));
+        let method = if self.link == Link::Identity { Method::Linear } else { Method::Path };
+        Shares { columns: shares, from, to, method }.finite()
+    }
 }
 
 impl Predictor {
     fn at(&self, columns: &[usize], row: &[f64]) -> f64 {
+        self.unheld(columns, row).clamp(self.floor, self.ceiling)
+    }
+
+    /// Before it is held within its bounds.
+    fn unheld(&self, columns: &[usize], row: &[f64]) -> f64 {
         let products = self.coefficients.iter().zip(columns).map(|(coefficient, &column)| coefficient * row[column]);
-        (self.intercept + products.sum::<f64>()).clamp(self.floor, self.ceiling)
+        self.intercept + products.sum::<f64>()
+    }
+
+    fn moving(&self, columns: &[usize], question: &Question<'_>) -> Moving {
+        let [from, to] = [question.reference, question.row].map(|row| self.unheld(columns, row));
+        Moving { from, to, floor: self.floor, ceiling: self.ceiling }
+    }
+
+    /// Adds `slope` times each feature's term.
+    fn add_terms(&self, slope: f64, columns: &[usize], question: &Question<'_>, shares: &mut [f64]) {
+        for (coefficient, &column) in self.coefficients.iter().zip(columns) {
+            shares[column] += slope * coefficient * (question.row[column] - question.reference[column]);
+        }
+    }
+
+    /// The terms of `map` of this predictor: for one predictor the path integral is the chord's slope.
+    fn explain(&self, columns: &[usize], question: &Question<'_>, map: impl Fn(f64) -> f64, shares: &mut [f64]) {
+        self.add_terms(1.0, columns, question, shares);
+        let Moving { from, to, floor, ceiling } = self.moving(columns, question);
+        through(shares, (from, to), |x| map(x.clamp(floor, ceiling)));
     }
 
     fn check(&self, part: &str, variant: usize, features: usize) -> Result<(), BackendError> {
@@ -271,6 +345,12 @@ fn logistic(x: f64) -> f64 {
 
 fn present(columns: &[usize], row: &[f64]) -> bool {
     columns.iter().all(|&column| !row[column].is_nan())
+}
+
+/// Whether the row's variant is the reference's too. One that lacks a value the row has may use another.
+fn answers_both(columns: &[usize], question: &Question<'_>) -> bool {
+    let lacks = |(row, reference): (&f64, &f64)| row.is_nan() == reference.is_nan();
+    present(columns, question.reference) && question.row.iter().zip(question.reference).all(lacks)
 }
 
 fn malformed(reason: String) -> BackendError {
@@ -431,6 +511,62 @@ mod tests {
         let outputs = |link| load(&model(link).write(), &FEATURES).expect("loads").outputs().to_vec();
         assert_eq!(outputs(Link::Log), ["value"]);
         assert_eq!(outputs(Link::Logit), ["probability"]);
+    }
+
+    fn explain(model: &LinearModel, row: &[f64], reference: &[f64], output: usize) -> Shares {
+        let budget = crate::inference::explain::Budget::of(std::time::Duration::from_mins(1));
+        let backend = load(&model.write(), &FEATURES).expect("loads");
+        backend.explain(&Question { row, reference, output, budget }).expect("explained")
+    }
+
+    #[test]
+    fn every_output_of_a_hurdle_is_split_to_its_sum() {
+        let reference = [0.0, 0.0, 0.0];
+        // Free, and with the odds held at their floor from part of the way on.
+        for row in [[0.5, 9.0, 2.0], [2.5, 9.0, -1.0], [1e300, 0.0, 1e300]] {
+            let (from, to) = (run(&two_variants(), &reference), run(&two_variants(), &row));
+            for output in 0..4 {
+                let shares = explain(&two_variants(), &row, &reference, output);
+                assert_eq!((shares.from, shares.to, shares.method), (from[output], to[output], Method::Path));
+                assert_eq!(shares.columns[1], 0.0, "no variant uses it");
+                let sum: f64 = shares.columns.iter().sum();
+                assert!((sum - (to[output] - from[output])).abs() < 1e-9 * to[output].abs().max(1.0), "{shares:?}");
+            }
+        }
+        // ln(spend) is linear until it is held: 0.25 * 0.5 and 0.5 * 2.
+        close(&explain(&two_variants(), &[0.5, 9.0, 2.0], &reference, 2).columns, &[0.125, 0.0, 1.0]);
+    }
+
+    #[test]
+    fn the_variant_of_the_row_explains_it() {
+        let shares = explain(&two_variants(), &[2.0, 1.0, f64::NAN], &[0.0, 3.0, f64::NAN], 0);
+        // One feature: all of the difference, 2 e^2 (1 / (1 + e^2) - 1/2).
+        close(&shares.columns, &[2.0 * 2.0_f64.exp() * (logistic(-2.0) - 0.5), 0.0, 0.0]);
+        // A reference that another variant answers: by asking the model.
+        let shares = explain(&two_variants(), &[2.0, 1.0, 1.0], &[0.0, 3.0, f64::NAN], 0);
+        assert_eq!(shares.method, Method::Exact);
+        close(&[shares.columns.iter().sum()], &[shares.to - shares.from]);
+    }
+
+    #[test]
+    fn one_predictor_behind_a_link_gives_each_term_its_part() {
+        let model = |link| LinearModel::Regression {
+            format: Format::V1,
+            link,
+            variants: vec![RegressionVariant {
+                uses: names(&["frequency_count", "monetary_avg"]),
+                predictor: predictor(1.0, &[0.5, 1.0]),
+            }],
+        };
+        let (row, reference) = ([7.0, 2.0, 2.0], [0.0, 0.0, 0.0]);
+        let identity = explain(&model(Link::Identity), &row, &reference, 0);
+        assert_eq!(identity.method, Method::Linear);
+        close(&identity.columns, &[0.0, 1.0, 2.0]);
+        // e^4 - e^1, a third and two thirds of it.
+        let rise = 4.0_f64.exp() - 1.0_f64.exp();
+        close(&explain(&model(Link::Log), &row, &reference, 0).columns, &[0.0, rise / 3.0, rise * 2.0 / 3.0]);
+        let logit = explain(&model(Link::Logit), &row, &reference, 0);
+        close(&[logit.columns.iter().sum()], &[logistic(4.0) - logistic(1.0)]);
     }
 
     #[test]

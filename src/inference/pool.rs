@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::backend::{Backend, BackendError, FeatureMatrix};
+use super::explain::{Budget, Question, Shares, Unexplained};
 
 type Answer = Result<Vec<f64>, BackendError>;
 
@@ -91,6 +92,24 @@ impl Pool {
         answer.recv().unwrap_or_else(|_| Err(stopped()))
     }
 
+    /// Explains an output on one of the threads, within the question's budget, the wait in the queue included.
+    ///
+    /// # Errors
+    /// As [`Backend::explain`], and when the queue is full.
+    pub async fn explain(&self, question: &Question<'_>) -> Result<Shares, Unexplained> {
+        let rows = [question.reference, question.row].concat();
+        self.check(&rows)?;
+        let (reply, answer) = oneshot::channel();
+        // The thread stops a little earlier than its caller, so that what it has by then still arrives.
+        let (output, budget) = (question.output, question.budget.part(0.8));
+        self.shared.push(Job { rows, reply: Reply::Explanation { output, budget, reply } })?;
+        match tokio::time::timeout(question.budget.left(), answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(stopped().into()),
+            Err(_) => Err(Unexplained::OutOfTime),
+        }
+    }
+
     fn check(&self, rows: &[f64]) -> Result<(), BackendError> {
         if rows.len().is_multiple_of(self.inputs) {
             return Ok(());
@@ -133,6 +152,12 @@ struct Job {
 enum Reply {
     Async(oneshot::Sender<Answer>),
     Blocking(mpsc::SyncSender<Answer>),
+    /// The rows are a reference and a row, and what is wanted is the difference of one output between them.
+    Explanation {
+        output: usize,
+        budget: Budget,
+        reply: oneshot::Sender<Result<Shares, Unexplained>>,
+    },
 }
 
 impl Reply {
@@ -140,14 +165,27 @@ impl Reply {
         match self {
             Self::Async(sender) => sender.is_closed(),
             Self::Blocking(_) => false,
+            Self::Explanation { reply, .. } => reply.is_closed(),
         }
     }
 
-    /// A caller that is gone by now does not want the answer.
-    fn send(self, answer: Answer) {
+    /// Runs what is wanted and sends it. A caller that is gone by now does not want the answer.
+    fn answer(self, shared: &Shared, backend: &dyn Backend, rows: &[f64]) {
+        let panicked = || {
+            shared.panics.fetch_add(1, Ordering::Relaxed);
+            tracing::error!("a model run panicked");
+            failed("the model panicked")
+        };
+        let run = || catch_unwind(AssertUnwindSafe(|| run(backend, rows))).unwrap_or_else(|_| Err(panicked()));
         match self {
-            Self::Async(sender) => drop(sender.send(answer)),
-            Self::Blocking(sender) => drop(sender.send(answer)),
+            Self::Async(sender) => drop(sender.send(run())),
+            Self::Blocking(sender) => drop(sender.send(run())),
+            Self::Explanation { output, budget, reply } => {
+                let (reference, row) = rows.split_at(backend.inputs());
+                let question = Question { row, reference, output, budget };
+                let shares = catch_unwind(AssertUnwindSafe(|| backend.explain(&question)));
+                drop(reply.send(shares.unwrap_or_else(|_| Err(panicked().into()))));
+            }
         }
     }
 }
@@ -215,12 +253,7 @@ impl Shared {
 
 fn work(shared: &Shared, backend: &dyn Backend) {
     while let Some(Job { rows, reply }) = shared.next() {
-        let run = catch_unwind(AssertUnwindSafe(|| run(backend, &rows)));
-        reply.send(run.unwrap_or_else(|_| {
-            shared.panics.fetch_add(1, Ordering::Relaxed);
-            tracing::error!("a model run panicked");
-            Err(failed("the model panicked"))
-        }));
+        reply.answer(shared, backend, &rows);
     }
 }
 
@@ -368,6 +401,51 @@ mod tests {
         assert!(matches!(&answer, Err(BackendError::Run { reason }) if reason.contains("panicked")), "{answer:?}");
         assert_eq!(pool.panics(), 1);
         assert_eq!(pool.predict(vec![4.0], LONG).await.expect("answer"), [8.0]);
+    }
+
+    #[tokio::test]
+    async fn an_explanation_is_made_on_a_thread_and_waits_no_longer_than_its_budget() {
+        let (pool, _, gate) = pool(1, 4);
+        let ask = |row, limit| {
+            let question = Question { row, reference: &[1.0], output: 0, budget: Budget::of(limit) };
+            let pool = &pool;
+            async move { pool.explain(&question).await }
+        };
+        let shares = ask(&[4.0], LONG).await.expect("explained");
+        assert_eq!((shares.from, shares.to, shares.columns), (2.0, 8.0, vec![6.0]));
+        let panicked = ask(&[13.0], LONG).await;
+        assert!(matches!(&panicked, Err(Unexplained::Backend(BackendError::Run { .. }))), "{panicked:?}");
+        let stuck = ask(&[-1.0], Duration::from_millis(20)).await;
+        assert!(matches!(stuck, Err(Unexplained::OutOfTime)), "{stuck:?}");
+        gate.open();
+        assert_eq!(ask(&[0.0], LONG).await.expect("explained").columns, [-2.0]);
+    }
+
+    #[tokio::test]
+    async fn an_estimate_cut_short_still_arrives() {
+        /// Sums its columns, a millisecond a row.
+        struct Slow(Vec<String>);
+        impl Backend for Slow {
+            fn inputs(&self) -> usize {
+                12
+            }
+            fn outputs(&self) -> &[String] {
+                &self.0
+            }
+            fn predict(&self, rows: FeatureMatrix<'_>, out: &mut [f64]) -> Result<(), BackendError> {
+                for (row, out) in rows.iter().zip(out) {
+                    std::thread::sleep(Duration::from_millis(1));
+                    *out = row.iter().sum();
+                }
+                Ok(())
+            }
+        }
+        let pool = Pool::start("test", vec![Box::new(Slow(vec!["value".into()]))], 1).expect("thread");
+        let (row, reference) = ([1.0; 12], [0.0; 12]);
+        // All orders take 704 rows, one pair 22.
+        let budget = Budget::of(Duration::from_millis(500));
+        let shares = pool.explain(&Question { row: &row, reference: &reference, output: 0, budget }).await;
+        assert_eq!(shares.expect("explained").columns, [1.0; 12]);
     }
 
     #[tokio::test]

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::backend::{Backend, BackendError, FeatureMatrix};
+use super::explain::interventional::{Stand, Walk};
+use super::explain::{Method, Question, Shares, Unexplained, settle};
 
 /// The one envelope this program reads and writes.
 pub const FORMAT: &str = "scoreline-smartcore/1";
@@ -128,9 +130,35 @@ impl Backend for Ensemble {
         }
         Ok(())
     }
+
+    fn explain(&self, question: &Question<'_>) -> Result<Shares, Unexplained> {
+        let mut ends = [0.0; 2];
+        self.predict(FeatureMatrix::new(&[question.reference, question.row].concat(), self.inputs), &mut ends)?;
+        let [from, to] = ends;
+        let mut columns = vec![0.0; self.inputs];
+        let mut walk = Walk::new(self.inputs);
+        for &root in &self.roots {
+            question.budget.check()?;
+            walk.tree(root, |at| self.stand(at, question), &mut columns, &question.budget)?;
+        }
+        for column in &mut columns {
+            *column /= self.divisor;
+        }
+        settle(&mut columns, to - from, from.abs().max(to.abs()));
+        Shares { columns, from, to, method: Method::TreeShap }.finite()
+    }
 }
 
 impl Ensemble {
+    fn stand(&self, at: u32, question: &Question<'_>) -> Stand {
+        let node = self.nodes[at as usize];
+        if node.column == LEAF {
+            return Stand::Leaf(node.number);
+        }
+        let next = |row: &[f64]| if row[node.column as usize] <= node.number { at + 1 } else { node.above };
+        Stand::Split { player: node.column, row: next(question.row), reference: next(question.reference) }
+    }
+
     fn read(kind: Kind, inputs: usize, model: &str) -> Result<Self, BackendError> {
         let mut ensemble = Self {
             inputs,

@@ -6,6 +6,7 @@
 pub mod baseline;
 pub mod cache;
 pub mod estimate;
+pub mod explanation;
 pub mod golden;
 mod metrics;
 pub mod predictive;
@@ -27,6 +28,7 @@ use crate::monitoring::{Monitoring, ScoredRow};
 use baseline::{Found, Known};
 use cache::{CachedScore, ScoreCache};
 use estimate::{NotANumber, Wish, estimate, from_baseline};
+use explanation::ExplainSettings;
 use metrics::ScoringMetrics;
 
 /// One question about one customer.
@@ -203,6 +205,7 @@ pub struct ScorerSettings {
     pub deadline: Duration,
     pub cache_bytes: u64,
     pub cache_ttl: Duration,
+    pub explain: ExplainSettings,
 }
 
 /// Answers questions. Cheap to clone; shared by every request.

@@ -80,7 +80,7 @@ mod tests {
         assert_eq!(hurdle.below(f64::INFINITY), 1.0);
         assert_eq!(hurdle.quantile(0.7), 0.0);
         assert!((hurdle.quantile(0.85) - 3.0_f64.exp()).abs() < 1e-9);
-        assert_eq!(hurdle.exceeded_with(0.3), 0.0);
+        assert_eq!(hurdle.exceeded_with(0.31), 0.0, "more than all buyers");
         assert!((hurdle.exceeded_with(0.15) - 3.0_f64.exp()).abs() < 1e-9);
     }
 

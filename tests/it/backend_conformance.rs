@@ -4,6 +4,7 @@
 
 use proptest::prelude::Rng as _;
 use proptest::test_runner::{RngAlgorithm, TestRng};
+use scoreline::inference::explain::{Budget, Method, Question, Shares};
 use scoreline::inference::onnx_graph::{self, GraphKind, OnnxModel};
 use scoreline::inference::smartcore::{self, Kind};
 use scoreline::inference::{Backend, BackendError, FeatureMatrix, linear, trees};
@@ -125,6 +126,77 @@ fn strange_numbers_are_answered() {
     for subject in subjects() {
         for number in strange {
             subject.predict(&vec![number; subject.backend.inputs() * 3]);
+        }
+    }
+}
+
+/// Pairs of a row and a reference from the sample; some values are missing in both.
+fn pairs(subject: &Subject) -> Vec<(Vec<f64>, Vec<f64>)> {
+    let rows = subject.rows(24);
+    let mut rows = rows.chunks_exact(subject.backend.inputs()).map(<[f64]>::to_vec);
+    std::iter::from_fn(|| Some((rows.next()?, rows.next()?))).collect()
+}
+
+fn explain(backend: &dyn Backend, row: &[f64], reference: &[f64], output: usize) -> Shares {
+    let budget = Budget::of(std::time::Duration::from_mins(1));
+    backend.explain(&Question { row, reference, output, budget }).expect("explained")
+}
+
+#[test]
+fn explanations_add_up_and_repeat() {
+    for subject in subjects() {
+        for (row, reference) in pairs(&subject) {
+            let (from, to) = (subject.predict(&reference), subject.predict(&row));
+            for output in 0..subject.backend.outputs().len() {
+                let shares = explain(&*subject.backend, &row, &reference, output);
+                assert_eq!((shares.from, shares.to), (from[output], to[output]), "{}", subject.name);
+                let sum: f64 = shares.columns.iter().sum();
+                let difference = shares.to - shares.from;
+                assert!((sum - difference).abs() <= 1e-6 * difference.abs(), "{}: {shares:?}", subject.name);
+                for (share, (row, reference)) in shares.columns.iter().zip(row.iter().zip(&reference)) {
+                    assert!(row != reference || *share == 0.0, "{}: {shares:?}", subject.name);
+                }
+                assert_eq!(explain(&*subject.backend, &row, &reference, output), shares, "{}", subject.name);
+            }
+        }
+    }
+}
+
+/// A model that shows nothing but its answers: what it is explained by is every subset of its features.
+struct Opaque<'a>(&'a dyn Backend);
+
+impl Backend for Opaque<'_> {
+    fn inputs(&self) -> usize {
+        self.0.inputs()
+    }
+    fn outputs(&self) -> &[String] {
+        self.0.outputs()
+    }
+    fn predict(&self, rows: FeatureMatrix<'_>, out: &mut [f64]) -> Result<(), BackendError> {
+        self.0.predict(rows, out)
+    }
+}
+
+#[test]
+fn what_a_model_shows_of_itself_agrees_with_its_answers() {
+    let exact = [
+        "smartcore: forest",
+        "smartcore: boosted trees",
+        "trees: masks of 32 leaves",
+        "trees: masks of 64 leaves",
+        "trees: walker",
+        "linear: ONNX pipeline",
+    ];
+    for subject in subjects().iter().filter(|subject| exact.contains(&subject.name)) {
+        for (row, reference) in pairs(subject) {
+            let seen = explain(&*subject.backend, &row, &reference, 0);
+            let asked = explain(&Opaque(&*subject.backend), &row, &reference, 0);
+            assert!(matches!(seen.method, Method::TreeShap | Method::Linear) && asked.method == Method::Exact);
+            // Sums over trees are rounded to `f32` in each of the answers.
+            let scale = seen.columns.iter().map(|share| share.abs()).sum::<f64>() + seen.to.abs() + seen.from.abs();
+            for (seen, asked) in seen.columns.iter().zip(&asked.columns) {
+                assert!((seen - asked).abs() <= 2e-6 * scale, "{}: {seen} is not {asked}", subject.name);
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod backend_conformance;
 mod config;
+mod explanations;
 mod http_api;
 mod model_swap;
 mod monitoring;

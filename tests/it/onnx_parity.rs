@@ -6,6 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use proptest::prelude::*;
+use scoreline::inference::explain::{Budget, Method, Question};
 use scoreline::inference::onnx_graph::{self, GraphKind, OnnxModel};
 use scoreline::inference::{Backend, BackendError, FeatureMatrix, trees};
 use serde::Deserialize;
@@ -127,6 +128,61 @@ fn a_row_scores_the_same_alone_and_in_a_batch() {
         }
     }
 }
+
+#[test]
+fn every_exporter_is_explained() {
+    let Fixtures { features, cases, .. } = fixtures();
+    let features: Vec<&str> = features.iter().map(String::as_str).collect();
+    let mut by_answers = Vec::new();
+    for case in cases.iter().filter(|case| case.is_native()) {
+        let backend = load(case, &features);
+        let rows = rows(case);
+        let rows: Vec<&[f64]> = rows.chunks_exact(features.len()).collect();
+        let mut asked = false;
+        for at in (0..rows.len() - 1).step_by(rows.len() / 6) {
+            let (row, reference) = (rows[at], rows[at + 1]);
+            let (from, to) = (predict(&*backend, reference), predict(&*backend, row));
+            for output in 0..case.outputs.len() {
+                let name = format!("{} output {output}", case.name);
+                let budget = Budget::of(std::time::Duration::from_mins(1));
+                let shares = match backend.explain(&Question { row, reference, output, budget }) {
+                    Ok(shares) => shares,
+                    // A normal quantile of what is no probability.
+                    Err(_) if !(from[output].is_finite() && to[output].is_finite()) => continue,
+                    // The same for a mixture of the rows.
+                    Err(_) if name.contains("probit") => continue,
+                    Err(error) => panic!("{name}: {error}"),
+                };
+                assert_eq!((shares.from, shares.to), (from[output], to[output]), "{name}");
+                let (sum, difference) = (shares.columns.iter().sum::<f64>(), shares.to - shares.from);
+                assert!((sum - difference).abs() <= 1e-6 * difference.abs().max(1e-9), "{name}: {shares:?}");
+                asked |= !matches!(shares.method, Method::TreeShap | Method::Linear);
+            }
+        }
+        if asked {
+            by_answers.push(case.name.as_str());
+        }
+    }
+    assert_eq!(by_answers, EXPLAINED_BY_ANSWERS);
+}
+
+/// Models that are no sums: norms over classes or features, minima and maxima over trees, softmaxes that leave scores out.
+const EXPLAINED_BY_ANSWERS: &[&str] = &[
+    "sklearn_logistic_classes",
+    "sklearn_normalizer_ridge",
+    "hand_min",
+    "hand_min_targets",
+    "hand_min_some_targets",
+    "hand_max",
+    "hand_max_targets",
+    "hand_max_some_targets",
+    "hand_softmax_zero_targets",
+    "hand_softmax_zero_classes",
+    "hand_softmax_zero_both_classes",
+    "hand_modern_min",
+    "hand_modern_max",
+    "hand_modern_softmax_zero",
+];
 
 #[test]
 fn kinds_tell_which_backend_runs_a_graph() {

@@ -414,13 +414,13 @@ fn a_purchase_log_becomes_one_row_per_customer() {
     };
     scored("scored.csv");
     insta::assert_snapshot!(desk.read("scored.csv"), @r#"
-    customer_id,recency_days,purchase_count,tenure_days,monetary_avg,total_spend_usd,last_order_usd,max_order_usd,spend_last_90d_usd,purchases_last_90d,purchase_gap_mean_days,items_count,clv_value_usd,confidence_interval_low,confidence_interval_high,risk_score,confidence_score,clv_tier,source,warnings,error
-    b,10,2,213,15.75,31.5,21,21,21,1,203,4,13.34,0,31.69,0.3392,0.3412,Medium_Value,model,imputed: sentiment_score_avg,
-    a,30,1,30,5,5,5,5,5,1,30,1,9.61,0,24.21,0.5,0.6958,Low_Value,model,imputed: sentiment_score_avg,
-    c,,0,,,,,,,,,,20,0,80,0.6,0.3,Medium_Value,cold_start,,
-    d,,,,,,,,,,,,,,,,,,,,"row 6: `date` must be a day such as `1997-01-31`, got `1997-02-30`"
-    ,,,,,,,,,,,,,,,,,,,,row 8: `customer_id` is missing
-    e,,,,,,,,,,,,,,,,,,,,"row 9: `dollar_value` must be a finite number >= 0, got `-9.0`"
+    customer_id,recency_days,purchase_count,tenure_days,monetary_avg,total_spend_usd,last_order_usd,max_order_usd,spend_last_90d_usd,purchases_last_90d,purchase_gap_mean_days,items_count,purchases_decayed_30d,clv_value_usd,confidence_interval_low,confidence_interval_high,risk_score,confidence_score,clv_tier,source,warnings,error
+    b,10,2,213,15.75,31.5,21,21,21,1,203,4,0.8009898462304811,13.34,0,31.69,0.3392,0.3412,Medium_Value,model,imputed: sentiment_score_avg,
+    a,30,1,30,5,5,5,5,5,1,30,1,0.5,9.61,0,24.21,0.5,0.6958,Low_Value,model,imputed: sentiment_score_avg,
+    c,,0,,,,,,,,,,,20,0,80,0.6,0.3,Medium_Value,cold_start,,
+    d,,,,,,,,,,,,,,,,,,,,,"row 6: `date` must be a day such as `1997-01-31`, got `1997-02-30`"
+    ,,,,,,,,,,,,,,,,,,,,,row 8: `customer_id` is missing
+    e,,,,,,,,,,,,,,,,,,,,,"row 9: `dollar_value` must be a finite number >= 0, got `-9.0`"
     "#);
     scored("scored.ndjson");
     let first: Value = serde_json::from_str(desk.read("scored.ndjson").lines().next().expect("a row")).expect("JSON");

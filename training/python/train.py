@@ -54,6 +54,7 @@ LARGEST_SHARE_OVER = 0.01
 # learner: what it is, and the backend of scoreline that runs it
 LEARNERS = {
     "lightgbm-tweedie": ("boosted trees for spend with many zeros (Tweedie, log link, total corrected)", "trees"),
+    "lightgbm-hurdle": ("boosted trees, chance of any spend times what buyers spend (total corrected)", "trees"),
     "lightgbm": ("boosted trees, squared error", "trees"),
     "xgboost": ("boosted trees, squared error", "trees"),
     "sklearn-rf": ("random forest", "trees"),
@@ -126,6 +127,8 @@ def fitted(learner, x, y, seed):
     if learner == "lightgbm-tweedie":
         tweedie = {"objective": "tweedie", "tweedie_variance_power": 1.1, **boosting, **leaves}
         return Balanced(lambda: lightgbm.LGBMRegressor(**tweedie), seed).fit(x, y)
+    elif learner == "lightgbm-hurdle":
+        return Balanced(lambda: Hurdle({**boosting, **leaves}), seed).fit(x, y)
     elif learner == "lightgbm":
         model = lightgbm.LGBMRegressor(**boosting, **leaves)
     elif learner == "xgboost":
@@ -173,6 +176,44 @@ class Balanced:
         return self.model.predict(x) * self.factor
 
 
+class Hurdle:
+    """Chance of any spend times e^(mean of ln(spend) of those who spend); `Balanced` supplies what e^mean lacks."""
+
+    def __init__(self, settings):
+        self.purchase = lightgbm.LGBMClassifier(**settings)
+        self.spend = lightgbm.LGBMRegressor(**settings)
+
+    def fit(self, x, y):
+        self.purchase.fit(x, (y > 0).astype(int))
+        self.spend.fit(x[y > 0], np.log(y[y > 0]))
+        return self
+
+    def predict(self, x):
+        return self.purchase.predict_proba(x)[:, 1] * np.exp(self.spend.predict(x))
+
+
+def convert_hurdle(hurdle, initial_types):
+    """Both parts in one graph: features -> chance and mean logarithm -> `variable`."""
+    chance = convert_lightgbm(hurdle.purchase, initial_types=initial_types, target_opset=15, zipmap=False)
+    spend = convert_lightgbm(hurdle.spend, initial_types=initial_types, target_opset=15)
+    parts = [
+        onnx.compose.add_prefix(part, prefix, rename_inputs=False)
+        for part, prefix in ((chance, "chance_"), (spend, "spend_"))
+    ]
+    nodes = [node for part in parts for node in part.graph.node]
+    nodes.append(onnx.helper.make_node("Gather", ["chance_probabilities", "second"], ["chance"], axis=1))
+    nodes.append(onnx.helper.make_node("Exp", ["spend_variable"], ["spend"]))
+    nodes.append(onnx.helper.make_node("Mul", ["chance", "spend"], ["variable"]))
+    constants = [constant for part in parts for constant in part.graph.initializer]
+    constants.append(onnx.helper.make_tensor("second", onnx.TensorProto.INT64, [1], [1]))
+    graph = onnx.helper.make_graph(nodes, "hurdle", spend.graph.input, spend.graph.output, constants)
+    imports = sorted((opset for part in parts for opset in part.opset_import), key=lambda opset: opset.version)
+    opsets = {opset.domain: opset for opset in imports}
+    made = onnx.helper.make_model(graph, opset_imports=list(opsets.values()))
+    made.ir_version = max(part.ir_version for part in parts)
+    return made
+
+
 def scale_output(made, factor):
     """Puts `Balanced`'s factor behind the graph."""
     last = next(node for node in made.graph.node if "variable" in node.output)
@@ -186,7 +227,11 @@ def export(learner, model, features, seed):
     width = len(features)
     if learner.startswith("lightgbm"):
         booster = model.model if isinstance(model, Balanced) else model
-        made = convert_lightgbm(booster, initial_types=[("features", ToolsFloat([None, width]))], target_opset=15)
+        inputs = [("features", ToolsFloat([None, width]))]
+        if isinstance(booster, Hurdle):
+            made = convert_hurdle(booster, inputs)
+        else:
+            made = convert_lightgbm(booster, initial_types=inputs, target_opset=15)
     elif learner == "xgboost":
         made = convert_xgboost(model, initial_types=[("features", ToolsFloat([None, width]))], target_opset=15)
     else:

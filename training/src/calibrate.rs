@@ -292,7 +292,8 @@ mod tests {
                 row.spend_usd <= high
             });
             let share = inside.count() as f64 / members.count() as f64;
-            assert!((share - wanted).abs() < 0.002, "{share} of the group from {}", group.from);
+            // Not less; more where a level may not be narrower than the one before.
+            assert!((wanted - 0.002..wanted + 0.02).contains(&share), "{share} of the group from {}", group.from);
         }
     }
 

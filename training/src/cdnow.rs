@@ -1,4 +1,4 @@
-//! Reads the CDNOW purchase file.
+//! Reads purchase files: CDNOW's, and Online Retail's by customer and day.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,7 +19,10 @@ pub struct Customer {
 struct Line {
     customer_id: u64,
     date: Date,
+    #[serde(alias = "items")]
     number_of_cds: f64,
+    /// In pounds for Online Retail: nothing here depends on the currency.
+    #[serde(alias = "amount_gbp")]
     dollar_value: f64,
 }
 

@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -8,6 +9,7 @@ use scoreline::domain::time::{Clock as _, SystemClock, Timestamp};
 use scoreline::domain::{ModelName, ModelVersion};
 use scoreline::inference::manifest::BackendKind;
 
+use crate::compare::{self, Comparison, Format, Python};
 use crate::pack::{self, Mapping, Pack};
 use crate::report::{self, Progress};
 use crate::train::{self, Run, Source, Which};
@@ -33,6 +35,9 @@ enum Command {
     ClvPurchases(TrainArgs),
     /// Train `clv`: the same outcome from contact-centre interactions, simulated around the real purchase customers.
     Clv(ClvArgs),
+    /// Measure the shipped recipe of `clv-purchases` beside heuristics, purchase models, regressions and trees, on CDNOW
+    /// and Online Retail, and print the table.
+    Compare(CompareArgs),
     /// Write the table a model is trained on as CSV, for training elsewhere and `pack`.
     Features(FeaturesArgs),
     /// Make a bundle of a model trained elsewhere: calibrate it, measure it, write its manifest and golden rows.
@@ -106,6 +111,33 @@ struct FeaturesArgs {
 enum Table {
     ClvPurchases,
     Clv,
+}
+
+#[derive(Debug, Args)]
+struct CompareArgs {
+    #[command(flatten)]
+    data: DataArgs,
+    /// Online Retail by customer and day.
+    #[arg(long, value_name = "CSV", default_value = "training/data/online_retail/transactions.csv")]
+    online_retail: PathBuf,
+    /// Each customer of CDNOW is predicted by models that learnt from the other folds.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(2..=100))]
+    folds: u64,
+    /// Draws of customers behind the intervals.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(20..=100_000))]
+    resamples: u32,
+    /// Python with the packages of `training/python/requirements.txt`, for `LightGBM`.
+    #[arg(long, value_name = "PATH", default_value = "python3")]
+    python: PathBuf,
+    /// What trains `LightGBM`.
+    #[arg(long, value_name = "PATH", default_value = "training/python/train.py")]
+    train_script: PathBuf,
+    /// Minutes for each model on each data set; one that needs longer is left out.
+    #[arg(long, value_name = "MINUTES", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=1440))]
+    time_limit: u64,
+    /// Write the tables to a file too: .csv or .md.
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -193,6 +225,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             table.write(&output)?;
             say(&format!("{} customers, {} features: {}", table.rows.len(), table.features.len(), output.display()))
         }
+        Command::Compare(args) => compare(args),
         Command::Pack(args) => pack(*args),
     }
 }
@@ -218,6 +251,28 @@ fn train(
     progress.done();
     report::print(&trained)?;
     published(trained.staged.publish()?)
+}
+
+fn compare(args: CompareArgs) -> anyhow::Result<()> {
+    // A name that can not be written is refused before the work, not after it.
+    let format = args.output.as_deref().map(Format::of).transpose()?;
+    let comparison = Comparison {
+        cdnow: args.data.data,
+        online_retail: args.online_retail,
+        folds: args.folds,
+        resamples: args.resamples as usize,
+        seed: args.data.seed,
+        time_limit: Duration::from_mins(args.time_limit),
+        python: Python { interpreter: args.python, script: args.train_script },
+    };
+    let progress = Progress::new(comparison.steps());
+    let standings = comparison.run(&progress)?;
+    progress.done();
+    compare::print(&standings)?;
+    if let (Some(format), Some(path)) = (format, args.output) {
+        compare::write(&standings, format, &path)?;
+    }
+    Ok(())
 }
 
 fn pack(args: PackArgs) -> anyhow::Result<()> {

@@ -17,6 +17,15 @@ pub const AS_OF: Date = date(1997, 9, 30);
 /// The outcome is the spend in the 39 weeks after it.
 pub const HORIZON_DAYS: u32 = 273;
 
+/// What is known, and what is asked: everything up to a day, and the spend after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// The last day that is known.
+    pub as_of: Date,
+    /// The outcome is the spend in this many days after it.
+    pub horizon_days: u32,
+}
+
 /// One customer.
 #[derive(Clone, Debug)]
 pub struct Member {
@@ -30,32 +39,49 @@ pub struct Member {
     pub segment: &'static str,
 }
 
-/// Everybody who had bought by the as-of day. The seed only decides the simulated acquisition channels.
+impl Window {
+    /// The window of the shipped models.
+    pub const CDNOW: Self = Self { as_of: AS_OF, horizon_days: HORIZON_DAYS };
+
+    /// What a customer spent in the horizon.
+    fn outcome(self, customer: &Customer) -> anyhow::Result<f64> {
+        let end = self.as_of.checked_add(i64::from(self.horizon_days).days())?;
+        Ok(spent(customer, self.as_of, end))
+    }
+}
+
+/// The customers of the shipped models.
 pub fn members(customers: &[Customer], seed: u64) -> anyhow::Result<Vec<Member>> {
-    let end = AS_OF.checked_add(i64::from(HORIZON_DAYS).days())?;
+    members_in(customers, Window::CDNOW, seed)
+}
+
+/// Everybody who had bought by the as-of day. The seed only decides the simulated acquisition channels.
+pub fn members_in(customers: &[Customer], window: Window, seed: u64) -> anyhow::Result<Vec<Member>> {
     let mut members = Vec::with_capacity(customers.len());
     for customer in customers {
-        let mut history = PurchaseHistory::as_of(AS_OF);
-        let mut spend_usd = 0.0;
+        let mut history = PurchaseHistory::as_of(window.as_of);
         for purchase in &customer.purchases {
             history.add(purchase).with_context(|| format!("customer {}", customer.id))?;
-            if purchase.date > AS_OF && purchase.date <= end {
-                spend_usd += purchase.amount_usd;
-            }
         }
         let Some(purchases) = history.features() else { continue };
         members.push(Member {
             id: customer.id,
             split: Split::of(customer.id),
             purchases,
-            spend_usd,
+            spend_usd: window.outcome(customer)?,
             acquisition_channel: "",
             segment: segment(purchases.first_order_usd),
         });
     }
-    anyhow::ensure!(!members.is_empty(), "no customer bought by {AS_OF}");
+    anyhow::ensure!(!members.is_empty(), "no customer bought by {}", window.as_of);
     generator::assign_channels(&mut members, seed);
     Ok(members)
+}
+
+/// What a customer spent on the days after `after`, up to and including `until`.
+pub fn spent(customer: &Customer, after: Date, until: Date) -> f64 {
+    let within = customer.purchases.iter().filter(|purchase| purchase.date > after && purchase.date <= until);
+    within.map(|purchase| purchase.amount_usd).sum()
 }
 
 /// A generator of random numbers for one customer and one purpose: nobody's numbers depend on who else is there.

@@ -2,10 +2,12 @@
 
 mod assemble;
 mod baseline;
+mod btyd;
 mod calibrate;
 mod cdnow;
 mod cli;
 mod cohort;
+mod compare;
 mod drift;
 mod fit;
 mod folds;

@@ -46,6 +46,11 @@ pub fn rmse(actual: &[f64], predicted: &[f64]) -> f64 {
     (square / actual.len() as f64).sqrt()
 }
 
+/// Mean absolute error. Predicting the median wins it, however wrong the total then is.
+pub fn mae(actual: &[f64], predicted: &[f64]) -> f64 {
+    actual.iter().zip(predicted).map(|(a, p)| (a - p).abs()).sum::<f64>() / actual.len() as f64
+}
+
 /// Rank correlation; ties share their mean rank.
 pub fn spearman(actual: &[f64], predicted: &[f64]) -> f64 {
     let (a, p) = (ranks(actual), ranks(predicted));
@@ -150,6 +155,7 @@ mod tests {
         near(total_error(&actual, &predicted), 0.1);
         near(decile_error(&actual, &predicted), 0.1);
         near(rmse(&[0.0, 3.0], &[4.0, 0.0]), 12.5_f64.sqrt());
+        near(mae(&[0.0, 3.0], &[4.0, 0.0]), 3.5);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What a run shows: progress on standard error, figures on standard output.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::Write as _;
 
@@ -25,10 +26,15 @@ impl Progress {
         Self(ProgressBar::hidden())
     }
 
-    pub fn step(&self, what: &'static str) {
+    pub fn step(&self, what: impl Into<Cow<'static, str>>) {
         if !self.0.message().is_empty() {
             self.0.inc(1);
         }
+        self.0.set_message(what);
+    }
+
+    /// Changes what a step is about, without ending it.
+    pub fn say(&self, what: String) {
         self.0.set_message(what);
     }
 

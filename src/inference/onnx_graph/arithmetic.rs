@@ -10,7 +10,7 @@ use crate::inference::trees::Ensemble;
 impl<'a> Compiler<'a> {
     pub(super) fn ensemble(&mut self, node: &Node, operands: &Operands<'a>) -> Result<Rows> {
         let (given, width) = self.columns(operands, 0)?;
-        let ensemble = Ensemble::read(node, given.number, width)?;
+        let ensemble = Box::new(Ensemble::read(node, given.number, width)?);
         let from = self.consecutive(&given.registers)?;
         let outputs = ensemble.outputs();
         let scores = self.step(Shape::matrix(outputs), given.number, Operation::Trees { from, width, ensemble })?;

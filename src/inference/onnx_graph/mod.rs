@@ -1,11 +1,12 @@
 //! Reads ONNX files and runs the short list of operators around tree and linear models.
 //!
 //! `proto.rs` decodes the file, `graph.rs` holds it in plain types, `compile.rs` (with `rearrange.rs`, `arithmetic.rs`
-//! and `shape.rs`) turns it into the steps of `program.rs`, `transform.rs` is arithmetic the tree and linear operators
-//! share. A graph with any other operator is
-//! refused by name: such a model is run by ONNX Runtime instead.
+//! and `shape.rs`) turns it into the steps of `program.rs`, `attribution.rs` follows what a feature does through them,
+//! `transform.rs` is arithmetic the tree and linear operators share. A graph with any other operator is refused by name:
+//! such a model is run by ONNX Runtime instead.
 
 mod arithmetic;
+mod attribution;
 mod compile;
 pub(super) mod graph;
 mod program;

@@ -6,8 +6,10 @@
 
 use smallvec::SmallVec;
 
+use super::attribution;
 use super::graph::Number;
 use super::transform::{self, Transform};
+use crate::inference::explain::{Question, Shares, Unexplained, sampling};
 use crate::inference::trees::Ensemble;
 use crate::inference::{Backend, BackendError, FeatureMatrix};
 
@@ -66,7 +68,7 @@ pub(super) enum Operation {
     Trees {
         from: Register,
         width: usize,
-        ensemble: Ensemble,
+        ensemble: Box<Ensemble>,
     },
 }
 
@@ -111,18 +113,33 @@ impl Backend for Program {
         rows.fits(self.inputs(), self.results.len(), out.len())?;
         let mut registers: SmallVec<[f64; 128]> = SmallVec::from_slice(&self.initial);
         for (row, out) in rows.iter().zip(out.chunks_exact_mut(self.results.len())) {
-            let given = &mut registers[self.inputs.0 as usize..];
-            for (register, &(feature, number)) in given.iter_mut().zip(&self.inputs.1) {
-                *register = number.round(row[feature as usize]);
-            }
-            for step in &self.steps {
-                step.run(&mut registers);
-            }
+            self.run(row, &mut registers);
             for (out, &result) in out.iter_mut().zip(&self.results) {
                 *out = registers[result as usize];
             }
         }
         Ok(())
+    }
+
+    fn explain(&self, question: &Question<'_>) -> Result<Shares, Unexplained> {
+        match attribution::explain(self, question)? {
+            Some(shares) => Ok(shares),
+            None => sampling::explain(question, self.results.len(), |rows, out| self.predict(rows, out)),
+        }
+    }
+}
+
+impl Program {
+    /// Computes one row in registers that hold the constants.
+    #[inline]
+    pub(super) fn run(&self, row: &[f64], registers: &mut [f64]) {
+        let given = &mut registers[self.inputs.0 as usize..];
+        for (register, &(feature, number)) in given.iter_mut().zip(&self.inputs.1) {
+            *register = number.round(row[feature as usize]);
+        }
+        for step in &self.steps {
+            step.run(registers);
+        }
     }
 }
 
@@ -231,7 +248,7 @@ fn fill<T>(to: &mut [f64], from: &[T], value: impl Fn(&T) -> f64) {
 }
 
 impl Unary {
-    fn apply(self, number: Number, value: f64) -> f64 {
+    pub(super) fn apply(self, number: Number, value: f64) -> f64 {
         if let (Self::Exp, Number::Single) = (self, number) {
             return f64::from((value as f32).exp());
         }

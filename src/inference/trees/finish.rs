@@ -80,7 +80,21 @@ impl<T: Scalar> Finish<T> {
     }
 
     /// Writes the columns from the aggregate of each target.
+    #[inline]
     pub(super) fn write(&self, aggregated: &[T], trees: usize, out: &mut [f64]) {
+        self.scores(aggregated, trees, out);
+        match (self.columns, out) {
+            (Columns::PerTarget(1), scores) => scores[0] = self.transform.apply_single(scores[0]),
+            (Columns::PerTarget(_), scores) => self.transform.apply(scores),
+            (Columns::FromOne { positive }, scores) => {
+                scores.copy_from_slice(&self.transform.apply_pair(scores[0], positive));
+            }
+        }
+    }
+
+    /// Writes the score of each target, before any transform.
+    #[inline]
+    pub(super) fn scores(&self, aggregated: &[T], trees: usize, out: &mut [f64]) {
         for (target, (out, &aggregated)) in out.iter_mut().zip(aggregated).enumerate() {
             let score = match self.aggregate {
                 Aggregate::Average => aggregated / T::from_f64(trees as f64),
@@ -89,13 +103,6 @@ impl<T: Scalar> Finish<T> {
                 Aggregate::Sum | Aggregate::Min | Aggregate::Max => aggregated,
             };
             *out = self.base.get(target).map_or(score, |&base| score + base).to_f64();
-        }
-        match (self.columns, out) {
-            (Columns::PerTarget(1), scores) => scores[0] = self.transform.apply_single(scores[0]),
-            (Columns::PerTarget(_), scores) => self.transform.apply(scores),
-            (Columns::FromOne { positive }, scores) => {
-                scores.copy_from_slice(&self.transform.apply_pair(scores[0], positive));
-            }
         }
     }
 }

@@ -1,9 +1,10 @@
 //! The `trees` backend: tree ensembles read from ONNX and compiled to flat arrays.
 //!
 //! `read.rs` understands the operators, `forest.rs` brings all their branch modes to one form, `prefix.rs` and
-//! `walker.rs` are two ways to find the leaves a row ends in, `finish.rs` makes columns of them. What surrounds the
-//! ensembles in a graph is run by `onnx_graph`.
+//! `walker.rs` are two ways to find the leaves a row ends in, `finish.rs` makes columns of them, `attribution.rs` says
+//! what each feature did to a column. What surrounds the ensembles in a graph is run by `onnx_graph`.
 
+mod attribution;
 mod finish;
 mod forest;
 mod prefix;
@@ -13,6 +14,7 @@ mod walker;
 
 use smallvec::SmallVec;
 
+pub(super) use self::attribution::Duel;
 use self::finish::Finish;
 use self::forest::Forest;
 use self::prefix::{Mask, Prefix};
@@ -75,7 +77,13 @@ impl Ensemble {
 
 struct Compiled<T> {
     form: Form<T>,
+    /// All forests can be walked: those that have masks are walked to be explained.
+    walker: Walker<T>,
     leaves: Leaves<T>,
+    /// How far the numbers of one tree's leaves are from the next one's, where that is the same for all trees.
+    stride: Option<usize>,
+    /// How many leaves each tree has.
+    tree_leaves: Vec<u32>,
     finish: Finish<T>,
     trees: usize,
 }
@@ -84,7 +92,7 @@ struct Compiled<T> {
 enum Form<T> {
     Masks32(Prefix<T, u32, 32>),
     Masks64(Prefix<T, u64, 16>),
-    Nodes(Walker<T>),
+    Nodes,
 }
 
 /// What a leaf adds, by the leaf's number in the form.
@@ -106,7 +114,7 @@ impl<T: Scalar> Compiled<T> {
             return Err(node.malformed(format!("a tree reads column {} of {width}", forest.width() - 1)));
         }
         let masks = || Prefix::build(&forest).map(Form::Masks32).or_else(|| Prefix::build(&forest).map(Form::Masks64));
-        let form = masks().unwrap_or_else(|| Form::Nodes(Walker::build(&forest)));
+        let form = masks().unwrap_or(Form::Nodes);
         Ok(Self::new(&forest, finish, form))
     }
 
@@ -114,10 +122,11 @@ impl<T: Scalar> Compiled<T> {
         let stride = match form {
             Form::Masks32(_) => Some(<u32 as Mask>::LEAVES),
             Form::Masks64(_) => Some(<u64 as Mask>::LEAVES),
-            Form::Nodes(_) => None,
+            Form::Nodes => None,
         };
         let leaves = Leaves::number(forest, stride, finish.targets() == 1, finish.nothing());
-        Self { form, leaves, finish, trees: forest.trees.len() }
+        let tree_leaves = forest.trees.iter().map(|tree| tree.leaves.len() as u32).collect();
+        Self { form, walker: Walker::build(forest), leaves, stride, tree_leaves, finish, trees: forest.trees.len() }
     }
 
     fn run(&self, row: &[f64], out: &mut [f64]) {
@@ -148,7 +157,7 @@ impl<T: Scalar> Compiled<T> {
         match &self.form {
             Form::Masks32(masks) => masks.each_leaf(row, visit),
             Form::Masks64(masks) => masks.each_leaf(row, visit),
-            Form::Nodes(nodes) => nodes.each_leaf(row, visit),
+            Form::Nodes => self.walker.each_leaf(row, visit),
         }
     }
 }
@@ -188,17 +197,17 @@ mod tests {
 
     /// A tree as it is meant; leaves are numbered as they are listed.
     #[derive(Clone, Debug)]
-    enum Meant {
+    pub(super) enum Meant {
         Leaf,
         Branch { feature: u32, question: Question<f32>, missing_yes: bool, yes: Box<Meant>, no: Box<Meant> },
     }
 
-    fn value() -> impl Strategy<Value = f32> {
+    pub(super) fn value() -> impl Strategy<Value = f32> {
         let grid = [f32::NEG_INFINITY, -2.0, -1e-40, -0.0, 0.0, 1.0, 1.0 + f32::EPSILON, 2.0, 3.0, f32::INFINITY];
         prop::sample::select(grid.to_vec())
     }
 
-    fn ordered() -> BoxedStrategy<Question<f32>> {
+    pub(super) fn ordered() -> BoxedStrategy<Question<f32>> {
         (value(), 0..4)
             .prop_map(|(value, mode)| match mode {
                 0 => Question::AtMost(value),
@@ -209,7 +218,7 @@ mod tests {
             .boxed()
     }
 
-    fn any_question() -> BoxedStrategy<Question<f32>> {
+    pub(super) fn any_question() -> BoxedStrategy<Question<f32>> {
         prop_oneof![
             4 => ordered(),
             1 => value().prop_map(Question::Equals),
@@ -219,9 +228,9 @@ mod tests {
         .boxed()
     }
 
-    fn trees(question: BoxedStrategy<Question<f32>>) -> impl Strategy<Value = Vec<Meant>> {
+    pub(super) fn trees(features: u32, question: BoxedStrategy<Question<f32>>) -> impl Strategy<Value = Vec<Meant>> {
         let tree = Just(Meant::Leaf).prop_recursive(9, 90, 2, move |below| {
-            (0..FEATURES, question.clone(), any::<bool>(), below.clone(), below).prop_map(
+            (0..features, question.clone(), any::<bool>(), below.clone(), below).prop_map(
                 |(feature, question, missing_yes, yes, no)| Meant::Branch {
                     feature,
                     question,
@@ -252,7 +261,7 @@ mod tests {
         listed.len() - 1
     }
 
-    fn grow(trees: &[Meant]) -> (Vec<Listed<f32>>, Vec<usize>, Forest<f32>) {
+    pub(super) fn grow(trees: &[Meant]) -> (Vec<Listed<f32>>, Vec<usize>, Forest<f32>) {
         let mut listed = Vec::new();
         let roots: Vec<usize> = trees.iter().map(|tree| list(tree, &mut listed)).collect();
         // A leaf's only weight is its position.
@@ -262,7 +271,7 @@ mod tests {
     }
 
     /// The leaf a row ends in, straight from the definition of the questions.
-    fn follow(listed: &[Listed<f32>], mut at: usize, row: &[f32]) -> usize {
+    pub(super) fn follow(listed: &[Listed<f32>], mut at: usize, row: &[f32]) -> usize {
         while let Listed::Branch { feature, question, yes, no, missing_yes } = &listed[at] {
             let value = row[*feature as usize];
             let answer = match question {
@@ -296,7 +305,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_walker_follows_every_question(trees in trees(any_question()), rows in rows()) {
+        fn the_walker_follows_every_question(trees in trees(FEATURES, any_question()), rows in rows()) {
             let (listed, roots, forest) = grow(&trees);
             for row in rows {
                 let meant: Vec<usize> = roots.iter().map(|&root| follow(&listed, root, &row)).collect();
@@ -305,7 +314,7 @@ mod tests {
         }
 
         #[test]
-        fn masks_agree_with_the_walker(trees in trees(ordered()), rows in rows()) {
+        fn masks_agree_with_the_walker(trees in trees(FEATURES, ordered()), rows in rows()) {
             let (_, _, forest) = grow(&trees);
             let most = forest.trees.iter().map(|tree| tree.leaves.len()).max().unwrap_or(0);
             // A question no value but a missing one says yes to has no mask.

@@ -2,6 +2,8 @@
 //!
 //! A step picks one of three children without a branch. Leaves are their own children, so trees of a group that are
 //! done wait for the deepest one; eight walks side by side hide most of the time a step waits for memory.
+//!
+//! Explanations walk two rows at once, one node at a time: [`Walker::step`].
 
 use super::forest::{Child, Forest};
 use super::scalar::Scalar;
@@ -67,16 +69,44 @@ impl<T: Scalar> Walker<T> {
             let mut at = roots;
             while at.iter().any(|&node| node < self.splits) {
                 for at in &mut at {
-                    let node = &self.nodes[*at as usize];
-                    let value = row[node.feature as usize];
-                    let below = if value <= node.high { node.inside } else { node.outside };
-                    let within = if value >= node.low { below } else { node.outside };
-                    *at = if value.is_missing() { node.missing } else { within };
+                    *at = self.nodes[*at as usize].next(row);
                 }
             }
             for (_, at) in (group * LANES..self.trees).zip(at) {
                 visit((at - self.splits) as usize);
             }
         }
+    }
+
+    /// The node each tree begins at.
+    pub(super) fn roots(&self) -> &[u32] {
+        &self.roots.as_flattened()[..self.trees]
+    }
+
+    /// What stands at a node.
+    pub(super) fn step(&self, at: u32, row: &[T], reference: &[T]) -> Step {
+        if let Some(leaf) = at.checked_sub(self.splits) {
+            return Step::Leaf(leaf as usize);
+        }
+        let node = &self.nodes[at as usize];
+        Step::Split { column: node.feature as usize, row: node.next(row), reference: node.next(reference) }
+    }
+}
+
+/// A node as two rows see it.
+pub(super) enum Step {
+    /// By its number through all trees.
+    Leaf(usize),
+    /// The column it asks about and where each row goes.
+    Split { column: usize, row: u32, reference: u32 },
+}
+
+impl<T: Scalar> Node<T> {
+    #[inline]
+    fn next(&self, row: &[T]) -> u32 {
+        let value = row[self.feature as usize];
+        let below = if value <= self.high { self.inside } else { self.outside };
+        let within = if value >= self.low { below } else { self.outside };
+        if value.is_missing() { self.missing } else { within }
     }
 }

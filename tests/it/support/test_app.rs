@@ -14,6 +14,7 @@ use scoreline::inference::registry::{Patience, Registry, RegistrySettings};
 use scoreline::monitoring::Monitoring;
 use scoreline::privacy::{IdHasher, PrivacySettings};
 use scoreline::routing::{RoutingSettings, TierPolicy, TierRoute};
+use scoreline::scoring::explanation::ExplainSettings;
 use scoreline::scoring::{Scorer, ScorerSettings, golden};
 use secrecy::SecretString;
 use serde_json::Value;
@@ -74,6 +75,7 @@ impl TestApp {
             deadline: Duration::from_millis(500),
             cache_bytes: 1 << 20,
             cache_ttl: Duration::from_hours(24),
+            explain: ExplainSettings { top: 5, budget: Duration::from_mins(1) },
         };
         change(&mut scorer);
         let readiness = Readiness::default();
