@@ -15,9 +15,11 @@ use std::path::Path;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use jiff::civil::date;
 use jiff::{Timestamp, ToSpan};
+use scoreline::features::drift::{DriftBins, quantile_edges};
 use scoreline::features::interactions::{Channel, Interaction, InteractionHistory};
 use scoreline::features::purchases::{Purchase, PurchaseHistory};
 use scoreline::inference::bundle::{LoadSettings, ModelSnapshot};
+use scoreline::monitoring::counts::Counts;
 
 const DOCUMENTED: [(&str, Option<f64>); 5] = [
     ("recency_days", Some(12.0)),
@@ -40,6 +42,19 @@ fn schema(criterion: &mut Criterion) {
     });
     let given = schema.read(DOCUMENTED).expect("valid");
     group.bench_function("prepare_row", |bencher| bencher.iter(|| schema.prepare(black_box(&given.raw), &mut row)));
+    group.finish();
+
+    // What a scored row costs beside its score: one cell counted per feature of the documented request, and the score's.
+    let values: Vec<f64> = (0..1000).map(f64::from).collect();
+    let bins = DriftBins::of(quantile_edges(&values), &values).expect("values");
+    let counts = Counts::new((0..DOCUMENTED.len()).map(|position| (position, &bins)), Some(&bins));
+    let rows: Vec<[f64; 5]> =
+        (0..1024).map(|row| [7, 11, 13, 17, 19].map(|step| f64::from(row * step % 1000))).collect();
+    let mut group = criterion.benchmark_group("monitoring");
+    group.throughput(Throughput::Elements(rows.len() as u64));
+    group.bench_function("count_1024_rows", |bencher| {
+        bencher.iter(|| rows.iter().for_each(|row| counts.add(black_box(row), black_box(row[0]))));
+    });
     group.finish();
 }
 

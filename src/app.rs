@@ -8,13 +8,14 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 
 use crate::config::{self, Settings};
-use crate::domain::time::SystemClock;
+use crate::domain::time::{Clock as _, SystemClock};
 use crate::http::listener::{self, ConnectionTask, ListenerSettings};
 use crate::http::{self, HttpSettings, HttpState, Readiness};
 use crate::inference::bundle::LoadSettings;
 use crate::inference::registry::{Event, Patience, Registry, RegistrySettings};
 use crate::inference::runtime_search::RuntimeSearch;
 use crate::lifecycle::{Lifecycle, Stop};
+use crate::monitoring::Monitoring;
 use crate::privacy::IdHasher;
 use crate::routing::TierPolicy;
 use crate::scoring::{Scorer, ScorerSettings, golden};
@@ -24,6 +25,8 @@ use crate::telemetry::MetricsHandle;
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the models folder is looked at.
 const MODELS_POLL: Duration = Duration::from_secs(1);
+/// How often drift windows are looked at, and newly serving models begin to be watched.
+const DRIFT_POLL: Duration = Duration::from_secs(1);
 
 /// Loads the models, serves until a signal, drains, returns.
 ///
@@ -38,6 +41,7 @@ pub async fn serve(settings: Settings, metrics: MetricsHandle) -> anyhow::Result
     }
     let state = state(&settings, Arc::clone(&registry), metrics.clone());
     let readiness = state.readiness.clone();
+    let monitoring = state.monitoring.clone();
 
     let public = open(settings.server.listen, "server.listen").await?;
     let admin = open(settings.server.admin_listen, "server.admin_listen").await?;
@@ -58,6 +62,7 @@ pub async fn serve(settings: Settings, metrics: MetricsHandle) -> anyhow::Result
         let serving = listener::serve(socket, router, limits, stop.soft().clone(), spawn);
         stop.supervise(task, serving);
     }
+    stop.supervise("drift monitor", judge(Arc::clone(&registry), monitoring.clone(), stop.clone()));
     stop.supervise("models watcher", watch(registry, stop.clone()));
     let folding = stop.clone();
     stop.supervise("metrics upkeep", async move { metrics.upkeep(folding.requested()).await });
@@ -66,7 +71,9 @@ pub async fn serve(settings: Settings, metrics: MetricsHandle) -> anyhow::Result
         draining.requested().await;
         readiness.drain();
     });
-    lifecycle.run(settings.server.drain_timeout).await.context("the server did not stop cleanly")
+    let ended = lifecycle.run(settings.server.drain_timeout).await;
+    monitoring.close();
+    ended.context("the server did not stop cleanly")
 }
 
 /// The registry as configured, still empty.
@@ -101,10 +108,13 @@ fn state(settings: &Settings, registry: Arc<Registry>, metrics: MetricsHandle) -
     if settings.privacy.pepper.is_none() {
         tracing::warn!("`privacy.pepper` is not set: customer keys are random and differ after a restart");
     }
+    let monitoring = Monitoring::start(&settings.monitoring);
+    monitoring.drift().follow(&registry.all_serving(), SystemClock.now());
     HttpState {
-        scorer: Scorer::new(registry, Arc::new(SystemClock), scorer),
+        scorer: Scorer::new(registry, Arc::new(SystemClock), scorer).watched_by(monitoring.clone()),
         hasher: IdHasher::new(&settings.privacy),
         policy: Arc::new(TierPolicy::new(settings.routing.clone())),
+        monitoring,
         settings: HttpSettings {
             body_limit: settings.server.body_limit,
             batch_body_limit: settings.server.batch_body_limit,
@@ -128,6 +138,22 @@ async fn watch(registry: Arc<Registry>, stop: Stop) -> anyhow::Result<()> {
         tokio::select! {
             _ = ticks.tick() => report(&scan(&registry, Patience::WhenStable).await?),
             () = stop.requested() => return Ok(()),
+        }
+    }
+}
+
+/// Keeps the drift monitor on what serves, and closes its windows.
+async fn judge(registry: Arc<Registry>, monitoring: Monitoring, stop: Stop) {
+    let mut ticks = tokio::time::interval(DRIFT_POLL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {
+                let now = SystemClock.now();
+                monitoring.drift().follow(&registry.all_serving(), now);
+                monitoring.drift().judge(now);
+            }
+            () = stop.requested() => return,
         }
     }
 }

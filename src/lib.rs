@@ -1,7 +1,7 @@
 //! scoreline: customer lifetime value and lead priority, scored inside the process.
 //!
 //! The crate is a library with one thin binary. Modules only depend downwards; `tests/it/tidy.rs` checks the arrows:
-//! cli, then app, then http, then scoring, then inference, then routing, privacy and features, then domain.
+//! cli, then app, then http, then scoring, then monitoring, then inference, then routing, privacy and features, then domain.
 
 pub mod app;
 pub mod cli;
@@ -11,6 +11,7 @@ pub mod features;
 pub mod http;
 pub mod inference;
 pub mod lifecycle;
+pub mod monitoring;
 pub mod privacy;
 pub mod routing;
 pub mod scoring;

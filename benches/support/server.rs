@@ -12,6 +12,7 @@ use scoreline::domain::time::SystemClock;
 use scoreline::http::{self, HttpSettings, HttpState, Readiness};
 use scoreline::inference::bundle::LoadSettings;
 use scoreline::inference::registry::{Patience, Registry, RegistrySettings};
+use scoreline::monitoring::Monitoring;
 use scoreline::privacy::{IdHasher, PrivacySettings};
 use scoreline::routing::{RoutingSettings, TierPolicy, TierRoute};
 use scoreline::scoring::explanation::ExplainSettings;
@@ -63,6 +64,7 @@ pub fn scoreline_router() -> Router {
             low: route("SKILL_GENERAL_SUPPORT", 0),
             low_confidence_below: 0.7,
         })),
+        monitoring: Monitoring::default(),
         settings: HttpSettings {
             body_limit: 64 << 10,
             batch_body_limit: 4 << 20,

@@ -17,6 +17,8 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::domain::{ModelName, ModelVersion};
 use crate::inference::manifest::TierThresholds;
+use crate::monitoring::book::BookLimits;
+use crate::monitoring::{LedgerSettings, MonitoringSettings, WindowSettings};
 use crate::privacy::PrivacySettings;
 use crate::routing::{RoutingSettings, TierRoute};
 use crate::scoring::explanation::ExplainSettings;
@@ -39,6 +41,7 @@ pub struct Settings {
     pub routing: RoutingSettings,
     tiers: Option<TierThresholds>,
     pub privacy: PrivacySettings,
+    pub monitoring: MonitoringSettings,
     pub log: LogSettings,
     pub store: StoreSettings,
 }
@@ -56,6 +59,8 @@ const DEADLINE_CAP: Duration = Duration::from_millis(1500);
 /// A score older than this may not be answered as if it were fresh.
 const STALENESS_LIMIT: Duration = Duration::from_hours(24);
 const PEPPER_MIN_CHARACTERS: usize = 16;
+/// Outcomes that are remembered, in windows.
+const OUTCOMES_PER_WINDOW: usize = 4;
 
 /// Reads the layers; `file` is the one named on the command line.
 ///
@@ -84,9 +89,10 @@ pub fn explain(
     let scoring = scoring(&mut read);
     let (routing, tiers) = routing(&mut read);
     let privacy = privacy(&mut read);
+    let monitoring = monitoring(&mut read, privacy.pepper.is_some());
     let log = log(&mut read);
     let store = StoreSettings { path: read.optional("store.path"), url: read.optional("store.url") };
-    let settings = Settings { server, models, inference, scoring, routing, tiers, privacy, log, store };
+    let settings = Settings { server, models, inference, scoring, routing, tiers, privacy, monitoring, log, store };
     read.finish().map(|entries| Effective { settings, entries })
 }
 
@@ -290,6 +296,32 @@ fn privacy(read: &mut Reader) -> PrivacySettings {
         }
     };
     PrivacySettings { pepper }
+}
+
+fn monitoring(read: &mut Reader, keys_last: bool) -> MonitoringSettings {
+    let length = duration(read, "monitoring.window", "from `1m` to `8760h`", 60_000, 8760 * 3_600_000);
+    let most_rows = whole(read, "monitoring.window_rows", 100, 1_000_000_000);
+    let least_rows = whole(read, "monitoring.min_rows", 100, 1_000_000);
+    if least_rows > most_rows {
+        let message = format!("must not be above `monitoring.window_rows`: {least_rows} and {most_rows}");
+        read.problem("monitoring.min_rows", message);
+    }
+    let outcomes: bool = read.get("monitoring.outcomes");
+    let path: PathBuf = read.get("monitoring.path");
+    let window = whole(read, "monitoring.outcome_window", 100, 100_000);
+    let predictions = whole(read, "monitoring.predictions", 0, 10_000_000);
+    let sample_every = duration(read, "monitoring.sample_every", "from `0s` to `8760h`", 0, 8760 * 3_600_000);
+    let limits = BookLimits {
+        predictions,
+        // Enough for the windows of several versions, and to know an outcome that is told again.
+        outcomes: window * OUTCOMES_PER_WINDOW,
+        window,
+        sample_every: i64::try_from(sample_every.as_secs()).unwrap_or(i64::MAX),
+    };
+    MonitoringSettings {
+        windows: WindowSettings { length, least_rows: least_rows as u64, most_rows: most_rows as u64 },
+        ledger: outcomes.then_some(LedgerSettings { path, limits, records_predictions: keys_last && predictions > 0 }),
+    }
 }
 
 fn log(read: &mut Reader) -> LogSettings {

@@ -1,6 +1,7 @@
 //! From what is known about a customer to the row a model reads: one code path for training and serving.
 
 pub mod derived;
+pub mod drift;
 mod identities;
 pub mod interactions;
 pub mod purchases;

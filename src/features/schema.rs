@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use super::derived::{Derived, DerivedRule};
+use super::drift::DriftBins;
 use super::identities::{Identity, identities};
 use crate::domain::feature::{catalogued, impossible};
 
@@ -41,9 +42,12 @@ pub struct FeatureRule {
     pub lowest: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub highest: Option<f64>,
-    /// Upper edges of the drift bins, ascending, before the transform.
+    /// Upper edges without shares, as bundles had them before `drift`: read so that those still load, used by nobody.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bins: Vec<f64>,
+    /// Where the training rows lay, before the transform. A feature without it is not watched for drift.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<DriftBins>,
 }
 
 /// What stands in for a missing value: `"mean"`, a number, or `"none"` (the model handles missing values itself).
@@ -160,6 +164,9 @@ impl FeatureSchema {
             }
             if !rule.mean.is_finite() || !rule.std.is_finite() || rule.std <= 0.0 {
                 return Err(fault(rule, "must have a finite `mean` and a `std` > 0"));
+            }
+            if let Some(problem) = rule.drift.as_ref().and_then(DriftBins::problem) {
+                return Err(fault(rule, &format!("has drift bins that {problem}")));
             }
         }
         let names = || rules.iter().map(|rule| &rule.name).chain(derived_rules.iter().map(|rule| &rule.name));
@@ -361,6 +368,7 @@ mod tests {
             lowest: None,
             highest: None,
             bins: Vec::new(),
+            drift: None,
         }
     }
 

@@ -5,8 +5,11 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
 
+use super::answer::round;
 use super::json::respond;
 use crate::inference::registry::{State as ModelState, VersionStatus};
+use crate::monitoring::Monitoring;
+use crate::monitoring::drift::{ColumnStatus, DriftStatus};
 use crate::scoring::Scorer;
 
 #[derive(Serialize)]
@@ -25,6 +28,9 @@ struct ModelBody {
     reason: Option<String>,
     #[serde(flatten)]
     loaded: Option<LoadedBody>,
+    /// Of the version that serves, when its bundle carries a reference.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drift: Option<DriftBody>,
 }
 
 #[derive(Serialize)]
@@ -39,8 +45,47 @@ struct LoadedBody {
     metrics: std::collections::BTreeMap<String, f64>,
 }
 
-pub async fn handle(State(scorer): State<Scorer>) -> Response {
-    let models = scorer.registry().status().into_iter().map(ModelBody::from).collect();
+#[derive(Serialize)]
+struct DriftBody {
+    /// When the open window began, and its rows so far.
+    window_opened_at: String,
+    window_rows: u64,
+    /// Columns with a raised alarm.
+    alarms: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_window: Option<WindowBody>,
+}
+
+#[derive(Serialize)]
+struct WindowBody {
+    from: String,
+    to: String,
+    rows: u64,
+    columns: Vec<ColumnBody>,
+}
+
+#[derive(Serialize)]
+struct ColumnBody {
+    /// A feature, or `score`.
+    column: String,
+    psi: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<f64>,
+    alarm: bool,
+    /// The values whose share changed most, and that share at training and in the window.
+    most_moved: String,
+    share_at_training: f64,
+    share_now: f64,
+}
+
+pub async fn handle(State(scorer): State<Scorer>, State(monitoring): State<Monitoring>) -> Response {
+    let drift = monitoring.drift().status();
+    let with_drift = |status: VersionStatus| {
+        let watched = drift.iter().find(|it| it.model == status.model && it.version == status.version);
+        let drift = watched.filter(|_| status.snapshot.is_some()).map(DriftBody::from);
+        ModelBody { drift, ..ModelBody::from(status) }
+    };
+    let models = scorer.registry().status().into_iter().map(with_drift).collect();
     respond(StatusCode::OK, &Models { models })
 }
 
@@ -70,6 +115,39 @@ impl From<VersionStatus> for ModelBody {
             code,
             reason,
             loaded,
+            drift: None,
+        }
+    }
+}
+
+impl From<&DriftStatus> for DriftBody {
+    fn from(status: &DriftStatus) -> Self {
+        let columns = status.closed.iter().flat_map(|window| &window.columns);
+        Self {
+            window_opened_at: status.opened_at.to_string(),
+            window_rows: status.open_rows,
+            alarms: columns.filter(|column| column.alarm).map(|column| column.subject.as_str().to_owned()).collect(),
+            last_window: status.closed.as_ref().map(|window| WindowBody {
+                from: window.from.to_string(),
+                to: window.to.to_string(),
+                rows: window.rows,
+                columns: window.columns.iter().map(ColumnBody::from).collect(),
+            }),
+        }
+    }
+}
+
+impl From<&ColumnStatus> for ColumnBody {
+    fn from(status: &ColumnStatus) -> Self {
+        let ColumnStatus { subject, psi, worst, worst_trained, alarm } = status;
+        Self {
+            column: subject.as_str().to_owned(),
+            psi: round(psi.value, 1e4),
+            limit: psi.limit.is_finite().then(|| round(psi.limit, 1e4)),
+            alarm: *alarm,
+            most_moved: worst.clone(),
+            share_at_training: round(*worst_trained, 1e4),
+            share_now: round(psi.worst_share, 1e4),
         }
     }
 }

@@ -38,6 +38,10 @@ codes! {
     BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE;
     BodyTimeout = "body_timeout", REQUEST_TIMEOUT;
     BodyUnreadable = "body_unreadable", BAD_REQUEST;
+    /// An outcome without a prediction, of a customer none is recorded of.
+    NoPrediction = "no_prediction", UNPROCESSABLE_ENTITY;
+    /// Outcomes can not be kept: switched off, too many at once, or the disk fails.
+    OutcomesUnavailable = "outcomes_unavailable", SERVICE_UNAVAILABLE;
     NotFound = "not_found", NOT_FOUND;
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED;
     /// No model is loaded: there is not even a baseline to answer from.

@@ -6,9 +6,15 @@ use axum::response::Response;
 
 use super::json::with_body;
 use super::state::RenderMetrics;
+use crate::monitoring::Monitoring;
 use crate::scoring::Scorer;
 
-pub async fn handle(State(render): State<RenderMetrics>, State(scorer): State<Scorer>) -> Response {
+pub async fn handle(
+    State(render): State<RenderMetrics>,
+    State(scorer): State<Scorer>,
+    State(monitoring): State<Monitoring>,
+) -> Response {
     scorer.report_gauges();
+    monitoring.report_gauges();
     with_body(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", render().into_bytes())
 }

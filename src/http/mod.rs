@@ -1,6 +1,7 @@
 //! HTTP transport only: unpack, call one service, wrap. One endpoint, one file; wire structs never leave this module.
 
 mod admin_models;
+mod admin_outcomes;
 mod answer;
 mod error;
 mod explanation;
@@ -10,6 +11,7 @@ mod json;
 pub mod listener;
 mod metrics;
 mod observe;
+mod outcomes;
 mod predict_batch;
 mod predict_clv;
 mod request;

@@ -9,13 +9,14 @@ use axum::routing::{MethodRouter, get, post};
 use super::error::{ApiError, Code};
 use super::observe::{Observe, error_response};
 use super::state::HttpState;
-use super::{admin_models, genesys, health, metrics, predict_batch, predict_clv, route_tier};
+use super::{admin_models, admin_outcomes, genesys, health, metrics, outcomes, predict_batch, predict_clv, route_tier};
 
 /// The public listener's routes.
 pub fn public(state: HttpState) -> Router {
     Router::new()
         .route("/v1/predict/clv", observed("predict_clv", post(predict_clv::handle)))
         .route("/v1/predict/clv/batch", observed("predict_clv_batch", post(predict_batch::handle)))
+        .route("/v1/outcomes", observed("outcomes", post(outcomes::handle)))
         .route("/v1/route/tier", observed("route_tier", post(route_tier::handle)))
         .route("/v1/genesys/clv", observed("genesys_clv", post(genesys::clv)))
         .route("/v1/genesys/route", observed("genesys_route", post(genesys::route)))
@@ -32,6 +33,7 @@ pub fn admin(state: HttpState) -> Router {
         .route("/health/ready", observed("admin", get(health::ready)))
         .route("/metrics", observed("admin", get(metrics::handle)))
         .route("/admin/models", observed("admin", get(admin_models::handle)))
+        .route("/admin/outcomes", observed("admin", get(admin_outcomes::handle)))
         .fallback_service(not_found.layer(Observe::new("unmatched")).with_state(()))
         .with_state(state)
 }

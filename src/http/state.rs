@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::health::Readiness;
+use crate::monitoring::Monitoring;
 use crate::privacy::IdHasher;
 use crate::routing::TierPolicy;
 use crate::scoring::Scorer;
@@ -30,6 +31,7 @@ pub struct HttpState {
     pub scorer: Scorer,
     pub hasher: IdHasher,
     pub policy: Arc<TierPolicy>,
+    pub monitoring: Monitoring,
     pub settings: HttpSettings,
     pub readiness: Readiness,
     /// Renders everything measured so far.

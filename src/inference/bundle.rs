@@ -14,8 +14,8 @@ use sha2::{Digest as _, Sha256};
 use super::backend::{Backend, BackendError, FeatureMatrix};
 use super::engine::Engine;
 use super::manifest::{
-    Apply, BUNDLE_VERSION, BackendKind, Band, Baseline, CalibrationMethod, Curve, Manifest, Output, Task,
-    TierThresholds,
+    Apply, BUNDLE_VERSION, BackendKind, Band, Baseline, CalibrationMethod, Curve, DriftReference, Manifest, Output,
+    Task, TierThresholds,
 };
 use super::onnx;
 use super::pool::Pool;
@@ -445,6 +445,9 @@ fn check(manifest: &Manifest) -> Result<(), BundleError> {
     }
     if !is_ordered(&manifest.neutral) {
         return field("neutral", "must have finite 0 <= low <= value <= high".into());
+    }
+    if let Some(problem) = manifest.drift.as_ref().and_then(DriftReference::problem) {
+        return field("drift", problem.to_owned());
     }
     if let Some(interval) = &manifest.interval {
         interval.check().or_else(|(key, problem)| field(key, problem))?;

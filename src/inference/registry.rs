@@ -105,6 +105,11 @@ impl Registry {
         self.serving.load().get(model).cloned()
     }
 
+    /// Every snapshot that serves, by model.
+    pub fn all_serving(&self) -> Vec<Arc<ModelSnapshot>> {
+        self.serving.load().values().cloned().collect()
+    }
+
     /// Names of the models that serve, for messages.
     pub fn serving_names(&self) -> String {
         let serving = self.serving.load();

@@ -23,6 +23,7 @@ use crate::features::{FeatureFault, Given, Row};
 use crate::inference::bundle::Customer;
 use crate::inference::registry::Registry;
 use crate::inference::{BackendError, FeatureMatrix, ModelSnapshot};
+use crate::monitoring::{Monitoring, ScoredRow};
 
 use baseline::{Found, Known};
 use cache::{CachedScore, ScoreCache};
@@ -215,13 +216,30 @@ pub struct Scorer {
     clock: Arc<dyn Clock>,
     settings: Arc<ScorerSettings>,
     metrics: Arc<ScoringMetrics>,
+    monitoring: Monitoring,
 }
 
 impl Scorer {
     pub fn new(registry: Arc<Registry>, clock: Arc<dyn Clock>, settings: ScorerSettings) -> Self {
         let cache = ScoreCache::new(settings.cache_bytes, settings.cache_ttl);
         let metrics = Arc::new(ScoringMetrics::register());
-        Self { registry, cache, clock, settings: Arc::new(settings), metrics }
+        Self { registry, cache, clock, settings: Arc::new(settings), metrics, monitoring: Monitoring::default() }
+    }
+
+    /// The same, with every row the model scores watched.
+    #[must_use]
+    pub fn watched_by(self, monitoring: Monitoring) -> Self {
+        Self { monitoring, ..self }
+    }
+
+    /// The time by the clock that scores are dated with.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The model that answers when none is named.
+    pub fn default_model(&self) -> &ModelName {
+        &self.settings.clv_model
     }
 
     pub fn registry(&self) -> &Arc<Registry> {
@@ -281,6 +299,14 @@ impl Scorer {
         wish.previous = wish.previous.or_else(|| last.as_ref().map(|last| last.estimate.tier));
         match run(&snapshot, &given.raw, wish, deadline).await {
             Ok(estimate) => {
+                self.monitoring.scored(ScoredRow {
+                    snapshot: &snapshot,
+                    raw: &given.raw,
+                    estimate: &estimate,
+                    level: answer.level,
+                    customer: ask.customer,
+                    at: now,
+                });
                 if let Some(key) = key {
                     self.cache.put(key, snapshot.name(), answer.to_cache(estimate));
                 }

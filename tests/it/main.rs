@@ -5,6 +5,7 @@ mod config;
 mod explanations;
 mod http_api;
 mod model_swap;
+mod monitoring;
 mod onnx_parity;
 mod onnx_runtime;
 mod process;

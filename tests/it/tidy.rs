@@ -4,10 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules by floor: a module may only use what is on a lower floor, and itself.
-const FLOORS: [&[&str]; 9] = [
+const FLOORS: [&[&str]; 10] = [
     &["domain"],
     &["routing", "privacy", "features", "resilience"],
     &["inference", "store", "genesys"],
+    &["monitoring"],
     &["scoring", "sinks"],
     &["http", "worker", "lifecycle", "telemetry"],
     &["config"],

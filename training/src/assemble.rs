@@ -23,6 +23,7 @@ use scoreline::scoring::golden;
 
 use crate::baseline::{Peer, baselines};
 use crate::calibrate::{Grouping, Scored, calibrate, hysteresis, recalibration};
+use crate::drift;
 use crate::quality::Quality;
 use crate::statistics::round;
 use crate::table::{Row, Table};
@@ -108,6 +109,7 @@ impl Draft {
             tiers: Tiers { medium: 0.0, high: 0.0, hysteresis: None, below_medium: None, below_high: None },
             neutral: Baseline { value: 0.0, low: 0.0, high: 0.0, risk: none, tier_share: [none; 3], n: 0, weight: 0.0 },
             interval: None,
+            drift: None,
             training: self.training.clone(),
             baselines: Baselines::default(),
             features: self.features.clone(),
@@ -136,6 +138,8 @@ pub fn conclude(
         manifest.tiers.below_high = recalibration(&evidence.calibration, &calibration, limits.high);
     }
     manifest.interval = Some(calibration);
+    let predicted: Vec<f64> = evidence.calibration.iter().map(|scored| scored.value).collect();
+    manifest.drift = Some(drift::reference(manifest.training.rows, &predicted)?);
     manifest.training.calibration_rows = u32::try_from(evidence.calibration.len())?;
     Ok(())
 }

@@ -8,6 +8,7 @@ mod cdnow;
 mod cli;
 mod cohort;
 mod compare;
+mod drift;
 mod fit;
 mod folds;
 mod forest;

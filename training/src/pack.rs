@@ -270,6 +270,12 @@ mod tests {
         assert_eq!((manifest.file.as_str(), manifest.horizon_days, manifest.standardize), ("model.json", 90, false));
         assert_eq!(manifest.interval.as_ref().map(|interval| interval.groups.len()), Some(2));
         assert_eq!(manifest.baselines.segment.len(), 2);
+        let reference = manifest.drift.as_ref().expect("frozen");
+        assert_eq!((reference.rows, reference.score_rows), (200, 200));
+        let counts = manifest.features[0].drift.as_ref().expect("frozen");
+        assert_eq!((counts.edges.as_slice(), counts.shares.len()), (&[1.0, 2.0, 3.0, 4.0][..], 5));
+        assert!(counts.shares.iter().all(|share| (share - 0.2).abs() < 1e-9), "{counts:?}");
+        assert!(reference.score.is_some());
         // The model knows nothing: e^(2 + count / 10) against spend that does not depend on the count.
         let covered = manifest.training.metrics["interval_coverage"];
         assert!((0.8..=1.0).contains(&covered), "{covered}");

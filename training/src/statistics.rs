@@ -4,10 +4,8 @@
 use scoreline::features::schema::Transform;
 use scoreline::features::{DerivedRule, Factor, FeatureRule, FeatureSchema, Impute};
 
+use crate::drift;
 use crate::table::Row;
-
-/// Upper bound on the number of drift bins of the non-zero values.
-const BINS: usize = 10;
 
 /// What a recipe says about a feature; the figures come from the data.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,7 +63,8 @@ pub fn schema(
 }
 
 fn rule(plan: &FeaturePlan, column: usize, rows: &[&Row]) -> anyhow::Result<FeatureRule> {
-    let mut values: Vec<f64> = rows.iter().map(|row| row.values[column]).filter(|value| !value.is_nan()).collect();
+    let given: Vec<f64> = rows.iter().map(|row| row.values[column]).collect();
+    let mut values: Vec<f64> = given.iter().copied().filter(|value| !value.is_nan()).collect();
     anyhow::ensure!(!values.is_empty(), "feature `{}` is missing in every fit row", plan.name);
     values.sort_unstable_by(f64::total_cmp);
     let transformed: Vec<f64> = values.iter().map(|value| plan.transform.apply(*value)).collect();
@@ -82,7 +81,8 @@ fn rule(plan: &FeaturePlan, column: usize, rows: &[&Row]) -> anyhow::Result<Feat
         std,
         lowest: None,
         highest: None,
-        bins: drift_bins(&values),
+        bins: Vec::new(),
+        drift: drift::bins(&given),
     })
 }
 
@@ -92,27 +92,6 @@ fn moments(values: &[f64]) -> (f64, f64) {
     let mean = values.iter().sum::<f64>() / n;
     let deviation = (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / n).sqrt();
     (round(mean), if deviation > 1e-12 { round(deviation) } else { 1.0 })
-}
-
-/// Upper edges of the drift bins of sorted values: zero has a bin of its own, the others go by deciles. What lies
-/// above the last edge is the last bin.
-fn drift_bins(sorted: &[f64]) -> Vec<f64> {
-    let mut edges = Vec::new();
-    let mut rest: Vec<f64> = sorted.to_vec();
-    if sorted.contains(&0.0) && sorted[0] >= 0.0 {
-        edges.push(0.0);
-        rest.retain(|value| *value != 0.0);
-    }
-    for k in 1..BINS {
-        if rest.is_empty() {
-            break;
-        }
-        let edge = round(rest[(k * rest.len() / BINS).min(rest.len() - 1)]);
-        if edges.last().is_none_or(|last| edge > *last) {
-            edges.push(edge);
-        }
-    }
-    edges
 }
 
 /// Nine significant digits: what a reader can check by eye and a file can be compared by.
@@ -166,14 +145,5 @@ mod tests {
         let derived = [DerivedPlan { name: "above_one".into(), factors }];
         let schema = schema(&[plan(Transform::Log1p)], &derived, &rows, true).expect("a schema");
         assert_eq!((schema.derived()[0].mean, schema.derived()[0].std), (0.5, 0.5));
-    }
-
-    #[test]
-    fn zero_has_a_drift_bin_of_its_own() {
-        let mut values = vec![0.0; 500];
-        values.extend((1..=500).map(f64::from));
-        let edges = drift_bins(&values);
-        assert_eq!(edges, [0.0, 51.0, 101.0, 151.0, 201.0, 251.0, 301.0, 351.0, 401.0, 451.0]);
-        assert_eq!(drift_bins(&[7.0; 20]), [7.0], "a constant collapses");
     }
 }

@@ -3,6 +3,7 @@
 //! Every table refuses keys it does not know, so that a typo is named instead of silently ignored.
 
 mod baselines;
+mod drift;
 mod interval;
 mod outputs;
 mod tiers;
@@ -16,6 +17,7 @@ use crate::domain::{ModelName, ModelVersion};
 use crate::features::{DerivedRule, FeatureRule};
 
 pub use baselines::{Baseline, Baselines};
+pub use drift::DriftReference;
 pub use interval::{Calibration, CalibrationGroup, CalibrationMethod};
 pub use outputs::{Apply, Curve, MappedOutput, Output, Outputs};
 pub use tiers::{Band, Hysteresis, LogOdds, TierThresholds, Tiers};
@@ -52,6 +54,9 @@ pub struct Manifest {
     pub neutral: Baseline,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval: Option<Calibration>,
+    /// What live traffic is compared with; without it the model is not watched for drift.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<DriftReference>,
     #[serde(default)]
     pub training: TrainingSummary,
     #[serde(default)]

@@ -11,6 +11,7 @@ use scoreline::domain::ModelName;
 use scoreline::domain::time::ManualClock;
 use scoreline::http::{self, HttpSettings, HttpState, Readiness};
 use scoreline::inference::registry::{Patience, Registry, RegistrySettings};
+use scoreline::monitoring::Monitoring;
 use scoreline::privacy::{IdHasher, PrivacySettings};
 use scoreline::routing::{RoutingSettings, TierPolicy, TierRoute};
 use scoreline::scoring::explanation::ExplainSettings;
@@ -26,6 +27,7 @@ pub struct TestApp {
     pub clock: Arc<ManualClock>,
     pub registry: Arc<Registry>,
     pub readiness: Readiness,
+    pub monitoring: Monitoring,
     pub models: TempDir,
     public: Router,
     admin: Router,
@@ -51,6 +53,10 @@ impl TestApp {
     }
 
     pub fn with(bundles: &[TestBundle], change: impl FnOnce(&mut ScorerSettings)) -> Self {
+        Self::watched(bundles, change, Monitoring::default())
+    }
+
+    pub fn watched(bundles: &[TestBundle], change: impl FnOnce(&mut ScorerSettings), monitoring: Monitoring) -> Self {
         let models = tempfile::tempdir().expect("temporary folder");
         for bundle in bundles {
             bundle.write(models.path());
@@ -75,9 +81,10 @@ impl TestApp {
         let readiness = Readiness::default();
         let metrics = scoreline::telemetry::install_metrics().expect("the only recorder of this process");
         let state = HttpState {
-            scorer: Scorer::new(Arc::clone(&registry), clock.clone(), scorer),
+            scorer: Scorer::new(Arc::clone(&registry), clock.clone(), scorer).watched_by(monitoring.clone()),
             hasher: IdHasher::new(&PrivacySettings { pepper: Some(SecretString::from("test pepper".to_owned())) }),
             policy: Arc::new(TierPolicy::new(routing())),
+            monitoring: monitoring.clone(),
             settings: HttpSettings {
                 body_limit: 64 * 1024,
                 batch_body_limit: 256 * 1024,
@@ -88,7 +95,7 @@ impl TestApp {
             metrics: Arc::new(move || metrics.render()),
         };
         let (public, admin) = (http::public(state.clone()), http::admin(state));
-        Self { clock, registry, readiness, models, public, admin }
+        Self { clock, registry, readiness, monitoring, models, public, admin }
     }
 
     pub async fn post(&self, path: &str, body: impl Into<Body>) -> Reply {

@@ -1,0 +1,93 @@
+//! The names of what monitoring measures, with their meaning. They are what dashboards and alert rules are written on:
+//! stable.
+
+use metrics::{Unit, describe_counter, describe_gauge, gauge};
+
+use super::drift::Subject;
+use super::quality::{Calibrated, Quality, Share};
+use crate::domain::{ModelName, ModelVersion};
+
+/// Tells the recorder what the metrics mean; it shows that as their help text.
+pub fn describe() {
+    for (name, meaning) in [
+        ("scoreline_feature_psi", "Population stability index of a feature over the last complete drift window."),
+        ("scoreline_feature_psi_limit", "What the index of the feature has to exceed in two windows in a row."),
+        ("scoreline_feature_psi_alarm", "1 while the drift alarm of the feature is raised."),
+        ("scoreline_score_psi", "Population stability index of the score over the last complete drift window."),
+        ("scoreline_score_psi_limit", "What the index of the score has to exceed in two windows in a row."),
+        ("scoreline_score_psi_alarm", "1 while the drift alarm of the score is raised."),
+        ("scoreline_drift_window_rows", "Scored rows of the last complete drift window."),
+        ("scoreline_outcome_window", "Matured outcomes that the quality gauges are over."),
+        ("scoreline_observed_coverage", "Share of customers whose spend lay in their prediction interval."),
+        ("scoreline_observed_coverage_low", "Lower 95 % bound of the observed coverage."),
+        ("scoreline_observed_coverage_high", "Upper 95 % bound of the observed coverage."),
+        ("scoreline_observed_coverage_outcomes", "Outcomes behind the observed coverage."),
+        ("scoreline_predicted_to_actual_ratio", "Predicted over actual total spend."),
+        ("scoreline_no_purchase_share", "Share of customers without any spend."),
+        ("scoreline_calibration_error", "Expected calibration error of a probability, ten bins of equal mass."),
+        ("scoreline_calibration_predicted", "Mean of a predicted probability."),
+        ("scoreline_calibration_observed", "Share of customers it came true for."),
+        ("scoreline_tier_hit_share", "Share of customers of an assigned tier whose spend was in it."),
+        ("scoreline_ledger_predictions", "Recorded predictions waiting for their outcome."),
+        ("scoreline_ledger_failed", "1 when outcomes are refused because one could not be synced."),
+    ] {
+        describe_gauge!(name, meaning);
+    }
+    describe_gauge!("scoreline_ledger_journal_bytes", Unit::Bytes, "Size of the journal of outcomes.");
+    describe_counter!("scoreline_outcomes_total", "Reported outcomes by what became of them.");
+    describe_counter!("scoreline_predictions_recorded_total", "Predictions recorded for their outcome.");
+    describe_counter!("scoreline_predictions_not_recorded_total", "Predictions that could not be recorded, by reason.");
+}
+
+/// Sets the gauges of one column of a model. Not a number: there is no complete window yet.
+pub fn set_drift(model: &ModelName, subject: &Subject, value: f64, limit: f64, alarm: bool) {
+    let model = model.to_string();
+    let alarm = if alarm { 1.0 } else { 0.0 };
+    match subject {
+        Subject::Feature(name) => {
+            let labels = [("model", model), ("feature", name.clone())];
+            gauge!("scoreline_feature_psi", &labels).set(value);
+            gauge!("scoreline_feature_psi_limit", &labels).set(limit);
+            gauge!("scoreline_feature_psi_alarm", &labels).set(alarm);
+        }
+        Subject::Score => {
+            let labels = [("model", model)];
+            gauge!("scoreline_score_psi", &labels).set(value);
+            gauge!("scoreline_score_psi_limit", &labels).set(limit);
+            gauge!("scoreline_score_psi_alarm", &labels).set(alarm);
+        }
+    }
+}
+
+/// Sets the gauge of the rows of a model's last complete window.
+pub fn set_window_rows(model: &ModelName, rows: u64) {
+    gauge!("scoreline_drift_window_rows", "model" => model.to_string()).set(rows as f64);
+}
+
+/// Sets the gauges of how the answers of a model version turned out.
+pub fn set_quality(model: &ModelName, version: &ModelVersion, quality: &Quality) {
+    let own = [("model", model.to_string()), ("version", version.to_string())];
+    let with = |name: &'static str, value: String| own.iter().cloned().chain([(name, value)]).collect::<Vec<_>>();
+    gauge!("scoreline_outcome_window", &own).set(quality.outcomes as f64);
+    for (level, Share { n, share, low, high }) in &quality.coverage {
+        let labels = with("level", level.to_string());
+        gauge!("scoreline_observed_coverage", &labels).set(*share);
+        gauge!("scoreline_observed_coverage_low", &labels).set(*low);
+        gauge!("scoreline_observed_coverage_high", &labels).set(*high);
+        gauge!("scoreline_observed_coverage_outcomes", &labels).set(*n as f64);
+    }
+    if let Some(ratio) = quality.total_ratio {
+        gauge!("scoreline_predicted_to_actual_ratio", &own).set(ratio);
+    }
+    gauge!("scoreline_no_purchase_share", &own).set(quality.no_purchase.share);
+    for (name, found) in [("risk", quality.risk), ("confidence", quality.confidence)] {
+        let Some(Calibrated { mean, observed, error, .. }) = found else { continue };
+        let labels = with("output", name.to_owned());
+        gauge!("scoreline_calibration_error", &labels).set(error);
+        gauge!("scoreline_calibration_predicted", &labels).set(mean);
+        gauge!("scoreline_calibration_observed", &labels).set(observed);
+    }
+    for (tier, share) in &quality.tiers {
+        gauge!("scoreline_tier_hit_share", &with("tier", tier.to_string())).set(share.share);
+    }
+}

@@ -1,0 +1,137 @@
+//! What becomes of a model after it serves: whether it is still asked about the customers it was trained on (drift),
+//! and how its answers turned out (outcomes).
+//!
+//! The predict path touches this module in one call that counts and offers, and never waits.
+
+pub mod book;
+pub mod chi_square;
+pub mod counts;
+pub mod drift;
+pub mod gauges;
+pub mod journal;
+pub mod ledger;
+pub mod outcome;
+pub mod psi;
+pub mod quality;
+pub mod window;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::domain::time::Timestamp;
+use crate::domain::{CustomerKey, Estimate, Probability, Tier};
+use crate::inference::ModelSnapshot;
+
+pub use drift::DriftMonitor;
+pub use ledger::{Ledger, LedgerSettings};
+pub use window::WindowSettings;
+
+use outcome::{AssignedTier, LevelInterval, Prediction};
+
+#[derive(Clone, Debug)]
+pub struct MonitoringSettings {
+    pub windows: WindowSettings,
+    /// `None`: outcomes are not kept.
+    pub ledger: Option<LedgerSettings>,
+}
+
+/// Everything that is watched. Cheap to clone.
+#[derive(Clone)]
+pub struct Monitoring {
+    drift: Arc<DriftMonitor>,
+    ledger: Result<Ledger, Arc<str>>,
+}
+
+/// One row that a model scored.
+#[derive(Clone, Copy)]
+pub struct ScoredRow<'a> {
+    pub snapshot: &'a ModelSnapshot,
+    /// Raw values in schema order, `NaN` for missing.
+    pub raw: &'a [f64],
+    pub estimate: &'a Estimate,
+    /// Level of the estimate's interval.
+    pub level: Option<f64>,
+    pub customer: Option<CustomerKey>,
+    pub at: Timestamp,
+}
+
+impl Monitoring {
+    /// Opens the ledger. Monitoring goes on without it when it can not be opened: predictions matter more.
+    pub fn start(settings: &MonitoringSettings) -> Self {
+        gauges::describe();
+        let ledger = match &settings.ledger {
+            None => Err("outcomes are not kept: `monitoring.outcomes` is false".into()),
+            Some(settings) => Ledger::open(settings).map_err(|err| {
+                let cause = std::error::Error::source(&err).map_or_else(String::new, |cause| format!(": {cause}"));
+                tracing::error!("`monitoring.path`: {err}{cause}; outcomes are refused until it is mended");
+                "outcomes are not kept: the folder `monitoring.path` can not be used; the log of the start says why"
+                    .into()
+            }),
+        };
+        Self { drift: Arc::new(DriftMonitor::new(settings.windows)), ledger }
+    }
+
+    pub fn drift(&self) -> &DriftMonitor {
+        &self.drift
+    }
+
+    /// The ledger, or why there is none.
+    pub fn ledger(&self) -> Result<&Ledger, &str> {
+        self.ledger.as_ref().map_err(AsRef::as_ref)
+    }
+
+    /// Takes in one row that the model ran for: counted for drift, and offered to the ledger when the customer is
+    /// known. Never waits.
+    pub fn scored(&self, row: ScoredRow<'_>) {
+        self.drift.count(row.snapshot, row.raw, row.estimate.value);
+        if let (Ok(ledger), Some(customer)) = (&self.ledger, row.customer) {
+            ledger.record(customer, row.snapshot.name(), || row.prediction());
+        }
+    }
+
+    /// Sets the gauges that are read off rather than counted.
+    pub fn report_gauges(&self) {
+        if let Ok(ledger) = &self.ledger {
+            ledger.report_gauges();
+        }
+    }
+
+    /// Writes out what waits. The last thing before the process ends.
+    pub fn close(&self) {
+        if let Ok(ledger) = &self.ledger {
+            ledger.close();
+        }
+    }
+}
+
+/// Without a ledger, and following no model.
+impl Default for Monitoring {
+    fn default() -> Self {
+        let windows = WindowSettings { length: Duration::from_hours(24), least_rows: 500, most_rows: 50_000 };
+        Self::start(&MonitoringSettings { windows, ledger: None })
+    }
+}
+
+impl ScoredRow<'_> {
+    fn prediction(&self) -> Prediction {
+        let estimate = self.estimate;
+        Prediction {
+            version: self.snapshot.version().clone(),
+            scored_at: self.at,
+            horizon_days: self.snapshot.manifest().horizon_days,
+            value: estimate.value,
+            interval: estimate.interval.zip(self.level).map(|(interval, level)| LevelInterval {
+                low: interval.low(),
+                high: interval.high(),
+                level,
+            }),
+            risk: estimate.risk.map(Probability::get),
+            tier: Some(assigned_tier(self.snapshot, estimate.tier, estimate.confidence)),
+        }
+    }
+}
+
+/// A tier with the limits of the snapshot that a spend will be judged by.
+pub fn assigned_tier(snapshot: &ModelSnapshot, tier: Tier, confidence: Option<Probability>) -> AssignedTier {
+    AssignedTier { tier, confidence: confidence.map(Probability::get), limits: snapshot.tiers() }
+}

@@ -1,0 +1,195 @@
+//! A prediction that was given, what came of it, and whether it is time to compare the two. Pure.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::time::Timestamp;
+use crate::domain::{CustomerKey, ModelName, ModelVersion, Tier};
+use crate::inference::manifest::TierThresholds;
+
+const SECONDS_PER_DAY: i64 = 86_400;
+
+/// What a model said about a customer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Prediction {
+    pub version: ModelVersion,
+    pub scored_at: Timestamp,
+    /// The value covers this many days after `scored_at`.
+    pub horizon_days: u32,
+    /// Expected spend, US dollars.
+    pub value: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<LevelInterval>,
+    /// Probability of no purchase.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub risk: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tier: Option<AssignedTier>,
+}
+
+/// Bounds in US dollars and the share of customers they should hold.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LevelInterval {
+    pub low: f64,
+    pub high: f64,
+    pub level: f64,
+}
+
+/// The tier that was assigned, how sure the model was of it, and the limits that decide which tier a spend is in.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AssignedTier {
+    pub tier: Tier,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confidence: Option<f64>,
+    pub limits: TierThresholds,
+}
+
+impl AssignedTier {
+    /// Whether a spend lies in the tier that was assigned.
+    pub fn is_hit(&self, spend_usd: f64) -> bool {
+        self.limits.tier(spend_usd) == self.tier
+    }
+}
+
+impl Prediction {
+    /// When the horizon is over: seconds since the epoch.
+    pub fn matures_at(&self) -> i64 {
+        self.scored_at.as_second().saturating_add(i64::from(self.horizon_days) * SECONDS_PER_DAY)
+    }
+}
+
+/// What a caller reports about a customer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    pub customer: CustomerKey,
+    pub model: ModelName,
+    /// What the customer spent within the prediction's horizon, US dollars, finite and >= 0.
+    pub spend_usd: f64,
+    pub observed_at: Timestamp,
+    /// The prediction it belongs to; the recorded one when absent.
+    pub prediction: Option<Prediction>,
+}
+
+/// An outcome with its prediction, as it is kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Matched {
+    pub customer: CustomerKey,
+    pub model: ModelName,
+    pub spend_usd: f64,
+    pub observed_at: Timestamp,
+    pub prediction: Prediction,
+}
+
+impl Matched {
+    /// Whether the horizon was over when the spend was observed. Before that the spend is a part of it only.
+    pub fn is_mature(&self) -> bool {
+        self.observed_at.as_second() >= self.prediction.matures_at()
+    }
+
+    /// Two outcomes with the same key are the same one. Whole seconds: answers show no more of `scored_at`.
+    pub fn key(&self) -> OutcomeKey {
+        OutcomeKey {
+            customer: self.customer,
+            model: self.model.clone(),
+            version: self.prediction.version.clone(),
+            scored_at: self.prediction.scored_at.as_second(),
+            mature: self.is_mature(),
+        }
+    }
+}
+
+/// What makes an outcome the same as another: customer and prediction. A partial spend does not stand in the way of
+/// the whole one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct OutcomeKey {
+    customer: CustomerKey,
+    model: ModelName,
+    version: ModelVersion,
+    scored_at: i64,
+    mature: bool,
+}
+
+/// What became of a reported outcome.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// Kept, and part of the gauges from now on.
+    Recorded(Prediction),
+    /// Kept and counted, but the horizon is not over.
+    Immature(Prediction),
+    /// Known already; nothing was changed.
+    Duplicate(Prediction),
+    /// No prediction was given and none is recorded.
+    Unmatched,
+}
+
+impl Verdict {
+    pub const NAMES: [&'static str; 4] = ["recorded", "immature", "duplicate", "unmatched"];
+
+    pub fn as_str(&self) -> &'static str {
+        Self::NAMES[self.index()]
+    }
+
+    /// Position in `NAMES`.
+    pub fn index(&self) -> usize {
+        match self {
+            Self::Recorded(_) => 0,
+            Self::Immature(_) => 1,
+            Self::Duplicate(_) => 2,
+            Self::Unmatched => 3,
+        }
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    pub fn prediction(scored_at: &str) -> Prediction {
+        Prediction {
+            version: ModelVersion::parse("v1").expect("a version"),
+            scored_at: scored_at.parse().expect("a time"),
+            horizon_days: 30,
+            value: 20.0,
+            interval: Some(LevelInterval { low: 0.0, high: 50.0, level: 0.9 }),
+            risk: Some(0.25),
+            tier: Some(AssignedTier {
+                tier: Tier::Medium,
+                confidence: Some(0.5),
+                limits: TierThresholds { medium: 10.0, high: 40.0 },
+            }),
+        }
+    }
+
+    pub fn matched(customer: u8, spend_usd: f64, observed_at: &str) -> Matched {
+        Matched {
+            customer: CustomerKey::from_digest([customer; 32]),
+            model: ModelName::parse("clv").expect("a name"),
+            spend_usd,
+            observed_at: observed_at.parse().expect("a time"),
+            prediction: prediction("2026-01-01T00:00:00Z"),
+        }
+    }
+
+    #[test]
+    fn an_outcome_is_mature_when_the_horizon_is_over_to_the_second() {
+        assert!(!matched(1, 5.0, "2026-01-30T23:59:59Z").is_mature());
+        assert!(matched(1, 5.0, "2026-01-31T00:00:00Z").is_mature());
+    }
+
+    #[test]
+    fn a_partial_spend_is_another_outcome_than_the_whole_one() {
+        let [early, late, again] = ["2026-01-02T00:00:00Z", "2026-02-02T00:00:00Z", "2026-03-02T00:00:00Z"]
+            .map(|observed_at| matched(1, 5.0, observed_at).key());
+        assert_ne!(early, late);
+        assert_eq!(late, again, "when it is told again does not matter");
+        assert_ne!(late, matched(2, 5.0, "2026-02-02T00:00:00Z").key());
+    }
+
+    #[test]
+    fn a_tier_is_hit_by_a_spend_within_its_limits() {
+        let tier = |tier| AssignedTier { tier, confidence: None, limits: TierThresholds { medium: 10.0, high: 40.0 } };
+        let hits = |assigned| [9.99, 10.0, 39.99, 40.0].map(|spend| tier(assigned).is_hit(spend));
+        assert_eq!(hits(Tier::Low), [true, false, false, false]);
+        assert_eq!(hits(Tier::Medium), [false, true, true, false]);
+        assert_eq!(hits(Tier::High), [false, false, false, true]);
+    }
+}
