@@ -45,13 +45,12 @@ impl Identity {
         match self.formula {
             Formula::Total { average, count } => raw[average] * raw[count],
             Formula::Average { total, count } if raw[count] > 0.0 => raw[total] / raw[count],
-            Formula::Average { .. } => f64::NAN,
             Formula::Gap { tenure, recency, count } if raw[count] > 1.0 => {
                 // A recency beyond the tenure is the caller's contradiction, not a gap below zero.
                 ((raw[tenure] - raw[recency]) / (raw[count] - 1.0)).max(0.0)
             }
             Formula::Gap { tenure, count, .. } if raw[count] >= 0.0 => raw[tenure],
-            Formula::Gap { .. } => f64::NAN,
+            Formula::Average { .. } | Formula::Gap { .. } => f64::NAN,
         }
     }
 

@@ -42,9 +42,6 @@ pub struct FeatureRule {
     pub lowest: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub highest: Option<f64>,
-    /// Upper edges without shares, as bundles had them before `drift`: read so that those still load, used by nobody.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub bins: Vec<f64>,
     /// Where the training rows lay, before the transform. A feature without it is not watched for drift.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drift: Option<DriftBins>,
@@ -329,7 +326,7 @@ impl FeatureSchema {
     fn filled(&self, position: usize, value: f64) -> f64 {
         match self.rules[position].impute {
             Impute::Value(constant) if value.is_nan() => constant,
-            _ => value,
+            Impute::Value(_) | Impute::Named(_) => value,
         }
     }
 
@@ -367,7 +364,6 @@ mod tests {
             std: 5.0,
             lowest: None,
             highest: None,
-            bins: Vec::new(),
             drift: None,
         }
     }

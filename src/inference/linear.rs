@@ -632,7 +632,6 @@ mod tests {
             std: 1.0,
             lowest: None,
             highest: None,
-            bins: Vec::new(),
             drift: None,
         };
         let none = Impute::Named(NamedImpute::None);

@@ -10,28 +10,28 @@ pub struct Line {
 /// Fits by Newton's method. `None` when the outcomes do not determine a rising line: all alike, perfectly separated or
 /// falling.
 pub fn fit(x: &[f64], happened: &[bool]) -> Option<Line> {
-    let n = x.len() as f64;
-    let mean = x.iter().sum::<f64>() / n;
-    let spread = (x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n).sqrt();
+    let count = x.len() as f64;
+    let mean = x.iter().sum::<f64>() / count;
+    let spread = (x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / count).sqrt();
     if happened.iter().all(|is| *is == happened[0]) || spread.is_nan() || spread < 1e-12 {
         return None;
     }
-    let z: Vec<f64> = x.iter().map(|x| (x - mean) / spread).collect();
-    let (mut a, mut b) = (0.0, 1.0);
+    let scaled: Vec<f64> = x.iter().map(|x| (x - mean) / spread).collect();
+    let [mut level, mut slope] = [0.0, 1.0];
     for _ in 0..100 {
         let (mut gradient, mut hessian) = ([0.0; 2], [0.0; 3]);
-        for (z, happened) in z.iter().zip(happened) {
-            let p = 1.0 / (1.0 + (-(a + b * z)).exp());
-            let error = f64::from(u8::from(*happened)) - p;
-            let weight = p * (1.0 - p);
+        for (scaled, happened) in scaled.iter().zip(happened) {
+            let said = 1.0 / (1.0 + (-(level + slope * scaled)).exp());
+            let error = f64::from(u8::from(*happened)) - said;
+            let weight = said * (1.0 - said);
             gradient[0] += error;
-            gradient[1] += error * z;
+            gradient[1] += error * scaled;
             hessian[0] += weight;
-            hessian[1] += weight * z;
-            hessian[2] += weight * z * z;
+            hessian[1] += weight * scaled;
+            hessian[2] += weight * scaled * scaled;
         }
         let determinant = hessian[0] * hessian[2] - hessian[1] * hessian[1];
-        if determinant.is_nan() || determinant <= 1e-12 * n {
+        if determinant.is_nan() || determinant <= 1e-12 * count {
             return None;
         }
         let step = [
@@ -39,11 +39,11 @@ pub fn fit(x: &[f64], happened: &[bool]) -> Option<Line> {
             (hessian[0] * gradient[1] - hessian[1] * gradient[0]) / determinant,
         ];
         // A long step overshoots on a logistic curve; a bounded one only takes a few more.
-        a += step[0].clamp(-2.0, 2.0);
-        b += step[1].clamp(-2.0, 2.0);
+        level += step[0].clamp(-2.0, 2.0);
+        slope += step[1].clamp(-2.0, 2.0);
         if step[0].abs() + step[1].abs() < 1e-10 {
-            let slope = b / spread;
-            return (slope > 0.0).then_some(Line { intercept: a - slope * mean, slope });
+            let slope = slope / spread;
+            return (slope > 0.0).then_some(Line { intercept: level - slope * mean, slope });
         }
     }
     None

@@ -174,10 +174,10 @@ pub fn calibrated(
     assemble::conclude(&mut manifest, &evidence, &draft.grouping, draft.as_of)?;
     let judged = judge(&assemble::snapshot(&manifest, &draft.model)?, &test, &[])?;
     let quality = vec![Quality::of("", &judged, &draft.grouping, table.position(&draft.grouping.feature))?];
-    manifest.training.protocol = "one split of the customers: fit, calibration, test".to_owned();
+    "one split of the customers: fit, calibration, test".clone_into(&mut manifest.training.protocol);
     assemble::record(&mut manifest, &quality);
     let staged = assemble::stage(draft, manifest, &test, &[], models, replace)?;
-    let evidence = html::run::Evidence::of(&staged.manifest, &judged, &calibration);
+    let evidence = html::run::Evidence::of(&staged.manifest, &judged);
     Ok(Trained { staged, quality, leaks, evidence })
 }
 

@@ -81,7 +81,6 @@ fn rule(plan: &FeaturePlan, column: usize, rows: &[&Row]) -> anyhow::Result<Feat
         std,
         lowest: None,
         highest: None,
-        bins: Vec::new(),
         drift: drift::bins(&given),
     })
 }

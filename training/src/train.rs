@@ -141,7 +141,7 @@ pub fn train(run: &Run, progress: &Progress) -> anyhow::Result<Trained> {
     manifest.training.allowed = leaks.allowed();
     progress.step("writing");
     let staged = assemble::stage(&draft, manifest, &rows, &product.golden, &run.models, run.replace)?;
-    let evidence = html::run::Evidence::of(&staged.manifest, &judged, &rows);
+    let evidence = html::run::Evidence::of(&staged.manifest, &judged);
     Ok(Trained { staged, quality, leaks, evidence })
 }
 

@@ -3,6 +3,7 @@
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt as _, SeedableRng as _};
 use scoreline::domain::Tier;
+use scoreline::features::drift::DriftBins;
 
 use crate::html::data::{Confusion, Coverage, Covered, Decile, Drift, Gain, Histogram, Reliability, ReliabilityBin};
 use crate::html::svg::{Unit, nice_end};
@@ -147,25 +148,13 @@ pub fn tiers(rows: &[Tested]) -> Confusion {
     Confusion { names: Tier::ALL.map(|tier| tier.to_string()).to_vec(), counts }
 }
 
-/// Shares of a feature's values in the bins of its rule; `NaN` is missing.
-pub fn drift(feature: &str, unit: &str, edges: &[f64], values: &[f64]) -> Drift {
-    let mut counts = vec![0_usize; edges.len() + 1];
-    let mut missing = 0_usize;
-    for value in values {
-        if value.is_nan() {
-            missing += 1;
-        } else {
-            counts[edges.partition_point(|edge| edge < value)] += 1;
-        }
-    }
-    let share = |count: usize| count as f64 / values.len().max(1) as f64;
-    Drift {
-        feature: feature.to_owned(),
-        unit: unit.to_owned(),
-        edges: edges.to_vec(),
-        shares: counts.into_iter().map(share).collect(),
-        missing: share(missing),
-    }
+/// A feature's frozen reference as a chart: the bin of exact zeros stands before the others.
+pub fn drift(feature: &str, unit: &str, bins: &DriftBins) -> Drift {
+    let zero = (bins.zero > 0.0).then_some((0.0, bins.zero));
+    let (mut edges, mut shares): (Vec<f64>, Vec<f64>) = zero.into_iter().unzip();
+    edges.extend(&bins.edges);
+    shares.extend(&bins.shares);
+    Drift { feature: feature.to_owned(), unit: unit.to_owned(), edges, shares, missing: bins.missing }
 }
 
 /// Rows in ten bins of equal mass by a score, the lowest first.
@@ -225,7 +214,8 @@ mod tests {
         let values: Vec<f64> = (0..500).map(f64::from).collect();
         let found = histogram("Width", "width", Unit::Usd, &values);
         assert!((found.shares.iter().sum::<f64>() + found.above - 1.0).abs() < 1e-9);
-        let drift = drift("recency_days", "days", &[0.0, 10.0], &[0.0, 5.0, 50.0, f64::NAN]);
-        assert_eq!((drift.shares, drift.missing), (vec![0.25; 3], 0.25));
+        let bins = DriftBins::of(vec![10.0], &[0.0, 5.0, 50.0, f64::NAN]).expect("values");
+        let drift = drift("recency_days", "days", &bins);
+        assert_eq!((drift.edges, drift.shares, drift.missing), (vec![0.0, 10.0], vec![0.25; 3], 0.25));
     }
 }

@@ -65,19 +65,16 @@ const fn measure(
 pub struct Evidence {
     /// Test rows.
     pub tested: Vec<Tested>,
-    /// Of the fit rows.
+    /// As the bundle freezes it.
     pub drift: Vec<Drift>,
 }
 
 impl Evidence {
-    /// From judged customers, and the customers whose distribution later traffic is compared with; their values are in
-    /// the manifest's order of features.
-    pub fn of(manifest: &Manifest, judged: &[Judged<'_>], reference: &[&Row]) -> Self {
-        let rules = manifest.features.iter().enumerate();
-        let drift = rules.map(|(i, rule)| {
-            let values: Vec<f64> = reference.iter().map(|row| row.values[i]).collect();
-            measured::drift(&rule.name, &rule.unit, &rule.bins, &values)
-        });
+    /// From judged customers, whose values are in the manifest's order of features.
+    pub fn of(manifest: &Manifest, judged: &[Judged<'_>]) -> Self {
+        let features = manifest.features.iter();
+        let drift =
+            features.filter_map(|rule| rule.drift.as_ref().map(|bins| measured::drift(&rule.name, &rule.unit, bins)));
         let group_of = |row: &Row| {
             let known = manifest.interval.as_ref()?;
             let column = manifest.features.iter().position(|rule| rule.name == known.group_by)?;
