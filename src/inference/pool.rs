@@ -306,7 +306,8 @@ mod tests {
 
         fn wait_for_arrival(&self) {
             let waiting = self.waiting.lock().expect("lock");
-            drop(self.arrived.wait_while(waiting, |waiting| *waiting == 0).expect("lock"));
+            let (_, late) = self.arrived.wait_timeout_while(waiting, LONG, |waiting| *waiting == 0).expect("lock");
+            assert!(!late.timed_out(), "no run has come to the gate");
         }
 
         fn open(&self) {
@@ -363,7 +364,8 @@ mod tests {
     #[tokio::test]
     async fn a_full_queue_turns_away_at_once_and_a_stuck_run_keeps_nobody_waiting() {
         let (pool, runs, gate) = pool(1, 2);
-        let short = Duration::from_millis(20);
+        // Long enough for a busy machine to begin the run before its caller leaves.
+        let short = Duration::from_millis(500);
         let stuck = pool.predict(vec![-1.0], short);
         let stuck = async {
             let answer = stuck.await;
@@ -490,8 +492,15 @@ mod tests {
     #[tokio::test]
     async fn dropping_the_pool_does_not_wait_for_a_stuck_run() {
         let (pool, _, gate) = pool(1, 4);
-        assert!(matches!(pool.predict(vec![-1.0], Duration::from_millis(5)).await, Err(BackendError::Deadline)));
-        gate.wait_for_arrival();
+        // The caller leaves once the run has begun: one who left before would have been skipped.
+        let arrival = tokio::task::spawn_blocking({
+            let gate = Arc::clone(&gate);
+            move || gate.wait_for_arrival()
+        });
+        tokio::select! {
+            answer = pool.predict(vec![-1.0], LONG) => panic!("answered {answer:?} with the gate shut"),
+            arrived = arrival => arrived.expect("waits"),
+        }
         let threads = Arc::downgrade(&pool.shared);
         drop(pool);
         assert!(threads.upgrade().is_some(), "the thread is still in its run");

@@ -7,9 +7,13 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use scoreline::domain::time::{Clock as _, SystemClock, Timestamp};
 use scoreline::domain::{ModelName, ModelVersion};
+use scoreline::inference::bundle::{LoadSettings, ModelSnapshot};
 use scoreline::inference::manifest::BackendKind;
 
+use crate::calibrate::Grouping;
+use crate::cdnow;
 use crate::compare::{self, Comparison, Format, Python};
+use crate::flips;
 use crate::html;
 use crate::leaks::command::{self as check, AllowArgs, CheckArgs};
 use crate::pack::{self, Mapping, Pack};
@@ -42,6 +46,10 @@ enum Command {
     Compare(CompareArgs),
     /// Write the table a model is trained on as CSV, for training elsewhere and `pack`.
     Features(FeaturesArgs),
+    /// Show how often tiers would change in a year of rescoring, with and without the dead band.
+    Flips(FlipsArgs),
+    /// Calibrate a bundle anew, whatever runs it: intervals, tiers, baselines and drift reference from a table of customers.
+    Calibrate(Box<CalibrateArgs>),
     /// Make a bundle of a model trained elsewhere: calibrate it, measure it, write its manifest and golden rows.
     Pack(Box<PackArgs>),
     /// Look for columns that know the outcome, in any CSV. Training does so by itself.
@@ -158,6 +166,41 @@ struct CompareArgs {
 }
 
 #[derive(Debug, Args)]
+struct FlipsArgs {
+    /// The CDNOW purchase file.
+    #[arg(long, value_name = "CSV", default_value = "training/data/cdnow/transactions_dev.csv")]
+    data: PathBuf,
+    /// The purchase model whose tiers are followed.
+    #[arg(long, value_name = "DIR", default_value = "models/clv-purchases/v1.0")]
+    bundle: PathBuf,
+    /// Customers that are followed.
+    #[arg(long, default_value_t = 2000)]
+    customers: usize,
+}
+
+#[derive(Debug, Args)]
+struct CalibrateArgs {
+    /// The bundle to calibrate, e.g. `models/clv/v1.3`. Its model stays as it is.
+    #[arg(long = "from", value_name = "DIR")]
+    from: PathBuf,
+    /// Table of customers who did not fit the model, as `features` writes it: those of split `calibration` calibrate, those
+    /// of split `test` measure.
+    #[arg(long, value_name = "CSV")]
+    features: PathBuf,
+    /// Version of the calibrated bundle.
+    #[arg(long, value_parser = version)]
+    version: ModelVersion,
+    /// The feature that picks the calibration group; as in the bundle when left out.
+    #[arg(long, value_name = "FEATURE", requires = "group_starts")]
+    group_by: Option<String>,
+    /// Where its groups start.
+    #[arg(long, value_name = "NUMBERS", value_delimiter = ',', requires = "group_by")]
+    group_starts: Option<Vec<f64>>,
+    #[command(flatten)]
+    bundle: BundleArgs,
+}
+
+#[derive(Debug, Args)]
 struct PackArgs {
     /// The model file: ONNX, smartcore's or scoreline's own JSON. It reads the features raw, in the table's order.
     #[arg(long, value_name = "FILE")]
@@ -247,6 +290,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             say(&format!("{} customers, {} features: {}", table.rows.len(), table.features.len(), output.display()))
         }
         Command::Compare(args) => compare(args),
+        Command::Flips(args) => flips(&args),
+        Command::Calibrate(args) => calibrate(*args),
         Command::Pack(args) => pack(*args),
         Command::Check(args) => {
             let found = check::run(&args)?;
@@ -299,6 +344,43 @@ fn compare(args: CompareArgs) -> anyhow::Result<()> {
         compare::write(&standings, format, &path)?;
     }
     Ok(())
+}
+
+fn flips(args: &FlipsArgs) -> anyhow::Result<()> {
+    let progress = Progress::new(2);
+    progress.step("reading purchases");
+    let customers = cdnow::read(&args.data)?;
+    let snapshot = ModelSnapshot::load(&args.bundle, &LoadSettings::default())
+        .with_context(|| format!("{} can not be served", args.bundle.display()))?;
+    let table = flips::simulate(&snapshot, &customers, args.customers, &progress)?;
+    progress.done();
+    say(table.trim_end())
+}
+
+fn calibrate(args: CalibrateArgs) -> anyhow::Result<()> {
+    let trained_at = trained_at(&args.bundle);
+    let command = format!("scoreline-training calibrate --from {} --version {}", args.from.display(), args.version);
+    let grouping = args.group_by.zip(args.group_starts);
+    let again = pack::Again {
+        from: args.from,
+        table: args.features,
+        version: args.version,
+        grouping: grouping.map(|(feature, starts)| Grouping {
+            feature,
+            with: Vec::new(),
+            starts,
+            miss_factors: Vec::new(),
+        }),
+        command,
+        trained_at,
+    };
+    let progress = Progress::new(2);
+    progress.step("calibrating, measuring, writing");
+    let trained = pack::again(again, &args.bundle.models, args.bundle.force)?;
+    progress.done();
+    report::print(&trained)?;
+    published(trained.staged.publish()?)?;
+    write_report(&args.bundle, &trained)
 }
 
 fn pack(args: PackArgs) -> anyhow::Result<()> {

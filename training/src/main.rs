@@ -10,6 +10,7 @@ mod cohort;
 mod compare;
 mod drift;
 mod fit;
+mod flips;
 mod folds;
 mod forest;
 mod generator;

@@ -8,6 +8,7 @@ use scoreline::domain::time::Timestamp;
 use scoreline::domain::{ModelName, ModelVersion};
 use scoreline::features::Impute;
 use scoreline::features::schema::{NamedImpute, Transform};
+use scoreline::inference::bundle::BundleFiles;
 use scoreline::inference::manifest::{Apply, BackendKind, Manifest, MappedOutput, Output, Outputs, TrainingSummary};
 
 use crate::assemble::{self, Draft, Evidence};
@@ -150,6 +151,57 @@ pub fn pack(pack: Pack, models: &Path, replace: bool) -> anyhow::Result<Trained>
     calibrated(&draft, manifest, &table, leaks, models, replace)
 }
 
+/// What the command line says about calibrating a bundle anew.
+pub struct Again {
+    pub from: PathBuf,
+    pub table: PathBuf,
+    pub version: ModelVersion,
+    /// Another grouping than the bundle's.
+    pub grouping: Option<Grouping>,
+    pub command: String,
+    pub trained_at: Timestamp,
+}
+
+/// The same model with a calibration of its own, as a new version. Nothing is published.
+pub fn again(again: Again, models: &Path, replace: bool) -> anyhow::Result<Trained> {
+    let BundleFiles { manifest, model, .. } = BundleFiles::read(&again.from)?;
+    let table = Table::read(&again.table)?;
+    let grouping = match (again.grouping, &manifest.interval) {
+        (Some(grouping), _) => grouping,
+        (None, Some(interval)) => Grouping {
+            feature: interval.group_by.clone(),
+            with: interval.group_with.clone(),
+            starts: interval.groups.iter().map(|group| group.from).collect(),
+            miss_factors: interval.groups.iter().map(|group| group.miss_factor).collect(),
+        },
+        (None, None) => anyhow::bail!(
+            "{} has no calibration to repeat: give `--group-by` and `--group-starts`",
+            again.from.display()
+        ),
+    };
+    let draft = Draft {
+        name: manifest.name.clone(),
+        version: again.version,
+        trained_at: again.trained_at,
+        description: manifest.description.clone(),
+        backend: manifest.backend,
+        file: manifest.file.clone(),
+        model,
+        horizon_days: manifest.horizon_days,
+        as_of: None,
+        cold_start_feature: manifest.cold_start_feature.clone(),
+        standardize: manifest.standardize,
+        outputs: manifest.outputs.clone(),
+        features: manifest.features.clone(),
+        derived: manifest.derived.clone(),
+        grouping,
+        partial: None,
+        training: TrainingSummary { command: again.command, ..manifest.training },
+    };
+    let manifest = draft.manifest()?;
+    calibrated(&draft, manifest, &table, LeakReport::default(), models, replace)
+}
+
 /// Calibrates a model on the `calibration` rows of a table, measures it on the `test` rows and stages the bundle.
 pub fn calibrated(
     draft: &Draft,
@@ -168,7 +220,14 @@ pub fn calibrated(
     let known: Vec<&Row> = table.rows.iter().filter(|row| row.split != Split::Test).collect();
     let evidence = Evidence {
         calibration: assemble::score(&snapshot, &calibration, &draft.grouping, &[])?,
-        unknown: Vec::new(),
+        unknown: match draft.grouping.with.as_slice() {
+            [] => Vec::new(),
+            // Callers who do not know what picks the group.
+            with => {
+                let names = [with, std::slice::from_ref(&draft.grouping.feature)].concat();
+                assemble::score(&snapshot, &calibration, &draft.grouping, &assemble::positions(&snapshot, &names)?)?
+            }
+        },
         peers: peers(&known),
     };
     assemble::conclude(&mut manifest, &evidence, &draft.grouping, draft.as_of)?;
