@@ -306,7 +306,8 @@ mod tests {
 
         fn wait_for_arrival(&self) {
             let waiting = self.waiting.lock().expect("lock");
-            let (_, late) = self.arrived.wait_timeout_while(waiting, LONG, |waiting| *waiting == 0).expect("lock");
+            let (guard, late) = self.arrived.wait_timeout_while(waiting, LONG, |waiting| *waiting == 0).expect("lock");
+            drop(guard);
             assert!(!late.timed_out(), "no run has come to the gate");
         }
 
