@@ -29,7 +29,8 @@ pub fn draw(coverage: &Coverage) -> String {
     if let Some([from, to]) = band {
         canvas.rect("band", [x.at(*from), TOP], [x.at(*to) - x.at(*from), bottom - TOP], "where the whole should lie");
     }
-    let (ticks, step) = x.ticks(6);
+    // The axis is short: labels with a decimal leave room for few.
+    let (ticks, step) = x.ticks(4);
     for tick in ticks {
         canvas.line("grid", [x.at(tick), TOP], [x.at(tick), bottom]);
         canvas.text("tick", [x.at(tick), bottom + 18.0], Anchor::Middle, &number(tick, step, Unit::Percent));
