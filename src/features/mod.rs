@@ -3,5 +3,7 @@
 pub mod interactions;
 pub mod purchases;
 pub mod schema;
+pub mod value;
 
 pub use schema::{FeatureFault, FeatureRule, FeatureSchema, Given, Impute, NamedImpute, Row, Transform};
+pub use value::Value;

@@ -11,6 +11,7 @@ mod metrics;
 mod observe;
 mod predict_batch;
 mod predict_clv;
+mod predict_lead;
 mod request;
 mod route_tier;
 mod router;

@@ -24,16 +24,7 @@ pub async fn handle(
     id: RequestId,
     BatchPayload(body): BatchPayload,
 ) -> Result<Response, ApiError> {
-    let is_array = body.trim_ascii_start().first() == Some(&b'[');
-    let rows: Vec<&[u8]> = if is_array {
-        parse::<Vec<&RawValue>>(&body)?.into_iter().map(|row| row.get().as_bytes()).collect()
-    } else {
-        body.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii).filter(|row| !row.is_empty()).collect()
-    };
-    if rows.len() > settings.batch_rows {
-        let problem = format!("batch holds {} rows, at most {} are allowed", rows.len(), settings.batch_rows);
-        return Err(ApiError::new(Code::TooManyRows, problem));
-    }
+    let Rows { rows, is_array } = Rows::split(&body, settings.batch_rows)?;
     let mut results = Vec::with_capacity(rows.len() * 512);
     let mut errors = 0;
     for (number, row) in rows.iter().enumerate() {
@@ -48,13 +39,40 @@ pub async fn handle(
         // A batch shares its thread with live calls.
         tokio::task::consume_budget().await;
     }
+    reply(results, is_array, BatchMetadata { rows: rows.len(), errors, request_id: id.as_str() })
+}
+
+/// The rows of a batch, not parsed yet.
+pub struct Rows<'b> {
+    pub rows: Vec<&'b [u8]>,
+    /// A JSON array; lines otherwise.
+    pub is_array: bool,
+}
+
+impl<'b> Rows<'b> {
+    pub fn split(body: &'b [u8], most: usize) -> Result<Self, ApiError> {
+        let is_array = body.trim_ascii_start().first() == Some(&b'[');
+        let rows: Vec<&[u8]> = if is_array {
+            parse::<Vec<&RawValue>>(body)?.into_iter().map(|row| row.get().as_bytes()).collect()
+        } else {
+            body.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii).filter(|row| !row.is_empty()).collect()
+        };
+        if rows.len() > most {
+            let problem = format!("batch holds {} rows, at most {most} are allowed", rows.len());
+            return Err(ApiError::new(Code::TooManyRows, problem));
+        }
+        Ok(Self { rows, is_array })
+    }
+}
+
+/// The reply to a batch: row results, one after the other with commas or line ends between them.
+pub fn reply(mut results: Vec<u8>, is_array: bool, metadata: BatchMetadata<'_>) -> Result<Response, ApiError> {
     if !is_array {
         results.push(b'\n');
         return Ok(with_body(StatusCode::OK, "application/x-ndjson", results));
     }
     let results = [b"[".as_slice(), &results, b"]"].concat();
     let results: &RawValue = parse(&results)?;
-    let metadata = BatchMetadata { rows: rows.len(), errors, request_id: id.as_str() };
     Ok(respond(StatusCode::OK, &BatchAnswer { status: "success", results, metadata }))
 }
 
@@ -72,16 +90,16 @@ async fn score(
     Ok(())
 }
 
-fn write<T: Serialize>(results: &mut Vec<u8>, value: &T) {
+pub fn write<T: Serialize>(results: &mut Vec<u8>, value: &T) {
     serde_json::to_writer(results, value).expect("our own answers serialise into memory");
 }
 
 #[derive(Serialize)]
-struct RowError<'a> {
+pub struct RowError<'a> {
     /// Position in the batch, from 0.
-    row: usize,
+    pub row: usize,
     #[serde(flatten)]
-    error: super::error::ErrorBody<'a>,
+    pub error: super::error::ErrorBody<'a>,
 }
 
 #[derive(Serialize)]
@@ -92,8 +110,8 @@ struct BatchAnswer<'a> {
 }
 
 #[derive(Serialize)]
-struct BatchMetadata<'a> {
-    rows: usize,
-    errors: usize,
-    request_id: &'a str,
+pub struct BatchMetadata<'a> {
+    pub rows: usize,
+    pub errors: usize,
+    pub request_id: &'a str,
 }

@@ -501,6 +501,7 @@ mod tests {
             lowest: None,
             highest: None,
             bins: Vec::new(),
+            categories: Vec::new(),
         };
         let none = Impute::Named(NamedImpute::None);
         let bytes = two_variants().write();

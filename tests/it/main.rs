@@ -3,6 +3,7 @@
 mod backend_conformance;
 mod config;
 mod http_api;
+mod lead_api;
 mod model_swap;
 mod onnx_parity;
 mod onnx_runtime;

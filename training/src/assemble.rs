@@ -111,9 +111,10 @@ pub fn assemble(
     for (part, rows) in [("fit", &fit), ("calibration", &calibration), ("test", &test)] {
         anyhow::ensure!(!rows.is_empty(), "the table has no `{part}` rows");
     }
-    staged.manifest.tiers = tiers(&score(&snapshot, &fit, grouping, &[])?);
-    let (neutral, tables) = baselines(peers, staged.manifest.tiers.thresholds())?;
-    staged.manifest.neutral = neutral;
+    let tiers = tiers(&score(&snapshot, &fit, grouping, &[])?);
+    let (neutral, tables) = baselines(peers, tiers.thresholds())?;
+    staged.manifest.tiers = Some(tiers);
+    staged.manifest.neutral = Some(neutral);
     staged.manifest.baselines = tables;
     let residuals = score(&snapshot, &calibration, grouping, &[])?;
     let unknown = match partial.iter().find(|(_, missing)| missing.contains(&grouping.feature)) {
@@ -198,13 +199,22 @@ fn first_manifest(draft: &Draft) -> anyhow::Result<Manifest> {
         file: draft.file.clone(),
         sha256: sha256_hex(&draft.model),
         trained_at: draft.trained_at,
-        horizon_days: draft.horizon_days,
+        horizon_days: Some(draft.horizon_days),
         description: draft.description.clone(),
-        cold_start_feature: draft.cold_start_feature.clone(),
+        cold_start_feature: Some(draft.cold_start_feature.clone()),
         standardize: draft.standardize,
         outputs: draft.outputs.clone(),
-        tiers: Tiers { medium: 0.0, high: 0.0, hysteresis: None, below_medium: None, below_high: None },
-        neutral: Baseline { value: 0.0, low: 0.0, high: 0.0, risk: none, tier_share: [none; 3], n: 0, weight: 0.0 },
+        tiers: Some(Tiers { medium: 0.0, high: 0.0, hysteresis: None, below_medium: None, below_high: None }),
+        neutral: Some(Baseline {
+            value: 0.0,
+            low: 0.0,
+            high: 0.0,
+            risk: none,
+            tier_share: [none; 3],
+            n: 0,
+            weight: 0.0,
+        }),
+        lead: None,
         interval: None,
         training: draft.training.clone(),
         baselines: Baselines::default(),
@@ -339,10 +349,9 @@ fn golden_rows(snapshot: &ModelSnapshot, test: &[&Row], draft: &Draft) -> anyhow
             .iter()
             .zip(&row.values)
             .filter(|(name, value)| !value.is_nan() && !missing.contains(name))
-            .map(|(name, value)| (name.clone(), Some(*value)))
+            .map(|(name, value)| (name.clone(), Some((*value).into())))
             .collect(),
-        acquisition_channel: None,
-        segment: None,
+        ..GoldenRequest::default()
     };
     // Spread over the range of predictions: the same number from each tier.
     let scored = score(snapshot, test, &draft.grouping, &[])?;
@@ -378,6 +387,7 @@ fn rounded(answer: &GoldenAnswer) -> GoldenAnswer {
         risk_score: answer.risk_score.map(round),
         confidence_score: answer.confidence_score.map(round),
         clv_tier: answer.clv_tier,
+        ..GoldenAnswer::default()
     }
 }
 

@@ -224,7 +224,10 @@ mod tests {
         };
         let staged = pack(order.clone(), &folder.path().join("models"), false).expect("packs");
         let manifest = &staged.manifest;
-        assert_eq!((manifest.file.as_str(), manifest.horizon_days, manifest.standardize), ("model.json", 90, false));
+        assert_eq!(
+            (manifest.file.as_str(), manifest.horizon_days, manifest.standardize),
+            ("model.json", Some(90), false)
+        );
         assert_eq!(manifest.interval.as_ref().map(|interval| interval.groups.len()), Some(2));
         assert_eq!(manifest.baselines.segment.len(), 2);
         // The model knows nothing: e^(2 + count / 10) against spend that does not depend on the count.

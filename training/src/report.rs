@@ -46,17 +46,13 @@ pub fn print(staged: &Staged, compared: &[Quality]) -> anyhow::Result<()> {
 fn text(staged: &Staged, compared: &[Quality]) -> anyhow::Result<String> {
     let manifest = &staged.manifest;
     let training = &manifest.training;
+    let tiers = manifest.tiers.as_ref().map_or((f64::NAN, f64::NAN), |tiers| (tiers.medium, tiers.high));
     let mut text = String::new();
     let tested = staged.quality.first().and_then(|whole| whole.metrics.get("customers")).copied().unwrap_or(0.0);
     writeln!(
         text,
         "{} {}: {} customers fitted, {} calibrated, {tested} tested; tiers from {} and {} USD",
-        manifest.name,
-        manifest.version,
-        training.rows,
-        training.calibration_rows,
-        manifest.tiers.medium,
-        manifest.tiers.high
+        manifest.name, manifest.version, training.rows, training.calibration_rows, tiers.0, tiers.1
     )?;
     if !training.synthetic.is_empty() {
         writeln!(text, "synthetic: {}", training.synthetic)?;

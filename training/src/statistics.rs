@@ -49,6 +49,7 @@ fn rule(plan: &FeaturePlan, table: &Table) -> anyhow::Result<FeatureRule> {
         lowest: None,
         highest: None,
         bins: drift_bins(&values),
+        categories: Vec::new(),
     })
 }
 
