@@ -229,7 +229,7 @@ impl FeatureSchema {
                 let number = value.number().map_err(&fault)?;
                 self.accept(position, number, &mut collected)?;
             } else {
-                let text = value.text().map_err(|()| fault(rule.allowed()))?;
+                let text = value.text().ok_or_else(|| fault(rule.allowed()))?;
                 match rule.category(text) {
                     Some(index) => collected.raw[position] = index,
                     None => collected.unknown.push(position as u16),

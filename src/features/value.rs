@@ -39,14 +39,11 @@ impl<'a> Value<'a> {
         parsed.ok_or_else(|| "must be a number".to_owned())
     }
 
-    /// The category it names, without outer spaces.
-    ///
-    /// # Errors
-    /// For a number.
-    pub fn text(self) -> Result<&'a str, ()> {
+    /// The category it names, without outer spaces; `None` for a number.
+    pub fn text(self) -> Option<&'a str> {
         match self {
-            Self::Number(_) => Err(()),
-            Self::Text(text) | Self::Typed(text) => Ok(text.trim()),
+            Self::Number(_) => None,
+            Self::Text(text) | Self::Typed(text) => Some(text.trim()),
         }
     }
 }

@@ -131,7 +131,7 @@ async fn score_row(
     Ok(())
 }
 
-impl<'a> LeadRequest<'a> {
+impl LeadRequest<'_> {
     async fn score<'s>(
         &'s self,
         scorer: &Scorer,

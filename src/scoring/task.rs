@@ -137,17 +137,13 @@ impl Score for LeadScore {
             let used = BaselineUsed { level: "neutral", name: String::new(), customers: 0, weight: 0.0 };
             return (Self { priority: 1, probability: none }, used);
         };
-        match known.channel.and_then(|source| lead.sources.get_key_value(source)) {
-            Some((name, source)) => {
-                let (customers, weight) = (source.n, source.weight);
-                let used = BaselineUsed { level: "lead_source", name: name.clone(), customers, weight };
-                (lead.score(source.probability), used)
-            }
-            None => {
-                let used = BaselineUsed { level: "neutral", name: String::new(), customers: lead.rows, weight: 1.0 };
-                (lead.score(lead.base_rate), used)
-            }
+        if let Some((name, source)) = known.channel.and_then(|source| lead.sources.get_key_value(source)) {
+            let (customers, weight) = (source.n, source.weight);
+            let used = BaselineUsed { level: "lead_source", name: name.clone(), customers, weight };
+            return (lead.score(source.probability), used);
         }
+        let used = BaselineUsed { level: "neutral", name: String::new(), customers: lead.rows, weight: 1.0 };
+        (lead.score(lead.base_rate), used)
     }
 
     fn unknown_names(snapshot: &ModelSnapshot, known: Known<'_>) -> SmallVec<[Warning; 2]> {

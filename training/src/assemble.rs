@@ -142,6 +142,21 @@ pub fn assemble(
 }
 
 impl Staged {
+    /// Begins a bundle of a finished manifest and model file in a folder of its own beside the models.
+    pub fn begin(manifest: Manifest, model: &[u8], models: &Path, replace: bool) -> anyhow::Result<Self> {
+        let target = target(models, &manifest.name, &manifest.version, replace)?;
+        let folder = models.join(format!(".staging-{}-{}-{}", manifest.name, manifest.version, std::process::id()));
+        let file = folder.join(&manifest.file);
+        let staged = Self { folder, target, replace, manifest, quality: Vec::new() };
+        fs::create_dir_all(&staged.folder).with_context(|| format!("can not create {}", staged.folder.display()))?;
+        write(&file, model)?;
+        Ok(staged)
+    }
+
+    pub fn write_golden(&self, lines: &[u8]) -> anyhow::Result<()> {
+        write(&self.folder.join(GOLDEN_FILE), lines)
+    }
+
     /// Puts the bundle in its place at once: nobody ever sees half of it.
     pub fn publish(&self) -> anyhow::Result<&Path> {
         let problem = || format!("can not publish {}", self.target.display());
@@ -160,7 +175,7 @@ impl Staged {
     }
 
     /// Writes the manifest and loads the bundle as the server would.
-    fn save(&self) -> anyhow::Result<ModelSnapshot> {
+    pub fn save(&self) -> anyhow::Result<ModelSnapshot> {
         let text = format!(
             "# Written by `{}`. Train or pack a new version instead of editing.\n{}",
             self.manifest.training.command,

@@ -9,6 +9,7 @@ mod cohort;
 mod fit;
 mod forest;
 mod generator;
+mod lead;
 mod metrics;
 mod normal;
 mod pack;
