@@ -99,6 +99,7 @@ pub fn load_settings(settings: &Settings) -> LoadSettings {
 fn state(settings: &Settings, registry: Arc<Registry>, metrics: MetricsHandle) -> HttpState {
     let scorer = ScorerSettings {
         clv_model: settings.models.clv_model.clone(),
+        lead_model: settings.models.lead_model.clone(),
         strict_version: settings.models.strict_version,
         deadline: settings.scoring.deadline,
         cache_bytes: settings.scoring.cache_size,

@@ -48,6 +48,7 @@ pub fn scoreline_router() -> Router {
     let metrics = scoreline::telemetry::install_metrics().expect("the only recorder of this process");
     let settings = ScorerSettings {
         clv_model: ModelName::parse("clv").expect("a name"),
+        lead_model: ModelName::parse("lead").expect("a name"),
         strict_version: false,
         deadline: Duration::from_millis(500),
         cache_bytes: 64 << 20,

@@ -197,6 +197,7 @@ fn server(read: &mut Reader) -> ServerSettings {
 fn models(read: &mut Reader) -> ModelSettings {
     let dir: PathBuf = read.get("models.dir");
     let clv_model: ModelName = read.get("models.clv_model");
+    let lead_model: ModelName = read.get("models.lead_model");
     let strict_version: bool = read.get("models.strict_version");
     let mut pins = BTreeMap::new();
     for (name, value) in read.pairs() {
@@ -215,7 +216,7 @@ fn models(read: &mut Reader) -> ModelSettings {
             }
         }
     }
-    ModelSettings { dir, clv_model, pins, strict_version }
+    ModelSettings { dir, clv_model, lead_model, pins, strict_version }
 }
 
 fn inference(read: &mut Reader) -> InferenceSettings {

@@ -28,6 +28,7 @@ pub struct ServerSettings {
 pub struct ModelSettings {
     pub dir: PathBuf,
     pub clv_model: ModelName,
+    pub lead_model: ModelName,
     /// The version that serves, for models that do not serve their newest one.
     pub pins: BTreeMap<ModelName, ModelVersion>,
     /// Refuse a request for a version that is not loaded.

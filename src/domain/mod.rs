@@ -2,10 +2,12 @@
 
 pub mod feature;
 pub mod ids;
+pub mod lead;
 pub mod normal;
 pub mod score;
 pub mod time;
 
 pub use feature::{Catalogued, catalogued};
 pub use ids::{CustomerKey, ModelName, ModelVersion};
+pub use lead::LeadScore;
 pub use score::{Estimate, Interval, Probability, Source, Tier};

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 pub struct Probability(f64);
 
 impl Probability {
+    pub const ZERO: Self = Self(0.0);
+
     /// Clamps into 0..=1; `None` for a value that is not a number.
     pub fn clamped(value: f64) -> Option<Self> {
         (!value.is_nan()).then(|| Self(value.clamp(0.0, 1.0)))

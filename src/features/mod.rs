@@ -6,6 +6,8 @@ mod identities;
 pub mod interactions;
 pub mod purchases;
 pub mod schema;
+pub mod value;
 
 pub use derived::{Bend, DerivedRule, Factor};
 pub use schema::{FeatureFault, FeatureRule, FeatureSchema, Given, Impute, NamedImpute, Row, Transform};
+pub use value::Value;

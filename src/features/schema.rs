@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use super::derived::{Derived, DerivedRule};
 use super::drift::DriftBins;
 use super::identities::{Identity, identities};
+use super::value::Value;
 use crate::domain::feature::{catalogued, impossible};
 
 /// Values of one customer in schema order; `NaN` stands for missing.
@@ -45,6 +46,10 @@ pub struct FeatureRule {
     /// Where the training rows lay, before the transform. A feature without it is not watched for drift.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drift: Option<DriftBins>,
+    /// The names a categorical feature may have; empty for a number. The row holds the position in this list, as it is:
+    /// never transformed, never standardised.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub categories: Vec<String>,
 }
 
 /// What stands in for a missing value: `"mean"`, a number, or `"none"` (the model handles missing values itself).
@@ -121,10 +126,12 @@ struct Limits {
 /// What a request gave, checked: raw values in schema order, and the positions worth a warning.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Given {
-    /// Raw values; `NaN` where the request gave none.
+    /// Raw values, for a categorical feature the position of its category; `NaN` where the request gave none.
     pub raw: Row,
     /// Positions of missing features.
     pub missing: SmallVec<[u16; 16]>,
+    /// Positions of categorical features whose category is not in the bundle's list: as good as missing.
+    pub unknown: SmallVec<[u16; 4]>,
     /// Positions of values outside the training range.
     pub outside: SmallVec<[u16; 8]>,
 }
@@ -164,6 +171,9 @@ impl FeatureSchema {
             }
             if let Some(problem) = rule.drift.as_ref().and_then(DriftBins::problem) {
                 return Err(fault(rule, &format!("has drift bins that {problem}")));
+            }
+            if let Some(problem) = rule.categories_problem() {
+                return Err(fault(rule, problem));
             }
         }
         let names = || rules.iter().map(|rule| &rule.name).chain(derived_rules.iter().map(|rule| &rule.name));
@@ -238,7 +248,10 @@ impl FeatureSchema {
     ///
     /// # Errors
     /// As `collect` and `require`.
-    pub fn read<'a>(&self, given: impl IntoIterator<Item = (&'a str, Option<f64>)>) -> Result<Given, FeatureFault> {
+    pub fn read<'a, V: Into<Value<'a>>>(
+        &self,
+        given: impl IntoIterator<Item = (&'a str, Option<V>)>,
+    ) -> Result<Given, FeatureFault> {
         let given = self.collect(given)?;
         self.require(&given)?;
         Ok(given)
@@ -254,49 +267,91 @@ impl FeatureSchema {
         }
     }
 
-    /// Collects and checks named values. A value of `None` counts as missing.
+    /// Collects and checks named values. `None` and an empty text count as missing.
     ///
     /// # Errors
-    /// Names the feature when it is unknown to bundle and catalogue alike, given twice or impossible.
-    pub fn collect<'a>(&self, given: impl IntoIterator<Item = (&'a str, Option<f64>)>) -> Result<Given, FeatureFault> {
-        let mut raw: Row = smallvec::smallvec![f64::NAN; self.rules.len()];
-        let mut outside = SmallVec::new();
+    /// Names the feature when it is unknown to bundle and catalogue alike, given twice, impossible, or text where a
+    /// number belongs and the other way round.
+    pub fn collect<'a, V: Into<Value<'a>>>(
+        &self,
+        given: impl IntoIterator<Item = (&'a str, Option<V>)>,
+    ) -> Result<Given, FeatureFault> {
+        let mut collected = self.nothing();
         for (name, value) in given {
+            let value = value.map(Into::into).filter(|value| !value.is_empty());
             let fault = |problem: String| FeatureFault { feature: name.to_owned(), problem };
             let Some(position) = self.position(name) else {
                 // A catalogued feature this model does not use is no mistake; a name nobody knows is one.
                 let known = catalogued(name).ok_or_else(|| fault(self.unknown()))?;
-                match value.and_then(|value| known.impossible(value)) {
+                let number = value.map(Value::number).transpose().map_err(&fault)?;
+                match number.and_then(|number| known.impossible(number)) {
                     Some(problem) => return Err(fault(problem)),
                     None => continue,
                 }
             };
             let Some(value) = value else { continue };
-            if !raw[position].is_nan() {
+            if !collected.raw[position].is_nan() || collected.unknown.contains(&(position as u16)) {
                 return Err(fault("is given twice".to_owned()));
             }
-            let limits = self.limits[position];
-            if let Some(problem) = impossible(value, limits.lowest, limits.highest, limits.whole) {
-                return Err(fault(problem));
-            }
             let rule = &self.rules[position];
-            if value < rule.min || value > rule.max {
-                outside.push(position as u16);
+            if rule.categories.is_empty() {
+                let number = value.number().map_err(&fault)?;
+                self.accept(position, number, &mut collected)?;
+            } else {
+                let text = value.text().ok_or_else(|| fault(rule.allowed()))?;
+                match rule.category(text) {
+                    Some(index) => collected.raw[position] = index,
+                    None => collected.unknown.push(position as u16),
+                }
             }
-            raw[position] = value;
         }
+        Ok(self.completed(collected))
+    }
+
+    /// As `collect`, for one row that is already in schema order: `NaN` is missing, a category is its position.
+    ///
+    /// # Errors
+    /// Names the feature whose value is impossible.
+    pub fn collect_row(&self, raw: &[f64]) -> Result<Given, FeatureFault> {
+        let mut collected = self.nothing();
+        for (position, value) in raw.iter().enumerate().filter(|(_, value)| !value.is_nan()) {
+            let rule = &self.rules[position];
+            if rule.categories.is_empty() {
+                self.accept(position, *value, &mut collected)?;
+            } else if (0..rule.categories.len()).any(|index| index as f64 == *value) {
+                collected.raw[position] = *value;
+            } else {
+                collected.unknown.push(position as u16);
+            }
+        }
+        Ok(self.completed(collected))
+    }
+
+    /// Works out what follows from what is given, then lists what is missing.
+    fn completed(&self, mut given: Given) -> Given {
         for identity in &self.identities {
-            if raw[identity.target].is_nan() {
-                raw[identity.target] = identity.value(&raw);
+            if given.raw[identity.target].is_nan() {
+                given.raw[identity.target] = identity.value(&given.raw);
             }
         }
-        let mut missing = SmallVec::new();
-        for (position, value) in raw.iter().enumerate() {
-            if value.is_nan() {
-                missing.push(position as u16);
-            }
+        given.without_the_missing()
+    }
+
+    fn nothing(&self) -> Given {
+        Given { raw: smallvec::smallvec![f64::NAN; self.rules.len()], ..Given::default() }
+    }
+
+    /// Takes a number for the feature at `position`.
+    fn accept(&self, position: usize, value: f64, given: &mut Given) -> Result<(), FeatureFault> {
+        let (limits, rule) = (self.limits[position], &self.rules[position]);
+        if let Some(problem) = impossible(value, limits.lowest, limits.highest, limits.whole) {
+            return Err(FeatureFault { feature: rule.name.clone(), problem });
         }
-        Ok(Given { raw, missing, outside })
+        if value < rule.min || value > rule.max {
+            given.outside.push(position as u16);
+        }
+        given.raw[position] = value;
+        Ok(())
     }
 
     /// The row the model reads: imputed, transformed and, where the bundle says so, standardised; derived columns
@@ -308,6 +363,13 @@ impl FeatureSchema {
             *slot = if self.standardize { column.standardised(value) } else { value };
         }
         for ((rule, &value), slot) in self.rules.iter().zip(raw).zip(features) {
+            if !rule.categories.is_empty() {
+                *slot = match rule.impute {
+                    Impute::Value(category) if value.is_nan() => category,
+                    Impute::Value(_) | Impute::Named(_) => value,
+                };
+                continue;
+            }
             let filled = if value.is_nan() {
                 match rule.impute {
                     Impute::Value(constant) => rule.transform.apply(constant),
@@ -333,6 +395,53 @@ impl FeatureSchema {
     fn unknown(&self) -> String {
         let names: Vec<_> = self.rules.iter().map(|rule| rule.name.as_str()).collect();
         format!("is not known; this model reads {}", names.join(", "))
+    }
+}
+
+impl FeatureRule {
+    /// The position of a category in the list, as the row holds it.
+    pub fn category(&self, text: &str) -> Option<f64> {
+        self.categories.iter().position(|category| category == text).map(|index| index as f64)
+    }
+
+    /// What a categorical feature may be given, for a message.
+    pub fn allowed(&self) -> String {
+        format!("must be a text, one of `{}`", self.categories.join("`, `"))
+    }
+
+    fn categories_problem(&self) -> Option<&'static str> {
+        if self.categories.is_empty() {
+            return None;
+        }
+        let repeats = |(index, category): (usize, &String)| {
+            category.is_empty() || category.trim() != category || self.categories[..index].contains(category)
+        };
+        let known = |index: f64| (0..self.categories.len()).any(|position| position as f64 == index);
+        if self.categories.len() > 1024 || self.categories.iter().enumerate().any(repeats) {
+            return Some("must have at most 1024 `categories`, without repeats, empty ones or outer spaces");
+        }
+        if self.transform != Transform::Identity {
+            return Some("has `categories` and therefore no `transform`");
+        }
+        match self.impute {
+            Impute::Named(NamedImpute::None) => None,
+            Impute::Value(index) if known(index) => None,
+            Impute::Value(_) | Impute::Named(NamedImpute::Mean) => {
+                Some("has `categories`: `impute` must be \"none\" or the position of one of them")
+            }
+        }
+    }
+}
+
+impl Given {
+    /// Lists what is missing, now that everything is read.
+    fn without_the_missing(mut self) -> Self {
+        for (position, value) in self.raw.iter().enumerate() {
+            if value.is_nan() && !self.unknown.contains(&(position as u16)) {
+                self.missing.push(position as u16);
+            }
+        }
+        self
     }
 }
 
@@ -365,6 +474,7 @@ mod tests {
             lowest: None,
             highest: None,
             drift: None,
+            categories: Vec::new(),
         }
     }
 
@@ -415,6 +525,65 @@ mod tests {
     fn a_catalogued_feature_the_model_does_not_use_is_accepted() {
         let given = schema().read([("recency_days", Some(1.0)), ("topic_diversity", Some(7.0))]);
         assert!(given.is_ok());
+    }
+
+    fn categorical() -> FeatureSchema {
+        let none = Impute::Named(NamedImpute::None);
+        let job = FeatureRule {
+            required: true,
+            impute: none,
+            categories: ["admin.", "retired", "unknown"].map(str::to_owned).into(),
+            ..rule("job")
+        };
+        FeatureSchema::new(vec![job, rule("age")], true).expect("valid")
+    }
+
+    #[test]
+    fn a_category_is_its_position_and_is_never_standardised() {
+        let schema = categorical();
+        let given = schema.read([("job", Some(Value::Text("retired"))), ("age", Some(Value::Number(20.0)))]);
+        let given = given.expect("known");
+        let mut row = [0.0; 2];
+        schema.prepare(&given.raw, &mut row);
+        assert_eq!(row, [1.0, 2.0]);
+        assert_eq!(schema.collect_row(&given.raw).expect("the same row"), given);
+    }
+
+    #[test]
+    fn an_unknown_category_is_as_good_as_missing_and_an_empty_one_is_missing() {
+        let schema = categorical();
+        let given = schema.read([("job", Some(Value::Text("astronaut")))]).expect("answered with a warning");
+        assert!(given.raw[0].is_nan());
+        assert_eq!((given.unknown.as_slice(), given.missing.as_slice()), (&[0][..], &[1][..]));
+        let missing = schema.read([("job", Some(Value::Text("")))]).expect_err("required");
+        assert_eq!(missing.to_string(), "feature `job` is required");
+    }
+
+    #[test]
+    fn text_and_numbers_are_not_mixed_up() {
+        let schema = categorical();
+        let fault = |name, value| schema.read([(name, Some(value))]).expect_err("fault").to_string();
+        assert_eq!(
+            fault("job", Value::Number(1.0)),
+            "feature `job` must be a text, one of `admin.`, `retired`, `unknown`"
+        );
+        assert_eq!(fault("age", Value::Text("20")), "feature `age` must be a number");
+        assert_eq!(fault("age", Value::Typed("twenty")), "feature `age` must be a number");
+        let typed = schema.read([("job", Some(Value::Typed("admin."))), ("age", Some(Value::Typed(" 20 ")))]);
+        assert_eq!(typed.expect("read by what the schema says").raw.as_slice(), [0.0, 20.0]);
+    }
+
+    #[test]
+    fn categories_that_can_not_be_used_are_refused() {
+        let refused = |change: fn(&mut FeatureRule)| {
+            let mut job = categorical().rules()[0].clone();
+            change(&mut job);
+            FeatureSchema::new(vec![job], false).expect_err("refused").to_string()
+        };
+        assert!(refused(|job| job.categories.push("retired".into())).contains("without repeats"));
+        assert!(refused(|job| job.impute = Impute::default()).contains("`impute` must be \"none\""));
+        assert!(refused(|job| job.impute = Impute::Value(3.0)).contains("the position of one of them"));
+        assert!(refused(|job| job.transform = Transform::Log1p).contains("no `transform`"));
     }
 
     #[test]

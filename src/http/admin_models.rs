@@ -36,9 +36,11 @@ struct ModelBody {
 #[derive(Serialize)]
 struct LoadedBody {
     digest: String,
+    task: &'static str,
     backend: &'static str,
     trained_at: String,
-    horizon_days: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    horizon_days: Option<u32>,
     description: String,
     synthetic: String,
     features: Vec<String>,
@@ -99,6 +101,7 @@ impl From<VersionStatus> for ModelBody {
             let manifest = snapshot.manifest();
             LoadedBody {
                 digest: snapshot.digest().to_string(),
+                task: manifest.task.as_str(),
                 backend: manifest.backend.as_str(),
                 trained_at: manifest.trained_at.to_string(),
                 horizon_days: manifest.horizon_days,

@@ -10,6 +10,7 @@ use crate::domain::time::Timestamp;
 use crate::domain::{Estimate, Tier};
 use crate::routing::Routing;
 use crate::scoring::explanation::NotExplained;
+use crate::scoring::task::Score;
 use crate::scoring::{Scored, Warning};
 
 /// Reply of `POST /v1/predict/clv` and, with `routing`, of `POST /v1/route/tier`.
@@ -50,8 +51,10 @@ struct RoutingBody<'a> {
     badge: Option<&'static str>,
 }
 
+/// What is said about an answer of any task.
 #[derive(Serialize)]
-struct Metadata<'a> {
+#[serde(bound = "")]
+pub struct Metadata<'a, E = Estimate> {
     model: &'a str,
     model_version: &'a str,
     inference_latency_ms: f64,
@@ -65,10 +68,13 @@ struct Metadata<'a> {
     features_as_of: Option<Seconds>,
     #[serde(skip_serializing_if = "Option::is_none")]
     interval_level: Option<f64>,
-    horizon_days: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    horizon_days: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     baseline: Option<BaselineBody<'a>>,
-    warnings: WarningList<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reference_population: Option<ReferenceBody<'a>>,
+    warnings: WarningList<'a, E>,
 }
 
 #[derive(Serialize)]
@@ -76,10 +82,20 @@ struct BaselineBody<'a> {
     level: &'static str,
     #[serde(skip_serializing_if = "str::is_empty")]
     name: &'a str,
+    /// Customers, or leads, behind the figure.
     customers: u32,
     weight: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     as_of: Option<Date>,
+}
+
+/// Whom a lead's priority is a place among.
+#[derive(Serialize)]
+struct ReferenceBody<'a> {
+    #[serde(skip_serializing_if = "str::is_empty")]
+    name: &'a str,
+    leads: u32,
+    made_at: Seconds,
 }
 
 /// What the transport knows about a request beside its question.
@@ -103,37 +119,54 @@ impl<'a> Answer<'a> {
             }),
             prediction: PredictionBody::new(&scored.estimate),
             explanation: None,
-            metadata: Metadata {
-                model: scored.snapshot.name().as_str(),
-                model_version: scored.version.as_str(),
-                inference_latency_ms: round(scored.latency_ms, 1e4),
-                request_id: context.request_id,
-                source: scored.source.as_str(),
-                reason: scored.reason.map(crate::scoring::Reason::as_str),
-                scored_at: Seconds(scored.scored_at),
-                age_seconds: scored.age_seconds,
-                features_as_of: context.features_as_of.map(Seconds),
-                interval_level: scored.interval_level,
-                horizon_days: scored.snapshot.manifest().horizon_days,
-                baseline: scored.baseline.as_ref().map(|used| BaselineBody {
-                    level: used.level,
-                    name: &used.name,
-                    customers: used.customers,
-                    weight: round(used.weight, 1e4),
-                    as_of: used.as_of,
-                }),
-                warnings: WarningList { scored, not_explained: None },
-            },
+            metadata: Metadata::new(scored, context),
         }
     }
 
     /// Adds what came of `explain`, if it was asked for.
     #[must_use]
     pub fn explained(mut self, explained: Option<&Explained>) -> Self {
-        let Some(explained) = explained else { return self };
-        self.explanation = explained.body(self.metadata.warnings.scored);
-        self.metadata.warnings.not_explained = explained.missing();
+        self.explanation = self.metadata.explanation(explained);
         self
+    }
+}
+
+impl<'a, E: Score> Metadata<'a, E> {
+    pub fn new(scored: &'a Scored<E>, context: Context<'a>) -> Self {
+        let manifest = scored.snapshot.manifest();
+        Self {
+            model: scored.snapshot.name().as_str(),
+            model_version: scored.version.as_str(),
+            inference_latency_ms: round(scored.latency_ms, 1e4),
+            request_id: context.request_id,
+            source: scored.source.as_str(),
+            reason: scored.reason.map(crate::scoring::Reason::as_str),
+            scored_at: Seconds(scored.scored_at),
+            age_seconds: scored.age_seconds,
+            features_as_of: context.features_as_of.map(Seconds),
+            interval_level: scored.interval_level,
+            horizon_days: manifest.horizon_days,
+            baseline: scored.baseline.as_ref().map(|used| BaselineBody {
+                level: used.level,
+                name: &used.name,
+                customers: used.customers,
+                weight: round(used.weight, 1e4),
+                as_of: used.as_of,
+            }),
+            reference_population: manifest.lead.as_ref().map(|lead| ReferenceBody {
+                name: &lead.population,
+                leads: lead.rows,
+                made_at: Seconds(lead.made_at),
+            }),
+            warnings: WarningList { scored, not_explained: None },
+        }
+    }
+
+    /// The explanation, or in the warnings why there is none. Nothing when none was asked for.
+    pub(super) fn explanation(&mut self, explained: Option<&Explained>) -> Option<ExplanationBody<'a>> {
+        let explained = explained?;
+        self.warnings.not_explained = explained.missing();
+        explained.body(self.warnings.scored)
     }
 }
 
@@ -150,7 +183,7 @@ impl PredictionBody {
     }
 }
 
-pub fn status(scored: &Scored) -> &'static str {
+pub fn status<E>(scored: &Scored<E>) -> &'static str {
     if scored.source.is_success() { "success" } else { "fallback" }
 }
 
@@ -165,13 +198,13 @@ impl Serialize for Seconds {
 }
 
 /// The warnings of an answer as text: a fixed word, and the feature where there is one.
-pub struct WarningList<'a> {
-    pub scored: &'a Scored,
+pub struct WarningList<'a, E = Estimate> {
+    pub scored: &'a Scored<E>,
     pub not_explained: Option<NotExplained>,
 }
 
-impl WarningList<'_> {
-    pub fn each<E>(&self, mut write: impl FnMut(std::fmt::Arguments<'_>) -> Result<(), E>) -> Result<(), E> {
+impl<E> WarningList<'_, E> {
+    pub fn each<F>(&self, mut write: impl FnMut(std::fmt::Arguments<'_>) -> Result<(), F>) -> Result<(), F> {
         for &warning in &self.scored.warnings {
             match warning.feature(&self.scored.snapshot) {
                 Some(feature) => write(format_args!("{}: {feature}", warning.kind()))?,
@@ -188,7 +221,7 @@ impl WarningList<'_> {
     }
 }
 
-impl Serialize for WarningList<'_> {
+impl<E> Serialize for WarningList<'_, E> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut list = serializer.serialize_seq(None)?;
         self.each(|text| list.serialize_element(&text))?;

@@ -113,10 +113,12 @@ impl From<AskFault> for ApiError {
                 Self::field(Code::InvalidFeature, format!("features.{}", feature.feature), message)
             }
             AskFault::Nothing => Self::field(Code::InvalidField, "features", message),
-            AskFault::UnknownModel { .. } => Self::field(Code::UnknownModel, "model", message),
+            AskFault::UnknownModel { .. } | AskFault::OtherTask { .. } => {
+                Self::field(Code::UnknownModel, "model", message)
+            }
             AskFault::IntervalLevel { .. } => Self::field(Code::InvalidField, "interval_level", message),
             AskFault::VersionNotLoaded { .. } => Self::field(Code::VersionNotLoaded, "model_version", message),
-            AskFault::NoModel => Self::new(Code::NoModel, message),
+            AskFault::NoModel { .. } => Self::new(Code::NoModel, message),
         }
     }
 }

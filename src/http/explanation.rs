@@ -1,8 +1,10 @@
 //! Reason codes as they stand on the wire, beside the prediction.
 
-use serde::Serialize;
+use serde::ser::{Serialize, SerializeStruct as _, Serializer};
 
-use crate::scoring::explanation::{Explanation, NotExplained, Written};
+use crate::features::FeatureRule;
+use crate::scoring::explanation::{Contribution, Explanation, NotExplained, Written};
+use crate::scoring::task::{Score, Unit};
 use crate::scoring::{Scored, Scorer};
 
 /// What came of `explain: true`.
@@ -13,21 +15,64 @@ pub struct Explained {
     top: usize,
 }
 
-#[derive(Serialize)]
+/// Amounts are named by their unit: `base_value_usd` and `contribution_usd`, or `base_points` and
+/// `contribution_points`.
 pub(super) struct ExplanationBody<'a> {
-    base_value_usd: f64,
-    contributions: Vec<ContributionBody<'a>>,
-    others_usd: f64,
+    written: Written,
+    unit: Unit,
+    rules: &'a [FeatureRule],
     method: &'static str,
 }
 
-#[derive(Serialize)]
 struct ContributionBody<'a> {
-    feature: &'a str,
-    /// As it was given; a feature that was not has none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    value: Option<f64>,
-    contribution_usd: f64,
+    contribution: Contribution,
+    unit: Unit,
+    rule: &'a FeatureRule,
+}
+
+impl Serialize for ExplanationBody<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (base, others) = match self.unit {
+            Unit::Usd => ("base_value_usd", "others_usd"),
+            Unit::Points => ("base_points", "others_points"),
+        };
+        let contributions: Vec<_> = self
+            .written
+            .top
+            .iter()
+            .map(|contribution| ContributionBody {
+                contribution: *contribution,
+                unit: self.unit,
+                rule: &self.rules[contribution.position],
+            })
+            .collect();
+        let mut body = serializer.serialize_struct("Explanation", 4)?;
+        body.serialize_field(base, &self.written.base)?;
+        body.serialize_field("contributions", &contributions)?;
+        body.serialize_field(others, &self.written.others)?;
+        body.serialize_field("method", self.method)?;
+        body.end()
+    }
+}
+
+impl Serialize for ContributionBody<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let amount = match self.unit {
+            Unit::Usd => "contribution_usd",
+            Unit::Points => "contribution_points",
+        };
+        let mut body = serializer.serialize_struct("Contribution", 3)?;
+        body.serialize_field("feature", &self.rule.name)?;
+        // As it was given; a feature that was not has none.
+        if let Some(given) = self.contribution.given {
+            match self.rule.categories.get(given as usize) {
+                Some(category) => body.serialize_field("value", category)?,
+                None => body.serialize_field("value", &given)?,
+            }
+        }
+        body.serialize_field(amount, &self.contribution.amount)?;
+        body.end()
+    }
 }
 
 impl Explained {
@@ -35,19 +80,17 @@ impl Explained {
         Self { outcome, top: scorer.explain_top() }
     }
 
-    pub(super) fn body<'a>(&self, scored: &'a Scored) -> Option<ExplanationBody<'a>> {
+    pub(super) fn body<'a, E: Score>(&self, scored: &'a Scored<E>) -> Option<ExplanationBody<'a>> {
         let explanation = self.outcome.as_ref().ok()?;
-        let Written { base, top, others } = explanation.written(self.top, 100.0);
-        let rules = scored.snapshot.schema().rules();
-        let contributions = top.iter().map(|contribution| ContributionBody {
-            feature: &rules[contribution.position].name,
-            value: contribution.given,
-            contribution_usd: contribution.amount,
-        });
+        // Dollars to the cent; points are percent of a probability.
+        let scale = match E::UNIT {
+            Unit::Usd => 1e2,
+            Unit::Points => 1e4,
+        };
         Some(ExplanationBody {
-            base_value_usd: base,
-            contributions: contributions.collect(),
-            others_usd: others,
+            written: explanation.written(self.top, scale),
+            unit: E::UNIT,
+            rules: scored.snapshot.schema().rules(),
             method: explanation.method.as_str(),
         })
     }

@@ -17,7 +17,7 @@ use super::error::ApiError;
 use super::json::{Payload, parse_object, respond};
 use super::observe::{RequestId, with_request_id};
 use super::predict_clv::Question;
-use super::request::{Features, PredictRequest, Text};
+use super::request::{FeatureValue, Features, PredictRequest, Text};
 use crate::domain::{Estimate, Tier};
 use crate::privacy::IdHasher;
 use crate::routing::TierPolicy;
@@ -54,18 +54,8 @@ async fn answer(
     match scored(scorer, hasher, policy, id, body, prefer).await {
         Ok(response) => response,
         Err(error) => {
-            // Usable numbers even then: the flow routes by the neutral baseline and can see why.
-            let request_id = error.request_id.as_deref().unwrap_or(id.as_str());
             let neutral = scorer.neutral();
-            let flat = FlatError {
-                status: "error",
-                reason: error.code.as_str(),
-                message: &error.message,
-                field: error.field.as_deref(),
-                prediction: neutral.as_ref().map(|estimate| FlatPrediction::new(estimate, policy)),
-                request_id,
-            };
-            with_request_id(respond(StatusCode::OK, &flat), request_id)
+            FlatError::respond(&error, neutral.as_ref().map(|estimate| FlatPrediction::new(estimate, policy)), id)
         }
     }
 }
@@ -79,29 +69,16 @@ async fn scored(
     prefer: Prefer,
 ) -> Result<Response, ApiError> {
     let Payload(body) = body?;
-    let FlatRequest(request) = parse_object(&body)?;
+    let FlatRequest(request): FlatRequest<PredictRequest<'_>> = parse_object(&body)?;
     let question = Question::new(&request, id.as_str())?;
     let scored = question.score(scorer, hasher, prefer).await?;
     let Context { request_id, .. } = question.context();
-    let flat = FlatAnswer {
-        status: status(&scored),
-        reason: scored.reason.map_or("ok", crate::scoring::Reason::as_str),
-        prediction: FlatPrediction::new(&scored.estimate, policy),
-        source: scored.source.as_str(),
-        model: scored.snapshot.name().as_str(),
-        model_version: scored.version.as_str(),
-        inference_latency_ms: round(scored.latency_ms, 1e4),
-        scored_at: Seconds(scored.scored_at),
-        age_seconds: scored.age_seconds,
-        interval_level: scored.interval_level,
-        warnings: warnings(&scored),
-        request_id,
-    };
+    let flat = FlatAnswer::new(&scored, FlatPrediction::new(&scored.estimate, policy), request_id);
     Ok(with_request_id(respond(StatusCode::OK, &flat), request_id))
 }
 
 /// All warnings in one scalar.
-fn warnings(scored: &Scored) -> String {
+fn warnings<E>(scored: &Scored<E>) -> String {
     let mut text = String::new();
     let joined: Result<(), std::fmt::Error> = WarningList { scored, not_explained: None }.each(|warning| {
         use std::fmt::Write;
@@ -114,12 +91,13 @@ fn warnings(scored: &Scored) -> String {
     text
 }
 
+/// An answer of any task without a nested object.
 #[derive(Serialize)]
-struct FlatAnswer<'a> {
+pub struct FlatAnswer<'a, P> {
     status: &'static str,
     reason: &'static str,
     #[serde(flatten)]
-    prediction: FlatPrediction<'a>,
+    prediction: P,
     source: &'static str,
     model: &'a str,
     model_version: &'a str,
@@ -133,16 +111,52 @@ struct FlatAnswer<'a> {
     request_id: &'a str,
 }
 
+/// An error with the neutral prediction beside it.
 #[derive(Serialize)]
-struct FlatError<'a> {
+pub struct FlatError<'a, P> {
     status: &'static str,
     reason: &'static str,
     message: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<&'a str>,
     #[serde(flatten)]
-    prediction: Option<FlatPrediction<'a>>,
+    prediction: Option<P>,
     request_id: &'a str,
+}
+
+impl<'a, P> FlatAnswer<'a, P> {
+    pub fn new<E>(scored: &'a Scored<E>, prediction: P, request_id: &'a str) -> Self {
+        Self {
+            status: status(scored),
+            reason: scored.reason.map_or("ok", crate::scoring::Reason::as_str),
+            prediction,
+            source: scored.source.as_str(),
+            model: scored.snapshot.name().as_str(),
+            model_version: scored.version.as_str(),
+            inference_latency_ms: round(scored.latency_ms, 1e4),
+            scored_at: Seconds(scored.scored_at),
+            age_seconds: scored.age_seconds,
+            interval_level: scored.interval_level,
+            warnings: warnings(scored),
+            request_id,
+        }
+    }
+}
+
+impl<P: Serialize> FlatError<'_, P> {
+    /// HTTP 200 with usable numbers: the flow goes on with the neutral answer and can see why.
+    pub fn respond(error: &ApiError, prediction: Option<P>, id: &RequestId) -> Response {
+        let request_id = error.request_id.as_deref().unwrap_or(id.as_str());
+        let flat = FlatError {
+            status: "error",
+            reason: error.code.as_str(),
+            message: &error.message,
+            field: error.field.as_deref(),
+            prediction,
+            request_id,
+        };
+        with_request_id(respond(StatusCode::OK, &flat), request_id)
+    }
 }
 
 #[derive(Serialize)]
@@ -186,50 +200,75 @@ impl<'a> FlatPrediction<'a> {
 }
 
 /// A flat object: a handful of known names, everything else is a feature.
-struct FlatRequest<'a>(PredictRequest<'a>);
+pub struct FlatRequest<R>(pub R);
 
-impl<'de: 'a, 'a> Deserialize<'de> for FlatRequest<'a> {
+/// A request that can also come flat.
+pub trait Flat<'a>: Default {
+    /// Where the value of a known name goes.
+    fn slot(&mut self, name: &str) -> Option<Slot<'_, 'a>>;
+
+    fn set_features(&mut self, features: Option<Features<'a>>);
+}
+
+/// A field of a request, by what it holds.
+pub enum Slot<'s, 'a> {
+    Text(&'s mut Option<Text<'a>>),
+    Number(&'s mut Option<f64>),
+    Tier(&'s mut Option<Tier>),
+}
+
+impl<'a> Flat<'a> for PredictRequest<'a> {
+    fn slot(&mut self, name: &str) -> Option<Slot<'_, 'a>> {
+        Some(Slot::Text(match name {
+            "interval_level" => return Some(Slot::Number(&mut self.interval_level)),
+            "previous_tier" => return Some(Slot::Tier(&mut self.previous_tier)),
+            "model" => &mut self.model,
+            "model_version" => &mut self.model_version,
+            "request_id" => &mut self.request_id,
+            "customer_id" | "customerId" => &mut self.customer_id,
+            "timestamp_utc" => &mut self.timestamp_utc,
+            "acquisition_channel" => &mut self.acquisition_channel,
+            "segment" => &mut self.segment,
+            _ => return None,
+        }))
+    }
+
+    fn set_features(&mut self, features: Option<Features<'a>>) {
+        self.features = features;
+    }
+}
+
+impl<'de: 'a, 'a, R: Flat<'a>> Deserialize<'de> for FlatRequest<R>
+where
+    R: 'a,
+{
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct FlatVisitor<'a>(PhantomData<&'a ()>);
+        struct FlatVisitor<'a, R>(PhantomData<&'a R>);
 
-        impl<'de: 'a, 'a> Visitor<'de> for FlatVisitor<'a> {
-            type Value = FlatRequest<'a>;
+        impl<'de: 'a, 'a, R: Flat<'a> + 'a> Visitor<'de> for FlatVisitor<'a, R> {
+            type Value = FlatRequest<R>;
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str("a flat object of strings, numbers and booleans")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<FlatRequest<'a>, A::Error> {
-                let mut request = PredictRequest::default();
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<FlatRequest<R>, A::Error> {
+                let mut request = R::default();
                 let mut features = Features::default();
                 while let Some(name) = map.next_key::<Text<'a>>()? {
-                    let slot = match &*name {
-                        "interval_level" => {
-                            request.interval_level = map.next_value::<Scalar<'a>>()?.number()?;
-                            continue;
-                        }
-                        "previous_tier" => {
-                            request.previous_tier = map.next_value::<Scalar<'a>>()?.tier()?;
-                            continue;
-                        }
-                        "model" => &mut request.model,
-                        "model_version" => &mut request.model_version,
-                        "request_id" => &mut request.request_id,
-                        "customer_id" | "customerId" => &mut request.customer_id,
-                        "timestamp_utc" => &mut request.timestamp_utc,
-                        "acquisition_channel" => &mut request.acquisition_channel,
-                        "segment" => &mut request.segment,
-                        _ => {
-                            if let Some(value) = map.next_value::<Scalar<'a>>()?.number()? {
+                    match request.slot(&name) {
+                        Some(Slot::Text(slot)) => *slot = map.next_value::<Scalar<'a>>()?.text()?,
+                        Some(Slot::Number(slot)) => *slot = map.next_value::<Scalar<'a>>()?.number()?,
+                        Some(Slot::Tier(slot)) => *slot = map.next_value::<Scalar<'a>>()?.tier()?,
+                        None => {
+                            if let Some(value) = map.next_value::<Scalar<'a>>()?.feature()? {
                                 features.0.push((name.0, Some(value)));
                             }
-                            continue;
                         }
-                    };
-                    *slot = map.next_value::<Scalar<'a>>()?.text()?;
+                    }
                 }
-                // Only a customer id and nothing else means "whatever is known about them".
-                request.features = (!features.0.is_empty()).then_some(features);
+                // Only an id and nothing else means "whatever is known about them".
+                request.set_features((!features.0.is_empty()).then_some(features));
                 Ok(FlatRequest(request))
             }
         }
@@ -250,6 +289,16 @@ impl<'a> Scalar<'a> {
         // `${input.x}` is what a template prints for an input nobody gave.
         let unresolved = text.starts_with("${") || text.starts_with("$!{") || text == "null";
         if unresolved || text.trim().is_empty() { Self::Absent } else { Self::Text(text) }
+    }
+
+    /// Whether a feature's text is a number or a category is for the schema to say.
+    fn feature<E: serde::de::Error>(self) -> Result<Option<FeatureValue<'a>>, E> {
+        match self {
+            Self::Absent => Ok(None),
+            Self::Number(number) => Ok(Some(FeatureValue::Number(number))),
+            Self::Text(text) if text.len() <= 256 => Ok(Some(FeatureValue::Typed(text))),
+            Self::Text(_) => Err(E::custom("invalid value: long text, expected at most 256 bytes")),
+        }
     }
 
     fn number<E: serde::de::Error>(self) -> Result<Option<f64>, E> {

@@ -14,6 +14,7 @@ mod observe;
 mod outcomes;
 mod predict_batch;
 mod predict_clv;
+mod predict_lead;
 mod request;
 mod route_tier;
 mod router;

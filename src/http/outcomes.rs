@@ -160,7 +160,7 @@ impl PredictionRequest<'_> {
         let version = required(self.model_version, "prediction.model_version")?;
         let version = ModelVersion::parse(&version)
             .map_err(|err| invalid("prediction.model_version", &format!("can not be used: {err}")))?;
-        let horizon_days = self.horizon_days.or(serving.map(|snapshot| snapshot.manifest().horizon_days));
+        let horizon_days = self.horizon_days.or_else(|| serving.and_then(|snapshot| snapshot.manifest().horizon_days));
         let bounds = (self.confidence_interval_low, self.confidence_interval_high, self.interval_level);
         let interval = match bounds {
             (None, None, None) => None,

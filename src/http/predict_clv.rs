@@ -5,11 +5,11 @@ use axum::http::StatusCode;
 use axum::response::Response;
 
 use super::answer::{Answer, Context};
-use super::error::{ApiError, Code};
+use super::error::ApiError;
 use super::explanation::Explained;
 use super::json::{Payload, parse_object, respond};
-use super::observe::{RequestId, accepted, with_request_id};
-use super::request::PredictRequest;
+use super::observe::{RequestId, with_request_id};
+use super::request::{PredictRequest, checked_request_id};
 use crate::privacy::IdHasher;
 use crate::scoring::{Prefer, Scored, Scorer};
 
@@ -36,14 +36,7 @@ pub struct Question<'r, 'b> {
 
 impl<'r, 'b> Question<'r, 'b> {
     pub fn new(request: &'r PredictRequest<'b>, generated_id: &'r str) -> Result<Self, ApiError> {
-        let request_id = match request.id() {
-            Some(id) if !accepted(id) => {
-                let problem = "`request_id` must be 1 to 128 visible ASCII characters";
-                return Err(ApiError::field(Code::InvalidField, "request_id", problem));
-            }
-            Some(id) => id,
-            None => generated_id,
-        };
+        let request_id = checked_request_id(request.id(), generated_id)?;
         let features_as_of = request.features_as_of().map_err(|err| err.of_request(request.id()))?;
         Ok(Self { request, context: Context { request_id, features_as_of } })
     }

@@ -9,8 +9,10 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use smallvec::SmallVec;
 
 use super::error::{ApiError, Code};
+use super::observe::accepted;
 use crate::domain::Tier;
 use crate::domain::time::Timestamp;
+use crate::features::Value;
 use crate::privacy::IdHasher;
 use crate::scoring::baseline::Known;
 use crate::scoring::{Ask, Prefer};
@@ -47,7 +49,15 @@ pub struct PredictRequest<'a> {
 
 /// Named feature values; `None` for null.
 #[derive(Default)]
-pub struct Features<'a>(pub SmallVec<[(Cow<'a, str>, Option<f64>); 16]>);
+pub struct Features<'a>(pub SmallVec<[(Cow<'a, str>, Option<FeatureValue<'a>>); 16]>);
+
+/// A feature's value on the wire.
+pub enum FeatureValue<'a> {
+    Number(f64),
+    Text(Cow<'a, str>),
+    /// Text of a caller that knows no types.
+    Typed(Cow<'a, str>),
+}
 
 /// A string of the request, at most 256 bytes, borrowed unless it holds escapes.
 #[derive(Clone)]
@@ -65,23 +75,18 @@ impl PredictRequest<'_> {
 
     /// When the features were computed, if the caller says so.
     pub fn features_as_of(&self) -> Result<Option<Timestamp>, ApiError> {
-        let Some(text) = self.timestamp_utc.as_deref() else { return Ok(None) };
-        text.parse().map(Some).map_err(|_| {
-            let problem = "`timestamp_utc` must be an RFC 3339 time such as `2023-10-27T14:30:00Z`";
-            ApiError::field(Code::InvalidField, "timestamp_utc", problem)
-        })
+        time(self.timestamp_utc.as_deref())
     }
 
     /// The features in the form a question takes.
     pub fn named_features(&self) -> Option<NamedFeatures<'_>> {
-        let features = self.features.as_ref()?;
-        Some(features.0.iter().map(|(name, value)| (&**name, *value)).collect())
+        self.features.as_ref().map(Features::named)
     }
 
     /// The question this request asks, about `features` and the hashed customer.
     pub fn ask<'s>(
         &'s self,
-        features: Option<&'s [(&'s str, Option<f64>)]>,
+        features: Option<&'s [(&'s str, Option<Value<'s>>)]>,
         hasher: &IdHasher,
         prefer: Prefer,
     ) -> Ask<'s> {
@@ -99,8 +104,46 @@ impl PredictRequest<'_> {
     }
 }
 
+/// The time in `timestamp_utc`, if there is one.
+pub fn time(text: Option<&str>) -> Result<Option<Timestamp>, ApiError> {
+    let Some(text) = text else { return Ok(None) };
+    text.parse().map(Some).map_err(|_| {
+        let problem = "`timestamp_utc` must be an RFC 3339 time such as `2023-10-27T14:30:00Z`";
+        ApiError::field(Code::InvalidField, "timestamp_utc", problem)
+    })
+}
+
+/// The id to answer under: the caller's own, if it may be echoed.
+pub fn checked_request_id<'a>(own: Option<&'a str>, generated: &'a str) -> Result<&'a str, ApiError> {
+    match own {
+        Some(id) if !accepted(id) => {
+            let problem = "`request_id` must be 1 to 128 visible ASCII characters";
+            Err(ApiError::field(Code::InvalidField, "request_id", problem))
+        }
+        Some(id) => Ok(id),
+        None => Ok(generated),
+    }
+}
+
 /// Feature names and values, borrowed from a request.
-pub type NamedFeatures<'a> = SmallVec<[(&'a str, Option<f64>); 16]>;
+pub type NamedFeatures<'a> = SmallVec<[(&'a str, Option<Value<'a>>); 16]>;
+
+impl Features<'_> {
+    /// In the form a question takes.
+    pub fn named(&self) -> NamedFeatures<'_> {
+        self.0.iter().map(|(name, value)| (&**name, value.as_ref().map(FeatureValue::value))).collect()
+    }
+}
+
+impl FeatureValue<'_> {
+    fn value(&self) -> Value<'_> {
+        match self {
+            Self::Number(number) => Value::Number(*number),
+            Self::Text(text) => Value::Text(text),
+            Self::Typed(text) => Value::Typed(text),
+        }
+    }
+}
 
 impl std::ops::Deref for Text<'_> {
     type Target = str;
@@ -149,17 +192,17 @@ impl<'de: 'a, 'a> Deserialize<'de> for Features<'a> {
             type Value = Features<'a>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of feature names and numbers")
+                f.write_str("an object of feature names with numbers or texts")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Features<'a>, A::Error> {
                 let mut features = SmallVec::new();
                 while let Some(name) = map.next_key::<Text<'a>>()? {
-                    let value: Option<Number> = map.next_value()?;
+                    let value: Option<FeatureValue<'a>> = map.next_value()?;
                     if features.len() == MOST_FEATURES {
                         return Err(serde::de::Error::custom(format!("holds more than {MOST_FEATURES} features")));
                     }
-                    features.push((name.0, value.map(|number| number.0)));
+                    features.push((name.0, value));
                 }
                 Ok(Features(features))
             }
@@ -169,32 +212,44 @@ impl<'de: 'a, 'a> Deserialize<'de> for Features<'a> {
     }
 }
 
-struct Number(f64);
-
-impl<'de> Deserialize<'de> for Number {
+impl<'de: 'a, 'a> Deserialize<'de> for FeatureValue<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct NumberVisitor;
+        struct ValueVisitor;
 
-        impl Visitor<'_> for NumberVisitor {
-            type Value = Number;
+        impl<'de> Visitor<'de> for ValueVisitor {
+            type Value = FeatureValue<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number or null")
+                write!(f, "a number, a text of at most {LONGEST_TEXT} bytes or null")
             }
 
-            fn visit_f64<E>(self, value: f64) -> Result<Number, E> {
-                Ok(Number(value))
+            fn visit_f64<E>(self, value: f64) -> Result<FeatureValue<'de>, E> {
+                Ok(FeatureValue::Number(value))
             }
 
-            fn visit_i64<E>(self, value: i64) -> Result<Number, E> {
-                Ok(Number(value as f64))
+            fn visit_i64<E>(self, value: i64) -> Result<FeatureValue<'de>, E> {
+                Ok(FeatureValue::Number(value as f64))
             }
 
-            fn visit_u64<E>(self, value: u64) -> Result<Number, E> {
-                Ok(Number(value as f64))
+            fn visit_u64<E>(self, value: u64) -> Result<FeatureValue<'de>, E> {
+                Ok(FeatureValue::Number(value as f64))
+            }
+
+            fn visit_borrowed_str<E: serde::de::Error>(self, text: &'de str) -> Result<FeatureValue<'de>, E> {
+                if text.len() > LONGEST_TEXT {
+                    return Err(E::invalid_length(text.len(), &self));
+                }
+                Ok(FeatureValue::Text(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<FeatureValue<'de>, E> {
+                if text.len() > LONGEST_TEXT {
+                    return Err(E::invalid_length(text.len(), &self));
+                }
+                Ok(FeatureValue::Text(Cow::Owned(text.to_owned())))
             }
         }
 
-        deserializer.deserialize_f64(NumberVisitor)
+        deserializer.deserialize_any(ValueVisitor)
     }
 }

@@ -9,13 +9,19 @@ use axum::routing::{MethodRouter, get, post};
 use super::error::{ApiError, Code};
 use super::observe::{Observe, error_response};
 use super::state::HttpState;
-use super::{admin_models, admin_outcomes, genesys, health, metrics, outcomes, predict_batch, predict_clv, route_tier};
+use super::{
+    admin_models, admin_outcomes, genesys, health, metrics, outcomes, predict_batch, predict_clv, predict_lead,
+    route_tier,
+};
 
 /// The public listener's routes.
 pub fn public(state: HttpState) -> Router {
     Router::new()
         .route("/v1/predict/clv", observed("predict_clv", post(predict_clv::handle)))
         .route("/v1/predict/clv/batch", observed("predict_clv_batch", post(predict_batch::handle)))
+        .route("/v1/predict/lead", observed("predict_lead", post(predict_lead::handle)))
+        .route("/v1/predict/lead/batch", observed("predict_lead_batch", post(predict_lead::batch)))
+        .route("/v1/genesys/lead", observed("genesys_lead", post(predict_lead::genesys)))
         .route("/v1/outcomes", observed("outcomes", post(outcomes::handle)))
         .route("/v1/route/tier", observed("route_tier", post(route_tier::handle)))
         .route("/v1/genesys/clv", observed("genesys_clv", post(genesys::clv)))

@@ -20,9 +20,9 @@ use super::manifest::{
 use super::onnx;
 use super::pool::Pool;
 use super::runtime_search::RuntimeSearch;
-use super::{linear, onnx_graph, smartcore, trees};
+use super::{additive, linear, onnx_graph, smartcore, trees};
 use crate::domain::{ModelName, ModelVersion, Tier};
-use crate::features::{FeatureFault, FeatureSchema, Given};
+use crate::features::{FeatureFault, FeatureSchema, Given, Value};
 
 /// File names inside a bundle folder.
 pub const MANIFEST_FILE: &str = "bundle.toml";
@@ -94,11 +94,36 @@ fn default_tolerance() -> f64 {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, serde::Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct GoldenRequest {
-    pub features: std::collections::BTreeMap<String, Option<f64>>,
+    pub features: std::collections::BTreeMap<String, Option<GoldenValue>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acquisition_channel: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub segment: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lead_source: Option<String>,
+}
+
+/// A feature of a golden request: a number or a category.
+#[derive(Clone, Debug, PartialEq, Deserialize, serde::Serialize)]
+#[serde(untagged)]
+pub enum GoldenValue {
+    Number(f64),
+    Text(String),
+}
+
+impl From<f64> for GoldenValue {
+    fn from(number: f64) -> Self {
+        Self::Number(number)
+    }
+}
+
+impl<'a> From<&'a GoldenValue> for Value<'a> {
+    fn from(value: &'a GoldenValue) -> Self {
+        match value {
+            GoldenValue::Number(number) => Self::Number(*number),
+            GoldenValue::Text(text) => Self::Text(text),
+        }
+    }
 }
 
 /// Expected numbers; those left out are not checked.
@@ -117,6 +142,10 @@ pub struct GoldenAnswer {
     pub confidence_score: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clv_tier: Option<Tier>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority_score: Option<u8>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conversion_probability: Option<f64>,
 }
 
 impl BundleFiles {
@@ -246,6 +275,8 @@ impl Column {
 /// The model's outputs by meaning.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Roles {
+    /// The main output: expected spend of a `clv` model, probability of conversion of a `lead` model. The others are
+    /// a `clv` model's only.
     pub value: Column,
     pub risk: Option<Column>,
     pub low: Option<Column>,
@@ -323,8 +354,10 @@ impl ModelSnapshot {
                 (Some(grouping("interval.group_by", &calibration.group_by)?), with.collect::<Result<_, _>>()?)
             }
         };
-        let cold_start = schema.position(&manifest.cold_start_feature);
-        let tiers = settings.tiers.unwrap_or(manifest.tiers.thresholds());
+        let cold_start = manifest.cold_start().and_then(|name| schema.position(name));
+        // A lead model has no tiers, and nobody asks it for one.
+        let none = TierThresholds { medium: f64::INFINITY, high: f64::INFINITY };
+        let tiers = manifest.tiers.as_ref().map_or(none, |tiers| settings.tiers.unwrap_or(tiers.thresholds()));
         Ok(Self { manifest, digest, schema, engine, roles, tiers, cold_start, group_by, group_with, golden })
     }
 
@@ -356,6 +389,11 @@ impl ModelSnapshot {
         &self.roles
     }
 
+    /// The question the model answers.
+    pub fn task(&self) -> Task {
+        self.manifest.task
+    }
+
     pub fn golden(&self) -> &[GoldenRow] {
         &self.golden
     }
@@ -367,7 +405,7 @@ impl ModelSnapshot {
 
     /// The tier of a customer with this value, who was in `previous` before.
     pub fn tier_from(&self, value: f64, previous: Option<Tier>) -> Tier {
-        match previous.zip(self.manifest.tiers.hysteresis.as_ref()) {
+        match previous.zip(self.manifest.tiers.as_ref().and_then(|tiers| tiers.hysteresis.as_ref())) {
             Some((previous, hysteresis)) => self.tiers.tier_from(value, previous, hysteresis),
             None => self.tiers.tier(value),
         }
@@ -378,25 +416,27 @@ impl ModelSnapshot {
     ///
     /// # Errors
     /// Names the feature that is unknown, given twice, impossible, or required and missing.
-    pub fn read<'a>(
+    pub fn read<'a, V: Into<Value<'a>>>(
         &self,
-        features: impl IntoIterator<Item = (&'a str, Option<f64>)>,
+        features: impl IntoIterator<Item = (&'a str, Option<V>)>,
     ) -> Result<Customer, FeatureFault> {
-        let given = self.schema.collect(features)?;
+        self.known(self.schema.collect(features)?)
+    }
+
+    /// As `read`, for one row that is already in schema order; `NaN` is missing, a category is its position.
+    ///
+    /// # Errors
+    /// As `read`.
+    pub fn read_row(&self, raw: &[f64]) -> Result<Customer, FeatureFault> {
+        self.known(self.schema.collect_row(raw)?)
+    }
+
+    fn known(&self, given: Given) -> Result<Customer, FeatureFault> {
         if self.is_cold_start(&given.raw) {
             return Ok(Customer::New);
         }
         self.schema.require(&given)?;
         Ok(Customer::Known(given))
-    }
-
-    /// As `read`, for one row that is already in schema order; `NaN` is missing.
-    ///
-    /// # Errors
-    /// As `read`.
-    pub fn read_row(&self, raw: &[f64]) -> Result<Customer, FeatureFault> {
-        let rules = self.schema.rules().iter();
-        self.read(rules.zip(raw).map(|(rule, value)| (rule.name.as_str(), (!value.is_nan()).then_some(*value))))
     }
 
     /// Whether these raw values are of a customer without history.
@@ -418,10 +458,48 @@ fn check(manifest: &Manifest) -> Result<(), BundleError> {
     if manifest.bundle_version != BUNDLE_VERSION {
         return field("bundle_version", format!("must be {BUNDLE_VERSION}, got `{}`", manifest.bundle_version));
     }
-    if manifest.task != Task::Clv {
-        return field("task", "must be `clv`: lead models are not served by this version".into());
+    match manifest.task {
+        Task::Clv => check_clv(manifest),
+        Task::Lead => check_lead(manifest),
     }
-    let tiers = &manifest.tiers;
+}
+
+/// What a lead model must carry, and what of a customer's value makes no sense for it.
+fn check_lead(manifest: &Manifest) -> Result<(), BundleError> {
+    let field = |key, problem: &str| Err(BundleError::Field { key, problem: problem.to_owned() });
+    let Some(lead) = &manifest.lead else {
+        return field(
+            "lead",
+            "is required for a `lead` model: `reference`, `population`, `rows`, `made_at`, `base_rate`",
+        );
+    };
+    let baselines = &manifest.baselines;
+    for (key, is_there) in [
+        ("tiers", manifest.tiers.is_some()),
+        ("neutral", manifest.neutral.is_some()),
+        ("interval", manifest.interval.is_some()),
+        ("baselines.channel", !baselines.channel.is_empty()),
+        ("baselines.segment", !baselines.segment.is_empty()),
+    ] {
+        if is_there {
+            return field(key, "is in dollars and makes no sense for a `lead` model: see `lead.sources`");
+        }
+    }
+    if lead.sources.values().any(|source| !(0.0..=1.0).contains(&source.weight)) {
+        return field("lead.sources", "must have weights from 0 to 1");
+    }
+    Ok(())
+}
+
+fn check_clv(manifest: &Manifest) -> Result<(), BundleError> {
+    let field = |key, problem: String| Err(BundleError::Field { key, problem });
+    let required = |key| BundleError::Field { key, problem: "is required for a `clv` model".to_owned() };
+    if manifest.lead.is_some() {
+        return field("lead", "makes no sense for a `clv` model".into());
+    }
+    manifest.horizon_days.ok_or_else(|| required("horizon_days"))?;
+    let tiers = manifest.tiers.as_ref().ok_or_else(|| required("tiers"))?;
+    let neutral = manifest.neutral.as_ref().ok_or_else(|| required("neutral"))?;
     if !(tiers.medium.is_finite() && tiers.high.is_finite() && 0.0 <= tiers.medium && tiers.medium <= tiers.high) {
         return field("tiers", "must have finite 0 <= medium <= high".into());
     }
@@ -443,7 +521,7 @@ fn check(manifest: &Manifest) -> Result<(), BundleError> {
             return field(key, format!("entry `{name}` must have finite 0 <= low <= value <= high"));
         }
     }
-    if !is_ordered(&manifest.neutral) {
+    if !is_ordered(neutral) {
         return field("neutral", "must have finite 0 <= low <= value <= high".into());
     }
     if let Some(problem) = manifest.drift.as_ref().and_then(DriftReference::problem) {
@@ -475,6 +553,7 @@ fn open(
     let inline = |backend: Box<dyn Backend>| Engine::Inline(backend);
     Ok(match manifest.backend {
         BackendKind::Trees => inline(trees::load(&onnx_graph::OnnxModel::parse(model)?, features)?),
+        BackendKind::Linear if additive::is_additive(model) => inline(additive::load(model, &manifest.features)?),
         BackendKind::Linear if model.trim_ascii_start().starts_with(b"{") => {
             inline(linear::load_with_schema(model, schema)?)
         }
@@ -499,10 +578,14 @@ impl Roles {
             Ok(Some(Column { index, apply: output.apply(), curve: output.curve().cloned() }))
         };
         let outputs = &manifest.outputs;
+        let (key, main) = match manifest.task {
+            Task::Clv => ("outputs.value", &outputs.value),
+            Task::Lead => ("outputs.probability", &outputs.probability),
+        };
         Ok(Self {
-            value: find("outputs.value", outputs.value.as_ref())?.ok_or_else(|| BundleError::Field {
-                key: "outputs.value",
-                problem: format!("is required for a `clv` model; it has {}", columns.join(", ")),
+            value: find(key, main.as_ref())?.ok_or_else(|| BundleError::Field {
+                key,
+                problem: format!("is required for a `{}` model; it has {}", manifest.task.as_str(), columns.join(", ")),
             })?,
             risk: find("outputs.risk", outputs.risk.as_ref())?,
             low: find("outputs.low", outputs.low.as_ref())?,

@@ -633,6 +633,7 @@ mod tests {
             lowest: None,
             highest: None,
             drift: None,
+            categories: Vec::new(),
         };
         let none = Impute::Named(NamedImpute::None);
         let schema = |rules: &[FeatureRule]| FeatureSchema::new(rules.to_vec(), false).expect("valid");

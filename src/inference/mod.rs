@@ -2,6 +2,7 @@
 //!
 //! Numbers cross this module's border as slices; no type of `ort`, `ndarray`, `smartcore` or `prost` leaves its file.
 
+pub mod additive;
 pub mod backend;
 pub mod bundle;
 pub mod engine;

@@ -48,7 +48,10 @@ pub struct ScoredRow<'a> {
     pub snapshot: &'a ModelSnapshot,
     /// Raw values in schema order, `NaN` for missing.
     pub raw: &'a [f64],
-    pub estimate: &'a Estimate,
+    /// What the model said: a value in US dollars, or a probability.
+    pub score: f64,
+    /// The whole answer about a customer's value, which outcomes are later held against; absent for other tasks.
+    pub estimate: Option<&'a Estimate>,
     /// Level of the estimate's interval.
     pub level: Option<f64>,
     pub customer: Option<CustomerKey>,
@@ -83,9 +86,10 @@ impl Monitoring {
     /// Takes in one row that the model ran for: counted for drift, and offered to the ledger when the customer is
     /// known. Never waits.
     pub fn scored(&self, row: ScoredRow<'_>) {
-        self.drift.count(row.snapshot, row.raw, row.estimate.value);
-        if let (Ok(ledger), Some(customer)) = (&self.ledger, row.customer) {
-            ledger.record(customer, row.snapshot.name(), || row.prediction());
+        self.drift.count(row.snapshot, row.raw, row.score);
+        let outcome = row.estimate.zip(row.snapshot.manifest().horizon_days);
+        if let (Ok(ledger), Some(customer), Some((estimate, horizon_days))) = (&self.ledger, row.customer, outcome) {
+            ledger.record(customer, row.snapshot.name(), || row.prediction(estimate, horizon_days));
         }
     }
 
@@ -113,12 +117,11 @@ impl Default for Monitoring {
 }
 
 impl ScoredRow<'_> {
-    fn prediction(&self) -> Prediction {
-        let estimate = self.estimate;
+    fn prediction(&self, estimate: &Estimate, horizon_days: u32) -> Prediction {
         Prediction {
             version: self.snapshot.version().clone(),
             scored_at: self.at,
-            horizon_days: self.snapshot.manifest().horizon_days,
+            horizon_days,
             value: estimate.value,
             interval: estimate.interval.zip(self.level).map(|(interval, level)| LevelInterval {
                 low: interval.low(),

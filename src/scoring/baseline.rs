@@ -1,11 +1,13 @@
 //! Baselines: the answer for a customer the model can not score. A table look-up in the snapshot, no I/O.
 
+use crate::domain::Probability;
 use crate::inference::bundle::ModelSnapshot;
 use crate::inference::manifest::Baseline;
 
 /// What is known about a customer beside features.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Known<'a> {
+    /// Acquisition channel of a customer, source of a lead.
     pub channel: Option<&'a str>,
     pub segment: Option<&'a str>,
 }
@@ -37,6 +39,16 @@ impl Level {
     }
 }
 
+const NOTHING: Baseline = Baseline {
+    value: 0.0,
+    low: 0.0,
+    high: 0.0,
+    risk: Probability::ZERO,
+    tier_share: [Probability::ZERO; 3],
+    n: 0,
+    weight: 0.0,
+};
+
 /// For a customer without history: acquisition channel, then segment, then neutral.
 pub fn cold_start<'s>(snapshot: &'s ModelSnapshot, known: Known<'_>) -> Found<'s> {
     channel(snapshot, known).or_else(|| segment(snapshot, known)).unwrap_or_else(|| neutral(snapshot))
@@ -58,5 +70,7 @@ fn segment<'s>(snapshot: &'s ModelSnapshot, known: Known<'_>) -> Option<Found<'s
 }
 
 fn neutral(snapshot: &ModelSnapshot) -> Found<'_> {
-    Found { baseline: &snapshot.manifest().neutral, level: Level::Neutral, name: "" }
+    // A `clv` snapshot is not built without one.
+    let baseline = snapshot.manifest().neutral.as_ref().unwrap_or(&NOTHING);
+    Found { baseline, level: Level::Neutral, name: "" }
 }

@@ -10,15 +10,16 @@ use std::time::Duration;
 use moka::sync::Cache;
 
 use crate::domain::time::{Timestamp, seconds_between};
-use crate::domain::{CustomerKey, Estimate, ModelName, ModelVersion};
+use crate::domain::{CustomerKey, ModelName, ModelVersion};
 use crate::inference::bundle::{BundleDigest, ModelSnapshot};
 
 use super::estimate::Wish;
+use super::task::Outcome;
 
 /// A score as it was given, with everything an answer says about it.
 #[derive(Clone, Debug)]
 pub struct CachedScore {
-    pub estimate: Estimate,
+    pub outcome: Outcome,
     pub scored_at: Timestamp,
     pub version: ModelVersion,
     pub interval_level: Option<f64>,

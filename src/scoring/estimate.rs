@@ -28,7 +28,7 @@ pub struct Wish {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("model output `{output}` is not a finite number")]
 pub struct NotANumber {
-    output: &'static str,
+    pub(super) output: &'static str,
 }
 
 /// Scores raw rows (`rows × schema.len()`, row-major, `NaN` = missing) to completion on this thread.
@@ -64,15 +64,16 @@ pub fn estimate(snapshot: &ModelSnapshot, raw: &[f64], outputs: &[f64], wish: Wi
     };
     let tier = snapshot.tier_from(said.value, wish.previous);
     let (from, to) = snapshot.tiers().range(tier);
-    let tiers = &snapshot.manifest().tiers;
+    let tiers = snapshot.manifest().tiers.as_ref();
+    let (below_medium, below_high) = tiers.map(|tiers| (tiers.below_medium, tiers.below_high)).unwrap_or_default();
     let below = |limit: f64, odds: Option<LogOdds>| {
         let share = said.below(limit, calibration, group)?;
         Some(odds.map_or(share, |odds| odds.at(share)))
     };
     let (lower, upper) = match tier {
-        Tier::Low => (None, tiers.below_medium),
-        Tier::Medium => (tiers.below_medium, tiers.below_high),
-        Tier::High => (tiers.below_high, None),
+        Tier::Low => (None, below_medium),
+        Tier::Medium => (below_medium, below_high),
+        Tier::High => (below_high, None),
     };
     let confidence = below(to, upper).zip(below(from, lower)).and_then(|(to, from)| Probability::clamped(to - from));
     Ok(Estimate { value: said.value, interval, risk, confidence, tier })

@@ -7,10 +7,11 @@
 
 use std::time::Duration;
 
+use super::task::Score;
 use super::{Scored, Scorer};
 use crate::domain::Source;
 use crate::domain::score::round;
-use crate::features::{FeatureSchema, Row};
+use crate::features::{FeatureSchema, Row, Value};
 use crate::inference::ModelSnapshot;
 use crate::inference::bundle::{Column, Customer};
 use crate::inference::explain::{Budget, Method, Question, Unexplained};
@@ -88,10 +89,10 @@ impl Scorer {
     ///
     /// # Errors
     /// Says why there is none. An answer never fails for want of an explanation.
-    pub async fn explain(
+    pub async fn explain<E: Score>(
         &self,
-        features: Option<&[(&str, Option<f64>)]>,
-        scored: &Scored,
+        features: Option<&[(&str, Option<Value<'_>>)]>,
+        scored: &Scored<E>,
     ) -> Result<Explanation, NotExplained> {
         let budget = Budget::of(self.settings.explain.budget);
         let explained = answer(features, scored, budget).await;
@@ -113,9 +114,9 @@ impl Scorer {
     }
 }
 
-async fn answer(
-    features: Option<&[(&str, Option<f64>)]>,
-    scored: &Scored,
+async fn answer<E: Score>(
+    features: Option<&[(&str, Option<Value<'_>>)]>,
+    scored: &Scored<E>,
     budget: Budget,
 ) -> Result<Explanation, NotExplained> {
     match scored.source {
@@ -129,10 +130,9 @@ async fn answer(
     let Ok(Customer::Known(given)) = snapshot.read(features.iter().copied()) else {
         return Err(NotExplained::AnotherScore);
     };
-    // As `estimate` serves it: nobody spends a negative amount.
-    let explanation = explain(snapshot, &given.raw, &snapshot.roles().value, |value| value.max(0.0), budget).await?;
-    let distance = (explanation.value - scored.estimate.value).abs();
-    if distance <= 1e-9 * scored.estimate.value.abs().max(1.0) {
+    let explanation = explain(snapshot, &given.raw, &snapshot.roles().value, E::in_unit, budget).await?;
+    let amount = scored.estimate.amount();
+    if (explanation.value - amount).abs() <= 1e-9 * amount.abs().max(1.0) {
         Ok(explanation)
     } else {
         Err(NotExplained::AnotherScore)

@@ -1,10 +1,11 @@
 //! Golden rows: a bundle's promised answers, checked through the whole pipeline before it may serve.
 
-use crate::domain::{Estimate, Interval, Probability};
+use crate::domain::{Interval, Probability};
 use crate::inference::bundle::{BundleError, Customer, GoldenAnswer, GoldenRow, ModelSnapshot};
 
-use super::baseline::{self, Known};
-use super::estimate::{Wish, estimate_rows, from_baseline};
+use super::baseline::Known;
+use super::estimate::Wish;
+use super::task::{Outcome, cold_start, outcome_rows};
 
 /// Runs every golden row of the snapshot.
 ///
@@ -13,26 +14,35 @@ use super::estimate::{Wish, estimate_rows, from_baseline};
 pub fn verify(snapshot: &ModelSnapshot) -> Result<(), BundleError> {
     for (index, row) in snapshot.golden().iter().enumerate() {
         let failed = |problem: String| BundleError::Golden { row: index + 1, problem };
-        let estimate = answer(snapshot, row).map_err(&failed)?;
-        compare(&row.expect, &estimate, row.tolerance).map_err(failed)?;
+        let outcome = answer(snapshot, row).map_err(&failed)?;
+        compare(&row.expect, &expectation(&outcome), row.tolerance).map_err(failed)?;
     }
     Ok(())
 }
 
 /// What the snapshot answers to a golden request.
-pub fn answer(snapshot: &ModelSnapshot, row: &GoldenRow) -> Result<Estimate, String> {
-    let features = row.request.features.iter().map(|(name, value)| (name.as_str(), *value));
+pub fn answer(snapshot: &ModelSnapshot, row: &GoldenRow) -> Result<Outcome, String> {
+    let features = row.request.features.iter().map(|(name, value)| (name.as_str(), value.as_ref()));
     let Customer::Known(given) = snapshot.read(features).map_err(|err| err.to_string())? else {
-        let known =
-            Known { channel: row.request.acquisition_channel.as_deref(), segment: row.request.segment.as_deref() };
-        return Ok(from_baseline(snapshot, baseline::cold_start(snapshot, known).baseline));
+        let channel = row.request.acquisition_channel.as_deref().or(row.request.lead_source.as_deref());
+        return Ok(cold_start(snapshot, Known { channel, segment: row.request.segment.as_deref() }).0);
     };
-    let mut rows = estimate_rows(snapshot, &given.raw, Wish::default()).map_err(|err| err.to_string())?;
+    let mut rows = outcome_rows(snapshot, &given.raw, Wish::default()).map_err(|err| err.to_string())?;
     rows.pop().ok_or("the model gave no row")?.map_err(|err| err.to_string())
 }
 
 /// The answer as a golden row promises it.
-pub fn expectation(estimate: &Estimate) -> GoldenAnswer {
+pub fn expectation(outcome: &Outcome) -> GoldenAnswer {
+    let estimate = match outcome {
+        Outcome::Clv(estimate) => estimate,
+        Outcome::Lead(lead) => {
+            return GoldenAnswer {
+                priority_score: Some(lead.priority),
+                conversion_probability: Some(lead.probability.get()),
+                ..GoldenAnswer::default()
+            };
+        }
+    };
     GoldenAnswer {
         clv_value_usd: Some(estimate.value),
         confidence_interval_low: estimate.interval.map(Interval::low),
@@ -40,17 +50,18 @@ pub fn expectation(estimate: &Estimate) -> GoldenAnswer {
         risk_score: estimate.risk.map(Probability::get),
         confidence_score: estimate.confidence.map(Probability::get),
         clv_tier: Some(estimate.tier),
+        ..GoldenAnswer::default()
     }
 }
 
-fn compare(expect: &GoldenAnswer, estimate: &Estimate, tolerance: f64) -> Result<(), String> {
-    let got = expectation(estimate);
+fn compare(expect: &GoldenAnswer, got: &GoldenAnswer, tolerance: f64) -> Result<(), String> {
     let numbers = [
         ("clv_value_usd", expect.clv_value_usd, got.clv_value_usd),
         ("confidence_interval_low", expect.confidence_interval_low, got.confidence_interval_low),
         ("confidence_interval_high", expect.confidence_interval_high, got.confidence_interval_high),
         ("risk_score", expect.risk_score, got.risk_score),
         ("confidence_score", expect.confidence_score, got.confidence_score),
+        ("conversion_probability", expect.conversion_probability, got.conversion_probability),
     ];
     for (name, expected, got) in numbers {
         let Some(expected) = expected else { continue };
@@ -59,8 +70,17 @@ fn compare(expect: &GoldenAnswer, estimate: &Estimate, tolerance: f64) -> Result
             return Err(format!("`{name}` must be {expected} within {tolerance}, got {got}"));
         }
     }
-    match expect.clv_tier {
-        Some(tier) if tier != estimate.tier => Err(format!("`clv_tier` must be {tier}, got {}", estimate.tier)),
+    if let Some(place) = expect.priority_score {
+        // A probability beside a cut point may fall to its other side on another processor.
+        let got =
+            got.priority_score.ok_or_else(|| format!("`priority_score` must be {place}, the model gives none"))?;
+        if place.abs_diff(got) > 1 {
+            return Err(format!("`priority_score` must be {place}, got {got}"));
+        }
+    }
+    match (expect.clv_tier, got.clv_tier) {
+        (Some(tier), None) => Err(format!("`clv_tier` must be {tier}, the model gives none")),
+        (Some(tier), Some(other)) if tier != other => Err(format!("`clv_tier` must be {tier}, got {other}")),
         _ => Ok(()),
     }
 }

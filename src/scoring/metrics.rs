@@ -16,13 +16,15 @@ pub struct ScoringMetrics {
 }
 
 /// One of each kind: the labels are registered before the first of them happens, so that rates start at zero.
-const WARNINGS: [Warning; 6] = [
+const WARNINGS: [Warning; 8] = [
     Warning::Imputed(0),
     Warning::OutsideTraining(0),
     Warning::VersionNotLoaded,
     Warning::UnknownChannel,
     Warning::UnknownSegment,
     Warning::IntervalLevel,
+    Warning::UnknownCategory(0),
+    Warning::UnknownLeadSource,
 ];
 const REASONS: [Reason; 3] = [Reason::Overloaded, Reason::Deadline, Reason::ModelError];
 
@@ -37,7 +39,7 @@ impl ScoringMetrics {
         }
     }
 
-    pub fn record(&self, scored: &Result<Scored, AskFault>) {
+    pub fn record<E>(&self, scored: &Result<Scored<E>, AskFault>) {
         let Ok(scored) = scored else { return self.refused.increment(1) };
         self.by_source[scored.source as usize].increment(1);
         self.duration.record(scored.latency_ms / 1e3);
@@ -72,6 +74,8 @@ impl Warning {
             Self::UnknownChannel => 3,
             Self::UnknownSegment => 4,
             Self::IntervalLevel => 5,
+            Self::UnknownCategory(_) => 6,
+            Self::UnknownLeadSource => 7,
         }
     }
 }

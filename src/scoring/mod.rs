@@ -10,6 +10,7 @@ pub mod explanation;
 pub mod golden;
 mod metrics;
 pub mod predictive;
+pub mod task;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,29 +19,31 @@ use jiff::civil::Date;
 use smallvec::SmallVec;
 
 use crate::domain::time::{Clock, Stopwatch, Timestamp, seconds_between};
-use crate::domain::{CustomerKey, Estimate, ModelName, ModelVersion, Source, Tier};
-use crate::features::{FeatureFault, Given, Row};
+use crate::domain::{CustomerKey, Estimate, LeadScore, ModelName, ModelVersion, Source, Tier};
+use crate::features::{FeatureFault, Given, Row, Value};
 use crate::inference::bundle::Customer;
+use crate::inference::manifest::Task;
 use crate::inference::registry::Registry;
 use crate::inference::{BackendError, FeatureMatrix, ModelSnapshot};
 use crate::monitoring::{Monitoring, ScoredRow};
 
-use baseline::{Found, Known};
+use baseline::Known;
 use cache::{CachedScore, ScoreCache};
-use estimate::{NotANumber, Wish, estimate, from_baseline};
+use estimate::{NotANumber, Wish};
 use explanation::ExplainSettings;
 use metrics::ScoringMetrics;
+use task::{Outcome, Score, StandIn};
 
-/// One question about one customer.
+/// One question about one customer or lead.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Ask<'a> {
-    /// Which model answers; the configured CLV model when absent.
+    /// Which model answers; the configured one of the task when absent.
     pub model: Option<&'a str>,
     /// The version the caller would like.
     pub version: Option<&'a str>,
     pub customer: Option<CustomerKey>,
     /// Named values, `None` for null; absent when only the customer is given.
-    pub features: Option<&'a [(&'a str, Option<f64>)]>,
+    pub features: Option<&'a [(&'a str, Option<Value<'a>>)]>,
     pub known: Known<'a>,
     pub prefer: Prefer,
     /// Level of the interval; the model's own when absent.
@@ -63,8 +66,9 @@ pub enum Prefer {
 
 /// The answer with everything that is said about it.
 #[derive(Clone, Debug)]
-pub struct Scored {
-    pub estimate: Estimate,
+pub struct Scored<E = Estimate> {
+    /// What the task answers with.
+    pub estimate: E,
     pub source: Source,
     /// Why the ladder stepped down; absent on success.
     pub reason: Option<Reason>,
@@ -89,12 +93,16 @@ pub enum Warning {
     Imputed(u16),
     /// The feature at this position has a possible value that training never saw.
     OutsideTraining(u16),
+    /// The categorical feature at this position has a category that training never saw: as good as missing.
+    UnknownCategory(u16),
     /// The requested version is not loaded; the serving one answered.
     VersionNotLoaded,
     /// The acquisition channel has no baseline.
     UnknownChannel,
     /// The segment has no baseline.
     UnknownSegment,
+    /// The lead source has no baseline.
+    UnknownLeadSource,
     /// The interval is of another level than was asked for: the score is an earlier one, or a baseline.
     IntervalLevel,
 }
@@ -103,7 +111,8 @@ impl Warning {
     /// What there is to say about the features a model was given.
     pub fn of_features(given: &Given) -> impl Iterator<Item = Self> {
         let imputed = given.missing.iter().copied().map(Self::Imputed);
-        imputed.chain(given.outside.iter().copied().map(Self::OutsideTraining))
+        let unknown = given.unknown.iter().copied().map(Self::UnknownCategory);
+        imputed.chain(given.outside.iter().copied().map(Self::OutsideTraining)).chain(unknown)
     }
 
     /// What there is to say about a channel and a segment that a baseline was looked up by.
@@ -119,6 +128,8 @@ impl Warning {
         match self {
             Self::Imputed(_) => "imputed",
             Self::OutsideTraining(_) => "outside_training_range",
+            Self::UnknownCategory(_) => "unknown_category",
+            Self::UnknownLeadSource => "lead_source_unknown",
             Self::VersionNotLoaded => "model_version_not_loaded",
             Self::UnknownChannel => "acquisition_channel_unknown",
             Self::UnknownSegment => "segment_unknown",
@@ -129,10 +140,14 @@ impl Warning {
     /// The feature it is about, by the name the snapshot's schema gives it.
     pub fn feature(self, snapshot: &ModelSnapshot) -> Option<&str> {
         match self {
-            Self::Imputed(position) | Self::OutsideTraining(position) => {
+            Self::Imputed(position) | Self::OutsideTraining(position) | Self::UnknownCategory(position) => {
                 Some(&snapshot.schema().rules()[usize::from(position)].name)
             }
-            Self::VersionNotLoaded | Self::UnknownChannel | Self::UnknownSegment | Self::IntervalLevel => None,
+            Self::VersionNotLoaded
+            | Self::UnknownChannel
+            | Self::UnknownSegment
+            | Self::UnknownLeadSource
+            | Self::IntervalLevel => None,
         }
     }
 }
@@ -174,18 +189,20 @@ pub struct BaselineUsed {
 pub enum AskFault {
     #[error(transparent)]
     Feature(#[from] FeatureFault),
-    #[error("either `features` or `customerId` is required")]
+    #[error("either `features` or an id is required: `customerId`, `leadId` of a lead")]
     Nothing,
     #[error("model `{model}` is not loaded; loaded are {loaded}")]
     UnknownModel { model: String, loaded: String },
+    #[error("model `{model}` is a `{}` model and answers another question", task.as_str())]
+    OtherTask { model: ModelName, task: Task },
     /// Only in strict mode.
     #[error("model version `{version}` is not loaded; serving is `{serving}`")]
     VersionNotLoaded { version: String, serving: ModelVersion },
     #[error("interval level `{asked}` is not calibrated; this model has {}", list(levels))]
     IntervalLevel { asked: f64, levels: Vec<f64> },
-    /// No model at all: nothing to answer from, not even a baseline.
-    #[error("no model is loaded")]
-    NoModel,
+    /// No model for the question: nothing to answer from, not even a baseline.
+    #[error("no model is loaded: `{model}` is missing")]
+    NoModel { model: ModelName },
 }
 
 fn list(levels: &[f64]) -> String {
@@ -200,6 +217,8 @@ fn list(levels: &[f64]) -> String {
 pub struct ScorerSettings {
     /// The model behind `/v1/predict/clv`.
     pub clv_model: ModelName,
+    /// The model behind `/v1/predict/lead`.
+    pub lead_model: ModelName,
     /// Refuse a version that is not loaded instead of answering with a warning.
     pub strict_version: bool,
     pub deadline: Duration,
@@ -250,7 +269,7 @@ impl Scorer {
         &self.cache
     }
 
-    /// Answers one question.
+    /// Answers one question about a customer's value.
     ///
     /// # Errors
     /// Only for a question that can not be answered as asked; a failing model is answered from the ladder.
@@ -260,11 +279,21 @@ impl Scorer {
         scored
     }
 
+    /// Answers one question about a lead; `known.channel` is its lead source.
+    ///
+    /// # Errors
+    /// As `score`.
+    pub async fn score_lead(&self, ask: Ask<'_>) -> Result<Scored<LeadScore>, AskFault> {
+        let scored = self.climb(ask).await;
+        self.metrics.record(&scored);
+        scored
+    }
+
     /// The ladder itself, top to bottom.
-    async fn climb(&self, ask: Ask<'_>) -> Result<Scored, AskFault> {
+    async fn climb<E: Score>(&self, ask: Ask<'_>) -> Result<Scored<E>, AskFault> {
         let watch = Stopwatch::start();
         let now = self.clock.now();
-        let snapshot = self.snapshot(ask.model)?;
+        let snapshot = self.snapshot(E::TASK, ask.model)?;
         let mut answer = Answer {
             snapshot: &snapshot,
             now,
@@ -272,12 +301,15 @@ impl Scorer {
             warnings: self.version_warning(&snapshot, ask.version)?,
             level: interval_level(&snapshot, ask.level)?,
         };
-        let last = || ask.customer.and_then(|customer| self.cache.last(snapshot.name(), customer, now));
+        let last = || {
+            let score = self.cache.last(snapshot.name(), ask.customer?, now)?;
+            E::from_outcome(score.outcome).map(|estimate| (score, estimate))
+        };
 
         if ask.prefer == Prefer::LastScore
-            && let Some(hit) = last()
+            && let Some((hit, estimate)) = last()
         {
-            return Ok(answer.cached(&hit, Source::Cache, None));
+            return Ok(answer.cached(&hit, estimate, Source::Cache, None));
         }
         let Some(features) = ask.features else {
             // A customer nobody has features for is a new customer.
@@ -291,24 +323,32 @@ impl Scorer {
 
         let mut wish = Wish { level: answer.level, previous: ask.previous };
         let key = ask.customer.map(|customer| self.cache.key(&snapshot, customer, &given.raw, wish));
-        if let Some(hit) = key.and_then(|key| self.cache.exact(&key, now)) {
-            return Ok(answer.cached(&hit, Source::Cache, None));
+        if let Some(hit) = key.and_then(|key| self.cache.exact(&key, now))
+            && let Some(estimate) = E::from_outcome(hit.outcome)
+        {
+            return Ok(answer.cached(&hit, estimate, Source::Cache, None));
         }
         let deadline = ask.deadline.map_or(self.settings.deadline, |asked| asked.min(self.settings.deadline));
         let last = last();
-        wish.previous = wish.previous.or_else(|| last.as_ref().map(|last| last.estimate.tier));
-        match run(&snapshot, &given.raw, wish, deadline).await {
+        wish.previous = wish.previous.or_else(|| last.as_ref().and_then(|(_, estimate)| estimate.tier()));
+        match run::<E>(&snapshot, &given.raw, wish, deadline).await {
             Ok(estimate) => {
+                let outcome = estimate.into_outcome();
+                let (score, clv) = match &outcome {
+                    Outcome::Clv(estimate) => (estimate.value, Some(estimate)),
+                    Outcome::Lead(lead) => (lead.probability.get(), None),
+                };
                 self.monitoring.scored(ScoredRow {
                     snapshot: &snapshot,
                     raw: &given.raw,
-                    estimate: &estimate,
+                    score,
+                    estimate: clv,
                     level: answer.level,
                     customer: ask.customer,
                     at: now,
                 });
                 if let Some(key) = key {
-                    self.cache.put(key, snapshot.name(), answer.to_cache(estimate));
+                    self.cache.put(key, snapshot.name(), answer.to_cache(outcome));
                 }
                 Ok(answer.give(estimate, Source::Model))
             }
@@ -316,7 +356,7 @@ impl Scorer {
                 let reason = failure.reason();
                 tracing::warn!(model = %snapshot.name(), version = %snapshot.version(), reason = reason.as_str(), error = %failure, "model gave no answer");
                 match last {
-                    Some(stale) => Ok(answer.cached(&stale, Source::StaleCache, Some(reason))),
+                    Some((stale, estimate)) => Ok(answer.cached(&stale, estimate, Source::StaleCache, Some(reason))),
                     None => Ok(answer.fallback(ask.known, reason)),
                 }
             }
@@ -325,8 +365,17 @@ impl Scorer {
 
     /// The neutral answer of the serving model, for callers that must get numbers whatever they sent.
     pub fn neutral(&self) -> Option<Estimate> {
-        let snapshot = self.registry.serving(&self.settings.clv_model)?;
-        Some(from_baseline(&snapshot, &snapshot.manifest().neutral))
+        self.stand_in_for_nobody()
+    }
+
+    /// As `neutral`, of the lead model.
+    pub fn neutral_lead(&self) -> Option<LeadScore> {
+        self.stand_in_for_nobody()
+    }
+
+    fn stand_in_for_nobody<E: Score>(&self) -> Option<E> {
+        let snapshot = self.snapshot(E::TASK, None).ok()?;
+        Some(E::stand_in(&snapshot, Known::default(), StandIn::Failure).0)
     }
 
     /// Whether a question about the CLV model has anything to be answered from.
@@ -339,14 +388,23 @@ impl Scorer {
         ScoringMetrics::report(&self.cache, &self.registry);
     }
 
-    fn snapshot(&self, model: Option<&str>) -> Result<Arc<ModelSnapshot>, AskFault> {
-        let Some(model) = model else {
-            return self.registry.serving(&self.settings.clv_model).ok_or(AskFault::NoModel);
+    fn snapshot(&self, task: Task, model: Option<&str>) -> Result<Arc<ModelSnapshot>, AskFault> {
+        let snapshot = if let Some(model) = model {
+            ModelName::parse(model).ok().and_then(|name| self.registry.serving(&name)).ok_or_else(|| {
+                AskFault::UnknownModel { model: model.to_owned(), loaded: self.registry.serving_names() }
+            })?
+        } else {
+            let model = match task {
+                Task::Clv => &self.settings.clv_model,
+                Task::Lead => &self.settings.lead_model,
+            };
+            self.registry.serving(model).ok_or_else(|| AskFault::NoModel { model: model.clone() })?
         };
-        ModelName::parse(model)
-            .ok()
-            .and_then(|name| self.registry.serving(&name))
-            .ok_or_else(|| AskFault::UnknownModel { model: model.to_owned(), loaded: self.registry.serving_names() })
+        if snapshot.task() == task {
+            Ok(snapshot)
+        } else {
+            Err(AskFault::OtherTask { model: snapshot.name().clone(), task: snapshot.task() })
+        }
     }
 
     fn version_warning(&self, snapshot: &ModelSnapshot, asked: Option<&str>) -> Result<Warnings, AskFault> {
@@ -380,13 +438,13 @@ pub fn interval_level(snapshot: &ModelSnapshot, asked: Option<f64>) -> Result<Op
 }
 
 /// Runs the model for one row of raw values.
-async fn run(snapshot: &ModelSnapshot, raw: &[f64], wish: Wish, deadline: Duration) -> Result<Estimate, RunFailure> {
+async fn run<E: Score>(snapshot: &ModelSnapshot, raw: &[f64], wish: Wish, deadline: Duration) -> Result<E, RunFailure> {
     let mut row: Row = smallvec::smallvec![0.0; snapshot.schema().columns()];
     snapshot.schema().prepare(raw, &mut row);
     let engine = snapshot.engine();
     let mut outputs: SmallVec<[f64; 8]> = smallvec::smallvec![0.0; engine.outputs().len()];
     engine.answer(FeatureMatrix::new(&row, row.len()), &mut outputs, deadline).await?;
-    Ok(estimate(snapshot, raw, &outputs, wish)?)
+    Ok(E::of_outputs(snapshot, raw, &outputs, wish)?)
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -418,7 +476,7 @@ struct Answer<'a> {
 }
 
 impl Answer<'_> {
-    fn give(self, estimate: Estimate, source: Source) -> Scored {
+    fn give<E: Score>(self, estimate: E, source: Source) -> Scored<E> {
         Scored {
             estimate,
             source,
@@ -434,7 +492,7 @@ impl Answer<'_> {
         }
     }
 
-    fn cached(mut self, hit: &CachedScore, source: Source, reason: Option<Reason>) -> Scored {
+    fn cached<E: Score>(mut self, hit: &CachedScore, estimate: E, source: Source, reason: Option<Reason>) -> Scored<E> {
         if hit.interval_level != self.level {
             self.warnings.push(Warning::IntervalLevel);
         }
@@ -444,40 +502,35 @@ impl Answer<'_> {
             interval_level: hit.interval_level,
             scored_at: hit.scored_at,
             age_seconds: seconds_between(hit.scored_at, self.now),
-            ..self.give(hit.estimate, source)
+            ..self.give(estimate, source)
         }
     }
 
-    fn cold_start(self, known: Known<'_>) -> Scored {
-        let found = baseline::cold_start(self.snapshot, known);
-        self.stand_in(found, known, Source::ColdStart, None)
+    fn cold_start<E: Score>(self, known: Known<'_>) -> Scored<E> {
+        self.stand_in(known, StandIn::ColdStart, None)
     }
 
-    fn fallback(self, known: Known<'_>, reason: Reason) -> Scored {
-        let found = baseline::fallback(self.snapshot, known);
-        self.stand_in(found, known, Source::Fallback, Some(reason))
+    fn fallback<E: Score>(self, known: Known<'_>, reason: Reason) -> Scored<E> {
+        self.stand_in(known, StandIn::Failure, Some(reason))
     }
 
-    fn stand_in(mut self, found: Found<'_>, known: Known<'_>, source: Source, reason: Option<Reason>) -> Scored {
-        self.warnings.extend(Warning::of_names(known, self.snapshot));
+    fn stand_in<E: Score>(mut self, known: Known<'_>, why: StandIn, reason: Option<Reason>) -> Scored<E> {
+        self.warnings.extend(E::unknown_names(self.snapshot, known));
         let own = self.snapshot.manifest().interval.as_ref().map(|interval| interval.level);
         if self.level != own {
             self.warnings.push(Warning::IntervalLevel);
             self.level = own;
         }
-        let used = BaselineUsed {
-            level: found.level.as_str(),
-            name: found.name.to_owned(),
-            customers: found.baseline.n,
-            weight: found.baseline.weight,
-            as_of: self.snapshot.manifest().baselines.as_of,
+        let (estimate, used) = E::stand_in(self.snapshot, known, why);
+        let source = match why {
+            StandIn::ColdStart => Source::ColdStart,
+            StandIn::Failure => Source::Fallback,
         };
-        let estimate = from_baseline(self.snapshot, found.baseline);
         Scored { reason, baseline: Some(used), ..self.give(estimate, source) }
     }
 
-    fn to_cache(&self, estimate: Estimate) -> CachedScore {
+    fn to_cache(&self, outcome: Outcome) -> CachedScore {
         let version = self.snapshot.version().clone();
-        CachedScore { estimate, scored_at: self.now, version, interval_level: self.level }
+        CachedScore { outcome, scored_at: self.now, version, interval_level: self.level }
     }
 }

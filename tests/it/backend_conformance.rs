@@ -31,7 +31,8 @@ fn subjects() -> Vec<Subject> {
         onnx("onnx: a graph that mixes rows", "mixing.onnx"),
         Subject { name: "smartcore: forest", backend: forest(&sample), sample: sample.clone() },
         Subject { name: "smartcore: boosted trees", backend: boosted(&sample), sample: sample.clone() },
-        Subject { name: "linear: hurdle", backend: hurdle(&features), sample },
+        Subject { name: "linear: hurdle", backend: hurdle(&features), sample: sample.clone() },
+        Subject { name: "linear: terms, categories and trees", backend: additive(), sample },
         native("trees: masks of 32 leaves", "lightgbm_regressor"),
         native("trees: masks of 64 leaves", "lightgbm_regressor_wide"),
         native("trees: walker", "sklearn_random_forest_deep"),
@@ -256,6 +257,21 @@ fn hurdle(features: &[&str]) -> Box<dyn Backend> {
     let variant = json!({"uses": features, "purchase": predictor, "spend": predictor, "smearing": 1.2, "sigma": 0.8});
     let model = json!({"kind": "hurdle", "format": "scoreline-linear/1", "variants": [variant]});
     linear::load(model.to_string().as_bytes(), features).expect("loads")
+}
+
+/// `a` and `b` are numbers, `c` is a category by its position.
+fn additive() -> Box<dyn Backend> {
+    let rules = ["a", "b", "c"].map(|name| {
+        let categories = if name == "c" { json!(["x", "y"]) } else { json!([]) };
+        let rule =
+            json!({"name": name, "impute": "none", "min": 0, "max": 1, "mean": 0, "std": 1, "categories": categories});
+        serde_json::from_value(rule).expect("a rule")
+    });
+    let model = json!({"format": "scoreline-additive/1", "intercept": 0.3,
+        "terms": [{"number": "a", "coefficient": 0.5, "center": 1.0, "scale": 2.0},
+            {"category": "c", "coefficients": [0.2, -0.2], "missing": 0.1}],
+        "trees": [[{"feature": "b", "at_most": 0.5, "left": 1, "right": 2}, {"leaf": 0.4}, {"leaf": -0.4}]]});
+    scoreline::inference::additive::load(model.to_string().as_bytes(), &rules).expect("loads")
 }
 
 /// An exported graph of the parity fixtures, run natively on the fixtures' own rows of eight features.

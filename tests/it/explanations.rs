@@ -29,7 +29,7 @@ async fn shipped_models_explain_every_golden_row_to_its_sum() {
         let snapshot = shipped(name);
         let mut rows = 0;
         for golden in snapshot.golden() {
-            let features = golden.request.features.iter().map(|(name, value)| (name.as_str(), *value));
+            let features = golden.request.features.iter().map(|(name, value)| (name.as_str(), value.as_ref()));
             let Customer::Known(given) = snapshot.read(features).expect("a golden request") else { continue };
             let explanation = explained(&snapshot, &given.raw).await;
             let value = golden.expect.clv_value_usd.expect("a golden value");
@@ -203,7 +203,7 @@ async fn a_lead_models_probability_is_explained_in_points() {
     let snapshot = shipped("clv/v1.2");
     let risk = snapshot.roles().risk.as_ref().expect("the hurdle's probability");
     let golden = snapshot.golden().iter().find_map(|row| {
-        let features = row.request.features.iter().map(|(name, value)| (name.as_str(), *value));
+        let features = row.request.features.iter().map(|(name, value)| (name.as_str(), value.as_ref()));
         match snapshot.read(features) {
             Ok(Customer::Known(given)) => Some(given.raw),
             _ => None,

@@ -323,7 +323,7 @@ async fn data_actions_send_flat_scalars_and_always_get_200() {
 
     for (body, reason) in [
         (r#"{"recency_days": -1, "frequency_count": 3}"#, "invalid_feature"),
-        (r#"{"recency_days": "abc", "frequency_count": 3}"#, "invalid_field"),
+        (r#"{"recency_days": "abc", "frequency_count": 3}"#, "invalid_feature"),
         (r#"{"recency_days": [1]}"#, "invalid_field"),
         ("{broken", "malformed_json"),
         ("{}", "invalid_field"),

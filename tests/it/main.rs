@@ -4,6 +4,7 @@ mod backend_conformance;
 mod config;
 mod explanations;
 mod http_api;
+mod lead_api;
 mod model_swap;
 mod monitoring;
 mod onnx_parity;

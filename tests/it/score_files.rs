@@ -486,3 +486,43 @@ fn large_integer_ids_survive_the_way_to_text() {
     let table = parquet_customers();
     assert_eq!(table.column(0).as_primitive::<Int64Type>().value(0), 7_000_000_000_000_001);
 }
+
+#[test]
+fn leads_are_scored_from_every_format_with_their_categories() {
+    let desk = Desk::with(&TestBundle::lead("v1.0"));
+    desk.put("leads.csv", "id,age,contact,previous\na,40,cellular,0\nb,60,,5\nc,40,pigeon,1\nd,-1,cellular,0\n");
+    let model = |input: &str, output: &str| {
+        let ended = desk.run(&["--model", "lead", "--input", input, "--output", output]);
+        assert!(ended.status.success(), "{}", errors(&ended));
+        desk.read(output)
+    };
+    let scored = model("leads.csv", "leads.ndjson");
+    insta::assert_snapshot!(scored, @r#"
+    {"id":"a","age":40,"contact":"cellular","previous":0,"priority_score":19,"conversion_probability":0.182426,"source":"model","warnings":[]}
+    {"id":"b","age":60,"contact":"","previous":5,"priority_score":51,"conversion_probability":0.5,"source":"model","warnings":["imputed: contact"]}
+    {"id":"c","age":40,"contact":"pigeon","previous":1,"priority_score":12,"conversion_probability":0.119203,"source":"model","warnings":["unknown_category: contact"]}
+    {"id":"d","age":-1,"contact":"cellular","previous":0,"error":"feature `age` must be from 0 to 130, got `-1`"}
+    "#);
+    desk.put(
+        "again.ndjson",
+        "{\"id\":\"a\",\"age\":40,\"contact\":\"cellular\",\"previous\":0}\n{\"age\":40,\"contact\":7}\n",
+    );
+    insta::assert_snapshot!(model("again.ndjson", "again.csv"), @"
+    id,age,contact,previous,priority_score,conversion_probability,source,warnings,error
+    a,40,cellular,0,19,0.182426,model,,
+    ,40,7,,,,,,\"feature `contact` must be a text, one of `cellular`, `telephone`\"
+    ");
+    let text = |values: [&str; 2]| Arc::new(StringArray::from(values.to_vec())) as ArrayRef;
+    let numbers = |values: [f64; 2]| Arc::new(Float64Array::from(values.to_vec())) as ArrayRef;
+    let columns = [("age", numbers([40.0, 40.0])), ("contact", text(["cellular", "pigeon"]))];
+    write_parquet(&desk.path("leads.parquet"), &RecordBatch::try_from_iter(columns).expect("columns"));
+    insta::assert_snapshot!(model("leads.parquet", "parquet.csv"), @"
+    age,contact,priority_score,conversion_probability,source,warnings,error
+    40.0,cellular,19,0.182426,model,imputed: previous,
+    40.0,pigeon,12,0.119203,model,imputed: previous; unknown_category: contact,
+    ");
+    let columns = [("age", numbers([40.0, 40.0])), ("contact", numbers([0.0, 1.0]))];
+    write_parquet(&desk.path("numbers.parquet"), &RecordBatch::try_from_iter(columns).expect("columns"));
+    let refused = desk.refuse(&["--model", "lead", "--input", "numbers.parquet", "--output", "x.csv"]);
+    assert!(refused.contains("column `contact` must hold text"), "{refused}");
+}

@@ -101,13 +101,22 @@ impl Draft {
             file: self.file.clone(),
             sha256: sha256_hex(&self.model),
             trained_at: self.trained_at,
-            horizon_days: self.horizon_days,
+            horizon_days: Some(self.horizon_days),
             description: self.description.clone(),
-            cold_start_feature: self.cold_start_feature.clone(),
+            cold_start_feature: Some(self.cold_start_feature.clone()),
             standardize: self.standardize,
             outputs: self.outputs.clone(),
-            tiers: Tiers { medium: 0.0, high: 0.0, hysteresis: None, below_medium: None, below_high: None },
-            neutral: Baseline { value: 0.0, low: 0.0, high: 0.0, risk: none, tier_share: [none; 3], n: 0, weight: 0.0 },
+            tiers: Some(Tiers { medium: 0.0, high: 0.0, hysteresis: None, below_medium: None, below_high: None }),
+            neutral: Some(Baseline {
+                value: 0.0,
+                low: 0.0,
+                high: 0.0,
+                risk: none,
+                tier_share: [none; 3],
+                n: 0,
+                weight: 0.0,
+            }),
+            lead: None,
             interval: None,
             drift: None,
             training: self.training.clone(),
@@ -125,18 +134,19 @@ pub fn conclude(
     grouping: &Grouping,
     as_of: Option<Date>,
 ) -> anyhow::Result<()> {
-    manifest.tiers = tiers(&evidence.calibration);
-    let limits = manifest.tiers.thresholds();
+    let mut tiers = tiers(&evidence.calibration);
+    let limits = tiers.thresholds();
     let (neutral, tables) = baselines(&evidence.peers, limits, as_of)?;
-    manifest.neutral = neutral;
+    manifest.neutral = Some(neutral);
     manifest.baselines = tables;
     let calibration = calibrate(&evidence.calibration, &evidence.unknown, grouping)?;
-    manifest.tiers.hysteresis = hysteresis(&evidence.calibration, limits);
+    tiers.hysteresis = hysteresis(&evidence.calibration, limits);
     // A model that gives its own distribution is calibrated by its likelihood; two more numbers only add noise.
     if calibration.method == CalibrationMethod::ScaledResidual {
-        manifest.tiers.below_medium = recalibration(&evidence.calibration, &calibration, limits.medium);
-        manifest.tiers.below_high = recalibration(&evidence.calibration, &calibration, limits.high);
+        tiers.below_medium = recalibration(&evidence.calibration, &calibration, limits.medium);
+        tiers.below_high = recalibration(&evidence.calibration, &calibration, limits.high);
     }
+    manifest.tiers = Some(tiers);
     manifest.interval = Some(calibration);
     let predicted: Vec<f64> = evidence.calibration.iter().map(|scored| scored.value).collect();
     manifest.drift = Some(drift::reference(manifest.training.rows, &predicted)?);
@@ -160,19 +170,30 @@ pub fn stage(
     models: &Path,
     replace: bool,
 ) -> anyhow::Result<Staged> {
-    let target = target(models, &draft.name, &draft.version, replace)?;
-    // A leading dot is no model name: whoever watches the folder passes it by.
-    let folder = models.join(format!(".staging-{}-{}-{}", draft.name, draft.version, std::process::id()));
-    let staged = Staged { folder, target, replace, manifest };
-    fs::create_dir_all(&staged.folder).with_context(|| format!("can not create {}", staged.folder.display()))?;
-    write(&staged.folder.join(&draft.file), &draft.model)?;
+    let staged = Staged::begin(manifest, &draft.model, models, replace)?;
     let snapshot = staged.save()?;
-    write(&staged.folder.join(GOLDEN_FILE), &golden_rows(&snapshot, rows, requests, draft)?)?;
+    staged.write_golden(&golden_rows(&snapshot, rows, requests, draft)?)?;
     golden::verify(&staged.save()?)?;
     Ok(staged)
 }
 
 impl Staged {
+    /// Begins a bundle of a finished manifest and model file in a folder of its own beside the models.
+    pub fn begin(manifest: Manifest, model: &[u8], models: &Path, replace: bool) -> anyhow::Result<Self> {
+        let target = target(models, &manifest.name, &manifest.version, replace)?;
+        // A leading dot is no model name: whoever watches the folder passes it by.
+        let folder = models.join(format!(".staging-{}-{}-{}", manifest.name, manifest.version, std::process::id()));
+        let file = folder.join(&manifest.file);
+        let staged = Self { folder, target, replace, manifest };
+        fs::create_dir_all(&staged.folder).with_context(|| format!("can not create {}", staged.folder.display()))?;
+        write(&file, model)?;
+        Ok(staged)
+    }
+
+    pub fn write_golden(&self, lines: &[u8]) -> anyhow::Result<()> {
+        write(&self.folder.join(GOLDEN_FILE), lines)
+    }
+
     /// Puts the bundle in its place at once: nobody ever sees half of it.
     pub fn publish(&self) -> anyhow::Result<&Path> {
         let problem = || format!("can not publish {}", self.target.display());
@@ -191,7 +212,7 @@ impl Staged {
     }
 
     /// Writes the manifest and loads the bundle as the server would.
-    fn save(&self) -> anyhow::Result<ModelSnapshot> {
+    pub fn save(&self) -> anyhow::Result<ModelSnapshot> {
         let text = format!(
             "# Written by `{}`. Train or pack a new version instead of editing.\n{}",
             self.manifest.training.command,
@@ -301,10 +322,9 @@ fn golden_rows(
             .iter()
             .zip(&row.values)
             .filter(|(name, value)| !value.is_nan() && !missing.contains(name))
-            .map(|(name, value)| (name.clone(), Some(*value)))
+            .map(|(name, value)| (name.clone(), Some((*value).into())))
             .collect(),
-        acquisition_channel: None,
-        segment: None,
+        ..GoldenRequest::default()
     };
     // Spread over the range of predictions: the same number from each tier.
     let scored = score(snapshot, rows, &draft.grouping, &[])?;
@@ -340,6 +360,7 @@ fn rounded(answer: &GoldenAnswer) -> GoldenAnswer {
         risk_score: answer.risk_score.map(round),
         confidence_score: answer.confidence_score.map(round),
         clv_tier: answer.clv_tier,
+        ..GoldenAnswer::default()
     }
 }
 

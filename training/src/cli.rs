@@ -15,6 +15,7 @@ use crate::cdnow;
 use crate::compare::{self, Comparison, Format, Python};
 use crate::flips;
 use crate::html;
+use crate::lead;
 use crate::leaks::command::{self as check, AllowArgs, CheckArgs};
 use crate::pack::{self, Mapping, Pack};
 use crate::report::{self, Progress};
@@ -41,6 +42,10 @@ enum Command {
     ClvPurchases(TrainArgs),
     /// Train `clv`: the same outcome from contact-centre interactions, simulated around the real purchase customers.
     Clv(ClvArgs),
+    /// Train `lead`: probability of a sale and priority of outbound calls, from real campaign data (Bank Marketing).
+    Lead(LeadArgs),
+    /// Retrain `lead` on the newest rows of a file and publish it under the day, unless it is worse than what serves.
+    LeadNightly(NightlyArgs),
     /// Measure the shipped recipe of `clv-purchases` beside heuristics, purchase models, regressions and trees, on CDNOW
     /// and Online Retail, and print the table.
     Compare(CompareArgs),
@@ -113,6 +118,42 @@ struct ClvArgs {
     data: DataArgs,
     #[command(flatten)]
     allow: AllowArgs,
+    #[command(flatten)]
+    bundle: BundleArgs,
+}
+
+#[derive(Debug, Args)]
+struct LeadArgs {
+    /// Version of the bundle.
+    #[arg(long, default_value = "v1.0", value_parser = version)]
+    version: ModelVersion,
+    /// Leads in date order, oldest first.
+    #[arg(long, value_name = "CSV", default_value = "training/data/bank_marketing/bank_additional_dev.csv")]
+    data: PathBuf,
+    /// Newest rows that each retraining of the evaluation is fitted on.
+    #[arg(long, value_name = "ROWS", default_value_t = lead::WINDOW)]
+    window: usize,
+    /// The evaluation with retraining ends after this time.
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    time_limit: u64,
+    #[command(flatten)]
+    bundle: BundleArgs,
+}
+
+#[derive(Debug, Args)]
+struct NightlyArgs {
+    /// Leads in date order, newest last.
+    #[arg(long, value_name = "CSV")]
+    data: PathBuf,
+    /// Newest rows that the model is fitted on.
+    #[arg(long, value_name = "ROWS", default_value_t = lead::WINDOW)]
+    window: usize,
+    /// Newest rows that are first held out to compare with the serving version.
+    #[arg(long, value_name = "ROWS", default_value_t = 1000)]
+    holdout: usize,
+    /// How much worse than the serving version AUC and calibration error may be on them.
+    #[arg(long, value_name = "NUMBER", default_value_t = 0.02)]
+    margin: f64,
     #[command(flatten)]
     bundle: BundleArgs,
 }
@@ -277,6 +318,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             let source = Source { which: Which::Clv, purchases: data.data, seed, rho };
             train(&Run { null_check, ..run_of(source, version, &allow, &bundle, command) }, &bundle)
         }
+        Command::Lead(args) => train_lead(args),
+        Command::LeadNightly(args) => nightly(args),
         Command::Features(FeaturesArgs { which, output, rho, data }) => {
             let which = match which {
                 Table::ClvPurchases => Which::ClvPurchases,
@@ -381,6 +424,42 @@ fn calibrate(args: CalibrateArgs) -> anyhow::Result<()> {
     report::print(&trained)?;
     published(trained.staged.publish()?)?;
     write_report(&args.bundle, &trained)
+}
+
+fn train_lead(args: LeadArgs) -> anyhow::Result<()> {
+    let run = lead::Run {
+        command: format!("scoreline-training lead --version {}", args.version),
+        trained_at: trained_at(&args.bundle),
+        data: args.data,
+        version: args.version,
+        models: args.bundle.models,
+        replace: args.bundle.force,
+        window: args.window,
+        limit: Duration::from_secs(args.time_limit),
+    };
+    let progress = Progress::new(lead::TRAIN_STEPS);
+    let (staged, measured) = lead::train(&run, &progress)?;
+    progress.done();
+    say(&measured)?;
+    published(staged.publish()?)
+}
+
+fn nightly(args: NightlyArgs) -> anyhow::Result<()> {
+    let run = lead::Nightly {
+        command: "scoreline-training lead-nightly".to_owned(),
+        trained_at: trained_at(&args.bundle),
+        data: args.data,
+        models: args.bundle.models,
+        replace: args.bundle.force,
+        window: args.window,
+        holdout: args.holdout,
+        margin: args.margin,
+    };
+    let progress = Progress::new(lead::NIGHTLY_STEPS);
+    let (staged, measured) = lead::nightly(&run, &progress)?;
+    progress.done();
+    say(&measured)?;
+    published(staged.publish()?)
 }
 
 fn pack(args: PackArgs) -> anyhow::Result<()> {

@@ -15,6 +15,7 @@ mod folds;
 mod forest;
 mod generator;
 mod html;
+mod lead;
 mod leaks;
 mod logit;
 mod metrics;

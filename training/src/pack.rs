@@ -179,6 +179,10 @@ pub fn again(again: Again, models: &Path, replace: bool) -> anyhow::Result<Train
             again.from.display()
         ),
     };
+    let missing = |key: &'static str| {
+        let from = again.from.display().to_string();
+        move || format!("{from} has no `{key}`: only models of customer value are calibrated here")
+    };
     let draft = Draft {
         name: manifest.name.clone(),
         version: again.version,
@@ -187,9 +191,9 @@ pub fn again(again: Again, models: &Path, replace: bool) -> anyhow::Result<Train
         backend: manifest.backend,
         file: manifest.file.clone(),
         model,
-        horizon_days: manifest.horizon_days,
+        horizon_days: manifest.horizon_days.with_context(missing("horizon_days"))?,
         as_of: None,
-        cold_start_feature: manifest.cold_start_feature.clone(),
+        cold_start_feature: manifest.cold_start_feature.clone().with_context(missing("cold_start_feature"))?,
         standardize: manifest.standardize,
         outputs: manifest.outputs.clone(),
         features: manifest.features.clone(),
@@ -326,7 +330,10 @@ mod tests {
         let Trained { staged, leaks, .. } = pack(order.clone(), &folder.path().join("models"), false).expect("packs");
         assert!(leaks.checks.iter().all(|check| check.passed), "{leaks:?}");
         let manifest = &staged.manifest;
-        assert_eq!((manifest.file.as_str(), manifest.horizon_days, manifest.standardize), ("model.json", 90, false));
+        assert_eq!(
+            (manifest.file.as_str(), manifest.horizon_days, manifest.standardize),
+            ("model.json", Some(90), false)
+        );
         assert_eq!(manifest.interval.as_ref().map(|interval| interval.groups.len()), Some(2));
         assert_eq!(manifest.baselines.segment.len(), 2);
         let reference = manifest.drift.as_ref().expect("frozen");

@@ -240,9 +240,8 @@ fn owned(names: &[&str]) -> Vec<String> {
 
 fn request(features: &[(&str, f64)]) -> GoldenRequest {
     GoldenRequest {
-        features: features.iter().map(|(name, value)| ((*name).to_owned(), Some(*value))).collect(),
-        acquisition_channel: None,
-        segment: None,
+        features: features.iter().map(|(name, value)| ((*name).to_owned(), Some((*value).into()))).collect(),
+        ..GoldenRequest::default()
     }
 }
 

@@ -54,23 +54,19 @@ fn text(trained: &Trained) -> anyhow::Result<String> {
     let Trained { staged, quality: qualities, leaks: _, evidence: _ } = trained;
     let manifest = &staged.manifest;
     let training = &manifest.training;
+    let tiers = manifest.tiers.as_ref().map_or((f64::NAN, f64::NAN), |tiers| (tiers.medium, tiers.high));
     let mut text = String::new();
     let tested = qualities.first().and_then(|whole| whole.metrics.get("customers")).copied().unwrap_or(0.0);
     writeln!(
         text,
         "{} {}: {} customers fitted, {} calibrated, {tested} tested; tiers from {} and {} USD",
-        manifest.name,
-        manifest.version,
-        training.rows,
-        training.calibration_rows,
-        manifest.tiers.medium,
-        manifest.tiers.high
+        manifest.name, manifest.version, training.rows, training.calibration_rows, tiers.0, tiers.1
     )?;
     if !training.protocol.is_empty() {
         writeln!(text, "measured by {}", training.protocol)?;
     }
-    if let Some(hysteresis) = &manifest.tiers.hysteresis {
-        let limits = [(manifest.tiers.medium, hysteresis.medium), (manifest.tiers.high, hysteresis.high)];
+    if let Some(hysteresis) = manifest.tiers.as_ref().and_then(|tiers| tiers.hysteresis) {
+        let limits = [(tiers.0, hysteresis.medium), (tiers.1, hysteresis.high)];
         for (limit, band) in limits {
             let (fall, rise) = (limit * band.fall, limit * band.rise);
             writeln!(text, "a customer rises over {limit} USD at {rise:.2} and falls under it at {fall:.2}")?;

@@ -82,6 +82,7 @@ fn rule(plan: &FeaturePlan, column: usize, rows: &[&Row]) -> anyhow::Result<Feat
         lowest: None,
         highest: None,
         drift: drift::bins(&given),
+        categories: Vec::new(),
     })
 }
 

@@ -87,7 +87,7 @@ fn loss_of(design: &Design, beta: &[f64]) -> f64 {
 }
 
 /// Solves a symmetric positive definite system, given its lower triangle, by Cholesky's method.
-fn solve(mut a: Vec<f64>, mut b: Vec<f64>) -> Option<Vec<f64>> {
+pub fn solve(mut a: Vec<f64>, mut b: Vec<f64>) -> Option<Vec<f64>> {
     let n = b.len();
     for i in 0..n {
         for j in 0..=i {

@@ -1,11 +1,12 @@
 //! From drawn rows to answers: the same steps as a request takes, for a chunk at a time. No cache and no deadline: a
 //! file is scored by the model or told why not.
 
-use crate::domain::{Estimate, Source};
+use crate::domain::Source;
 use crate::inference::ModelSnapshot;
 use crate::inference::bundle::Customer;
-use crate::scoring::baseline::{self, Known};
-use crate::scoring::estimate::{Wish, estimate_rows, from_baseline};
+use crate::scoring::baseline::Known;
+use crate::scoring::estimate::Wish;
+use crate::scoring::task::{self, Outcome, outcome_rows};
 use crate::scoring::{Warning, Warnings};
 
 use super::draw::{Drawn, Row};
@@ -13,7 +14,7 @@ use super::draw::{Drawn, Row};
 /// What is said about one row.
 pub(super) enum Answer {
     Scored {
-        estimate: Estimate,
+        outcome: Outcome,
         source: Source,
         warnings: Warnings,
     },
@@ -38,9 +39,9 @@ pub(super) fn answer(snapshot: &ModelSnapshot, wish: Wish, drawn: Drawn) -> Vec<
             }
         });
     }
-    for ((position, warnings), estimate) in waiting.into_iter().zip(estimates(snapshot, wish, &raw)) {
-        answers[position] = Some(match estimate {
-            Ok(estimate) => Answer::Scored { estimate, source: Source::Model, warnings },
+    for ((position, warnings), outcome) in waiting.into_iter().zip(outcomes(snapshot, wish, &raw)) {
+        answers[position] = Some(match outcome {
+            Ok(outcome) => Answer::Scored { outcome, source: Source::Model, warnings },
             Err(reason) => Answer::Refused(reason),
         });
     }
@@ -62,29 +63,32 @@ fn consider(snapshot: &ModelSnapshot, row: Row, values: &[f64]) -> Considered {
     match snapshot.read_row(values) {
         Err(fault) => Considered::Answered(Answer::Refused(fault.to_string())),
         Ok(Customer::New) => Considered::Answered(cold_start(snapshot, &row)),
-        Ok(Customer::Known(given)) => Considered::Model(Warning::of_features(&given).collect()),
+        Ok(Customer::Known(mut given)) => {
+            given.unknown.extend(row.unknown);
+            given.missing.retain(|position| !given.unknown.contains(position));
+            Considered::Model(Warning::of_features(&given).collect())
+        }
     }
 }
 
 fn cold_start(snapshot: &ModelSnapshot, row: &Row) -> Answer {
     let known = Known { channel: row.channel.as_deref(), segment: row.segment.as_deref() };
-    let warnings = Warning::of_names(known, snapshot).collect();
-    let estimate = from_baseline(snapshot, baseline::cold_start(snapshot, known).baseline);
-    Answer::Scored { estimate, source: Source::ColdStart, warnings }
+    let (outcome, warnings) = task::cold_start(snapshot, known);
+    Answer::Scored { outcome, source: Source::ColdStart, warnings: warnings.into_iter().collect() }
 }
 
 /// Runs the model. Should it fail on the chunk, every row is tried alone, so that one row does not cost the others.
-fn estimates(snapshot: &ModelSnapshot, wish: Wish, raw: &[f64]) -> Vec<Result<Estimate, String>> {
+fn outcomes(snapshot: &ModelSnapshot, wish: Wish, raw: &[f64]) -> Vec<Result<Outcome, String>> {
     if raw.is_empty() {
         return Vec::new();
     }
-    match estimate_rows(snapshot, raw, wish) {
-        Ok(estimates) => estimates.into_iter().map(|row| row.map_err(|err| err.to_string())).collect(),
+    match outcome_rows(snapshot, raw, wish) {
+        Ok(outcomes) => outcomes.into_iter().map(|row| row.map_err(|err| err.to_string())).collect(),
         Err(_) => raw.chunks_exact(snapshot.schema().len()).map(|row| alone(snapshot, wish, row)).collect(),
     }
 }
 
-fn alone(snapshot: &ModelSnapshot, wish: Wish, row: &[f64]) -> Result<Estimate, String> {
-    let mut estimates = estimate_rows(snapshot, row, wish).map_err(|err| err.to_string())?;
-    estimates.pop().ok_or("model gave no row")?.map_err(|err| err.to_string())
+fn alone(snapshot: &ModelSnapshot, wish: Wish, row: &[f64]) -> Result<Outcome, String> {
+    let mut outcomes = outcome_rows(snapshot, row, wish).map_err(|err| err.to_string())?;
+    outcomes.pop().ok_or("model gave no row")?.map_err(|err| err.to_string())
 }

@@ -9,17 +9,21 @@ use arrow::datatypes::{DataType, Float64Type};
 use serde_json::value::RawValue;
 
 use super::chunk::{Chunk, Lines, Records, object};
-use super::sink::OUTPUT_COLUMNS;
+use super::sink::output_columns;
 use super::source::{Layout, can_be_number, plain};
-use crate::features::FeatureSchema;
+use crate::features::{FeatureRule, FeatureSchema, Value};
+use crate::inference::ModelSnapshot;
+use crate::inference::manifest::Task;
 
 pub(super) const CHANNEL: &str = "acquisition_channel";
+pub(super) const LEAD_SOURCE: &str = "lead_source";
 pub(super) const SEGMENT: &str = "segment";
 /// What a message shows of a cell.
 const SHOWN_CHARACTERS: usize = 40;
 
 /// Where in an input the model's features are.
-pub(super) struct Mapping {
+pub(super) struct Mapping<'a> {
+    schema: &'a FeatureSchema,
     /// The input's column of each feature of the schema.
     features: Vec<Option<usize>>,
     channel: Option<usize>,
@@ -29,6 +33,14 @@ pub(super) struct Mapping {
     /// The same by name, for rows that carry their names.
     by_name: HashMap<String, Target>,
     names: Vec<String>,
+}
+
+/// Why a cell gives no value.
+enum Odd {
+    /// The row can not be scored.
+    Fault(String),
+    /// A category that the bundle does not list.
+    UnknownCategory,
 }
 
 #[derive(Clone, Copy)]
@@ -52,21 +64,24 @@ pub(super) struct Drawn {
 pub(super) struct Row {
     /// Why the row can not be scored.
     pub(super) fault: Option<String>,
+    /// Positions of features with a category that the bundle does not list.
+    pub(super) unknown: Vec<u16>,
     pub(super) channel: Option<String>,
     pub(super) segment: Option<String>,
     /// Known to have no history, whatever its features.
     pub(super) without_history: bool,
 }
 
-impl Mapping {
+impl<'a> Mapping<'a> {
     /// Finds the features in an input's columns.
     ///
     /// # Errors
     /// Names required features that are missing and what the model reads, columns that come twice, and columns that
     /// the output would add.
-    pub(super) fn find(schema: &FeatureSchema, layout: &Layout) -> anyhow::Result<Self> {
+    pub(super) fn find(snapshot: &'a ModelSnapshot, layout: &Layout) -> anyhow::Result<Self> {
+        let schema = snapshot.schema();
         let columns = &layout.columns;
-        for name in OUTPUT_COLUMNS {
+        for name in output_columns(snapshot.task()) {
             if columns.iter().any(|column| column == name) {
                 bail!("the input already has a column `{name}`, which the output adds: rename it or leave it out");
             }
@@ -84,17 +99,23 @@ impl Mapping {
             features.push(position(&rule.name)?);
         }
         let mapping = Self {
-            channel: position(CHANNEL)?,
+            schema,
+            channel: position(channel_column(snapshot.task()))?,
             segment: position(SEGMENT)?,
             width: columns.len(),
-            by_name: targets(schema),
+            by_name: targets(snapshot),
             names: schema.rules().iter().map(|rule| rule.name.clone()).collect(),
             features,
         };
         mapping.refuse_what_is_missing(schema, columns)?;
         if let Some(fields) = &layout.schema {
-            for (name, column) in mapping.names.iter().zip(&mapping.features) {
+            for (rule, column) in schema.rules().iter().zip(&mapping.features) {
                 let Some(field) = column.map(|column| fields.field(column)) else { continue };
+                let name = &rule.name;
+                let is_text = plain(field.data_type()).is_string() || field.data_type().is_null();
+                if !rule.categories.is_empty() && !is_text {
+                    bail!("column `{name}` must hold text, it is of type {}", field.data_type());
+                }
                 if !can_be_number(field.data_type()) {
                     bail!("column `{name}` must hold numbers, it is of type {}", field.data_type());
                 }
@@ -154,6 +175,15 @@ impl Mapping {
         }
     }
 
+    /// Reads a cell of text into its place.
+    fn put(&self, position: usize, slot: &mut f64, row: &mut Row, cell: &[u8]) {
+        let rule = &self.schema.rules()[position];
+        match value(rule, cell) {
+            Ok(value) => *slot = value,
+            Err(odd) => row.take(position, &rule.name, odd),
+        }
+    }
+
     fn empty(&self, rows: usize) -> Drawn {
         Drawn { raw: vec![f64::NAN; rows * self.features.len()], rows: vec![Row::default(); rows] }
     }
@@ -165,12 +195,9 @@ impl Mapping {
                 row.fault = Some(format!("row has {} fields, the header has {}", record.len(), self.width));
                 continue;
             }
-            for (slot, (column, name)) in raw.iter_mut().zip(self.features.iter().zip(&self.names)) {
+            for (position, (slot, column)) in raw.iter_mut().zip(&self.features).enumerate() {
                 let Some(cell) = column.and_then(|column| record.get(column)) else { continue };
-                match number(cell) {
-                    Ok(value) => *slot = value,
-                    Err(problem) => row.note(name, &problem),
-                }
+                self.put(position, slot, row, cell);
             }
             let text = |column: Option<usize>| {
                 let cell = record.get(column?)?.trim_ascii();
@@ -195,10 +222,10 @@ impl Mapping {
             for (name, value) in fields {
                 match self.by_name.get(name.as_ref()) {
                     None => {}
-                    Some(Target::Feature(position)) => match json_number(value) {
+                    Some(Target::Feature(position)) => match json_value(&self.schema.rules()[*position], value) {
                         Ok(value) if raw[*position].is_nan() => raw[*position] = value,
                         Ok(_) => row.note(&name, "is given twice"),
-                        Err(problem) => row.note(&name, &problem),
+                        Err(odd) => row.take(*position, &name, odd),
                     },
                     Some(Target::Channel) => row.channel = json_text(value),
                     Some(Target::Segment) => row.segment = json_text(value),
@@ -214,15 +241,13 @@ impl Mapping {
     fn draw_batch(&self, batch: &RecordBatch) -> anyhow::Result<Drawn> {
         let mut drawn = self.empty(batch.num_rows());
         let width = self.features.len();
-        for (position, (column, name)) in self.features.iter().zip(&self.names).enumerate() {
+        for (position, column) in self.features.iter().enumerate() {
             let Some(column) = column.map(|column| batch.column(column)) else { continue };
             if let Some(text) = as_text(column)? {
                 let text = text.as_string::<i32>();
                 for (index, row) in drawn.rows.iter_mut().enumerate().filter(|(index, _)| text.is_valid(*index)) {
-                    match number(text.value(index).as_bytes()) {
-                        Ok(value) => drawn.raw[index * width + position] = value,
-                        Err(problem) => row.note(name, &problem),
-                    }
+                    let slot = &mut drawn.raw[index * width + position];
+                    self.put(position, slot, row, text.value(index).as_bytes());
                 }
             } else {
                 let numbers = cast(column, &DataType::Float64)?;
@@ -263,17 +288,59 @@ impl Row {
     }
 }
 
-fn targets(schema: &FeatureSchema) -> HashMap<String, Target> {
-    let features = schema.rules().iter().enumerate().map(|(i, rule)| (rule.name.clone(), Target::Feature(i)));
-    let others = [(CHANNEL.to_owned(), Target::Channel), (SEGMENT.to_owned(), Target::Segment)];
-    let output = OUTPUT_COLUMNS.map(|name| (name.to_owned(), Target::Output));
-    output.into_iter().chain(others).chain(features).collect()
+impl Row {
+    fn take(&mut self, position: usize, feature: &str, odd: Odd) {
+        match odd {
+            Odd::Fault(problem) => self.note(feature, &problem),
+            Odd::UnknownCategory => self.unknown.push(position as u16),
+        }
+    }
+}
+
+/// The column that names the baseline of a row without history.
+fn channel_column(task: Task) -> &'static str {
+    match task {
+        Task::Clv => CHANNEL,
+        Task::Lead => LEAD_SOURCE,
+    }
+}
+
+fn targets(snapshot: &ModelSnapshot) -> HashMap<String, Target> {
+    let features =
+        snapshot.schema().rules().iter().enumerate().map(|(i, rule)| (rule.name.clone(), Target::Feature(i)));
+    let others = [(channel_column(snapshot.task()).to_owned(), Target::Channel), (SEGMENT.to_owned(), Target::Segment)];
+    let output = output_columns(snapshot.task()).iter().map(|name| ((*name).to_owned(), Target::Output));
+    output.chain(others).chain(features).collect()
 }
 
 /// A column of text as plain strings; `None` for other columns.
 fn as_text(column: &ArrayRef) -> anyhow::Result<Option<ArrayRef>> {
     let is_text = plain(column.data_type()).is_string();
     Ok(if is_text { Some(cast(column, &DataType::Utf8)?) } else { None })
+}
+
+/// A feature's value as text has it; nothing is a missing value, `NaN`.
+fn value(rule: &FeatureRule, cell: &[u8]) -> Result<f64, Odd> {
+    if rule.categories.is_empty() {
+        return number(cell).map_err(Odd::Fault);
+    }
+    let text = str::from_utf8(cell).map_err(|_| Odd::UnknownCategory)?;
+    if Value::Typed(text).is_empty() {
+        return Ok(f64::NAN);
+    }
+    rule.category(text.trim()).ok_or(Odd::UnknownCategory)
+}
+
+/// A feature's value as JSON has it; null is a missing value.
+fn json_value(rule: &FeatureRule, value: &RawValue) -> Result<f64, Odd> {
+    if rule.categories.is_empty() {
+        return json_number(value).map_err(Odd::Fault);
+    }
+    match serde_json::from_str::<Option<std::borrow::Cow<'_, str>>>(value.get()) {
+        Ok(None) => Ok(f64::NAN),
+        Ok(Some(text)) => self::value(rule, text.as_bytes()),
+        Err(_) => Err(Odd::Fault(rule.allowed())),
+    }
 }
 
 /// A number as text has it; nothing is a missing value, `NaN`.

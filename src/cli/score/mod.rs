@@ -93,8 +93,9 @@ Examples:
 
 Columns are found by the model's feature names (`scoreline models verify` lists them); `acquisition_channel` and
 `segment` pick the baseline of customers without history. All columns are passed through unchanged, and behind them
-come clv_value_usd, confidence_interval_low, confidence_interval_high, risk_score, confidence_score, clv_tier, source
-(model or cold_start), warnings, error. A row that can not be scored stays, with its reason in `error`. An empty cell
+come clv_value_usd, confidence_interval_low, confidence_interval_high, risk_score, confidence_score, clv_tier (of a lead
+model: priority_score, conversion_probability), source (model or cold_start), warnings, error. A lead model's baselines go
+by `lead_source`. A row that can not be scored stays, with its reason in `error`. An empty cell
 is a missing value. From CSV or NDJSON to Parquet, columns that are passed through become text. An NDJSON table has the
 columns of its first 4,096 rows when it becomes CSV or Parquet.
 
@@ -196,9 +197,9 @@ impl Score {
             input = purchases::fold(input, as_of, schema, |rows| bar.advance(rows as u64))?;
             bar.finish();
         }
-        let mapping = Mapping::find(schema, &input.layout)
+        let mapping = Mapping::find(snapshot, &input.layout)
             .with_context(|| format!("`{}` can not be scored with {}", self.input.display(), snapshot.name()))?;
-        let encoder = Encoder::new(output_format, self.delimiter, &input.layout, schema);
+        let encoder = Encoder::new(output_format, self.delimiter, &input.layout, snapshot);
         let mut sink = Sink::begin(target, &encoder)?;
         let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let workers = self.threads.map_or_else(cores, usize::from);

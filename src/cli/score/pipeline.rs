@@ -40,7 +40,7 @@ pub(super) struct Tally {
 pub(super) struct Job<'a> {
     pub(super) snapshot: &'a ModelSnapshot,
     pub(super) wish: Wish,
-    pub(super) mapping: &'a Mapping,
+    pub(super) mapping: &'a Mapping<'a>,
     pub(super) encoder: &'a Encoder,
     pub(super) workers: usize,
     /// Set from outside to end early.

@@ -13,34 +13,50 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
+use smallvec::SmallVec;
 
 use super::answer::Answer;
 use super::chunk::{Cell, Chunk, object};
 use super::source::{Format, Layout};
 use crate::domain::score::{cents, round};
 use crate::domain::{Estimate, Interval, Probability};
-use crate::features::FeatureSchema;
 use crate::inference::ModelSnapshot;
+use crate::inference::manifest::Task;
+use crate::scoring::task::Outcome;
 
-/// What the output adds, in order.
-pub(super) const OUTPUT_COLUMNS: [&str; 9] = [
-    "clv_value_usd",
-    "confidence_interval_low",
-    "confidence_interval_high",
-    "risk_score",
-    "confidence_score",
-    "clv_tier",
-    "source",
-    "warnings",
-    "error",
-];
-const NUMBERS: usize = 5;
+/// What the output adds for a model of this task, in order: numbers, then texts.
+pub(super) fn output_columns(task: Task) -> &'static [&'static str] {
+    match task {
+        Task::Clv => &[
+            "clv_value_usd",
+            "confidence_interval_low",
+            "confidence_interval_high",
+            "risk_score",
+            "confidence_score",
+            "clv_tier",
+            "source",
+            "warnings",
+            "error",
+        ],
+        Task::Lead => &["priority_score", "conversion_probability", "source", "warnings", "error"],
+    }
+}
+
+/// How many of those are numbers.
+fn numbers_of(task: Task) -> usize {
+    match task {
+        Task::Clv => 5,
+        Task::Lead => 2,
+    }
+}
+
 /// Rows that a Parquet writer holds before it writes them out.
 const ROW_GROUP: usize = 131_072;
 
 /// How an output is written.
 pub(super) struct Encoder {
     format: Format,
+    task: Task,
     delimiter: u8,
     columns: Vec<String>,
     /// Of those, the ones that the model reads as numbers.
@@ -56,20 +72,23 @@ pub(super) enum Encoded {
 }
 
 impl Encoder {
-    pub(super) fn new(format: Format, delimiter: u8, layout: &Layout, features: &FeatureSchema) -> Self {
+    pub(super) fn new(format: Format, delimiter: u8, layout: &Layout, snapshot: &ModelSnapshot) -> Self {
+        let task = snapshot.task();
         let text = |name: &String| Arc::new(Field::new(name, DataType::Utf8, true));
         let (mut fields, metadata): (Vec<_>, _) = match &layout.schema {
             Some(schema) => (schema.fields().iter().cloned().collect(), schema.metadata().clone()),
             None => (layout.columns.iter().map(text).collect(), arrow::datatypes::Metadata::default()),
         };
-        fields.extend(OUTPUT_COLUMNS.iter().enumerate().map(|(position, name)| {
-            let kind = if position < NUMBERS { DataType::Float64 } else { DataType::Utf8 };
+        fields.extend(output_columns(task).iter().enumerate().map(|(position, name)| {
+            let kind = if position < numbers_of(task) { DataType::Float64 } else { DataType::Utf8 };
             Arc::new(Field::new(*name, kind, true))
         }));
         let schema = Arc::new(Schema::new_with_metadata(fields, metadata));
         let columns = layout.columns.clone();
-        let features = columns.iter().map(|column| features.position(column).is_some()).collect();
-        Self { format, delimiter, columns, features, schema }
+        let rule = |column: &String| snapshot.schema().rules().iter().find(|rule| rule.name == *column);
+        let is_number = |column| rule(column).is_some_and(|rule| rule.categories.is_empty());
+        let features = columns.iter().map(is_number).collect();
+        Self { format, task, delimiter, columns, features, schema }
     }
 
     /// How many rows have fields that this output has no column for. A column has to be known before the first row is
@@ -87,7 +106,8 @@ impl Encoder {
             return Ok(Vec::new());
         }
         let mut writer = self.csv_writer();
-        writer.write_record(self.columns.iter().map(String::as_str).chain(OUTPUT_COLUMNS))?;
+        writer
+            .write_record(self.columns.iter().map(String::as_str).chain(output_columns(self.task).iter().copied()))?;
         Ok(writer.into_inner().map_err(csv::IntoInnerError::into_error)?)
     }
 
@@ -182,11 +202,13 @@ impl Encoder {
             let rows = chunk.cells(&self.columns)?;
             (0..self.columns.len()).map(|position| self.column(&rows, position)).collect()
         };
-        let numbers: Vec<_> = answers.iter().map(numbers).collect();
-        for position in 0..NUMBERS {
+        let numbers: Vec<_> = answers.iter().map(|answer| numbers(self.task, answer)).collect();
+        for position in 0..numbers_of(self.task) {
             columns.push(Arc::new(numbers.iter().map(|numbers| numbers[position]).collect::<Float64Array>()));
         }
-        columns.push(Arc::new(answers.iter().map(tier).collect::<StringArray>()));
+        if self.task == Task::Clv {
+            columns.push(Arc::new(answers.iter().map(tier).collect::<StringArray>()));
+        }
         columns.push(Arc::new(answers.iter().map(source).collect::<StringArray>()));
         let mut text = String::new();
         let warnings = answers.iter().map(|answer| {
@@ -219,14 +241,16 @@ fn write_csv_answer(
     answer: &Answer,
     text: &mut String,
 ) -> anyhow::Result<()> {
-    for number in numbers(answer) {
+    for number in numbers(snapshot.task(), answer) {
         text.clear();
         if let Some(number) = number {
             let _ = write!(text, "{number}");
         }
         writer.write_field(text.as_bytes())?;
     }
-    writer.write_field(tier(answer).unwrap_or_default())?;
+    if snapshot.task() == Task::Clv {
+        writer.write_field(tier(answer).unwrap_or_default())?;
+    }
     writer.write_field(source(answer).unwrap_or_default())?;
     warnings(snapshot, answer, text);
     writer.write_field(text.as_bytes())?;
@@ -249,7 +273,7 @@ fn write_json_answer(
         comma = true;
         write!(out, "\"{name}\":")
     };
-    for (name, number) in OUTPUT_COLUMNS.iter().zip(numbers(answer)) {
+    for (name, number) in output_columns(snapshot.task()).iter().zip(numbers(snapshot.task(), answer)) {
         if let Some(number) = number {
             key(out, name)?;
             write!(out, "{number}")?;
@@ -285,24 +309,29 @@ fn write_json_answer(
     Ok(())
 }
 
-fn numbers(answer: &Answer) -> [Option<f64>; NUMBERS] {
-    let Answer::Scored { estimate: Estimate { value, interval, risk, confidence, .. }, .. } = answer else {
-        return [None; NUMBERS];
+fn numbers(task: Task, answer: &Answer) -> SmallVec<[Option<f64>; 5]> {
+    let Answer::Scored { outcome, .. } = answer else {
+        return smallvec::smallvec![None; numbers_of(task)];
     };
     let share = |share: Option<Probability>| share.map(|share| round(share.get(), 1e4));
-    [
-        Some(cents(*value)),
-        interval.map(Interval::low).map(cents),
-        interval.map(Interval::high).map(cents),
-        share(*risk),
-        share(*confidence),
-    ]
+    match outcome {
+        Outcome::Clv(Estimate { value, interval, risk, confidence, .. }) => smallvec::smallvec![
+            Some(cents(*value)),
+            interval.map(Interval::low).map(cents),
+            interval.map(Interval::high).map(cents),
+            share(*risk),
+            share(*confidence),
+        ],
+        Outcome::Lead(lead) => {
+            smallvec::smallvec![Some(f64::from(lead.priority)), Some(round(lead.probability.get(), 1e6))]
+        }
+    }
 }
 
 fn tier(answer: &Answer) -> Option<&'static str> {
     match answer {
-        Answer::Scored { estimate, .. } => Some(estimate.tier.as_str()),
-        Answer::Refused(_) => None,
+        Answer::Scored { outcome: Outcome::Clv(estimate), .. } => Some(estimate.tier.as_str()),
+        Answer::Scored { outcome: Outcome::Lead(_), .. } | Answer::Refused(_) => None,
     }
 }
 

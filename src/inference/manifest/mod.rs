@@ -5,6 +5,7 @@
 mod baselines;
 mod drift;
 mod interval;
+mod lead;
 mod outputs;
 mod tiers;
 
@@ -19,6 +20,7 @@ use crate::features::{DerivedRule, FeatureRule};
 pub use baselines::{Baseline, Baselines};
 pub use drift::DriftReference;
 pub use interval::{Calibration, CalibrationGroup, CalibrationMethod};
+pub use lead::{CUTS, LeadTable, NoReference, Reference, SourceBaseline};
 pub use outputs::{Apply, Curve, MappedOutput, Output, Outputs};
 pub use tiers::{Band, Hysteresis, LogOdds, TierThresholds, Tiers};
 
@@ -38,20 +40,28 @@ pub struct Manifest {
     /// SHA-256 of that file, 64 hex digits.
     pub sha256: String,
     pub trained_at: Timestamp,
-    /// What `clv_value_usd` covers: expected spend over this many days.
-    pub horizon_days: u32,
+    /// What `clv_value_usd` covers: expected spend over this many days. Required for a `clv` model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub horizon_days: Option<u32>,
     /// One sentence for people.
     #[serde(default)]
     pub description: String,
-    /// A customer with 0 here has no history and is answered from a baseline.
-    #[serde(default = "default_cold_start_feature")]
-    pub cold_start_feature: String,
+    /// A customer with 0 here has no history and is answered from a baseline: `frequency_count` for a `clv` model that
+    /// names none, nobody for a `lead` model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cold_start_feature: Option<String>,
     /// Whether the model reads z-scores of its (transformed) features.
     #[serde(default)]
     pub standardize: bool,
     pub outputs: Outputs,
-    pub tiers: Tiers,
-    pub neutral: Baseline,
+    /// Required for a `clv` model, refused for a `lead` model; `neutral` likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tiers: Option<Tiers>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub neutral: Option<Baseline>,
+    /// Required for a `lead` model, refused for a `clv` model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lead: Option<LeadTable>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval: Option<Calibration>,
     /// What live traffic is compared with; without it the model is not watched for drift.
@@ -67,15 +77,34 @@ pub struct Manifest {
     pub derived: Vec<DerivedRule>,
 }
 
-fn default_cold_start_feature() -> String {
-    "frequency_count".to_owned()
+impl Manifest {
+    /// The feature whose 0 means a customer without history.
+    pub fn cold_start(&self) -> Option<&str> {
+        let default = match self.task {
+            Task::Clv => Some("frequency_count"),
+            Task::Lead => None,
+        };
+        self.cold_start_feature.as_deref().or(default)
+    }
 }
 
+/// The question a model answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Task {
+    /// What a customer is worth.
     Clv,
+    /// Which lead to call next.
     Lead,
+}
+
+impl Task {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Clv => "clv",
+            Self::Lead => "lead",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

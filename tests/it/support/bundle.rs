@@ -11,6 +11,8 @@ pub struct TestBundle {
     pub name: String,
     pub version: String,
     pub model: String,
+    /// With `{name}`, `{version}` and `{sha256}` to be filled in.
+    pub manifest: &'static str,
     /// Text replacements on the manifest, applied last.
     pub edits: Vec<(String, String)>,
     pub golden: String,
@@ -18,7 +20,14 @@ pub struct TestBundle {
 
 impl TestBundle {
     pub fn clv(version: &str) -> Self {
-        Self { name: "clv".into(), version: version.into(), model: hurdle(3.0), edits: Vec::new(), golden: golden() }
+        Self {
+            name: "clv".into(),
+            version: version.into(),
+            model: hurdle(3.0),
+            manifest: MANIFEST,
+            edits: Vec::new(),
+            golden: golden(),
+        }
     }
 
     /// The same bundle with another intercept of ln(spend), so that its answers can be told apart.
@@ -35,7 +44,8 @@ impl TestBundle {
     pub fn write(&self, models: &Path) {
         let folder = models.join(&self.name).join(&self.version);
         fs::create_dir_all(&folder).expect("temporary folder is writable");
-        let mut manifest = MANIFEST
+        let mut manifest = self
+            .manifest
             .replace("{name}", &self.name)
             .replace("{version}", &self.version)
             .replace("{sha256}", &sha256_hex(self.model.as_bytes()));

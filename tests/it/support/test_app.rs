@@ -71,6 +71,7 @@ impl TestApp {
         let clock = Arc::new(ManualClock::at("2026-11-21T10:00:00Z".parse().expect("a time")));
         let mut scorer = ScorerSettings {
             clv_model: ModelName::parse("clv").expect("a name"),
+            lead_model: ModelName::parse("lead").expect("a name"),
             strict_version: false,
             deadline: Duration::from_millis(500),
             cache_bytes: 1 << 20,
@@ -105,7 +106,12 @@ impl TestApp {
 
     /// Posts JSON and expects HTTP 200.
     pub async fn ok(&self, path: &str, body: Value) -> Value {
-        let reply = self.post(path, body.to_string()).await;
+        self.ok_text(path, &body.to_string()).await
+    }
+
+    /// Posts a body that need not be JSON and expects HTTP 200.
+    pub async fn ok_text(&self, path: &str, body: &str) -> Value {
+        let reply = self.post(path, body.to_owned()).await;
         assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
         reply.json()
     }

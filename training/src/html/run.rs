@@ -116,8 +116,13 @@ pub fn report(trained: &Trained) -> ReportData {
         ("fitted", format!("{} customers", count(training.rows as usize))),
         ("calibrated", format!("{} customers", count(training.calibration_rows as usize))),
         ("tested", format!("{} customers: {}", count(tested.len()), training.protocol)),
-        ("horizon", format!("{} days", staged.manifest.horizon_days)),
-        ("tiers", format!("Medium_Value from {}, High_Value from {}", usd(tiers.medium), usd(tiers.high))),
+        ("horizon", staged.manifest.horizon_days.map_or(String::new(), |days| format!("{days} days"))),
+        (
+            "tiers",
+            tiers.as_ref().map_or(String::new(), |tiers| {
+                format!("Medium_Value from {}, High_Value from {}", usd(tiers.medium), usd(tiers.high))
+            }),
+        ),
         ("model file", format!("{}, SHA-256 {}", staged.manifest.file, staged.manifest.sha256)),
     ];
     ReportData {
@@ -244,7 +249,7 @@ fn baselines(manifest: &Manifest) -> Table {
         cells
     };
     let tables = [("channel", &manifest.baselines.channel), ("segment", &manifest.baselines.segment)];
-    let mut rows = vec![row("neutral".to_owned(), &manifest.neutral)];
+    let mut rows: Vec<_> = manifest.neutral.iter().map(|neutral| row("neutral".to_owned(), neutral)).collect();
     for (kind, table) in tables {
         rows.extend(table.iter().map(|(name, baseline)| row(format!("{kind} {name}"), baseline)));
     }

@@ -1,0 +1,208 @@
+//! `POST /v1/predict/lead` and its batch twin: which lead to call next, as a place from 1 to 100.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+
+use super::answer::{Context, Metadata, round, status};
+use super::error::ApiError;
+use super::explanation::{Explained, ExplanationBody};
+use super::genesys::{Flat, FlatAnswer, FlatError, FlatRequest, Slot};
+use super::json::{BatchPayload, Payload, parse_object, respond};
+use super::observe::{RequestId, with_request_id};
+use super::predict_batch::{BatchMetadata, RowError, Rows, reply, write};
+use super::request::{Features, Text, checked_request_id, time};
+use super::state::HttpSettings;
+use crate::domain::LeadScore;
+use crate::privacy::IdHasher;
+use crate::scoring::baseline::Known;
+use crate::scoring::{Ask, Scored, Scorer};
+
+/// Body of `POST /v1/predict/lead`.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct LeadRequest<'a> {
+    #[serde(borrow, default)]
+    features: Option<Features<'a>>,
+    #[serde(borrow, default)]
+    model: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    model_version: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    request_id: Option<Text<'a>>,
+    #[serde(borrow, default, rename = "leadId")]
+    lead_id: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    timestamp_utc: Option<Text<'a>>,
+    /// Where the lead comes from: picks the baseline when there is nothing to score.
+    #[serde(borrow, default)]
+    lead_source: Option<Text<'a>>,
+    #[serde(default)]
+    explain: Option<bool>,
+}
+
+/// Reply of `POST /v1/predict/lead`.
+#[derive(Serialize)]
+struct LeadAnswer<'a> {
+    status: &'static str,
+    prediction: LeadPrediction,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    explanation: Option<ExplanationBody<'a>>,
+    metadata: Metadata<'a, LeadScore>,
+}
+
+#[derive(Serialize)]
+struct LeadPrediction {
+    priority_score: u8,
+    conversion_probability: f64,
+}
+
+pub async fn handle(
+    State(scorer): State<Scorer>,
+    State(hasher): State<IdHasher>,
+    id: RequestId,
+    Payload(body): Payload,
+) -> Result<Response, ApiError> {
+    let request: LeadRequest<'_> = parse_object(&body)?;
+    let (scored, context) = request.score(&scorer, &hasher, id.as_str()).await?;
+    let explained = request.explain(&scorer, &scored).await;
+    let response = respond(StatusCode::OK, &LeadAnswer::new(&scored, context, explained.as_ref()));
+    Ok(with_request_id(response, context.request_id))
+}
+
+pub async fn batch(
+    State(scorer): State<Scorer>,
+    State(hasher): State<IdHasher>,
+    State(settings): State<HttpSettings>,
+    id: RequestId,
+    BatchPayload(body): BatchPayload,
+) -> Result<Response, ApiError> {
+    let Rows { rows, is_array } = Rows::split(&body, settings.batch_rows)?;
+    let mut results = Vec::with_capacity(rows.len() * 512);
+    let mut errors = 0;
+    for (number, row) in rows.iter().enumerate() {
+        if number > 0 {
+            results.push(if is_array { b',' } else { b'\n' });
+        }
+        let row_id = format!("{}-{number}", id.as_str());
+        if let Err(error) = score_row(row, &row_id, &scorer, &hasher, &mut results).await {
+            errors += 1;
+            write(&mut results, &RowError { row: number, error: error.body(&row_id) });
+        }
+        // A batch shares its thread with live calls.
+        tokio::task::consume_budget().await;
+    }
+    reply(results, is_array, BatchMetadata { rows: rows.len(), errors, request_id: id.as_str() })
+}
+
+/// `POST /v1/genesys/lead`: the same for data actions, flat and always HTTP 200.
+pub async fn genesys(
+    State(scorer): State<Scorer>,
+    State(hasher): State<IdHasher>,
+    id: RequestId,
+    body: Result<Payload, ApiError>,
+) -> Response {
+    match flat(&scorer, &hasher, &id, body).await {
+        Ok(response) => response,
+        Err(error) => FlatError::respond(&error, scorer.neutral_lead().map(LeadPrediction::new), &id),
+    }
+}
+
+async fn flat(
+    scorer: &Scorer,
+    hasher: &IdHasher,
+    id: &RequestId,
+    body: Result<Payload, ApiError>,
+) -> Result<Response, ApiError> {
+    let Payload(body) = body?;
+    let FlatRequest(request): FlatRequest<LeadRequest<'_>> = parse_object(&body)?;
+    let (scored, Context { request_id, .. }) = request.score(scorer, hasher, id.as_str()).await?;
+    let flat = FlatAnswer::new(&scored, LeadPrediction::new(scored.estimate), request_id);
+    Ok(with_request_id(respond(StatusCode::OK, &flat), request_id))
+}
+
+async fn score_row(
+    row: &[u8],
+    row_id: &str,
+    scorer: &Scorer,
+    hasher: &IdHasher,
+    results: &mut Vec<u8>,
+) -> Result<(), ApiError> {
+    let request: LeadRequest<'_> = parse_object(row)?;
+    let (scored, context) = request.score(scorer, hasher, row_id).await?;
+    let explained = request.explain(scorer, &scored).await;
+    write(results, &LeadAnswer::new(&scored, context, explained.as_ref()));
+    Ok(())
+}
+
+impl LeadRequest<'_> {
+    async fn score<'s>(
+        &'s self,
+        scorer: &Scorer,
+        hasher: &IdHasher,
+        generated_id: &'s str,
+    ) -> Result<(Scored<LeadScore>, Context<'s>), ApiError> {
+        let own_id = self.request_id.as_deref();
+        let request_id = checked_request_id(own_id, generated_id)?;
+        let features_as_of = time(self.timestamp_utc.as_deref()).map_err(|err| err.of_request(own_id))?;
+        let context = Context { request_id, features_as_of };
+        let features = self.features.as_ref().map(Features::named);
+        let ask = Ask {
+            model: self.model.as_deref(),
+            version: self.model_version.as_deref(),
+            customer: self.lead_id.as_deref().map(|id| hasher.key(id)),
+            features: features.as_deref(),
+            known: Known { channel: self.lead_source.as_deref(), segment: None },
+            ..Ask::default()
+        };
+        let scored = scorer.score_lead(ask).await.map_err(|fault| ApiError::from(fault).of_request(own_id))?;
+        Ok((scored, context))
+    }
+
+    /// Explains the answer where the request asks for it; one that does not pays nothing.
+    async fn explain(&self, scorer: &Scorer, scored: &Scored<LeadScore>) -> Option<Explained> {
+        if self.explain != Some(true) {
+            return None;
+        }
+        let features = self.features.as_ref().map(Features::named);
+        // Boxed, so that a request without reasons has no room for them in its future.
+        Some(Explained::new(Box::pin(scorer.explain(features.as_deref(), scored)).await, scorer))
+    }
+}
+
+impl<'a> Flat<'a> for LeadRequest<'a> {
+    fn slot(&mut self, name: &str) -> Option<Slot<'_, 'a>> {
+        Some(Slot::Text(match name {
+            "model" => &mut self.model,
+            "model_version" => &mut self.model_version,
+            "request_id" => &mut self.request_id,
+            "lead_id" | "leadId" => &mut self.lead_id,
+            "timestamp_utc" => &mut self.timestamp_utc,
+            "lead_source" => &mut self.lead_source,
+            _ => return None,
+        }))
+    }
+
+    fn set_features(&mut self, features: Option<Features<'a>>) {
+        self.features = features;
+    }
+}
+
+impl<'a> LeadAnswer<'a> {
+    fn new(scored: &'a Scored<LeadScore>, context: Context<'a>, explained: Option<&Explained>) -> Self {
+        let mut metadata = Metadata::new(scored, context);
+        Self {
+            status: status(scored),
+            prediction: LeadPrediction::new(scored.estimate),
+            explanation: metadata.explanation(explained),
+            metadata,
+        }
+    }
+}
+
+impl LeadPrediction {
+    fn new(score: LeadScore) -> Self {
+        Self { priority_score: score.priority, conversion_probability: round(score.probability.get(), 1e6) }
+    }
+}

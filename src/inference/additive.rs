@@ -1,0 +1,368 @@
+//! Additive models with boosted trees on top: scoreline's own JSON, written by training and served by the `linear`
+//! backend.
+//!
+//! `x = intercept + sum of terms + sum of trees`, then `probability = 1 / (1 + e^-x)`. A term is a number's z-score
+//! times a coefficient or a category's own coefficient; trees are what boosting found in the terms' residuals and read
+//! raw values, categories by their position. Rows come raw: every term carries the scaling it was fitted with.
+
+use serde::{Deserialize, Serialize};
+
+use super::backend::{Backend, BackendError, FeatureMatrix};
+use crate::features::FeatureRule;
+
+/// The format this file reads and writes.
+pub const FORMAT: &str = "scoreline-additive/1";
+
+/// The file: what training writes and the server reads.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdditiveModel {
+    pub format: Format,
+    pub intercept: f64,
+    pub terms: Vec<Term>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trees: Vec<Tree>,
+}
+
+/// The version tag of the file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Format {
+    #[default]
+    #[serde(rename = "scoreline-additive/1")]
+    V1,
+}
+
+/// One feature's part of the sum.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged, deny_unknown_fields)]
+pub enum Term {
+    /// `coefficient × (value - center) / scale`; nothing for a missing value.
+    Number { number: String, coefficient: f64, center: f64, scale: f64 },
+    /// A coefficient for each category of the bundle's list, and one for a missing or unknown category.
+    Category { category: String, coefficients: Vec<f64>, missing: f64 },
+}
+
+/// One tree: nodes with the root first. A row goes left when its value is at most the threshold; a missing value goes
+/// left too.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tree(pub Vec<Node>);
+
+/// A split with the positions of its children, which come after it, or a leaf.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged, deny_unknown_fields)]
+pub enum Node {
+    Split { feature: String, at_most: f64, left: u32, right: u32 },
+    Leaf { leaf: f64 },
+}
+
+impl AdditiveModel {
+    /// # Errors
+    /// When the bytes are not this format. What the model says is checked by `load`.
+    pub fn read(bytes: &[u8]) -> Result<Self, BackendError> {
+        serde_json::from_slice(bytes).map_err(|error| malformed(error.to_string()))
+    }
+
+    /// The file's bytes; the same model always gives the same bytes.
+    pub fn write(&self) -> Vec<u8> {
+        let mut bytes = serde_json::to_vec(self).expect("plain numbers and names always serialise");
+        bytes.push(b'\n');
+        bytes
+    }
+}
+
+/// Whether a model file says that it is of this format.
+pub fn is_additive(model: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Tag<'a> {
+        #[serde(borrow)]
+        format: std::borrow::Cow<'a, str>,
+    }
+    model.trim_ascii_start().starts_with(b"{")
+        && serde_json::from_slice::<Tag<'_>>(model).is_ok_and(|tag| tag.format.starts_with("scoreline-additive/"))
+}
+
+/// Reads a model for a bundle with these feature rules, in column order. Its only output is `probability`.
+///
+/// # Errors
+/// Says which part of the file can not be used.
+pub fn load(bytes: &[u8], rules: &[FeatureRule]) -> Result<Box<dyn Backend>, BackendError> {
+    let model = AdditiveModel::read(bytes)?;
+    let mut compiled = Compiled {
+        inputs: rules.len(),
+        outputs: ["probability".to_owned()],
+        intercept: finite("intercept", model.intercept)?,
+        numbers: Vec::new(),
+        categories: Vec::new(),
+        nodes: Vec::new(),
+        roots: Vec::with_capacity(model.trees.len()),
+    };
+    for term in model.terms {
+        compiled.add_term(term, rules)?;
+    }
+    for (tree, number) in model.trees.iter().zip(1..) {
+        compiled.add_tree(tree, rules).map_err(|problem| malformed(format!("tree {number} {problem}")))?;
+    }
+    Ok(Box::new(compiled))
+}
+
+struct Compiled {
+    inputs: usize,
+    outputs: [String; 1],
+    intercept: f64,
+    numbers: Vec<NumberTerm>,
+    categories: Vec<CategoryTerm>,
+    nodes: Vec<FlatNode>,
+    /// Where each tree begins in `nodes`.
+    roots: Vec<u32>,
+}
+
+struct NumberTerm {
+    column: usize,
+    slope: f64,
+    center: f64,
+}
+
+struct CategoryTerm {
+    column: usize,
+    coefficients: Box<[f64]>,
+    missing: f64,
+}
+
+/// `value` is the threshold of a split and the addend of a leaf.
+#[derive(Clone, Copy)]
+struct FlatNode {
+    value: f64,
+    /// `LEAF` for a leaf.
+    column: u32,
+    left: u32,
+    right: u32,
+}
+
+const LEAF: u32 = u32::MAX;
+
+impl Compiled {
+    fn add_term(&mut self, term: Term, rules: &[FeatureRule]) -> Result<(), BackendError> {
+        match term {
+            Term::Number { number, coefficient, center, scale } => {
+                let (column, rule) = find(&number, rules).map_err(malformed)?;
+                if !rule.categories.is_empty() {
+                    return Err(malformed(format!("term `{number}` is of a number, the feature is categorical")));
+                }
+                let slope = coefficient / scale;
+                if !slope.is_finite() || !center.is_finite() {
+                    return Err(malformed(format!("term `{number}` needs a finite coefficient, center and scale")));
+                }
+                self.numbers.push(NumberTerm { column, slope, center });
+            }
+            Term::Category { category, coefficients, missing } => {
+                let (column, rule) = find(&category, rules).map_err(malformed)?;
+                let (has, needs) = (coefficients.len(), rule.categories.len());
+                if has != needs {
+                    return Err(malformed(format!("term `{category}` has {has} coefficients for {needs} categories")));
+                }
+                if !coefficients.iter().chain([&missing]).all(|coefficient| coefficient.is_finite()) {
+                    return Err(malformed(format!("term `{category}` holds a number that is not finite")));
+                }
+                self.categories.push(CategoryTerm { column, coefficients: coefficients.into(), missing });
+            }
+        }
+        Ok(())
+    }
+
+    fn add_tree(&mut self, Tree(nodes): &Tree, rules: &[FeatureRule]) -> Result<(), String> {
+        let base = u32::try_from(self.nodes.len()).map_err(|_| "is one too many".to_owned())?;
+        if nodes.is_empty() {
+            return Err("has no nodes".to_owned());
+        }
+        for (node, index) in nodes.iter().zip(0_u32..) {
+            let flat = match node {
+                Node::Leaf { leaf } if leaf.is_finite() => FlatNode { value: *leaf, column: LEAF, left: 0, right: 0 },
+                Node::Leaf { .. } => return Err(format!("has a leaf at {index} that is not finite")),
+                Node::Split { feature, at_most, left, right } => {
+                    let (column, _) = find(feature, rules)?;
+                    // Children behind their parent: a walk always ends.
+                    let sound = |child: u32| child > index && (child as usize) < nodes.len();
+                    if !at_most.is_finite() || !sound(*left) || !sound(*right) {
+                        return Err(format!("has a split at {index} with a threshold or a child that can not be"));
+                    }
+                    let column = u32::try_from(column).map_err(|_| "has too many columns".to_owned())?;
+                    FlatNode { value: *at_most, column, left: base + left, right: base + right }
+                }
+            };
+            self.nodes.push(flat);
+        }
+        self.roots.push(base);
+        Ok(())
+    }
+
+    fn log_odds(&self, row: &[f64]) -> f64 {
+        let mut sum = self.intercept;
+        for term in &self.numbers {
+            let value = row[term.column];
+            if !value.is_nan() {
+                sum += term.slope * (value - term.center);
+            }
+        }
+        for term in &self.categories {
+            // A position that is not in the list is read as missing; the cast of `NaN` would be 0.
+            let value = row[term.column];
+            let known = if value >= 0.0 { term.coefficients.get(value as usize) } else { None };
+            sum += known.copied().unwrap_or(term.missing);
+        }
+        sum + self.roots.iter().map(|&root| self.leaf(root, row)).sum::<f64>()
+    }
+
+    fn leaf(&self, root: u32, row: &[f64]) -> f64 {
+        let mut node = self.nodes[root as usize];
+        while node.column != LEAF {
+            let right = row[node.column as usize] > node.value;
+            node = self.nodes[if right { node.right } else { node.left } as usize];
+        }
+        node.value
+    }
+}
+
+impl Backend for Compiled {
+    fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    fn outputs(&self) -> &[String] {
+        &self.outputs
+    }
+
+    fn predict(&self, rows: FeatureMatrix<'_>, out: &mut [f64]) -> Result<(), BackendError> {
+        rows.fits(self.inputs, 1, out.len())?;
+        for (row, out) in rows.iter().zip(out) {
+            *out = 1.0 / (1.0 + (-self.log_odds(row)).exp());
+        }
+        Ok(())
+    }
+}
+
+fn find<'r>(name: &str, rules: &'r [FeatureRule]) -> Result<(usize, &'r FeatureRule), String> {
+    let found = rules.iter().enumerate().find(|(_, rule)| rule.name == name);
+    found.ok_or_else(|| format!("reads `{name}`, which is not a feature of this bundle"))
+}
+
+fn finite(what: &str, number: f64) -> Result<f64, BackendError> {
+    if number.is_finite() { Ok(number) } else { Err(malformed(format!("`{what}` must be finite, got `{number}`"))) }
+}
+
+fn malformed(reason: String) -> BackendError {
+    BackendError::Malformed { format: FORMAT, reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::features::{Impute, NamedImpute, Transform};
+
+    fn rule(name: &str, categories: &[&str]) -> FeatureRule {
+        FeatureRule {
+            name: name.into(),
+            unit: String::new(),
+            required: false,
+            impute: Impute::Named(NamedImpute::None),
+            transform: Transform::Identity,
+            min: 0.0,
+            max: 1.0,
+            mean: 0.0,
+            std: 1.0,
+            lowest: None,
+            highest: None,
+            drift: None,
+            categories: categories.iter().map(|&category| category.to_owned()).collect(),
+        }
+    }
+
+    fn rules() -> Vec<FeatureRule> {
+        vec![rule("age", &[]), rule("contact", &["cellular", "telephone"])]
+    }
+
+    fn model() -> AdditiveModel {
+        let split = |feature: &str, at_most, left, right| Node::Split { feature: feature.into(), at_most, left, right };
+        AdditiveModel {
+            format: Format::V1,
+            intercept: -2.0,
+            terms: vec![
+                Term::Number { number: "age".into(), coefficient: 0.5, center: 40.0, scale: 10.0 },
+                Term::Category { category: "contact".into(), coefficients: vec![0.25, -0.75], missing: 0.125 },
+            ],
+            trees: vec![
+                Tree(vec![
+                    split("age", 30.0, 1, 2),
+                    Node::Leaf { leaf: 1.0 },
+                    split("contact", 0.5, 3, 4),
+                    Node::Leaf { leaf: 2.0 },
+                    Node::Leaf { leaf: 4.0 },
+                ]),
+                Tree(vec![Node::Leaf { leaf: -0.5 }]),
+            ],
+        }
+    }
+
+    fn log_odds(row: [f64; 2]) -> f64 {
+        let backend = load(&model().write(), &rules()).expect("loads");
+        let mut out = [0.0];
+        backend.predict(FeatureMatrix::new(&row, 2), &mut out).expect("runs");
+        (out[0] / (1.0 - out[0])).ln()
+    }
+
+    #[test]
+    fn terms_and_trees_give_the_sums_made_by_hand() {
+        for (row, expected) in [
+            ([50.0, 0.0], -2.0 + 0.5 + 0.25 + 2.0 - 0.5),
+            ([60.0, 1.0], -2.0 + 1.0 - 0.75 + 4.0 - 0.5),
+            ([30.0, 1.0], -2.0 - 0.5 - 0.75 + 1.0 - 0.5),
+            ([40.0, f64::NAN], -2.0 + 0.125 + 2.0 - 0.5),
+            ([f64::NAN, 7.0], -2.0 + 0.125 + 1.0 - 0.5),
+        ] {
+            assert!((log_odds(row) - expected).abs() < 1e-12, "{row:?}: {} is not {expected}", log_odds(row));
+        }
+    }
+
+    #[test]
+    fn what_is_written_reads_back_and_says_what_it_is() {
+        let bytes = model().write();
+        assert_eq!(AdditiveModel::read(&bytes).expect("own format"), model());
+        assert!(is_additive(&bytes));
+        assert!(!is_additive(br#"{"kind":"hurdle","format":"scoreline-linear/1","variants":[]}"#));
+        assert!(!is_additive(b"\x08\x08"));
+    }
+
+    #[test]
+    fn a_file_that_can_not_be_used_is_refused_with_the_reason() {
+        let refused = |change: fn(&mut AdditiveModel)| {
+            let mut model = model();
+            change(&mut model);
+            let Err(error) = load(&model.write(), &rules()) else { panic!("was accepted") };
+            error.to_string()
+        };
+        assert!(refused(|model| model.terms.remove(0).rename("height", model)).contains("`height`, which is not a"));
+        assert!(refused(|model| model.terms.remove(0).rename("contact", model)).contains("the feature is categorical"));
+        assert!(refused(|model| model.terms.remove(1).shorten(model)).contains("has 1 coefficients for 2 categories"));
+        assert!(refused(|model| model.trees[1].0.clear()).contains("tree 2 has no nodes"));
+        let circle = |model: &mut AdditiveModel| {
+            model.trees[0].0[0] = Node::Split { feature: "age".into(), at_most: 1.0, left: 0, right: 1 };
+        };
+        assert!(refused(circle).contains("tree 1 has a split at 0"));
+        let future = br#"{"format":"scoreline-additive/2","intercept":0,"terms":[]}"#;
+        assert!(load(future, &rules()).is_err());
+    }
+
+    impl Term {
+        fn rename(self, to: &str, model: &mut AdditiveModel) {
+            if let Self::Number { coefficient, center, scale, .. } = self {
+                model.terms.push(Self::Number { number: to.into(), coefficient, center, scale });
+            }
+        }
+
+        fn shorten(self, model: &mut AdditiveModel) {
+            if let Self::Category { category, mut coefficients, missing } = self {
+                coefficients.pop();
+                model.terms.push(Self::Category { category, coefficients, missing });
+            }
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Leads over HTTP: the place in the reference population, categories, the ladder and what a data action needs.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use insta::assert_json_snapshot;
+use scoreline::inference::bundle::{LoadSettings, ModelSnapshot};
+use scoreline::inference::registry::Patience;
+use scoreline::scoring::golden;
+use serde_json::{Value, json};
+
+use crate::support::{TestApp, TestBundle};
+
+const LEAD: &str = "/v1/predict/lead";
+
+fn app() -> TestApp {
+    TestApp::with(&[TestBundle::clv("v1.2"), TestBundle::lead("v1.0")], |_| {})
+}
+
+/// A bundle that loads and then fails on every row: e^2000 is not finite.
+fn failing(version: &str) -> TestBundle {
+    let mut bundle = TestBundle::lead(version)
+        .edit("probability = \"probability\"", "probability = { output = \"probability\", apply = \"exp\" }");
+    // The probability is at most 1, so the model itself has to leave the range of numbers.
+    bundle.model = r#"{"kind": "regression", "format": "scoreline-linear/1", "link": "identity", "variants": [
+        {"uses": ["age"], "predictor": {"intercept": 2000.0, "coefficients": [0.0], "floor": 0.0, "ceiling": 3000.0}}]}"#
+        .into();
+    bundle.golden = String::new();
+    bundle.edit("{ output = \"probability\"", "{ output = \"value\"")
+}
+
+fn question() -> Value {
+    json!({"leadId": "L-1", "features": {"age": 40, "contact": "cellular", "previous": 1}})
+}
+
+#[tokio::test]
+async fn a_lead_gets_its_place_and_its_probability() {
+    let app = app();
+    let body = json!({"leadId": "10000045", "features": {"age": 60, "contact": "cellular", "previous": 5},
+        "model_version": "v1.0", "request_id": "req-87", "timestamp_utc": "2026-11-21T09:00:00Z",
+        "lead_source": "referral"});
+    let reply = app.post(LEAD, body.to_string()).await;
+    assert_eq!((reply.status, reply.headers["x-request-id"].to_str().ok()), (StatusCode::OK, Some("req-87")));
+    assert_json_snapshot!(reply.json(), {".metadata.inference_latency_ms" => "[latency]"});
+    // By hand: -2 + 1 + 0.5 + 1 = 0.5, p = 0.6225, 62 cut points at or below it.
+    assert_eq!(reply.json()["prediction"], json!({"priority_score": 63, "conversion_probability": 0.622_459}));
+    assert!(!reply.text.contains("10000045"));
+}
+
+#[tokio::test]
+async fn an_unknown_category_counts_as_missing_with_a_warning_and_an_empty_one_is_missing() {
+    let app = app();
+    let warnings = |answer: Value| answer["metadata"]["warnings"].clone();
+    let unknown = app.ok(LEAD, json!({"features": {"age": 40, "contact": "pigeon", "previous": 1}})).await;
+    assert_eq!(unknown["prediction"]["conversion_probability"], 0.119_203);
+    assert_eq!(warnings(unknown), json!(["unknown_category: contact"]));
+    for nothing in [json!(""), Value::Null] {
+        let missing = app.ok(LEAD, json!({"features": {"age": 40, "contact": nothing, "previous": 1}})).await;
+        assert_eq!(missing["prediction"]["conversion_probability"], 0.119_203);
+        assert_eq!(warnings(missing), json!(["imputed: contact"]));
+    }
+}
+
+#[tokio::test]
+async fn values_of_the_wrong_type_are_refused_with_what_is_allowed() {
+    let app = app();
+    let cases = [
+        (json!({"age": 40, "contact": 1}), "contact", "must be a text, one of `cellular`, `telephone`"),
+        (json!({"age": 40, "contact": true}), "contact", "must be a number, a text of at most 256 bytes or null"),
+        (json!({"age": "SECRET"}), "age", "must be a number"),
+        (json!({"contact": "cellular"}), "age", "is required"),
+        (json!({"age": 40, "duration": 12}), "duration", "is not known; this model reads age, contact, previous"),
+    ];
+    for (features, name, problem) in cases {
+        let reply = app.post(LEAD, json!({"features": features}).to_string()).await;
+        assert_eq!(reply.status, StatusCode::UNPROCESSABLE_ENTITY, "{}", reply.text);
+        let error = &reply.json()["error"];
+        assert_eq!((&error["code"], &error["field"]), (&json!("invalid_feature"), &json!(format!("features.{name}"))));
+        assert!(error["message"].as_str().is_some_and(|text| text.contains(problem)), "{}", reply.text);
+        assert!(!reply.text.contains("SECRET"));
+    }
+    let reply = app.post(LEAD, json!({"customerId": "x"}).to_string()).await;
+    assert_eq!(reply.json()["error"]["field"], "customerId");
+}
+
+#[tokio::test]
+async fn a_lead_nobody_knows_gets_the_conversion_of_its_source() {
+    let app = app();
+    let answer = app.ok(LEAD, json!({"leadId": "L-9", "lead_source": "referral", "request_id": "r"})).await;
+    assert_json_snapshot!(answer, {".metadata.inference_latency_ms" => "[latency]"});
+    let unknown = app.ok(LEAD, json!({"leadId": "L-9", "lead_source": "skywriting"})).await;
+    assert_eq!(unknown["prediction"], json!({"priority_score": 13, "conversion_probability": 0.125}));
+    assert_eq!(unknown["metadata"]["warnings"], json!(["lead_source_unknown"]));
+    let nothing = app.post(LEAD, "{}").await;
+    assert_eq!((nothing.status.as_u16(), &nothing.json()["error"]["field"]), (422, &json!("features")));
+}
+
+#[tokio::test]
+async fn a_score_comes_from_the_cache_with_its_age_and_covers_a_failing_model() {
+    let app = app();
+    let first = app.ok(LEAD, question()).await;
+    assert_eq!(first["metadata"]["source"], "model");
+    app.clock.advance(Duration::from_mins(5));
+    let again = app.ok(LEAD, question()).await;
+    assert_eq!((&again["metadata"]["source"], &again["metadata"]["age_seconds"]), (&json!("cache"), &json!(300)));
+    assert_eq!(again["prediction"], first["prediction"]);
+
+    failing("v1.1").write(app.models.path());
+    app.registry.scan(Patience::Now);
+    let stale = app.ok(LEAD, question()).await;
+    assert_eq!((&stale["status"], &stale["metadata"]["source"]), (&json!("fallback"), &json!("stale_cache")));
+    assert_eq!(stale["metadata"]["model_version"], "v1.0");
+    let mut other = question();
+    other["leadId"] = json!("L-2");
+    other["lead_source"] = json!("referral");
+    let baseline = app.ok(LEAD, other).await;
+    assert_eq!((&baseline["status"], &baseline["metadata"]["reason"]), (&json!("fallback"), &json!("model_error")));
+    assert_eq!(baseline["prediction"], json!({"priority_score": 26, "conversion_probability": 0.25}));
+}
+
+#[tokio::test]
+async fn a_model_of_another_task_or_none_is_said_so() {
+    let app = app();
+    for (path, model) in [(LEAD, "clv"), ("/v1/predict/clv", "lead")] {
+        let reply = app.post(path, json!({"features": {}, "model": model}).to_string()).await;
+        assert_eq!((reply.status.as_u16(), &reply.json()["error"]["code"]), (422, &json!("unknown_model")));
+    }
+    let without = TestApp::new();
+    let reply = without.post(LEAD, question().to_string()).await;
+    assert_eq!((reply.status.as_u16(), &reply.json()["error"]["code"]), (503, &json!("no_model")));
+    assert!(reply.text.contains("`lead` is missing"), "{}", reply.text);
+    // One customer and one lead of the same name are two cache entries.
+    app.ok(LEAD, json!({"leadId": "X", "features": {"age": 40}})).await;
+    let routed = app.ok("/v1/route/tier", json!({"customerId": "X"})).await;
+    assert_eq!(routed["metadata"]["source"], "cold_start");
+}
+
+#[tokio::test]
+async fn a_batch_answers_row_by_row() {
+    let app = app();
+    let rows = json!([question(), {"features": {"age": -1}}, {"leadId": "L-3"}]);
+    let answer = app.ok("/v1/predict/lead/batch", rows).await;
+    assert_eq!((&answer["metadata"]["rows"], &answer["metadata"]["errors"]), (&json!(3), &json!(1)));
+    assert_eq!(answer["results"][0]["prediction"]["priority_score"], 19);
+    assert_eq!(answer["results"][1]["error"]["field"], "features.age");
+    assert_eq!(answer["results"][2]["metadata"]["source"], "cold_start");
+}
+
+#[tokio::test]
+async fn data_actions_get_flat_scalars_and_always_200() {
+    let app = app();
+    let flat = json!({"lead_id": "L-1", "age": "40", "contact": "cellular", "previous": "${input.previous}",
+        "request_id": "conv-1"});
+    assert_json_snapshot!(app.ok("/v1/genesys/lead", flat).await, {".inference_latency_ms" => "[latency]"});
+    for (body, reason) in [(r#"{"age": "forty"}"#, "invalid_feature"), ("{broken", "malformed_json")] {
+        let answer = app.ok_text("/v1/genesys/lead", body).await;
+        assert_eq!((&answer["status"], &answer["reason"]), (&json!("error"), &json!(reason)));
+        assert_eq!((&answer["priority_score"], &answer["conversion_probability"]), (&json!(13), &json!(0.125)));
+    }
+}
+
+#[test]
+fn a_lead_bundle_is_checked_by_its_own_rules() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let load = |bundle: &TestBundle| {
+        bundle.write(folder.path());
+        let path = folder.path().join(&bundle.name).join(&bundle.version);
+        ModelSnapshot::load(&path, &LoadSettings::default()).and_then(|snapshot| golden::verify(&snapshot))
+    };
+    load(&TestBundle::lead("v1")).expect("complete");
+    let refused = |bundle: TestBundle| load(&bundle).expect_err("refused").to_string();
+    let lead = || TestBundle::lead("v2");
+    assert!(refused(lead().edit("probability = \"probability\"", "")).contains("`outputs.probability` is required"));
+    assert!(refused(lead().edit("0.97, 0.98, 0.99,", "0.97, 0.99,")).contains("99 probabilities that never fall"));
+    let dollars = "[lead]\n";
+    let neutral = "[neutral]\nvalue = 1.0\nlow = 0.0\nhigh = 2.0\nrisk = 0.5\ntier_share = [1.0, 0.0, 0.0]\n\n[lead]\n";
+    assert!(refused(lead().edit(dollars, neutral)).contains("`neutral` is in dollars"));
+    let mut wrong = lead();
+    wrong.golden = wrong.golden.replace("\"priority_score\": 19", "\"priority_score\": 50");
+    assert!(refused(wrong).contains("golden row 1: `priority_score` must be 50, got 19"));
+
+    let clv = || TestBundle::clv("v2");
+    assert!(refused(clv().edit("horizon_days = 273\n", "")).contains("`horizon_days` is required for a `clv` model"));
+    let tiers = "[tiers]\nmedium = 10.0\nhigh = 40.0\n";
+    assert!(refused(clv().edit(tiers, "")).contains("`tiers` is required for a `clv` model"));
+    let task = refused(clv().edit("task = \"clv\"", "task = \"lead\""));
+    assert!(task.contains("`lead` is required for a `lead` model"), "{task}");
+}

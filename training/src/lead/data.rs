@@ -1,0 +1,89 @@
+//! Reads a file of leads in date order, oldest first: the columns the recipe names, and nothing else. A column that is
+//! only known after the call, such as `duration`, is never read.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use anyhow::Context as _;
+
+use super::recipe::{CATEGORIES, NUMBERS};
+
+/// Leads column by column.
+#[derive(Clone, Debug)]
+pub struct Leads {
+    /// In the order of `NUMBERS`.
+    pub numbers: Vec<Vec<f64>>,
+    /// In the order of `CATEGORIES`.
+    pub texts: Vec<Texts>,
+    pub converted: Vec<bool>,
+}
+
+/// A column of names, as positions in a sorted dictionary. The dictionary is a way to store the file; which names a
+/// model knows is learnt from its training rows.
+#[derive(Clone, Debug)]
+pub struct Texts {
+    pub names: Vec<String>,
+    pub codes: Vec<usize>,
+}
+
+impl Leads {
+    /// # Errors
+    /// Names the column that is missing or the line that can not be read.
+    pub fn read(path: &Path) -> anyhow::Result<Self> {
+        let problem = || format!("can not read {}", path.display());
+        let mut reader = csv::Reader::from_path(path).with_context(problem)?;
+        let headers = reader.headers().with_context(problem)?.clone();
+        let column = |name: &str| {
+            let found = headers.iter().position(|header| header == name);
+            found.with_context(|| format!("{} lacks the column `{name}`", path.display()))
+        };
+        let numbers: Vec<usize> = NUMBERS.iter().map(|name| column(name)).collect::<Result<_, _>>()?;
+        let texts: Vec<usize> = CATEGORIES.iter().map(|name| column(name)).collect::<Result<_, _>>()?;
+        let outcome = column("y")?;
+        let mut values = vec![Vec::new(); numbers.len()];
+        let mut words = vec![Vec::new(); texts.len()];
+        let mut converted = Vec::new();
+        for (line, record) in (2..).zip(reader.records()) {
+            let record = record.with_context(problem)?;
+            for (&position, values) in numbers.iter().zip(&mut values) {
+                let number: f64 =
+                    record[position].trim().parse().ok().filter(|number: &f64| number.is_finite()).with_context(
+                        || format!("{} line {line}: `{}` must be a number", path.display(), &headers[position]),
+                    )?;
+                values.push(number);
+            }
+            for (&position, words) in texts.iter().zip(&mut words) {
+                words.push(record[position].trim().to_owned());
+            }
+            converted.push(match &record[outcome] {
+                "yes" => true,
+                "no" => false,
+                _ => anyhow::bail!("{} line {line}: `y` must be yes or no", path.display()),
+            });
+        }
+        anyhow::ensure!(converted.len() >= 1000, "{} holds fewer than 1000 leads", path.display());
+        Ok(Self { numbers: values, texts: words.iter().map(|words| Texts::of(words)).collect(), converted })
+    }
+
+    pub fn len(&self) -> usize {
+        self.converted.len()
+    }
+
+    /// What became of these rows.
+    pub fn outcomes(&self, rows: &[usize]) -> Vec<bool> {
+        rows.iter().map(|&row| self.converted[row]).collect()
+    }
+}
+
+impl Texts {
+    fn of(words: &[String]) -> Self {
+        let sorted: BTreeSet<&String> = words.iter().collect();
+        let names: Vec<String> = sorted.into_iter().cloned().collect();
+        let codes = words.iter().map(|word| names.partition_point(|name| name < word)).collect();
+        Self { names, codes }
+    }
+
+    pub fn text(&self, row: usize) -> &str {
+        &self.names[self.codes[row]]
+    }
+}

@@ -1,0 +1,283 @@
+//! The lead model: `lead` trains, measures and publishes it; `lead-nightly` is the one command of a nightly job.
+
+mod boost;
+mod bundle;
+mod data;
+mod evaluate;
+mod recipe;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use scoreline::domain::ModelVersion;
+use scoreline::domain::time::Timestamp;
+use scoreline::inference::bundle::{LoadSettings, ModelSnapshot, run_rows};
+
+use crate::assemble::{self, Staged};
+use crate::report::Progress;
+use bundle::{About, Population, stage};
+use data::Leads;
+use evaluate::{Figures, later, out_of_fold, table};
+use recipe::{Fitted, fit};
+
+/// Rows a retrained model is fitted on: the newest ones.
+pub const WINDOW: usize = 20_000;
+
+const DATA: &str = "UCI Bank Marketing (bank-additional-full), 28,011 outbound calls of a Portuguese bank, 2008-2010, \
+                    without `duration`";
+const LICENCE: &str = "CC BY 4.0; S. Moro, P. Cortez, P. Rita, Decision Support Systems 62 (2014) 22-31";
+
+/// A training run on all rows of a file.
+pub struct Run {
+    pub data: PathBuf,
+    pub version: ModelVersion,
+    pub models: PathBuf,
+    pub trained_at: Timestamp,
+    pub replace: bool,
+    /// Rows of each retraining in the evaluation.
+    pub window: usize,
+    /// The evaluation with retraining ends after this time.
+    pub limit: Duration,
+    pub command: String,
+}
+
+/// Trains, measures and stages; the text is what was measured. Nothing is published.
+pub fn train(run: &Run, progress: &Progress) -> anyhow::Result<(Staged, String)> {
+    progress.step("reading leads");
+    let leads = Leads::read(&run.data)?;
+    assemble::target(&run.models, &bundle::name()?, &run.version, run.replace)?;
+    let rows: Vec<usize> = (0..leads.len()).collect();
+    let said = out_of_fold(&leads, &rows, progress)?;
+    let like = Figures::of("like rows, 5 folds", &leads.converted, &said);
+    let [once, rolling] = later(&leads, run.window, run.limit, progress)?;
+    progress.step("fitting on all rows");
+    let fitted = fit(&leads, &rows)?;
+    let about = About {
+        version: run.version.clone(),
+        trained_at: run.trained_at,
+        description: "Probability that an outbound call to this lead ends in a sale; priority is its place among the \
+                      leads it was trained on"
+            .to_owned(),
+        population: "leads of the training data, each scored by a model that had not seen it".to_owned(),
+        data: DATA.to_owned(),
+        licence: LICENCE.to_owned(),
+        command: run.command.clone(),
+    };
+    let figures = [("like_rows", &like), ("trained_once", &once), ("retrained", &rolling)];
+    let staged = stage(
+        about,
+        &fitted,
+        &Population { leads: &leads, rows: &rows, said: &said },
+        &figures,
+        &run.models,
+        run.replace,
+    )?;
+    let text = format!(
+        "{} {}: {} leads, {:.1} % converted\n\n{}\nwhat retraining buys on the same later rows: AUC {:+.3}, log-loss {:+.3}, \
+         ECE {:+.3}\n",
+        staged.manifest.name,
+        staged.manifest.version,
+        leads.len(),
+        like.base_rate * 100.0,
+        table(&[like.clone(), once.clone(), rolling.clone()]),
+        rolling.auc - once.auc,
+        rolling.log_loss - once.log_loss,
+        rolling.ece - once.ece
+    );
+    Ok((staged, text))
+}
+
+/// Steps that `train` shows.
+pub const TRAIN_STEPS: u64 = evaluate::FOLD_STEPS + 4;
+
+/// A nightly run: the newest rows of a file that has its newest rows last.
+pub struct Nightly {
+    pub data: PathBuf,
+    pub models: PathBuf,
+    pub trained_at: Timestamp,
+    pub replace: bool,
+    pub window: usize,
+    /// Newest rows held out to compare with the serving version.
+    pub holdout: usize,
+    /// How much worse than the serving version the AUC and the calibration error may be.
+    pub margin: f64,
+    pub command: String,
+}
+
+/// Trains on the newest rows, checks on a held-out block of the newest, refuses or stages a version named by the day.
+pub fn nightly(run: &Nightly, progress: &Progress) -> anyhow::Result<(Staged, String)> {
+    progress.step("reading leads");
+    let leads = Leads::read(&run.data)?;
+    let day = run.trained_at.strftime("v%Y.%m.%d").to_string();
+    let version = ModelVersion::parse(&day)?;
+    assemble::target(&run.models, &bundle::name()?, &version, run.replace)?;
+    let (end, start) = (leads.len(), leads.len().saturating_sub(run.window));
+    let split =
+        end.checked_sub(run.holdout).filter(|split| *split > start).context("`--holdout` leaves nothing to fit on")?;
+
+    progress.step("checking on the newest rows");
+    let newest: Vec<usize> = (split..end).collect();
+    let happened = leads.outcomes(&newest);
+    let candidate = fit(&leads, &(start..split).collect::<Vec<_>>())?;
+    let mut figures =
+        vec![Figures::of("candidate, newest rows held out", &happened, &candidate.probabilities(&leads, &newest)?)];
+    if let Some(serving) = newest_version(&run.models)? {
+        let said = serving_probabilities(&serving, &leads, &newest)?;
+        figures.push(Figures::of(&format!("serving {}", serving.version()), &happened, &said));
+    }
+    let shown = table(&figures);
+    refuse_what_is_worse(&figures, run.margin).with_context(|| format!("not published\n{shown}"))?;
+
+    progress.step("fitting on the newest rows");
+    let rows: Vec<usize> = (start..end).collect();
+    let fitted: Fitted = fit(&leads, &rows)?;
+    let said = out_of_fold(&leads, &rows, progress)?;
+    let about = About {
+        version,
+        trained_at: run.trained_at,
+        description: "Probability that an outbound call to this lead ends in a sale; retrained on the newest leads"
+            .to_owned(),
+        population: format!("the newest {} leads, each scored by a model that had not seen it", rows.len()),
+        data: run.data.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+        licence: String::new(),
+        command: run.command.clone(),
+    };
+    let staged = stage(
+        about,
+        &fitted,
+        &Population { leads: &leads, rows: &rows, said: &said },
+        &[("newest", &figures[0])],
+        &run.models,
+        run.replace,
+    )?;
+    Ok((staged, shown))
+}
+
+/// Steps that `nightly` shows.
+pub const NIGHTLY_STEPS: u64 = evaluate::FOLD_STEPS + 3;
+
+/// The first row of figures is the candidate's, the second the serving version's if there is one.
+fn refuse_what_is_worse(figures: &[Figures], margin: f64) -> anyhow::Result<()> {
+    let [candidate, serving] = figures else { return Ok(()) };
+    anyhow::ensure!(
+        candidate.auc >= serving.auc - margin,
+        "AUC {:.4} on the newest rows is worse than the serving version's {:.4} by more than {margin}",
+        candidate.auc,
+        serving.auc
+    );
+    anyhow::ensure!(
+        candidate.ece <= serving.ece + margin,
+        "calibration error {:.4} on the newest rows is worse than the serving version's {:.4} by more than {margin}",
+        candidate.ece,
+        serving.ece
+    );
+    Ok(())
+}
+
+/// The version that would serve without a pin.
+fn newest_version(models: &Path) -> anyhow::Result<Option<ModelSnapshot>> {
+    let folder = models.join("lead");
+    let Ok(entries) = std::fs::read_dir(&folder) else { return Ok(None) };
+    let mut versions: Vec<ModelVersion> =
+        entries.flatten().filter_map(|entry| ModelVersion::parse(entry.file_name().to_str()?).ok()).collect();
+    versions.sort_by(ModelVersion::cmp_natural);
+    let newest =
+        versions.last().map(|version| ModelSnapshot::load(&folder.join(version.as_str()), &LoadSettings::default()));
+    Ok(newest.transpose()?)
+}
+
+fn serving_probabilities(serving: &ModelSnapshot, leads: &Leads, rows: &[usize]) -> anyhow::Result<Vec<f64>> {
+    let expected = recipe::NUMBERS.iter().chain(&recipe::CATEGORIES);
+    let rules = serving.schema().rules();
+    anyhow::ensure!(
+        rules.iter().map(|rule| rule.name.as_str()).eq(expected.copied()),
+        "the serving version reads other features: publish the first version of this model with `lead`"
+    );
+    let outputs = run_rows(serving, &recipe::raw(leads, rows, rules))?;
+    let width = serving.engine().outputs().len();
+    Ok(outputs.chunks_exact(width).map(|outputs| serving.roles().value.of(outputs)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use scoreline::scoring::golden;
+
+    use super::*;
+
+    fn shipped_leads() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("data/bank_marketing/bank_additional_dev.csv")
+    }
+
+    /// The shipped model, the same recipe fitted again, and what an independent implementation in numpy answered.
+    #[test]
+    fn the_shipped_bundle_is_what_training_gives_and_what_another_implementation_gives() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/lead/v1.0");
+        let shipped = ModelSnapshot::load(&folder, &LoadSettings::default()).expect("loads");
+        golden::verify(&shipped).expect("keeps its promises");
+        let leads = Leads::read(&shipped_leads()).expect("the data file");
+        let rows = [0, 5000, 12_000, 18_500, 20_000, 22_000, 25_000, 28_010];
+        let other = [
+            0.025_677_021_100_759,
+            0.024_221_159_519_363,
+            0.068_106_345_174_397,
+            0.082_105_664_761_939,
+            0.043_948_176_852_127,
+            0.060_741_565_956_038,
+            0.071_786_414_582_780,
+            0.111_979_542_920_129,
+        ];
+        let said = serving_probabilities(&shipped, &leads, &rows).expect("answers");
+        let again = fit(&leads, &(0..leads.len()).collect::<Vec<_>>()).expect("fits");
+        let again = again.probabilities(&leads, &rows).expect("answers");
+        for ((said, again), other) in said.into_iter().zip(again).zip(other) {
+            assert!((said - again).abs() < 1e-6, "shipped {said}, again {again}");
+            assert!((said - other).abs() < 1e-4, "shipped {said}, elsewhere {other}");
+        }
+    }
+
+    /// One lead in twelve of the shipped file, in its order.
+    fn small(folder: &Path, step: usize) -> PathBuf {
+        let text = std::fs::read_to_string(shipped_leads()).expect("the data file");
+        let mut lines = text.lines();
+        let mut small = format!("{}\n", lines.next().expect("a header"));
+        for line in lines.step_by(step) {
+            small.push_str(line);
+            small.push('\n');
+        }
+        let path = folder.join("leads.csv");
+        std::fs::write(&path, small).expect("writes");
+        path
+    }
+
+    #[test]
+    fn a_night_publishes_a_version_named_by_the_day_and_refuses_one_that_is_worse() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let run = Nightly {
+            data: small(folder.path(), 12),
+            models: folder.path().join("models"),
+            trained_at: "2026-11-21T02:00:00Z".parse().expect("a time"),
+            replace: false,
+            window: 2000,
+            holdout: 400,
+            margin: 0.02,
+            command: "scoreline-training lead-nightly".into(),
+        };
+        let (staged, shown) = nightly(&run, &Progress::hidden()).expect("trains");
+        assert!(shown.contains("candidate, newest rows held out"), "{shown}");
+        let published = staged.publish().expect("publishes").to_owned();
+        assert!(published.ends_with("lead/v2026.11.21"));
+        let snapshot = ModelSnapshot::load(&published, &LoadSettings::default()).expect("loads");
+        assert_eq!(snapshot.golden().len(), 18);
+        golden::verify(&snapshot).expect("keeps its promises");
+        assert!(snapshot.schema().position("duration").is_none());
+        assert_eq!(snapshot.manifest().lead.as_ref().map(|lead| lead.sources.len()), Some(2));
+
+        let Err(again) = nightly(&run, &Progress::hidden()) else { panic!("was replaced") };
+        assert!(again.to_string().contains("`--force` to replace it"), "{again:#}");
+        // The published version has seen the block that the next night holds out: nobody is that much better.
+        let tomorrow = Nightly { trained_at: "2026-11-22T02:00:00Z".parse().expect("a time"), margin: -1.0, ..run };
+        let Err(worse) = nightly(&tomorrow, &Progress::hidden()) else { panic!("was published") };
+        assert!(format!("{worse:#}").contains("is worse than the serving version's"), "{worse:#}");
+    }
+}
