@@ -10,16 +10,17 @@ use scoreline::domain::{ModelName, ModelVersion};
 use scoreline::inference::bundle::{LoadSettings, ModelSnapshot};
 use scoreline::inference::manifest::BackendKind;
 
+use crate::assemble::Staged;
 use crate::calibrate::Grouping;
 use crate::cdnow;
 use crate::compare::{self, Comparison, Format, Python};
 use crate::flips;
-use crate::html;
+use crate::html::{self, data::ReportData};
 use crate::lead;
 use crate::leaks::command::{self as check, AllowArgs, CheckArgs};
 use crate::pack::{self, Mapping, Pack};
 use crate::report::{self, Progress};
-use crate::train::{self, Run, Source, Trained, Which};
+use crate::train::{self, Run, Source, Which};
 
 /// Trains, calibrates and packs the model bundles that scoreline serves.
 ///
@@ -137,6 +138,8 @@ struct LeadArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     time_limit: u64,
     #[command(flatten)]
+    allow: AllowArgs,
+    #[command(flatten)]
     bundle: BundleArgs,
 }
 
@@ -154,6 +157,8 @@ struct NightlyArgs {
     /// How much worse than the serving version AUC and calibration error may be on them.
     #[arg(long, value_name = "NUMBER", default_value_t = 0.02)]
     margin: f64,
+    #[command(flatten)]
+    allow: AllowArgs,
     #[command(flatten)]
     bundle: BundleArgs,
 }
@@ -364,7 +369,7 @@ fn train(run: &Run, bundle: &BundleArgs) -> anyhow::Result<()> {
     say(&trained.leaks.text()?)?;
     report::print(&trained)?;
     published(trained.staged.publish()?)?;
-    write_report(bundle, &trained)
+    write_report(bundle, &trained.staged, &html::run::report(&trained))
 }
 
 fn compare(args: CompareArgs) -> anyhow::Result<()> {
@@ -423,7 +428,7 @@ fn calibrate(args: CalibrateArgs) -> anyhow::Result<()> {
     progress.done();
     report::print(&trained)?;
     published(trained.staged.publish()?)?;
-    write_report(&args.bundle, &trained)
+    write_report(&args.bundle, &trained.staged, &html::run::report(&trained))
 }
 
 fn train_lead(args: LeadArgs) -> anyhow::Result<()> {
@@ -432,16 +437,18 @@ fn train_lead(args: LeadArgs) -> anyhow::Result<()> {
         trained_at: trained_at(&args.bundle),
         data: args.data,
         version: args.version,
-        models: args.bundle.models,
+        models: args.bundle.models.clone(),
         replace: args.bundle.force,
         window: args.window,
         limit: Duration::from_secs(args.time_limit),
+        allow: args.allow.reasons(),
     };
     let progress = Progress::new(lead::TRAIN_STEPS);
-    let (staged, measured) = lead::train(&run, &progress)?;
+    let lead::Trained { staged, text, report } = lead::train(&run, &progress)?;
     progress.done();
-    say(&measured)?;
-    published(staged.publish()?)
+    say(&text)?;
+    published(staged.publish()?)?;
+    write_report(&args.bundle, &staged, &report)
 }
 
 fn nightly(args: NightlyArgs) -> anyhow::Result<()> {
@@ -449,17 +456,19 @@ fn nightly(args: NightlyArgs) -> anyhow::Result<()> {
         command: "scoreline-training lead-nightly".to_owned(),
         trained_at: trained_at(&args.bundle),
         data: args.data,
-        models: args.bundle.models,
+        models: args.bundle.models.clone(),
         replace: args.bundle.force,
         window: args.window,
         holdout: args.holdout,
         margin: args.margin,
+        allow: args.allow.reasons(),
     };
     let progress = Progress::new(lead::NIGHTLY_STEPS);
-    let (staged, measured) = lead::nightly(&run, &progress)?;
+    let lead::Trained { staged, text, report } = lead::nightly(&run, &progress)?;
     progress.done();
-    say(&measured)?;
-    published(staged.publish()?)
+    say(&text)?;
+    published(staged.publish()?)?;
+    write_report(&args.bundle, &staged, &report)
 }
 
 fn pack(args: PackArgs) -> anyhow::Result<()> {
@@ -498,7 +507,7 @@ fn pack(args: PackArgs) -> anyhow::Result<()> {
     say(&trained.leaks.text()?)?;
     report::print(&trained)?;
     published(trained.staged.publish()?)?;
-    write_report(&args.bundle, &trained)
+    write_report(&args.bundle, &trained.staged, &html::run::report(&trained))
 }
 
 fn trained_at(bundle: &BundleArgs) -> Timestamp {
@@ -510,18 +519,18 @@ fn published(folder: &Path) -> anyhow::Result<()> {
 }
 
 /// The pictures of a run, unless nobody wants them.
-fn write_report(bundle: &BundleArgs, trained: &Trained) -> anyhow::Result<()> {
+fn write_report(bundle: &BundleArgs, staged: &Staged, report: &ReportData) -> anyhow::Result<()> {
     if bundle.no_report {
         return Ok(());
     }
-    let manifest = &trained.staged.manifest;
+    let manifest = &staged.manifest;
     let named = || PathBuf::from(format!("reports/{}-{}.html", manifest.name, manifest.version));
     let path = bundle.report.clone().unwrap_or_else(named);
     let problem = || format!("can not write the report {}", path.display());
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).with_context(problem)?;
     }
-    std::fs::write(&path, html::page(&html::run::report(trained))).with_context(problem)?;
+    std::fs::write(&path, html::page(report)).with_context(problem)?;
     say(&format!("report: {}", path.display()))
 }
 

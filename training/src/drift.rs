@@ -1,7 +1,7 @@
 //! The drift reference of a bundle: where rows lay in a feature, and rows left out of the fit in the score.
 
 use anyhow::Context as _;
-use scoreline::features::drift::{DriftBins, quantile_edges};
+use scoreline::features::drift::{DriftBins, category_edges, quantile_edges};
 use scoreline::inference::manifest::DriftReference;
 
 use crate::statistics::round;
@@ -18,6 +18,13 @@ pub fn bins(values: &[f64]) -> Option<DriftBins> {
     let mut edges: Vec<f64> = quantile_edges(values).into_iter().map(round).collect();
     edges.dedup();
     let bins = DriftBins::of(edges, values)?;
+    let shares = bins.shares.iter().copied().map(round).collect();
+    Some(DriftBins { shares, zero: round(bins.zero), missing: round(bins.missing), ..bins })
+}
+
+/// Bins of a categorical column, whose values are positions among so many categories: one each.
+pub fn categories(count: usize, values: &[f64]) -> Option<DriftBins> {
+    let bins = DriftBins::of(category_edges(count), values)?;
     let shares = bins.shares.iter().copied().map(round).collect();
     Some(DriftBins { shares, zero: round(bins.zero), missing: round(bins.missing), ..bins })
 }

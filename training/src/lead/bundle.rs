@@ -36,6 +36,7 @@ pub struct About {
     pub data: String,
     pub licence: String,
     pub command: String,
+    pub allowed: BTreeMap<String, String>,
 }
 
 pub fn name() -> anyhow::Result<ModelName> {
@@ -97,6 +98,9 @@ pub fn stage(
             data: about.data,
             licence: about.licence,
             command: about.command,
+            allowed: about.allowed,
+            protocol: "5-fold cross-validation; later rows by a model that was left alone, and by retrained ones"
+                .to_owned(),
             rows: u32::try_from(rows.len())?,
             metrics: metrics.collect(),
             ..TrainingSummary::default()

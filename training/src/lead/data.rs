@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::Context as _;
 
 use super::recipe::{CATEGORIES, NUMBERS};
+use crate::leaks::frame::{Column, Frame, Values};
 
 /// Leads column by column.
 #[derive(Clone, Debug)]
@@ -63,6 +64,19 @@ impl Leads {
         }
         anyhow::ensure!(converted.len() >= 1000, "{} holds fewer than 1000 leads", path.display());
         Ok(Self { numbers: values, texts: words.iter().map(|words| Texts::of(words)).collect(), converted })
+    }
+
+    /// The columns as a leak check looks at them.
+    pub fn frame(&self) -> Frame {
+        let numbers = NUMBERS
+            .iter()
+            .zip(&self.numbers)
+            .map(|(name, values)| Column { name: (*name).to_owned(), values: Values::Numbers(values.clone()) });
+        let texts = CATEGORIES.iter().zip(&self.texts).map(|(name, texts)| Column {
+            name: (*name).to_owned(),
+            values: Values::Levels { codes: texts.codes.clone(), names: texts.names.clone() },
+        });
+        Frame { rows: self.len(), columns: numbers.chain(texts).collect() }
     }
 
     pub fn len(&self) -> usize {

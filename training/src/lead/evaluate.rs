@@ -82,7 +82,7 @@ pub const FOLD_STEPS: u64 = FOLDS;
 
 /// The last rows by one model fitted on the first, and by models refitted on the newest `window` rows every `STEP`
 /// rows, until `limit` is over. The two rows of figures are on the same leads.
-pub fn later(leads: &Leads, window: usize, limit: Duration, progress: &Progress) -> anyhow::Result<[Figures; 2]> {
+pub fn later(leads: &Leads, window: usize, limit: Duration, progress: &Progress) -> anyhow::Result<Later> {
     let watch = Stopwatch::start();
     let first = (leads.len() as f64 * FIRST) as usize;
     progress.step("evaluating on later rows");
@@ -98,11 +98,25 @@ pub fn later(leads: &Leads, window: usize, limit: Duration, progress: &Progress)
     }
     let rows: Vec<usize> = (first..end).collect();
     let happened = leads.outcomes(&rows);
+    let trained_once = once.probabilities(leads, &rows)?;
     let note = if end < leads.len() { ", stopped by the time limit" } else { "" };
-    Ok([
-        Figures::of("later, trained once", &happened, &once.probabilities(leads, &rows)?),
-        Figures::of(&format!("later, retrained each {STEP} on {window}{note}"), &happened, &said),
-    ])
+    Ok(Later {
+        first,
+        once: Figures::of("later, trained once", &happened, &trained_once),
+        retrained: Figures::of(&format!("later, retrained each {STEP} on {window}{note}"), &happened, &said),
+        said_once: trained_once,
+        said_retrained: said,
+    })
+}
+
+/// The same later rows by a model that was left alone and by models that were retrained.
+pub struct Later {
+    /// The first of the rows.
+    pub first: usize,
+    pub once: Figures,
+    pub retrained: Figures,
+    pub said_once: Vec<f64>,
+    pub said_retrained: Vec<f64>,
 }
 
 /// The figures as a table.

@@ -6,19 +6,24 @@ mod data;
 mod evaluate;
 mod recipe;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use scoreline::domain::ModelVersion;
 use scoreline::domain::time::Timestamp;
+use scoreline::domain::{ModelVersion, Probability};
 use scoreline::inference::bundle::{LoadSettings, ModelSnapshot, run_rows};
+use scoreline::inference::manifest::Manifest;
 
 use crate::assemble::{self, Staged};
+use crate::html::data::ReportData;
+use crate::leaks::{LeakReport, Target, TargetKind};
 use crate::report::Progress;
+use crate::{html, leaks};
 use bundle::{About, Population, stage};
 use data::Leads;
-use evaluate::{Figures, later, out_of_fold, table};
+use evaluate::{Figures, Later, later, out_of_fold, table};
 use recipe::{Fitted, fit};
 
 /// Rows a retrained model is fitted on: the newest ones.
@@ -40,17 +45,28 @@ pub struct Run {
     /// The evaluation with retraining ends after this time.
     pub limit: Duration,
     pub command: String,
+    /// Columns that may look like leaks, and why.
+    pub allow: BTreeMap<String, String>,
 }
 
-/// Trains, measures and stages; the text is what was measured. Nothing is published.
-pub fn train(run: &Run, progress: &Progress) -> anyhow::Result<(Staged, String)> {
+/// A finished run: the bundle, not published yet, and what was measured.
+pub struct Trained {
+    pub staged: Staged,
+    pub text: String,
+    pub report: ReportData,
+}
+
+/// Trains, measures and stages. Nothing is published.
+pub fn train(run: &Run, progress: &Progress) -> anyhow::Result<Trained> {
     progress.step("reading leads");
     let leads = Leads::read(&run.data)?;
     assemble::target(&run.models, &bundle::name()?, &run.version, run.replace)?;
+    let leaks = check(&leads, &run.allow, progress)?;
     let rows: Vec<usize> = (0..leads.len()).collect();
     let said = out_of_fold(&leads, &rows, progress)?;
     let like = Figures::of("like rows, 5 folds", &leads.converted, &said);
-    let [once, rolling] = later(&leads, run.window, run.limit, progress)?;
+    let later = later(&leads, run.window, run.limit, progress)?;
+    let (once, rolling) = (&later.once, &later.retrained);
     progress.step("fitting on all rows");
     let fitted = fit(&leads, &rows)?;
     let about = About {
@@ -63,8 +79,9 @@ pub fn train(run: &Run, progress: &Progress) -> anyhow::Result<(Staged, String)>
         data: DATA.to_owned(),
         licence: LICENCE.to_owned(),
         command: run.command.clone(),
+        allowed: leaks.allowed(),
     };
-    let figures = [("like_rows", &like), ("trained_once", &once), ("retrained", &rolling)];
+    let figures = [("like_rows", &like), ("trained_once", once), ("retrained", rolling)];
     let staged = stage(
         about,
         &fitted,
@@ -85,11 +102,25 @@ pub fn train(run: &Run, progress: &Progress) -> anyhow::Result<(Staged, String)>
         rolling.log_loss - once.log_loss,
         rolling.ece - once.ece
     );
-    Ok((staged, text))
+    let text = format!("{}\n{text}", leaks.text()?);
+    let rows = Rows { happened: &leads.converted, said: &said, later: Some(&later), leaks: &leaks };
+    let report = rows.report(&staged.manifest, &[like, once.clone(), rolling.clone()])?;
+    Ok(Trained { staged, text, report })
 }
 
 /// Steps that `train` shows.
-pub const TRAIN_STEPS: u64 = evaluate::FOLD_STEPS + 4;
+pub const TRAIN_STEPS: u64 = evaluate::FOLD_STEPS + 5;
+
+/// Looks for columns that know the outcome.
+fn check(leads: &Leads, allow: &BTreeMap<String, String>, progress: &Progress) -> anyhow::Result<LeakReport> {
+    progress.step("looking for leaks");
+    let target = Target { label: "y = yes".to_owned(), happened: leads.converted.clone(), kind: TargetKind::Event };
+    let order = Some((0..leads.len()).collect());
+    let settings = leaks::Settings { allow: allow.clone(), order, groups: None };
+    let found = leaks::check(&leads.frame(), &[target], &settings)?;
+    found.refuse()?;
+    Ok(found)
+}
 
 /// A nightly run: the newest rows of a file that has its newest rows last.
 pub struct Nightly {
@@ -103,10 +134,12 @@ pub struct Nightly {
     /// How much worse than the serving version the AUC and the calibration error may be.
     pub margin: f64,
     pub command: String,
+    /// Columns that may look like leaks, and why.
+    pub allow: BTreeMap<String, String>,
 }
 
 /// Trains on the newest rows, checks on a held-out block of the newest, refuses or stages a version named by the day.
-pub fn nightly(run: &Nightly, progress: &Progress) -> anyhow::Result<(Staged, String)> {
+pub fn nightly(run: &Nightly, progress: &Progress) -> anyhow::Result<Trained> {
     progress.step("reading leads");
     let leads = Leads::read(&run.data)?;
     let day = run.trained_at.strftime("v%Y.%m.%d").to_string();
@@ -116,6 +149,7 @@ pub fn nightly(run: &Nightly, progress: &Progress) -> anyhow::Result<(Staged, St
     let split =
         end.checked_sub(run.holdout).filter(|split| *split > start).context("`--holdout` leaves nothing to fit on")?;
 
+    let leaks = check(&leads, &run.allow, progress)?;
     progress.step("checking on the newest rows");
     let newest: Vec<usize> = (split..end).collect();
     let happened = leads.outcomes(&newest);
@@ -142,6 +176,7 @@ pub fn nightly(run: &Nightly, progress: &Progress) -> anyhow::Result<(Staged, St
         data: run.data.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
         licence: String::new(),
         command: run.command.clone(),
+        allowed: leaks.allowed(),
     };
     let staged = stage(
         about,
@@ -151,11 +186,84 @@ pub fn nightly(run: &Nightly, progress: &Progress) -> anyhow::Result<(Staged, St
         &run.models,
         run.replace,
     )?;
-    Ok((staged, shown))
+    let outcomes = leads.outcomes(&rows);
+    let report = Rows { happened: &outcomes, said: &said, later: None, leaks: &leaks };
+    let report = report.report(&staged.manifest, &figures)?;
+    Ok(Trained { staged, text: format!("{}\n{shown}", leaks.text()?), report })
 }
 
 /// Steps that `nightly` shows.
-pub const NIGHTLY_STEPS: u64 = evaluate::FOLD_STEPS + 3;
+pub const NIGHTLY_STEPS: u64 = evaluate::FOLD_STEPS + 4;
+
+/// What a report draws: rows in date order, each scored by a model that had not seen it.
+struct Rows<'a> {
+    happened: &'a [bool],
+    said: &'a [f64],
+    later: Option<&'a Later>,
+    leaks: &'a LeakReport,
+}
+
+impl Rows<'_> {
+    fn report(&self, manifest: &Manifest, figures: &[Figures]) -> anyhow::Result<ReportData> {
+        let lead = manifest.lead.as_ref().context("a lead model has its table")?;
+        let place = |said: &f64| Probability::clamped(*said).map_or(f64::NAN, |p| f64::from(lead.score(p).priority));
+        let block = |row: usize| row * BLOCKS / self.said.len();
+        let after = |later: &Later, said: &[f64]| {
+            let mut all = vec![f64::NAN; self.said.len()];
+            all[later.first..later.first + said.len()].copy_from_slice(said);
+            all
+        };
+        let others = self.later.map_or(Vec::new(), |later| {
+            vec![
+                ("trained once on the first 70 %".to_owned(), after(later, &later.said_once)),
+                ("retrained every 500 calls".to_owned(), after(later, &later.said_retrained)),
+            ]
+        });
+        let mut report = html::lead::report(&html::lead::Scored {
+            event: "sale".to_owned(),
+            happened: self.happened.to_vec(),
+            probability: self.said.to_vec(),
+            rank: self.said.iter().map(place).collect(),
+            blocks: (1..=BLOCKS).map(|number| number.to_string()).collect(),
+            block: (0..self.said.len()).map(block).collect(),
+            others,
+        });
+        report.title = format!("{} {}", manifest.name, manifest.version);
+        report.description.clone_from(&manifest.description);
+        report.facts = vec![
+            ("command".to_owned(), manifest.training.command.clone()),
+            ("trained at".to_owned(), manifest.trained_at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()),
+            ("data".to_owned(), manifest.training.data.clone()),
+            ("licence".to_owned(), manifest.training.licence.clone()),
+            ("leads".to_owned(), self.said.len().to_string()),
+        ];
+        report.tables = vec![html::data::Table {
+            title: "Three ways to measure".to_owned(),
+            note: "Like rows flatter: a model that is left alone meets later ones. AUC and ALIFT: more is better."
+                .to_owned(),
+            header: ["", "rows", "base rate", "mean said", "AUC", "ALIFT", "log-loss", "ECE"]
+                .map(str::to_owned)
+                .to_vec(),
+            rows: figures
+                .iter()
+                .map(|f| {
+                    let numbers = [f.base_rate, f.said, f.auc, f.alift, f.log_loss, f.ece].map(|x| format!("{x:.4}"));
+                    [f.label.clone(), f.rows.to_string()].into_iter().chain(numbers).collect()
+                })
+                .collect(),
+        }];
+        report.drift = manifest
+            .features
+            .iter()
+            .filter_map(|rule| Some(html::measured::drift(&rule.name, &rule.unit, rule.drift.as_ref()?)))
+            .collect();
+        report.leaks = Some(self.leaks.clone());
+        Ok(report)
+    }
+}
+
+/// Blocks of time that the report shows.
+const BLOCKS: usize = 10;
 
 /// The first row of figures is the candidate's, the second the serving version's if there is one.
 fn refuse_what_is_worse(figures: &[Figures], margin: f64) -> anyhow::Result<()> {
@@ -262,8 +370,9 @@ mod tests {
             holdout: 400,
             margin: 0.02,
             command: "scoreline-training lead-nightly".into(),
+            allow: BTreeMap::new(),
         };
-        let (staged, shown) = nightly(&run, &Progress::hidden()).expect("trains");
+        let Trained { staged, text: shown, .. } = nightly(&run, &Progress::hidden()).expect("trains");
         assert!(shown.contains("candidate, newest rows held out"), "{shown}");
         let published = staged.publish().expect("publishes").to_owned();
         assert!(published.ends_with("lead/v2026.11.21"));

@@ -126,7 +126,7 @@ fn rules(leads: &Leads, rows: &[usize]) -> Vec<FeatureRule> {
             std: if is_number && deviation > 1e-9 { round(deviation) } else { 1.0 },
             lowest: None,
             highest: None,
-            drift: drift::bins(values),
+            drift: if is_number { drift::bins(values) } else { drift::categories(categories.len(), values) },
             categories,
         }
     };
