@@ -96,6 +96,9 @@ struct TrainArgs {
     /// Version of the bundle.
     #[arg(long, default_value = "v1.0", value_parser = version)]
     version: ModelVersion,
+    /// The run is given up after this time.
+    #[arg(long, value_name = "MINUTES", default_value_t = 30)]
+    time_limit: u64,
     #[command(flatten)]
     data: DataArgs,
     #[command(flatten)]
@@ -115,6 +118,9 @@ struct ClvArgs {
     /// Fit once more on conversations that know nothing (rho 0), and refuse the run when they help.
     #[arg(long)]
     null_check: bool,
+    /// The run is given up after this time.
+    #[arg(long, value_name = "MINUTES", default_value_t = 30)]
+    time_limit: u64,
     #[command(flatten)]
     data: DataArgs,
     #[command(flatten)]
@@ -312,16 +318,16 @@ enum BackendName {
 /// Does what the command line says.
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
-        Command::ClvPurchases(TrainArgs { version, data, allow, bundle }) => {
+        Command::ClvPurchases(TrainArgs { version, time_limit, data, allow, bundle }) => {
             let command = format!("scoreline-training clv-purchases --version {version} --seed {}", data.seed);
             let source = Source { which: Which::ClvPurchases, purchases: data.data, seed: data.seed, rho: 0.0 };
-            train(&run_of(source, version, &allow, &bundle, command), &bundle)
+            train(&run_of(source, version, &allow, &bundle, command, time_limit), &bundle)
         }
-        Command::Clv(ClvArgs { version, rho, null_check, data, allow, bundle }) => {
+        Command::Clv(ClvArgs { version, rho, null_check, time_limit, data, allow, bundle }) => {
             let seed = data.seed;
             let command = format!("scoreline-training clv --version {version} --seed {seed} --rho {rho}");
             let source = Source { which: Which::Clv, purchases: data.data, seed, rho };
-            train(&Run { null_check, ..run_of(source, version, &allow, &bundle, command) }, &bundle)
+            train(&Run { null_check, ..run_of(source, version, &allow, &bundle, command, time_limit) }, &bundle)
         }
         Command::Lead(args) => train_lead(args),
         Command::LeadNightly(args) => nightly(args),
@@ -349,7 +355,14 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     }
 }
 
-fn run_of(source: Source, version: ModelVersion, allow: &AllowArgs, bundle: &BundleArgs, command: String) -> Run {
+fn run_of(
+    source: Source,
+    version: ModelVersion,
+    allow: &AllowArgs,
+    bundle: &BundleArgs,
+    command: String,
+    time_limit: u64,
+) -> Run {
     Run {
         source,
         version,
@@ -359,6 +372,7 @@ fn run_of(source: Source, version: ModelVersion, allow: &AllowArgs, bundle: &Bun
         command,
         allow: allow.reasons(),
         null_check: false,
+        limit: Duration::from_mins(time_limit),
     }
 }
 

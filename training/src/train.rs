@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use scoreline::domain::time::Timestamp;
+use scoreline::domain::time::{Stopwatch, Timestamp};
 use scoreline::domain::{ModelName, ModelVersion};
 use scoreline::features::FeatureSchema;
 use scoreline::inference::FeatureMatrix;
@@ -63,6 +64,8 @@ pub struct Run {
     pub allow: BTreeMap<String, String>,
     /// Whether to fit once more on the null set.
     pub null_check: bool,
+    /// The run is given up after this time.
+    pub limit: Duration,
 }
 
 /// A finished run: the bundle, not published yet, and how good it is.
@@ -105,6 +108,7 @@ pub fn data(source: &Source, progress: &Progress) -> anyhow::Result<Data> {
 /// Trains on all customers, calibrates on predictions of customers who were left out, and measures the whole procedure
 /// on customers it never saw. Nothing is published.
 pub fn train(run: &Run, progress: &Progress) -> anyhow::Result<Trained> {
+    let watch = Stopwatch::start();
     let Data { product, table, checks } = data(&run.source, progress)?;
     let name = ModelName::parse(product.name)?;
     assemble::target(&run.models, &name, &run.version, run.replace)?;
@@ -118,7 +122,7 @@ pub fn train(run: &Run, progress: &Progress) -> anyhow::Result<Trained> {
     leaks.refuse()?;
 
     let rows = answered(&product, &table);
-    let recipe = Recipe { product: &product, run, name };
+    let recipe = Recipe { product: &product, run, name, watch };
 
     progress.step("cross-validating");
     let measuring = Folds { count: MEASURING_FOLDS, salt: run.source.seed };
@@ -199,12 +203,13 @@ struct Recipe<'a> {
     product: &'a Product,
     run: &'a Run,
     name: ModelName,
+    watch: Stopwatch,
 }
 
 impl Recipe<'_> {
     /// The whole procedure on some rows: fitted on all of them, calibrated on predictions of rows that were left out.
     fn complete(&self, rows: &[&Row], folds: Folds) -> anyhow::Result<(Draft, Manifest)> {
-        let Self { product, run, name } = self;
+        let Self { product, run, name, .. } = self;
         let fitted = fit(product, rows)?;
         let draft = Draft {
             name: name.clone(),
@@ -250,6 +255,12 @@ impl Recipe<'_> {
         // Only where callers may leave out what picks the group is there a group of the unknown.
         let group_may_miss = column.is_some_and(|column| blank.contains(&column));
         let parts = folds.each(rows, |outside, inside| {
+            let limit = self.run.limit;
+            anyhow::ensure!(
+                self.watch.elapsed() < limit,
+                "given up after `--time-limit`: {} minutes",
+                limit.as_secs() / 60
+            );
             let fitted = fit(self.product, &outside)?;
             let left_out: Vec<&Row> = inside.iter().map(|at| rows[*at]).collect();
             let known = fitted.outputs(&left_out, &[])?;
@@ -361,6 +372,7 @@ mod tests {
             command: "scoreline-training".into(),
             allow: BTreeMap::new(),
             null_check: false,
+            limit: Duration::from_mins(30),
         }
     }
 
@@ -381,6 +393,15 @@ mod tests {
             assert_eq!(first, files("b", 42));
             assert_ne!(first[0], files("c", 43)[0]);
         }
+    }
+
+    #[test]
+    fn a_run_that_takes_too_long_is_given_up() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut run = run(Which::ClvPurchases, small(folder.path()), &folder.path().join("models"));
+        run.limit = Duration::ZERO;
+        let Err(late) = train(&run, &Progress::hidden()) else { panic!("went on") };
+        assert_eq!(late.to_string(), "given up after `--time-limit`: 0 minutes");
     }
 
     #[test]
