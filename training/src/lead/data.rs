@@ -2,6 +2,8 @@
 //! only known after the call, such as `duration`, is never read.
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -32,7 +34,10 @@ impl Leads {
     /// Names the column that is missing or the line that can not be read.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
         let problem = || format!("can not read {}", path.display());
-        let mut reader = csv::Reader::from_path(path).with_context(problem)?;
+        let mut reader = csv::ReaderBuilder::new()
+            .delimiter(separator(path).with_context(problem)?)
+            .from_path(path)
+            .with_context(problem)?;
         let headers = reader.headers().with_context(problem)?.clone();
         let column = |name: &str| {
             let found = headers.iter().position(|header| header == name);
@@ -89,6 +94,13 @@ impl Leads {
     }
 }
 
+/// The original of the shipped file is separated by semicolons, as are many exports.
+fn separator(path: &Path) -> std::io::Result<u8> {
+    let mut header = String::new();
+    BufReader::new(File::open(path)?).read_line(&mut header)?;
+    Ok(if header.contains(';') && !header.contains(',') { b';' } else { b',' })
+}
+
 impl Texts {
     fn of(words: &[String]) -> Self {
         let sorted: BTreeSet<&String> = words.iter().collect();
@@ -99,5 +111,56 @@ impl Texts {
 
     pub fn text(&self, row: usize) -> &str {
         &self.names[self.codes[row]]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file of 1,000 leads, told apart by their age.
+    fn file(separator: char, change: impl Fn(&mut Vec<String>)) -> String {
+        let names: Vec<&str> = NUMBERS.iter().chain(&CATEGORIES).copied().chain(["y"]).collect();
+        let mut lines = vec![names.join(&separator.to_string())];
+        for row in 0..1000 {
+            let mut fields: Vec<String> = NUMBERS.iter().map(|_| row.to_string()).collect();
+            fields.extend(CATEGORIES.iter().map(|name| format!("{name} {}", row % 3)));
+            fields.push(if row % 10 == 0 { "yes" } else { "no" }.to_owned());
+            change(&mut fields);
+            lines.push(fields.join(&separator.to_string()));
+        }
+        lines.join("\n")
+    }
+
+    #[test]
+    fn commas_and_semicolons_read_alike() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let read = |separator| {
+            let path = folder.path().join("leads.csv");
+            std::fs::write(&path, file(separator, |_| ())).expect("writes");
+            Leads::read(&path).expect("reads")
+        };
+        let (commas, semicolons) = (read(','), read(';'));
+        assert_eq!(
+            (commas.len(), &commas.numbers, &commas.converted),
+            (1000, &semicolons.numbers, &semicolons.converted)
+        );
+        assert_eq!(commas.texts[0].names.len(), 3);
+        assert_eq!(commas.frame().columns.len(), NUMBERS.len() + CATEGORIES.len());
+    }
+
+    #[test]
+    fn what_can_not_be_read_is_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let refused = |text: String| {
+            let path = folder.path().join("leads.csv");
+            std::fs::write(&path, text).expect("writes");
+            format!("{:#}", Leads::read(&path).expect_err("refused"))
+        };
+        assert!(refused("age,y\n1,no\n".to_owned()).contains("lacks the column"));
+        let wrong = |fields: &mut Vec<String>| fields[0] = "old".to_owned();
+        assert!(refused(file(',', wrong)).contains("line 2: `age` must be a number"));
+        let unsure = |fields: &mut Vec<String>| *fields.last_mut().expect("an outcome") = "perhaps".to_owned();
+        assert!(refused(file(',', unsure)).contains("line 2: `y` must be yes or no"));
     }
 }
