@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use crate::config::{self, Settings};
 use crate::domain::time::{Clock as _, SystemClock};
 use crate::http::listener::{self, ConnectionTask, ListenerSettings};
-use crate::http::{self, HttpSettings, HttpState, Readiness};
+use crate::http::{self, HttpSettings, HttpState, Readiness, Shared};
 use crate::inference::bundle::LoadSettings;
 use crate::inference::registry::{Event, Patience, Registry, RegistrySettings};
 use crate::inference::runtime_search::RuntimeSearch;
@@ -42,6 +42,7 @@ pub async fn serve(settings: Settings, metrics: MetricsHandle) -> anyhow::Result
     let state = state(&settings, Arc::clone(&registry), metrics.clone());
     let readiness = state.readiness.clone();
     let monitoring = state.monitoring.clone();
+    let state = Shared::new(state);
 
     let public = open(settings.server.listen, "server.listen").await?;
     let admin = open(settings.server.admin_listen, "server.admin_listen").await?;
@@ -112,7 +113,7 @@ fn state(settings: &Settings, registry: Arc<Registry>, metrics: MetricsHandle) -
     let monitoring = Monitoring::start(&settings.monitoring);
     monitoring.drift().follow(&registry.all_serving(), SystemClock.now());
     HttpState {
-        scorer: Scorer::new(registry, Arc::new(SystemClock), scorer).watched_by(monitoring.clone()),
+        scorer: Scorer::new(registry, Arc::new(SystemClock), scorer, monitoring.clone()),
         hasher: IdHasher::new(&settings.privacy),
         policy: Arc::new(TierPolicy::new(settings.routing.clone())),
         monitoring,

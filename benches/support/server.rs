@@ -8,8 +8,8 @@ use axum::Router;
 use axum::routing::post;
 use bytes::Bytes;
 use scoreline::domain::ModelName;
-use scoreline::domain::time::SystemClock;
-use scoreline::http::{self, HttpSettings, HttpState, Readiness};
+use scoreline::domain::time::{Clock as _, SystemClock};
+use scoreline::http::{self, HttpSettings, HttpState, Readiness, Shared};
 use scoreline::inference::bundle::LoadSettings;
 use scoreline::inference::registry::{Patience, Registry, RegistrySettings};
 use scoreline::monitoring::Monitoring;
@@ -56,8 +56,11 @@ pub fn scoreline_router() -> Router {
         explain: ExplainSettings { top: 5, budget: Duration::from_millis(20) },
     };
     let route = |skill: &str, priority| TierRoute { skill_id: skill.into(), priority, queue: None };
-    http::public(HttpState {
-        scorer: Scorer::new(registry(), Arc::new(SystemClock), settings),
+    let (registry, monitoring) = (registry(), Monitoring::default());
+    // As `serve` does: every row is counted for drift.
+    monitoring.drift().follow(&registry.all_serving(), SystemClock.now());
+    http::public(Shared::new(HttpState {
+        scorer: Scorer::new(registry, Arc::new(SystemClock), settings, monitoring.clone()),
         hasher: IdHasher::new(&PrivacySettings::default()),
         policy: Arc::new(TierPolicy::new(RoutingSettings {
             high: route("SKILL_PREMIUM_SUPPORT", 10),
@@ -65,7 +68,7 @@ pub fn scoreline_router() -> Router {
             low: route("SKILL_GENERAL_SUPPORT", 0),
             low_confidence_below: 0.7,
         })),
-        monitoring: Monitoring::default(),
+        monitoring,
         settings: HttpSettings {
             body_limit: 64 << 10,
             batch_body_limit: 4 << 20,
@@ -74,7 +77,7 @@ pub fn scoreline_router() -> Router {
         },
         readiness: Readiness::default(),
         metrics: Arc::new(move || metrics.render()),
-    })
+    }))
 }
 
 /// The yardstick: plain axum that parses the same body into typed fields and answers a constant of the same size.

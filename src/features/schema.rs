@@ -114,6 +114,28 @@ pub struct FeatureSchema {
     identities: Vec<Identity>,
     derived_rules: Vec<DerivedRule>,
     derived: Vec<Derived>,
+    remarks: Vec<Remarks>,
+}
+
+/// What there may be to say about a feature, ready made: most answers say it of some.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Remarks {
+    pub imputed: Box<str>,
+    pub outside: Box<str>,
+    pub unknown_category: Box<str>,
+}
+
+/// The words before the feature's name.
+pub const IMPUTED: &str = "imputed";
+pub const OUTSIDE: &str = "outside_training_range";
+pub const UNKNOWN_CATEGORY: &str = "unknown_category";
+
+impl Remarks {
+    fn of(rule: &FeatureRule) -> Self {
+        let [imputed, outside, unknown_category] =
+            [IMPUTED, OUTSIDE, UNKNOWN_CATEGORY].map(|word| format!("{word}: {}", rule.name).into());
+        Self { imputed, outside, unknown_category }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -185,11 +207,17 @@ impl FeatureSchema {
         let derived = derived_rules.iter().map(|rule| Derived::compile(rule, &rules)).collect::<Result<_, _>>()?;
         let limits = rules.iter().map(Limits::of).collect();
         let identities = identities(&rules);
-        Ok(Self { rules, standardize, limits, identities, derived_rules, derived })
+        let remarks = rules.iter().map(Remarks::of).collect();
+        Ok(Self { rules, standardize, limits, identities, derived_rules, derived, remarks })
     }
 
     pub fn rules(&self) -> &[FeatureRule] {
         &self.rules
+    }
+
+    /// What there may be to say about the feature at `position`.
+    pub fn remarks(&self, position: usize) -> &Remarks {
+        &self.remarks[position]
     }
 
     pub fn standardizes(&self) -> bool {

@@ -204,18 +204,17 @@ pub struct WarningList<'a, E = Estimate> {
 }
 
 impl<E> WarningList<'_, E> {
-    pub fn each<F>(&self, mut write: impl FnMut(std::fmt::Arguments<'_>) -> Result<(), F>) -> Result<(), F> {
+    pub fn each<F>(&self, mut write: impl FnMut(&str) -> Result<(), F>) -> Result<(), F> {
         for &warning in &self.scored.warnings {
-            match warning.feature(&self.scored.snapshot) {
-                Some(feature) => write(format_args!("{}: {feature}", warning.kind()))?,
-                None if warning == Warning::VersionNotLoaded => {
-                    write(format_args!("{}: answered by {}", warning.kind(), self.scored.version))?;
-                }
-                None => write(format_args!("{}", warning.kind()))?,
+            let text = warning.text(&self.scored.snapshot);
+            if warning == Warning::VersionNotLoaded {
+                write(&format!("{text}: answered by {}", self.scored.version))?;
+            } else {
+                write(text)?;
             }
         }
         if let Some(reason) = self.not_explained {
-            write(format_args!("explain_not_available: {}", reason.as_str()))?;
+            write(&format!("explain_not_available: {}", reason.as_str()))?;
         }
         Ok(())
     }
@@ -224,7 +223,7 @@ impl<E> WarningList<'_, E> {
 impl<E> Serialize for WarningList<'_, E> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut list = serializer.serialize_seq(None)?;
-        self.each(|text| list.serialize_element(&text))?;
+        self.each(|text| list.serialize_element(text))?;
         list.end()
     }
 }

@@ -70,7 +70,7 @@ async fn scored(
 ) -> Result<Response, ApiError> {
     let Payload(body) = body?;
     let FlatRequest(request): FlatRequest<PredictRequest<'_>> = parse_object(&body)?;
-    let question = Question::new(&request, id.as_str())?;
+    let question = Question::new(&request, || id.as_str())?;
     let scored = question.score(scorer, hasher, prefer).await?;
     let Context { request_id, .. } = question.context();
     let flat = FlatAnswer::new(&scored, FlatPrediction::new(&scored.estimate, policy), request_id);
@@ -80,14 +80,13 @@ async fn scored(
 /// All warnings in one scalar.
 fn warnings<E>(scored: &Scored<E>) -> String {
     let mut text = String::new();
-    let joined: Result<(), std::fmt::Error> = WarningList { scored, not_explained: None }.each(|warning| {
-        use std::fmt::Write;
+    let Ok(()) = WarningList { scored, not_explained: None }.each(|warning| {
         if !text.is_empty() {
             text.push_str("; ");
         }
-        text.write_fmt(warning)
+        text.push_str(warning);
+        Ok::<(), std::convert::Infallible>(())
     });
-    debug_assert!(joined.is_ok(), "writing to a string does not fail");
     text
 }
 
@@ -146,7 +145,7 @@ impl<'a, P> FlatAnswer<'a, P> {
 impl<P: Serialize> FlatError<'_, P> {
     /// HTTP 200 with usable numbers: the flow goes on with the neutral answer and can see why.
     pub fn respond(error: &ApiError, prediction: Option<P>, id: &RequestId) -> Response {
-        let request_id = error.request_id.as_deref().unwrap_or(id.as_str());
+        let request_id = error.request_id.as_deref().unwrap_or_else(|| id.as_str());
         let flat = FlatError {
             status: "error",
             reason: error.code.as_str(),

@@ -22,4 +22,4 @@ mod state;
 
 pub use health::Readiness;
 pub use router::{admin, public};
-pub use state::{HttpSettings, HttpState, RenderMetrics};
+pub use state::{HttpSettings, HttpState, RenderMetrics, Shared};

@@ -2,16 +2,15 @@
 //!
 //! It stands outside the handler so that a panic is still answered, counted and carries its request id.
 
-use std::borrow::Cow;
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use metrics::{Counter, Histogram};
 use pin_project_lite::pin_project;
@@ -26,13 +25,18 @@ pub static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest request id that is taken from a caller.
 const LONGEST_ID: usize = 128;
 
-/// The id of a request: the caller's header, or a new one. A body may carry a better one, see `accepted`.
-#[derive(Clone, Debug)]
-pub struct RequestId(Arc<str>);
+/// The id of a request: the caller's header, or a new one, made when somebody asks for it. A body may carry a better one,
+/// see `accepted`. A handler that shows it puts it on its reply too, see `with_request_id`.
+#[derive(Debug, Default)]
+pub struct RequestId {
+    given: Option<HeaderValue>,
+    made: OnceLock<String>,
+}
 
 impl RequestId {
     pub fn as_str(&self) -> &str {
-        &self.0
+        let given = self.given.as_ref().and_then(|value| value.to_str().ok());
+        given.unwrap_or_else(|| self.made.get_or_init(new_id))
     }
 }
 
@@ -40,8 +44,13 @@ impl<S: Sync> FromRequestParts<S> for RequestId {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(parts.extensions.get::<Self>().cloned().unwrap_or_else(|| Self(new_id().into())))
+        Ok(Self { given: given(&parts.headers), made: OnceLock::new() })
     }
+}
+
+/// The caller's header, if it may be echoed.
+fn given(headers: &HeaderMap) -> Option<HeaderValue> {
+    headers.get(&REQUEST_ID).filter(|value| value.to_str().is_ok_and(accepted)).cloned()
 }
 
 /// Marks a response with the request id its body carried, so that the header says the same.
@@ -138,12 +147,10 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, mut request: Request) -> Self::Future {
+    fn call(&mut self, request: Request) -> Self::Future {
         let watch = Stopwatch::start();
-        let given = request.headers().get(&REQUEST_ID).and_then(|value| value.to_str().ok()).filter(|id| accepted(id));
-        let id = RequestId(given.map_or_else(|| new_id().into(), Into::into));
-        request.extensions_mut().insert(id.clone());
-        Observed { inner: self.inner.call(request), id, watch, metrics: Arc::clone(&self.metrics) }
+        let given = given(request.headers());
+        Observed { inner: self.inner.call(request), given, watch, metrics: Arc::clone(&self.metrics) }
     }
 }
 
@@ -151,7 +158,7 @@ pin_project! {
     pub struct Observed<F> {
         #[pin]
         inner: F,
-        id: RequestId,
+        given: Option<HeaderValue>,
         watch: Stopwatch,
         metrics: Arc<RouteMetrics>,
     }
@@ -171,33 +178,32 @@ impl<F: Future<Output = Result<Response, Infallible>>> Future for Observed<F> {
             metrics::counter!("scoreline_panics_total").increment(1);
             error_response(ApiError::new(Code::Internal, "internal error"))
         };
-        let response = finish(response, this.id);
+        let response = finish(response, this.given.take());
         this.metrics.record(response.status(), *this.watch);
         Poll::Ready(Ok(response))
     }
 }
 
 /// Writes an error's body and puts the request id on the reply.
-fn finish(mut response: Response, id: &RequestId) -> Response {
-    let error = response.extensions_mut().remove::<ApiError>();
-    let mut id: Cow<'_, str> = Cow::Borrowed(id.as_str());
-    if let Some(error) = error {
+fn finish(mut response: Response, given: Option<HeaderValue>) -> Response {
+    if let Some(error) = response.extensions_mut().remove::<ApiError>() {
+        let id = RequestId { given, made: OnceLock::new() };
+        let id = error.request_id.as_deref().unwrap_or_else(|| id.as_str());
         if response.status().is_server_error() {
-            tracing::error!(code = error.code.as_str(), request.id = %id, "request failed");
+            tracing::error!(code = error.code.as_str(), request.id = id, "request failed");
         } else {
-            tracing::debug!(code = error.code.as_str(), field = error.field, request.id = %id, "request refused");
+            tracing::debug!(code = error.code.as_str(), field = error.field, request.id = id, "request refused");
         }
         let allow = response.headers_mut().remove(axum::http::header::ALLOW);
-        response = json::respond(error.code.status(), &error.body(&id));
+        response = with_request_id(json::respond(error.code.status(), &error.body(id)), id);
         if let Some(allow) = allow {
             response.headers_mut().insert(axum::http::header::ALLOW, allow);
         }
-        if let Some(own) = error.request_id {
-            id = Cow::Owned(own);
-        }
+        return response;
     }
     if !response.headers().contains_key(&REQUEST_ID) {
-        response = with_request_id(response, &id);
+        let id = RequestId { given, made: OnceLock::new() };
+        response = with_request_id(response, id.as_str());
     }
     response
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{ApiError, Code};
 use super::json::{BatchPayload, parse, parse_object, respond};
-use super::observe::RequestId;
+use super::observe::{RequestId, with_request_id};
 use super::predict_batch::{BatchMetadata, RowError, Rows, reply, write};
 use super::request::Text;
 use super::state::HttpSettings;
@@ -40,7 +40,8 @@ pub async fn handle(
         let verdicts = ledger.report(vec![outcome]).await?;
         let outcome = verdicts.first().map_or_else(|| Err(no_prediction()), |it| OutcomeBody::new(it, spend_usd))?;
         let metadata = Some(Metadata { request_id: id.as_str() });
-        return Ok(respond(StatusCode::OK, &OutcomeAnswer { status: "success", outcome, metadata }));
+        let response = respond(StatusCode::OK, &OutcomeAnswer { status: "success", outcome, metadata });
+        return Ok(with_request_id(response, id.as_str()));
     }
     let Rows { rows, is_array } = Rows::split(&body, settings.batch_rows)?;
     let read: Vec<_> = rows.iter().map(|row| reader.read(row)).collect();

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::answer::Answer;
 use super::error::{ApiError, Code};
 use super::json::{BatchPayload, parse, parse_object, respond, with_body};
-use super::observe::RequestId;
+use super::observe::{RequestId, with_request_id};
 use super::predict_clv::Question;
 use super::request::PredictRequest;
 use super::state::HttpSettings;
@@ -69,11 +69,14 @@ impl<'b> Rows<'b> {
 pub fn reply(mut results: Vec<u8>, is_array: bool, metadata: BatchMetadata<'_>) -> Result<Response, ApiError> {
     if !is_array {
         results.push(b'\n');
-        return Ok(with_body(StatusCode::OK, "application/x-ndjson", results));
+        let response = with_body(StatusCode::OK, "application/x-ndjson", results);
+        return Ok(with_request_id(response, metadata.request_id));
     }
     let results = [b"[".as_slice(), &results, b"]"].concat();
     let results: &RawValue = parse(&results)?;
-    Ok(respond(StatusCode::OK, &BatchAnswer { status: "success", results, metadata }))
+    let request_id = metadata.request_id;
+    let response = respond(StatusCode::OK, &BatchAnswer { status: "success", results, metadata });
+    Ok(with_request_id(response, request_id))
 }
 
 async fn score(
@@ -84,7 +87,7 @@ async fn score(
     results: &mut Vec<u8>,
 ) -> Result<(), ApiError> {
     let request: PredictRequest<'_> = parse_object(row)?;
-    let question = Question::new(&request, row_id)?;
+    let question = Question::new(&request, || row_id)?;
     let scored = question.score(scorer, hasher, Prefer::Exact).await?;
     let explained = question.explain(scorer, &scored).await;
     write(results, &Answer::new(&scored, None, question.context()).explained(explained.as_ref()));

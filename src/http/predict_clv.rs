@@ -20,7 +20,7 @@ pub async fn handle(
     Payload(body): Payload,
 ) -> Result<Response, ApiError> {
     let request: PredictRequest<'_> = parse_object(&body)?;
-    let question = Question::new(&request, id.as_str())?;
+    let question = Question::new(&request, || id.as_str())?;
     let scored = question.score(&scorer, &hasher, Prefer::Exact).await?;
     let explained = question.explain(&scorer, &scored).await;
     let answer = Answer::new(&scored, None, question.context()).explained(explained.as_ref());
@@ -35,8 +35,9 @@ pub struct Question<'r, 'b> {
 }
 
 impl<'r, 'b> Question<'r, 'b> {
-    pub fn new(request: &'r PredictRequest<'b>, generated_id: &'r str) -> Result<Self, ApiError> {
-        let request_id = checked_request_id(request.id(), generated_id)?;
+    /// `otherwise` gives the id of a request that brings none.
+    pub fn new(request: &'r PredictRequest<'b>, otherwise: impl FnOnce() -> &'r str) -> Result<Self, ApiError> {
+        let request_id = checked_request_id(request.id(), otherwise)?;
         let features_as_of = request.features_as_of().map_err(|err| err.of_request(request.id()))?;
         Ok(Self { request, context: Context { request_id, features_as_of } })
     }

@@ -65,7 +65,7 @@ pub async fn handle(
     Payload(body): Payload,
 ) -> Result<Response, ApiError> {
     let request: LeadRequest<'_> = parse_object(&body)?;
-    let (scored, context) = request.score(&scorer, &hasher, id.as_str()).await?;
+    let (scored, context) = request.score(&scorer, &hasher, || id.as_str()).await?;
     let explained = request.explain(&scorer, &scored).await;
     let response = respond(StatusCode::OK, &LeadAnswer::new(&scored, context, explained.as_ref()));
     Ok(with_request_id(response, context.request_id))
@@ -117,7 +117,7 @@ async fn flat(
 ) -> Result<Response, ApiError> {
     let Payload(body) = body?;
     let FlatRequest(request): FlatRequest<LeadRequest<'_>> = parse_object(&body)?;
-    let (scored, Context { request_id, .. }) = request.score(scorer, hasher, id.as_str()).await?;
+    let (scored, Context { request_id, .. }) = request.score(scorer, hasher, || id.as_str()).await?;
     let flat = FlatAnswer::new(&scored, LeadPrediction::new(scored.estimate), request_id);
     Ok(with_request_id(respond(StatusCode::OK, &flat), request_id))
 }
@@ -130,7 +130,7 @@ async fn score_row(
     results: &mut Vec<u8>,
 ) -> Result<(), ApiError> {
     let request: LeadRequest<'_> = parse_object(row)?;
-    let (scored, context) = request.score(scorer, hasher, row_id).await?;
+    let (scored, context) = request.score(scorer, hasher, || row_id).await?;
     let explained = request.explain(scorer, &scored).await;
     write(results, &LeadAnswer::new(&scored, context, explained.as_ref()));
     Ok(())
@@ -141,10 +141,10 @@ impl LeadRequest<'_> {
         &'s self,
         scorer: &Scorer,
         hasher: &IdHasher,
-        generated_id: &'s str,
+        otherwise: impl FnOnce() -> &'s str,
     ) -> Result<(Scored<LeadScore>, Context<'s>), ApiError> {
         let own_id = self.request_id.as_deref();
-        let request_id = checked_request_id(own_id, generated_id)?;
+        let request_id = checked_request_id(own_id, otherwise)?;
         let features_as_of = time(self.timestamp_utc.as_deref()).map_err(|err| err.of_request(own_id))?;
         let context = Context { request_id, features_as_of };
         let features = self.features.as_ref().map(Features::named);

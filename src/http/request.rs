@@ -49,7 +49,7 @@ pub struct PredictRequest<'a> {
 
 /// Named feature values; `None` for null.
 #[derive(Default)]
-pub struct Features<'a>(pub SmallVec<[(Cow<'a, str>, Option<FeatureValue<'a>>); 16]>);
+pub struct Features<'a>(pub Vec<(Cow<'a, str>, Option<FeatureValue<'a>>)>);
 
 /// A feature's value on the wire.
 pub enum FeatureValue<'a> {
@@ -67,6 +67,8 @@ pub struct Text<'a>(pub Cow<'a, str>);
 const LONGEST_TEXT: usize = 256;
 /// Most entries of `features`.
 const MOST_FEATURES: usize = 1024;
+/// Room that is made for them at once.
+const USUAL_FEATURES: usize = 16;
 
 impl PredictRequest<'_> {
     pub fn id(&self) -> Option<&str> {
@@ -114,14 +116,14 @@ pub fn time(text: Option<&str>) -> Result<Option<Timestamp>, ApiError> {
 }
 
 /// The id to answer under: the caller's own, if it may be echoed.
-pub fn checked_request_id<'a>(own: Option<&'a str>, generated: &'a str) -> Result<&'a str, ApiError> {
+pub fn checked_request_id<'a>(own: Option<&'a str>, otherwise: impl FnOnce() -> &'a str) -> Result<&'a str, ApiError> {
     match own {
         Some(id) if !accepted(id) => {
             let problem = "`request_id` must be 1 to 128 visible ASCII characters";
             Err(ApiError::field(Code::InvalidField, "request_id", problem))
         }
         Some(id) => Ok(id),
-        None => Ok(generated),
+        None => Ok(otherwise()),
     }
 }
 
@@ -196,7 +198,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for Features<'a> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Features<'a>, A::Error> {
-                let mut features = SmallVec::new();
+                // On the heap: a list of this size would be moved several times on its way to the handler.
+                let mut features = Vec::with_capacity(USUAL_FEATURES);
                 while let Some(name) = map.next_key::<Text<'a>>()? {
                     let value: Option<FeatureValue<'a>> = map.next_value()?;
                     if features.len() == MOST_FEATURES {

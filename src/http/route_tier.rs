@@ -25,7 +25,7 @@ pub async fn handle(
     Payload(body): Payload,
 ) -> Result<Response, ApiError> {
     let request: PredictRequest<'_> = parse_object(&body)?;
-    let question = Question::new(&request, id.as_str())?;
+    let question = Question::new(&request, || id.as_str())?;
     let scored = question.score(&scorer, &hasher, Prefer::LastScore).await?;
     let routing = policy.decide(&scored.estimate);
     let explained = question.explain(&scorer, &scored).await;

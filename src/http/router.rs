@@ -8,14 +8,14 @@ use axum::routing::{MethodRouter, get, post};
 
 use super::error::{ApiError, Code};
 use super::observe::{Observe, error_response};
-use super::state::HttpState;
+use super::state::Shared;
 use super::{
     admin_models, admin_outcomes, genesys, health, metrics, outcomes, predict_batch, predict_clv, predict_lead,
     route_tier,
 };
 
 /// The public listener's routes.
-pub fn public(state: HttpState) -> Router {
+pub fn public(state: Shared) -> Router {
     Router::new()
         .route("/v1/predict/clv", observed("predict_clv", post(predict_clv::handle)))
         .route("/v1/predict/clv/batch", observed("predict_clv_batch", post(predict_batch::handle)))
@@ -33,7 +33,7 @@ pub fn public(state: HttpState) -> Router {
 }
 
 /// The admin listener's routes.
-pub fn admin(state: HttpState) -> Router {
+pub fn admin(state: Shared) -> Router {
     Router::new()
         .route("/health/live", observed("admin", get(health::live)))
         .route("/health/ready", observed("admin", get(health::ready)))
@@ -44,7 +44,7 @@ pub fn admin(state: HttpState) -> Router {
         .with_state(state)
 }
 
-fn observed(route: &'static str, methods: MethodRouter<HttpState>) -> MethodRouter<HttpState> {
+fn observed(route: &'static str, methods: MethodRouter<Shared>) -> MethodRouter<Shared> {
     methods.fallback(wrong_method).layer(Observe::new(route))
 }
 

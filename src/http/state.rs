@@ -26,7 +26,7 @@ pub struct HttpSettings {
 /// Renders metrics in the Prometheus text format.
 pub type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
 
-#[derive(Clone, FromRef)]
+/// Every piece.
 pub struct HttpState {
     pub scorer: Scorer,
     pub hasher: IdHasher,
@@ -36,4 +36,34 @@ pub struct HttpState {
     pub readiness: Readiness,
     /// Renders everything measured so far.
     pub metrics: RenderMetrics,
+}
+
+/// The state as the router holds it. A router clones its state for every request: this is one count.
+#[derive(Clone)]
+pub struct Shared(Arc<HttpState>);
+
+impl Shared {
+    pub fn new(state: HttpState) -> Self {
+        Self(Arc::new(state))
+    }
+}
+
+macro_rules! pieces {
+    ($($field:ident: $piece:ty),* $(,)?) => {
+        $(impl FromRef<Shared> for $piece {
+            fn from_ref(shared: &Shared) -> Self {
+                shared.0.$field.clone()
+            }
+        })*
+    };
+}
+
+pieces! {
+    scorer: Scorer,
+    hasher: IdHasher,
+    policy: Arc<TierPolicy>,
+    monitoring: Monitoring,
+    settings: HttpSettings,
+    readiness: Readiness,
+    metrics: RenderMetrics,
 }

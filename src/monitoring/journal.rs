@@ -102,7 +102,7 @@ impl Journal {
         self.length
     }
 
-    /// Appends lines made by [`line`]. They are kept once `sync` has returned. After an error none of them is in the
+    /// Appends lines made by `line`. They are kept once `sync` has returned. After an error none of them is in the
     /// file, as far as the file could still be cut.
     pub fn append(&mut self, lines: &[u8]) -> Result<(), JournalError> {
         match self.file.write_all(lines) {

@@ -1,6 +1,8 @@
 //! `HMAC-SHA-256(pepper, id)`: a plain SHA-256 of a phone number is reversible in hours on one core, so a caller's own
 //! hash is hashed again under a secret.
 
+use std::sync::Arc;
+
 use hmac::{Hmac, KeyInit, Mac};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha256;
@@ -17,7 +19,7 @@ pub struct PrivacySettings {
 /// Hashes identifiers under one pepper. Cheap to clone.
 #[derive(Clone)]
 pub struct IdHasher {
-    keyed: Hmac<Sha256>,
+    keyed: Arc<Hmac<Sha256>>,
 }
 
 impl IdHasher {
@@ -25,11 +27,11 @@ impl IdHasher {
         let random = || [uuid::Uuid::new_v4().into_bytes(), uuid::Uuid::new_v4().into_bytes()].concat();
         let key = settings.pepper.as_ref().map_or_else(random, |pepper| pepper.expose_secret().as_bytes().to_vec());
         let keyed = Hmac::new_from_slice(&key);
-        Self { keyed: keyed.expect("HMAC takes keys of any length") }
+        Self { keyed: Arc::new(keyed.expect("HMAC takes keys of any length")) }
     }
 
     pub fn key(&self, id: &str) -> CustomerKey {
-        let mut mac = self.keyed.clone();
+        let mut mac = Hmac::clone(&self.keyed);
         mac.update(id.as_bytes());
         CustomerKey::from_digest(mac.finalize().into_bytes().into())
     }

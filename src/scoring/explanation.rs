@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use super::task::Score;
-use super::{Scored, Scorer};
+use super::{Parts, Scored};
 use crate::domain::Source;
 use crate::domain::score::round;
 use crate::features::{FeatureSchema, Row, Value};
@@ -83,7 +83,7 @@ impl NotExplained {
     }
 }
 
-impl Scorer {
+impl Parts {
     /// Explains an answer: `scored` is what a question about `features` was answered. Counted by outcome and timed by
     /// method.
     ///

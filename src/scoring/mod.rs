@@ -20,7 +20,7 @@ use smallvec::SmallVec;
 
 use crate::domain::time::{Clock, Stopwatch, Timestamp, seconds_between};
 use crate::domain::{CustomerKey, Estimate, LeadScore, ModelName, ModelVersion, Source, Tier};
-use crate::features::{FeatureFault, Given, Row, Value};
+use crate::features::{FeatureFault, Given, Row, Value, schema};
 use crate::inference::bundle::Customer;
 use crate::inference::manifest::Task;
 use crate::inference::registry::Registry;
@@ -126,9 +126,9 @@ impl Warning {
     /// Kind for metrics: a handful of fixed words.
     pub fn kind(self) -> &'static str {
         match self {
-            Self::Imputed(_) => "imputed",
-            Self::OutsideTraining(_) => "outside_training_range",
-            Self::UnknownCategory(_) => "unknown_category",
+            Self::Imputed(_) => schema::IMPUTED,
+            Self::OutsideTraining(_) => schema::OUTSIDE,
+            Self::UnknownCategory(_) => schema::UNKNOWN_CATEGORY,
             Self::UnknownLeadSource => "lead_source_unknown",
             Self::VersionNotLoaded => "model_version_not_loaded",
             Self::UnknownChannel => "acquisition_channel_unknown",
@@ -137,17 +137,18 @@ impl Warning {
         }
     }
 
-    /// The feature it is about, by the name the snapshot's schema gives it.
-    pub fn feature(self, snapshot: &ModelSnapshot) -> Option<&str> {
+    /// What the caller reads: the word, and the feature where there is one.
+    pub fn text(self, snapshot: &ModelSnapshot) -> &str {
+        let remarks = |position: u16| snapshot.schema().remarks(usize::from(position));
         match self {
-            Self::Imputed(position) | Self::OutsideTraining(position) | Self::UnknownCategory(position) => {
-                Some(&snapshot.schema().rules()[usize::from(position)].name)
-            }
+            Self::Imputed(position) => &remarks(position).imputed,
+            Self::OutsideTraining(position) => &remarks(position).outside,
+            Self::UnknownCategory(position) => &remarks(position).unknown_category,
             Self::VersionNotLoaded
             | Self::UnknownChannel
             | Self::UnknownSegment
             | Self::UnknownLeadSource
-            | Self::IntervalLevel => None,
+            | Self::IntervalLevel => self.kind(),
         }
     }
 }
@@ -227,30 +228,43 @@ pub struct ScorerSettings {
     pub explain: ExplainSettings,
 }
 
-/// Answers questions. Cheap to clone; shared by every request.
+/// Answers questions. Every request takes a clone of its own: one count goes up.
 #[derive(Clone)]
-pub struct Scorer {
+pub struct Scorer(Arc<Parts>);
+
+/// What a scorer is made of.
+pub struct Parts {
     registry: Arc<Registry>,
     cache: ScoreCache,
     clock: Arc<dyn Clock>,
-    settings: Arc<ScorerSettings>,
-    metrics: Arc<ScoringMetrics>,
+    settings: ScorerSettings,
+    metrics: ScoringMetrics,
     monitoring: Monitoring,
 }
 
+impl std::ops::Deref for Scorer {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
 impl Scorer {
-    pub fn new(registry: Arc<Registry>, clock: Arc<dyn Clock>, settings: ScorerSettings) -> Self {
+    /// `monitoring` sees every row that a model scores.
+    pub fn new(
+        registry: Arc<Registry>,
+        clock: Arc<dyn Clock>,
+        settings: ScorerSettings,
+        monitoring: Monitoring,
+    ) -> Self {
         let cache = ScoreCache::new(settings.cache_bytes, settings.cache_ttl);
-        let metrics = Arc::new(ScoringMetrics::register());
-        Self { registry, cache, clock, settings: Arc::new(settings), metrics, monitoring: Monitoring::default() }
+        let metrics = ScoringMetrics::register();
+        Self(Arc::new(Parts { registry, cache, clock, settings, metrics, monitoring }))
     }
+}
 
-    /// The same, with every row the model scores watched.
-    #[must_use]
-    pub fn watched_by(self, monitoring: Monitoring) -> Self {
-        Self { monitoring, ..self }
-    }
-
+impl Parts {
     /// The time by the clock that scores are dated with.
     pub fn now(&self) -> Timestamp {
         self.clock.now()

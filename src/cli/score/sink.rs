@@ -293,10 +293,7 @@ fn write_json_answer(
                 if position > 0 {
                     out.push(b',');
                 }
-                match warning.feature(snapshot) {
-                    Some(feature) => serde_json::to_writer(&mut *out, &format_args!("{}: {feature}", warning.kind()))?,
-                    None => serde_json::to_writer(&mut *out, warning.kind())?,
-                }
+                serde_json::to_writer(&mut *out, warning.text(snapshot))?;
             }
             out.push(b']');
         }
@@ -357,10 +354,7 @@ fn warnings(snapshot: &ModelSnapshot, answer: &Answer, text: &mut String) {
         if !text.is_empty() {
             text.push_str("; ");
         }
-        text.push_str(warning.kind());
-        if let Some(feature) = warning.feature(snapshot) {
-            let _ = write!(text, ": {feature}");
-        }
+        text.push_str(warning.text(snapshot));
     }
 }
 

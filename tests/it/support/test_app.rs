@@ -9,7 +9,7 @@ use axum::http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use scoreline::domain::ModelName;
 use scoreline::domain::time::ManualClock;
-use scoreline::http::{self, HttpSettings, HttpState, Readiness};
+use scoreline::http::{self, HttpSettings, HttpState, Readiness, Shared};
 use scoreline::inference::registry::{Patience, Registry, RegistrySettings};
 use scoreline::monitoring::Monitoring;
 use scoreline::privacy::{IdHasher, PrivacySettings};
@@ -81,8 +81,8 @@ impl TestApp {
         change(&mut scorer);
         let readiness = Readiness::default();
         let metrics = scoreline::telemetry::install_metrics().expect("the only recorder of this process");
-        let state = HttpState {
-            scorer: Scorer::new(Arc::clone(&registry), clock.clone(), scorer).watched_by(monitoring.clone()),
+        let state = Shared::new(HttpState {
+            scorer: Scorer::new(Arc::clone(&registry), clock.clone(), scorer, monitoring.clone()),
             hasher: IdHasher::new(&PrivacySettings { pepper: Some(SecretString::from("test pepper".to_owned())) }),
             policy: Arc::new(TierPolicy::new(routing())),
             monitoring: monitoring.clone(),
@@ -94,7 +94,7 @@ impl TestApp {
             },
             readiness: readiness.clone(),
             metrics: Arc::new(move || metrics.render()),
-        };
+        });
         let (public, admin) = (http::public(state.clone()), http::admin(state));
         Self { clock, registry, readiness, monitoring, models, public, admin }
     }
