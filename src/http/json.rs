@@ -92,9 +92,11 @@ fn describe<'a, T: Deserialize<'a>>(body: &'a [u8], err: &serde_json::Error) -> 
         "must be a finite number".to_owned()
     } else {
         let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
-        // "invalid type: <the value>, expected <what>": only what is allowed is repeated.
+        // "invalid type: <the value>, expected <what>", "unknown variant `<the value>`, expected one of <what>": only
+        // what is allowed is repeated.
         match text.rsplit_once(", expected ") {
             Some((problem, expected)) if problem.starts_with("invalid ") => format!("must be {expected}"),
+            Some((problem, expected)) if problem.starts_with("unknown variant") => format!("must be {expected}"),
             Some((problem, expected)) if problem.starts_with("unknown field") => {
                 format!("is not a known field; known are {}", expected.trim_start_matches("one of "))
             }

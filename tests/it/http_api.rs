@@ -75,6 +75,48 @@ async fn a_possible_value_outside_training_is_answered_with_a_warning() {
 }
 
 #[tokio::test]
+async fn a_request_chooses_its_interval_level_and_a_wider_level_holds_a_narrower() {
+    let app = TestApp::new();
+    let high = async |level: f64, customer: &str| {
+        let body = json!({"customerId": customer, "features": features(30.0, 10), "interval_level": level});
+        let answer = app.ok(PREDICT, body).await;
+        assert_eq!(answer["metadata"]["interval_level"], level);
+        (answer["prediction"]["confidence_interval_high"].as_f64(), answer["metadata"]["source"].clone())
+    };
+    // 15.064 + 0.5 * 20.064 and 15.064 + 1.0 * 20.064; another level is another question to the cache.
+    assert_eq!(high(0.8, "a").await, (Some(25.1), json!("model")));
+    assert_eq!(high(0.9, "a").await, (Some(35.13), json!("model")));
+    assert_eq!(high(0.8, "a").await, (Some(25.1), json!("cache")));
+    let cold = json!({"features": features(30.0, 0), "interval_level": 0.8});
+    let cold = app.ok(PREDICT, cold).await;
+    assert_eq!(cold["metadata"]["interval_level"], 0.9, "baselines know one level");
+    assert_eq!(cold["metadata"]["warnings"], json!(["interval_level_not_available"]));
+}
+
+#[tokio::test]
+async fn a_customer_keeps_their_tier_inside_the_dead_band() {
+    let banded = TestBundle::clv("v1.2").edit(
+        "high = 40.0",
+        "high = 40.0\nhysteresis = { medium = { fall = 0.5, rise = 2.0 }, high = { fall = 0.3, rise = 2.0 } }",
+    );
+    let app = TestApp::with(&[banded], |_| ());
+    let tier = async |body: Value| app.ok(PREDICT, body).await["prediction"]["clv_tier"].clone();
+    let near = |previous: &str| json!({"features": features(30.0, 10), "previous_tier": previous});
+    // 15.06 USD: limits are 10 and 40.
+    assert_eq!(tier(json!({"features": features(30.0, 10)})).await, "Medium_Value");
+    assert_eq!(tier(near("Low_Value")).await, "Low_Value", "rises at 20");
+    assert_eq!(tier(near("High_Value")).await, "High_Value", "falls at 12");
+    // Without being told, the customer's last score is the tier they were in.
+    let of = |recency: f64| json!({"customerId": "a", "features": features(recency, 10)});
+    let first = tier(of(30.0)).await;
+    let app_value = app.ok(PREDICT, of(75.0)).await;
+    assert_eq!(first, "Medium_Value");
+    let value = app_value["prediction"]["clv_value_usd"].as_f64().expect("a value");
+    assert!((5.0..10.0).contains(&value), "{value} is under the limit and above where customers fall");
+    assert_eq!(app_value["prediction"]["clv_tier"], "Medium_Value");
+}
+
+#[tokio::test]
 async fn the_same_customer_and_features_come_from_the_cache_with_their_age() {
     let app = TestApp::new();
     let body = json!({"customerId": "CUST-1", "features": features(10.0, 5)});
@@ -196,6 +238,9 @@ async fn errors_name_the_field_and_never_repeat_the_value() {
         (json!({"features": features(1.0, 1), "timestamp_utc": "SECRET"}), "invalid_field", "timestamp_utc"),
         (json!({"features": features(1.0, 1), "request_id": "has space"}), "invalid_field", "request_id"),
         (json!({"features": features(1.0, 1), "model": "other"}), "unknown_model", "model"),
+        (json!({"features": features(1.0, 1), "previous_tier": "SECRET"}), "invalid_field", "previous_tier"),
+        (json!({"features": features(1.0, 1), "interval_level": "SECRET"}), "invalid_field", "interval_level"),
+        (json!({"features": features(1.0, 1), "interval_level": 0.7}), "invalid_field", "interval_level"),
         (json!({}), "invalid_field", "features"),
         (json!([1]), "invalid_field", "body"),
     ];
