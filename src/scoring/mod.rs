@@ -199,7 +199,7 @@ pub enum AskFault {
     /// Only in strict mode.
     #[error("model version `{version}` is not loaded; serving is `{serving}`")]
     VersionNotLoaded { version: String, serving: ModelVersion },
-    #[error("interval level `{asked}` is not calibrated; this model has {}", list(levels))]
+    #[error("`interval_level` must be one that this model is calibrated for ({}), got `{asked}`", list(levels))]
     IntervalLevel { asked: f64, levels: Vec<f64> },
     /// No model for the question: nothing to answer from, not even a baseline.
     #[error("no model is loaded: `{model}` is missing")]
@@ -208,7 +208,7 @@ pub enum AskFault {
 
 fn list(levels: &[f64]) -> String {
     if levels.is_empty() {
-        return "no calibrated levels".to_owned();
+        return "none".to_owned();
     }
     levels.iter().map(|level| format!("`{level}`")).collect::<Vec<_>>().join(", ")
 }
