@@ -8,6 +8,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::backend::{Backend, BackendError, FeatureMatrix};
+use super::explain::interventional::{Stand, Walk};
+use super::explain::{Method, Question, Shares, Unexplained, settle};
 use crate::features::FeatureRule;
 
 /// The format this file reads and writes.
@@ -198,16 +200,10 @@ impl Compiled {
     fn log_odds(&self, row: &[f64]) -> f64 {
         let mut sum = self.intercept;
         for term in &self.numbers {
-            let value = row[term.column];
-            if !value.is_nan() {
-                sum += term.slope * (value - term.center);
-            }
+            sum += term.at(row);
         }
         for term in &self.categories {
-            // A position that is not in the list is read as missing; the cast of `NaN` would be 0.
-            let value = row[term.column];
-            let known = if value >= 0.0 { term.coefficients.get(value as usize) } else { None };
-            sum += known.copied().unwrap_or(term.missing);
+            sum += term.at(row);
         }
         sum + self.roots.iter().map(|&root| self.leaf(root, row)).sum::<f64>()
     }
@@ -219,6 +215,22 @@ impl Compiled {
             node = self.nodes[if right { node.right } else { node.left } as usize];
         }
         node.value
+    }
+}
+
+impl NumberTerm {
+    fn at(&self, row: &[f64]) -> f64 {
+        let value = row[self.column];
+        if value.is_nan() { 0.0 } else { self.slope * (value - self.center) }
+    }
+}
+
+impl CategoryTerm {
+    fn at(&self, row: &[f64]) -> f64 {
+        // A position that is not in the list is read as missing; the cast of `NaN` would be 0.
+        let value = row[self.column];
+        let known = if value >= 0.0 { self.coefficients.get(value as usize) } else { None };
+        known.copied().unwrap_or(self.missing)
     }
 }
 
@@ -234,10 +246,46 @@ impl Backend for Compiled {
     fn predict(&self, rows: FeatureMatrix<'_>, out: &mut [f64]) -> Result<(), BackendError> {
         rows.fits(self.inputs, 1, out.len())?;
         for (row, out) in rows.iter().zip(out) {
-            *out = 1.0 / (1.0 + (-self.log_odds(row)).exp());
+            *out = logistic(self.log_odds(row));
         }
         Ok(())
     }
+
+    /// Terms are their own shares of the log-odds and trees are split exactly; the logistic rescales the sum.
+    fn explain(&self, question: &Question<'_>) -> Result<Shares, Unexplained> {
+        let Question { row, reference, budget, .. } = question;
+        let (from, to) = (self.log_odds(reference), self.log_odds(row));
+        let mut columns = vec![0.0; self.inputs];
+        for term in &self.numbers {
+            columns[term.column] += term.at(row) - term.at(reference);
+        }
+        for term in &self.categories {
+            columns[term.column] += term.at(row) - term.at(reference);
+        }
+        let mut walk = Walk::new(self.inputs);
+        for &root in &self.roots {
+            walk.tree(root, |at| self.stand(at, question), &mut columns, budget)?;
+        }
+        settle(&mut columns, to - from, from.abs().max(to.abs()));
+        let mut shares = Shares { columns, from, to, method: Method::TreeShap };
+        shares.through(logistic);
+        shares.finite()
+    }
+}
+
+impl Compiled {
+    fn stand(&self, at: u32, question: &Question<'_>) -> Stand {
+        let node = self.nodes[at as usize];
+        if node.column == LEAF {
+            return Stand::Leaf(node.value);
+        }
+        let next = |row: &[f64]| if row[node.column as usize] > node.value { node.right } else { node.left };
+        Stand::Split { player: node.column, row: next(question.row), reference: next(question.reference) }
+    }
+}
+
+fn logistic(x: f64) -> f64 {
+    1.0 / (1.0 + (-x).exp())
 }
 
 fn find<'r>(name: &str, rules: &'r [FeatureRule]) -> Result<(usize, &'r FeatureRule), String> {

@@ -199,6 +199,47 @@ async fn a_curve_rescales_the_reasons_and_flat_parts_have_none() {
 }
 
 #[tokio::test]
+async fn the_shipped_lead_model_explains_every_golden_row_to_its_sum() {
+    let snapshot = shipped("lead/v1.0");
+    let mut rows = 0;
+    for golden in snapshot.golden() {
+        let features = golden.request.features.iter().map(|(name, value)| (name.as_str(), value.as_ref()));
+        let Customer::Known(given) = snapshot.read(features).expect("a golden request") else { continue };
+        let long = Budget::of(Duration::from_mins(1));
+        let column = &snapshot.roles().value;
+        let explanation = explain(&snapshot, &given.raw, column, |p| 100.0 * p, long).await.expect("explained");
+        let sum = explanation.base + explanation.contributions.iter().map(|part| part.amount).sum::<f64>();
+        assert!((sum - explanation.value).abs() <= 1e-6, "{explanation:?}");
+        assert_eq!(explanation.method, Method::TreeShap);
+        rows += 1;
+    }
+    assert!(rows > 5);
+}
+
+#[tokio::test]
+async fn a_leads_answer_is_explained_in_points_that_sum_to_it() {
+    let app = TestApp::with(&[TestBundle::lead("v1.0")], |_| ());
+    let body = json!({"features": {"age": 60, "contact": "telephone", "previous": 5}, "explain": true});
+    let answer = app.ok("/v1/predict/lead", body).await;
+    let explanation = &answer["explanation"];
+    let number = |value: &Value| value.as_f64().expect("a number");
+    let told: f64 = explanation["contributions"]
+        .as_array()
+        .expect("contributions")
+        .iter()
+        .map(|part| number(&part["contribution_points"]))
+        .sum();
+    let sum = number(&explanation["base_points"]) + told + number(&explanation["others_points"]);
+    let said = 100.0 * number(&answer["prediction"]["conversion_probability"]);
+    assert!((sum - said).abs() < 1e-3, "{sum} is not {said}: {explanation}");
+    assert_eq!(explanation["method"], "tree_shap");
+    let contact = explanation["contributions"].as_array().expect("contributions").iter();
+    let contact = contact.into_iter().find(|part| part["feature"] == "contact").expect("a reason");
+    assert_eq!(contact["value"], "telephone");
+    assert!(number(&contact["contribution_points"]) < 0.0, "a telephone is worse than an unknown contact: {contact}");
+}
+
+#[tokio::test]
 async fn a_lead_models_probability_is_explained_in_points() {
     let snapshot = shipped("clv/v1.2");
     let risk = snapshot.roles().risk.as_ref().expect("the hurdle's probability");
