@@ -108,7 +108,8 @@ fn describe<'a, T: Deserialize<'a>>(body: &'a [u8], err: &serde_json::Error) -> 
 
 /// A JSON response. Serialising our own types can not fail; should it ever, the client gets a counted 500.
 pub fn respond<T: Serialize>(status: StatusCode, value: &T) -> Response {
-    let mut body = Vec::with_capacity(768);
+    // Most answers fit: growing would copy them.
+    let mut body = Vec::with_capacity(1536);
     match serde_json::to_writer(&mut body, value) {
         Ok(()) => with_body(status, "application/json", body),
         Err(err) => {
