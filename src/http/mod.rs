@@ -3,7 +3,8 @@
 mod admin_models;
 mod admin_outcomes;
 mod answer;
-mod error;
+pub mod deadline;
+pub mod error;
 mod explanation;
 mod genesys;
 mod health;
