@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 
 use crate::config::{self, Settings};
 use crate::domain::time::{Clock as _, SystemClock};
 use crate::http::listener::{self, ConnectionTask, ListenerSettings};
-use crate::http::{self, HttpSettings, HttpState, Readiness, Shared};
+use crate::http::{self, HttpSettings, HttpState, Public, Readiness, Shared};
 use crate::inference::bundle::LoadSettings;
 use crate::inference::registry::{Event, Patience, Registry, RegistrySettings};
 use crate::inference::runtime_search::RuntimeSearch;
@@ -57,14 +58,12 @@ pub async fn serve(settings: Settings, metrics: MetricsHandle) -> anyhow::Result
 
     let stop = lifecycle.stop();
     let limits = ListenerSettings { header_read_timeout: settings.server.header_read_timeout };
-    for (task, socket, router) in
-        [("public listener", public, http::public(state.clone())), ("admin listener", admin, http::admin(state))]
-    {
-        let connections = stop.clone();
-        let spawn = move |connection: ConnectionTask| connections.track(connection);
-        let serving = listener::serve(socket, router, limits, stop.soft().clone(), spawn);
-        stop.supervise(task, serving);
-    }
+    let connections = stop.clone();
+    let spawn = move |connection: ConnectionTask| connections.track(connection);
+    let serving = listener::serve(public, Public::new(state.clone()), limits, stop.soft().clone(), spawn.clone());
+    stop.supervise("public listener", serving);
+    let service = TowerToHyperService::new(http::admin(state));
+    stop.supervise("admin listener", listener::serve(admin, service, limits, stop.soft().clone(), spawn));
     stop.supervise("drift monitor", judge(Arc::clone(&registry), monitoring.clone(), stop.clone()));
     stop.supervise("self-probe", probe(SelfProbe::new(scorer), settings.scoring.self_probe, stop.clone()));
     stop.supervise("models watcher", watch(registry, stop.clone()));

@@ -1,14 +1,16 @@
 //! Sockets: accept, speak HTTP/1.1 or HTTP/2 with timers, drain. `axum::serve` sets no timers, so a client that sends
 //! half a header would hold its connection for ever.
 
+use std::convert::Infallible;
 use std::pin::Pin;
 use std::time::Duration;
 
-use axum::Router;
+use axum::http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -29,15 +31,21 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// A connection to be run to its end by whoever owns the process.
 pub type ConnectionTask = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Serves `router` on `listener` until `stop`; then closes the listener and waits until open requests have finished.
+/// Serves `service` on `listener` until `stop`; then closes the listener and waits until open requests have finished.
 /// Every connection is handed to `spawn`.
-pub async fn serve(
+pub async fn serve<S, B>(
     listener: TcpListener,
-    router: Router,
+    service: S,
     settings: ListenerSettings,
     stop: CancellationToken,
     spawn: impl Fn(ConnectionTask),
-) {
+) where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+    B: http_body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -54,7 +62,6 @@ pub async fn serve(
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(20));
     let graceful = GracefulShutdown::new();
-    let service = TowerToHyperService::new(router);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
