@@ -107,3 +107,58 @@ impl Engine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, mpsc};
+
+    use super::*;
+    use crate::domain::{ModelName, ModelVersion};
+
+    /// Runs until the other end of its channel is dropped, and does not listen when it is told to stop.
+    struct Stuck {
+        outputs: Vec<String>,
+        shut: Arc<Mutex<mpsc::Receiver<()>>>,
+    }
+
+    impl Backend for Stuck {
+        fn inputs(&self) -> usize {
+            1
+        }
+
+        fn outputs(&self) -> &[String] {
+            &self.outputs
+        }
+
+        fn predict(&self, _: FeatureMatrix<'_>, out: &mut [f64]) -> Result<(), BackendError> {
+            let gone = self.shut.lock().expect("lock").recv();
+            assert!(gone.is_err(), "nothing is ever sent");
+            out.fill(1.0);
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn three_handles_that_do_not_come_back_open_the_breaker() {
+        let (open, shut) = mpsc::channel();
+        let shut = Arc::new(Mutex::new(shut));
+        let handle =
+            |_| -> Box<dyn Backend> { Box::new(Stuck { outputs: vec!["value".into()], shut: Arc::clone(&shut) }) };
+        let (model, version) = (ModelName::parse("clv"), ModelVersion::parse("v1"));
+        let guard = ModelGuard::new(model.expect("a name"), version.expect("a version"));
+        let pooled = Pooled::start(guard, (0..3).map(handle).collect(), None, 8, None).expect("threads");
+        let short = Duration::from_millis(100);
+        let ask = || pooled.answer(FeatureMatrix::new(&[0.0], 1), short);
+        let answers = tokio::join!(ask(), ask(), ask());
+        assert!(matches!(answers, (Err(BackendError::Deadline), Err(BackendError::Deadline), Err(_))), "{answers:?}");
+        let opened = async {
+            while pooled.guard().admit().is_some() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_mins(1), opened).await.expect("opens");
+        drop(open);
+        let row = pooled.answer(FeatureMatrix::new(&[0.0], 1), Duration::from_mins(1)).await;
+        assert_eq!(row.expect("a handle is back"), [1.0]);
+    }
+}

@@ -2,7 +2,11 @@
 //! when things go wrong is found broken before they do.
 
 use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use super::baseline::Known;
 use super::estimate::Wish;
@@ -52,9 +56,14 @@ impl SelfProbe {
         let finding =
             |path, sound: Result<(), String>| Finding { model: snapshot.name().clone(), path, problem: sound.err() };
         let time = TimeLimit { full: self.scorer.settings.deadline, left: self.scorer.settings.deadline };
-        let (model, ladder) = match snapshot.task() {
-            Task::Clv => (answers::<Estimate>(snapshot, time).await, ladder::<Estimate>(snapshot)),
-            Task::Lead => (answers::<LeadScore>(snapshot, time).await, ladder::<LeadScore>(snapshot)),
+        let model = match snapshot.task() {
+            Task::Clv => caught(answers::<Estimate>(snapshot, time)).await,
+            Task::Lead => caught(answers::<LeadScore>(snapshot, time)).await,
+        };
+        let model = model.unwrap_or_else(|Panicked| Some(Err("the model panicked".to_owned())));
+        let ladder = match snapshot.task() {
+            Task::Clv => ladder::<Estimate>(snapshot),
+            Task::Lead => ladder::<LeadScore>(snapshot),
         };
         model
             .map(|sound| ("model", sound))
@@ -78,6 +87,21 @@ impl SelfProbe {
             Some(_) | None => {}
         }
     }
+}
+
+/// A future panicked.
+#[derive(Debug, PartialEq, Eq)]
+struct Panicked;
+
+/// Runs a future whose panic is a finding: the task that probes must outlive it.
+async fn caught<F: Future>(future: F) -> Result<F::Output, Panicked> {
+    let mut future = pin!(future);
+    poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+        Ok(Poll::Pending) => Poll::Pending,
+        Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
+        Err(_) => Poll::Ready(Err(Panicked)),
+    })
+    .await
 }
 
 /// The model on its first golden row that is not of a new customer; `None` when it has none.
@@ -127,5 +151,20 @@ fn stands_in<E: Score>(snapshot: &ModelSnapshot, path: &str, known: Known<'_>) -
         Ok(())
     } else {
         Err(format!("the `{level}` baseline is {numbers:?}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_a_finding() {
+        assert_eq!(caught(async { 7 }).await, Ok(7));
+        let later = async {
+            tokio::task::yield_now().await;
+            assert_eq!(1, 2, "a planned panic");
+        };
+        assert_eq!(caught(later).await, Err(Panicked));
     }
 }

@@ -1,5 +1,6 @@
 //! The breaker against a naive one that remembers everything, over random histories.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -160,15 +161,37 @@ impl Naive {
     }
 }
 
+/// What the histories led to: they prove nothing about what never happened.
+#[derive(Debug, Default)]
+struct Seen {
+    causes: [u32; 3],
+    still_open: u32,
+    closed: u32,
+    lost_probes: u32,
+}
+
+impl Seen {
+    fn note(&mut self, change: Option<Change>) {
+        match change {
+            Some(Change::Opened { cause, .. }) => self.causes[cause as usize] += 1,
+            Some(Change::StillOpen { .. }) => self.still_open += 1,
+            Some(Change::Closed { .. }) => self.closed += 1,
+            None => {}
+        }
+    }
+}
+
 /// Both breakers through one history.
-fn replay(seed: u64, steps: &[Step]) {
+fn replay(seed: u64, steps: &[Step], seen: &mut Seen) {
     let (mut breaker, mut naive, mut now) = (Breaker::new(seed), Naive::new(), Duration::ZERO);
     let mut under_way: Vec<(Ticket, usize)> = Vec::new();
     for step in steps {
         match *step {
             Step::Wait(millis) => now += Duration::from_millis(millis),
             Step::Call(_) | Step::Begin => {
+                let period = naive.period;
                 let must = naive.admits(now);
+                seen.lost_probes += u32::from(naive.period != period);
                 let ticket = breaker.admit(now);
                 assert!(must.is_none_or(|must| ticket.is_some() == must), "{must:?} and {ticket:?}");
                 if let Some(ticket) = ticket {
@@ -177,6 +200,7 @@ fn replay(seed: u64, steps: &[Step]) {
                     if let Step::Call(outcome) = step {
                         let (ticket, period) = under_way.pop().expect("just begun");
                         let change = breaker.record(ticket, now, *outcome);
+                        seen.note(change);
                         naive.recorded(period, now, *outcome, change);
                     }
                 }
@@ -184,11 +208,13 @@ fn replay(seed: u64, steps: &[Step]) {
             Step::End(which, outcome) if !under_way.is_empty() => {
                 let (ticket, period) = under_way.remove(which % under_way.len());
                 let change = breaker.record(ticket, now, outcome);
+                seen.note(change);
                 naive.recorded(period, now, outcome, change);
             }
             Step::End(..) => {}
             Step::Unreturned => {
                 let change = breaker.unreturned(now);
+                seen.note(change);
                 naive.unreturned(now, change);
             }
         }
@@ -219,22 +245,27 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     })
 }
 
-fn histories(cases: u32) {
+fn histories(cases: u32) -> Seen {
     let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
+    let seen = RefCell::new(Seen::default());
     let outcome = runner.run(&(any::<u64>(), steps()), |(seed, steps)| {
-        replay(seed, &steps);
+        replay(seed, &steps, &mut seen.borrow_mut());
         Ok(())
     });
     outcome.unwrap_or_else(|err| panic!("{err}"));
+    let seen = seen.into_inner();
+    let Seen { causes, still_open, closed, lost_probes } = seen;
+    assert!(causes.into_iter().chain([still_open, closed, lost_probes]).all(|times| times > 10), "{seen:?}");
+    seen
 }
 
 #[test]
 fn it_does_what_a_naive_one_does() {
-    histories(2_000);
+    println!("5,000 histories: {:?}", histories(5_000));
 }
 
 #[test]
-#[ignore = "about a minute: cargo test --test it breaker::it_does_what_a_naive_one_does_in_a_hundred_thousand -- --ignored"]
+#[ignore = "20 s: cargo test --test it breaker::it_does_what_a_naive_one_does_in_a_hundred_thousand -- --ignored --nocapture"]
 fn it_does_what_a_naive_one_does_in_a_hundred_thousand() {
-    histories(100_000);
+    println!("100,000 histories: {:?}", histories(100_000));
 }
