@@ -21,7 +21,7 @@ use scoreline::scoring::{Ask, Scorer, ScorerSettings, golden};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// What a new customer may cost: the score that both caches share, and what moka keeps of two entries.
+/// What a new customer may cost: the score that both caches share, and what moka keeps of two entries. It was 16 to 19.
 const MOST_FOR_A_NEW_CUSTOMER: u64 = 24;
 
 type Features = Vec<(String, Option<serde_json::Value>)>;
@@ -79,7 +79,10 @@ impl Subject {
                 let value = value.as_ref().and_then(|value| match value {
                     serde_json::Value::Number(number) => number.as_f64().map(Value::Number),
                     serde_json::Value::String(text) => Some(Value::Text(text)),
-                    _ => None,
+                    serde_json::Value::Null
+                    | serde_json::Value::Bool(_)
+                    | serde_json::Value::Array(_)
+                    | serde_json::Value::Object(_) => None,
                 });
                 (name.as_str(), value)
             })
@@ -123,7 +126,6 @@ fn check(subject: &Subject) {
         assert_eq!((info.count_total, source), (0, Source::Model), "row {number}, nobody known");
 
         let (info, source) = subject.cost(row, Some(customer(number)));
-        println!("a new customer: {} allocations, {} bytes", info.count_total, info.bytes_total);
         assert_eq!(source, Source::Model, "row {number}");
         assert!(info.count_total <= MOST_FOR_A_NEW_CUSTOMER, "row {number}, a new customer: {info:?}");
 

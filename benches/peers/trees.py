@@ -37,7 +37,7 @@ import make  # noqa: E402
 
 def rows():
     """The rows of benches/inference.rs: about normal, as in training. So many that no branch predictor learns them, and
-    without the pattern of a formula in the row's number, which one does learn: compiled trees are then ten times faster.
+    without the pattern of a formula in the row's number, which one does learn: compiled trees were then three times faster.
     """
     state = numpy.arange(1, ROWS * 8 * 4 + 1, dtype=numpy.uint64) * numpy.uint64(0x9E3779B97F4A7C15)
     # splitmix64 (Steele, Lea & Flood 2014).

@@ -19,14 +19,3 @@ pub fn paired(rounds: usize, mut a: impl FnMut(), mut b: impl FnMut()) -> [f64; 
         time(&mut b) / first
     }))
 }
-
-/// Nanoseconds that `work` takes for each of `units`: smallest, median and largest of the rounds.
-#[expect(clippy::disallowed_methods, reason = "a bench is a stopwatch")]
-pub fn per_unit(rounds: usize, units: usize, mut work: impl FnMut()) -> [f64; 3] {
-    work();
-    median_of((0..rounds).map(|_| {
-        let start = Instant::now();
-        work();
-        start.elapsed().as_secs_f64() * 1e9 / units as f64
-    }))
-}

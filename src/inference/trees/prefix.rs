@@ -173,9 +173,17 @@ impl<T: Scalar, M: Mask, const LANES: usize> Prefix<T, M, LANES> {
     }
 
     /// Calls back with the leaf each tree ends in, tree by tree: `tree * M::LEAVES + leaf`.
+    ///
+    /// With the same instructions everywhere: compiled for AVX2 one row took 750 ns where this took 280.
     #[inline]
-    pub(super) fn each_leaf(&self, row: &[T], visit: impl FnMut(usize)) {
-        self.instructions.run(OneRow { prefix: self, row, visit });
+    pub(super) fn each_leaf(&self, row: &[T], mut visit: impl FnMut(usize)) {
+        let starts = self.starts(row);
+        for block in 0..self.blocks {
+            let left = self.left(&starts, block);
+            for (tree, left) in (block * LANES..self.trees).zip(left) {
+                visit(tree * M::LEAVES + (left.first() & (M::LEAVES - 1)));
+            }
+        }
     }
 
     /// Carries a state through the leaves each row ends in, tree by tree. `rows` are at most `TILE`, `width` numbers
@@ -185,8 +193,8 @@ impl<T: Scalar, M: Mask, const LANES: usize> Prefix<T, M, LANES> {
         self.instructions.run(ManyRows { prefix: self, rows, width, states, fold });
     }
 
-    #[expect(clippy::inline_always, reason = "vector instructions do not cross a call")]
-    #[inline(always)]
+    /// Where a row's masks begin: eight searches at a time.
+    #[inline]
     fn starts(&self, row: &[T]) -> Starts {
         let mut starts = Starts::new();
         for group in &self.groups {
@@ -254,27 +262,6 @@ impl<T: Scalar, M: Mask, const LANES: usize> Prefix<T, M, LANES> {
     }
 }
 
-struct OneRow<'a, T, M, const LANES: usize, V> {
-    prefix: &'a Prefix<T, M, LANES>,
-    row: &'a [T],
-    visit: V,
-}
-
-impl<T: Scalar, M: Mask, const LANES: usize, V: FnMut(usize)> NullaryFnOnce for OneRow<'_, T, M, LANES, V> {
-    type Output = ();
-
-    #[inline(always)]
-    fn call(mut self) {
-        let starts = self.prefix.starts(self.row);
-        for block in 0..self.prefix.blocks {
-            let left = self.prefix.left(&starts, block);
-            for (tree, left) in (block * LANES..self.prefix.trees).zip(left) {
-                (self.visit)(tree * M::LEAVES + (left.first() & (M::LEAVES - 1)));
-            }
-        }
-    }
-}
-
 struct ManyRows<'a, T, M, const LANES: usize, A, F> {
     prefix: &'a Prefix<T, M, LANES>,
     rows: &'a [T],
@@ -293,6 +280,7 @@ where
     type Output = ();
 
     /// Block by block, so that a block's masks stay in the second-level cache for all rows.
+    #[expect(clippy::inline_always, reason = "vector instructions do not cross a call")]
     #[inline(always)]
     fn call(self) {
         let Self { prefix, rows, width, states, fold } = self;
