@@ -183,8 +183,7 @@ impl<T: Scalar> Compiled<T> {
         }
     }
 
-    /// Tiles of rows at once where there are masks and one target. Walks are not: eight rows side by side in one tree
-    /// took as long as eight trees side by side for one row.
+    /// Tiles of rows at once where there are masks and one target; all others row by row.
     fn run_rows(&self, registers: &mut [f64], span: Span) {
         for tile in registers.chunks_mut(TILE * span.row) {
             match (&self.form, &self.leaves) {
