@@ -50,8 +50,13 @@ impl ScoringMetrics {
         if let Some(reason) = scored.reason {
             self.reasons[reason as usize].increment(1);
         }
+        // An answer often says the same of ten features: one addition a kind is enough.
+        let mut tally = [0; WARNINGS.len()];
         for warning in &scored.warnings {
-            self.warnings[warning.index()].increment(1);
+            tally[warning.index()] += 1;
+        }
+        for (counter, times) in self.warnings.iter().zip(tally).filter(|(_, times)| *times > 0) {
+            counter.increment(times);
         }
     }
 
