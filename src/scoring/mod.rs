@@ -1,7 +1,8 @@
 //! The scoring pipeline, on one screen: what is asked, the ladder, what is answered.
 //!
 //! model -> fresh cache -> stale cache -> segment baseline -> channel baseline -> neutral. Every request gets an answer
-//! from one immutable snapshot; nothing here waits for disk, network or another request.
+//! from one immutable snapshot; nothing here waits for disk or network, and for another request only where it asks the
+//! same of a model that has threads of its own, within its own deadline.
 
 pub mod baseline;
 pub mod cache;
