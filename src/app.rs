@@ -124,6 +124,7 @@ fn state(settings: &Settings, registry: Arc<Registry>, metrics: MetricsHandle) -
             body_limit: settings.server.body_limit,
             batch_body_limit: settings.server.batch_body_limit,
             batch_rows: settings.server.batch_rows,
+            batch_deadline: settings.server.batch_deadline,
             body_timeout: BODY_TIMEOUT,
         },
         readiness: Readiness::default(),

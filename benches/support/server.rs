@@ -73,6 +73,7 @@ pub fn scoreline() -> Public {
             body_limit: 64 << 10,
             batch_body_limit: 4 << 20,
             batch_rows: 1000,
+            batch_deadline: Duration::from_secs(30),
             body_timeout: Duration::from_secs(5),
         },
         readiness: Readiness::default(),

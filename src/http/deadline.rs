@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName};
 
 use super::error::{ApiError, Code};
@@ -26,6 +28,17 @@ pub fn of(headers: &HeaderMap) -> Result<Option<Duration>, ApiError> {
             let problem = format!("header `{HEADER}` must be one whole number of milliseconds from 1 to {}", u32::MAX);
             Err(ApiError::field(Code::InvalidField, HEADER.as_str(), problem))
         }
+    }
+}
+
+/// The caller's own deadline, for handlers of the router.
+pub struct OwnDeadline(pub Option<Duration>);
+
+impl<S: Sync> FromRequestParts<S> for OwnDeadline {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        of(&parts.headers).map(Self)
     }
 }
 

@@ -20,6 +20,8 @@ pub struct HttpSettings {
     pub batch_body_limit: usize,
     /// Most rows in a batch.
     pub batch_rows: usize,
+    /// Longest time of a batch: rows that are not begun by then are answered from the ladder.
+    pub batch_deadline: Duration,
     /// Longest time a body may take to arrive.
     pub body_timeout: Duration,
 }

@@ -91,6 +91,7 @@ impl TestApp {
                 body_limit: 64 * 1024,
                 batch_body_limit: 256 * 1024,
                 batch_rows: 100,
+                batch_deadline: Duration::from_secs(30),
                 body_timeout: Duration::from_secs(5),
             },
             readiness: readiness.clone(),
