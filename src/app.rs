@@ -59,7 +59,7 @@ pub async fn serve(settings: Settings, metrics: MetricsHandle) -> anyhow::Result
 
     let stop = lifecycle.stop();
     let (drain, admin_drain, lag) = (Drain::new(), Drain::new(), Lag::new());
-    serve_admin(admin, http::admin(state.clone()), lag.clone(), admin_drain.clone(), &stop)?;
+    serve_admin(admin, http::admin(state.clone()), (lag.clone(), admission.clone()), admin_drain.clone(), &stop)?;
     serve_public(public, http::public(state), settings.connections, drain.clone(), admin_drain, &stop);
     let sampled = drain.clone();
     stop.supervise("lag sampler", async move { lag.sample(admission, sampled.closed()).await });
@@ -169,7 +169,13 @@ fn serve_public(
 }
 
 /// Health and metrics have a thread of their own: they answer when the threads of requests are stuck, and say so.
-fn serve_admin(socket: TcpListener, router: axum::Router, lag: Lag, drain: Drain, stop: &Stop) -> anyhow::Result<()> {
+fn serve_admin(
+    socket: TcpListener,
+    router: axum::Router,
+    (lag, door): (Lag, Admission),
+    drain: Drain,
+    stop: &Stop,
+) -> anyhow::Result<()> {
     let connections = stop.clone();
     // Out of this runtime and into the other.
     let socket = socket.into_std()?;
@@ -178,7 +184,7 @@ fn serve_admin(socket: TcpListener, router: axum::Router, lag: Lag, drain: Drain
         let limits = Limits { connections: ADMIN_CONNECTIONS, exempt_loopback: true, ..Limits::default() };
         let listener = Listener { name: "admin", limits, tls: None, drain: drain.clone() };
         let spawn = move |connection: ConnectionTask| connections.track(connection);
-        tokio::join!(listener.serve(socket, listener::router(router), spawn), lag.watch(drain.closed()));
+        tokio::join!(listener.serve(socket, listener::router(router), spawn), lag.govern(door, drain.closed()));
         Ok::<(), std::io::Error>(())
     };
     stop.supervise_apart("admin listener", work).context("the admin thread can not be started")

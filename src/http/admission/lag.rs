@@ -1,30 +1,36 @@
-//! How late a runtime begins what is ready: sampled on that runtime, watched from another one.
+//! How late a runtime begins what is ready: sampled on that runtime, governed from another one, because a queue delays
+//! whoever is in it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::Admission;
 use super::controller::Controller;
 use crate::domain::time::Stopwatch;
 
-/// Between two samples.
+/// Between two samples, between two looks from outside, and between two samples while calls are refused.
 const SAMPLE_EVERY: Duration = Duration::from_millis(10);
-/// Between two looks of the watchdog.
-const WATCH_EVERY: Duration = Duration::from_millis(500);
+const PRESSED_EVERY: Duration = Duration::from_millis(1);
+/// A timer fires up to a millisecond after its time even when nothing is late.
+const TIMER_STEP: Duration = Duration::from_millis(1);
+/// Looks between two values of the metric.
+const LOOKS_PER_VALUE: u32 = 50;
 /// A runtime that has not moved for so long is worth a line in the log.
 const STUCK_AFTER: Duration = Duration::from_secs(1);
 
-/// The pulse of one runtime, shared by the sampler in it and the watchdog outside.
+/// The pulse of one runtime, shared by the sampler in it and the governor outside.
 #[derive(Clone)]
 pub struct Lag(Arc<Beat>);
 
 struct Beat {
     since: Stopwatch,
-    /// When the sampler last ran, in microseconds of `since`.
-    last: AtomicU64,
-    /// The worst sample since the watchdog looked, in microseconds.
+    /// When the outstanding sample is due, in microseconds of `since`.
+    due: AtomicU64,
+    /// The worst lag since the metric was set, in microseconds.
     worst: AtomicU64,
+    /// Locked for a moment, every few milliseconds.
+    controller: Mutex<Controller>,
 }
 
 impl Default for Lag {
@@ -35,56 +41,75 @@ impl Default for Lag {
 
 impl Lag {
     pub fn new() -> Self {
-        Self(Arc::new(Beat { since: Stopwatch::start(), last: AtomicU64::new(0), worst: AtomicU64::new(0) }))
+        Self(Arc::new(Beat {
+            since: Stopwatch::start(),
+            due: AtomicU64::new(u64::MAX),
+            worst: AtomicU64::new(0),
+            controller: Mutex::new(Controller::new()),
+        }))
     }
 
     /// Samples the runtime this is run on, and moves `door` with it, until `stop` is ready. A supervised task.
     pub async fn sample(self, door: Admission, stop: impl Future<Output = ()>) {
         let mut stop = std::pin::pin!(stop);
-        let mut controller = Controller::new();
+        let mut pause = SAMPLE_EVERY;
         loop {
-            let asleep = Stopwatch::start();
+            let due = self.0.since.elapsed() + pause;
+            self.0.due.store(micros(due), Ordering::Relaxed);
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = &mut stop => break,
+            }
+            let lag = self.0.since.elapsed().saturating_sub(due + TIMER_STEP);
+            self.0.worst.fetch_max(micros(lag), Ordering::Relaxed);
+            let mut controller = self.0.controller.lock().unwrap_or_else(PoisonError::into_inner);
+            door.apply(controller.observe(lag));
+            pause = if controller.is_pressed() { PRESSED_EVERY } else { SAMPLE_EVERY };
+        }
+        self.0.due.store(u64::MAX, Ordering::Relaxed);
+    }
+
+    /// Moves `door` when a sample is overdue, and publishes the worst lag as `scoreline_runtime_lag_seconds`; a runtime
+    /// that is stuck counts as late for as long as it is. To be run where it can not get stuck with it.
+    pub async fn govern(self, door: Admission, stop: impl Future<Output = ()>) {
+        let gauge = metrics::gauge!("scoreline_runtime_lag_seconds");
+        let mut stop = std::pin::pin!(stop);
+        let (mut looks, mut stuck) = (0, false);
+        loop {
             tokio::select! {
                 () = tokio::time::sleep(SAMPLE_EVERY) => {}
                 () = &mut stop => return,
             }
-            // A timer fires up to a millisecond after its time even when nothing is late.
-            let lag = asleep.elapsed().saturating_sub(SAMPLE_EVERY + Duration::from_millis(1));
-            self.0.last.store(micros(self.0.since.elapsed()), Ordering::Relaxed);
-            self.0.worst.fetch_max(micros(lag), Ordering::Relaxed);
-            door.apply(controller.observe(lag));
-        }
-    }
-
-    /// Publishes the lag as `scoreline_runtime_lag_seconds`: the worst since the last look, and a runtime that is stuck
-    /// counts as late for as long as it is. Run where it can not get stuck with it.
-    pub async fn watch(self, stop: impl Future<Output = ()>) {
-        let gauge = metrics::gauge!("scoreline_runtime_lag_seconds");
-        let mut stop = std::pin::pin!(stop);
-        let mut stuck = false;
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep(WATCH_EVERY) => {}
-                () = &mut stop => return,
+            let overdue = self.overdue();
+            if !overdue.is_zero() {
+                self.0.worst.fetch_max(micros(overdue), Ordering::Relaxed);
+                let mut controller = self.0.controller.lock().unwrap_or_else(PoisonError::into_inner);
+                door.apply(controller.overdue(overdue));
             }
-            let lag = self.worst();
-            gauge.set(lag.as_secs_f64());
-            if (lag >= STUCK_AFTER) != stuck {
+            if (overdue >= STUCK_AFTER) != stuck {
                 stuck = !stuck;
                 if stuck {
-                    tracing::error!(lag_ms = lag.as_millis() as u64, "request threads are stuck");
+                    tracing::error!("request threads are stuck");
                 } else {
                     tracing::warn!("request threads move again");
                 }
             }
+            looks += 1;
+            if looks % LOOKS_PER_VALUE == 0 {
+                gauge.set(self.worst().as_secs_f64());
+            }
         }
+    }
+
+    /// By how much the outstanding sample is late.
+    fn overdue(&self) -> Duration {
+        let due = Duration::from_micros(self.0.due.load(Ordering::Relaxed));
+        self.0.since.elapsed().saturating_sub(due.saturating_add(TIMER_STEP))
     }
 
     /// The worst lag since this was last asked.
     fn worst(&self) -> Duration {
-        let silent = micros(self.0.since.elapsed()).saturating_sub(self.0.last.load(Ordering::Relaxed));
-        let overdue = silent.saturating_sub(micros(SAMPLE_EVERY));
-        Duration::from_micros(self.0.worst.swap(0, Ordering::Relaxed).max(overdue))
+        Duration::from_micros(self.0.worst.swap(0, Ordering::Relaxed))
     }
 }
 
@@ -106,7 +131,7 @@ mod tests {
         let outside = lag.clone();
         let watcher = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(250));
-            outside.worst()
+            outside.overdue()
         });
         runtime.block_on(async {
             let stop = async {

@@ -5,7 +5,7 @@
 //! as an answer. There the caps on connections bound the queue, and what helps is to keep long work (batches,
 //! explanations) out of the way. When the work does take milliseconds, requests queue in the runtime before any of our
 //! code sees them, so their age can not be read off them. It is sampled instead: a task that asks to be woken is woken
-//! as late as a request is begun. See `lag` for the sampler and `controller` for what is made of it.
+//! as late as a request is begun. See `lag` for the sampler (and its governor on another thread) and `controller` for what is made of it.
 //!
 //! In this order, with rising lag:
 //! 1. batches are refused, and running ones give way between rows;

@@ -74,16 +74,13 @@ impl<F: Future<Output = Result<Response<Body>, Infallible>>> Future for Answerin
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let mut response = match this.inner.as_pin_mut() {
-            Some(inner) => {
-                let Ok(response) = ready!(inner.poll(context));
-                response
-            }
-            None => {
-                let mut response = Response::new(Body::empty());
-                *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-                response
-            }
+        let mut response = if let Some(inner) = this.inner.as_pin_mut() {
+            let Ok(response) = ready!(inner.poll(context));
+            response
+        } else {
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+            response
         };
         this.open.answered = true;
         if *this.says_last {

@@ -31,7 +31,7 @@ pub struct TestApp {
     pub monitoring: Monitoring,
     pub models: TempDir,
     public: Router,
-    admin: Router,
+    pub admin: Router,
 }
 
 /// A reply, read whole.
