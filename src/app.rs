@@ -15,7 +15,7 @@ use crate::http::{self, HttpSettings, HttpState, Readiness, Shared};
 use crate::inference::bundle::LoadSettings;
 use crate::inference::registry::{Event, Patience, Registry, RegistrySettings};
 use crate::inference::runtime_search::RuntimeSearch;
-use crate::lifecycle::{Lifecycle, Stop};
+use crate::lifecycle::{Lifecycle, Signals, Stop};
 use crate::monitoring::Monitoring;
 use crate::privacy::IdHasher;
 use crate::routing::TierPolicy;
@@ -37,6 +37,7 @@ const DRIFT_POLL: Duration = Duration::from_secs(1);
 /// When a listener can not be opened, a part of the server dies, or requests had to be cut at the drain timeout.
 pub async fn serve(settings: Settings, metrics: MetricsHandle) -> anyhow::Result<()> {
     let lifecycle = Lifecycle::new();
+    let signals = Signals::listen();
     let registry = registry(&settings);
     report(&scan(&registry, Patience::Now).await?);
     if registry.is_empty() {
@@ -75,7 +76,7 @@ pub async fn serve(settings: Settings, metrics: MetricsHandle) -> anyhow::Result
         tokio::time::sleep(delay).await;
         drain.close();
     });
-    let ended = lifecycle.run(settings.server.drain_delay + settings.server.drain_timeout).await;
+    let ended = lifecycle.run(signals, settings.server.drain_delay + settings.server.drain_timeout).await;
     monitoring.close();
     ended.context("the server did not stop cleanly")
 }

@@ -80,12 +80,12 @@ impl Lifecycle {
         self.stop.clone()
     }
 
-    /// Waits for SIGTERM, SIGINT or a failed task, then for the tasks to finish.
+    /// Waits for SIGTERM, SIGINT or a failed task, then for the tasks to finish. `signals` have been listened to since
+    /// before anybody could know that there is a process to stop.
     ///
     /// # Errors
     /// What ended the process, unless it was one signal and everything finished in time.
-    pub async fn run(self, drain: Duration) -> Result<(), StopError> {
-        let mut signals = Signals::listen();
+    pub async fn run(self, mut signals: Signals, drain: Duration) -> Result<(), StopError> {
         self.run_with(async || signals.next().await, drain).await
     }
 

@@ -21,12 +21,14 @@ pub enum End {
     HeaderTimeout,
     IdleTimeout,
     WriteTimeout,
+    /// Bytes and bytes, and no request.
+    Flood,
     /// Still there long after it was told to end.
     Overstayed,
 }
 
 impl End {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Finished,
         Self::Error,
         Self::HandshakeFailed,
@@ -34,6 +36,7 @@ impl End {
         Self::HeaderTimeout,
         Self::IdleTimeout,
         Self::WriteTimeout,
+        Self::Flood,
         Self::Overstayed,
     ];
 
@@ -46,6 +49,7 @@ impl End {
             Self::HeaderTimeout => "header_timeout",
             Self::IdleTimeout => "idle_timeout",
             Self::WriteTimeout => "write_timeout",
+            Self::Flood => "flood",
             Self::Overstayed => "overstayed",
         }
     }

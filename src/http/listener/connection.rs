@@ -49,8 +49,9 @@ impl<C: Connect> Shared<C> {
     pub(super) fn new(listener: Listener, connect: C) -> Self {
         let Listener { name, limits, tls, drain } = listener;
         let mut one = http1::Builder::new();
-        // No timer: see `drive`. No limit of the number of headers: see `service`.
-        one.header_read_timeout(None).max_buf_size(BUFFER).max_header_size(limits.head_bytes).pipeline_flush(true);
+        // No timer: see `drive`. No limit of the number of headers: see `service`. No `pipeline_flush`: it holds an answer
+        // back while a part of the next request, or a head that was refused, is in the buffer.
+        one.header_read_timeout(None).max_buf_size(BUFFER).max_header_size(limits.head_bytes);
         let mut two = http2::Builder::new(TokioExecutor::new());
         two.timer(TokioTimer::new())
             .max_concurrent_streams(limits.streams)

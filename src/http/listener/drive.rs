@@ -8,6 +8,7 @@
 //! * the socket takes no more: `write_timeout`, and less than `WRITE_LEAST` taken in it counts as nothing
 //! * idle: `idle_timeout`, looked at every quarter of it
 //! * told to end, for whatever reason: `FAREWELL`
+//! * bytes that no request comes of: `IDLE_TALK`, whatever the time
 //!
 //! While a request is being answered no timer of the connection runs: its body and its scoring have deadlines of their
 //! own.
@@ -33,9 +34,12 @@ use crate::domain::time::Stopwatch;
 /// it is the last. Cut at once, a connection could lose the request that is on its way.
 pub(super) const IDLE_WHEN_CLOSED: Duration = Duration::from_secs(1);
 /// From being told to end to being cut.
-const FAREWELL: Duration = Duration::from_secs(10);
+const FAREWELL: Duration = Duration::from_secs(5);
 /// Bytes a client must take in `write_timeout`.
 const WRITE_LEAST: u64 = 8 * 1024;
+/// Bytes that may come without a request coming of them: pings, window updates, what was under way when a body was
+/// refused. More is a flood.
+const IDLE_TALK: u64 = 2 * 1024 * 1024;
 /// Looks at an idle connection before it is closed.
 const IDLE_LOOKS: u32 = 4;
 
@@ -229,6 +233,9 @@ impl<C: GracefulConnection> Future for Drive<C> {
             this.pulse.turn_begins();
             if let Poll::Ready(ended) = this.connection.poll(context) {
                 return Poll::Ready(if ended.is_ok() { End::Finished } else { End::Error });
+            }
+            if this.pulse.idle_talk() > IDLE_TALK {
+                return Poll::Ready(End::Flood);
             }
             self.as_mut().watch();
             let told = self.told;

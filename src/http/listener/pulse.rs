@@ -21,6 +21,8 @@ pub(super) struct Pulse {
     /// The socket took nothing when it was last written to.
     blocked: AtomicBool,
     written: AtomicU64,
+    /// Bytes read since the last request, while none was being answered.
+    talk: AtomicU64,
     /// What may still be read before the next turn.
     allowance: AtomicU64,
     /// The next answer is the last.
@@ -36,6 +38,7 @@ impl Pulse {
             reading: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
             written: AtomicU64::new(0),
+            talk: AtomicU64::new(0),
             allowance: AtomicU64::new(READ_AT_ONCE),
             retired: AtomicBool::new(false),
         }
@@ -53,6 +56,7 @@ impl Pulse {
         self.allowance.store(self.allowance.load(Ordering::Relaxed).saturating_sub(bytes), Ordering::Relaxed);
         if self.open.load(Ordering::Relaxed) == 0 {
             self.reading.store(true, Ordering::Relaxed);
+            self.talk.store(self.talk.load(Ordering::Relaxed) + bytes, Ordering::Relaxed);
         }
     }
 
@@ -67,6 +71,7 @@ impl Pulse {
     /// A request has come whole as far as its head; how many that makes.
     pub(super) fn called(&self) -> u32 {
         self.reading.store(false, Ordering::Relaxed);
+        self.talk.store(0, Ordering::Relaxed);
         self.open.fetch_add(1, Ordering::Relaxed);
         self.calls.fetch_add(1, Ordering::Relaxed) + 1
     }
@@ -98,6 +103,10 @@ impl Pulse {
     /// Inside a request's head.
     pub(super) fn is_reading(&self) -> bool {
         self.reading.load(Ordering::Relaxed) && !self.is_answering()
+    }
+
+    pub(super) fn idle_talk(&self) -> u64 {
+        self.talk.load(Ordering::Relaxed)
     }
 
     pub(super) fn is_blocked(&self) -> bool {

@@ -99,7 +99,8 @@ async fn run(length: Duration, ratio: f64) {
         if probed.p99_ms() > (quiet.p99_ms() * ratio).max(5.0) {
             failures.push(format!("{name}: p99 {} ms, quiet {} ms", probed.p99_ms(), quiet.p99_ms()));
         }
-        if name != "ping" {
+        // Pings are only closed once they come to megabytes, which a short run does not send.
+        if name != "ping" || length > Duration::from_secs(5) {
             assert!(closed.load(Ordering::Relaxed) > 0, "{name}: the server never closed one of them");
         }
     }
@@ -137,7 +138,8 @@ async fn flood(address: SocketAddr, attack: Attack, stop: Arc<AtomicBool>, times
             }
             sent += bytes.len();
             turn += 1;
-            tokio::task::yield_now().await;
+            // Attackers have machines of their own; here they share the processors with who is measured.
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
         reader.abort();
     }
@@ -156,7 +158,7 @@ async fn a_request_over_http2_is_answered() {
     for byte in frames.concat() {
         stream.write_all(&[byte]).await.expect("sent");
     }
-    // The answer is there when the server has nothing else to say.
+    // The answer is there when the server has nothing else to say. It waits in vain for ours to its goodbye.
     tokio::time::sleep(Duration::from_millis(300)).await;
     server.signal("TERM");
     let answer = tokio::time::timeout(Duration::from_secs(10), closed(&mut stream)).await.expect("closed in the end");

@@ -183,7 +183,8 @@ async fn a_head_has_its_limits() {
         [(63, 10, 200), (64, 10, 431), (99, 10, 431), (200, 10, 431), (2, 7000, 200), (3, 7000, 431)]
     {
         let mut stream = connect(served.address).await;
-        let answer = ask(&mut stream, &fields(count, size)).await.expect("an answer");
+        let answer = ask(&mut stream, &fields(count, size)).await;
+        let answer = answer.unwrap_or_else(|err| panic!("{count} of {size} bytes: {err}"));
         assert_eq!(answer.status, expected, "{count} of {size} bytes");
     }
 }
