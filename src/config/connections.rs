@@ -46,3 +46,29 @@ pub(super) fn admission(read: &mut Reader) -> AdmissionSettings {
         when_overloaded: read.get("server.overload"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reference_says_what_the_listener_does_by_itself() {
+        let settings = crate::config::load(None, std::iter::empty()).expect("the defaults are valid");
+        assert_eq!(settings.connections, Limits::default());
+        assert_eq!(settings.server.threads, None);
+    }
+
+    #[test]
+    fn limits_are_named_when_they_can_not_be_used() {
+        let given = [
+            ("SCORELINE__CONNECTIONS__HEADER_FIELDS", "101"),
+            ("SCORELINE__CONNECTIONS__IDLE_TIMEOUT", "65"),
+            ("SCORELINE__SERVER__OVERLOAD", "panic"),
+        ];
+        let given = given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let problems = crate::config::load(None, given).expect_err("three problems").0;
+        let keys: Vec<_> = problems.iter().map(|problem| problem.key.as_str()).collect();
+        assert_eq!(keys, ["server.overload", "connections.idle_timeout", "connections.header_fields"]);
+        assert!(problems[0].message.contains("`refuse` or `fallback`"), "{}", problems[0].message);
+    }
+}

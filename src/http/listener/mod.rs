@@ -34,7 +34,7 @@ pub type TlsConfigs = Arc<dyn Fn() -> Arc<rustls::ServerConfig> + Send + Sync>;
 pub type ConnectionTask = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What one listener and its connections may use.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Open connections. At the limit nothing is accepted: the kernel's queue holds newcomers back.
     pub connections: usize,
