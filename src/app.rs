@@ -11,7 +11,7 @@ use crate::config::{self, Settings};
 use crate::domain::time::{Clock as _, SystemClock};
 use crate::http::admission::{Admission, Lag};
 use crate::http::listener::{self, ConnectionTask, Drain, Limits, Listener};
-use crate::http::{self, HttpSettings, HttpState, Readiness, Shared};
+use crate::http::{self, HttpSettings, HttpState, Public, Readiness, Shared};
 use crate::inference::bundle::LoadSettings;
 use crate::inference::registry::{Event, Patience, Registry, RegistrySettings};
 use crate::inference::runtime_search::RuntimeSearch;
@@ -61,7 +61,7 @@ pub async fn serve(settings: Settings, metrics: MetricsHandle) -> anyhow::Result
     let stop = lifecycle.stop();
     let (drain, admin_drain, lag) = (Drain::new(), Drain::new(), Lag::new());
     serve_admin(admin, http::admin(state.clone()), (lag.clone(), admission.clone()), admin_drain.clone(), &stop)?;
-    serve_public(public, http::public(state), settings.connections, drain.clone(), admin_drain, &stop);
+    serve_public(public, Public::new(state), settings.connections, drain.clone(), admin_drain, &stop);
     let sampled = drain.clone();
     stop.supervise("lag sampler", async move { lag.sample(admission, sampled.closed()).await });
     stop.supervise("drift monitor", judge(Arc::clone(&registry), monitoring.clone(), stop.clone()));
@@ -151,19 +151,12 @@ fn open(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
     listener::open(address).with_context(|| format!("`{key}` = `{address}` can not be opened"))
 }
 
-fn serve_public(
-    socket: TcpListener,
-    router: axum::Router,
-    limits: Limits,
-    drain: Drain,
-    admin_drain: Drain,
-    stop: &Stop,
-) {
+fn serve_public(socket: TcpListener, service: Public, limits: Limits, drain: Drain, admin_drain: Drain, stop: &Stop) {
     let connections = stop.clone();
     stop.supervise("public listener", async move {
         let listener = Listener { name: "public", limits, tls: None, drain };
         let spawn = move |connection: ConnectionTask| connections.track(connection);
-        listener.serve(socket, listener::router(router), spawn).await;
+        listener.serve(socket, listener::each(service), spawn).await;
         // Who asks how we are is answered until the last request is.
         admin_drain.close();
     });

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use scoreline::domain::ModelName;
 use scoreline::domain::time::{Clock as _, SystemClock};
 use scoreline::http::admission::{Admission, AdmissionSettings, WhenOverloaded};
-use scoreline::http::{self, HttpSettings, HttpState, Readiness, Shared};
+use scoreline::http::{HttpSettings, HttpState, Public, Readiness, Shared};
 use scoreline::inference::bundle::LoadSettings;
 use scoreline::inference::registry::{Patience, Registry, RegistrySettings};
 use scoreline::monitoring::Monitoring;
@@ -44,8 +44,8 @@ pub fn registry() -> Arc<Registry> {
     registry
 }
 
-/// The public router as `serve` builds it, over the shipped models, metrics on.
-pub fn scoreline_router() -> Router {
+/// The public service as `serve` builds it, over the shipped models, metrics on.
+pub fn scoreline() -> Public {
     let metrics = scoreline::telemetry::install_metrics().expect("the only recorder of this process");
     let settings = ScorerSettings {
         clv_model: ModelName::parse("clv").expect("a name"),
@@ -60,7 +60,7 @@ pub fn scoreline_router() -> Router {
     let (registry, monitoring) = (registry(), Monitoring::default());
     // As `serve` does: every row is counted for drift.
     monitoring.drift().follow(&registry.all_serving(), SystemClock.now());
-    http::public(Shared::new(HttpState {
+    Public::new(Shared::new(HttpState {
         scorer: Scorer::new(registry, Arc::new(SystemClock), settings, monitoring.clone()),
         hasher: IdHasher::new(&PrivacySettings::default()),
         policy: Arc::new(TierPolicy::new(RoutingSettings {

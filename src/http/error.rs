@@ -127,8 +127,6 @@ impl From<AskFault> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let mut response = self.code.status().into_response();
-        response.extensions_mut().insert(self);
-        response
+        super::observe::error_response(self)
     }
 }

@@ -1,31 +1,22 @@
 //! `POST /v1/predict/clv`: the documented prediction.
 
-use axum::extract::State;
-use axum::http::StatusCode;
-use axum::response::Response;
-
 use super::answer::{Answer, Context};
+use super::call::{Call, Reply};
 use super::error::ApiError;
 use super::explanation::Explained;
-use super::json::{Payload, parse_object, respond};
-use super::observe::{RequestId, with_request_id};
+use super::json::parse_object;
 use super::request::{PredictRequest, checked_request_id};
+use super::state::HttpState;
 use crate::privacy::IdHasher;
 use crate::scoring::{Prefer, Scored, Scorer};
 
-pub async fn handle(
-    State(scorer): State<Scorer>,
-    State(hasher): State<IdHasher>,
-    id: RequestId,
-    Payload(body): Payload,
-) -> Result<Response, ApiError> {
-    let request: PredictRequest<'_> = parse_object(&body)?;
-    let question = Question::new(&request, || id.as_str())?;
-    let scored = question.score(&scorer, &hasher, Prefer::Exact).await?;
-    let explained = question.explain(&scorer, &scored).await;
+pub async fn handle(app: &HttpState, call: &Call) -> Result<Reply, ApiError> {
+    let request: PredictRequest<'_> = parse_object(call.body()?)?;
+    let question = Question::new(&request, || call.id())?;
+    let scored = question.score(&app.scorer, &app.hasher, Prefer::Exact).await?;
+    let explained = question.explain(&app.scorer, &scored).await;
     let answer = Answer::new(&scored, None, question.context()).explained(explained.as_ref());
-    let response = respond(StatusCode::OK, &answer);
-    Ok(with_request_id(response, question.context().request_id))
+    Ok(call.reply(&answer, question.context().request_id))
 }
 
 /// A request with its checked transport fields.

@@ -1,4 +1,5 @@
-//! What handlers may ask for. Each takes the piece it needs with `State<Piece>`, never the whole.
+//! What handlers may ask for. Those of the router take the piece they need with `State<Piece>`; hot routes are lent the
+//! whole, because every piece they took would be one more count to share between cores.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +44,14 @@ pub struct HttpState {
 /// The state as the router holds it. A router clones its state for every request: this is one count.
 #[derive(Clone)]
 pub struct Shared(Arc<HttpState>);
+
+impl std::ops::Deref for Shared {
+    type Target = HttpState;
+
+    fn deref(&self) -> &HttpState {
+        &self.0
+    }
+}
 
 impl Shared {
     pub fn new(state: HttpState) -> Self {

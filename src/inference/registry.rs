@@ -13,6 +13,7 @@ use std::time::SystemTime;
 use arc_swap::ArcSwap;
 
 use super::bundle::{BundleError, LoadSettings, MANIFEST_FILE, ModelSnapshot};
+use super::engine::Engine;
 use crate::domain::{ModelName, ModelVersion};
 
 /// Checks a freshly built snapshot through the whole scoring pipeline before it may serve.
@@ -115,6 +116,11 @@ impl Registry {
         let serving = self.serving.load();
         let names: Vec<_> = serving.keys().map(ModelName::as_str).collect();
         if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    }
+
+    /// Whether no serving model has threads of its own.
+    pub fn is_inline(&self) -> bool {
+        self.serving.load().values().all(|snapshot| matches!(snapshot.engine(), Engine::Inline(_)))
     }
 
     pub fn is_empty(&self) -> bool {

@@ -392,6 +392,11 @@ impl Parts {
         Some(E::stand_in(&snapshot, Known::default(), StandIn::Failure).0)
     }
 
+    /// Whether every model answers on the caller's thread, so that no question waits.
+    pub fn never_waits(&self) -> bool {
+        self.registry.is_inline()
+    }
+
     /// Whether a question about the CLV model has anything to be answered from.
     pub fn can_answer(&self) -> bool {
         self.registry.serving(&self.settings.clv_model).is_some()

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use axum::body::Body;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use metrics::Counter;
@@ -117,11 +116,11 @@ where
     };
     match version {
         Version::One => {
-            let connection = shared.one.serve_connection::<_, _>(io, service);
+            let connection = shared.one.serve_connection(io, service);
             Drive::new(connection, version, pulse, &shared.limits, timer, shared.drain.clone()).await
         }
         Version::Two => {
-            let connection = shared.two.serve_connection::<_, _, Body>(io, service);
+            let connection = shared.two.serve_connection(io, service);
             Drive::new(connection, version, pulse, &shared.limits, timer, shared.drain.clone()).await
         }
     }

@@ -4,25 +4,34 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::Router;
-use axum::body::Body;
 use axum::http::{Request, Response};
+use axum::{BoxError, Router};
+use bytes::Bytes;
+use http_body::Body;
 use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use rustls::pki_types::CertificateDer;
 
-/// What serves a connection's requests.
-pub trait Handle:
-    Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send + 'static> + Send + 'static
-{
+/// What serves a connection's requests: every hyper service that never fails and whose bodies are plain bytes.
+pub trait Handle: Send + 'static {
+    type Body: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static;
+    type Future: Future<Output = Result<Response<Self::Body>, Infallible>> + Send + 'static;
+
+    fn handle(&self, request: Request<Incoming>) -> Self::Future;
 }
 
-impl<S> Handle for S where
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
-        + Send
-        + 'static
+impl<S, B> Handle for S
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send + 'static> + Send + 'static,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
+    type Body = B;
+    type Future = S::Future;
+
+    fn handle(&self, request: Request<Incoming>) -> S::Future {
+        self.call(request)
+    }
 }
 
 /// Makes the service of a connection. A service that keeps what it needs of the peer pays for it once per connection.
@@ -60,8 +69,21 @@ pub struct PeerAddress(pub SocketAddr);
 #[derive(Clone, Debug)]
 pub struct PeerCertificates(pub Arc<Vec<CertificateDer<'static>>>);
 
-/// Serves every connection with a copy of `service`; requests carry `PeerAddress` and `PeerCertificates` as extensions.
-pub fn with_peer<S: Handle + Clone + Sync>(service: S) -> impl Connect {
+/// Serves every connection with a copy of `service`, which is told nothing about the other end.
+pub fn each<S: Handle + Clone + Sync>(service: S) -> impl Connect {
+    move |_: &Peer| service.clone()
+}
+
+/// As `each`; requests carry `PeerAddress` and `PeerCertificates` as extensions, which costs each one an allocation.
+pub fn with_peer<S, B>(service: S) -> impl Connect
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send + 'static>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
     move |peer: &Peer| WithPeer { inner: service.clone(), peer: peer.clone() }
 }
 

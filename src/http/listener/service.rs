@@ -6,8 +6,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use axum::body::Body;
 use axum::http::{HeaderValue, Request, Response, StatusCode, header};
+use bytes::Bytes;
+use http_body_util::{Either, Empty};
 use hyper::body::Incoming;
 use hyper::service::Service;
 use pin_project_lite::pin_project;
@@ -30,7 +31,7 @@ pub(super) struct Watched<S> {
 }
 
 impl<S: Handle> Service<Request<Incoming>> for Watched<S> {
-    type Response = Response<Body>;
+    type Response = Response<Either<S::Body, Empty<Bytes>>>;
     type Error = Infallible;
     type Future = Answering<S::Future>;
 
@@ -39,7 +40,7 @@ impl<S: Handle> Service<Request<Incoming>> for Watched<S> {
         let fits = request.headers().len() <= self.headers;
         let last = !fits || count >= self.requests || self.pulse.is_retired() || self.drain.is_leaving();
         Answering {
-            inner: fits.then(|| self.inner.call(request)),
+            inner: fits.then(|| self.inner.handle(request)),
             // HTTP/2 knows no such header: its connection says goodbye by itself.
             says_last: last && self.version == Version::One,
             open: Open { pulse: Arc::clone(&self.pulse), answered: false },
@@ -69,16 +70,16 @@ impl Drop for Open {
     }
 }
 
-impl<F: Future<Output = Result<Response<Body>, Infallible>>> Future for Answering<F> {
-    type Output = Result<Response<Body>, Infallible>;
+impl<F: Future<Output = Result<Response<B>, Infallible>>, B> Future for Answering<F> {
+    type Output = Result<Response<Either<B, Empty<Bytes>>>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let mut response = if let Some(inner) = this.inner.as_pin_mut() {
             let Ok(response) = ready!(inner.poll(context));
-            response
+            response.map(Either::Left)
         } else {
-            let mut response = Response::new(Body::empty());
+            let mut response = Response::new(Either::Right(Empty::new()));
             *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
             response
         };

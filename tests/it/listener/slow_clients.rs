@@ -66,7 +66,6 @@ async fn run(scale: &Scale) {
     let files = open_files(server.child.id());
 
     let good = Prober::start(address, request);
-    let begun = Instant::now();
     let mut attackers = tokio::task::JoinSet::new();
     for _ in 0..scale.each {
         attackers.spawn(dribble(address, b"POST /v1/predict/clv HTTP/1.1\r\nhost: x\r\nx-slow: ", b"a"));
@@ -82,16 +81,18 @@ async fn run(scale: &Scale) {
     for _ in 0..scale.slow_readers {
         slow_readers.push(never_read(address).await);
     }
+    // From the last of them; the first had more time.
+    let ready = Instant::now();
     let mut closed_after: Vec<Duration> = Vec::new();
     while let Some(closed) = attackers.join_next().await {
-        closed_after.push(closed.expect("no panic") - begun);
+        closed_after.push(closed.expect("no panic").saturating_duration_since(ready));
     }
     // The others keep what they were sent in front of the end; the server knows.
     let open = || metric(&server.admin, "scoreline_connections_open{listener=\"public\"}");
-    while open() > 1.0 && begun.elapsed() < scale.gone_within * 2 {
+    while open() > 1.0 && ready.elapsed() < scale.gone_within * 2 {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let gone = begun.elapsed();
+    let gone = ready.elapsed();
     let attacked = good.stop().await;
     let last = closed_after.iter().max().copied().unwrap_or_default();
     let ended = |reason: &str| {
