@@ -8,7 +8,7 @@
 //! * the socket takes no more: `write_timeout`, and less than `WRITE_LEAST` taken in it counts as nothing
 //! * idle: `idle_timeout`, looked at every quarter of it
 //! * told to end, for whatever reason: `FAREWELL`
-//! * bytes that no request comes of: `IDLE_TALK`, whatever the time
+//! * bytes that no request comes of: `IDLE_TALK`, `FIRST_TALK`, whatever the time
 //!
 //! While a request is being answered no timer of the connection runs: its body and its scoring have deadlines of their
 //! own.
@@ -40,6 +40,8 @@ const WRITE_LEAST: u64 = 8 * 1024;
 /// Bytes that may come without a request coming of them: pings, window updates, what was under way when a body was
 /// refused. More is a flood.
 const IDLE_TALK: u64 = 2 * 1024 * 1024;
+/// The same before the first request, where nothing of a body can be under way.
+const FIRST_TALK: u64 = 128 * 1024;
 /// Looks at an idle connection before it is closed.
 const IDLE_LOOKS: u32 = 4;
 
@@ -234,7 +236,7 @@ impl<C: GracefulConnection> Future for Drive<C> {
             if let Poll::Ready(ended) = this.connection.poll(context) {
                 return Poll::Ready(if ended.is_ok() { End::Finished } else { End::Error });
             }
-            if this.pulse.idle_talk() > IDLE_TALK {
+            if this.pulse.idle_talk() > if this.pulse.calls() == 0 { FIRST_TALK } else { IDLE_TALK } {
                 return Poll::Ready(End::Flood);
             }
             self.as_mut().watch();

@@ -6,7 +6,7 @@ use metrics::Counter;
 
 /// Bytes a connection may bring in before it lets others go first. A flood of tiny frames could else hold a thread for
 /// milliseconds.
-const READ_AT_ONCE: u64 = 64 * 1024;
+const READ_AT_ONCE: u64 = 16 * 1024;
 
 /// One connection's notes. Written by its own task (an HTTP/2 stream only ends elsewhere), so nothing needs an order.
 pub(super) struct Pulse {

@@ -96,13 +96,11 @@ async fn run(length: Duration, ratio: f64) {
             probed.errors.len()
         );
         assert!(probed.errors.is_empty(), "{name}: {:?}", probed.errors);
-        if probed.p99_ms() > (quiet.p99_ms() * ratio).max(5.0) {
+        // Attackers and server share processors here, in a build without optimisation: 10 ms is within that.
+        if probed.p99_ms() > (quiet.p99_ms() * ratio).max(10.0) {
             failures.push(format!("{name}: p99 {} ms, quiet {} ms", probed.p99_ms(), quiet.p99_ms()));
         }
-        // Pings are only closed once they come to megabytes, which a short run does not send.
-        if name != "ping" || length > Duration::from_secs(5) {
-            assert!(closed.load(Ordering::Relaxed) > 0, "{name}: the server never closed one of them");
-        }
+        assert!(closed.load(Ordering::Relaxed) > 0, "{name}: the server never closed one of them");
     }
     assert!(failures.is_empty(), "{failures:?}");
     for _ in 0..100 {
