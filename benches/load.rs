@@ -20,13 +20,13 @@ use std::time::{Duration, Instant};
 use axum::BoxError;
 use axum::body::HttpBody;
 use axum::http::{Request, Response};
+use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
-use scoreline::http::listener::{self, ListenerSettings};
+use scoreline::http::listener::{self, Drain, Limits, Listener};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::CancellationToken;
 
 const CONNECTIONS: [usize; 3] = [1, 8, 64];
 
@@ -102,9 +102,9 @@ fn main() {
 /// Serves on a thread of its own until the process ends.
 fn start<S, B>(service: S) -> SocketAddr
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Send,
-    B: HttpBody<Data: Send, Error: Into<BoxError>> + Send + 'static,
+    B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     let (address, at) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
@@ -112,9 +112,10 @@ where
         runtime.block_on(async move {
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
             address.send(listener.local_addr().expect("bound")).expect("main waits");
-            let settings = ListenerSettings { header_read_timeout: Duration::from_secs(10) };
+            let limits = Limits { requests: u32::MAX, ..Limits::default() };
+            let serving = Listener { name: "bench", limits, tls: None, drain: Drain::new() };
             let spawn = |connection| drop(tokio::spawn(connection));
-            listener::serve(listener, service, settings, CancellationToken::new(), spawn).await;
+            serving.serve(listener, listener::each(service), spawn).await;
         });
     });
     at.recv().expect("the server starts")

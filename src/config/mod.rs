@@ -2,6 +2,7 @@
 //!
 //! `default.toml` is the reference of all keys. The environment is read here and nowhere else.
 
+mod connections;
 mod layers;
 mod problem;
 mod settings;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::domain::{ModelName, ModelVersion};
+use crate::http::listener::Limits;
 use crate::inference::manifest::TierThresholds;
 use crate::monitoring::book::BookLimits;
 use crate::monitoring::{LedgerSettings, MonitoringSettings, WindowSettings};
@@ -35,6 +37,7 @@ use value::Bytes;
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub server: ServerSettings,
+    pub connections: Limits,
     pub models: ModelSettings,
     pub inference: InferenceSettings,
     pub scoring: ScoringSettings,
@@ -84,6 +87,7 @@ pub fn explain(
     let mut read = Reader::new(file, environment);
     // In the order of the reference: problems and `config show` follow it.
     let server = server(&mut read);
+    let connections = connections::limits(&mut read, server.header_read_timeout);
     let models = models(&mut read);
     let inference = inference(&mut read);
     let scoring = scoring(&mut read);
@@ -92,7 +96,8 @@ pub fn explain(
     let monitoring = monitoring(&mut read, privacy.pepper.is_some());
     let log = log(&mut read);
     let store = StoreSettings { path: read.optional("store.path"), url: read.optional("store.url") };
-    let settings = Settings { server, models, inference, scoring, routing, tiers, privacy, monitoring, log, store };
+    let settings =
+        Settings { server, connections, models, inference, scoring, routing, tiers, privacy, monitoring, log, store };
     read.finish().map(|entries| Effective { settings, entries })
 }
 
@@ -154,7 +159,10 @@ fn server(read: &mut Reader) -> ServerSettings {
     let batch_rows = whole(read, "server.batch_rows", 1, 100_000);
     let batch_deadline = duration(read, "server.batch_deadline", "from `100ms` to `10m`", 100, 600_000);
     let header_read_timeout = duration(read, "server.header_read_timeout", "from `100ms` to `5m`", 100, 300_000);
+    let drain_delay = duration(read, "server.drain_delay", "from `0s` to `10m`", 0, 600_000);
     let drain_timeout = duration(read, "server.drain_timeout", "from `0s` to `1h`", 0, 3_600_000);
+    let threads = whole(read, "server.threads", 0, 1024);
+    let admission = connections::admission(read);
     let allow_public_without_auth: bool = read.get("server.allow_public_without_auth");
 
     if batch_body_limit < body_limit {
@@ -191,7 +199,10 @@ fn server(read: &mut Reader) -> ServerSettings {
         batch_rows,
         batch_deadline,
         header_read_timeout,
+        drain_delay,
         drain_timeout,
+        threads: (threads > 0).then_some(threads),
+        admission,
         allow_public_without_auth,
     }
 }

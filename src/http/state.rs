@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::admission::Admission;
 use super::health::Readiness;
 use crate::monitoring::Monitoring;
 use crate::privacy::IdHasher;
@@ -37,6 +38,7 @@ pub struct HttpState {
     pub monitoring: Monitoring,
     pub settings: HttpSettings,
     pub readiness: Readiness,
+    pub admission: Admission,
     /// Renders everything measured so far.
     pub metrics: RenderMetrics,
 }
@@ -76,5 +78,6 @@ pieces! {
     monitoring: Monitoring,
     settings: HttpSettings,
     readiness: Readiness,
+    admission: Admission,
     metrics: RenderMetrics,
 }

@@ -10,6 +10,7 @@ use axum::http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use scoreline::domain::ModelName;
 use scoreline::domain::time::ManualClock;
+use scoreline::http::admission::{Admission, AdmissionSettings, WhenOverloaded};
 use scoreline::http::{self, HttpSettings, HttpState, Public, Readiness, Shared};
 use scoreline::inference::registry::{Patience, Registry, RegistrySettings};
 use scoreline::monitoring::Monitoring;
@@ -31,7 +32,7 @@ pub struct TestApp {
     pub monitoring: Monitoring,
     pub models: TempDir,
     public: Public,
-    admin: Router,
+    pub admin: Router,
 }
 
 /// A reply, read whole.
@@ -94,6 +95,11 @@ impl TestApp {
                 batch_deadline: Duration::from_secs(30),
                 body_timeout: Duration::from_secs(5),
             },
+            admission: Admission::new(AdmissionSettings {
+                live: 1024,
+                batches: 4,
+                when_overloaded: WhenOverloaded::Refuse,
+            }),
             readiness: readiness.clone(),
             metrics: Arc::new(move || metrics.render()),
         });
