@@ -5,6 +5,7 @@
 mod layers;
 mod problem;
 mod settings;
+mod tls;
 mod value;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ use crate::telemetry::{LogFilter, LogSettings};
 pub use layers::Entry;
 pub use problem::{ConfigProblems, Origin, Problem};
 pub use settings::{InferenceSettings, ModelSettings, ScoringSettings, ServerSettings, StoreSettings};
+pub use tls::TlsSections;
 
 use layers::Reader;
 use value::Bytes;
@@ -35,6 +37,7 @@ use value::Bytes;
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub server: ServerSettings,
+    pub tls: TlsSections,
     pub models: ModelSettings,
     pub inference: InferenceSettings,
     pub scoring: ScoringSettings,
@@ -84,6 +87,7 @@ pub fn explain(
     let mut read = Reader::new(file, environment);
     // In the order of the reference: problems and `config show` follow it.
     let server = server(&mut read);
+    let tls = tls::read(&mut read, &server);
     let models = models(&mut read);
     let inference = inference(&mut read);
     let scoring = scoring(&mut read);
@@ -92,7 +96,8 @@ pub fn explain(
     let monitoring = monitoring(&mut read, privacy.pepper.is_some());
     let log = log(&mut read);
     let store = StoreSettings { path: read.optional("store.path"), url: read.optional("store.url") };
-    let settings = Settings { server, models, inference, scoring, routing, tiers, privacy, monitoring, log, store };
+    let settings =
+        Settings { server, tls, models, inference, scoring, routing, tiers, privacy, monitoring, log, store };
     read.finish().map(|entries| Effective { settings, entries })
 }
 

@@ -19,6 +19,7 @@ mod request;
 mod route_tier;
 mod router;
 mod state;
+pub mod tls;
 
 pub use health::Readiness;
 pub use router::{admin, public};
