@@ -132,7 +132,35 @@ fn a_public_address_needs_a_word() {
     insta::assert_snapshot!(found.join("\n"), @"`server.listen` `0.0.0.0:8080` can be reached by other machines and this version has no authentication; use a loopback address such as `127.0.0.1:8080`, or, when something in front of scoreline decides who may call it, add `allow_public_without_auth = true` to [server] (environment variable `SCORELINE__SERVER__LISTEN`)");
     let allowed =
         [("SCORELINE__SERVER__LISTEN", "0.0.0.0:8080"), ("SCORELINE__SERVER__ALLOW_PUBLIC_WITHOUT_AUTH", "true")];
-    assert!(explain(None, &allowed).is_ok());
+    let plain = [("SCORELINE__SERVER__ALLOW_PLAIN_HTTP", "true")];
+    assert!(explain(None, &[allowed.as_slice(), &plain].concat()).is_ok());
+}
+
+#[test]
+fn a_public_address_speaks_tls_unless_something_else_does() {
+    let word = ("SCORELINE__SERVER__ALLOW_PUBLIC_WITHOUT_AUTH", "true");
+    let found = problems("", &[("SCORELINE__SERVER__ADMIN_LISTEN", "0.0.0.0:9090"), word]);
+    insta::assert_snapshot!(found.join("\n"), @"");
+    let tls = "[server]\nlisten = \"0.0.0.0:8443\"\n[server.tls]\ncertificate = \"tls.crt\"\nkey = \"tls.key\"\n";
+    let (_folder, path) = file(tls);
+    let settings = explain(Some(&path), &[word]).expect("valid").settings;
+    assert!(settings.tls.public.is_some_and(|tls| tls.clients.is_none()) && settings.tls.admin.is_none());
+}
+
+#[test]
+fn client_certificates_need_a_ca_and_names() {
+    let found = problems(
+        "[server.tls]\ncertificate = \"tls.crt\"\nclient_ca = \"ca.pem\"\nallowed_subjects = [\"*.com\"]\nmin_version = 1.2\n\
+         [server.admin_tls]\ncertificate = \"a.crt\"\nkey = \"a.key\"\nclient_auth = \"required\"\ncrl = 7\n",
+        &[("SCORELINE__SERVER__TLS__CRL", "a.crl, b.crl")],
+    );
+    insta::assert_snapshot!(found.join("\n"), @"");
+    let mtls = "[server.tls]\ncertificate = \"tls.crt\"\nkey = \"tls.key\"\nclient_ca = \"ca.pem\"\nclient_auth = \"required\"\n\
+                allowed_subjects = [\"dataactions.prod.us-east-1.mypurecloud.com\"]\nmin_version = \"1.3\"\n";
+    let (_folder, path) = file(mtls);
+    let settings = explain(Some(&path), &[("SCORELINE__SERVER__TLS__CRL", "a.crl, b.crl")]).expect("valid").settings;
+    let clients = settings.tls.public.and_then(|tls| tls.clients).expect("asked for");
+    assert_eq!(clients.crl, [PathBuf::from("a.crl"), PathBuf::from("b.crl")]);
 }
 
 #[test]
