@@ -34,6 +34,7 @@ impl Refusal {
             }
             "revocation_list_expired" => "a list in `crl` is past its next update; fetch the CA's new list",
             "unknown_issuer" => "the chain does not lead to a CA in `client_ca`; an intermediate may be missing",
+            "incompatible" => "the client offers no protocol version, cipher or signature that is spoken here",
             _ => return Self { code, reason: err.to_string() },
         };
         Self { code, reason: format!("{advice} ({err})") }
