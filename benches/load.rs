@@ -17,10 +17,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use scoreline::http::listener::{self, ListenerSettings};
+use scoreline::http::listener::{self, Drain, Limits, Listener};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::CancellationToken;
 
 const CONNECTIONS: [usize; 3] = [1, 8, 64];
 
@@ -101,9 +100,10 @@ fn start(router: Router) -> SocketAddr {
         runtime.block_on(async move {
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
             address.send(listener.local_addr().expect("bound")).expect("main waits");
-            let settings = ListenerSettings { header_read_timeout: Duration::from_secs(10) };
+            let limits = Limits { requests: u32::MAX, ..Limits::default() };
+            let serving = Listener { name: "bench", limits, tls: None, drain: Drain::new() };
             let spawn = |connection| drop(tokio::spawn(connection));
-            listener::serve(listener, router, settings, CancellationToken::new(), spawn).await;
+            serving.serve(listener, listener::router(router), spawn).await;
         });
     });
     at.recv().expect("the server starts")

@@ -9,6 +9,7 @@ use axum::routing::post;
 use bytes::Bytes;
 use scoreline::domain::ModelName;
 use scoreline::domain::time::{Clock as _, SystemClock};
+use scoreline::http::admission::{Admission, AdmissionSettings, WhenOverloaded};
 use scoreline::http::{self, HttpSettings, HttpState, Readiness, Shared};
 use scoreline::inference::bundle::LoadSettings;
 use scoreline::inference::registry::{Patience, Registry, RegistrySettings};
@@ -75,6 +76,11 @@ pub fn scoreline_router() -> Router {
             batch_rows: 1000,
             body_timeout: Duration::from_secs(5),
         },
+        admission: Admission::new(AdmissionSettings {
+            live: 1024,
+            batches: 4,
+            when_overloaded: WhenOverloaded::Refuse,
+        }),
         readiness: Readiness::default(),
         metrics: Arc::new(move || metrics.render()),
     }))

@@ -2,6 +2,7 @@
 //!
 //! `default.toml` is the reference of all keys. The environment is read here and nowhere else.
 
+mod connections;
 mod layers;
 mod problem;
 mod settings;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::domain::{ModelName, ModelVersion};
+use crate::http::listener::Limits;
 use crate::inference::manifest::TierThresholds;
 use crate::monitoring::book::BookLimits;
 use crate::monitoring::{LedgerSettings, MonitoringSettings, WindowSettings};
@@ -38,6 +40,7 @@ use value::Bytes;
 pub struct Settings {
     pub server: ServerSettings,
     pub tls: TlsSections,
+    pub connections: Limits,
     pub models: ModelSettings,
     pub inference: InferenceSettings,
     pub scoring: ScoringSettings,
@@ -88,6 +91,7 @@ pub fn explain(
     // In the order of the reference: problems and `config show` follow it.
     let server = server(&mut read);
     let tls = tls::read(&mut read, &server);
+    let connections = connections::limits(&mut read, server.header_read_timeout);
     let models = models(&mut read);
     let inference = inference(&mut read);
     let scoring = scoring(&mut read);
@@ -96,8 +100,20 @@ pub fn explain(
     let monitoring = monitoring(&mut read, privacy.pepper.is_some());
     let log = log(&mut read);
     let store = StoreSettings { path: read.optional("store.path"), url: read.optional("store.url") };
-    let settings =
-        Settings { server, tls, models, inference, scoring, routing, tiers, privacy, monitoring, log, store };
+    let settings = Settings {
+        server,
+        tls,
+        connections,
+        models,
+        inference,
+        scoring,
+        routing,
+        tiers,
+        privacy,
+        monitoring,
+        log,
+        store,
+    };
     read.finish().map(|entries| Effective { settings, entries })
 }
 
@@ -158,7 +174,10 @@ fn server(read: &mut Reader) -> ServerSettings {
     let batch_body_limit = size(read, "server.batch_body_limit");
     let batch_rows = whole(read, "server.batch_rows", 1, 100_000);
     let header_read_timeout = duration(read, "server.header_read_timeout", "from `100ms` to `5m`", 100, 300_000);
+    let drain_delay = duration(read, "server.drain_delay", "from `0s` to `10m`", 0, 600_000);
     let drain_timeout = duration(read, "server.drain_timeout", "from `0s` to `1h`", 0, 3_600_000);
+    let threads = whole(read, "server.threads", 0, 1024);
+    let admission = connections::admission(read);
     let allow_public_without_auth: bool = read.get("server.allow_public_without_auth");
 
     if batch_body_limit < body_limit {
@@ -194,7 +213,10 @@ fn server(read: &mut Reader) -> ServerSettings {
         batch_body_limit,
         batch_rows,
         header_read_timeout,
+        drain_delay,
         drain_timeout,
+        threads: (threads > 0).then_some(threads),
+        admission,
         allow_public_without_auth,
     }
 }

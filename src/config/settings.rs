@@ -8,6 +8,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use crate::domain::{ModelName, ModelVersion};
+use crate::http::admission::AdmissionSettings;
 use crate::scoring::explanation::ExplainSettings;
 
 #[derive(Clone, Debug)]
@@ -20,7 +21,11 @@ pub struct ServerSettings {
     pub batch_body_limit: usize,
     pub batch_rows: usize,
     pub header_read_timeout: Duration,
+    pub drain_delay: Duration,
     pub drain_timeout: Duration,
+    /// Threads that answer requests; none set means one per core.
+    pub threads: Option<usize>,
+    pub admission: AdmissionSettings,
     pub allow_public_without_auth: bool,
 }
 

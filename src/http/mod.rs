@@ -2,6 +2,7 @@
 
 mod admin_models;
 mod admin_outcomes;
+pub mod admission;
 mod answer;
 mod error;
 mod explanation;

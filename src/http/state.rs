@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::admission::Admission;
 use super::health::Readiness;
 use crate::monitoring::Monitoring;
 use crate::privacy::IdHasher;
@@ -34,6 +35,7 @@ pub struct HttpState {
     pub monitoring: Monitoring,
     pub settings: HttpSettings,
     pub readiness: Readiness,
+    pub admission: Admission,
     /// Renders everything measured so far.
     pub metrics: RenderMetrics,
 }
@@ -65,5 +67,6 @@ pieces! {
     monitoring: Monitoring,
     settings: HttpSettings,
     readiness: Readiness,
+    admission: Admission,
     metrics: RenderMetrics,
 }

@@ -5,6 +5,7 @@ mod config;
 mod explanations;
 mod http_api;
 mod lead_api;
+mod listener;
 mod model_swap;
 mod monitoring;
 mod onnx_parity;

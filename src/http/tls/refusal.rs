@@ -5,8 +5,6 @@ use std::net::SocketAddr;
 
 use rustls::{CertRevocationListError, CertificateError, Error};
 
-use super::settings::TlsListener;
-
 /// A refused handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -20,7 +18,7 @@ impl Refusal {
     pub fn of_handshake(err: &io::Error) -> Self {
         match err.get_ref().and_then(|cause| cause.downcast_ref::<Error>()) {
             Some(cause) => Self::of(cause),
-            None => Self { code: "disconnected", reason: err.to_string() },
+            None => Self { code: DISCONNECTED, reason: err.to_string() },
         }
     }
 
@@ -40,14 +38,20 @@ impl Refusal {
         Self { code, reason: format!("{advice} ({err})") }
     }
 
-    /// Logs and counts it. `address` is the peer's.
-    pub fn report(&self, listener: TlsListener, address: SocketAddr) {
-        let listener = listener.name();
-        metrics::counter!("scoreline_tls_handshakes_refused_total", "listener" => listener, "code" => self.code)
+    /// Logs and counts it. `address` is the peer's. Who only connects and hangs up, as probes do, is not worth a line.
+    pub fn report(&self, listener: &'static str, address: SocketAddr) {
+        let Self { code, reason } = self;
+        metrics::counter!("scoreline_tls_handshakes_refused_total", "listener" => listener, "code" => *code)
             .increment(1);
-        tracing::info!(listener, %address, code = self.code, reason = self.reason, "TLS handshake refused");
+        if *code == DISCONNECTED {
+            tracing::debug!(listener, %address, reason, "TLS handshake not finished");
+        } else {
+            tracing::info!(listener, %address, code, reason, "TLS handshake refused");
+        }
     }
 }
+
+const DISCONNECTED: &str = "disconnected";
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "rustls adds errors in minor versions; the rest share a code")]
 fn code(err: &Error) -> &'static str {

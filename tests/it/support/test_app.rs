@@ -9,6 +9,7 @@ use axum::http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use scoreline::domain::ModelName;
 use scoreline::domain::time::ManualClock;
+use scoreline::http::admission::{Admission, AdmissionSettings, WhenOverloaded};
 use scoreline::http::{self, HttpSettings, HttpState, Readiness, Shared};
 use scoreline::inference::registry::{Patience, Registry, RegistrySettings};
 use scoreline::monitoring::Monitoring;
@@ -30,7 +31,7 @@ pub struct TestApp {
     pub monitoring: Monitoring,
     pub models: TempDir,
     public: Router,
-    admin: Router,
+    pub admin: Router,
 }
 
 /// A reply, read whole.
@@ -92,6 +93,11 @@ impl TestApp {
                 batch_rows: 100,
                 body_timeout: Duration::from_secs(5),
             },
+            admission: Admission::new(AdmissionSettings {
+                live: 1024,
+                batches: 4,
+                when_overloaded: WhenOverloaded::Refuse,
+            }),
             readiness: readiness.clone(),
             metrics: Arc::new(move || metrics.render()),
         });

@@ -13,16 +13,17 @@ use super::server::{Files, Server, write};
 
 const GOOD: &str = "crm.clients.example";
 
-/// An ordinary HTTP client with a certificate.
-fn browser(ca: &Authority, identity: &Identity, tls: Tls, http: Http) -> reqwest::Client {
+/// An ordinary HTTP client that trusts `ca`, with or without a certificate.
+pub fn browser(ca: &Authority, identity: Option<&Identity>) -> reqwest::Client {
+    builder(ca, identity).build().expect("a client")
+}
+
+fn builder(ca: &Authority, identity: Option<&Identity>) -> reqwest::ClientBuilder {
+    let root = reqwest::Certificate::from_pem(ca.pem().as_bytes()).expect("a root");
+    let builder = reqwest::Client::builder().tls_certs_only([root]).no_proxy();
+    let Some(identity) = identity else { return builder };
     let pem = format!("{}{}", identity.chain_pem(), identity.key_pem());
-    let builder = reqwest::Client::builder()
-        .tls_certs_only([reqwest::Certificate::from_pem(ca.pem().as_bytes()).expect("a root")])
-        .identity(reqwest::Identity::from_pem(pem.as_bytes()).expect("an identity"))
-        .tls_version_min(tls)
-        .tls_version_max(tls);
-    let builder = if http == Http::HTTP_11 { builder.http1_only() } else { builder };
-    builder.build().expect("a client")
+    builder.identity(reqwest::Identity::from_pem(pem.as_bytes()).expect("an identity"))
 }
 
 #[tokio::test]
@@ -33,7 +34,10 @@ async fn good_clients_are_accepted_over_every_version() {
     let url = format!("https://127.0.0.1:{}/", server.address.port());
     for tls in [Tls::TLS_1_2, Tls::TLS_1_3] {
         for http in [Http::HTTP_11, Http::HTTP_2] {
-            let answer = browser(&root, &identity, tls, http).get(&url).send().await.expect("an answer");
+            let builder = builder(&root, Some(&identity)).tls_version_min(tls).tls_version_max(tls);
+            let builder = if http == Http::HTTP_11 { builder.http1_only() } else { builder };
+            let client = builder.build().expect("a client");
+            let answer = client.get(&url).send().await.expect("an answer");
             assert_eq!(answer.version(), http, "{tls:?}");
             assert_eq!(answer.text().await.expect("a body"), format!("DNS:{GOOD} a client"), "{tls:?} {http:?}");
         }

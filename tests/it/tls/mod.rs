@@ -5,6 +5,7 @@ mod authority;
 mod client;
 mod files;
 mod openssl;
+mod process;
 mod refused;
 mod reloading;
 mod server;

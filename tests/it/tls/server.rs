@@ -102,7 +102,7 @@ impl Server {
                 let (acceptor, refused) = (TlsAcceptor::from(configs()), Arc::clone(&refused));
                 tokio::spawn(async move {
                     if let Err(refusal) = answer(acceptor, stream).await {
-                        refusal.report(TlsListener::Public, from);
+                        refusal.report(TlsListener::Public.name(), from);
                         refused.lock().expect("no panics").push(refusal);
                     }
                 });
