@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
@@ -72,11 +72,11 @@ type Stat = [i64; 8];
 impl Look {
     pub(super) fn at(settings: &TlsSettings) -> Self {
         let clients = settings.clients.iter().flat_map(|clients| clients.crl.iter().chain([&clients.ca]));
-        Self([&settings.certificate, &settings.key].into_iter().chain(clients).map(stat).collect())
+        Self([&settings.certificate, &settings.key].into_iter().chain(clients).map(|path| stat(path)).collect())
     }
 }
 
-fn stat(path: &PathBuf) -> Option<Stat> {
+fn stat(path: &Path) -> Option<Stat> {
     let file = fs::metadata(path).ok()?;
     Some([
         file.dev().cast_signed(),

@@ -61,8 +61,11 @@ fn code(err: &Error) -> &'static str {
         Error::InvalidCertRevocationList(CertRevocationListError::BadSignature) => "revocation_list_signature",
         Error::InvalidCertRevocationList(_) => "revocation_list",
         Error::PeerIncompatible(_) => "incompatible",
-        Error::PeerMisbehaved(_) | Error::InvalidMessage(_) | Error::DecryptError => "not_tls",
-        Error::InappropriateMessage { .. } | Error::InappropriateHandshakeMessage { .. } => "not_tls",
+        Error::PeerMisbehaved(_)
+        | Error::InvalidMessage(_)
+        | Error::DecryptError
+        | Error::InappropriateMessage { .. }
+        | Error::InappropriateHandshakeMessage { .. } => "not_tls",
         Error::AlertReceived(_) => "alert_received",
         _ => "other",
     }

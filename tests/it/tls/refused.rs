@@ -234,7 +234,7 @@ async fn revoked_and_doubtful_certificates_are_refused() {
     };
     let elsewhere = published("http://crl.example/a.crl");
     let none: &[&rcgen::SerialNumber] = &[];
-    let cases: Vec<(&str, Vec<Vec<u8>>, &Identity, &str, Alert)> = vec![
+    let cases = [
         ("revoked", vec![root.list(&[direct.serial()], None)], &direct, "revoked", Alert::CertificateRevoked),
         (
             "its CA revoked",
