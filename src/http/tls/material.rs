@@ -209,12 +209,9 @@ fn lists(
         let at = File { listener, name: "crl", path };
         for (index, der) in at.lists(contents)?.into_iter().enumerate() {
             let (key, path) = (at.key_name(), at.path.to_owned());
-            let list = match CertificateRevocationList::from_der(&der) {
-                Ok(([], list)) => list,
-                Ok(_) | Err(_) => {
-                    let reason = "it is not DER of a revocation list".to_owned();
-                    return Err(TlsError::List { key, path, position: index + 1, reason });
-                }
+            let Ok(([], list)) = CertificateRevocationList::from_der(&der) else {
+                let reason = "it is not DER of a revocation list".to_owned();
+                return Err(TlsError::List { key, path, position: index + 1, reason });
             };
             let issuer = list.issuer().as_raw().to_vec();
             let shown = list.issuer().to_string().escape_debug().to_string();
