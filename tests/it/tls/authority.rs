@@ -1,7 +1,5 @@
 //! Certificate authorities of the tests' own: they issue good certificates, bad ones, and revocation lists.
 
-use std::time::Duration;
-
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, CrlDistributionPoint,
     CrlIssuingDistributionPoint, DnType, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose,
@@ -192,8 +190,6 @@ fn leaf(purpose: ExtendedKeyUsagePurpose) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.extended_key_usages = vec![purpose];
-    // A day of slack on both sides of any clock is not what is tested here.
-    params.not_before -= Duration::from_secs(86_400);
     params
 }
 
