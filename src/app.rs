@@ -10,7 +10,8 @@ use tokio::net::TcpListener;
 use crate::config::{self, Settings};
 use crate::domain::time::{Clock as _, SystemClock};
 use crate::http::admission::{Admission, Lag};
-use crate::http::listener::{self, ConnectionTask, Drain, Limits, Listener};
+use crate::http::listener::{self, ConnectionTask, Drain, Limits, Listener, TlsConfigs};
+use crate::http::tls::{Reloading, TlsListener, TlsSettings};
 use crate::http::{self, HttpSettings, HttpState, Public, Readiness, Shared};
 use crate::inference::bundle::LoadSettings;
 use crate::inference::registry::{Event, Patience, Registry, RegistrySettings};
@@ -51,6 +52,8 @@ pub async fn serve(settings: Settings, metrics: MetricsHandle) -> anyhow::Result
     let scorer = state.scorer.clone();
     let state = Shared::new(state);
 
+    let stop = lifecycle.stop();
+    let (tls, admin_tls) = (tls(settings.tls.public, &stop)?, tls(settings.tls.admin, &stop)?);
     let public = open(settings.server.listen, "server.listen")?;
     let admin = open(settings.server.admin_listen, "server.admin_listen")?;
     tracing::info!(
@@ -60,10 +63,16 @@ pub async fn serve(settings: Settings, metrics: MetricsHandle) -> anyhow::Result
         "serving"
     );
 
-    let stop = lifecycle.stop();
     let (drain, admin_drain, lag) = (Drain::new(), Drain::new(), Lag::new());
-    serve_admin(admin, http::admin(state.clone()), (lag.clone(), admission.clone()), admin_drain.clone(), &stop)?;
-    serve_public(public, Public::new(state), settings.connections, drain.clone(), admin_drain, &stop);
+    serve_admin(
+        admin,
+        admin_tls,
+        http::admin(state.clone()),
+        (lag.clone(), admission.clone()),
+        admin_drain.clone(),
+        &stop,
+    )?;
+    serve_public(public, tls, Public::new(state), settings.connections, drain.clone(), admin_drain, &stop);
     let sampled = drain.clone();
     stop.supervise("lag sampler", async move { lag.sample(admission, sampled.closed()).await });
     stop.supervise("drift monitor", judge(Arc::clone(&registry), monitoring.clone(), stop.clone()));
@@ -156,10 +165,31 @@ fn open(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
     listener::open(address).with_context(|| format!("`{key}` = `{address}` can not be opened"))
 }
 
-fn serve_public(socket: TcpListener, service: Public, limits: Limits, drain: Drain, admin_drain: Drain, stop: &Stop) {
+/// What a listener speaks TLS with, kept current; without settings it speaks plain HTTP.
+fn tls(settings: Option<TlsSettings>, stop: &Stop) -> anyhow::Result<Option<TlsConfigs>> {
+    let Some(settings) = settings else { return Ok(None) };
+    let task = match settings.listener {
+        TlsListener::Public => "public TLS files",
+        TlsListener::Admin => "admin TLS files",
+    };
+    let reloading = Arc::new(Reloading::start(settings, Arc::new(SystemClock))?);
+    let configs = reloading.configs();
+    stop.supervise(task, reloading.watch(stop.soft().clone()));
+    Ok(Some(configs))
+}
+
+fn serve_public(
+    socket: TcpListener,
+    tls: Option<TlsConfigs>,
+    service: Public,
+    limits: Limits,
+    drain: Drain,
+    admin_drain: Drain,
+    stop: &Stop,
+) {
     let connections = stop.clone();
     stop.supervise("public listener", async move {
-        let listener = Listener { name: "public", limits, tls: None, drain };
+        let listener = Listener { name: "public", limits, tls, drain };
         let spawn = move |connection: ConnectionTask| connections.track(connection);
         listener.serve(socket, listener::each(service), spawn).await;
         // Who asks how we are is answered until the last request is.
@@ -170,6 +200,7 @@ fn serve_public(socket: TcpListener, service: Public, limits: Limits, drain: Dra
 /// Health and metrics have a thread of their own: they answer when the threads of requests are stuck, and say so.
 fn serve_admin(
     socket: TcpListener,
+    tls: Option<TlsConfigs>,
     router: axum::Router,
     (lag, door): (Lag, Admission),
     drain: Drain,
@@ -181,7 +212,7 @@ fn serve_admin(
     let work = move || async move {
         let socket = TcpListener::from_std(socket)?;
         let limits = Limits { connections: ADMIN_CONNECTIONS, exempt_loopback: true, ..Limits::default() };
-        let listener = Listener { name: "admin", limits, tls: None, drain: drain.clone() };
+        let listener = Listener { name: "admin", limits, tls, drain: drain.clone() };
         let spawn = move |connection: ConnectionTask| connections.track(connection);
         tokio::join!(listener.serve(socket, listener::router(router), spawn), lag.govern(door, drain.closed()));
         Ok::<(), std::io::Error>(())

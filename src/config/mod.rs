@@ -6,6 +6,7 @@ mod connections;
 mod layers;
 mod problem;
 mod settings;
+mod tls;
 mod value;
 
 use std::collections::BTreeMap;
@@ -29,6 +30,7 @@ use crate::telemetry::{LogFilter, LogSettings};
 pub use layers::Entry;
 pub use problem::{ConfigProblems, Origin, Problem};
 pub use settings::{InferenceSettings, ModelSettings, ScoringSettings, ServerSettings, StoreSettings};
+pub use tls::TlsSections;
 
 use layers::Reader;
 use value::Bytes;
@@ -37,6 +39,7 @@ use value::Bytes;
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub server: ServerSettings,
+    pub tls: TlsSections,
     pub connections: Limits,
     pub models: ModelSettings,
     pub inference: InferenceSettings,
@@ -87,6 +90,7 @@ pub fn explain(
     let mut read = Reader::new(file, environment);
     // In the order of the reference: problems and `config show` follow it.
     let server = server(&mut read);
+    let tls = tls::read(&mut read, &server);
     let connections = connections::limits(&mut read, server.header_read_timeout);
     let models = models(&mut read);
     let inference = inference(&mut read);
@@ -96,8 +100,20 @@ pub fn explain(
     let monitoring = monitoring(&mut read, privacy.pepper.is_some());
     let log = log(&mut read);
     let store = StoreSettings { path: read.optional("store.path"), url: read.optional("store.url") };
-    let settings =
-        Settings { server, connections, models, inference, scoring, routing, tiers, privacy, monitoring, log, store };
+    let settings = Settings {
+        server,
+        tls,
+        connections,
+        models,
+        inference,
+        scoring,
+        routing,
+        tiers,
+        privacy,
+        monitoring,
+        log,
+        store,
+    };
     read.finish().map(|entries| Effective { settings, entries })
 }
 

@@ -24,6 +24,7 @@ mod route_tier;
 mod router;
 mod service;
 mod state;
+pub mod tls;
 mod writer;
 
 pub use health::Readiness;

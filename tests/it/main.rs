@@ -16,3 +16,4 @@ mod process;
 mod score_files;
 mod support;
 mod tidy;
+mod tls;

@@ -20,6 +20,7 @@ use super::peer::{Connect, Peer, PeerAddress, PeerCertificates};
 use super::pulse::Pulse;
 use super::service::Watched;
 use super::{Limits, Listener, TlsConfigs};
+use crate::http::tls::Refusal;
 
 /// What a client may send of one stream, and of all its streams, before we have read it.
 const STREAM_WINDOW: u32 = 64 * 1024;
@@ -35,6 +36,7 @@ const SEND_BUFFER: usize = 64 * 1024;
 
 /// What all connections of a listener have in common.
 pub(super) struct Shared<C> {
+    name: &'static str,
     connect: C,
     limits: Limits,
     tls: Option<TlsConfigs>,
@@ -63,7 +65,7 @@ impl<C: Connect> Shared<C> {
             .keep_alive_interval(PING)
             .keep_alive_timeout(PING);
         let cancelled = metrics::counter!("scoreline_requests_cancelled_total", "listener" => name);
-        Self { connect, limits, tls, drain, one, two, cancelled }
+        Self { name, connect, limits, tls, drain, one, two, cancelled }
     }
 }
 
@@ -77,7 +79,7 @@ pub(super) async fn run<C: Connect>(shared: &Shared<C>, stream: TcpStream, addre
     let stream = match tokio::time::timeout(shared.limits.handshake_timeout, handshake).await {
         Ok(Ok(stream)) => Box::new(stream),
         Ok(Err(err)) => {
-            tracing::debug!(error = %err, "TLS handshake failed");
+            Refusal::of_handshake(&err).report(shared.name, address);
             return End::HandshakeFailed;
         }
         Err(_) => return End::HandshakeTimeout,
