@@ -19,6 +19,7 @@ use crate::lifecycle::{Lifecycle, Signals, Stop};
 use crate::monitoring::Monitoring;
 use crate::privacy::IdHasher;
 use crate::routing::TierPolicy;
+use crate::scoring::self_probe::SelfProbe;
 use crate::scoring::{Scorer, ScorerSettings, golden};
 use crate::telemetry::MetricsHandle;
 
@@ -47,6 +48,7 @@ pub async fn serve(settings: Settings, metrics: MetricsHandle) -> anyhow::Result
     let readiness = state.readiness.clone();
     let admission = state.admission.clone();
     let monitoring = state.monitoring.clone();
+    let scorer = state.scorer.clone();
     let state = Shared::new(state);
 
     let public = open(settings.server.listen, "server.listen")?;
@@ -65,6 +67,7 @@ pub async fn serve(settings: Settings, metrics: MetricsHandle) -> anyhow::Result
     let sampled = drain.clone();
     stop.supervise("lag sampler", async move { lag.sample(admission, sampled.closed()).await });
     stop.supervise("drift monitor", judge(Arc::clone(&registry), monitoring.clone(), stop.clone()));
+    stop.supervise("self-probe", probe(SelfProbe::new(scorer), settings.scoring.self_probe, stop.clone()));
     stop.supervise("models watcher", watch(registry, stop.clone()));
     let folding = stop.clone();
     stop.supervise("metrics upkeep", async move { metrics.upkeep(folding.requested()).await });
@@ -97,6 +100,7 @@ pub fn load_settings(settings: &Settings) -> LoadSettings {
         runtime: RuntimeSearch::new(settings.inference.onnxruntime_path.clone(), config::variable),
         onnx_threads: settings.inference.onnx_threads,
         onnx_queue: settings.inference.onnx_queue,
+        onnx_queue_age: Some(settings.inference.onnx_queue_age),
         tiers: settings.routing_thresholds(),
     }
 }
@@ -207,6 +211,18 @@ async fn judge(registry: Arc<Registry>, monitoring: Monitoring, stop: Stop) {
                 monitoring.drift().follow(&registry.all_serving(), now);
                 monitoring.drift().judge(now);
             }
+            () = stop.requested() => return,
+        }
+    }
+}
+
+/// Tries the serving models and their fallbacks out, again and again.
+async fn probe(mut probe: SelfProbe, every: Duration, stop: Stop) {
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => drop(probe.round().await),
             () = stop.requested() => return,
         }
     }

@@ -157,6 +157,7 @@ fn server(read: &mut Reader) -> ServerSettings {
     let body_limit = size(read, "server.body_limit");
     let batch_body_limit = size(read, "server.batch_body_limit");
     let batch_rows = whole(read, "server.batch_rows", 1, 100_000);
+    let batch_deadline = duration(read, "server.batch_deadline", "from `100ms` to `10m`", 100, 600_000);
     let header_read_timeout = duration(read, "server.header_read_timeout", "from `100ms` to `5m`", 100, 300_000);
     let drain_delay = duration(read, "server.drain_delay", "from `0s` to `10m`", 0, 600_000);
     let drain_timeout = duration(read, "server.drain_timeout", "from `0s` to `1h`", 0, 3_600_000);
@@ -196,6 +197,7 @@ fn server(read: &mut Reader) -> ServerSettings {
         body_limit,
         batch_body_limit,
         batch_rows,
+        batch_deadline,
         header_read_timeout,
         drain_delay,
         drain_timeout,
@@ -235,6 +237,13 @@ fn inference(read: &mut Reader) -> InferenceSettings {
         onnxruntime_path: read.optional("inference.onnxruntime_path"),
         onnx_threads: whole(read, "inference.onnx_threads", 1, 256),
         onnx_queue: whole(read, "inference.onnx_queue", 1, 1_000_000),
+        onnx_queue_age: duration(
+            read,
+            "inference.onnx_queue_age",
+            "from `1ms` to `1500ms`, the most any answer may take",
+            1,
+            DEADLINE_CAP.as_millis() as u64,
+        ),
     }
 }
 
@@ -250,7 +259,8 @@ fn scoring(read: &mut Reader) -> ScoringSettings {
     let top = whole(read, "scoring.explain_top", 1, 1024);
     let budget =
         duration(read, "scoring.explain_budget", "from `1ms` to `1500ms`, beside the answer's own time", 1, cap);
-    ScoringSettings { deadline, cache_ttl, cache_size, explain: ExplainSettings { top, budget } }
+    let self_probe = duration(read, "scoring.self_probe", "from `1s` to `1h`", 1_000, 3_600_000);
+    ScoringSettings { deadline, cache_ttl, cache_size, explain: ExplainSettings { top, budget }, self_probe }
 }
 
 fn routing(read: &mut Reader) -> (RoutingSettings, Option<TierThresholds>) {

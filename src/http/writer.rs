@@ -84,6 +84,7 @@ impl<'w, 'o> Open<'w, 'o> {
         Self { writer, empty: true, end }
     }
 
+    #[inline]
     fn next(&mut self) {
         if !self.empty {
             self.writer.out.push(b',');
@@ -91,6 +92,8 @@ impl<'w, 'o> Open<'w, 'o> {
         self.empty = false;
     }
 
+    /// Inlined, so that a name is copied as the constant it is.
+    #[inline(always)]
     fn field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> fmt::Result {
         self.next();
         self.writer.out.push(b'"');
@@ -280,6 +283,7 @@ macro_rules! fields {
             type Ok = ();
             type Error = fmt::Error;
 
+            #[inline(always)]
             fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> fmt::Result {
                 self.field(name, value)
             }

@@ -1,6 +1,8 @@
 //! Tests through the public face of the program, one module per area.
 
+mod always_answer;
 mod backend_conformance;
+mod breaker;
 mod config;
 mod explanations;
 mod http_api;
