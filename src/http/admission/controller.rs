@@ -4,8 +4,8 @@
 //! while it is not begun its being overdue tells that it takes longer than that. So the admitted share falls in two ways:
 //! by half whenever an overdue sample passes the limit (and twice, four times the limit), which is soon enough to stop a
 //! queue that grows by seconds per second, and by little for each sample above the target, which keeps it there. Below
-//! the target it rises again. Simulated in the tests, and tuned there: under five times what a thread can do, 97 % of
-//! what the refusals leave over is used.
+//! the target it rises again. Simulated in the tests, and tuned there: under five times what a thread can do, more than
+//! 95 % of what the refusals leave over is used.
 
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
 //! Leaving under load: nobody is cut off, and who asks how we are is answered to the end.
 #![expect(clippy::disallowed_methods, reason = "tests and their load generators spawn tasks and read the clock")]
+#![expect(clippy::print_stdout, reason = "a suite prints its figures")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,5 +1,6 @@
 //! HTTP/2 used as a weapon, frame by frame: rapid reset, endless headers, tiny data.
 #![expect(clippy::disallowed_methods, reason = "tests and their load generators spawn tasks and read the clock")]
+#![expect(clippy::print_stdout, reason = "a suite prints its figures")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;

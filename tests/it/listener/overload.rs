@@ -1,6 +1,7 @@
 //! Five times what one thread can do, open loop: most of the peak is still answered, in time, and the rest is refused at
 //! once.
 #![expect(clippy::disallowed_methods, reason = "tests and their load generators spawn tasks and read the clock")]
+#![expect(clippy::print_stdout, reason = "a suite prints its figures")]
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

@@ -1,5 +1,6 @@
 //! Clients that take their time, by the hundred: they are gone in time, and nobody else notices.
 #![expect(clippy::disallowed_methods, reason = "tests and their load generators spawn tasks and read the clock")]
+#![expect(clippy::print_stdout, reason = "a suite prints its figures")]
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -149,7 +150,7 @@ async fn never_read(address: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(4096).expect("a socket");
     let mut stream = socket.connect(address).await.expect("the server accepts");
-    let rows = format!("{}\n", BODY).repeat(1000);
+    let rows = format!("{BODY}\n").repeat(1000);
     let request = post("/v1/predict/clv/batch", &rows);
     for _ in 0..4 {
         if tokio::time::timeout(Duration::from_millis(300), stream.write_all(&request)).await.is_err() {
