@@ -3,6 +3,7 @@
 mod backend_conformance;
 mod config;
 mod explanations;
+mod fuzz;
 mod http_api;
 mod lead_api;
 mod model_swap;
@@ -11,5 +12,6 @@ mod onnx_parity;
 mod onnx_runtime;
 mod process;
 mod score_files;
+mod soak;
 mod support;
 mod tidy;
