@@ -61,10 +61,7 @@ fn main() {
         },
     ];
     println!("{rounds} rounds of {length:?} a case, in turn; ratio = requests/s over bare axum's in the same round\n");
-    println!(
-        "{:>5}  {:<28} {:>10} {:>8} {:>8}   {:<22}",
-        "conns", "case", "requests/s", "p50 us", "p99 us", "ratio (min .. max)"
-    );
+    println!("| connections | case | requests/s | p50 us | p99 us | ratio (min .. max) |\n|---|---|---|---|---|---|");
     for connections in CONNECTIONS {
         let mut results: Vec<Vec<Round>> = cases.iter().map(|_| Vec::new()).collect();
         for _ in 0..rounds {
@@ -81,13 +78,12 @@ fn main() {
             let ratios = rounds.iter().zip(&results[0]).map(|(round, bare)| round.per_second / bare.per_second);
             let [low, ratio, high] = run::median_of(ratios);
             println!(
-                "{connections:>5}  {:<28} {rate:>10.0} {:>8.0} {:>8.0}   {ratio:.2} ({low:.2} .. {high:.2})",
+                "| {connections} | {} | {rate:.0} | {:.0} | {:.0} | {ratio:.2} ({low:.2} .. {high:.2}) |",
                 case.name,
                 quantile(0.5),
                 quantile(0.99),
             );
         }
-        println!();
     }
 }
 

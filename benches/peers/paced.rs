@@ -40,7 +40,7 @@ pub fn paced(address: SocketAddr, request: &[u8], connections: usize, rate: f64,
         let mut at = 0;
         while at < busy.len() {
             if busy[at].is_answered() {
-                micros.push((start.elapsed() - busy[at].due).as_micros() as u64);
+                micros.push(start.elapsed().saturating_sub(busy[at].due).as_micros() as u64);
                 free.push(busy.swap_remove(at));
             } else {
                 at += 1;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::client::body_of;
 
 /// Longest cold start.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 /// Pause between two looks at a server that starts.
 const LOOK: Duration = Duration::from_micros(500);
 
@@ -33,7 +33,7 @@ impl Peer {
 
     /// `name=address=command`: the command must stay one process (`exec` in a script).
     pub fn start(text: &str) -> Self {
-        let (peer, command) = text
+        let (mut peer, command) = text
             .split_once('=')
             .and_then(|(name, rest)| {
                 let (address, command) = rest.split_once('=')?;
@@ -44,7 +44,7 @@ impl Peer {
         let child = Command::new("sh").args(["-c", &format!("exec {command}")]).spawn();
         let child = child.unwrap_or_else(|err| panic!("`{command}` does not start: {err}"));
         // The next one starts when this one has: they share a core.
-        let mut peer = Self { process: Some((child, started)), ..peer };
+        peer.process = Some((child, started));
         peer.wait(&super::client::request(super::PATH, "", super::BODY));
         peer
     }

@@ -20,7 +20,7 @@ const SHORT_INPUTS: u64 = 300;
 const SHORT_TIME: Duration = Duration::from_millis(700);
 const LONG_INPUTS: u64 = 1_000_000;
 /// An input that is not done by then never will be.
-const STUCK: Duration = Duration::from_secs(60);
+const STUCK: Duration = Duration::from_mins(1);
 /// Bytes of randomness behind one input.
 const ENTROPY: usize = 192;
 
@@ -127,13 +127,12 @@ fn drive_with(target: &Target, inputs: u64, time: Option<Duration>, mut announce
     let mut report = Report { name: target.name, inputs: 0, bytes: 0, elapsed: Duration::ZERO, held: 0, broken: None };
     for number in 0..seeds.len() as u64 + inputs {
         let bent;
-        let input = match seeds.get(number as usize) {
-            Some(seed) => seed,
-            None => {
-                random.fill(&mut entropy);
-                bent = mutate::mutate(target.form, &seeds, &entropy);
-                &bent
-            }
+        let input = if let Some(seed) = seeds.get(number as usize) {
+            seed
+        } else {
+            random.fill(&mut entropy);
+            bent = mutate::mutate(target.form, &seeds, &entropy);
+            &bent
         };
         announce(number, input);
         report.inputs += 1;
@@ -156,6 +155,7 @@ fn drive_with(target: &Target, inputs: u64, time: Option<Duration>, mut announce
 }
 
 /// Prints a line for each target and fails when one was broken.
+#[expect(clippy::print_stdout, reason = "a suite prints its figures")]
 fn report(reports: Vec<Report>) {
     println!("{:<20} {:>9} {:>9} {:>10} {:>9} {:>12}", "target", "inputs", "seconds", "inputs/s", "MB", "most held");
     let (mut inputs, mut seconds) = (0, 0.0);

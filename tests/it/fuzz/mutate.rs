@@ -187,7 +187,7 @@ impl Writer {
                 let other = names.get(usize::from(*other) % names.len().max(1)).copied();
                 self.named(name.and(other), |writer| writer.text += &plain);
             }
-            Change::Wrap => self.named(name, |writer| writer.text += &format!("[{plain}]")),
+            Change::Wrap => self.named(name, |writer| writer.text.extend(["[", plain.as_str(), "]"])),
         }
     }
 
@@ -247,11 +247,9 @@ fn text(from: &mut Unstructured<'_>, input: &mut Vec<u8>) -> Result<()> {
             let length = line[start..].iter().position(|byte| matches!(byte, b',' | b']' | b';' | b'\r'));
             let end = length.map_or(line.len(), |length| start + length);
             let odd: Odd = from.arbitrary()?;
-            let mut value = odd.text();
-            if from.ratio(1, 2)? {
-                value = value.trim_matches('"').to_owned();
-            }
-            line.splice(start..end, value.into_bytes());
+            let value = odd.text();
+            let value = if from.ratio(1, 2)? { value.trim_matches('"') } else { &value };
+            line.splice(start..end, value.bytes());
         }
     }
     *input = lines.join(&b'\n');

@@ -30,6 +30,7 @@ fn the_cache_keeps_its_budget_for_half_a_minute() {
     pressure(Duration::from_secs(30));
 }
 
+#[expect(clippy::print_stdout, reason = "a suite prints its figures")]
 fn pressure(length: Duration) {
     let models = tempfile::tempdir().expect("temporary folder");
     TestBundle::clv("v1.2").write(models.path());

@@ -62,7 +62,7 @@ impl Tally {
             seen += count;
             seen as f64 >= all as f64 * share
         });
-        STEP.powi(found.map_or(0, |bucket| bucket as i32 + 1)) as u64
+        STEP.powf(found.map_or(0, |bucket| bucket + 1) as f64) as u64
     }
 }
 
@@ -160,15 +160,13 @@ fn request(sender: u64, number: u64) -> String {
 
 fn ask(connection: &mut Option<TcpStream>, address: &str, request: &str) -> Result<(), String> {
     let failed = |what: &str, err: std::io::Error| format!("{what}: {err}");
-    let stream = match connection {
-        Some(stream) => stream,
-        None => {
-            let stream = TcpStream::connect(address).map_err(|err| failed("connecting", err))?;
-            stream.set_nodelay(true).map_err(|err| failed("connecting", err))?;
-            stream.set_read_timeout(Some(Duration::from_secs(10))).map_err(|err| failed("connecting", err))?;
-            connection.insert(stream)
-        }
-    };
+    if connection.is_none() {
+        let stream = TcpStream::connect(address).map_err(|err| failed("connecting", err))?;
+        stream.set_nodelay(true).map_err(|err| failed("connecting", err))?;
+        stream.set_read_timeout(Some(Duration::from_secs(10))).map_err(|err| failed("connecting", err))?;
+        *connection = Some(stream);
+    }
+    let Some(stream) = connection else { return Err("no connection".to_owned()) };
     stream.write_all(request.as_bytes()).map_err(|err| failed("sending", err))?;
     let mut buffer = [0; 8192];
     let mut filled = 0;

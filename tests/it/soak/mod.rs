@@ -54,6 +54,7 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
+#[expect(clippy::print_stdout, reason = "a suite prints its figures")]
 fn soak(plan: &Plan) {
     let models = tempfile::tempdir().expect("temporary folder");
     drop_in(models.path(), 0);
