@@ -195,7 +195,7 @@ pub fn smartcore_seeds() -> Vec<Vec<u8>> {
     let boosted = json!({"left": end, "right": end, "value": 0.0, "threshold": 0.5, "split_feature_idx": 2});
     let boosted = json!({"regressors": [boosted], "parameters": {"base_score": 0.5, "learning_rate": 0.3}});
     let kinds = [
-        ("decision_tree_regressor", tree),
+        ("decision_tree_regressor", json!({"tree_regressor": tree})),
         ("random_forest_regressor", forest.clone()),
         ("extra_trees_regressor", forest),
         ("xgboost_regressor", boosted),
