@@ -3,7 +3,7 @@
 
 mod config;
 mod models;
-mod score;
+pub mod score;
 
 use std::ffi::OsString;
 use std::io::{self, Write};

@@ -132,6 +132,11 @@ impl TestApp {
         call(&self.admin, Request::get(path).body(Body::empty()).expect("a request")).await
     }
 
+    /// The public service, for tests that put a connection in front of it.
+    pub fn public(&self) -> Public {
+        self.public.clone()
+    }
+
     pub async fn send(&self, request: Request<Body>) -> Reply {
         call(&self.public, request).await
     }
