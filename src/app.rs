@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::net::TcpListener;
 
+use crate::auth::{self, Authenticator};
 use crate::config::{self, Settings};
 use crate::domain::time::{Clock as _, SystemClock};
 use crate::http::listener::{self, ConnectionTask, ListenerSettings};
@@ -27,6 +28,8 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 const MODELS_POLL: Duration = Duration::from_secs(1);
 /// How often drift windows are looked at, and newly serving models begin to be watched.
 const DRIFT_POLL: Duration = Duration::from_secs(1);
+/// How long a start waits for issuers' keys before it serves without them.
+const KEYS_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Loads the models, serves until a signal, drains, returns.
 ///
@@ -39,7 +42,12 @@ pub async fn serve(settings: Settings, metrics: MetricsHandle) -> anyhow::Result
     if registry.is_empty() {
         tracing::warn!(dir = %settings.models.dir.display(), "no model is loaded: not ready until one is dropped in");
     }
-    let state = state(&settings, Arc::clone(&registry), metrics.clone());
+    let authenticator = Authenticator::open(&settings.auth, Arc::new(SystemClock))?;
+    if let Some(authenticator) = &authenticator {
+        watch_credentials(authenticator, &lifecycle.stop()).await;
+    }
+    let mut state = state(&settings, Arc::clone(&registry), metrics.clone());
+    state.auth = authenticator;
     let readiness = state.readiness.clone();
     let monitoring = state.monitoring.clone();
     let state = Shared::new(state);
@@ -117,6 +125,7 @@ fn state(settings: &Settings, registry: Arc<Registry>, metrics: MetricsHandle) -
         hasher: IdHasher::new(&settings.privacy),
         policy: Arc::new(TierPolicy::new(settings.routing.clone())),
         monitoring,
+        auth: None,
         settings: HttpSettings {
             body_limit: settings.server.body_limit,
             batch_body_limit: settings.server.batch_body_limit,
@@ -126,6 +135,29 @@ fn state(settings: &Settings, registry: Arc<Registry>, metrics: MetricsHandle) -
         readiness: Readiness::default(),
         metrics: Arc::new(move || metrics.render()),
     }
+}
+
+/// Fetches issuers' keys, then keeps them and the credentials file up to date.
+async fn watch_credentials(authenticator: &Arc<Authenticator>, stop: &Stop) {
+    let fetching = stop.clone();
+    let spawn = move |fetch: auth::Task| {
+        let stop = fetching.clone();
+        // Nobody waits for keys when the process ends.
+        fetching.track(async move {
+            tokio::select! {
+                () = fetch => {}
+                () = stop.requested() => {}
+            }
+        });
+    };
+    authenticator.fetch_keys(KEYS_PATIENCE, &spawn).await;
+    let (keeping, stop) = (Arc::clone(authenticator), stop.clone());
+    stop.clone().supervise("credentials", async move {
+        tokio::select! {
+            () = auth::keep(keeping, spawn) => {}
+            () = stop.requested() => {}
+        }
+    });
 }
 
 async fn open(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {

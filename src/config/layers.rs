@@ -12,7 +12,7 @@ use super::value::{Setting, written};
 pub(super) const DEFAULTS: &str = include_str!("default.toml");
 
 /// Keys without a default.
-const OPTIONAL: [&str; 11] = [
+const OPTIONAL: [&str; 13] = [
     "inference.onnxruntime_path",
     "routing.medium_usd",
     "routing.high_usd",
@@ -21,6 +21,8 @@ const OPTIONAL: [&str; 11] = [
     "routing.low_value.queue",
     "privacy.pepper",
     "privacy.pepper_file",
+    "auth.credentials_file",
+    "auth.token_key_file",
     "store.path",
     "store.url",
     "models.pins",

@@ -42,6 +42,12 @@ codes! {
     NoPrediction = "no_prediction", UNPROCESSABLE_ENTITY;
     /// Outcomes can not be kept: switched off, too many at once, or the disk fails.
     OutcomesUnavailable = "outcomes_unavailable", SERVICE_UNAVAILABLE;
+    /// No credentials, or none that are valid.
+    Unauthenticated = "unauthenticated", UNAUTHORIZED;
+    /// Valid credentials without the scope of the route.
+    Forbidden = "forbidden", FORBIDDEN;
+    /// A caller above its rate.
+    RateLimited = "rate_limited", TOO_MANY_REQUESTS;
     NotFound = "not_found", NOT_FOUND;
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED;
     /// No model is loaded: there is not even a baseline to answer from.

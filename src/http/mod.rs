@@ -3,6 +3,7 @@
 mod admin_models;
 mod admin_outcomes;
 mod answer;
+pub mod auth;
 mod error;
 mod explanation;
 mod genesys;
@@ -10,6 +11,7 @@ mod health;
 mod json;
 pub mod listener;
 mod metrics;
+mod oauth_token;
 mod observe;
 mod outcomes;
 mod predict_batch;

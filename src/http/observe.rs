@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Request};
+use axum::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
@@ -21,6 +22,9 @@ use super::json;
 use crate::domain::time::Stopwatch;
 
 pub static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Headers of an error that stay when its body is written.
+const KEPT: [HeaderName; 3] = [ALLOW, WWW_AUTHENTICATE, RETRY_AFTER];
 
 /// Longest request id that is taken from a caller.
 const LONGEST_ID: usize = 128;
@@ -83,9 +87,12 @@ struct RouteMetrics {
 }
 
 /// Statuses counted by their own label; any other falls under `other`.
-const COUNTED: [StatusCode; 10] = [
+const COUNTED: [StatusCode; 13] = [
     StatusCode::OK,
     StatusCode::BAD_REQUEST,
+    StatusCode::UNAUTHORIZED,
+    StatusCode::FORBIDDEN,
+    StatusCode::TOO_MANY_REQUESTS,
     StatusCode::NOT_FOUND,
     StatusCode::METHOD_NOT_ALLOWED,
     StatusCode::REQUEST_TIMEOUT,
@@ -194,11 +201,9 @@ fn finish(mut response: Response, given: Option<HeaderValue>) -> Response {
         } else {
             tracing::debug!(code = error.code.as_str(), field = error.field, request.id = id, "request refused");
         }
-        let allow = response.headers_mut().remove(axum::http::header::ALLOW);
+        let kept = KEPT.map(|name| response.headers_mut().remove(&name).map(|value| (name, value)));
         response = with_request_id(json::respond(error.code.status(), &error.body(id)), id);
-        if let Some(allow) = allow {
-            response.headers_mut().insert(axum::http::header::ALLOW, allow);
-        }
+        response.headers_mut().extend(kept.into_iter().flatten());
         return response;
     }
     if !response.headers().contains_key(&REQUEST_ID) {

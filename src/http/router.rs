@@ -10,12 +10,13 @@ use super::error::{ApiError, Code};
 use super::observe::{Observe, error_response};
 use super::state::Shared;
 use super::{
-    admin_models, admin_outcomes, genesys, health, metrics, outcomes, predict_batch, predict_clv, predict_lead,
-    route_tier,
+    admin_models, admin_outcomes, auth, genesys, health, metrics, oauth_token, outcomes, predict_batch, predict_clv,
+    predict_lead, route_tier,
 };
 
 /// The public listener's routes.
 pub fn public(state: Shared) -> Router {
+    let observed = |route, methods| observed(route, auth::guarded(&state, route, methods));
     Router::new()
         .route("/v1/predict/clv", observed("predict_clv", post(predict_clv::handle)))
         .route("/v1/predict/clv/batch", observed("predict_clv_batch", post(predict_batch::handle)))
@@ -26,6 +27,7 @@ pub fn public(state: Shared) -> Router {
         .route("/v1/route/tier", observed("route_tier", post(route_tier::handle)))
         .route("/v1/genesys/clv", observed("genesys_clv", post(genesys::clv)))
         .route("/v1/genesys/route", observed("genesys_route", post(genesys::route)))
+        .route("/oauth/token", observed("oauth_token", post(oauth_token::handle)))
         .route("/health/live", observed("health", get(health::live)))
         .route("/health/ready", observed("health", get(health::ready)))
         .fallback_service(not_found.layer(Observe::new("unmatched")).with_state(()))
@@ -34,9 +36,11 @@ pub fn public(state: Shared) -> Router {
 
 /// The admin listener's routes.
 pub fn admin(state: Shared) -> Router {
+    let open = observed;
+    let observed = |route, methods| observed(route, auth::guarded(&state, route, methods));
     Router::new()
-        .route("/health/live", observed("admin", get(health::live)))
-        .route("/health/ready", observed("admin", get(health::ready)))
+        .route("/health/live", open("admin", get(health::live)))
+        .route("/health/ready", open("admin", get(health::ready)))
         .route("/metrics", observed("admin", get(metrics::handle)))
         .route("/admin/models", observed("admin", get(admin_models::handle)))
         .route("/admin/outcomes", observed("admin", get(admin_outcomes::handle)))

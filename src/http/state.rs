@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::health::Readiness;
+use crate::auth::Authenticator;
 use crate::monitoring::Monitoring;
 use crate::privacy::IdHasher;
 use crate::routing::TierPolicy;
@@ -32,6 +33,8 @@ pub struct HttpState {
     pub hasher: IdHasher,
     pub policy: Arc<TierPolicy>,
     pub monitoring: Monitoring,
+    /// `None`: nobody is asked who they are.
+    pub auth: Option<Arc<Authenticator>>,
     pub settings: HttpSettings,
     pub readiness: Readiness,
     /// Renders everything measured so far.
@@ -63,6 +66,7 @@ pieces! {
     hasher: IdHasher,
     policy: Arc<TierPolicy>,
     monitoring: Monitoring,
+    auth: Option<Arc<Authenticator>>,
     settings: HttpSettings,
     readiness: Readiness,
     metrics: RenderMetrics,

@@ -1,5 +1,9 @@
 //! Tests through the public face of the program, one module per area.
 
+mod auth;
+mod auth_cli;
+mod auth_issuers;
+mod auth_tokens;
 mod backend_conformance;
 mod config;
 mod explanations;
