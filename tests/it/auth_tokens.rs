@@ -99,7 +99,10 @@ fn bad(party: &Party) -> Vec<(String, Vec<u8>)> {
     add("no header", bearer(&format!(".{}.{signature}", parts[1])));
     add("truncated", bearer(&good[..good.len() - 8]));
     add("padded", bearer(&format!("{good}==")));
-    add("standard base64", bearer(&format!("{}.{}.{signature}", STANDARD.encode(head("RS256", "rsa-1") + " "), parts[1])));
+    add(
+        "standard base64",
+        bearer(&format!("{}.{}.{signature}", STANDARD.encode(head("RS256", "rsa-1") + " "), parts[1])),
+    );
     add("header is a list", bearer(&rsa.token_with(r#"["RS256","rsa-1"]"#, &text)));
     add("claims are a list", bearer(&rsa.token_with(&head("RS256", "rsa-1"), r#"["a"]"#)));
     add("claims are text", bearer(&rsa.token_with(&head("RS256", "rsa-1"), "\"claims\"")));
@@ -108,7 +111,10 @@ fn bad(party: &Party) -> Vec<(String, Vec<u8>)> {
     let deep = format!("{{\"x\":{}1{}}}", "[".repeat(2000), "]".repeat(2000));
     add("nested arrays", bearer(&rsa.token_with(&head("RS256", "rsa-1"), &deep)));
     add("unknown typ", bearer(&rsa.token_with(r#"{"alg":"RS256","typ":"id+jwt","kid":"rsa-1"}"#, &text)));
-    add("critical extension", bearer(&rsa.token_with(r#"{"alg":"RS256","kid":"rsa-1","crit":["b64"],"b64":false}"#, &text)));
+    add(
+        "critical extension",
+        bearer(&rsa.token_with(r#"{"alg":"RS256","kid":"rsa-1","crit":["b64"],"b64":false}"#, &text)),
+    );
     add("critical is null", bearer(&rsa.token_with(r#"{"alg":"RS256","kid":"rsa-1","crit":null}"#, &text)));
 
     // Algorithms.
@@ -147,7 +153,9 @@ fn bad(party: &Party) -> Vec<(String, Vec<u8>)> {
 
     // Keys.
     add("no kid and several keys", bearer(&rsa.token_with(r#"{"alg":"RS256"}"#, &text)));
-    for kid in ["", "rsa-2", "RSA-1", "rsa-1 ", "../rsa-1", "/dev/null", "rsa-1' OR '1'='1", "https://evil.example/k", "ec-1"] {
+    for kid in
+        ["", "rsa-2", "RSA-1", "rsa-1 ", "../rsa-1", "/dev/null", "rsa-1' OR '1'='1", "https://evil.example/k", "ec-1"]
+    {
         add(&format!("kid `{kid}`"), bearer(&rsa.token_with(&head("RS256", kid), &text)));
     }
     add("kid with a zero byte", bearer(&rsa.token_with(r#"{"alg":"RS256","kid":"rsa-1\u0000"}"#, &text)));
@@ -168,10 +176,13 @@ fn bad(party: &Party) -> Vec<(String, Vec<u8>)> {
     add("another's key", bearer(&thief.token_with(&head("EdDSA", "ed-1"), &text)));
 
     // Signatures.
-    add("signature of another token", bearer(&{
-        let other = rsa.token(&claims_but("sub", json!("other")));
-        format!("{message}.{}", other.rsplit_once('.').expect("three parts").1)
-    }));
+    add(
+        "signature of another token",
+        bearer(&{
+            let other = rsa.token(&claims_but("sub", json!("other")));
+            format!("{message}.{}", other.rsplit_once('.').expect("three parts").1)
+        }),
+    );
     add("signature flipped", bearer(&flip(&good, good.len() - 40)));
     add("claims flipped", bearer(&flip(&good, parts[0].len() + 30)));
     add("header flipped", bearer(&flip(&good, 20)));
@@ -179,10 +190,13 @@ fn bad(party: &Party) -> Vec<(String, Vec<u8>)> {
     let ec_good = ec.token(&claims());
     let (ec_message, _) = ec_good.rsplit_once('.').expect("three parts");
     add("ECDSA of zeros", bearer(&format!("{ec_message}.{}", URL_SAFE_NO_PAD.encode([0_u8; 64]))));
-    add("claims of one, signature of another", bearer(&{
-        let admin = URL_SAFE_NO_PAD.encode(claims_but("scope", json!("admin predict")).to_string());
-        format!("{}.{admin}.{signature}", parts[0])
-    }));
+    add(
+        "claims of one, signature of another",
+        bearer(&{
+            let admin = URL_SAFE_NO_PAD.encode(claims_but("scope", json!("admin predict")).to_string());
+            format!("{}.{admin}.{signature}", parts[0])
+        }),
+    );
 
     // Claims, all well signed.
     let mut claim = |name: &str, what: &str, value: Value| {
@@ -275,7 +289,12 @@ async fn every_bad_token_is_refused_with_401() {
         assert!(token.len() < 12 || !reply.text.contains(token), "{name}");
     }
     times.sort();
-    println!("{} bad tokens refused, median {:?}, slowest {:?}", table.len(), times[times.len() / 2], times[times.len() - 1]);
+    println!(
+        "{} bad tokens refused, median {:?}, slowest {:?}",
+        table.len(),
+        times[times.len() / 2],
+        times[times.len() - 1]
+    );
     assert_eq!(predict(&party.app, &bearer(&good)).await.status, 200);
 }
 

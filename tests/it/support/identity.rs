@@ -59,7 +59,10 @@ impl SigningKey {
     }
 
     pub fn token(&self, claims: &Value) -> String {
-        self.token_with(&json!({"alg": name(self.algorithm), "typ": "JWT", "kid": self.kid}).to_string(), &claims.to_string())
+        self.token_with(
+            &json!({"alg": name(self.algorithm), "typ": "JWT", "kid": self.kid}).to_string(),
+            &claims.to_string(),
+        )
     }
 
     /// A token of exactly this text, signed.
