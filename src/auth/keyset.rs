@@ -37,7 +37,7 @@ pub(super) struct KeySet {
 struct Key {
     kid: Option<String>,
     algorithms: Vec<Algorithm>,
-    key: DecodingKey,
+    verifying: DecodingKey,
 }
 
 /// Why a document can not be used.
@@ -95,7 +95,7 @@ impl KeySet {
             return Err(Refusal::UnknownKey);
         }
         // Ids may repeat across kinds of keys.
-        found.find(|key| key.algorithms.contains(&algorithm)).map(|key| &key.key).ok_or(Refusal::Algorithm)
+        found.find(|key| key.algorithms.contains(&algorithm)).map(|key| &key.verifying).ok_or(Refusal::Algorithm)
     }
 }
 
@@ -105,20 +105,30 @@ impl Key {
         if jwk.common.public_key_use.as_ref().is_some_and(|used| *used != PublicKeyUse::Signature) {
             return None;
         }
-        let fitting: &[Algorithm] = match &jwk.algorithm {
-            AlgorithmParameters::RSA(_) => &[
+        let fitting: &[Algorithm] = if let AlgorithmParameters::RSA(_) = &jwk.algorithm {
+            &[
                 Algorithm::RS256,
                 Algorithm::RS384,
                 Algorithm::RS512,
                 Algorithm::PS256,
                 Algorithm::PS384,
                 Algorithm::PS512,
-            ],
-            AlgorithmParameters::EllipticCurve(ec) if ec.curve == EllipticCurve::P256 => &[Algorithm::ES256],
-            AlgorithmParameters::EllipticCurve(ec) if ec.curve == EllipticCurve::P384 => &[Algorithm::ES384],
-            AlgorithmParameters::OctetKeyPair(pair) if pair.curve == EllipticCurve::Ed25519 => &[Algorithm::EdDSA],
+            ]
+        } else if let AlgorithmParameters::EllipticCurve(ec) = &jwk.algorithm {
+            if ec.curve == EllipticCurve::P256 {
+                &[Algorithm::ES256]
+            } else if ec.curve == EllipticCurve::P384 {
+                &[Algorithm::ES384]
+            } else {
+                return None;
+            }
+        } else if let AlgorithmParameters::OctetKeyPair(pair) = &jwk.algorithm
+            && pair.curve == EllipticCurve::Ed25519
+        {
+            &[Algorithm::EdDSA]
+        } else {
             // A symmetric key in a public document is no secret.
-            _ => return None,
+            return None;
         };
         let own = jwk.common.key_algorithm;
         let algorithms: Vec<_> = fitting
@@ -129,7 +139,7 @@ impl Key {
         if algorithms.is_empty() {
             return None;
         }
-        Some(Self { key: DecodingKey::from_jwk(&jwk).ok()?, kid: jwk.common.key_id, algorithms })
+        Some(Self { verifying: DecodingKey::from_jwk(&jwk).ok()?, kid: jwk.common.key_id, algorithms })
     }
 }
 

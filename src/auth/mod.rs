@@ -49,7 +49,7 @@ use token::Token;
 /// Longest bearer token, in bytes.
 pub const LONGEST_TOKEN: usize = 8 * 1024;
 /// Longest time a verified token is trusted without being verified again.
-pub const TRUSTED_FOR: Duration = Duration::from_secs(60);
+pub const TRUSTED_FOR: Duration = Duration::from_mins(1);
 /// How often an address may ask the token endpoint.
 const TOKEN_ENDPOINT: Rate = Rate { per_second: 5, burst: 20 };
 
@@ -152,12 +152,11 @@ impl Authenticator {
         peer: Option<&Peer>,
         scope: Scope,
     ) -> Result<Arc<Caller>, AuthFault> {
-        let caller = match authorization {
-            Some(header) => self.bearer(bearer(header)?)?,
-            None => {
-                let book = self.book.load();
-                peer.and_then(|peer| book.peer(peer)).map(Arc::clone).ok_or(AuthFault::Missing)?
-            }
+        let caller = if let Some(header) = authorization {
+            self.bearer(bearer(header)?)?
+        } else {
+            let book = self.book.load();
+            peer.and_then(|peer| book.peer(peer)).map(Arc::clone).ok_or(AuthFault::Missing)?
         };
         if caller.scopes().contains(scope) { Ok(caller) } else { Err(AuthFault::Forbidden(scope)) }
     }

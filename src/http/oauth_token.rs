@@ -14,8 +14,9 @@ use super::error::{ApiError, Code};
 use super::json::{Payload, respond};
 use crate::auth::{Authenticator, GrantFault, GrantRequest, Granted};
 
+/// Named as RFC 6749 section 5.1 names it.
 #[derive(Serialize)]
-struct Token {
+struct Success {
     access_token: String,
     token_type: &'static str,
     expires_in: u64,
@@ -49,7 +50,7 @@ pub async fn handle(
     };
     let mut response = match granted {
         Ok(Granted { access_token, expires_in, scope }) => {
-            respond(StatusCode::OK, &Token { access_token, token_type: "Bearer", expires_in, scope })
+            respond(StatusCode::OK, &Success { access_token, token_type: "Bearer", expires_in, scope })
         }
         Err(fault) => refused(fault),
     };

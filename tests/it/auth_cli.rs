@@ -3,7 +3,9 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Output;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use scoreline::domain::time::Stopwatch;
 
 use crate::process::{Server, ask, models, scoreline};
 
@@ -74,7 +76,7 @@ fn credentials_are_made_used_listed_and_taken_back() {
     assert!(crate::process::get(&server.admin, "/metrics").starts_with("HTTP/1.1 401"));
     assert!(crate::process::get(&server.admin, "/health/live").starts_with("HTTP/1.1 200"));
 
-    let began = Instant::now();
+    let began = Stopwatch::start();
     printed(&auth(&["revoke", &id], &file));
     while predict(Some(&token)).starts_with("HTTP/1.1 200") {
         assert!(began.elapsed() < Duration::from_secs(10), "still accepted");

@@ -1,12 +1,13 @@
 //! Tokens of an external issuer: a table of bad ones, each refused with 401 over the real router, and a thousand good ones.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderValue, Request};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey};
+use scoreline::domain::time::Stopwatch;
 use serde_json::{Value, json};
 
 use crate::support::TestApp;
@@ -275,7 +276,7 @@ async fn every_bad_token_is_refused_with_401() {
     assert!(table.len() >= 64, "{} bad tokens", table.len());
     let mut times = Vec::new();
     for (name, authorization) in &table {
-        let began = Instant::now();
+        let began = Stopwatch::start();
         let reply = predict(&party.app, authorization).await;
         times.push(began.elapsed());
         assert_eq!(reply.status, 401, "{name}: {}", reply.text);

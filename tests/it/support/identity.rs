@@ -31,20 +31,26 @@ pub struct SigningKey {
 
 impl SigningKey {
     pub fn new(kid: &str, algorithm: Algorithm) -> Self {
-        let pair = match algorithm {
-            Algorithm::ES256 => KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256),
-            Algorithm::ES384 => KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384),
-            Algorithm::EdDSA => KeyPair::generate_for(&PKCS_ED25519),
-            _ => KeyPair::generate_for(&PKCS_RSA_SHA256),
+        let kind = if algorithm == Algorithm::ES256 {
+            &PKCS_ECDSA_P256_SHA256
+        } else if algorithm == Algorithm::ES384 {
+            &PKCS_ECDSA_P384_SHA384
+        } else if algorithm == Algorithm::EdDSA {
+            &PKCS_ED25519
+        } else {
+            &PKCS_RSA_SHA256
         };
-        let pair = pair.expect("a key");
+        let pair = KeyPair::generate_for(kind).expect("a key");
         let pem = pair.serialize_pem();
-        let key = match algorithm {
-            Algorithm::ES256 | Algorithm::ES384 => EncodingKey::from_ec_pem(pem.as_bytes()),
-            Algorithm::EdDSA => EncodingKey::from_ed_pem(pem.as_bytes()),
-            _ => EncodingKey::from_rsa_pem(pem.as_bytes()),
+        let key = if [Algorithm::ES256, Algorithm::ES384].contains(&algorithm) {
+            EncodingKey::from_ec_pem(pem.as_bytes())
+        } else if algorithm == Algorithm::EdDSA {
+            EncodingKey::from_ed_pem(pem.as_bytes())
+        } else {
+            EncodingKey::from_rsa_pem(pem.as_bytes())
         };
-        Self { kid: kid.to_owned(), algorithm, key: key.expect("a key in PEM"), pair }
+        let key = key.expect("a key in PEM");
+        Self { kid: kid.to_owned(), algorithm, key, pair }
     }
 
     pub fn public_pem(&self) -> String {
@@ -53,6 +59,10 @@ impl SigningKey {
 
     /// The public half.
     pub fn jwk(&self) -> Value {
+        if self.algorithm == Algorithm::EdDSA {
+            let x = URL_SAFE_NO_PAD.encode(self.pair.public_key_raw());
+            return json!({"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": self.kid, "x": x});
+        }
         let mut jwk = Jwk::from_encoding_key(&self.key, self.algorithm).expect("a public key");
         jwk.common.key_id = Some(self.kid.clone());
         serde_json::to_value(jwk).expect("JSON")
