@@ -192,22 +192,24 @@ impl Authenticator {
         Counts { keys, clients, certificates, issuers }
     }
 
-    fn bearer(&self, token: &str) -> Result<Arc<Caller>, AuthFault> {
-        if let Some(key) = token.strip_prefix(API_KEY) {
-            let (id, secret) = key.split_once('_').ok_or(Refusal::ApiKey)?;
+    fn bearer(&self, token: &[u8]) -> Result<Arc<Caller>, AuthFault> {
+        if let Some(key) = token.strip_prefix(API_KEY.as_bytes()) {
+            let (id, secret) = b64token(key)?.split_once('_').ok_or(Refusal::ApiKey)?;
             return Ok(self.book.load().key(id, secret.as_bytes()).map(Arc::clone).ok_or(Refusal::ApiKey)?);
         }
         // Before anything is looked at: what changes from here on makes the entry that is put in useless.
         let generation = self.generation.load(Ordering::Acquire);
         let monotonic = self.clock.monotonic();
-        if let Some(caller) = self.cache.get(token.as_bytes(), generation, monotonic) {
+        if let Some(caller) = self.cache.get(token, generation, monotonic) {
             return Ok(caller);
         }
+        // Only now: what is in the cache was looked at when it was put in.
+        let text = b64token(token)?;
         let now = unix_seconds(self.clock.now());
-        let parsed = Token::parse(token)?;
+        let parsed = Token::parse(text)?;
         let caller = self.verify(&parsed, now)?;
         let lasts = Duration::try_from_secs_f64(parsed.claims.lasts(now)).unwrap_or(TRUSTED_FOR).min(TRUSTED_FOR);
-        self.cache.put(token.as_bytes(), &caller, generation, monotonic, monotonic + lasts);
+        self.cache.put(token, &caller, generation, monotonic, monotonic + lasts);
         Ok(caller)
     }
 
@@ -264,7 +266,7 @@ impl Authenticator {
 }
 
 /// The token of a header `Bearer <token>`; the scheme's letters may be of any case.
-fn bearer(header: &[u8]) -> Result<&str, AuthFault> {
+fn bearer(header: &[u8]) -> Result<&[u8], AuthFault> {
     let (scheme, token) = match header.iter().position(|byte| *byte == b' ') {
         Some(space) => (&header[..space], &header[space + 1..]),
         None => (header, &[][..]),
@@ -278,7 +280,11 @@ fn bearer(header: &[u8]) -> Result<&str, AuthFault> {
     if token.len() > LONGEST_TOKEN {
         return Err(Refusal::TooLong.into());
     }
-    // b64token of RFC 6750.
+    Ok(token)
+}
+
+/// The letters a bearer token may have: `b64token` of RFC 6750.
+fn b64token(token: &[u8]) -> Result<&str, AuthFault> {
     let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(byte);
     match std::str::from_utf8(token) {
         Ok(text) if token.iter().all(allowed) => Ok(text),
