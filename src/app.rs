@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::net::TcpListener;
 
+use crate::auth::{self, Authenticator};
 use crate::config::{self, Settings};
 use crate::domain::time::{Clock as _, SystemClock};
 use crate::http::admission::{Admission, Lag};
@@ -32,6 +33,8 @@ const ADMIN_CONNECTIONS: usize = 256;
 const MODELS_POLL: Duration = Duration::from_secs(1);
 /// How often drift windows are looked at, and newly serving models begin to be watched.
 const DRIFT_POLL: Duration = Duration::from_secs(1);
+/// How long a start waits for issuers' keys before it serves without them.
+const KEYS_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Loads the models, serves until a signal, drains, returns.
 ///
@@ -45,7 +48,12 @@ pub async fn serve(settings: Settings, metrics: MetricsHandle) -> anyhow::Result
     if registry.is_empty() {
         tracing::warn!(dir = %settings.models.dir.display(), "no model is loaded: not ready until one is dropped in");
     }
-    let state = state(&settings, Arc::clone(&registry), metrics.clone());
+    let authenticator = Authenticator::open(&settings.auth, Arc::new(SystemClock))?;
+    if let Some(authenticator) = &authenticator {
+        watch_credentials(authenticator, &lifecycle.stop()).await;
+    }
+    let mut state = state(&settings, Arc::clone(&registry), metrics.clone());
+    state.auth = authenticator;
     let readiness = state.readiness.clone();
     let admission = state.admission.clone();
     let monitoring = state.monitoring.clone();
@@ -134,6 +142,7 @@ fn state(settings: &Settings, registry: Arc<Registry>, metrics: MetricsHandle) -
         hasher: IdHasher::new(&settings.privacy),
         policy: Arc::new(TierPolicy::new(settings.routing.clone())),
         monitoring,
+        auth: None,
         settings: HttpSettings {
             body_limit: settings.server.body_limit,
             batch_body_limit: settings.server.batch_body_limit,
@@ -145,6 +154,29 @@ fn state(settings: &Settings, registry: Arc<Registry>, metrics: MetricsHandle) -
         admission: Admission::new(settings.server.admission),
         metrics: Arc::new(move || metrics.render()),
     }
+}
+
+/// Fetches issuers' keys, then keeps them and the credentials file up to date.
+async fn watch_credentials(authenticator: &Arc<Authenticator>, stop: &Stop) {
+    let fetching = stop.clone();
+    let spawn = move |fetch: auth::Task| {
+        let stop = fetching.clone();
+        // Nobody waits for keys when the process ends.
+        fetching.track(async move {
+            tokio::select! {
+                () = fetch => {}
+                () = stop.requested() => {}
+            }
+        });
+    };
+    authenticator.fetch_keys(KEYS_PATIENCE, &spawn).await;
+    let (keeping, stop) = (Arc::clone(authenticator), stop.clone());
+    stop.clone().supervise("credentials", async move {
+        tokio::select! {
+            () = auth::keep(keeping, spawn) => {}
+            () = stop.requested() => {}
+        }
+    });
 }
 
 /// The runtime that answers requests.
@@ -191,7 +223,7 @@ fn serve_public(
     stop.supervise("public listener", async move {
         let listener = Listener { name: "public", limits, tls, drain };
         let spawn = move |connection: ConnectionTask| connections.track(connection);
-        listener.serve(socket, listener::each(service), spawn).await;
+        listener.serve(socket, service, spawn).await;
         // Who asks how we are is answered until the last request is.
         admin_drain.close();
     });

@@ -70,6 +70,7 @@ pub fn scoreline() -> Public {
             low_confidence_below: 0.7,
         })),
         monitoring,
+        auth: None,
         settings: HttpSettings {
             body_limit: 64 << 10,
             batch_body_limit: 4 << 20,

@@ -12,7 +12,7 @@ use super::value::{Setting, written};
 pub(super) const DEFAULTS: &str = include_str!("default.toml");
 
 /// Keys without a default.
-const OPTIONAL: [&str; 17] = [
+const OPTIONAL: [&str; 19] = [
     "server.tls.certificate",
     "server.tls.key",
     "server.tls.client_ca",
@@ -27,6 +27,8 @@ const OPTIONAL: [&str; 17] = [
     "routing.low_value.queue",
     "privacy.pepper",
     "privacy.pepper_file",
+    "auth.credentials_file",
+    "auth.token_key_file",
     "store.path",
     "store.url",
     "models.pins",

@@ -2,6 +2,7 @@
 //!
 //! `default.toml` is the reference of all keys. The environment is read here and nowhere else.
 
+mod auth;
 mod connections;
 mod layers;
 mod problem;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::auth::AuthSettings;
 use crate::domain::{ModelName, ModelVersion};
 use crate::http::listener::Limits;
 use crate::inference::manifest::TierThresholds;
@@ -47,6 +49,7 @@ pub struct Settings {
     pub routing: RoutingSettings,
     tiers: Option<TierThresholds>,
     pub privacy: PrivacySettings,
+    pub auth: AuthSettings,
     pub monitoring: MonitoringSettings,
     pub log: LogSettings,
     pub store: StoreSettings,
@@ -97,6 +100,7 @@ pub fn explain(
     let scoring = scoring(&mut read);
     let (routing, tiers) = routing(&mut read);
     let privacy = privacy(&mut read);
+    let auth = auth::section(&mut read);
     let monitoring = monitoring(&mut read, privacy.pepper.is_some());
     let log = log(&mut read);
     let store = StoreSettings { path: read.optional("store.path"), url: read.optional("store.url") };
@@ -110,6 +114,7 @@ pub fn explain(
         routing,
         tiers,
         privacy,
+        auth,
         monitoring,
         log,
         store,
@@ -195,16 +200,9 @@ fn server(read: &mut Reader) -> ServerSettings {
         read.problem("server.admin_listen", format!("must differ from `server.listen`, both are `{listen}`"));
     }
     for (key, address) in [("server.listen", listen), ("server.admin_listen", admin_listen)] {
-        if !address.ip().is_loopback() && !allow_public_without_auth {
-            read.problem(
-                key,
-                format!(
-                    "`{address}` can be reached by other machines and this version has no authentication; use a \
-                     loopback address such as `127.0.0.1:{}`, or, when something in front of scoreline decides who \
-                     may call it, add `allow_public_without_auth = true` to [server]",
-                    address.port()
-                ),
-            );
+        let open = !allow_public_without_auth && !auth::is_on(read);
+        if !address.ip().is_loopback() && open {
+            read.problem(key, auth::needed(address));
         }
     }
     ServerSettings {

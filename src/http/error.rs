@@ -44,6 +44,12 @@ codes! {
     OutcomesUnavailable = "outcomes_unavailable", SERVICE_UNAVAILABLE;
     /// More to do than can be done in time; `Retry-After` says when to ask again.
     Overloaded = "overloaded", SERVICE_UNAVAILABLE;
+    /// No credentials, or none that are valid.
+    Unauthenticated = "unauthenticated", UNAUTHORIZED;
+    /// Valid credentials without the scope of the route.
+    Forbidden = "forbidden", FORBIDDEN;
+    /// A caller above its rate.
+    RateLimited = "rate_limited", TOO_MANY_REQUESTS;
     NotFound = "not_found", NOT_FOUND;
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED;
     /// No model is loaded: there is not even a baseline to answer from.

@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use axum::extract::FromRequestParts;
+use axum::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use metrics::{Counter, Histogram};
@@ -20,6 +21,9 @@ use super::json;
 use crate::domain::time::Stopwatch;
 
 pub static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Headers of an error that stay when its body is written.
+const KEPT: [HeaderName; 3] = [ALLOW, WWW_AUTHENTICATE, RETRY_AFTER];
 
 /// Longest request id that is taken from a caller.
 const LONGEST_ID: usize = 128;
@@ -86,9 +90,12 @@ struct RouteMetrics {
 }
 
 /// Statuses counted by their own label; any other falls under `other`.
-const COUNTED: [StatusCode; 10] = [
+const COUNTED: [StatusCode; 13] = [
     StatusCode::OK,
     StatusCode::BAD_REQUEST,
+    StatusCode::UNAUTHORIZED,
+    StatusCode::FORBIDDEN,
+    StatusCode::TOO_MANY_REQUESTS,
     StatusCode::NOT_FOUND,
     StatusCode::METHOD_NOT_ALLOWED,
     StatusCode::REQUEST_TIMEOUT,
@@ -210,13 +217,11 @@ where
         } else {
             tracing::debug!(code = error.code.as_str(), field = error.field, request.id = id, "request refused");
         }
-        let allow = response.headers_mut().remove(axum::http::header::ALLOW);
+        let kept = KEPT.map(|name| response.headers_mut().remove(&name).map(|value| (name, value)));
         response = with_request_id(json::respond(error.code.status(), &error.body(id)), id);
-        if let Some(allow) = allow {
-            response.headers_mut().insert(axum::http::header::ALLOW, allow);
-        }
+        response.headers_mut().extend(kept.into_iter().flatten());
         if error.code == Code::Overloaded {
-            response.headers_mut().insert(axum::http::header::RETRY_AFTER, RETRY_AFTER_SECONDS.into());
+            response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_SECONDS.into());
         }
         return response;
     }

@@ -102,6 +102,7 @@ impl PredictRequest<'_> {
             level: self.interval_level,
             previous: self.previous_tier,
             deadline: None,
+            shed: false,
         }
     }
 }

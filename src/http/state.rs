@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::admission::Admission;
 use super::health::Readiness;
+use crate::auth::Authenticator;
 use crate::monitoring::Monitoring;
 use crate::privacy::IdHasher;
 use crate::routing::TierPolicy;
@@ -36,6 +37,8 @@ pub struct HttpState {
     pub hasher: IdHasher,
     pub policy: Arc<TierPolicy>,
     pub monitoring: Monitoring,
+    /// `None`: nobody is asked who they are.
+    pub auth: Option<Arc<Authenticator>>,
     pub settings: HttpSettings,
     pub readiness: Readiness,
     pub admission: Admission,
@@ -76,6 +79,7 @@ pieces! {
     hasher: IdHasher,
     policy: Arc<TierPolicy>,
     monitoring: Monitoring,
+    auth: Option<Arc<Authenticator>>,
     settings: HttpSettings,
     readiness: Readiness,
     admission: Admission,

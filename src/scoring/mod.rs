@@ -25,11 +25,11 @@ use smallvec::SmallVec;
 use crate::domain::time::{Clock, Stopwatch, Timestamp, seconds_between};
 use crate::domain::{CustomerKey, Estimate, LeadScore, ModelName, ModelVersion, Source, Tier};
 use crate::features::{FeatureFault, Given, Value, schema};
-use crate::inference::ModelSnapshot;
 use crate::inference::bundle::Customer;
 use crate::inference::engine::Engine;
 use crate::inference::manifest::Task;
 use crate::inference::registry::Registry;
+use crate::inference::{BackendError, ModelSnapshot};
 use crate::monitoring::{Monitoring, ScoredRow};
 
 use baseline::Known;
@@ -38,7 +38,7 @@ use estimate::Wish;
 use explanation::ExplainSettings;
 use flight::{Flights, Joined};
 use metrics::ScoringMetrics;
-use run::TimeLimit;
+use run::{RunFailure, TimeLimit};
 use task::{Outcome, Score, StandIn};
 
 /// One question about one customer or lead.
@@ -60,6 +60,8 @@ pub struct Ask<'a> {
     /// Longest wait for a model that runs on threads of its own; capped by the settings. With zero there is no time for
     /// any model and the ladder answers at once.
     pub deadline: Option<Duration>,
+    /// There is no room to ask the model: the ladder answers without it.
+    pub shed: bool,
 }
 
 /// Which score is wanted when the customer has a recent one.
@@ -358,7 +360,7 @@ impl Parts {
         let mut time = TimeLimit { full: self.settings.deadline, left: deadline };
         // Held until the score is in the cache.
         let mut turn = None;
-        if let (Engine::Pooled(_), Some(key)) = (snapshot.engine(), key) {
+        if let (Engine::Pooled(_), Some(key), false) = (snapshot.engine(), key, ask.shed) {
             turn = match self.flights.join(key) {
                 Joined::First(turn) => Some(turn),
                 Joined::After(first) => {
@@ -377,7 +379,11 @@ impl Parts {
         }
         let last = last();
         wish.previous = wish.previous.or_else(|| last.as_ref().and_then(|(_, estimate)| estimate.tier()));
-        let ran = run::ask::<E>(&snapshot, &given.raw, wish, time).await;
+        let ran = if ask.shed {
+            Err(RunFailure::Backend(BackendError::Overloaded))
+        } else {
+            run::ask::<E>(&snapshot, &given.raw, wish, time).await
+        };
         let scored = match ran {
             Ok(estimate) => {
                 let outcome = estimate.into_outcome();
@@ -401,8 +407,8 @@ impl Parts {
             }
             Err(failure) => {
                 let reason = failure.reason();
-                // An open breaker has said so once; a line for every call would say nothing more.
-                if reason != Reason::BreakerOpen {
+                // An open breaker has said so once, and overload is counted: a line for every call says nothing more.
+                if !matches!(reason, Reason::BreakerOpen | Reason::Overloaded) {
                     tracing::warn!(model = %snapshot.name(), version = %snapshot.version(), reason = reason.as_str(), error = %failure, "model gave no answer");
                 }
                 match last {

@@ -97,7 +97,7 @@ fn every_problem_is_reported_at_once_with_key_and_source() {
     );
     insta::assert_snapshot!(found.join("\n"), @r#"
     `server.listen_adress` is not known; `server` holds `admin_listen`, `admin_tls`, `allow_plain_http`, `allow_public_without_auth`, `batch_body_limit`, `batch_deadline`, `batch_rows`, `body_limit`, `drain_delay`, `drain_timeout`, `header_read_timeout`, `listen`, `most_batches`, `most_live_calls`, `overload`, `threads`, `tls` (file `settings.toml`)
-    `srever` is not known; sections are `connections`, `inference`, `log`, `models`, `monitoring`, `privacy`, `routing`, `scoring`, `server`, `store` (file `settings.toml`)
+    `srever` is not known; sections are `auth`, `connections`, `inference`, `limits`, `log`, `models`, `monitoring`, `privacy`, `routing`, `scoring`, `server`, `store` (file `settings.toml`)
     `log.colour` is not known; `log` holds `filter`, `format` (environment variable `SCORELINE__LOG__COLOUR`)
     `scoring` is a section, got `fast`; it holds `cache_size`, `cache_ttl`, `deadline`, `explain_budget`, `explain_top`, `self_probe` (environment variable `SCORELINE__SCORING`)
     `server.listen` must be an IP address and port such as `127.0.0.1:8080` or `[::1]:8080` (host names are not looked up), got `8080` (file `settings.toml`)
@@ -130,7 +130,22 @@ fn relations_between_keys_are_checked() {
 fn a_public_address_needs_a_word() {
     let plain = ("SCORELINE__SERVER__ALLOW_PLAIN_HTTP", "true");
     let found = problems("", &[("SCORELINE__SERVER__LISTEN", "0.0.0.0:8080"), plain]);
-    insta::assert_snapshot!(found.join("\n"), @"`server.listen` `0.0.0.0:8080` can be reached by other machines and this version has no authentication; use a loopback address such as `127.0.0.1:8080`, or, when something in front of scoreline decides who may call it, add `allow_public_without_auth = true` to [server] (environment variable `SCORELINE__SERVER__LISTEN`)");
+    let told = found.join("\n");
+    assert!(
+        told.starts_with("`server.listen` `0.0.0.0:8080` can be reached by other machines and nobody is asked"),
+        "{told}"
+    );
+    for line in [
+        "scoreline auth new-key --name NAME --scope predict --file credentials.toml",
+        "\n      [auth]\n      credentials_file = \"credentials.toml\"\n",
+        "\n      [server]\n      allow_public_without_auth = true\n",
+        "(environment variable `SCORELINE__SERVER__LISTEN`)",
+    ] {
+        assert!(told.contains(line), "{line} in {told}");
+    }
+    let asked =
+        [("SCORELINE__SERVER__LISTEN", "0.0.0.0:8080"), ("SCORELINE__AUTH__CREDENTIALS_FILE", "who.toml"), plain];
+    assert!(explain(None, &asked).is_ok());
     let allowed =
         [("SCORELINE__SERVER__LISTEN", "0.0.0.0:8080"), ("SCORELINE__SERVER__ALLOW_PUBLIC_WITHOUT_AUTH", "true")];
     assert!(explain(None, &[allowed.as_slice(), &[plain]].concat()).is_ok());

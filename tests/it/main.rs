@@ -1,6 +1,10 @@
 //! Tests through the public face of the program, one module per area.
 
 mod always_answer;
+mod auth;
+mod auth_cli;
+mod auth_issuers;
+mod auth_tokens;
 mod backend_conformance;
 mod breaker;
 mod config;

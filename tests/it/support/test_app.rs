@@ -8,6 +8,7 @@ use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
+use scoreline::auth::{AuthSettings, Authenticator};
 use scoreline::domain::ModelName;
 use scoreline::domain::time::ManualClock;
 use scoreline::http::admission::{Admission, AdmissionSettings, WhenOverloaded};
@@ -31,6 +32,8 @@ pub struct TestApp {
     pub readiness: Readiness,
     pub monitoring: Monitoring,
     pub models: TempDir,
+    /// Only of an app that asks who calls.
+    pub auth: Option<Arc<Authenticator>>,
     public: Public,
     pub admin: Router,
 }
@@ -59,6 +62,20 @@ impl TestApp {
     }
 
     pub fn watched(bundles: &[TestBundle], change: impl FnOnce(&mut ScorerSettings), monitoring: Monitoring) -> Self {
+        Self::build(bundles, change, monitoring, None)
+    }
+
+    /// An app that asks who calls.
+    pub fn guarded(auth: &AuthSettings) -> Self {
+        Self::build(&[TestBundle::clv("v1.2")], |_| {}, Monitoring::default(), Some(auth))
+    }
+
+    fn build(
+        bundles: &[TestBundle],
+        change: impl FnOnce(&mut ScorerSettings),
+        monitoring: Monitoring,
+        auth: Option<&AuthSettings>,
+    ) -> Self {
         let models = tempfile::tempdir().expect("temporary folder");
         for bundle in bundles {
             bundle.write(models.path());
@@ -83,10 +100,12 @@ impl TestApp {
         change(&mut scorer);
         let readiness = Readiness::default();
         let metrics = scoreline::telemetry::install_metrics().expect("the only recorder of this process");
+        let auth = auth.and_then(|auth| Authenticator::open(auth, clock.clone()).expect("valid credentials"));
         let state = Shared::new(HttpState {
             scorer: Scorer::new(Arc::clone(&registry), clock.clone(), scorer, monitoring.clone()),
             hasher: IdHasher::new(&PrivacySettings { pepper: Some(SecretString::from("test pepper".to_owned())) }),
             policy: Arc::new(TierPolicy::new(routing())),
+            auth: auth.clone(),
             monitoring: monitoring.clone(),
             settings: HttpSettings {
                 body_limit: 64 * 1024,
@@ -104,7 +123,7 @@ impl TestApp {
             metrics: Arc::new(move || metrics.render()),
         });
         let (public, admin) = (Public::new(state.clone()), http::admin(state));
-        Self { clock, registry, readiness, monitoring, models, public, admin }
+        Self { clock, registry, readiness, monitoring, models, auth, public, admin }
     }
 
     pub async fn post(&self, path: &str, body: impl Into<Body>) -> Reply {
@@ -130,6 +149,10 @@ impl TestApp {
 
     pub async fn admin(&self, path: &str) -> Reply {
         call(&self.admin, Request::get(path).body(Body::empty()).expect("a request")).await
+    }
+
+    pub async fn send_admin(&self, request: Request<Body>) -> Reply {
+        call(&self.admin, request).await
     }
 
     /// The public service, for tests that put a connection in front of it.
