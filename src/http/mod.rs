@@ -2,12 +2,15 @@
 
 mod admin_models;
 mod admin_outcomes;
+mod admin_privacy;
 mod answer;
 mod call;
+mod customers;
 pub mod deadline;
 pub mod error;
 mod explanation;
 mod genesys;
+mod headers;
 mod health;
 mod hot;
 mod json;
@@ -15,6 +18,7 @@ pub mod listener;
 mod metrics;
 mod observe;
 mod outcomes;
+mod personal;
 mod predict_batch;
 mod predict_clv;
 mod predict_lead;

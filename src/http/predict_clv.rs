@@ -38,6 +38,7 @@ impl<'r, 'b> Question<'r, 'b> {
     }
 
     pub async fn score(&self, scorer: &Scorer, hasher: &IdHasher, prefer: Prefer) -> Result<Scored, ApiError> {
+        self.request.pass(hasher.screen())?;
         let features = self.request.named_features();
         let ask = self.request.ask(features.as_deref(), hasher, prefer);
         scorer.score(ask).await.map_err(|fault| ApiError::from(fault).of_request(self.request.id()))

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::health::Readiness;
 use crate::monitoring::Monitoring;
-use crate::privacy::IdHasher;
+use crate::privacy::{Eraser, IdHasher};
 use crate::routing::TierPolicy;
 use crate::scoring::Scorer;
 use axum::extract::FromRef;
@@ -31,6 +31,7 @@ pub type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
 pub struct HttpState {
     pub scorer: Scorer,
     pub hasher: IdHasher,
+    pub eraser: Eraser,
     pub policy: Arc<TierPolicy>,
     pub monitoring: Monitoring,
     pub settings: HttpSettings,
@@ -70,6 +71,7 @@ macro_rules! pieces {
 pieces! {
     scorer: Scorer,
     hasher: IdHasher,
+    eraser: Eraser,
     policy: Arc<TierPolicy>,
     monitoring: Monitoring,
     settings: HttpSettings,

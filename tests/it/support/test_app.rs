@@ -13,7 +13,7 @@ use scoreline::domain::time::ManualClock;
 use scoreline::http::{self, HttpSettings, HttpState, Public, Readiness, Shared};
 use scoreline::inference::registry::{Patience, Registry, RegistrySettings};
 use scoreline::monitoring::Monitoring;
-use scoreline::privacy::{IdHasher, PrivacySettings};
+use scoreline::privacy::{Erasable, Eraser, IdHasher, PrivacySettings, Tombstones};
 use scoreline::routing::{RoutingSettings, TierPolicy, TierRoute};
 use scoreline::scoring::explanation::ExplainSettings;
 use scoreline::scoring::{Scorer, ScorerSettings, golden};
@@ -58,6 +58,16 @@ impl TestApp {
     }
 
     pub fn watched(bundles: &[TestBundle], change: impl FnOnce(&mut ScorerSettings), monitoring: Monitoring) -> Self {
+        Self::private(bundles, change, monitoring, privacy("test pepper", &[]))
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "tests write the settings where they are used")]
+    pub fn private(
+        bundles: &[TestBundle],
+        change: impl FnOnce(&mut ScorerSettings),
+        monitoring: Monitoring,
+        privacy: PrivacySettings,
+    ) -> Self {
         let models = tempfile::tempdir().expect("temporary folder");
         for bundle in bundles {
             bundle.write(models.path());
@@ -82,9 +92,12 @@ impl TestApp {
         change(&mut scorer);
         let readiness = Readiness::default();
         let metrics = scoreline::telemetry::install_metrics().expect("the only recorder of this process");
+        let scorer = Scorer::new(Arc::clone(&registry), clock.clone(), scorer, monitoring.clone());
+        let eraser = eraser(&privacy, &scorer, &monitoring);
         let state = Shared::new(HttpState {
-            scorer: Scorer::new(Arc::clone(&registry), clock.clone(), scorer, monitoring.clone()),
-            hasher: IdHasher::new(&PrivacySettings { pepper: Some(SecretString::from("test pepper".to_owned())) }),
+            scorer,
+            hasher: IdHasher::watching(&privacy, eraser.tombstones().clone(), clock.clone()),
+            eraser,
             policy: Arc::new(TierPolicy::new(routing())),
             monitoring: monitoring.clone(),
             settings: HttpSettings {
@@ -125,6 +138,10 @@ impl TestApp {
         call(&self.admin, Request::get(path).body(Body::empty()).expect("a request")).await
     }
 
+    pub async fn delete(&self, path: &str) -> Reply {
+        self.send(Request::delete(path).body(Body::empty()).expect("a request")).await
+    }
+
     pub async fn send(&self, request: Request<Body>) -> Reply {
         call(&self.public, request).await
     }
@@ -139,6 +156,26 @@ where
     let (parts, body) = response.into_parts();
     let bytes = body.collect().await.expect("the body is in memory").to_bytes();
     Reply { status: parts.status, headers: parts.headers, text: String::from_utf8(bytes.to_vec()).expect("UTF-8") }
+}
+
+/// Keys under this pepper, and under those before it for ever.
+pub fn privacy(pepper: &str, previous: &[&str]) -> PrivacySettings {
+    let secret = |text: &str| SecretString::from(text.to_owned());
+    let previous = previous.iter().map(|text| secret(text)).collect();
+    PrivacySettings { pepper: Some(secret(pepper)), previous, ..PrivacySettings::default() }
+}
+
+/// As `serve` puts it together.
+fn eraser(settings: &PrivacySettings, scorer: &Scorer, monitoring: &Monitoring) -> Eraser {
+    let tombstones = settings.tombstones.as_deref();
+    let tombstones = tombstones.map_or_else(Tombstones::default, |path| Tombstones::open(path).expect("opens"));
+    scorer.cache().refuse(tombstones.clone());
+    let mut places: Vec<Arc<dyn Erasable>> = vec![Arc::new(scorer.cache().clone())];
+    if let Ok(ledger) = monitoring.ledger() {
+        ledger.refuse(tombstones.clone());
+        places.push(Arc::new(ledger.clone()));
+    }
+    Eraser::new(tombstones, places)
 }
 
 fn routing() -> RoutingSettings {
