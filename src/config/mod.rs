@@ -5,7 +5,9 @@
 mod auth;
 mod connections;
 mod layers;
+mod privacy;
 mod problem;
+mod secret_file;
 mod settings;
 mod tls;
 mod value;
@@ -15,8 +17,6 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-use secrecy::{ExposeSecret, SecretString};
 
 use crate::auth::AuthSettings;
 use crate::domain::{ModelName, ModelVersion};
@@ -67,7 +67,6 @@ pub struct Effective {
 const DEADLINE_CAP: Duration = Duration::from_millis(1500);
 /// A score older than this may not be answered as if it were fresh.
 const STALENESS_LIMIT: Duration = Duration::from_hours(24);
-const PEPPER_MIN_CHARACTERS: usize = 16;
 /// Outcomes that are remembered, in windows.
 const OUTCOMES_PER_WINDOW: usize = 4;
 
@@ -99,7 +98,7 @@ pub fn explain(
     let inference = inference(&mut read);
     let scoring = scoring(&mut read);
     let (routing, tiers) = routing(&mut read);
-    let privacy = privacy(&mut read);
+    let privacy = privacy::read(&mut read);
     let auth = auth::section(&mut read);
     let monitoring = monitoring(&mut read, privacy.pepper.is_some());
     let log = log(&mut read);
@@ -310,30 +309,6 @@ fn routing(read: &mut Reader) -> (RoutingSettings, Option<TierThresholds>) {
     (RoutingSettings { high, medium, low, low_confidence_below }, tiers)
 }
 
-fn privacy(read: &mut Reader) -> PrivacySettings {
-    let long_enough = |secret: &SecretString| secret.expose_secret().chars().count() >= PEPPER_MIN_CHARACTERS;
-    let pepper: Option<SecretString> =
-        read.optional_if("privacy.pepper", "a secret of 16 characters or more", long_enough);
-    let file: Option<PathBuf> = read.optional("privacy.pepper_file");
-    let Some(path) = file else { return PrivacySettings { pepper } };
-    if pepper.is_some() {
-        read.problem("privacy.pepper_file", "can not be used together with `privacy.pepper`: keep one of them");
-        return PrivacySettings { pepper };
-    }
-    let pepper = match std::fs::read_to_string(&path) {
-        Ok(text) => Some(SecretString::from(text.trim())).filter(long_enough).or_else(|| {
-            let path = path.display();
-            read.problem("privacy.pepper_file", format!("must hold 16 characters or more, `{path}` holds fewer"));
-            None
-        }),
-        Err(err) => {
-            read.problem("privacy.pepper_file", format!("can not be read: `{}`: {err}", path.display()));
-            None
-        }
-    };
-    PrivacySettings { pepper }
-}
-
 fn monitoring(read: &mut Reader, keys_last: bool) -> MonitoringSettings {
     let length = duration(read, "monitoring.window", "from `1m` to `8760h`", 60_000, 8760 * 3_600_000);
     let most_rows = whole(read, "monitoring.window_rows", 100, 1_000_000_000);
@@ -368,7 +343,7 @@ fn log(read: &mut Reader) -> LogSettings {
         read.problem("log.filter", format!("must be {allowed}, got `{filter}`: {err}"));
         LogFilter::default()
     });
-    LogSettings { filter, format: read.get("log.format") }
+    LogSettings { filter, format: read.get("log.format"), audit_path: read.optional("log.audit_path") }
 }
 
 fn whole(read: &mut Reader, key: &str, least: u32, most: u32) -> usize {

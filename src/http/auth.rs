@@ -19,6 +19,7 @@ use super::observe::error_response;
 use super::state::Shared;
 use super::tls::{self, San};
 use crate::auth::{AuthFault, Authenticator, Caller, Peer, Scope};
+use crate::privacy::audit::Actor;
 
 /// The scope a route asks for, by the route's stable name; `None` for the few that are open. A route that is not
 /// listed asks for `admin`, so that a new one is closed until somebody decides.
@@ -26,7 +27,9 @@ pub fn scope_of(route: &str) -> Option<Scope> {
     match route {
         // The token endpoint asks for a client's secret itself.
         "health" | "oauth_token" => None,
-        "predict_clv" | "predict_clv_batch" | "route_tier" | "genesys_clv" | "genesys_route" => Some(Scope::Predict),
+        "predict_clv" | "predict_clv_batch" | "route_tier" | "genesys_clv" | "genesys_route" | "customer_score" => {
+            Some(Scope::Predict)
+        }
         "predict_lead" | "predict_lead_batch" | "genesys_lead" => Some(Scope::Leads),
         "outcomes" => Some(Scope::Events),
         _ => Some(Scope::Admin),
@@ -118,6 +121,7 @@ where
         let peer = request.extensions().get::<Arc<Peer>>().map(AsRef::as_ref);
         match admit(authenticator, request.headers(), peer, *scope) {
             Ok(caller) => {
+                request.extensions_mut().insert(Actor::named(caller.name()));
                 request.extensions_mut().insert(caller);
                 Guarded { refused: None, inner: Some(self.inner.call(request)) }
             }

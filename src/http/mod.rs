@@ -2,14 +2,17 @@
 
 mod admin_models;
 mod admin_outcomes;
+mod admin_privacy;
 pub mod admission;
 mod answer;
 pub mod auth;
 mod call;
+mod customers;
 mod deadline;
 mod error;
 mod explanation;
 mod genesys;
+mod headers;
 mod health;
 mod hot;
 mod json;
@@ -18,6 +21,7 @@ mod metrics;
 mod oauth_token;
 mod observe;
 mod outcomes;
+mod personal;
 mod predict_batch;
 mod predict_clv;
 mod predict_lead;

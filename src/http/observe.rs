@@ -17,8 +17,10 @@ use tower::{Layer, Service};
 
 use super::admission::RETRY_AFTER_SECONDS;
 use super::error::{ApiError, Code};
+use super::headers::secure;
 use super::json;
 use crate::domain::time::Stopwatch;
+use crate::privacy::screen::public;
 
 pub static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -57,7 +59,9 @@ impl<S: Sync> FromRequestParts<S> for RequestId {
 
 /// The caller's header, if it may be echoed.
 fn given(headers: &HeaderMap) -> Option<HeaderValue> {
-    headers.get(&REQUEST_ID).filter(|value| value.to_str().is_ok_and(accepted)).cloned()
+    // What may be personal data is passed over like anything else that can not be shown: proxies set this header too.
+    let shown = |id: &str| accepted(id) && public(id).is_ok();
+    headers.get(&REQUEST_ID).filter(|value| value.to_str().is_ok_and(shown)).cloned()
 }
 
 /// Marks a response with the request id its body carried, so that the header says the same.
@@ -198,7 +202,8 @@ where
             metrics::counter!("scoreline_panics_total").increment(1);
             error_response(ApiError::new(Code::Internal, "internal error"))
         };
-        let response = finish(response, this.given.take());
+        let mut response = finish(response, this.given.take());
+        secure(response.headers_mut());
         this.metrics.record(response.status(), *this.watch);
         Poll::Ready(Ok(response))
     }
@@ -215,7 +220,8 @@ where
         if response.status().is_server_error() {
             tracing::error!(code = error.code.as_str(), request.id = id, "request failed");
         } else {
-            tracing::debug!(code = error.code.as_str(), field = error.field, request.id = id, "request refused");
+            // Without the field: callers can name it as they like.
+            tracing::debug!(code = error.code.as_str(), request.id = id, "request refused");
         }
         let kept = KEPT.map(|name| response.headers_mut().remove(&name).map(|value| (name, value)));
         response = with_request_id(json::respond(error.code.status(), &error.body(id)), id);

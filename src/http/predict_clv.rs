@@ -43,6 +43,7 @@ impl<'r, 'b> Question<'r, 'b> {
     }
 
     pub async fn score(&self, scorer: &Scorer, hasher: &IdHasher, prefer: Prefer) -> Result<Scored, ApiError> {
+        self.request.pass(hasher.screen())?;
         let features = self.request.named_features();
         let Hurry { deadline, shed } = self.hurry;
         let ask = Ask { deadline, shed, ..self.request.ask(features.as_deref(), hasher, prefer) };

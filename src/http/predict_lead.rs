@@ -13,6 +13,7 @@ use super::explanation::{Explained, ExplanationBody};
 use super::genesys::{Flat, FlatAnswer, FlatError, FlatRequest, Slot};
 use super::json::{BatchPayload, append, parse_object};
 use super::observe::RequestId;
+use super::personal::Texts;
 use super::predict_batch::{BatchMetadata, RowError, Rows, reply};
 use super::request::{Features, Text, checked_request_id, time};
 use super::state::{HttpSettings, HttpState};
@@ -138,6 +139,17 @@ impl LeadRequest<'_> {
         let request_id = checked_request_id(own_id, otherwise)?;
         let features_as_of = time(self.timestamp_utc.as_deref()).map_err(|err| err.of_request(own_id))?;
         let context = Context { request_id, features_as_of };
+        let texts = Texts {
+            request_id: own_id,
+            id: ("leadId", self.lead_id.as_deref()),
+            others: [
+                ("lead_source", self.lead_source.as_deref()),
+                ("model", self.model.as_deref()),
+                ("model_version", self.model_version.as_deref()),
+            ],
+            features: self.features.as_ref(),
+        };
+        texts.pass(hasher.screen())?;
         let features = self.features.as_ref().map(Features::named);
         let ask = Ask {
             model: self.model.as_deref(),

@@ -8,7 +8,7 @@ use super::admission::Admission;
 use super::health::Readiness;
 use crate::auth::Authenticator;
 use crate::monitoring::Monitoring;
-use crate::privacy::IdHasher;
+use crate::privacy::{Eraser, IdHasher};
 use crate::routing::TierPolicy;
 use crate::scoring::Scorer;
 use axum::extract::FromRef;
@@ -35,6 +35,7 @@ pub type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
 pub struct HttpState {
     pub scorer: Scorer,
     pub hasher: IdHasher,
+    pub eraser: Eraser,
     pub policy: Arc<TierPolicy>,
     pub monitoring: Monitoring,
     /// `None`: nobody is asked who they are.
@@ -77,6 +78,7 @@ macro_rules! pieces {
 pieces! {
     scorer: Scorer,
     hasher: IdHasher,
+    eraser: Eraser,
     policy: Arc<TierPolicy>,
     monitoring: Monitoring,
     auth: Option<Arc<Authenticator>>,

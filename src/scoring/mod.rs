@@ -205,15 +205,15 @@ pub enum AskFault {
     Feature(#[from] FeatureFault),
     #[error("either `features` or an id is required: `customerId`, `leadId` of a lead")]
     Nothing,
-    #[error("model `{model}` is not loaded; loaded are {loaded}")]
-    UnknownModel { model: String, loaded: String },
+    #[error("`model` is not loaded; loaded are {loaded}")]
+    UnknownModel { loaded: String },
     #[error("model `{model}` is a `{}` model and answers another question", task.as_str())]
     OtherTask { model: ModelName, task: Task },
     /// Only in strict mode.
-    #[error("model version `{version}` is not loaded; serving is `{serving}`")]
-    VersionNotLoaded { version: String, serving: ModelVersion },
-    #[error("`interval_level` must be one that this model is calibrated for ({}), got `{asked}`", list(levels))]
-    IntervalLevel { asked: f64, levels: Vec<f64> },
+    #[error("`model_version` is not loaded; serving is `{serving}`")]
+    VersionNotLoaded { serving: ModelVersion },
+    #[error("`interval_level` must be one that this model is calibrated for ({})", list(levels))]
+    IntervalLevel { levels: Vec<f64> },
     /// No model for the question: nothing to answer from, not even a baseline.
     #[error("no model is loaded: `{model}` is missing")]
     NoModel { model: ModelName },
@@ -453,9 +453,10 @@ impl Parts {
 
     fn snapshot(&self, task: Task, model: Option<&str>) -> Result<Arc<ModelSnapshot>, AskFault> {
         let snapshot = if let Some(model) = model {
-            ModelName::parse(model).ok().and_then(|name| self.registry.serving(&name)).ok_or_else(|| {
-                AskFault::UnknownModel { model: model.to_owned(), loaded: self.registry.serving_names() }
-            })?
+            ModelName::parse(model)
+                .ok()
+                .and_then(|name| self.registry.serving(&name))
+                .ok_or_else(|| AskFault::UnknownModel { loaded: self.registry.serving_names() })?
         } else {
             let model = match task {
                 Task::Clv => &self.settings.clv_model,
@@ -475,7 +476,7 @@ impl Parts {
             Some(version) if version != snapshot.version().as_str() => {
                 if self.settings.strict_version {
                     let serving = snapshot.version().clone();
-                    return Err(AskFault::VersionNotLoaded { version: version.to_owned(), serving });
+                    return Err(AskFault::VersionNotLoaded { serving });
                 }
                 Ok(smallvec::smallvec![Warning::VersionNotLoaded])
             }
@@ -494,9 +495,9 @@ pub fn interval_level(snapshot: &ModelSnapshot, asked: Option<f64>) -> Result<Op
         (None, calibration) => Ok(calibration.map(|calibration| calibration.level)),
         (Some(asked), Some(calibration)) => match calibration.position(asked) {
             Some(position) => Ok(Some(calibration.levels[position])),
-            None => Err(AskFault::IntervalLevel { asked, levels: calibration.levels.clone() }),
+            None => Err(AskFault::IntervalLevel { levels: calibration.levels.clone() }),
         },
-        (Some(asked), None) => Err(AskFault::IntervalLevel { asked, levels: Vec::new() }),
+        (Some(_), None) => Err(AskFault::IntervalLevel { levels: Vec::new() }),
     }
 }
 

@@ -15,7 +15,7 @@ use scoreline::http::admission::{Admission, AdmissionSettings, WhenOverloaded};
 use scoreline::http::{self, HttpSettings, HttpState, Public, Readiness, Shared};
 use scoreline::inference::registry::{Patience, Registry, RegistrySettings};
 use scoreline::monitoring::Monitoring;
-use scoreline::privacy::{IdHasher, PrivacySettings};
+use scoreline::privacy::{Erasable, Eraser, IdHasher, PrivacySettings, Tombstones};
 use scoreline::routing::{RoutingSettings, TierPolicy, TierRoute};
 use scoreline::scoring::explanation::ExplainSettings;
 use scoreline::scoring::{Scorer, ScorerSettings, golden};
@@ -62,18 +62,30 @@ impl TestApp {
     }
 
     pub fn watched(bundles: &[TestBundle], change: impl FnOnce(&mut ScorerSettings), monitoring: Monitoring) -> Self {
-        Self::build(bundles, change, monitoring, None)
+        Self::build(bundles, change, monitoring, &privacy("test pepper", &[]), None)
     }
 
     /// An app that asks who calls.
     pub fn guarded(auth: &AuthSettings) -> Self {
-        Self::build(&[TestBundle::clv("v1.2")], |_| {}, Monitoring::default(), Some(auth))
+        let privacy = privacy("test pepper", &[]);
+        Self::build(&[TestBundle::clv("v1.2")], |_| {}, Monitoring::default(), &privacy, Some(auth))
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "tests write the settings where they are used")]
+    pub fn private(
+        bundles: &[TestBundle],
+        change: impl FnOnce(&mut ScorerSettings),
+        monitoring: Monitoring,
+        privacy: PrivacySettings,
+    ) -> Self {
+        Self::build(bundles, change, monitoring, &privacy, None)
     }
 
     fn build(
         bundles: &[TestBundle],
         change: impl FnOnce(&mut ScorerSettings),
         monitoring: Monitoring,
+        privacy: &PrivacySettings,
         auth: Option<&AuthSettings>,
     ) -> Self {
         let models = tempfile::tempdir().expect("temporary folder");
@@ -101,9 +113,12 @@ impl TestApp {
         let readiness = Readiness::default();
         let metrics = scoreline::telemetry::install_metrics().expect("the only recorder of this process");
         let auth = auth.and_then(|auth| Authenticator::open(auth, clock.clone()).expect("valid credentials"));
+        let scorer = Scorer::new(Arc::clone(&registry), clock.clone(), scorer, monitoring.clone());
+        let eraser = eraser(privacy, &scorer, &monitoring);
         let state = Shared::new(HttpState {
-            scorer: Scorer::new(Arc::clone(&registry), clock.clone(), scorer, monitoring.clone()),
-            hasher: IdHasher::new(&PrivacySettings { pepper: Some(SecretString::from("test pepper".to_owned())) }),
+            scorer,
+            hasher: IdHasher::watching(privacy, eraser.tombstones().clone(), clock.clone()),
+            eraser,
             policy: Arc::new(TierPolicy::new(routing())),
             auth: auth.clone(),
             monitoring: monitoring.clone(),
@@ -160,6 +175,10 @@ impl TestApp {
         self.public.clone()
     }
 
+    pub async fn delete(&self, path: &str) -> Reply {
+        self.send(Request::delete(path).body(Body::empty()).expect("a request")).await
+    }
+
     pub async fn send(&self, request: Request<Body>) -> Reply {
         call(&self.public, request).await
     }
@@ -174,6 +193,26 @@ where
     let (parts, body) = response.into_parts();
     let bytes = body.collect().await.expect("the body is in memory").to_bytes();
     Reply { status: parts.status, headers: parts.headers, text: String::from_utf8(bytes.to_vec()).expect("UTF-8") }
+}
+
+/// Keys under this pepper, and under those before it for ever.
+pub fn privacy(pepper: &str, previous: &[&str]) -> PrivacySettings {
+    let secret = |text: &str| SecretString::from(text.to_owned());
+    let previous = previous.iter().map(|text| secret(text)).collect();
+    PrivacySettings { pepper: Some(secret(pepper)), previous, ..PrivacySettings::default() }
+}
+
+/// As `serve` puts it together.
+fn eraser(settings: &PrivacySettings, scorer: &Scorer, monitoring: &Monitoring) -> Eraser {
+    let tombstones = settings.tombstones.as_deref();
+    let tombstones = tombstones.map_or_else(Tombstones::default, |path| Tombstones::open(path).expect("opens"));
+    scorer.cache().refuse(tombstones.clone());
+    let mut places: Vec<Arc<dyn Erasable>> = vec![Arc::new(scorer.cache().clone())];
+    if let Ok(ledger) = monitoring.ledger() {
+        ledger.refuse(tombstones.clone());
+        places.push(Arc::new(ledger.clone()));
+    }
+    Eraser::new(tombstones, places)
 }
 
 fn routing() -> RoutingSettings {
