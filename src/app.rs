@@ -1,6 +1,7 @@
 //! The composition root: configuration becomes services, services become a router. The only file that sees every module.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use crate::domain::time::{Clock as _, SystemClock};
 use crate::http::listener::{self, ConnectionTask, ListenerSettings};
 use crate::http::{self, HttpSettings, HttpState, Readiness, Shared};
 use crate::inference::bundle::LoadSettings;
-use crate::inference::registry::{Event, Patience, Registry, RegistrySettings};
+use crate::inference::registry::{Patience, Registry, RegistrySettings, Wake};
 use crate::inference::runtime_search::RuntimeSearch;
 use crate::lifecycle::{Lifecycle, Stop};
 use crate::monitoring::Monitoring;
@@ -25,6 +26,10 @@ use crate::telemetry::MetricsHandle;
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the models folder is looked at.
 const MODELS_POLL: Duration = Duration::from_secs(1);
+/// A bundle's files must stand still for that long: more than a hiccup of a copy, less than a poll.
+const MODELS_SETTLE: Duration = Duration::from_millis(800);
+/// A copy makes many file events; one look is enough for those of this time.
+const WAKE_PAUSE: Duration = Duration::from_millis(200);
 /// How often drift windows are looked at, and newly serving models begin to be watched.
 const DRIFT_POLL: Duration = Duration::from_secs(1);
 
@@ -35,7 +40,7 @@ const DRIFT_POLL: Duration = Duration::from_secs(1);
 pub async fn serve(settings: Settings, metrics: MetricsHandle) -> anyhow::Result<()> {
     let lifecycle = Lifecycle::new();
     let registry = registry(&settings);
-    report(&scan(&registry, Patience::Now).await?);
+    scan(&registry, Patience::Now).await?;
     if registry.is_empty() {
         tracing::warn!(dir = %settings.models.dir.display(), "no model is loaded: not ready until one is dropped in");
     }
@@ -64,7 +69,7 @@ pub async fn serve(settings: Settings, metrics: MetricsHandle) -> anyhow::Result
         stop.supervise(task, serving);
     }
     stop.supervise("drift monitor", judge(Arc::clone(&registry), monitoring.clone(), stop.clone()));
-    stop.supervise("models watcher", watch(registry, stop.clone()));
+    stop.supervise("models watcher", watch(registry, settings.models.dir.clone(), stop.clone()));
     let folding = stop.clone();
     stop.supervise("metrics upkeep", async move { metrics.upkeep(folding.requested()).await });
     let draining = stop.clone();
@@ -80,10 +85,13 @@ pub async fn serve(settings: Settings, metrics: MetricsHandle) -> anyhow::Result
 /// The registry as configured, still empty.
 pub fn registry(settings: &Settings) -> Arc<Registry> {
     let settings = RegistrySettings {
-        dir: settings.models.dir.clone(),
         pins: settings.models.pins.clone(),
         candidates: settings.models.candidates.clone(),
         load: load_settings(settings),
+        state: Some(settings.models.state_path.clone()),
+        probe: std::env::current_exe().ok(),
+        settle: MODELS_SETTLE,
+        ..RegistrySettings::new(settings.models.dir.clone())
     };
     Arc::new(Registry::new(settings, golden::verify))
 }
@@ -133,15 +141,22 @@ async fn open(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("`{key}` = `{address}` can not be opened"))
 }
 
-/// Looks at the models folder once a second. Polling is the authority: it works on every file system.
-async fn watch(registry: Arc<Registry>, stop: Stop) -> anyhow::Result<()> {
+/// Looks at the models folder once a second. Polling is the authority: it works on every file system. A file event only
+/// makes the first look come earlier.
+async fn watch(registry: Arc<Registry>, dir: PathBuf, stop: Stop) -> anyhow::Result<()> {
+    let wake = Wake::watch(&dir);
     let mut ticks = tokio::time::interval(MODELS_POLL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = ticks.tick() => report(&scan(&registry, Patience::WhenStable).await?),
+            _ = ticks.tick() => {}
+            () = wake.woken() => {
+                tokio::time::sleep(WAKE_PAUSE).await;
+                ticks.reset();
+            }
             () = stop.requested() => return Ok(()),
         }
+        scan(&registry, Patience::WhenStable).await?;
     }
 }
 
@@ -162,26 +177,8 @@ async fn judge(registry: Arc<Registry>, monitoring: Monitoring, stop: Stop) {
 }
 
 /// Disk and model loads stay off the threads that answer requests.
-async fn scan(registry: &Arc<Registry>, patience: Patience) -> anyhow::Result<Vec<Event>> {
+async fn scan(registry: &Arc<Registry>, patience: Patience) -> anyhow::Result<()> {
     let registry = Arc::clone(registry);
-    tokio::task::spawn_blocking(move || registry.scan(patience)).await.context("a model load panicked")
-}
-
-fn report(events: &[Event]) {
-    for event in events {
-        match event {
-            Event::Published { model, version, digest } => {
-                metrics::counter!("scoreline_model_loads_total", "outcome" => "published").increment(1);
-                tracing::info!(%model, %version, digest, "model serves");
-            }
-            Event::Trial { model, version, digest, mode } => {
-                metrics::counter!("scoreline_model_loads_total", "outcome" => "candidate").increment(1);
-                tracing::info!(%model, %version, digest, mode, "model is tried beside the serving one");
-            }
-            Event::Refused { model, version, code, reason } => {
-                metrics::counter!("scoreline_model_loads_total", "outcome" => *code).increment(1);
-                tracing::error!(%model, %version, code, reason, "model refused; what served before keeps serving");
-            }
-        }
-    }
+    let looked = tokio::task::spawn_blocking(move || drop(registry.scan(patience))).await;
+    looked.context("looking at the models folder panicked")
 }

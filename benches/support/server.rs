@@ -32,12 +32,7 @@ pub fn models_dir() -> &'static Path {
 }
 
 pub fn registry() -> Arc<Registry> {
-    let settings = RegistrySettings {
-        dir: models_dir().to_owned(),
-        pins: std::collections::BTreeMap::new(),
-        candidates: std::collections::BTreeMap::new(),
-        load: LoadSettings::default(),
-    };
+    let settings = RegistrySettings::new(models_dir().to_owned());
     let registry = Arc::new(Registry::new(settings, golden::verify));
     registry.scan(Patience::Now);
     assert!(!registry.is_empty(), "the shipped models load");

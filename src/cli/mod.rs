@@ -114,6 +114,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 impl Cli {
     fn run(self) -> Result<(), Failure> {
+        if matches!(self.command, Command::Models(models::Command::Probe)) {
+            return models::probe();
+        }
         let effective = crate::config::explain(self.config.as_deref(), crate::config::environment())?;
         match self.command {
             Command::Serve => serve(effective),

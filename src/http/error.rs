@@ -43,6 +43,8 @@ codes! {
     /// Outcomes can not be kept: switched off, too many at once, or the disk fails.
     OutcomesUnavailable = "outcomes_unavailable", SERVICE_UNAVAILABLE;
     NotFound = "not_found", NOT_FOUND;
+    /// A model version can not be promoted, or rolled back to, as things are.
+    ModelNotChanged = "model_not_changed", CONFLICT;
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED;
     /// No model is loaded: there is not even a baseline to answer from.
     NoModel = "no_model", SERVICE_UNAVAILABLE;

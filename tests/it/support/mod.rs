@@ -2,6 +2,7 @@
 
 pub mod bundle;
 pub mod lead_bundle;
+pub mod onnx_file;
 pub mod test_app;
 
 pub use bundle::TestBundle;

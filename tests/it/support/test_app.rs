@@ -28,6 +28,7 @@ pub struct TestApp {
     pub registry: Arc<Registry>,
     pub readiness: Readiness,
     pub monitoring: Monitoring,
+    pub scorer: Scorer,
     pub models: TempDir,
     public: Router,
     admin: Router,
@@ -61,12 +62,7 @@ impl TestApp {
         for bundle in bundles {
             bundle.write(models.path());
         }
-        let settings = RegistrySettings {
-            dir: models.path().to_owned(),
-            pins: std::collections::BTreeMap::new(),
-            candidates: std::collections::BTreeMap::new(),
-            load: scoreline::inference::bundle::LoadSettings::default(),
-        };
+        let settings = RegistrySettings::new(models.path().to_owned());
         let registry = Arc::new(Registry::new(settings, golden::verify));
         registry.scan(Patience::Now);
         let clock = Arc::new(ManualClock::at("2026-11-21T10:00:00Z".parse().expect("a time")));
@@ -82,8 +78,9 @@ impl TestApp {
         change(&mut scorer);
         let readiness = Readiness::default();
         let metrics = scoreline::telemetry::install_metrics().expect("the only recorder of this process");
+        let scorer = Scorer::new(Arc::clone(&registry), clock.clone(), scorer, monitoring.clone());
         let state = Shared::new(HttpState {
-            scorer: Scorer::new(Arc::clone(&registry), clock.clone(), scorer, monitoring.clone()),
+            scorer: scorer.clone(),
             hasher: IdHasher::new(&PrivacySettings { pepper: Some(SecretString::from("test pepper".to_owned())) }),
             policy: Arc::new(TierPolicy::new(routing())),
             monitoring: monitoring.clone(),
@@ -97,7 +94,7 @@ impl TestApp {
             metrics: Arc::new(move || metrics.render()),
         });
         let (public, admin) = (http::public(state.clone()), http::admin(state));
-        Self { clock, registry, readiness, monitoring, models, public, admin }
+        Self { clock, registry, readiness, monitoring, scorer, models, public, admin }
     }
 
     pub async fn post(&self, path: &str, body: impl Into<Body>) -> Reply {
@@ -123,6 +120,11 @@ impl TestApp {
 
     pub async fn admin(&self, path: &str) -> Reply {
         call(&self.admin, Request::get(path).body(Body::empty()).expect("a request")).await
+    }
+
+    /// Posts to the admin listener.
+    pub async fn admin_post(&self, path: &str) -> Reply {
+        call(&self.admin, Request::post(path).body(Body::empty()).expect("a request")).await
     }
 
     pub async fn send(&self, request: Request<Body>) -> Reply {
