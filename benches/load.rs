@@ -11,16 +11,22 @@ mod run;
 #[path = "support/server.rs"]
 mod server;
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use axum::Router;
-use scoreline::http::listener::{self, ListenerSettings};
+use axum::BoxError;
+use axum::body::HttpBody;
+use axum::http::{Request, Response};
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
+use scoreline::http::listener::{self, Drain, Limits, Listener};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::CancellationToken;
 
 const CONNECTIONS: [usize; 3] = [1, 8, 64];
 
@@ -41,9 +47,9 @@ struct Round {
 fn main() {
     let (rounds, length) = if run::is_smoke() { (1, 50) } else { (7, 600) };
     let length = Duration::from_millis(length);
-    let scoreline = start(server::scoreline_router());
+    let scoreline = start(server::scoreline());
     let sample = ask_once(scoreline, &request("/v1/predict/clv", server::DOCUMENTED));
-    let bare = start(server::bare_router(Box::leak(sample.into_boxed_slice())));
+    let bare = start(TowerToHyperService::new(server::bare_router(Box::leak(sample.into_boxed_slice()))));
     let cases = [
         Case {
             name: "bare axum, constant answer",
@@ -93,17 +99,23 @@ fn main() {
     }
 }
 
-/// Serves a router on a thread of its own until the process ends.
-fn start(router: Router) -> SocketAddr {
+/// Serves on a thread of its own until the process ends.
+fn start<S, B>(service: S) -> SocketAddr
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+    B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
     let (address, at) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async move {
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
             address.send(listener.local_addr().expect("bound")).expect("main waits");
-            let settings = ListenerSettings { header_read_timeout: Duration::from_secs(10) };
+            let limits = Limits { requests: u32::MAX, ..Limits::default() };
+            let serving = Listener { name: "bench", limits, tls: None, drain: Drain::new() };
             let spawn = |connection| drop(tokio::spawn(connection));
-            listener::serve(listener, router, settings, CancellationToken::new(), spawn).await;
+            serving.serve(listener, listener::each(service), spawn).await;
         });
     });
     at.recv().expect("the server starts")

@@ -9,8 +9,8 @@ use axum::routing::post;
 use bytes::Bytes;
 use scoreline::domain::ModelName;
 use scoreline::domain::time::{Clock as _, SystemClock};
-use scoreline::http::{self, HttpSettings, HttpState, Readiness, Shared};
-use scoreline::inference::bundle::LoadSettings;
+use scoreline::http::admission::{Admission, AdmissionSettings, WhenOverloaded};
+use scoreline::http::{HttpSettings, HttpState, Public, Readiness, Shared};
 use scoreline::inference::registry::{Patience, Registry, RegistrySettings};
 use scoreline::monitoring::Monitoring;
 use scoreline::privacy::{IdHasher, PrivacySettings};
@@ -39,8 +39,8 @@ pub fn registry() -> Arc<Registry> {
     registry
 }
 
-/// The public router as `serve` builds it, over the shipped models, metrics on.
-pub fn scoreline_router() -> Router {
+/// The public service as `serve` builds it, over the shipped models, metrics on.
+pub fn scoreline() -> Public {
     let metrics = scoreline::telemetry::install_metrics().expect("the only recorder of this process");
     let settings = ScorerSettings {
         clv_model: ModelName::parse("clv").expect("a name"),
@@ -55,7 +55,7 @@ pub fn scoreline_router() -> Router {
     let (registry, monitoring) = (registry(), Monitoring::default());
     // As `serve` does: every row is counted for drift.
     monitoring.drift().follow(&registry.all_serving(), SystemClock.now());
-    http::public(Shared::new(HttpState {
+    Public::new(Shared::new(HttpState {
         scorer: Scorer::new(registry, Arc::new(SystemClock), settings, monitoring.clone()),
         hasher: IdHasher::new(&PrivacySettings::default()),
         policy: Arc::new(TierPolicy::new(RoutingSettings {
@@ -69,8 +69,14 @@ pub fn scoreline_router() -> Router {
             body_limit: 64 << 10,
             batch_body_limit: 4 << 20,
             batch_rows: 1000,
+            batch_deadline: Duration::from_secs(30),
             body_timeout: Duration::from_secs(5),
         },
+        admission: Admission::new(AdmissionSettings {
+            live: 1024,
+            batches: 4,
+            when_overloaded: WhenOverloaded::Refuse,
+        }),
         readiness: Readiness::default(),
         metrics: Arc::new(move || metrics.render()),
     }))

@@ -15,6 +15,11 @@ impl CustomerKey {
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
+
+    /// The first eight bytes, to spread customers by.
+    pub fn prefix(&self) -> u64 {
+        self.0.first_chunk().map_or(0, |first| u64::from_le_bytes(*first))
+    }
 }
 
 /// Eight hex digits: enough to follow one customer through a log, too few to rebuild the key.

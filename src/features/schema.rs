@@ -333,7 +333,8 @@ impl FeatureSchema {
                 }
             }
         }
-        Ok(self.completed(collected))
+        self.complete(&mut collected);
+        Ok(collected)
     }
 
     /// As `collect`, for one row that is already in schema order: `NaN` is missing, a category is its position.
@@ -352,17 +353,18 @@ impl FeatureSchema {
                 collected.unknown.push(position as u16);
             }
         }
-        Ok(self.completed(collected))
+        self.complete(&mut collected);
+        Ok(collected)
     }
 
     /// Works out what follows from what is given, then lists what is missing.
-    fn completed(&self, mut given: Given) -> Given {
+    fn complete(&self, given: &mut Given) {
         for identity in &self.identities {
             if given.raw[identity.target].is_nan() {
                 given.raw[identity.target] = identity.value(&given.raw);
             }
         }
-        given.without_the_missing()
+        given.list_the_missing();
     }
 
     fn nothing(&self) -> Given {
@@ -463,13 +465,12 @@ impl FeatureRule {
 
 impl Given {
     /// Lists what is missing, now that everything is read.
-    fn without_the_missing(mut self) -> Self {
-        for (position, value) in self.raw.iter().enumerate() {
-            if value.is_nan() && !self.unknown.contains(&(position as u16)) {
-                self.missing.push(position as u16);
-            }
-        }
-        self
+    fn list_the_missing(&mut self) {
+        let missing = |(position, value): (usize, &f64)| {
+            let position = position as u16;
+            (value.is_nan() && !self.unknown.contains(&position)).then_some(position)
+        };
+        self.missing = self.raw.iter().enumerate().filter_map(missing).collect();
     }
 }
 

@@ -1,5 +1,7 @@
 //! The documented answer, as it stands on the wire: absent values are omitted, numbers are finite, amounts are in cents.
 
+use std::cell::RefCell;
+
 use jiff::civil::Date;
 use serde::Serialize;
 use serde::ser::{SerializeSeq, Serializer};
@@ -192,8 +194,17 @@ pub struct Seconds(pub Timestamp);
 
 impl Serialize for Seconds {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let whole = Timestamp::from_second(self.0.as_second()).unwrap_or(self.0);
-        serializer.collect_str(&whole)
+        thread_local! {
+            // Answers of one second are dated alike, and a date costs more to write than a model to run.
+            static LAST: RefCell<(i64, String)> = const { RefCell::new((i64::MIN, String::new())) };
+        }
+        LAST.with_borrow_mut(|(second, text)| {
+            if *second != self.0.as_second() {
+                *second = self.0.as_second();
+                *text = Timestamp::from_second(*second).unwrap_or(self.0).to_string();
+            }
+            serializer.serialize_str(text)
+        })
     }
 }
 
@@ -240,6 +251,18 @@ mod tests {
             let (value, high) = (low + a, low + a + b);
             prop_assert!(cents(low) <= cents(value) && cents(value) <= cents(high));
         }
+    }
+
+    #[test]
+    fn times_are_written_to_the_second_whichever_came_before() {
+        let written = |text: &str| {
+            let time: Timestamp = text.parse().expect("a time");
+            String::from_utf8(crate::http::json::to_vec(&Seconds(time))).expect("JSON is UTF-8")
+        };
+        assert_eq!(written("2026-11-21T10:00:00.9Z"), "\"2026-11-21T10:00:00Z\"");
+        assert_eq!(written("2026-11-21T10:00:01Z"), "\"2026-11-21T10:00:01Z\"");
+        assert_eq!(written("2026-11-21T10:00:00Z"), "\"2026-11-21T10:00:00Z\"");
+        assert_eq!(written("-009999-01-02T01:59:59Z"), "\"-009999-01-02T01:59:59Z\"");
     }
 
     #[test]

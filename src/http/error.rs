@@ -42,6 +42,8 @@ codes! {
     NoPrediction = "no_prediction", UNPROCESSABLE_ENTITY;
     /// Outcomes can not be kept: switched off, too many at once, or the disk fails.
     OutcomesUnavailable = "outcomes_unavailable", SERVICE_UNAVAILABLE;
+    /// More to do than can be done in time; `Retry-After` says when to ask again.
+    Overloaded = "overloaded", SERVICE_UNAVAILABLE;
     NotFound = "not_found", NOT_FOUND;
     /// A model version can not be promoted, or rolled back to, as things are.
     ModelNotChanged = "model_not_changed", CONFLICT;
@@ -127,8 +129,6 @@ impl From<AskFault> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let mut response = self.code.status().into_response();
-        response.extensions_mut().insert(self);
-        response
+        super::observe::error_response(self)
     }
 }

@@ -4,77 +4,47 @@
 
 use std::borrow::Cow;
 use std::marker::PhantomData;
-use std::sync::Arc;
 
-use axum::extract::State;
-use axum::http::StatusCode;
-use axum::response::Response;
 use serde::Serialize;
 use serde::de::{Deserialize, Deserializer, IntoDeserializer as _, MapAccess, Visitor};
 
 use super::answer::{Context, Seconds, WarningList, cents, round, status};
+use super::call::{Call, Reply};
 use super::error::ApiError;
-use super::json::{Payload, parse_object, respond};
-use super::observe::{RequestId, with_request_id};
+use super::json::parse_object;
 use super::predict_clv::Question;
 use super::request::{FeatureValue, Features, PredictRequest, Text};
+use super::state::HttpState;
 use crate::domain::{Estimate, Tier};
-use crate::privacy::IdHasher;
 use crate::routing::TierPolicy;
-use crate::scoring::{Prefer, Scored, Scorer};
+use crate::scoring::{Prefer, Scored};
 
-pub async fn clv(
-    State(scorer): State<Scorer>,
-    State(hasher): State<IdHasher>,
-    State(policy): State<Arc<TierPolicy>>,
-    id: RequestId,
-    body: Result<Payload, ApiError>,
-) -> Response {
-    answer(&scorer, &hasher, &policy, &id, body, Prefer::Exact).await
+pub async fn clv(app: &HttpState, call: &Call) -> Reply {
+    answer(app, call, Prefer::Exact).await
 }
 
-pub async fn route(
-    State(scorer): State<Scorer>,
-    State(hasher): State<IdHasher>,
-    State(policy): State<Arc<TierPolicy>>,
-    id: RequestId,
-    body: Result<Payload, ApiError>,
-) -> Response {
-    answer(&scorer, &hasher, &policy, &id, body, Prefer::LastScore).await
+pub async fn route(app: &HttpState, call: &Call) -> Reply {
+    answer(app, call, Prefer::LastScore).await
 }
 
-async fn answer(
-    scorer: &Scorer,
-    hasher: &IdHasher,
-    policy: &TierPolicy,
-    id: &RequestId,
-    body: Result<Payload, ApiError>,
-    prefer: Prefer,
-) -> Response {
-    match scored(scorer, hasher, policy, id, body, prefer).await {
-        Ok(response) => response,
+async fn answer(app: &HttpState, call: &Call, prefer: Prefer) -> Reply {
+    match scored(app, call, prefer).await {
+        Ok(reply) => reply,
         Err(error) => {
-            let neutral = scorer.neutral();
-            FlatError::respond(&error, neutral.as_ref().map(|estimate| FlatPrediction::new(estimate, policy)), id)
+            let neutral = app.scorer.neutral();
+            let neutral = neutral.as_ref().map(|estimate| FlatPrediction::new(estimate, &app.policy));
+            FlatError::reply(&error, neutral, call)
         }
     }
 }
 
-async fn scored(
-    scorer: &Scorer,
-    hasher: &IdHasher,
-    policy: &TierPolicy,
-    id: &RequestId,
-    body: Result<Payload, ApiError>,
-    prefer: Prefer,
-) -> Result<Response, ApiError> {
-    let Payload(body) = body?;
-    let FlatRequest(request): FlatRequest<PredictRequest<'_>> = parse_object(&body)?;
-    let question = Question::new(&request, || id.as_str())?;
-    let scored = question.score(scorer, hasher, prefer).await?;
+async fn scored(app: &HttpState, call: &Call, prefer: Prefer) -> Result<Reply, ApiError> {
+    let FlatRequest(request): FlatRequest<PredictRequest<'_>> = parse_object(call.body()?)?;
+    let question = Question::new(&request, || call.id(), call.deadline()?)?;
+    let scored = question.score(&app.scorer, &app.hasher, prefer).await?;
     let Context { request_id, .. } = question.context();
-    let flat = FlatAnswer::new(&scored, FlatPrediction::new(&scored.estimate, policy), request_id);
-    Ok(with_request_id(respond(StatusCode::OK, &flat), request_id))
+    let flat = FlatAnswer::new(&scored, FlatPrediction::new(&scored.estimate, &app.policy), request_id);
+    Ok(call.reply(&flat, request_id))
 }
 
 /// All warnings in one scalar.
@@ -144,8 +114,8 @@ impl<'a, P> FlatAnswer<'a, P> {
 
 impl<P: Serialize> FlatError<'_, P> {
     /// HTTP 200 with usable numbers: the flow goes on with the neutral answer and can see why.
-    pub fn respond(error: &ApiError, prediction: Option<P>, id: &RequestId) -> Response {
-        let request_id = error.request_id.as_deref().unwrap_or_else(|| id.as_str());
+    pub fn reply(error: &ApiError, prediction: Option<P>, call: &Call) -> Reply {
+        let request_id = error.request_id.as_deref().unwrap_or_else(|| call.id());
         let flat = FlatError {
             status: "error",
             reason: error.code.as_str(),
@@ -154,7 +124,7 @@ impl<P: Serialize> FlatError<'_, P> {
             prediction,
             request_id,
         };
-        with_request_id(respond(StatusCode::OK, &flat), request_id)
+        call.reply(&flat, request_id)
     }
 }
 

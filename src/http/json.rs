@@ -1,35 +1,23 @@
 //! JSON in and out. Bodies are read whole under a size and a time limit; errors name the field by path and never
 //! repeat a value.
 
-use axum::body::Body;
 use axum::extract::{FromRef, FromRequest, Request};
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::Response;
+use axum::http::{HeaderValue, Response, StatusCode, header};
 use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::{Deserialize, Serialize};
 
 use super::error::{ApiError, Code};
+use super::hot::Reading;
 use super::state::HttpSettings;
+use super::writer;
 
-/// The body of a single request.
-pub struct Payload(pub Bytes);
+/// Content type of every answer that is not a batch of lines.
+pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// Room for the usual answer, its reasons included: growing would copy it.
+const USUAL_BYTES: usize = 1536;
 
 /// The body of a batch, with its own, larger limit.
 pub struct BatchPayload(pub Bytes);
-
-impl<S> FromRequest<S> for Payload
-where
-    HttpSettings: FromRef<S>,
-    S: Send + Sync,
-{
-    type Rejection = ApiError;
-
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let settings = HttpSettings::from_ref(state);
-        read(request, settings.body_limit, settings).await.map(Self)
-    }
-}
 
 impl<S> FromRequest<S> for BatchPayload
 where
@@ -40,21 +28,7 @@ where
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let settings = HttpSettings::from_ref(state);
-        read(request, settings.batch_body_limit, settings).await.map(Self)
-    }
-}
-
-async fn read(request: Request, limit: usize, settings: HttpSettings) -> Result<Bytes, ApiError> {
-    let too_large = || ApiError::new(Code::BodyTooLarge, format!("body must be at most {limit} bytes"));
-    let body = Limited::new(request.into_body(), limit).collect();
-    match tokio::time::timeout(settings.body_timeout, body).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(err)) if err.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(ApiError::new(Code::BodyUnreadable, "body ended before it was complete")),
-        Err(_) => Err(ApiError::new(
-            Code::BodyTimeout,
-            format!("body must arrive within {} ms", settings.body_timeout.as_millis()),
-        )),
+        Reading::new(request.into_body(), settings.batch_body_limit, settings.body_timeout).whole().await.map(Self)
     }
 }
 
@@ -106,25 +80,27 @@ fn describe<'a, T: Deserialize<'a>>(body: &'a [u8], err: &serde_json::Error) -> 
     ApiError::field(code, &field, format!("`{field}` {problem}"))
 }
 
-/// A JSON response. Serialising our own types can not fail; should it ever, the client gets a counted 500.
-pub fn respond<T: Serialize>(status: StatusCode, value: &T) -> Response {
-    // Most answers fit: growing would copy them.
-    let mut body = Vec::with_capacity(1536);
-    match serde_json::to_writer(&mut body, value) {
-        Ok(()) => with_body(status, "application/json", body),
-        Err(err) => {
-            tracing::error!(error = %err, "response could not be serialised");
-            let mut response = Response::new(Body::empty());
-            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-            response
-        }
-    }
+/// Writes one of our own answers, which can not fail: they hold no bytes and no keys but text.
+pub fn to_vec<T: Serialize>(answer: &T) -> Vec<u8> {
+    let mut body = Vec::with_capacity(USUAL_BYTES);
+    append(&mut body, answer);
+    body
+}
+
+/// As `to_vec`, behind what is already there.
+pub fn append<T: Serialize>(body: &mut Vec<u8>, answer: &T) {
+    writer::write(body, answer).expect("our own answers can be written");
+}
+
+/// A JSON response.
+pub fn respond<B: From<Vec<u8>>>(status: StatusCode, value: &impl Serialize) -> Response<B> {
+    with_body(status, JSON, to_vec(value))
 }
 
 /// A response of finished bytes.
-pub fn with_body(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Response {
-    let mut response = Response::new(Body::from(body));
+pub fn with_body<B: From<Vec<u8>>>(status: StatusCode, content_type: HeaderValue, body: Vec<u8>) -> Response<B> {
+    let mut response = Response::new(body.into());
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     response
 }

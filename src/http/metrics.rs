@@ -1,7 +1,7 @@
 //! `/metrics` in the Prometheus text format; on the admin listener only.
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 
 use super::json::with_body;
@@ -16,5 +16,6 @@ pub async fn handle(
 ) -> Response {
     scorer.report_gauges();
     monitoring.report_gauges();
-    with_body(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", render().into_bytes())
+    let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    with_body(StatusCode::OK, content_type, render().into_bytes())
 }

@@ -2,11 +2,15 @@
 
 mod admin_models;
 mod admin_outcomes;
+pub mod admission;
 mod answer;
+mod call;
+mod deadline;
 mod error;
 mod explanation;
 mod genesys;
 mod health;
+mod hot;
 mod json;
 pub mod listener;
 mod metrics;
@@ -18,8 +22,11 @@ mod predict_lead;
 mod request;
 mod route_tier;
 mod router;
+mod service;
 mod state;
+mod writer;
 
 pub use health::Readiness;
-pub use router::{admin, public};
+pub use router::admin;
+pub use service::{Public, ReplyBody};
 pub use state::{HttpSettings, HttpState, RenderMetrics, Shared};

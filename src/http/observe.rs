@@ -7,15 +7,14 @@ use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
-use axum::body::Body;
-use axum::extract::{FromRequestParts, Request};
+use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use axum::response::Response;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use metrics::{Counter, Histogram};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
+use super::admission::RETRY_AFTER_SECONDS;
 use super::error::{ApiError, Code};
 use super::json;
 use crate::domain::time::Stopwatch;
@@ -34,6 +33,10 @@ pub struct RequestId {
 }
 
 impl RequestId {
+    pub fn of(headers: &HeaderMap) -> Self {
+        Self { given: given(headers), made: OnceLock::new() }
+    }
+
     pub fn as_str(&self) -> &str {
         let given = self.given.as_ref().and_then(|value| value.to_str().ok());
         given.unwrap_or_else(|| self.made.get_or_init(new_id))
@@ -44,7 +47,7 @@ impl<S: Sync> FromRequestParts<S> for RequestId {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(Self { given: given(&parts.headers), made: OnceLock::new() })
+        Ok(Self::of(&parts.headers))
     }
 }
 
@@ -54,7 +57,7 @@ fn given(headers: &HeaderMap) -> Option<HeaderValue> {
 }
 
 /// Marks a response with the request id its body carried, so that the header says the same.
-pub fn with_request_id(mut response: Response, id: &str) -> Response {
+pub fn with_request_id<B>(mut response: Response<B>, id: &str) -> Response<B> {
     if let Ok(value) = HeaderValue::from_str(id) {
         response.headers_mut().insert(REQUEST_ID.clone(), value);
     }
@@ -108,6 +111,13 @@ impl Observe {
         let duration = metrics::histogram!("scoreline_http_request_duration_seconds", "route" => route);
         Self { metrics: Arc::new(RouteMetrics { route, duration, statuses }) }
     }
+
+    /// Observes the answer to one request.
+    pub fn start<R, F>(&self, request: Request<R>, answer: impl FnOnce(Request<R>) -> F) -> Observed<F> {
+        let watch = Stopwatch::start();
+        let given = given(request.headers());
+        Observed { inner: answer(request), given, watch, metrics: Arc::clone(&self.metrics) }
+    }
 }
 
 impl RouteMetrics {
@@ -125,21 +135,22 @@ impl<S> Layer<S> for Observe {
     type Service = ObserveService<S>;
 
     fn layer(&self, inner: S) -> ObserveService<S> {
-        ObserveService { inner, metrics: Arc::clone(&self.metrics) }
+        ObserveService { inner, observe: self.clone() }
     }
 }
 
 #[derive(Clone)]
 pub struct ObserveService<S> {
     inner: S,
-    metrics: Arc<RouteMetrics>,
+    observe: Observe,
 }
 
-impl<S> Service<Request> for ObserveService<S>
+impl<S, R, B> Service<Request<R>> for ObserveService<S>
 where
-    S: Service<Request, Response = Response, Error = Infallible>,
+    S: Service<Request<R>, Response = Response<B>, Error = Infallible>,
+    B: From<Vec<u8>> + Default,
 {
-    type Response = Response;
+    type Response = Response<B>;
     type Error = Infallible;
     type Future = Observed<S::Future>;
 
@@ -147,10 +158,8 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request) -> Self::Future {
-        let watch = Stopwatch::start();
-        let given = given(request.headers());
-        Observed { inner: self.inner.call(request), given, watch, metrics: Arc::clone(&self.metrics) }
+    fn call(&mut self, request: Request<R>) -> Self::Future {
+        self.observe.start(request, |request| self.inner.call(request))
     }
 }
 
@@ -164,8 +173,12 @@ pin_project! {
     }
 }
 
-impl<F: Future<Output = Result<Response, Infallible>>> Future for Observed<F> {
-    type Output = Result<Response, Infallible>;
+impl<F, B> Future for Observed<F>
+where
+    F: Future<Output = Result<Response<B>, Infallible>>,
+    B: From<Vec<u8>> + Default,
+{
+    type Output = Result<Response<B>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
@@ -185,7 +198,10 @@ impl<F: Future<Output = Result<Response, Infallible>>> Future for Observed<F> {
 }
 
 /// Writes an error's body and puts the request id on the reply.
-fn finish(mut response: Response, given: Option<HeaderValue>) -> Response {
+fn finish<B>(mut response: Response<B>, given: Option<HeaderValue>) -> Response<B>
+where
+    B: From<Vec<u8>> + Default,
+{
     if let Some(error) = response.extensions_mut().remove::<ApiError>() {
         let id = RequestId { given, made: OnceLock::new() };
         let id = error.request_id.as_deref().unwrap_or_else(|| id.as_str());
@@ -199,6 +215,9 @@ fn finish(mut response: Response, given: Option<HeaderValue>) -> Response {
         if let Some(allow) = allow {
             response.headers_mut().insert(axum::http::header::ALLOW, allow);
         }
+        if error.code == Code::Overloaded {
+            response.headers_mut().insert(axum::http::header::RETRY_AFTER, RETRY_AFTER_SECONDS.into());
+        }
         return response;
     }
     if !response.headers().contains_key(&REQUEST_ID) {
@@ -208,7 +227,10 @@ fn finish(mut response: Response, given: Option<HeaderValue>) -> Response {
     response
 }
 
-/// An empty reply that only carries an error, for routes that do not exist.
-pub fn error_response(error: ApiError) -> Response<Body> {
-    axum::response::IntoResponse::into_response(error)
+/// An empty reply that only carries an error to here, where its body is written.
+pub fn error_response<B: Default>(error: ApiError) -> Response<B> {
+    let mut response = Response::new(B::default());
+    *response.status_mut() = error.code.status();
+    response.extensions_mut().insert(error);
+    response
 }

@@ -7,9 +7,9 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 
 use super::error::{ApiError, Code};
-use super::json::{BatchPayload, parse, parse_object, respond};
+use super::json::{BatchPayload, append, parse, parse_object, respond};
 use super::observe::{RequestId, with_request_id};
-use super::predict_batch::{BatchMetadata, RowError, Rows, reply, write};
+use super::predict_batch::{BatchMetadata, RowError, Rows, reply};
 use super::request::Text;
 use super::state::HttpSettings;
 use crate::domain::time::{Timestamp, seconds_between};
@@ -53,15 +53,15 @@ pub async fn handle(
             results.push(if is_array { b',' } else { b'\n' });
         }
         match outcome {
-            Ok(outcome) => write(&mut results, &OutcomeAnswer { status: "success", outcome, metadata: None }),
+            Ok(outcome) => append(&mut results, &OutcomeAnswer { status: "success", outcome, metadata: None }),
             Err(error) => {
                 errors += 1;
                 let row_id = format!("{}-{number}", id.as_str());
-                write(&mut results, &RowError { row: number, error: error.body(&row_id) });
+                append(&mut results, &RowError { row: number, error: error.body(&row_id) });
             }
         }
     }
-    reply(results, is_array, BatchMetadata { rows: rows.len(), errors, request_id: id.as_str() })
+    Ok(reply(results, is_array, BatchMetadata { rows: rows.len(), errors, request_id: id.as_str() }))
 }
 
 /// Keeps the rows that can be read, all in one commit, and puts each verdict where its row was.

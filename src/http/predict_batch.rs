@@ -2,14 +2,15 @@
 //! result; it never fails its neighbours.
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::answer::Answer;
+use super::deadline::{BatchTime, OwnDeadline};
 use super::error::{ApiError, Code};
-use super::json::{BatchPayload, parse, parse_object, respond, with_body};
+use super::json::{BatchPayload, JSON, append, parse, parse_object, with_body};
 use super::observe::{RequestId, with_request_id};
 use super::predict_clv::Question;
 use super::request::PredictRequest;
@@ -22,8 +23,10 @@ pub async fn handle(
     State(hasher): State<IdHasher>,
     State(settings): State<HttpSettings>,
     id: RequestId,
+    OwnDeadline(own): OwnDeadline,
     BatchPayload(body): BatchPayload,
 ) -> Result<Response, ApiError> {
+    let time = BatchTime::start(settings.batch_deadline, own);
     let Rows { rows, is_array } = Rows::split(&body, settings.batch_rows)?;
     let mut results = Vec::with_capacity(rows.len() * 512);
     let mut errors = 0;
@@ -32,14 +35,14 @@ pub async fn handle(
             results.push(if is_array { b',' } else { b'\n' });
         }
         let row_id = format!("{}-{number}", id.as_str());
-        if let Err(error) = score(row, &row_id, &scorer, &hasher, &mut results).await {
+        if let Err(error) = score(row, &row_id, &scorer, &hasher, time, &mut results).await {
             errors += 1;
-            write(&mut results, &RowError { row: number, error: error.body(&row_id) });
+            append(&mut results, &RowError { row: number, error: error.body(&row_id) });
         }
         // A batch shares its thread with live calls.
         tokio::task::consume_budget().await;
     }
-    reply(results, is_array, BatchMetadata { rows: rows.len(), errors, request_id: id.as_str() })
+    Ok(reply(results, is_array, BatchMetadata { rows: rows.len(), errors, request_id: id.as_str() }))
 }
 
 /// The rows of a batch, not parsed yet.
@@ -66,17 +69,20 @@ impl<'b> Rows<'b> {
 }
 
 /// The reply to a batch: row results, one after the other with commas or line ends between them.
-pub fn reply(mut results: Vec<u8>, is_array: bool, metadata: BatchMetadata<'_>) -> Result<Response, ApiError> {
-    if !is_array {
+pub fn reply(mut results: Vec<u8>, is_array: bool, metadata: BatchMetadata<'_>) -> Response {
+    let response = if is_array {
+        let mut body = Vec::with_capacity(results.len() + 256);
+        body.extend_from_slice(br#"{"status":"success","results":["#);
+        body.append(&mut results);
+        body.extend_from_slice(br#"],"metadata":"#);
+        append(&mut body, &metadata);
+        body.push(b'}');
+        with_body(StatusCode::OK, JSON, body)
+    } else {
         results.push(b'\n');
-        let response = with_body(StatusCode::OK, "application/x-ndjson", results);
-        return Ok(with_request_id(response, metadata.request_id));
-    }
-    let results = [b"[".as_slice(), &results, b"]"].concat();
-    let results: &RawValue = parse(&results)?;
-    let request_id = metadata.request_id;
-    let response = respond(StatusCode::OK, &BatchAnswer { status: "success", results, metadata });
-    Ok(with_request_id(response, request_id))
+        with_body(StatusCode::OK, HeaderValue::from_static("application/x-ndjson"), results)
+    };
+    with_request_id(response, metadata.request_id)
 }
 
 async fn score(
@@ -84,18 +90,15 @@ async fn score(
     row_id: &str,
     scorer: &Scorer,
     hasher: &IdHasher,
+    time: BatchTime,
     results: &mut Vec<u8>,
 ) -> Result<(), ApiError> {
     let request: PredictRequest<'_> = parse_object(row)?;
-    let question = Question::new(&request, || row_id)?;
+    let question = Question::new(&request, || row_id, Some(time.next_row()))?;
     let scored = question.score(scorer, hasher, Prefer::Exact).await?;
     let explained = question.explain(scorer, &scored).await;
-    write(results, &Answer::new(&scored, None, question.context()).explained(explained.as_ref()));
+    append(results, &Answer::new(&scored, None, question.context()).explained(explained.as_ref()));
     Ok(())
-}
-
-pub fn write<T: Serialize>(results: &mut Vec<u8>, value: &T) {
-    serde_json::to_writer(results, value).expect("our own answers serialise into memory");
 }
 
 #[derive(Serialize)]
@@ -106,14 +109,7 @@ pub struct RowError<'a> {
     pub error: super::error::ErrorBody<'a>,
 }
 
-#[derive(Serialize)]
-struct BatchAnswer<'a> {
-    status: &'static str,
-    results: &'a RawValue,
-    metadata: BatchMetadata<'a>,
-}
-
-#[derive(Serialize)]
+#[derive(Clone, Copy, Serialize)]
 pub struct BatchMetadata<'a> {
     pub rows: usize,
     pub errors: usize,

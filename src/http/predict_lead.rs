@@ -1,19 +1,22 @@
 //! `POST /v1/predict/lead` and its batch twin: which lead to call next, as a place from 1 to 100.
 
+use std::time::Duration;
+
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 
 use super::answer::{Context, Metadata, round, status};
+use super::call::{Call, Reply};
+use super::deadline::{BatchTime, OwnDeadline};
 use super::error::ApiError;
 use super::explanation::{Explained, ExplanationBody};
 use super::genesys::{Flat, FlatAnswer, FlatError, FlatRequest, Slot};
-use super::json::{BatchPayload, Payload, parse_object, respond};
-use super::observe::{RequestId, with_request_id};
-use super::predict_batch::{BatchMetadata, RowError, Rows, reply, write};
+use super::json::{BatchPayload, append, parse_object};
+use super::observe::RequestId;
+use super::predict_batch::{BatchMetadata, RowError, Rows, reply};
 use super::request::{Features, Text, checked_request_id, time};
-use super::state::HttpSettings;
+use super::state::{HttpSettings, HttpState};
 use crate::domain::LeadScore;
 use crate::privacy::IdHasher;
 use crate::scoring::baseline::Known;
@@ -58,17 +61,11 @@ struct LeadPrediction {
     conversion_probability: f64,
 }
 
-pub async fn handle(
-    State(scorer): State<Scorer>,
-    State(hasher): State<IdHasher>,
-    id: RequestId,
-    Payload(body): Payload,
-) -> Result<Response, ApiError> {
-    let request: LeadRequest<'_> = parse_object(&body)?;
-    let (scored, context) = request.score(&scorer, &hasher, || id.as_str()).await?;
-    let explained = request.explain(&scorer, &scored).await;
-    let response = respond(StatusCode::OK, &LeadAnswer::new(&scored, context, explained.as_ref()));
-    Ok(with_request_id(response, context.request_id))
+pub async fn handle(app: &HttpState, call: &Call) -> Result<Reply, ApiError> {
+    let request: LeadRequest<'_> = parse_object(call.body()?)?;
+    let (scored, context) = request.score(&app.scorer, &app.hasher, || call.id(), call.deadline()?).await?;
+    let explained = request.explain(&app.scorer, &scored).await;
+    Ok(call.reply(&LeadAnswer::new(&scored, context, explained.as_ref()), context.request_id))
 }
 
 pub async fn batch(
@@ -76,8 +73,10 @@ pub async fn batch(
     State(hasher): State<IdHasher>,
     State(settings): State<HttpSettings>,
     id: RequestId,
+    OwnDeadline(own): OwnDeadline,
     BatchPayload(body): BatchPayload,
 ) -> Result<Response, ApiError> {
+    let time = BatchTime::start(settings.batch_deadline, own);
     let Rows { rows, is_array } = Rows::split(&body, settings.batch_rows)?;
     let mut results = Vec::with_capacity(rows.len() * 512);
     let mut errors = 0;
@@ -86,40 +85,30 @@ pub async fn batch(
             results.push(if is_array { b',' } else { b'\n' });
         }
         let row_id = format!("{}-{number}", id.as_str());
-        if let Err(error) = score_row(row, &row_id, &scorer, &hasher, &mut results).await {
+        if let Err(error) = score_row(row, &row_id, &scorer, &hasher, time, &mut results).await {
             errors += 1;
-            write(&mut results, &RowError { row: number, error: error.body(&row_id) });
+            append(&mut results, &RowError { row: number, error: error.body(&row_id) });
         }
         // A batch shares its thread with live calls.
         tokio::task::consume_budget().await;
     }
-    reply(results, is_array, BatchMetadata { rows: rows.len(), errors, request_id: id.as_str() })
+    Ok(reply(results, is_array, BatchMetadata { rows: rows.len(), errors, request_id: id.as_str() }))
 }
 
 /// `POST /v1/genesys/lead`: the same for data actions, flat and always HTTP 200.
-pub async fn genesys(
-    State(scorer): State<Scorer>,
-    State(hasher): State<IdHasher>,
-    id: RequestId,
-    body: Result<Payload, ApiError>,
-) -> Response {
-    match flat(&scorer, &hasher, &id, body).await {
-        Ok(response) => response,
-        Err(error) => FlatError::respond(&error, scorer.neutral_lead().map(LeadPrediction::new), &id),
+pub async fn genesys(app: &HttpState, call: &Call) -> Reply {
+    match flat(app, call).await {
+        Ok(reply) => reply,
+        Err(error) => FlatError::reply(&error, app.scorer.neutral_lead().map(LeadPrediction::new), call),
     }
 }
 
-async fn flat(
-    scorer: &Scorer,
-    hasher: &IdHasher,
-    id: &RequestId,
-    body: Result<Payload, ApiError>,
-) -> Result<Response, ApiError> {
-    let Payload(body) = body?;
-    let FlatRequest(request): FlatRequest<LeadRequest<'_>> = parse_object(&body)?;
-    let (scored, Context { request_id, .. }) = request.score(scorer, hasher, || id.as_str()).await?;
+async fn flat(app: &HttpState, call: &Call) -> Result<Reply, ApiError> {
+    let FlatRequest(request): FlatRequest<LeadRequest<'_>> = parse_object(call.body()?)?;
+    let (scored, Context { request_id, .. }) =
+        request.score(&app.scorer, &app.hasher, || call.id(), call.deadline()?).await?;
     let flat = FlatAnswer::new(&scored, LeadPrediction::new(scored.estimate), request_id);
-    Ok(with_request_id(respond(StatusCode::OK, &flat), request_id))
+    Ok(call.reply(&flat, request_id))
 }
 
 async fn score_row(
@@ -127,12 +116,13 @@ async fn score_row(
     row_id: &str,
     scorer: &Scorer,
     hasher: &IdHasher,
+    time: BatchTime,
     results: &mut Vec<u8>,
 ) -> Result<(), ApiError> {
     let request: LeadRequest<'_> = parse_object(row)?;
-    let (scored, context) = request.score(scorer, hasher, || row_id).await?;
+    let (scored, context) = request.score(scorer, hasher, || row_id, Some(time.next_row())).await?;
     let explained = request.explain(scorer, &scored).await;
-    write(results, &LeadAnswer::new(&scored, context, explained.as_ref()));
+    append(results, &LeadAnswer::new(&scored, context, explained.as_ref()));
     Ok(())
 }
 
@@ -142,6 +132,7 @@ impl LeadRequest<'_> {
         scorer: &Scorer,
         hasher: &IdHasher,
         otherwise: impl FnOnce() -> &'s str,
+        deadline: Option<Duration>,
     ) -> Result<(Scored<LeadScore>, Context<'s>), ApiError> {
         let own_id = self.request_id.as_deref();
         let request_id = checked_request_id(own_id, otherwise)?;
@@ -154,6 +145,7 @@ impl LeadRequest<'_> {
             customer: self.lead_id.as_deref().map(|id| hasher.key(id)),
             features: features.as_deref(),
             known: Known { channel: self.lead_source.as_deref(), segment: None },
+            deadline,
             ..Ask::default()
         };
         let scored = scorer.score_lead(ask).await.map_err(|fault| ApiError::from(fault).of_request(own_id))?;

@@ -1,35 +1,21 @@
 //! `POST /v1/route/tier`: the routing endpoint in front. A customer with a recent score is routed by it; the model runs
 //! only for one without.
 
-use std::sync::Arc;
-
-use axum::extract::State;
-use axum::http::StatusCode;
-use axum::response::Response;
-
 use super::answer::Answer;
+use super::call::{Call, Reply};
 use super::error::ApiError;
-use super::json::{Payload, parse_object, respond};
-use super::observe::{RequestId, with_request_id};
+use super::json::parse_object;
 use super::predict_clv::Question;
 use super::request::PredictRequest;
-use crate::privacy::IdHasher;
-use crate::routing::TierPolicy;
-use crate::scoring::{Prefer, Scorer};
+use super::state::HttpState;
+use crate::scoring::Prefer;
 
-pub async fn handle(
-    State(scorer): State<Scorer>,
-    State(hasher): State<IdHasher>,
-    State(policy): State<Arc<TierPolicy>>,
-    id: RequestId,
-    Payload(body): Payload,
-) -> Result<Response, ApiError> {
-    let request: PredictRequest<'_> = parse_object(&body)?;
-    let question = Question::new(&request, || id.as_str())?;
-    let scored = question.score(&scorer, &hasher, Prefer::LastScore).await?;
-    let routing = policy.decide(&scored.estimate);
-    let explained = question.explain(&scorer, &scored).await;
+pub async fn handle(app: &HttpState, call: &Call) -> Result<Reply, ApiError> {
+    let request: PredictRequest<'_> = parse_object(call.body()?)?;
+    let question = Question::new(&request, || call.id(), call.deadline()?)?;
+    let scored = question.score(&app.scorer, &app.hasher, Prefer::LastScore).await?;
+    let routing = app.policy.decide(&scored.estimate);
+    let explained = question.explain(&app.scorer, &scored).await;
     let answer = Answer::new(&scored, Some(routing), question.context()).explained(explained.as_ref());
-    let response = respond(StatusCode::OK, &answer);
-    Ok(with_request_id(response, question.context().request_id))
+    Ok(call.reply(&answer, question.context().request_id))
 }

@@ -4,28 +4,22 @@ use axum::Router;
 use axum::extract::Request;
 use axum::handler::Handler;
 use axum::response::Response;
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, get, post, post_service};
 
 use super::error::{ApiError, Code};
+use super::hot::{Hot, ROUTES};
 use super::observe::{Observe, error_response};
 use super::state::Shared;
-use super::{
-    admin_models, admin_outcomes, genesys, health, metrics, outcomes, predict_batch, predict_clv, predict_lead,
-    route_tier,
-};
+use super::{admin_models, admin_outcomes, health, metrics, outcomes, predict_batch, predict_lead};
 
-/// The public listener's routes.
+/// The public listener's routes. Live calls take a shorter way to the hot ones: see `service`.
 pub fn public(state: Shared) -> Router {
-    Router::new()
-        .route("/v1/predict/clv", observed("predict_clv", post(predict_clv::handle)))
-        .route("/v1/predict/clv/batch", observed("predict_clv_batch", post(predict_batch::handle)))
-        .route("/v1/predict/lead", observed("predict_lead", post(predict_lead::handle)))
+    let hot = ROUTES.iter().fold(Router::new(), |router, (path, name, endpoint)| {
+        router.route(path, observed(name, post_service(Hot::new(state.clone(), *endpoint))))
+    });
+    hot.route("/v1/predict/clv/batch", observed("predict_clv_batch", post(predict_batch::handle)))
         .route("/v1/predict/lead/batch", observed("predict_lead_batch", post(predict_lead::batch)))
-        .route("/v1/genesys/lead", observed("genesys_lead", post(predict_lead::genesys)))
         .route("/v1/outcomes", observed("outcomes", post(outcomes::handle)))
-        .route("/v1/route/tier", observed("route_tier", post(route_tier::handle)))
-        .route("/v1/genesys/clv", observed("genesys_clv", post(genesys::clv)))
-        .route("/v1/genesys/route", observed("genesys_route", post(genesys::route)))
         .route("/health/live", observed("health", get(health::live)))
         .route("/health/ready", observed("health", get(health::ready)))
         .fallback_service(not_found.layer(Observe::new("unmatched")).with_state(()))

@@ -1,8 +1,10 @@
-//! What handlers may ask for. Each takes the piece it needs with `State<Piece>`, never the whole.
+//! What handlers may ask for. Those of the router take the piece they need with `State<Piece>`; hot routes are lent the
+//! whole, because every piece they took would be one more count to share between cores.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::admission::Admission;
 use super::health::Readiness;
 use crate::monitoring::Monitoring;
 use crate::privacy::IdHasher;
@@ -19,6 +21,8 @@ pub struct HttpSettings {
     pub batch_body_limit: usize,
     /// Most rows in a batch.
     pub batch_rows: usize,
+    /// Longest time of a batch: rows that are not begun by then are answered from the ladder.
+    pub batch_deadline: Duration,
     /// Longest time a body may take to arrive.
     pub body_timeout: Duration,
 }
@@ -34,6 +38,7 @@ pub struct HttpState {
     pub monitoring: Monitoring,
     pub settings: HttpSettings,
     pub readiness: Readiness,
+    pub admission: Admission,
     /// Renders everything measured so far.
     pub metrics: RenderMetrics,
 }
@@ -41,6 +46,14 @@ pub struct HttpState {
 /// The state as the router holds it. A router clones its state for every request: this is one count.
 #[derive(Clone)]
 pub struct Shared(Arc<HttpState>);
+
+impl std::ops::Deref for Shared {
+    type Target = HttpState;
+
+    fn deref(&self) -> &HttpState {
+        &self.0
+    }
+}
 
 impl Shared {
     pub fn new(state: HttpState) -> Self {
@@ -65,5 +78,6 @@ pieces! {
     monitoring: Monitoring,
     settings: HttpSettings,
     readiness: Readiness,
+    admission: Admission,
     metrics: RenderMetrics,
 }

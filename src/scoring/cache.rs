@@ -26,18 +26,40 @@ pub struct CachedScore {
 }
 
 /// One exact question.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ExactKey {
     digest: BundleDigest,
     customer: CustomerKey,
     question: [u64; 2],
 }
 
+/// A customer of one model.
+#[derive(Clone, PartialEq, Eq)]
+struct LastKey {
+    customer: CustomerKey,
+    model: ModelName,
+}
+
+// A customer's key is a digest under a secret: eight bytes of it are as good as all of the key to spread entries, and
+// nobody can aim at them.
+
+impl std::hash::Hash for ExactKey {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        state.write_u64(self.customer.prefix() ^ self.question[0]);
+    }
+}
+
+impl std::hash::Hash for LastKey {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        state.write_u64(self.customer.prefix());
+    }
+}
+
 /// Both caches. Cheap to clone.
 #[derive(Clone)]
 pub struct ScoreCache {
     exact: Cache<ExactKey, Arc<CachedScore>>,
-    last: Cache<(ModelName, CustomerKey), Arc<CachedScore>>,
+    last: Cache<LastKey, Arc<CachedScore>>,
     ttl: Duration,
     // Two independently keyed hashes of the question: 128 bits that a caller can not aim at.
     hashers: [RandomState; 2],
@@ -69,14 +91,14 @@ impl ScoreCache {
 
     /// The customer's last score by any version of the model, if it is still fresh at `now`.
     pub fn last(&self, model: &ModelName, customer: CustomerKey, now: Timestamp) -> Option<Arc<CachedScore>> {
-        self.last.get(&(model.clone(), customer)).filter(|score| self.is_fresh(score, now))
+        self.last.get(&LastKey { customer, model: model.clone() }).filter(|score| self.is_fresh(score, now))
     }
 
     pub fn put(&self, key: ExactKey, model: &ModelName, score: CachedScore) {
         let customer = key.customer;
         let score = Arc::new(score);
         self.exact.insert(key, Arc::clone(&score));
-        self.last.insert((model.clone(), customer), score);
+        self.last.insert(LastKey { customer, model: model.clone() }, score);
     }
 
     pub fn entries(&self) -> u64 {

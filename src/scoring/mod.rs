@@ -1,15 +1,19 @@
 //! The scoring pipeline, on one screen: what is asked, the ladder, what is answered.
 //!
 //! model -> fresh cache -> stale cache -> segment baseline -> channel baseline -> neutral. Every request gets an answer
-//! from one immutable snapshot; nothing here waits for disk, network or another request.
+//! from one immutable snapshot; nothing here waits for disk or network, and for another request only where it asks the
+//! same of a model that has threads of its own, within its own deadline.
 
 pub mod baseline;
 pub mod cache;
 pub mod estimate;
 pub mod explanation;
+mod flight;
 pub mod golden;
 mod metrics;
 pub mod predictive;
+mod run;
+pub mod self_probe;
 pub mod task;
 
 use std::sync::Arc;
@@ -20,18 +24,21 @@ use smallvec::SmallVec;
 
 use crate::domain::time::{Clock, Stopwatch, Timestamp, seconds_between};
 use crate::domain::{CustomerKey, Estimate, LeadScore, ModelName, ModelVersion, Source, Tier};
-use crate::features::{FeatureFault, Given, Row, Value, schema};
+use crate::features::{FeatureFault, Given, Value, schema};
+use crate::inference::ModelSnapshot;
 use crate::inference::bundle::Customer;
+use crate::inference::engine::Engine;
 use crate::inference::manifest::Task;
 use crate::inference::registry::Registry;
-use crate::inference::{BackendError, FeatureMatrix, ModelSnapshot};
 use crate::monitoring::{Monitoring, ScoredRow};
 
 use baseline::Known;
 use cache::{CachedScore, ScoreCache};
-use estimate::{NotANumber, Wish};
+use estimate::Wish;
 use explanation::ExplainSettings;
+use flight::{Flights, Joined};
 use metrics::ScoringMetrics;
+use run::TimeLimit;
 use task::{Outcome, Score, StandIn};
 
 /// One question about one customer or lead.
@@ -50,7 +57,8 @@ pub struct Ask<'a> {
     pub level: Option<f64>,
     /// The tier the customer has been in; their last score's when absent.
     pub previous: Option<Tier>,
-    /// Longest wait for a model that runs on threads of its own; capped by the settings.
+    /// Longest wait for a model that runs on threads of its own; capped by the settings. With zero there is no time for
+    /// any model and the ladder answers at once.
     pub deadline: Option<Duration>,
 }
 
@@ -162,6 +170,8 @@ pub enum Reason {
     Deadline,
     /// The model failed or gave something that is not a number.
     ModelError,
+    /// The model kept failing and is not asked until a probe succeeds.
+    BreakerOpen,
 }
 
 impl Reason {
@@ -170,6 +180,7 @@ impl Reason {
             Self::Overloaded => "model_overloaded",
             Self::Deadline => "model_deadline",
             Self::ModelError => "model_error",
+            Self::BreakerOpen => "model_breaker_open",
         }
     }
 }
@@ -240,6 +251,7 @@ pub struct Parts {
     settings: ScorerSettings,
     metrics: ScoringMetrics,
     monitoring: Monitoring,
+    flights: Flights,
 }
 
 impl std::ops::Deref for Scorer {
@@ -260,7 +272,7 @@ impl Scorer {
     ) -> Self {
         let cache = ScoreCache::new(settings.cache_bytes, settings.cache_ttl);
         let metrics = ScoringMetrics::register();
-        Self(Arc::new(Parts { registry, cache, clock, settings, metrics, monitoring }))
+        Self(Arc::new(Parts { registry, cache, clock, settings, metrics, monitoring, flights: Flights::default() }))
     }
 }
 
@@ -343,9 +355,30 @@ impl Parts {
             return Ok(answer.cached(&hit, estimate, Source::Cache, None));
         }
         let deadline = ask.deadline.map_or(self.settings.deadline, |asked| asked.min(self.settings.deadline));
+        let mut time = TimeLimit { full: self.settings.deadline, left: deadline };
+        // Held until the score is in the cache.
+        let mut turn = None;
+        if let (Engine::Pooled(_), Some(key)) = (snapshot.engine(), key) {
+            turn = match self.flights.join(key) {
+                Joined::First(turn) => Some(turn),
+                Joined::After(first) => {
+                    Box::pin(first.ended(deadline)).await;
+                    if let Some(hit) = self.cache.exact(&key, now)
+                        && let Some(estimate) = E::from_outcome(hit.outcome)
+                    {
+                        self.metrics.coalesced.increment(1);
+                        return Ok(answer.cached(&hit, estimate, Source::Cache, None));
+                    }
+                    // The first has failed or gone away, which is no reason for this one to.
+                    time.left = deadline.saturating_sub(watch.elapsed());
+                    None
+                }
+            };
+        }
         let last = last();
         wish.previous = wish.previous.or_else(|| last.as_ref().and_then(|(_, estimate)| estimate.tier()));
-        match run::<E>(&snapshot, &given.raw, wish, deadline).await {
+        let ran = run::ask::<E>(&snapshot, &given.raw, wish, time).await;
+        let scored = match ran {
             Ok(estimate) => {
                 let outcome = estimate.into_outcome();
                 let (score, clv) = match &outcome {
@@ -364,17 +397,22 @@ impl Parts {
                 if let Some(key) = key {
                     self.cache.put(key, snapshot.name(), answer.to_cache(outcome));
                 }
-                Ok(answer.give(estimate, Source::Model))
+                answer.give(estimate, Source::Model)
             }
             Err(failure) => {
                 let reason = failure.reason();
-                tracing::warn!(model = %snapshot.name(), version = %snapshot.version(), reason = reason.as_str(), error = %failure, "model gave no answer");
+                // An open breaker has said so once; a line for every call would say nothing more.
+                if reason != Reason::BreakerOpen {
+                    tracing::warn!(model = %snapshot.name(), version = %snapshot.version(), reason = reason.as_str(), error = %failure, "model gave no answer");
+                }
                 match last {
-                    Some((stale, estimate)) => Ok(answer.cached(&stale, estimate, Source::StaleCache, Some(reason))),
-                    None => Ok(answer.fallback(ask.known, reason)),
+                    Some((stale, estimate)) => answer.cached(&stale, estimate, Source::StaleCache, Some(reason)),
+                    None => answer.fallback(ask.known, reason),
                 }
             }
-        }
+        };
+        drop(turn);
+        Ok(scored)
     }
 
     /// The neutral answer of the serving model, for callers that must get numbers whatever they sent.
@@ -390,6 +428,11 @@ impl Parts {
     fn stand_in_for_nobody<E: Score>(&self) -> Option<E> {
         let snapshot = self.snapshot(E::TASK, None).ok()?;
         Some(E::stand_in(&snapshot, Known::default(), StandIn::Failure).0)
+    }
+
+    /// Whether every model answers on the caller's thread, so that no question waits.
+    pub fn never_waits(&self) -> bool {
+        self.registry.is_inline()
     }
 
     /// Whether a question about the CLV model has anything to be answered from.
@@ -448,34 +491,6 @@ pub fn interval_level(snapshot: &ModelSnapshot, asked: Option<f64>) -> Result<Op
             None => Err(AskFault::IntervalLevel { asked, levels: calibration.levels.clone() }),
         },
         (Some(asked), None) => Err(AskFault::IntervalLevel { asked, levels: Vec::new() }),
-    }
-}
-
-/// Runs the model for one row of raw values.
-async fn run<E: Score>(snapshot: &ModelSnapshot, raw: &[f64], wish: Wish, deadline: Duration) -> Result<E, RunFailure> {
-    let mut row: Row = smallvec::smallvec![0.0; snapshot.schema().columns()];
-    snapshot.schema().prepare(raw, &mut row);
-    let engine = snapshot.engine();
-    let mut outputs: SmallVec<[f64; 8]> = smallvec::smallvec![0.0; engine.outputs().len()];
-    engine.answer(FeatureMatrix::new(&row, row.len()), &mut outputs, deadline).await?;
-    Ok(E::of_outputs(snapshot, raw, &outputs, wish)?)
-}
-
-#[derive(Debug, thiserror::Error)]
-enum RunFailure {
-    #[error(transparent)]
-    Backend(#[from] BackendError),
-    #[error(transparent)]
-    NotANumber(#[from] NotANumber),
-}
-
-impl RunFailure {
-    fn reason(&self) -> Reason {
-        match self {
-            Self::Backend(BackendError::Overloaded) => Reason::Overloaded,
-            Self::Backend(BackendError::Deadline) => Reason::Deadline,
-            Self::Backend(_) | Self::NotANumber(_) => Reason::ModelError,
-        }
     }
 }
 

@@ -26,7 +26,7 @@ fn files(bundle: &TestBundle) -> BundleFiles {
 }
 
 fn load() -> LoadSettings {
-    LoadSettings { runtime: search(), onnx_threads: 1, onnx_queue: 1, tiers: None }
+    LoadSettings { runtime: search(), onnx_threads: 1, onnx_queue: 1, ..LoadSettings::default() }
 }
 
 /// How a probe of this bundle by this program ends: a code and a reason.

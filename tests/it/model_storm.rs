@@ -112,7 +112,9 @@ fn swap_storm(swaps: u32) {
             let mut all = (BTreeMap::new(), Vec::new());
             for task in tasks {
                 let (seen, latencies) = futures_join(task);
-                seen.into_iter().for_each(|(version, count)| *all.0.entry(version).or_default() += count);
+                for (version, count) in seen {
+                    *all.0.entry(version).or_default() += count;
+                }
                 all.1.extend(latencies);
             }
             all
@@ -206,7 +208,9 @@ fn writers(count: u64, rounds: u64) {
             })
         })
         .collect();
-    threads.into_iter().for_each(|thread| thread.join().expect("a writer"));
+    for thread in threads {
+        thread.join().expect("a writer");
+    }
     done.store(true, Ordering::Relaxed);
     watcher.join().expect("the registry never panics");
     registry.scan(Patience::WhenStable);

@@ -62,7 +62,7 @@ fn checks(path: &Path, load: &LoadSettings, text: &mut String) -> Problems {
             writeln!(text, "  ok    files: {MANIFEST_FILE}, {file} with the right SHA-256, {golden_rows} golden rows")
         }
     };
-    let mut problems: Problems = match bundle::screen(&files) {
+    let mut problems: Problems = match bundle::screen(&files, load) {
         Ok(unfit) => unfit.into_iter().map(|unfit| ("static", unfit.to_string())).collect(),
         Err(err) => vec![("manifest", err.to_string())],
     };

@@ -157,7 +157,7 @@ fn inherit(path: &Path, version: &ModelVersion, model: Vec<u8>, base: &Manifest)
 /// Our own engines where they can run the graph, ONNX Runtime otherwise.
 fn backend_of(model: &[u8], columns: &[String]) -> Result<BackendKind, BundleError> {
     let names: Vec<&str> = columns.iter().map(String::as_str).collect();
-    if onnx_graph::screen(model, &names).is_err() {
+    if onnx_graph::screen(model, &names, false).is_err() {
         // Not looked into any further here: every load says what is wrong with it before anything runs it.
         return Ok(BackendKind::Onnx);
     }

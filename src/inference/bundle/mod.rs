@@ -12,13 +12,14 @@ mod plain_file;
 
 use std::fmt;
 use std::path::Path;
+use std::time::Duration;
 
 use super::backend::{Backend, BackendError, FeatureMatrix};
-use super::engine::Engine;
+use super::engine::{Engine, Pooled};
+use super::guard::ModelGuard;
 use super::manifest::{Apply, BackendKind, Curve, Manifest, Output, Task, TierThresholds};
 use super::onnx;
 use super::onnx_graph::Unfit;
-use super::pool::Pool;
 use super::runtime_search::RuntimeSearch;
 use super::{additive, linear, onnx_graph, smartcore, trees};
 use crate::domain::{ModelName, ModelVersion, Tier};
@@ -38,6 +39,11 @@ pub struct LoadSettings {
     pub onnx_threads: usize,
     /// Requests that may wait for such a model before it answers "overloaded".
     pub onnx_queue: usize,
+    /// Longest wait of a live request before such a model answers "overloaded"; without one, any.
+    pub onnx_queue_age: Option<Duration>,
+    /// Let ONNX models use `If`, `Loop` and `Scan`, which may never end. No setting does: it is for models that are meant to
+    /// misbehave.
+    pub control_flow: bool,
     /// Tier thresholds that override every CLV bundle's.
     pub tiers: Option<TierThresholds>,
 }
@@ -256,13 +262,13 @@ fn schema(manifest: &Manifest) -> Result<FeatureSchema, BundleError> {
 ///
 /// # Errors
 /// When the manifest does not say which columns the model reads.
-pub fn screen(files: &BundleFiles) -> Result<Vec<Unfit>, BundleError> {
+pub fn screen(files: &BundleFiles, settings: &LoadSettings) -> Result<Vec<Unfit>, BundleError> {
     if !is_onnx(&files.manifest, &files.model) {
         return Ok(Vec::new());
     }
     let columns = snapshot_columns(&files.manifest)?;
     let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
-    Ok(onnx_graph::screen_all(&files.model, &columns))
+    Ok(onnx_graph::screen_all(&files.model, &columns, settings.control_flow))
 }
 
 /// Whether the model file is ONNX rather than JSON of our own or of smartcore.
@@ -289,7 +295,7 @@ fn open(
     let features = names.as_slice();
     let inline = |backend: Box<dyn Backend>| Engine::Inline(backend);
     if is_onnx(manifest, model) {
-        onnx_graph::screen(model, features)?;
+        onnx_graph::screen(model, features, settings.control_flow)?;
     }
     let own_json = !is_onnx(manifest, model);
     Ok(match manifest.backend {
@@ -299,8 +305,11 @@ fn open(
         BackendKind::Linear => inline(onnx_graph::load_linear(&onnx_graph::OnnxModel::parse(model)?, features)?),
         BackendKind::Smartcore => inline(smartcore::load(model, features)?),
         BackendKind::Onnx => {
-            let handles = onnx::open(model, features, &settings.runtime, settings.onnx_threads.max(1))?;
-            Engine::Pooled(Pool::start(manifest.name.as_str(), handles, settings.onnx_queue.max(1))?)
+            let threads = settings.onnx_threads.max(1);
+            let (handles, spares) = onnx::open_with_spares(model, features, &settings.runtime, threads)?;
+            let guard = ModelGuard::new(manifest.name.clone(), manifest.version.clone());
+            let queue = settings.onnx_queue.max(1);
+            Engine::Pooled(Pooled::start(guard, handles, Some(spares), queue, settings.onnx_queue_age)?)
         }
     })
 }

@@ -171,3 +171,8 @@ pub(super) fn is_allowed(domain: &str, operator: &str) -> bool {
         _ => false,
     }
 }
+
+/// Whether an operator runs graphs of its own.
+pub(super) fn is_control_flow(domain: &str, operator: &str) -> bool {
+    ["", "ai.onnx"].contains(&domain) && ["If", "Loop", "Scan"].contains(&operator)
+}

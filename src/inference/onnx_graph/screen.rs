@@ -69,20 +69,20 @@ impl Unfit {
     }
 }
 
-/// Checks a file; `features` are the columns the bundle gives, in order.
+/// Checks a file; `features` are the columns the bundle gives, in order; `control_flow` lets `If`, `Loop` and `Scan` pass.
 ///
 /// # Errors
 /// The first problem.
-pub fn screen(bytes: &[u8], features: &[&str]) -> Result<(), Unfit> {
-    screen_all(bytes, features).into_iter().next().map_or(Ok(()), Err)
+pub fn screen(bytes: &[u8], features: &[&str], control_flow: bool) -> Result<(), Unfit> {
+    screen_all(bytes, features, control_flow).into_iter().next().map_or(Ok(()), Err)
 }
 
 /// Every problem of a file, up to twenty.
-pub fn screen_all(bytes: &[u8], features: &[&str]) -> Vec<Unfit> {
+pub fn screen_all(bytes: &[u8], features: &[&str], control_flow: bool) -> Vec<Unfit> {
     if bytes.len() > MOST_BYTES {
         return vec![Unfit::TooLarge(bytes.len())];
     }
-    let mut walk = Walk::default();
+    let mut walk = Walk { control_flow, ..Walk::default() };
     match walk.model(bytes) {
         Ok(()) => walk.check_inputs(features),
         Err(fatal) => walk.note(fatal),
@@ -98,6 +98,7 @@ struct Walk {
     problems: Vec<Unfit>,
     inputs: Vec<Input>,
     initializers: Vec<String>,
+    control_flow: bool,
 }
 
 #[derive(Default)]
@@ -175,7 +176,8 @@ impl Walk {
                 _ => {}
             }
         }
-        if !operators::is_allowed(&domain, &operator) {
+        let flows = self.control_flow && operators::is_control_flow(&domain, &operator);
+        if !flows && !operators::is_allowed(&domain, &operator) {
             self.note(Unfit::Operator { domain, operator: operator.clone() });
         }
         for field in fields(bytes) {
@@ -213,7 +215,9 @@ impl Walk {
                     }
                 }
                 (6 | 11, value) => {
-                    self.note(Unfit::Part("a graph inside an operator"));
+                    if !self.control_flow {
+                        self.note(Unfit::Part("a graph inside an operator"));
+                    }
                     self.graph(value.bytes(), depth + 1)?;
                 }
                 (22 | 23, value) => self.sparse(value.bytes(), &place)?,

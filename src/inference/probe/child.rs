@@ -37,10 +37,11 @@ fn attempt(mut input: impl Read, verify: Verify) -> Result<(), BundleError> {
     let task = read(&mut input, task.min(MOST_TASK_BYTES)).map_err(unread)?;
     let model = read(&mut input, model).map_err(unread)?;
     let wrong = |reason: String| BundleError::Text { path: "standard input".into(), reason };
-    let Task { manifest, golden, runtime, tiers } =
+    let Task { manifest, golden, runtime, control_flow, tiers } =
         serde_json::from_slice(&task).map_err(|err| wrong(err.to_string()))?;
     let manifest = toml::from_str(&manifest).map_err(|err| wrong(err.to_string()))?;
-    let settings = LoadSettings { runtime, onnx_threads: 1, onnx_queue: 1, tiers };
+    let settings =
+        LoadSettings { runtime, onnx_threads: 1, onnx_queue: 1, control_flow, tiers, ..LoadSettings::default() };
     let snapshot = ModelSnapshot::build(BundleFiles::from_parts(manifest, model, golden)?, &settings)?;
     verify(&snapshot)?;
     warm(&snapshot)

@@ -38,6 +38,7 @@ struct Task {
     manifest: String,
     golden: Vec<GoldenRow>,
     runtime: RuntimeSearch,
+    control_flow: bool,
     tiers: Option<TierThresholds>,
 }
 
@@ -57,6 +58,7 @@ pub fn probe(program: &Path, files: &BundleFiles, load: &LoadSettings) -> Result
         manifest: toml::to_string(&files.manifest).map_err(|err| unavailable(&err))?,
         golden: files.golden.clone(),
         runtime: RuntimeSearch { telemetry_disabled: true, ..load.runtime.clone() },
+        control_flow: load.control_flow,
         tiers: load.tiers,
     };
     let task = serde_json::to_vec(&task).map_err(|err| unavailable(&err))?;

@@ -29,6 +29,7 @@ use self::choice::Choices;
 use self::retire::Retired;
 use self::versions::{Outcome, Version, Versions};
 use super::bundle::{BundleError, LoadSettings, ModelSnapshot};
+use super::engine::Engine;
 use super::memory;
 use crate::domain::{ModelName, ModelVersion};
 
@@ -109,6 +110,9 @@ pub enum State {
 }
 
 impl State {
+    /// What `as_str` can say.
+    pub const WORDS: [&str; 5] = ["serving", "candidate", "available", "settling", "refused"];
+
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Serving => "serving",
@@ -208,6 +212,11 @@ impl Registry {
         let routes = self.routes.load();
         let names: Vec<_> = routes.keys().map(ModelName::as_str).collect();
         if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    }
+
+    /// Whether no serving model has threads of its own.
+    pub fn is_inline(&self) -> bool {
+        self.routes.load().values().all(|route| matches!(route.serving.engine(), Engine::Inline(_)))
     }
 
     pub fn is_empty(&self) -> bool {

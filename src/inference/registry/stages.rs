@@ -59,7 +59,7 @@ fn staged(key: &Key, place: &Place, around: &Around<'_>) -> Result<ModelSnapshot
             format!("is `{}`, the serving version's is `{}`", manifest.task.as_str(), serving.task().as_str());
         return Err(BundleError::Field { key: "task", problem });
     }
-    if let Some(unfit) = bundle::screen(&files)?.into_iter().next() {
+    if let Some(unfit) = bundle::screen(&files, &settings.load)?.into_iter().next() {
         return Err(unfit.into());
     }
     if let Some(program) = &settings.probe

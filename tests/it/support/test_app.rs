@@ -1,15 +1,17 @@
 //! The real router over a temporary models folder and a clock that tests move by hand. No ports, no sleeps.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
-use axum::http::{Request, StatusCode};
+use axum::body::{Body, HttpBody};
+use axum::http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use scoreline::domain::ModelName;
 use scoreline::domain::time::ManualClock;
-use scoreline::http::{self, HttpSettings, HttpState, Readiness, Shared};
+use scoreline::http::admission::{Admission, AdmissionSettings, WhenOverloaded};
+use scoreline::http::{self, HttpSettings, HttpState, Public, Readiness, Shared};
 use scoreline::inference::registry::{Patience, Registry, RegistrySettings};
 use scoreline::monitoring::Monitoring;
 use scoreline::privacy::{IdHasher, PrivacySettings};
@@ -19,7 +21,7 @@ use scoreline::scoring::{Scorer, ScorerSettings, golden};
 use secrecy::SecretString;
 use serde_json::Value;
 use tempfile::TempDir;
-use tower::ServiceExt;
+use tower::{Service, ServiceExt};
 
 use super::TestBundle;
 
@@ -30,8 +32,8 @@ pub struct TestApp {
     pub monitoring: Monitoring,
     pub scorer: Scorer,
     pub models: TempDir,
-    public: Router,
-    admin: Router,
+    public: Public,
+    pub admin: Router,
 }
 
 /// A reply, read whole.
@@ -88,12 +90,18 @@ impl TestApp {
                 body_limit: 64 * 1024,
                 batch_body_limit: 256 * 1024,
                 batch_rows: 100,
+                batch_deadline: Duration::from_secs(30),
                 body_timeout: Duration::from_secs(5),
             },
+            admission: Admission::new(AdmissionSettings {
+                live: 1024,
+                batches: 4,
+                when_overloaded: WhenOverloaded::Refuse,
+            }),
             readiness: readiness.clone(),
             metrics: Arc::new(move || metrics.render()),
         });
-        let (public, admin) = (http::public(state.clone()), http::admin(state));
+        let (public, admin) = (Public::new(state.clone()), http::admin(state));
         Self { clock, registry, readiness, monitoring, scorer, models, public, admin }
     }
 
@@ -132,8 +140,12 @@ impl TestApp {
     }
 }
 
-async fn call(router: &Router, request: Request<Body>) -> Reply {
-    let response = router.clone().oneshot(request).await.expect("the router always answers");
+async fn call<S, B>(service: &S, request: Request<Body>) -> Reply
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone,
+    B: HttpBody<Data: Send, Error: std::fmt::Debug>,
+{
+    let response = service.clone().oneshot(request).await.expect("every request is answered");
     let (parts, body) = response.into_parts();
     let bytes = body.collect().await.expect("the body is in memory").to_bytes();
     Reply { status: parts.status, headers: parts.headers, text: String::from_utf8(bytes.to_vec()).expect("UTF-8") }

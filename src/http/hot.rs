@@ -1,0 +1,205 @@
+//! The hot routes: one JSON object in, one out. They are what live calls wait for, so they are answered without the
+//! router's boxed futures, without extractors, and, where no model has threads of its own, within a single poll.
+//!
+//! To add one: a variant of [`Endpoint`], its line in [`ROUTES`], its arm in `answer`.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use axum::http::{HeaderMap, Request, Response};
+use bytes::{Bytes, BytesMut};
+use http_body::Body;
+use http_body_util::Full;
+use tokio::time::Sleep;
+use tower::Service;
+
+use super::call::{self, Call, Reply};
+use super::error::{ApiError, Code};
+use super::state::{HttpState, Shared};
+use super::{genesys, predict_clv, predict_lead, route_tier};
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Endpoint {
+    PredictClv,
+    PredictLead,
+    RouteTier,
+    GenesysClv,
+    GenesysRoute,
+    GenesysLead,
+}
+
+/// Path, name in metrics, and what answers. All are `POST`.
+pub const ROUTES: [(&str, &str, Endpoint); 6] = [
+    ("/v1/predict/clv", "predict_clv", Endpoint::PredictClv),
+    ("/v1/route/tier", "route_tier", Endpoint::RouteTier),
+    ("/v1/genesys/clv", "genesys_clv", Endpoint::GenesysClv),
+    ("/v1/genesys/route", "genesys_route", Endpoint::GenesysRoute),
+    ("/v1/predict/lead", "predict_lead", Endpoint::PredictLead),
+    ("/v1/genesys/lead", "genesys_lead", Endpoint::GenesysLead),
+];
+
+impl Endpoint {
+    async fn answer(self, app: &HttpState, call: &Call) -> Result<Reply, ApiError> {
+        match self {
+            Self::PredictClv => predict_clv::handle(app, call).await,
+            Self::PredictLead => predict_lead::handle(app, call).await,
+            Self::RouteTier => route_tier::handle(app, call).await,
+            Self::GenesysClv => Ok(genesys::clv(app, call).await),
+            Self::GenesysRoute => Ok(genesys::route(app, call).await),
+            Self::GenesysLead => Ok(predict_lead::genesys(app, call).await),
+        }
+    }
+}
+
+/// One hot route as a service.
+#[derive(Clone)]
+pub struct Hot {
+    app: Shared,
+    endpoint: Endpoint,
+}
+
+impl Hot {
+    pub fn new(app: Shared, endpoint: Endpoint) -> Self {
+        Self { app, endpoint }
+    }
+
+    pub fn answer<B>(&self, request: Request<B>) -> Answering<B> {
+        let (head, body) = request.into_parts();
+        let settings = self.app.settings;
+        Answering {
+            app: self.app.clone(),
+            endpoint: self.endpoint,
+            headers: head.headers,
+            body: Reading {
+                body,
+                limit: settings.body_limit,
+                timeout: settings.body_timeout,
+                pieces: BytesMut::new(),
+                timer: None,
+            },
+            waiting: None,
+        }
+    }
+}
+
+impl<B> Service<Request<B>> for Hot
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = Answering<B>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Answering<B> {
+        self.answer(request)
+    }
+}
+
+type Waiting = Pin<Box<dyn Future<Output = Result<Reply, ApiError>> + Send>>;
+
+/// A request being answered.
+pub struct Answering<B> {
+    app: Shared,
+    endpoint: Endpoint,
+    headers: HeaderMap,
+    body: Reading<B>,
+    /// The answer, when it has to wait for a model on another thread.
+    waiting: Option<Waiting>,
+}
+
+impl<B> Future for Answering<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    type Output = Result<Response<Full<Bytes>>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        if this.waiting.is_none() {
+            let body = ready!(this.body.poll(context));
+            let call = Call::new(&this.headers, body);
+            if this.app.scorer.never_waits()
+                && let Some(outcome) = now(this.endpoint.answer(&this.app, &call))
+            {
+                return Poll::Ready(Ok(call::response(outcome)));
+            }
+            // A future of its own, so that those that need not wait are not as large as this one.
+            let (app, endpoint) = (this.app.clone(), this.endpoint);
+            this.waiting = Some(Box::pin(async move { endpoint.answer(&app, &call).await }));
+        }
+        let Some(waiting) = &mut this.waiting else { return Poll::Pending };
+        waiting.as_mut().poll(context).map(|outcome| Ok(call::response(outcome)))
+    }
+}
+
+/// What a future gives at once; `None` when it would have to wait, and then it is dropped.
+fn now<F: Future>(future: F) -> Option<F::Output> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => None,
+    }
+}
+
+/// A body being read under a size and a time limit.
+pub struct Reading<B> {
+    body: B,
+    limit: usize,
+    timeout: Duration,
+    /// What came so far, of a body that comes in several pieces.
+    pieces: BytesMut,
+    /// Set when the body is first waited for: most have arrived with their head.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl<B> Reading<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    pub fn new(body: B, limit: usize, timeout: Duration) -> Self {
+        Self { body, limit, timeout, pieces: BytesMut::new(), timer: None }
+    }
+
+    /// Reads to the end.
+    ///
+    /// # Errors
+    /// Too large, too late, or cut off.
+    pub async fn whole(mut self) -> Result<Bytes, ApiError> {
+        poll_fn(|context| self.poll(context)).await
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Bytes, ApiError>> {
+        loop {
+            match Pin::new(&mut self.body).poll_frame(context) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    let Ok(data) = frame.into_data() else { continue };
+                    if self.pieces.len() + data.len() > self.limit {
+                        let problem = format!("body must be at most {} bytes", self.limit);
+                        return Poll::Ready(Err(ApiError::new(Code::BodyTooLarge, problem)));
+                    }
+                    if self.pieces.is_empty() && self.body.is_end_stream() {
+                        return Poll::Ready(Ok(data));
+                    }
+                    self.pieces.extend_from_slice(&data);
+                }
+                Poll::Ready(Some(Err(_))) => {
+                    let problem = "body ended before it was complete";
+                    return Poll::Ready(Err(ApiError::new(Code::BodyUnreadable, problem)));
+                }
+                Poll::Ready(None) => return Poll::Ready(Ok(std::mem::take(&mut self.pieces).freeze())),
+                Poll::Pending => {
+                    let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.timeout)));
+                    ready!(timer.as_mut().poll(context));
+                    let problem = format!("body must arrive within {} ms", self.timeout.as_millis());
+                    return Poll::Ready(Err(ApiError::new(Code::BodyTimeout, problem)));
+                }
+            }
+        }
+    }
+}
