@@ -31,6 +31,7 @@ pub struct TestApp {
     pub registry: Arc<Registry>,
     pub readiness: Readiness,
     pub monitoring: Monitoring,
+    pub scorer: Scorer,
     pub models: TempDir,
     /// Only of an app that asks who calls.
     pub auth: Option<Arc<Authenticator>>,
@@ -92,11 +93,7 @@ impl TestApp {
         for bundle in bundles {
             bundle.write(models.path());
         }
-        let settings = RegistrySettings {
-            dir: models.path().to_owned(),
-            pins: std::collections::BTreeMap::new(),
-            load: scoreline::inference::bundle::LoadSettings::default(),
-        };
+        let settings = RegistrySettings::new(models.path().to_owned());
         let registry = Arc::new(Registry::new(settings, golden::verify));
         registry.scan(Patience::Now);
         let clock = Arc::new(ManualClock::at("2026-11-21T10:00:00Z".parse().expect("a time")));
@@ -116,7 +113,7 @@ impl TestApp {
         let scorer = Scorer::new(Arc::clone(&registry), clock.clone(), scorer, monitoring.clone());
         let eraser = eraser(privacy, &scorer, &monitoring);
         let state = Shared::new(HttpState {
-            scorer,
+            scorer: scorer.clone(),
             hasher: IdHasher::watching(privacy, eraser.tombstones().clone(), clock.clone()),
             eraser,
             policy: Arc::new(TierPolicy::new(routing())),
@@ -138,7 +135,7 @@ impl TestApp {
             metrics: Arc::new(move || metrics.render()),
         });
         let (public, admin) = (Public::new(state.clone()), http::admin(state));
-        Self { clock, registry, readiness, monitoring, models, auth, public, admin }
+        Self { clock, registry, readiness, monitoring, scorer, models, auth, public, admin }
     }
 
     pub async fn post(&self, path: &str, body: impl Into<Body>) -> Reply {
@@ -177,6 +174,11 @@ impl TestApp {
 
     pub async fn delete(&self, path: &str) -> Reply {
         self.send(Request::delete(path).body(Body::empty()).expect("a request")).await
+    }
+
+    /// Posts to the admin listener.
+    pub async fn admin_post(&self, path: &str) -> Reply {
+        call(&self.admin, Request::post(path).body(Body::empty()).expect("a request")).await
     }
 
     pub async fn send(&self, request: Request<Body>) -> Reply {
