@@ -77,20 +77,35 @@ pub fn body_of(bytes: &[u8]) -> Option<(usize, usize)> {
     (bytes.len() >= end).then_some((head + 4, end))
 }
 
+fn says_close(head: &[u8]) -> bool {
+    const CLOSE: &[u8] = b"\r\nconnection: close\r\n";
+    head.windows(CLOSE.len()).any(|window| window == CLOSE)
+}
+
+async fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).await.expect("the server listens");
+    stream.set_nodelay(true).expect("a TCP socket");
+    stream
+}
+
 struct Connection {
+    address: SocketAddr,
     stream: TcpStream,
     buffer: Vec<u8>,
+    /// The last answer said that it was the connection's last.
+    closing: bool,
 }
 
 impl Connection {
     async fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).await.expect("the server listens");
-        stream.set_nodelay(true).expect("a TCP socket");
-        Self { stream, buffer: vec![0; 16 * 1024] }
+        Self { address, stream: connect(address).await, buffer: vec![0; 16 * 1024], closing: false }
     }
 
     /// Sends one request and reads its answer whole.
     async fn ask(&mut self, request: &[u8]) -> &[u8] {
+        if self.closing {
+            self.stream = connect(self.address).await;
+        }
         self.stream.write_all(request).await.expect("the server reads");
         let mut filled = 0;
         loop {
@@ -98,6 +113,7 @@ impl Connection {
             assert!(read > 0, "the server closed the connection");
             filled += read;
             if let Some((start, end)) = body_of(&self.buffer[..filled]) {
+                self.closing = says_close(&self.buffer[..start]);
                 return &self.buffer[start..end];
             }
         }

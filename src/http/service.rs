@@ -113,7 +113,8 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Answer<B> {
-        self.answer(request, None)
+        let identity = request.extensions().get::<Arc<auth::Peer>>().cloned();
+        self.answer(request, identity.as_deref())
     }
 }
 

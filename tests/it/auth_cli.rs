@@ -56,7 +56,11 @@ fn credentials_are_made_used_listed_and_taken_back() {
     // With credentials an open address is no problem.
     let server = Server::start_with(
         models.path(),
-        &[("SCORELINE__AUTH__CREDENTIALS_FILE", path.as_str()), ("SCORELINE__SERVER__LISTEN", "0.0.0.0:0")],
+        &[
+            ("SCORELINE__AUTH__CREDENTIALS_FILE", path.as_str()),
+            ("SCORELINE__SERVER__LISTEN", "0.0.0.0:0"),
+            ("SCORELINE__SERVER__ALLOW_PLAIN_HTTP", "true"),
+        ],
     );
     let listen = server.listen.replace("0.0.0.0", "127.0.0.1");
     let predict =

@@ -4,7 +4,8 @@
 //! while it is not begun its being overdue tells that it takes longer than that. So the admitted share falls in two ways:
 //! by half whenever an overdue sample passes the limit (and twice, four times the limit), which is soon enough to stop a
 //! queue that grows by seconds per second, and by little for each sample above the target, which keeps it there. Below
-//! the target it rises again. Simulated in the tests, and tuned there: under five times what a thread can do, more than
+//! the target it rises again. Lag without calls is not made by them: another process has the processor, and refusing the
+//! few there are would help nobody; so pressure begins only while many calls come. Simulated in the tests, and tuned there: under five times what a thread can do, more than
 //! 95 % of what the refusals leave over is used.
 
 use std::time::Duration;
@@ -17,6 +18,8 @@ const OVERDUE: Duration = Duration::from_millis(30);
 const BATCH_TARGET: Duration = Duration::from_millis(10);
 /// Samples in a row below half of `BATCH_TARGET` before batches are welcome again.
 const BATCH_CALM: u32 = 10;
+/// Calls begun while one sample waited, below which its lag is not laid at their door.
+const MANY_CALLS: u32 = 8;
 /// There are always some calls let in: without them nobody would notice that there is room again.
 const LEAST_ADMITTED: f64 = 0.02;
 
@@ -48,8 +51,11 @@ impl Controller {
         self.admitted < 1.0
     }
 
-    /// A sample is not begun and late by `lag` already.
-    pub(super) fn overdue(&mut self, lag: Duration) -> Decision {
+    /// A sample is not begun and late by `lag` already; `calls` were begun since the one before.
+    pub(super) fn overdue(&mut self, lag: Duration, calls: u32) -> Decision {
+        if !self.is_pressed() && calls < MANY_CALLS {
+            return self.decision();
+        }
         if lag > BATCH_TARGET {
             (self.batches_closed, self.calm) = (true, 0);
         }
@@ -60,8 +66,9 @@ impl Controller {
         self.decision()
     }
 
-    /// A sample was begun, late by `lag`.
-    pub(super) fn observe(&mut self, lag: Duration) -> Decision {
+    /// A sample was begun, late by `lag`; `calls` were begun since the one before.
+    pub(super) fn observe(&mut self, lag: Duration, calls: u32) -> Decision {
+        let lag = if !self.is_pressed() && calls < MANY_CALLS { Duration::ZERO } else { lag };
         // One late sample is no queue yet; under pressure there is one.
         let standing = if self.is_pressed() { lag } else { lag.min(self.before) };
         self.before = lag;
@@ -137,7 +144,7 @@ mod tests {
             while self.look_at <= time {
                 if self.look_at > self.sample_at {
                     let lag = Duration::from_secs_f64(self.look_at - self.sample_at);
-                    self.refused = self.controller.overdue(lag).refused;
+                    self.refused = self.controller.overdue(lag, MANY_CALLS).refused;
                 }
                 self.look_at += SAMPLE_EVERY;
             }
@@ -152,7 +159,7 @@ mod tests {
                     let begun = self.free_at.max(self.sample_at);
                     self.look_until(begun);
                     let lag = Duration::from_secs_f64(begun - self.sample_at);
-                    self.refused = self.controller.observe(lag).refused;
+                    self.refused = self.controller.observe(lag, MANY_CALLS).refused;
                     self.sample_at = begun + if self.controller.is_pressed() { PRESSED_EVERY } else { SAMPLE_EVERY };
                 }
                 self.now = arrival;
@@ -191,27 +198,41 @@ mod tests {
     fn one_late_sample_refuses_nobody() {
         let mut controller = Controller::new();
         for lag in [0, 80, 0, 0, 120, 1, 0] {
-            assert_eq!(controller.observe(Duration::from_millis(lag)).refused, 0.0, "{lag} ms");
+            assert_eq!(controller.observe(Duration::from_millis(lag), MANY_CALLS).refused, 0.0, "{lag} ms");
         }
     }
 
     #[test]
     fn an_overdue_sample_halves_the_share_each_time_its_lag_doubles() {
         let mut controller = Controller::new();
-        let shares: Vec<f64> =
-            [10, 29, 30, 50, 60, 119, 120].map(|lag| controller.overdue(Duration::from_millis(lag)).refused).into();
+        let shares: Vec<f64> = [10, 29, 30, 50, 60, 119, 120]
+            .map(|lag| controller.overdue(Duration::from_millis(lag), MANY_CALLS).refused)
+            .into();
         assert_eq!(shares, [0.0, 0.0, 0.5, 0.5, 0.75, 0.75, 0.875]);
-        let begun = controller.observe(Duration::from_millis(130)).refused;
+        let begun = controller.observe(Duration::from_millis(130), MANY_CALLS).refused;
         assert_eq!(begun, 0.875, "already counted");
+    }
+
+    #[test]
+    fn lag_that_calls_have_not_made_refuses_nobody() {
+        let mut controller = Controller::new();
+        for lag in [50, 100, 500, 2000] {
+            let lag = Duration::from_millis(lag);
+            let nobody = Decision { refused: 0.0, batches_closed: false };
+            assert_eq!(controller.overdue(lag, MANY_CALLS - 1), nobody, "{lag:?}");
+            assert_eq!(controller.observe(lag, MANY_CALLS - 1), nobody, "{lag:?}");
+        }
+        controller.overdue(OVERDUE, MANY_CALLS);
+        assert!(controller.observe(OVERDUE, 0).refused > 0.0, "few calls come when most are refused");
     }
 
     #[test]
     fn batches_go_first_and_come_back_last() {
         let mut controller = Controller::new();
-        controller.observe(Duration::from_millis(15));
-        let busy = controller.observe(Duration::from_millis(15));
+        controller.observe(Duration::from_millis(15), MANY_CALLS);
+        let busy = controller.observe(Duration::from_millis(15), MANY_CALLS);
         assert_eq!(busy, Decision { refused: 0.0, batches_closed: true });
-        let calm: Vec<bool> = (0..12).map(|_| controller.observe(Duration::ZERO).batches_closed).collect();
+        let calm: Vec<bool> = (0..12).map(|_| controller.observe(Duration::ZERO, MANY_CALLS).batches_closed).collect();
         assert_eq!(calm.iter().filter(|closed| **closed).count(), 9);
         assert!(!calm[11]);
     }
@@ -219,7 +240,7 @@ mod tests {
     #[test]
     fn somebody_is_always_let_in() {
         let mut controller = Controller::new();
-        let last = (0..1000).map(|_| controller.observe(Duration::from_secs(5))).last().expect("one");
+        let last = (0..1000).map(|_| controller.observe(Duration::from_secs(5), MANY_CALLS)).last().expect("one");
         assert!(last.refused <= 1.0 - LEAST_ADMITTED);
     }
 }

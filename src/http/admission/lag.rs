@@ -1,7 +1,7 @@
 //! How late a runtime begins what is ready: sampled on that runtime, governed from another one, because a queue delays
 //! whoever is in it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
@@ -28,6 +28,8 @@ struct Beat {
     since: Stopwatch,
     /// When the outstanding sample is due, in microseconds of `since`.
     due: AtomicU64,
+    /// Calls that had come when it was sent.
+    calls: AtomicU32,
     /// The worst lag since the metric was set, in microseconds.
     worst: AtomicU64,
     /// Locked for a moment, every few milliseconds.
@@ -45,6 +47,7 @@ impl Lag {
         Self(Arc::new(Beat {
             since: Stopwatch::start(),
             due: AtomicU64::new(u64::MAX),
+            calls: AtomicU32::new(0),
             worst: AtomicU64::new(0),
             controller: Mutex::new(Controller::new()),
         }))
@@ -56,6 +59,7 @@ impl Lag {
         let mut pause = SAMPLE_EVERY;
         loop {
             let due = self.0.since.elapsed() + pause;
+            self.0.calls.store(door.calls(), Ordering::Relaxed);
             self.0.due.store(micros(due), Ordering::Relaxed);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
@@ -65,7 +69,7 @@ impl Lag {
             let lag = self.0.since.elapsed().saturating_sub(due + TIMER_STEP);
             self.0.worst.fetch_max(micros(lag), Ordering::Relaxed);
             let mut controller = self.0.controller.lock().unwrap_or_else(PoisonError::into_inner);
-            door.apply(controller.observe(lag));
+            door.apply(controller.observe(lag, self.calls_since(&door)));
             pause = if controller.is_pressed() { PRESSED_EVERY } else { SAMPLE_EVERY };
         }
         self.0.due.store(u64::MAX, Ordering::Relaxed);
@@ -86,7 +90,7 @@ impl Lag {
             if !overdue.is_zero() {
                 self.0.worst.fetch_max(micros(overdue), Ordering::Relaxed);
                 let mut controller = self.0.controller.lock().unwrap_or_else(PoisonError::into_inner);
-                door.apply(controller.overdue(overdue));
+                door.apply(controller.overdue(overdue, self.calls_since(&door)));
             }
             if (overdue >= STUCK_AFTER) != stuck {
                 stuck = !stuck;
@@ -101,6 +105,11 @@ impl Lag {
                 gauge.set(self.worst().as_secs_f64());
             }
         }
+    }
+
+    /// Calls that came since the outstanding sample was sent.
+    fn calls_since(&self, door: &Admission) -> u32 {
+        door.calls().wrapping_sub(self.0.calls.load(Ordering::Relaxed))
     }
 
     /// By how much the outstanding sample is late.

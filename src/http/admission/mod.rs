@@ -135,6 +135,11 @@ impl Admission {
         (self.0.live.load(Ordering::Relaxed) as u32, self.0.batches.load(Ordering::Relaxed))
     }
 
+    /// Live calls that ever came, modulo 2^32.
+    fn calls(&self) -> u32 {
+        (self.0.live.load(Ordering::Relaxed) >> 32) as u32
+    }
+
     fn apply(&self, decision: controller::Decision) {
         let share = (decision.refused * f64::from(WHOLE)) as u32;
         self.0.refused_share.store(share, Ordering::Relaxed);

@@ -230,8 +230,13 @@ fn liveness_answers_while_every_request_thread_is_stuck() {
             .collect();
         tokio::time::sleep(Duration::from_millis(200)).await;
         let probed = Prober::run_for(admin, get("/health/live"), Duration::from_secs(1)).await;
-        let seen = tokio::task::spawn_blocking(move || metric(&admin.to_string(), "scoreline_runtime_lag_seconds"));
-        let seen = seen.await.expect("no panic");
+        // The gauge shows half a second at a time, and other tests of this process set it too.
+        let mut seen = 0.0_f64;
+        for _ in 0..40 {
+            let read = move || metric(&admin.to_string(), "scoreline_runtime_lag_seconds");
+            seen = seen.max(tokio::task::spawn_blocking(read).await.expect("no panic"));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
         println!("liveness beside stuck threads: p99 {:.2} ms of {}, lag {seen:.2} s", probed.p99_ms(), probed.count());
         assert!(probed.errors.is_empty(), "{:?}", probed.errors);
         assert!(probed.count() > 20 && probed.p99_ms() <= 100.0, "{} ms", probed.p99_ms());

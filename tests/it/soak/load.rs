@@ -182,6 +182,10 @@ fn ask(connection: &mut Option<TcpStream>, address: &str, request: &str) -> Resu
         if body.len() < length.ok_or_else(|| format!("an answer without a length: {head}"))? {
             continue;
         }
+        if head.lines().any(|line| line == "connection: close") {
+            // It has answered as many requests as a connection may.
+            *connection = None;
+        }
         return if head.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(text.into_owned()) };
     }
 }
