@@ -81,6 +81,7 @@ pub fn registry(settings: &Settings) -> Arc<Registry> {
     let settings = RegistrySettings {
         dir: settings.models.dir.clone(),
         pins: settings.models.pins.clone(),
+        candidates: settings.models.candidates.clone(),
         load: load_settings(settings),
     };
     Arc::new(Registry::new(settings, golden::verify))
@@ -171,6 +172,10 @@ fn report(events: &[Event]) {
             Event::Published { model, version, digest } => {
                 metrics::counter!("scoreline_model_loads_total", "outcome" => "published").increment(1);
                 tracing::info!(%model, %version, digest, "model serves");
+            }
+            Event::Trial { model, version, digest, mode } => {
+                metrics::counter!("scoreline_model_loads_total", "outcome" => "candidate").increment(1);
+                tracing::info!(%model, %version, digest, mode, "model is tried beside the serving one");
             }
             Event::Refused { model, version, code, reason } => {
                 metrics::counter!("scoreline_model_loads_total", "outcome" => *code).increment(1);

@@ -35,6 +35,7 @@ pub fn registry() -> Arc<Registry> {
     let settings = RegistrySettings {
         dir: models_dir().to_owned(),
         pins: std::collections::BTreeMap::new(),
+        candidates: std::collections::BTreeMap::new(),
         load: LoadSettings::default(),
     };
     let registry = Arc::new(Registry::new(settings, golden::verify));

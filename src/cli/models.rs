@@ -58,7 +58,7 @@ fn list(settings: &Settings) -> Result<(), Failure> {
         let about = |tell: fn(&Manifest) -> String| manifest.as_ref().map_or_else(|| "-".to_owned(), tell);
         let reason = match &status.state {
             State::Refused { reason, .. } => one_line(reason),
-            State::Serving | State::Available => String::new(),
+            State::Serving | State::Candidate | State::Available => String::new(),
         };
         rows.push([
             status.model.to_string(),

@@ -12,7 +12,7 @@ use super::value::{Setting, written};
 pub(super) const DEFAULTS: &str = include_str!("default.toml");
 
 /// Keys without a default.
-const OPTIONAL: [&str; 11] = [
+const OPTIONAL: [&str; 12] = [
     "inference.onnxruntime_path",
     "routing.medium_usd",
     "routing.high_usd",
@@ -24,9 +24,13 @@ const OPTIONAL: [&str; 11] = [
     "store.path",
     "store.url",
     "models.pins",
+    "models.candidates",
 ];
-/// A table whose keys are free.
-const FREE_TABLE: &str = "models.pins";
+/// Tables whose keys are free, with an example.
+const FREE_TABLES: [(&str, &str); 2] = [
+    ("models.pins", "{ clv = \"v1.2\" }"),
+    ("models.candidates", "{ clv = { version = \"v1.3\", mode = \"shadow\" } }"),
+];
 const PREFIX: &str = "SCORELINE__";
 const FILE_VARIABLE: &str = "SCORELINE_CONFIG";
 const FILE_BY_DEFAULT: &str = "scoreline.toml";
@@ -85,7 +89,7 @@ impl Reader {
             let Some(rest) = name.strip_prefix(PREFIX) else { continue };
             let origin = Origin::Environment(name.clone());
             let key = rest.to_lowercase().replace("__", ".");
-            let value = if key == FREE_TABLE { inline_table(text) } else { Value::from(text.as_str()) };
+            let value = if is_free(&key) { inline_table(text) } else { Value::from(text.as_str()) };
             let mut table = nested(&key, value);
             known.retain(&mut table, &origin, &mut problems);
             merged = merged.merge(Layer { origin, table });
@@ -124,9 +128,9 @@ impl Reader {
         value
     }
 
-    /// The entries of the table whose keys are free.
-    pub(super) fn pairs(&mut self) -> Vec<(String, Value)> {
-        let Ok(value) = self.merged.find_value(FREE_TABLE) else { return Vec::new() };
+    /// The entries of a table whose keys are free.
+    pub(super) fn pairs(&mut self, free_table: &str) -> Vec<(String, Value)> {
+        let Ok(value) = self.merged.find_value(free_table) else { return Vec::new() };
         let origin = self.origin(value.tag());
         match value {
             Value::Dict(_, table) => table.into_iter().collect(),
@@ -136,8 +140,10 @@ impl Reader {
             | Value::Num(..)
             | Value::Empty(..)
             | Value::Array(..)) => {
-                let message = format!("must be a table such as `{{ clv = \"v1.2\" }}`, got `{}`", written(&other));
-                self.problems.push(Problem { key: FREE_TABLE.to_owned(), origin, message });
+                let example =
+                    FREE_TABLES.iter().find(|(key, _)| *key == free_table).map_or("{}", |(_, example)| example);
+                let message = format!("must be a table such as `{example}`, got `{}`", written(&other));
+                self.problems.push(Problem { key: free_table.to_owned(), origin, message });
                 Vec::new()
             }
         }
@@ -178,6 +184,10 @@ impl Reader {
         let metadata = self.merged.get_metadata(tag);
         metadata.map_or(Origin::Default, |metadata| Layer::origin_from(&metadata.name))
     }
+}
+
+fn is_free(key: &str) -> bool {
+    FREE_TABLES.iter().any(|(table, _)| *table == key)
 }
 
 /// The keys there are.
@@ -323,9 +333,9 @@ mod tests {
         let mut read: Vec<_> = effective.entries.iter().map(|entry| entry.key.clone()).collect();
         read.sort();
         let Known(mut known) = Known::from_defaults(&dict(DEFAULTS).expect("TOML"));
-        known.retain(|key| key != FREE_TABLE);
+        known.retain(|key| !is_free(key));
         assert_eq!(read, known);
-        for key in OPTIONAL.iter().filter(|key| **key != FREE_TABLE) {
+        for key in OPTIONAL.iter().filter(|key| !is_free(key)) {
             let name = key.rsplit('.').next().expect("not empty");
             assert!(DEFAULTS.contains(&format!("\n# {name} = ")), "`{key}` is not shown in default.toml");
         }

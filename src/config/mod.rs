@@ -3,11 +3,11 @@
 //! `default.toml` is the reference of all keys. The environment is read here and nowhere else.
 
 mod layers;
+mod models;
 mod problem;
 mod settings;
 mod value;
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,6 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::domain::{ModelName, ModelVersion};
 use crate::inference::manifest::TierThresholds;
 use crate::monitoring::book::BookLimits;
 use crate::monitoring::{LedgerSettings, MonitoringSettings, WindowSettings};
@@ -84,7 +83,7 @@ pub fn explain(
     let mut read = Reader::new(file, environment);
     // In the order of the reference: problems and `config show` follow it.
     let server = server(&mut read);
-    let models = models(&mut read);
+    let models = models::read(&mut read);
     let inference = inference(&mut read);
     let scoring = scoring(&mut read);
     let (routing, tiers) = routing(&mut read);
@@ -122,9 +121,12 @@ impl Effective {
         let mut section = "";
         for Entry { key, value, origin } in &self.entries {
             // A model's name may hold a dot of its own, so its key is quoted.
-            let pinned = key.strip_prefix("models.pins.").map(value::quoted);
-            let (above, name) = match &pinned {
-                Some(model) => ("models.pins", model.as_str()),
+            let free = models::FREE_TABLES.iter().find_map(|table| {
+                let model = key.strip_prefix(table)?.strip_prefix('.')?;
+                Some((*table, value::quoted(model)))
+            });
+            let (above, name) = match &free {
+                Some((table, model)) => (*table, model.as_str()),
                 None => key.rsplit_once('.').unwrap_or(("", key)),
             };
             if above != section {
@@ -192,31 +194,6 @@ fn server(read: &mut Reader) -> ServerSettings {
         drain_timeout,
         allow_public_without_auth,
     }
-}
-
-fn models(read: &mut Reader) -> ModelSettings {
-    let dir: PathBuf = read.get("models.dir");
-    let clv_model: ModelName = read.get("models.clv_model");
-    let lead_model: ModelName = read.get("models.lead_model");
-    let strict_version: bool = read.get("models.strict_version");
-    let mut pins = BTreeMap::new();
-    for (name, value) in read.pairs() {
-        let key = format!("models.pins.{name}");
-        let model = ModelName::parse(&name);
-        let version = value.as_str().map(ModelVersion::parse);
-        match (model, version) {
-            (Ok(model), Some(Ok(version))) => {
-                read.note(&key, Some(value::quoted(version.as_str())));
-                pins.insert(model, version);
-            }
-            (Err(err), _) | (_, Some(Err(err))) => read.problem(&key, format!("can not be used: {err}")),
-            (_, None) => {
-                let got = value::written(&value);
-                read.problem(&key, format!("must be a version in quotes, such as \"v1.2\", got `{got}`"));
-            }
-        }
-    }
-    ModelSettings { dir, clv_model, lead_model, pins, strict_version }
 }
 
 fn inference(read: &mut Reader) -> InferenceSettings {

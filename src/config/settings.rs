@@ -8,6 +8,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use crate::domain::{ModelName, ModelVersion};
+use crate::inference::registry::CandidateSettings;
 use crate::scoring::explanation::ExplainSettings;
 
 #[derive(Clone, Debug)]
@@ -31,6 +32,8 @@ pub struct ModelSettings {
     pub lead_model: ModelName,
     /// The version that serves, for models that do not serve their newest one.
     pub pins: BTreeMap<ModelName, ModelVersion>,
+    /// Versions tried beside the one that serves.
+    pub candidates: BTreeMap<ModelName, CandidateSettings>,
     /// Refuse a request for a version that is not loaded.
     pub strict_version: bool,
 }

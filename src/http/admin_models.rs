@@ -95,7 +95,7 @@ impl From<VersionStatus> for ModelBody {
     fn from(status: VersionStatus) -> Self {
         let (code, reason) = match &status.state {
             ModelState::Refused { code, reason } => (Some(*code), Some(reason.clone())),
-            ModelState::Serving | ModelState::Available => (None, None),
+            ModelState::Serving | ModelState::Candidate | ModelState::Available => (None, None),
         };
         let loaded = status.snapshot.as_deref().map(|snapshot| {
             let manifest = snapshot.manifest();

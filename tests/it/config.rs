@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use scoreline::config::{self, Effective, Origin};
+use scoreline::inference::registry::CandidateMode;
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
 
@@ -185,4 +186,28 @@ fn onnxruntime_is_found_by_its_own_variable_unless_it_is_configured() {
     let own = ("ORT_DYLIB_PATH", "own.so");
     assert_eq!(path(&[own]), Path::new("own.so"));
     assert_eq!(path(&[own, ("SCORELINE__INFERENCE__ONNXRUNTIME_PATH", "ours.so")]), Path::new("ours.so"));
+}
+
+#[test]
+fn a_candidate_is_read_with_its_mode_and_a_wrong_one_is_named() {
+    let text = "[models.candidates]\nclv = { version = \"v1.3\", mode = \"shadow\" }\n\
+                lead = { version = \"v2\", mode = \"canary\", share = 0.05 }\n";
+    let (_folder, path) = file(text);
+    let effective = explain(Some(&path), &[]).expect("valid");
+    let modes: Vec<_> = effective.settings.models.candidates.values().map(|candidate| candidate.mode).collect();
+    assert_eq!(modes, [CandidateMode::Shadow, CandidateMode::Canary { share: 0.05 }]);
+    let shown = effective.to_toml(false);
+    let table = "[models.candidates]\n\"clv\" = { version = \"v1.3\", mode = \"shadow\" }\n\
+                 \"lead\" = { version = \"v2\", mode = \"canary\", share = 0.05 }\n";
+    assert!(shown.contains(table), "{shown}");
+    let refused = |candidate: &str| {
+        problems(&format!("[models.pins]\nx = \"v1\"\n[models.candidates]\nx = {candidate}\n"), &[]).join("\n")
+    };
+    assert!(refused("\"v1.3\"").contains("`models.candidates.x` must be `{ version = \"v1.3\", mode = \"shadow\" }`"));
+    assert!(refused("{ version = \"v2\", mode = \"canary\" }").contains("needs a `share` above 0 and at most 1"));
+    assert!(refused("{ version = \"v2\", mode = \"canary\", share = 1.5 }").contains("needs a `share`"));
+    assert!(refused("{ version = \"v2\", mode = \"shadow\", share = 0.5 }").contains("has a `share`"));
+    assert!(refused("{ version = \"v2\", mode = \"mirror\" }").contains("must be `shadow` or `canary`, got `mirror`"));
+    assert!(refused("{ version = \"v2\", mode = \"shadow\", since = 1 }").contains("got a key `since`"));
+    assert!(refused("{ version = \"v1\", mode = \"shadow\" }").contains("is what `models.pins.x` serves"));
 }

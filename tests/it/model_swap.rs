@@ -6,7 +6,9 @@ use std::path::Path;
 
 use scoreline::domain::{ModelName, ModelVersion};
 use scoreline::inference::bundle::LoadSettings;
-use scoreline::inference::registry::{Event, Patience, Registry, RegistrySettings, State};
+use scoreline::inference::registry::{
+    CandidateMode, CandidateSettings, Event, Patience, Registry, RegistrySettings, State,
+};
 use scoreline::scoring::golden;
 
 use crate::support::TestBundle;
@@ -24,7 +26,9 @@ impl Models {
     }
 
     fn registry(dir: &Path, pins: BTreeMap<ModelName, ModelVersion>) -> Registry {
-        Registry::new(RegistrySettings { dir: dir.to_owned(), pins, load: LoadSettings::default() }, golden::verify)
+        let (dir, candidates) = (dir.to_owned(), BTreeMap::new());
+        let settings = RegistrySettings { dir, pins, candidates, load: LoadSettings::default() };
+        Registry::new(settings, golden::verify)
     }
 
     fn path(&self) -> &Path {
@@ -47,7 +51,7 @@ impl Models {
         status
             .filter_map(|version| match version.state {
                 State::Refused { code, .. } => Some((version.version.to_string(), code)),
-                State::Serving | State::Available => None,
+                State::Serving | State::Candidate | State::Available => None,
             })
             .collect()
     }
@@ -176,6 +180,33 @@ fn a_pin_holds_a_model_at_one_version() {
     assert_eq!(models.serving().as_deref(), Some("v1.1"));
     let states: Vec<_> = models.registry.status().iter().map(|version| version.state.as_str()).collect();
     assert_eq!(states, ["serving", "available"]);
+}
+
+#[test]
+fn a_candidate_is_tried_beside_the_serving_version_and_never_serves_by_being_newest() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let trial = CandidateSettings { version: version("v1.3"), mode: CandidateMode::Canary { share: 0.25 } };
+    let settings = RegistrySettings {
+        dir: folder.path().to_owned(),
+        pins: BTreeMap::new(),
+        candidates: BTreeMap::from([(name("clv"), trial)]),
+        load: LoadSettings::default(),
+    };
+    let registry = Registry::new(settings, golden::verify);
+    TestBundle::clv("v1.3").write(folder.path());
+    assert_eq!(registry.scan(Patience::Now), [], "nothing it could be compared with");
+    assert!(registry.route(&name("clv")).is_none());
+    TestBundle::clv("v1.2").write(folder.path());
+    let events = registry.scan(Patience::Now);
+    assert!(matches!(&events[..], [Event::Published { .. }, Event::Trial { mode: "canary", .. }]), "{events:?}");
+    let route = registry.route(&name("clv")).expect("serves");
+    assert_eq!(route.serving.version().as_str(), "v1.2");
+    let candidate = route.candidate.as_ref().expect("on trial");
+    assert_eq!(candidate.snapshot.version().as_str(), "v1.3");
+    assert_eq!(candidate.mode, CandidateMode::Canary { share: 0.25 });
+    let states: Vec<_> = registry.status().iter().map(|version| version.state.as_str()).collect();
+    assert_eq!(states, ["serving", "candidate"]);
+    assert_eq!(registry.scan(Patience::WhenStable), [], "loaded once");
 }
 
 #[test]

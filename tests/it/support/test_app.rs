@@ -65,6 +65,7 @@ impl TestApp {
         let settings = RegistrySettings {
             dir: models.path().to_owned(),
             pins: std::collections::BTreeMap::new(),
+            candidates: std::collections::BTreeMap::new(),
             load: scoreline::inference::bundle::LoadSettings::default(),
         };
         let registry = Arc::new(Registry::new(settings, golden::verify));

@@ -4,7 +4,9 @@
 //! changed is loaded beside the old one, verified, and published in one atomic step. A bad bundle is refused with its
 //! reason and not tried again until it changes; a missing folder unloads nothing.
 
-use std::collections::BTreeMap;
+mod route;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -16,6 +18,8 @@ use super::bundle::{BundleError, LoadSettings, MANIFEST_FILE, ModelSnapshot};
 use super::engine::Engine;
 use crate::domain::{ModelName, ModelVersion};
 
+pub use route::{Candidate, CandidateMode, CandidateSettings, Route};
+
 /// Checks a freshly built snapshot through the whole scoring pipeline before it may serve.
 pub type Verify = fn(&ModelSnapshot) -> Result<(), BundleError>;
 
@@ -25,6 +29,8 @@ pub struct RegistrySettings {
     pub dir: PathBuf,
     /// Models held at one version; every other model serves its newest complete version.
     pub pins: BTreeMap<ModelName, ModelVersion>,
+    /// Versions on trial beside the serving one. A candidate never becomes the serving version by being the newest.
+    pub candidates: BTreeMap<ModelName, CandidateSettings>,
     pub load: LoadSettings,
 }
 
@@ -41,6 +47,8 @@ pub struct VersionStatus {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
     Serving,
+    /// Loaded beside the serving version, to be compared with it.
+    Candidate,
     /// On disk, complete as far as is known, not loaded: another version serves.
     Available,
     /// Could not be loaded; the reason and its short code.
@@ -54,6 +62,7 @@ impl State {
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Serving => "serving",
+            Self::Candidate => "candidate",
             Self::Available => "available",
             Self::Refused { .. } => "refused",
         }
@@ -63,15 +72,31 @@ impl State {
 /// What a scan did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    Published { model: ModelName, version: ModelVersion, digest: String },
-    Refused { model: ModelName, version: ModelVersion, code: &'static str, reason: String },
+    Published {
+        model: ModelName,
+        version: ModelVersion,
+        digest: String,
+    },
+    /// Loaded as the candidate.
+    Trial {
+        model: ModelName,
+        version: ModelVersion,
+        digest: String,
+        mode: &'static str,
+    },
+    Refused {
+        model: ModelName,
+        version: ModelVersion,
+        code: &'static str,
+        reason: String,
+    },
 }
 
 /// All models. Reading what serves is wait-free; scanning is serialised.
 pub struct Registry {
     settings: RegistrySettings,
     verify: Verify,
-    serving: ArcSwap<BTreeMap<ModelName, Arc<ModelSnapshot>>>,
+    routes: ArcSwap<BTreeMap<ModelName, Arc<Route>>>,
     known: Mutex<BTreeMap<(ModelName, ModelVersion), Known>>,
 }
 
@@ -98,23 +123,28 @@ pub enum Patience {
 
 impl Registry {
     pub fn new(settings: RegistrySettings, verify: Verify) -> Self {
-        Self { settings, verify, serving: ArcSwap::default(), known: Mutex::default() }
+        Self { settings, verify, routes: ArcSwap::default(), known: Mutex::default() }
+    }
+
+    /// Who answers for `model` now: the serving version and its candidate, of one moment.
+    pub fn route(&self, model: &ModelName) -> Option<Arc<Route>> {
+        self.routes.load().get(model).cloned()
     }
 
     /// The snapshot that answers for `model` now.
     pub fn serving(&self, model: &ModelName) -> Option<Arc<ModelSnapshot>> {
-        self.serving.load().get(model).cloned()
+        self.routes.load().get(model).map(|route| Arc::clone(&route.serving))
     }
 
     /// Every snapshot that serves, by model.
     pub fn all_serving(&self) -> Vec<Arc<ModelSnapshot>> {
-        self.serving.load().values().cloned().collect()
+        self.routes.load().values().map(|route| Arc::clone(&route.serving)).collect()
     }
 
     /// Names of the models that serve, for messages.
     pub fn serving_names(&self) -> String {
-        let serving = self.serving.load();
-        let names: Vec<_> = serving.keys().map(ModelName::as_str).collect();
+        let routes = self.routes.load();
+        let names: Vec<_> = routes.keys().map(ModelName::as_str).collect();
         if names.is_empty() { "none".to_owned() } else { names.join(", ") }
     }
 
@@ -124,22 +154,27 @@ impl Registry {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.serving.load().is_empty()
+        self.routes.load().is_empty()
     }
 
     /// Every known version with its state, by model and version.
     pub fn status(&self) -> Vec<VersionStatus> {
-        let serving = self.serving.load_full();
+        let routes = self.routes.load_full();
         let known = self.known.lock().expect("registry lock is never held across a panic");
         let mut all: Vec<_> = known
             .iter()
             .map(|((model, version), entry)| {
-                let snapshot = serving.get(model).filter(|snapshot| snapshot.version() == version).cloned();
-                let state = match (&snapshot, &entry.refused) {
-                    (_, Some((code, reason))) => State::Refused { code, reason: reason.clone() },
-                    (Some(_), None) => State::Serving,
-                    (None, None) => State::Available,
+                let route = routes.get(model);
+                let serving = route.map(|route| &route.serving).filter(|snapshot| snapshot.version() == version);
+                let candidate = route.and_then(|route| route.candidate.as_ref()).map(|candidate| &candidate.snapshot);
+                let candidate = candidate.filter(|snapshot| snapshot.version() == version);
+                let state = match (&entry.refused, serving, candidate) {
+                    (Some((code, reason)), _, _) => State::Refused { code, reason: reason.clone() },
+                    (None, Some(_), _) => State::Serving,
+                    (None, None, Some(_)) => State::Candidate,
+                    (None, None, None) => State::Available,
                 };
+                let snapshot = serving.or(candidate).cloned();
                 VersionStatus { model: model.clone(), version: version.clone(), state, snapshot }
             })
             .collect();
@@ -163,14 +198,18 @@ impl Registry {
             }
         }
         // A version whose folder is gone is forgotten unless it serves: a missing folder unloads nothing.
-        let serving = self.serving.load_full();
+        let routes = self.routes.load_full();
         known.retain(|(model, version), _| {
-            found.contains_key(&(model.clone(), version.clone()))
-                || serving.get(model).is_some_and(|snapshot| snapshot.version() == version)
+            let loaded = routes.get(model).is_some_and(|route| {
+                let candidate = route.candidate.as_ref().map(|candidate| candidate.snapshot.version());
+                route.serving.version() == version || candidate == Some(version)
+            });
+            loaded || found.contains_key(&(model.clone(), version.clone()))
         });
-        let models: Vec<ModelName> = known.keys().map(|(model, _)| model.clone()).collect();
-        for model in models.into_iter().collect::<std::collections::BTreeSet<_>>() {
+        let models: BTreeSet<ModelName> = known.keys().map(|(model, _)| model.clone()).collect();
+        for model in models {
             self.settle(&model, &found, &mut known, patience, &mut events);
+            self.settle_candidate(&model, &found, &mut known, patience, &mut events);
         }
         events
     }
@@ -186,7 +225,11 @@ impl Registry {
     ) {
         let mut wanted: Vec<ModelVersion> = match self.settings.pins.get(model) {
             Some(pin) => vec![pin.clone()],
-            None => found.keys().filter(|(name, _)| name == model).map(|(_, version)| version.clone()).collect(),
+            None => {
+                let trial = self.settings.candidates.get(model).map(|candidate| &candidate.version);
+                let of_model = found.keys().filter(|(name, _)| name == model).map(|(_, version)| version);
+                of_model.filter(|version| Some(*version) != trial).cloned().collect()
+            }
         };
         wanted.sort_by(|a, b| b.cmp_natural(a));
         for version in wanted {
@@ -244,12 +287,70 @@ impl Registry {
     }
 
     fn publish(&self, snapshot: ModelSnapshot) {
-        let snapshot = Arc::new(snapshot);
-        self.serving.rcu(|serving| {
-            let mut next = BTreeMap::clone(serving);
-            next.insert(snapshot.name().clone(), Arc::clone(&snapshot));
-            next
+        let serving = Arc::new(snapshot);
+        self.replace(serving.name(), |old| {
+            let candidate = old.and_then(|route| route.candidate.clone());
+            // A candidate that serves now is not on trial any more.
+            let candidate = candidate.filter(|candidate| candidate.snapshot.version() != serving.version());
+            Some(Route { serving: Arc::clone(&serving), candidate })
         });
+    }
+
+    /// Puts the route of one model in place of the old one, in one store.
+    fn replace(&self, model: &ModelName, next: impl Fn(Option<&Route>) -> Option<Route>) {
+        self.routes.rcu(|routes| {
+            let mut routes = BTreeMap::clone(routes);
+            if let Some(route) = next(routes.get(model).map(|route| &**route)) {
+                routes.insert(model.clone(), Arc::new(route));
+            }
+            routes
+        });
+    }
+
+    /// Loads the version on trial once something serves that it can be compared with.
+    fn settle_candidate(
+        &self,
+        model: &ModelName,
+        found: &BTreeMap<(ModelName, ModelVersion), Fingerprint>,
+        known: &mut BTreeMap<(ModelName, ModelVersion), Known>,
+        patience: Patience,
+        events: &mut Vec<Event>,
+    ) {
+        let Some(CandidateSettings { version, mode }) = self.settings.candidates.get(model) else { return };
+        let Some(route) = self.route(model) else { return };
+        let key = (model.clone(), version.clone());
+        let Some(entry) = known.get_mut(&key) else { return };
+        let waits = patience == Patience::WhenStable && !entry.stable;
+        if route.serving.version() == version
+            || entry.refused.is_some()
+            || entry.loaded
+            || waits
+            || !found.contains_key(&key)
+        {
+            return;
+        }
+        match self.load(&key) {
+            Ok(snapshot) => {
+                entry.loaded = true;
+                let (snapshot, mode) = (Arc::new(snapshot), *mode);
+                let digest = snapshot.digest().to_string();
+                self.replace(model, |old| {
+                    let candidate = Some(Candidate { snapshot: Arc::clone(&snapshot), mode });
+                    old.map(|route| Route { serving: Arc::clone(&route.serving), candidate })
+                });
+                events.push(Event::Trial {
+                    model: model.clone(),
+                    version: version.clone(),
+                    digest,
+                    mode: mode.as_str(),
+                });
+            }
+            Err(err) => {
+                let (code, reason) = (err.code(), err.to_string());
+                entry.refused = Some((code, reason.clone()));
+                events.push(Event::Refused { model: model.clone(), version: version.clone(), code, reason });
+            }
+        }
     }
 
     fn folder(&self, (model, version): &(ModelName, ModelVersion)) -> PathBuf {
