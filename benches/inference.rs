@@ -1,7 +1,7 @@
-//! Every backend on 1, 16, 128 and 1,024 rows, in process, and explaining one.
+//! Every backend on 1, 64 and 1,024 rows, in process, and explaining one.
 //!
 //! `cargo bench --bench inference`. The `onnx` backend needs `ORT_DYLIB_PATH` and `ORT_DISABLE_TELEMETRY=1`; without
-//! them it is left out, and said so.
+//! them it is left out, and said so. With `-- --rows-of-trees` only the native trees are timed, for `peers/trees.py`.
 
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
 
@@ -11,9 +11,9 @@ mod paired;
 mod run;
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
 use scoreline::features::FeatureSchema;
 use scoreline::inference::bundle::{BundleFiles, LoadSettings, ModelSnapshot};
 use scoreline::inference::explain::{Budget, Question};
@@ -25,7 +25,9 @@ use scoreline::inference::{Backend, FeatureMatrix, linear, onnx, smartcore, tree
 use serde_json::json;
 
 const FEATURES: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
-const BATCHES: [usize; 4] = [1, 16, 128, 1024];
+const BATCHES: [usize; 3] = [1, 64, 1024];
+/// As in `peers/trees.py`: more than a branch predictor learns.
+const DISTINCT_ROWS: usize = 16_384;
 /// 200 trees of 31 leaves on 8 features; see `fixtures/make.py`.
 const FOREST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/fixtures/lightgbm_200x31.onnx");
 
@@ -54,6 +56,7 @@ fn inference(criterion: &mut Criterion) {
     if run::is_smoke() {
         return;
     }
+    rows_of_trees();
     println!("one row at a time, time over the native trees', 15 paired rounds:");
     let rows = rows(1024);
     let one_by_one = |backend: &dyn Backend| {
@@ -112,8 +115,44 @@ fn explanations(criterion: &mut Criterion, backends: &[(&str, Box<dyn Backend>)]
     group.finish();
 }
 
+/// Nanoseconds per row of the native trees, as medians: row by row, and in batches.
+fn rows_of_trees() {
+    let graph = OnnxModel::parse(&std::fs::read(FOREST).expect("the fixture")).expect("an ONNX file");
+    let native = trees::load(&graph, &FEATURES).expect("loads");
+    let rows = rows(DISTINCT_ROWS);
+    println!("instructions: {}", trees::instruction_set());
+    for (batch, name) in [(1, "one row"), (64, "batch of 64"), (1024, "batch of 1,024")] {
+        let mut out = vec![0.0; batch];
+        let [low, median, high] = per_row(|| {
+            for rows in rows.chunks_exact(8 * batch) {
+                native.predict(FeatureMatrix::new(rows, 8), &mut out).expect("runs");
+            }
+        });
+        println!("trees_200x31, {name}: {median:.0} ns per row ({low:.0} .. {high:.0})");
+    }
+}
+
+/// Smallest, median and largest of 15 rounds.
+#[expect(clippy::disallowed_methods, reason = "a bench is a stopwatch")]
+fn per_row(mut all_rows: impl FnMut()) -> [f64; 3] {
+    all_rows();
+    run::median_of((0..15).map(|_| {
+        let start = Instant::now();
+        all_rows();
+        start.elapsed().as_secs_f64() * 1e9 / DISTINCT_ROWS as f64
+    }))
+}
+
+/// About normal: sums of four uniform numbers from splitmix64 (Steele, Lea & Flood 2014), the rows of `peers/trees.py`.
 fn rows(count: usize) -> Vec<f64> {
-    (0..count * 8).map(|i| ((i * 7919 % 4001) as f64 / 4001.0 - 0.5) * 5.0).collect()
+    let uniform = |number: u64| {
+        let mut state = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        state = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        state = (state ^ (state >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((state ^ (state >> 31)) >> 11) as f64 / 2.0_f64.powi(53)
+    };
+    let value = |at: u64| ((1..=4).map(|part| uniform(4 * at + part)).sum::<f64>() - 2.0) * 3.0_f64.sqrt();
+    (0..count as u64 * 8).map(value).collect()
 }
 
 /// 100 balanced trees of 32 leaves in smartcore's own form.
@@ -144,4 +183,12 @@ fn search() -> RuntimeSearch {
 }
 
 criterion_group!(benches, inference);
-criterion_main!(benches);
+
+fn main() {
+    if std::env::args().any(|argument| argument == "--rows-of-trees") {
+        rows_of_trees();
+        return;
+    }
+    benches();
+    Criterion::default().configure_from_args().final_summary();
+}

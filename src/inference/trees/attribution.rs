@@ -157,6 +157,7 @@ mod tests {
     use super::super::Form;
     use super::super::finish::Finish;
     use super::super::forest::{Forest, Listed};
+    use super::super::instructions::Instructions;
     use super::super::prefix::Prefix;
     use super::super::tests::{Meant, any_question, follow, grow, ordered, trees, value};
     use super::*;
@@ -202,7 +203,8 @@ mod tests {
 
     /// Every form a forest fits.
     fn forms(forest: &Forest<f32>) -> Vec<Form<f32>> {
-        let masks = [Prefix::build(forest).map(Form::Masks32), Prefix::build(forest).map(Form::Masks64)];
+        let best = Instructions::best();
+        let masks = [Prefix::build(forest, best).map(Form::Masks32), Prefix::build(forest, best).map(Form::Masks64)];
         masks.into_iter().flatten().chain([Form::Nodes]).collect()
     }
 

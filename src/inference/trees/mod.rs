@@ -1,12 +1,13 @@
 //! The `trees` backend: tree ensembles read from ONNX and compiled to flat arrays.
 //!
 //! `read.rs` understands the operators, `forest.rs` brings all their branch modes to one form, `prefix.rs` and
-//! `walker.rs` are two ways to find the leaves a row ends in, `finish.rs` makes columns of them, `attribution.rs` says
+//! `walker.rs` are two ways to find the leaves a row ends in (`instructions.rs` picks the first one's), `finish.rs` makes columns of them, `attribution.rs` says
 //! what each feature did to a column. What surrounds the ensembles in a graph is run by `onnx_graph`.
 
 mod attribution;
 mod finish;
 mod forest;
+mod instructions;
 mod prefix;
 mod read;
 mod scalar;
@@ -15,9 +16,10 @@ mod walker;
 use smallvec::SmallVec;
 
 pub(super) use self::attribution::Duel;
-use self::finish::Finish;
+use self::finish::{Aggregate, Finish};
 use self::forest::Forest;
-use self::prefix::{Mask, Prefix};
+use self::instructions::Instructions;
+use self::prefix::{Mask, Prefix, TILE};
 use self::scalar::Scalar;
 use self::walker::Walker;
 use crate::inference::onnx_graph::graph::{Node, Number};
@@ -33,6 +35,11 @@ pub fn load(model: &OnnxModel, features: &[&str]) -> Result<Box<dyn Backend>, Ba
     } else {
         Err(BackendError::Unsupported { backend: "trees", what: "a graph without a tree ensemble".to_owned() })
     }
+}
+
+/// The vector instructions that batches of rows are scored with on this machine by forests in the form of masks.
+pub fn instruction_set() -> &'static str {
+    Instructions::best().name()
 }
 
 /// Whether this is one of the operators [`Ensemble`] is made of.
@@ -73,6 +80,25 @@ impl Ensemble {
             Precision::Double(ensemble) => ensemble.run(row, out),
         }
     }
+
+    /// Scores many rows; the numbers are those of `run`.
+    pub(super) fn run_rows(&self, registers: &mut [f64], span: Span) {
+        match &self.0 {
+            Precision::Single(ensemble) => ensemble.run_rows(registers, span),
+            Precision::Double(ensemble) => ensemble.run_rows(registers, span),
+        }
+    }
+}
+
+/// Rows of registers: where an ensemble reads and writes in each.
+#[derive(Clone, Copy)]
+pub(super) struct Span {
+    /// Registers of a row.
+    pub(super) row: usize,
+    pub(super) from: usize,
+    pub(super) width: usize,
+    /// Behind all that is read.
+    pub(super) to: usize,
 }
 
 struct Compiled<T> {
@@ -113,8 +139,13 @@ impl<T: Scalar> Compiled<T> {
         if forest.width() > width {
             return Err(node.malformed(format!("a tree reads column {} of {width}", forest.width() - 1)));
         }
-        let masks = || Prefix::build(&forest).map(Form::Masks32).or_else(|| Prefix::build(&forest).map(Form::Masks64));
-        let form = masks().unwrap_or(Form::Nodes);
+        let form = Form::fastest(&forest, Instructions::best());
+        tracing::debug!(
+            trees = forest.trees.len(),
+            form = form.name(),
+            instructions = instruction_set(),
+            "forest compiled"
+        );
         Ok(Self::new(&forest, finish, form))
     }
 
@@ -152,12 +183,69 @@ impl<T: Scalar> Compiled<T> {
         }
     }
 
+    /// Tiles of rows at once where there are masks and one target; all others row by row.
+    fn run_rows(&self, registers: &mut [f64], span: Span) {
+        for tile in registers.chunks_mut(TILE * span.row) {
+            match (&self.form, &self.leaves) {
+                (Form::Masks32(masks), Leaves::One(weights)) => self.run_tile(masks, weights, tile, span),
+                (Form::Masks64(masks), Leaves::One(weights)) => self.run_tile(masks, weights, tile, span),
+                (Form::Nodes, _) | (_, Leaves::Many { .. }) => {
+                    for registers in tile.chunks_exact_mut(span.row) {
+                        let (known, out) = registers.split_at_mut(span.to);
+                        self.run(&known[span.from..span.from + span.width], &mut out[..self.finish.columns()]);
+                    }
+                }
+            }
+        }
+    }
+
+    fn run_tile<M: Mask, const LANES: usize>(
+        &self,
+        masks: &Prefix<T, M, LANES>,
+        weights: &[T],
+        tile: &mut [f64],
+        span: Span,
+    ) {
+        let mut rows: SmallVec<[T; 8 * TILE]> = SmallVec::new();
+        for registers in tile.chunks_exact(span.row) {
+            rows.extend(registers[span.from..span.from + span.width].iter().map(|&value| T::from_f64(value)));
+        }
+        let mut totals: SmallVec<[T; TILE]> = SmallVec::from_elem(self.finish.nothing(), tile.len() / span.row);
+        match self.finish.aggregate {
+            Aggregate::Sum | Aggregate::Average => {
+                masks.fold_rows(&rows, span.width, &mut totals, |sum, leaf| sum + weights[leaf]);
+            }
+            Aggregate::Min | Aggregate::Max => {
+                masks.fold_rows(&rows, span.width, &mut totals, |least, leaf| self.finish.add(least, weights[leaf]));
+            }
+        }
+        for (registers, total) in tile.chunks_exact_mut(span.row).zip(totals) {
+            let out = &mut registers[span.to..span.to + self.finish.columns()];
+            self.finish.write(&[total], self.trees, out);
+        }
+    }
+
     #[inline]
     fn each_leaf(&self, row: &[T], visit: impl FnMut(usize)) {
         match &self.form {
             Form::Masks32(masks) => masks.each_leaf(row, visit),
             Form::Masks64(masks) => masks.each_leaf(row, visit),
             Form::Nodes => self.walker.each_leaf(row, visit),
+        }
+    }
+}
+
+impl<T: Scalar> Form<T> {
+    fn fastest(forest: &Forest<T>, instructions: Instructions) -> Self {
+        let wide = || Prefix::build(forest, instructions).map(Self::Masks64);
+        Prefix::build(forest, instructions).map(Self::Masks32).or_else(wide).unwrap_or(Self::Nodes)
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Masks32(_) => "masks of 32 leaves",
+            Self::Masks64(_) => "masks of 64 leaves",
+            Self::Nodes => "walker",
         }
     }
 }
@@ -288,9 +376,13 @@ mod tests {
         at
     }
 
-    fn masked<M: Mask, const LANES: usize>(forest: &Forest<f32>, row: &[f32]) -> Option<Vec<usize>> {
+    fn masked<M: Mask, const LANES: usize>(
+        forest: &Forest<f32>,
+        row: &[f32],
+        instructions: Instructions,
+    ) -> Option<Vec<usize>> {
         let mut reached = Vec::new();
-        Prefix::<f32, M, LANES>::build(forest)?.each_leaf(row, |leaf| {
+        Prefix::<f32, M, LANES>::build(forest, instructions)?.each_leaf(row, |leaf| {
             reached.push(forest.trees[leaf / M::LEAVES].leaves[leaf % M::LEAVES].start);
         });
         Some(reached)
@@ -321,8 +413,72 @@ mod tests {
             let never = forest.trees.iter().flat_map(|tree| &tree.splits).any(|split| split.low > split.high);
             for row in rows {
                 let walked = walked(&forest, &row);
-                prop_assert_eq!(masked::<u32, 32>(&forest, &row), (most <= 32 && !never).then(|| walked.clone()));
-                prop_assert_eq!(masked::<u64, 16>(&forest, &row), (most <= 64 && !never).then_some(walked));
+                for instructions in Instructions::available() {
+                    let masked32 = masked::<u32, 32>(&forest, &row, instructions);
+                    prop_assert_eq!(masked32, (most <= 32 && !never).then(|| walked.clone()));
+                    let masked64 = masked::<u64, 16>(&forest, &row, instructions);
+                    prop_assert_eq!(masked64, (most <= 64 && !never).then(|| walked.clone()));
+                }
+            }
+        }
+    }
+
+    /// Every form with every instruction set there is.
+    fn forms(forest: &Forest<f32>) -> Vec<Form<f32>> {
+        let masks = |instructions| {
+            [
+                Prefix::build(forest, instructions).map(Form::Masks32),
+                Prefix::build(forest, instructions).map(Form::Masks64),
+            ]
+        };
+        Instructions::available().flat_map(masks).flatten().chain([Form::Nodes]).collect()
+    }
+
+    #[test]
+    fn the_best_instructions_are_named() {
+        assert_eq!(Instructions::available().next().map(Instructions::name), Some("portable"));
+        assert_eq!(Instructions::available().last().map(Instructions::name), Some(instruction_set()));
+        #[cfg(target_arch = "x86_64")]
+        assert!(instruction_set() != "avx2" || std::arch::is_x86_feature_detected!("avx2"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+        /// One after the other and together, rows get the same bits in every form and from every instruction set:
+        /// weights of very different size, whose sum depends on its order.
+        #[test]
+        fn batches_and_instruction_sets_agree_bit_for_bit(
+            trees in trees(FEATURES, ordered()),
+            rows in prop::collection::vec(prop::array::uniform3(prop_oneof![6 => value(), 1 => Just(f32::NAN)]), 1..150),
+            aggregate in prop::sample::select(vec![Aggregate::Sum, Aggregate::Average, Aggregate::Min, Aggregate::Max]),
+        ) {
+            let (_, _, mut forest) = grow(&trees);
+            for (at, (_, weight)) in forest.weights.iter_mut().enumerate() {
+                *weight = (at as f32 * 0.7).sin() * [1e-4, 1.0, 1e4, 0.1, 30.0][at % 5];
+            }
+            let finish = || Finish {
+                aggregate,
+                base: vec![0.25],
+                transform: crate::inference::onnx_graph::transform::Transform::None,
+                columns: finish::Columns::PerTarget(1),
+            };
+            let span = Span { row: 5, from: 1, width: 3, to: 4 };
+            let mut expected: Option<Vec<u64>> = None;
+            for form in forms(&forest) {
+                let name = form.name();
+                let ensemble = Compiled::new(&forest, finish(), form);
+                let mut registers: Vec<f64> =
+                    rows.iter().flat_map(|row| [7.0, row[0].into(), row[1].into(), row[2].into(), 0.0]).collect();
+                ensemble.run_rows(&mut registers, span);
+                let together: Vec<u64> = registers.chunks_exact(5).map(|row| row[4].to_bits()).collect();
+                let single = registers.chunks_exact(5).map(|row| {
+                    let mut out = [0.0];
+                    ensemble.run(&row[1..4], &mut out);
+                    out[0].to_bits()
+                });
+                prop_assert_eq!(&single.collect::<Vec<_>>(), &together, "{}", name);
+                prop_assert_eq!(expected.get_or_insert_with(|| together.clone()), &together, "{}", name);
             }
         }
     }
@@ -337,7 +493,7 @@ mod tests {
         let forest = Forest::grow(&listed, std::iter::once(0), vec![(0, 1.0), (0, 2.0)]).expect("no cycle");
         assert_eq!(walked(&forest, &[0.0]), [0]);
         assert_eq!(walked(&forest, &[1.0]), [0], "outside, then outside to the shared first leaf");
-        assert!(Prefix::<f32, u32, 32>::build(&forest).is_none());
+        assert!(Prefix::<f32, u32, 32>::build(&forest, Instructions::Portable).is_none());
     }
 
     #[test]

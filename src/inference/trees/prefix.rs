@@ -6,9 +6,13 @@
 //! a row is then one binary search per feature and one pass over a table row per feature, which the compiler turns
 //! into vector instructions, with no branch that depends on the data.
 
+use std::hint::select_unpredictable;
+
+use pulp::NullaryFnOnce;
 use smallvec::SmallVec;
 
 use super::forest::Forest;
+use super::instructions::Instructions;
 use super::scalar::Scalar;
 
 /// Tables larger than this would not stay in a core's cache.
@@ -51,14 +55,44 @@ macro_rules! mask {
 mask!(u32);
 mask!(u64);
 
+/// Features whose ranks are searched side by side: a search waits for its last step most of the time.
+const SIDE: usize = 8;
+
+/// Rows that are scored together.
+pub(super) const TILE: usize = 64;
+
+/// Rows whose leaves are added side by side: a sum waits for its last addition, and its order is given.
+const ABREAST: usize = 4;
+
 /// `LANES` trees are scored together; their masks fill half the vector registers of the plainest processor.
 pub(super) struct Prefix<T, M, const LANES: usize> {
-    features: Vec<Feature<T>>,
+    groups: Vec<Group<T>>,
     /// Rows of `blocks` blocks: for each feature a row per rank and one for a missing value.
     masks: Vec<[M; LANES]>,
     blocks: usize,
     trees: usize,
+    instructions: Instructions,
 }
+
+/// Up to `SIDE` features with about as many thresholds each.
+struct Group<T> {
+    places: Vec<Place>,
+    /// For each of `SIDE` features its thresholds, ascending, and infinities up to `room` of them.
+    thresholds: Vec<T>,
+    /// A power of two.
+    room: usize,
+}
+
+/// Where the mask rows of a feature begin and which is that of a missing value, in blocks.
+#[derive(Clone, Copy)]
+struct Place {
+    column: u32,
+    start: u32,
+    missing: u32,
+}
+
+/// Where a row's masks begin, for each feature.
+type Starts = SmallVec<[u32; 64]>;
 
 /// All splits on one feature.
 struct Feature<T> {
@@ -71,7 +105,7 @@ struct Feature<T> {
 
 impl<T: Scalar, M: Mask, const LANES: usize> Prefix<T, M, LANES> {
     /// `None` when the forest has splits or trees this form can not hold, or too many.
-    pub(super) fn build(forest: &Forest<T>) -> Option<Self> {
+    pub(super) fn build(forest: &Forest<T>, instructions: Instructions) -> Option<Self> {
         let fits = forest.trees.iter().all(|tree| {
             let ordered = tree.splits.iter().all(|split| split.low == T::NEG_INFINITY);
             ordered && !tree.shared && tree.leaves.len() <= M::LEAVES
@@ -95,19 +129,22 @@ impl<T: Scalar, M: Mask, const LANES: usize> Prefix<T, M, LANES> {
         if rows.checked_mul(blocks)?.checked_mul(size_of::<[M; LANES]>())? > MOST_BYTES {
             return None;
         }
-        let mut prefix =
-            Self { features, masks: vec![[M::ALL; LANES]; rows * blocks], blocks, trees: forest.trees.len() };
-        prefix.rule_out(forest);
-        prefix.accumulate();
+        let masks = vec![[M::ALL; LANES]; rows * blocks];
+        let mut prefix = Self { groups: Vec::new(), masks, blocks, trees: forest.trees.len(), instructions };
+        prefix.rule_out(forest, &features);
+        prefix.accumulate(&features);
+        // The order of features means nothing; those of a group take as many steps as the longest.
+        features.sort_by_key(|feature| feature.thresholds.len());
+        prefix.groups = features.chunks(SIDE).map(|features| Group::of(features, blocks)).collect();
         Some(prefix)
     }
 
     /// Enters every split where it first rules its inside out: right above its threshold, and for a missing value.
-    fn rule_out(&mut self, forest: &Forest<T>) {
+    fn rule_out(&mut self, forest: &Forest<T>, features: &[Feature<T>]) {
         for (number, tree) in forest.trees.iter().enumerate() {
             for split in &tree.splits {
-                let known = self.features.binary_search_by_key(&(split.feature as usize), |feature| feature.column);
-                let feature = &self.features[known.expect("every split's feature was listed")];
+                let known = features.binary_search_by_key(&(split.feature as usize), |feature| feature.column);
+                let feature = &features[known.expect("every split's feature was listed")];
                 let inside = M::without(split.leaves.0, split.leaves.1);
                 let mut rule_out = |row: usize| {
                     let block = feature.start + row * self.blocks + number / LANES;
@@ -123,8 +160,8 @@ impl<T: Scalar, M: Mask, const LANES: usize> Prefix<T, M, LANES> {
     }
 
     /// Gives every rank what the ranks below it rule out.
-    fn accumulate(&mut self) {
-        for feature in &self.features {
+    fn accumulate(&mut self, features: &[Feature<T>]) {
+        for feature in features {
             let ranks = feature.start..feature.start + feature.missing() * self.blocks;
             for at in ranks.skip(self.blocks) {
                 let below = self.masks[at - self.blocks];
@@ -136,37 +173,178 @@ impl<T: Scalar, M: Mask, const LANES: usize> Prefix<T, M, LANES> {
     }
 
     /// Calls back with the leaf each tree ends in, tree by tree: `tree * M::LEAVES + leaf`.
+    ///
+    /// With the same instructions everywhere: compiled for AVX2 one row took 750 ns where this took 280.
     #[inline]
     pub(super) fn each_leaf(&self, row: &[T], mut visit: impl FnMut(usize)) {
-        let starts: SmallVec<[usize; 64]> = self
-            .features
-            .iter()
-            .map(|feature| feature.start + feature.rank(row[feature.column]) * self.blocks)
-            .collect();
+        let starts = self.starts(row);
         for block in 0..self.blocks {
-            let mut left = [M::ALL; LANES];
-            for &start in &starts {
-                for (left, &mask) in left.iter_mut().zip(&self.masks[start + block]) {
-                    *left = left.and(mask);
+            let left = self.left(&starts, block);
+            for (tree, left) in (block * LANES..self.trees).zip(left) {
+                visit(tree * M::LEAVES + (left.first() & (M::LEAVES - 1)));
+            }
+        }
+    }
+
+    /// Carries a state through the leaves each row ends in, tree by tree. `rows` are at most `TILE`, `width` numbers
+    /// each; there is a state for each row.
+    #[inline]
+    pub(super) fn fold_rows<A: Copy>(&self, rows: &[T], width: usize, states: &mut [A], fold: impl Fn(A, usize) -> A) {
+        self.instructions.run(ManyRows { prefix: self, rows, width, states, fold });
+    }
+
+    /// Where a row's masks begin: eight searches at a time.
+    #[inline]
+    fn starts(&self, row: &[T]) -> Starts {
+        let mut starts = Starts::new();
+        for group in &self.groups {
+            let mut values = [T::ZERO; SIDE];
+            for (value, place) in values.iter_mut().zip(&group.places) {
+                *value = row[place.column as usize];
+            }
+            let mut at: [usize; SIDE] = std::array::from_fn(|feature| feature * group.room);
+            let mut step = group.room;
+            while step > 1 {
+                step /= 2;
+                for (at, &value) in at.iter_mut().zip(&values) {
+                    let above = group.thresholds[*at + step - 1] < value;
+                    *at = select_unpredictable(above, *at + step, *at);
                 }
             }
+            for (feature, place) in group.places.iter().enumerate() {
+                starts.push(place.start_of(values[feature], at[feature] - feature * group.room, self.blocks));
+            }
+        }
+        starts
+    }
+
+    /// As `starts`, rows × features: the rows side by side, feature by feature.
+    #[expect(clippy::inline_always, reason = "vector instructions do not cross a call")]
+    #[inline(always)]
+    fn starts_of_rows(&self, rows: &[T], width: usize, features: usize) -> SmallVec<[u32; 8 * TILE]> {
+        let mut starts = SmallVec::from_elem(0, rows.len() / width * features);
+        let places =
+            self.groups.iter().flat_map(|group| group.places.iter().zip(group.thresholds.chunks_exact(group.room)));
+        for (feature, (place, thresholds)) in places.enumerate() {
+            let mut values = [T::ZERO; TILE];
+            for (value, row) in values.iter_mut().zip(rows.chunks_exact(width)) {
+                *value = row[place.column as usize];
+            }
+            let mut at = [0_usize; TILE];
+            let mut step = thresholds.len();
+            while step > 1 {
+                step /= 2;
+                for (at, &value) in at.iter_mut().zip(&values) {
+                    // The mask changes nothing but spares the check of the bound.
+                    let above = thresholds[(*at + step - 1) & (thresholds.len() - 1)] < value;
+                    *at = select_unpredictable(above, *at + step, *at);
+                }
+            }
+            let ranked = values.iter().zip(at);
+            for (starts, (&value, rank)) in starts.chunks_exact_mut(features).zip(ranked) {
+                starts[feature] = place.start_of(value, rank, self.blocks);
+            }
+        }
+        starts
+    }
+
+    /// The leaves that no feature rules out, of one block of trees.
+    #[expect(clippy::inline_always, reason = "vector instructions do not cross a call")]
+    #[inline(always)]
+    fn left(&self, starts: &[u32], block: usize) -> [M; LANES] {
+        let mut left = [M::ALL; LANES];
+        for &start in starts {
+            for (left, &mask) in left.iter_mut().zip(&self.masks[start as usize + block]) {
+                *left = left.and(mask);
+            }
+        }
+        left
+    }
+}
+
+struct ManyRows<'a, T, M, const LANES: usize, A, F> {
+    prefix: &'a Prefix<T, M, LANES>,
+    rows: &'a [T],
+    width: usize,
+    states: &'a mut [A],
+    fold: F,
+}
+
+impl<T, M, const LANES: usize, A, F> NullaryFnOnce for ManyRows<'_, T, M, LANES, A, F>
+where
+    T: Scalar,
+    M: Mask,
+    A: Copy,
+    F: Fn(A, usize) -> A,
+{
+    type Output = ();
+
+    /// Block by block, so that a block's masks stay in the second-level cache for all rows.
+    #[expect(clippy::inline_always, reason = "vector instructions do not cross a call")]
+    #[inline(always)]
+    fn call(self) {
+        let Self { prefix, rows, width, states, fold } = self;
+        let features: usize = prefix.groups.iter().map(|group| group.places.len()).sum();
+        if features == 0 {
+            // Every tree is one leaf.
+            for state in states {
+                *state = (0..prefix.trees).fold(*state, |state, tree| fold(state, tree * M::LEAVES));
+            }
+            return;
+        }
+        let starts = prefix.starts_of_rows(rows, width, features);
+        for block in 0..prefix.blocks {
             let first = block * LANES;
-            for (tree, left) in (first..self.trees).zip(left) {
-                visit(tree * M::LEAVES + (left.first() & (M::LEAVES - 1)));
+            let trees = LANES.min(prefix.trees - first);
+            let tile = starts.chunks(ABREAST * features).zip(states.chunks_mut(ABREAST));
+            for (starts, states) in tile {
+                let mut left = [[M::ALL; LANES]; ABREAST];
+                for (left, starts) in left.iter_mut().zip(starts.chunks_exact(features)) {
+                    *left = prefix.left(starts, block);
+                }
+                let mut carried = [states[0]; ABREAST];
+                carried[..states.len()].copy_from_slice(states);
+                for lane in 0..trees {
+                    for (carried, left) in carried.iter_mut().zip(&left) {
+                        let leaf = left[lane].first() & (M::LEAVES - 1);
+                        *carried = fold(*carried, (first + lane) * M::LEAVES + leaf);
+                    }
+                }
+                states.copy_from_slice(&carried[..states.len()]);
             }
         }
     }
 }
 
+impl<T: Scalar> Group<T> {
+    fn of(features: &[Feature<T>], blocks: usize) -> Self {
+        let most = features.iter().map(|feature| feature.thresholds.len()).max().unwrap_or(0);
+        let room = (most + 1).next_power_of_two();
+        let mut thresholds = vec![T::INFINITY; SIDE * room];
+        for (room, feature) in thresholds.chunks_exact_mut(room).zip(features) {
+            room[..feature.thresholds.len()].copy_from_slice(&feature.thresholds);
+        }
+        let place = |feature: &Feature<T>| Place {
+            column: feature.column as u32,
+            start: feature.start as u32,
+            missing: (feature.start + feature.missing() * blocks) as u32,
+        };
+        Self { places: features.iter().map(place).collect(), thresholds, room }
+    }
+}
+
+impl Place {
+    #[expect(clippy::inline_always, reason = "vector instructions do not cross a call")]
+    #[inline(always)]
+    fn start_of<T: Scalar>(self, value: T, rank: usize, blocks: usize) -> u32 {
+        if value.is_missing() { self.missing } else { self.start + (rank * blocks) as u32 }
+    }
+}
+
 impl<T: Scalar> Feature<T> {
     /// The row of a value: how many thresholds it lies above.
-    #[inline]
     fn rank(&self, value: T) -> usize {
-        if value.is_missing() {
-            self.missing()
-        } else {
-            self.thresholds.partition_point(|&threshold| threshold < value)
-        }
+        self.thresholds.partition_point(|&threshold| threshold < value)
     }
 
     /// The row of a missing value, behind those of all ranks.
