@@ -43,6 +43,7 @@ pub async fn serve(settings: Settings, metrics: MetricsHandle) -> anyhow::Result
     let state = state(&settings, Arc::clone(&registry), metrics.clone());
     let readiness = state.readiness.clone();
     let monitoring = state.monitoring.clone();
+    let candidates = state.scorer.clone();
     let state = Shared::new(state);
 
     let public = open(settings.server.listen, "server.listen").await?;
@@ -63,6 +64,8 @@ pub async fn serve(settings: Settings, metrics: MetricsHandle) -> anyhow::Result
     let service = TowerToHyperService::new(http::admin(state));
     stop.supervise("admin listener", listener::serve(admin, service, limits, stop.soft().clone(), spawn));
     stop.supervise("drift monitor", judge(Arc::clone(&registry), monitoring.clone(), stop.clone()));
+    let comparing = stop.clone();
+    stop.supervise("candidates", async move { candidates.compare(comparing.requested()).await });
     stop.supervise("models watcher", watch(registry, stop.clone()));
     let folding = stop.clone();
     stop.supervise("metrics upkeep", async move { metrics.upkeep(folding.requested()).await });

@@ -38,6 +38,7 @@ impl Subject {
         let settings = RegistrySettings {
             dir: models.to_owned(),
             pins: std::collections::BTreeMap::new(),
+            candidates: std::collections::BTreeMap::new(),
             load: LoadSettings::default(),
         };
         let registry = Arc::new(Registry::new(settings, golden::verify));

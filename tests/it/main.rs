@@ -1,6 +1,7 @@
 //! Tests through the public face of the program, one module per area.
 
 mod backend_conformance;
+mod candidates;
 mod config;
 mod explanations;
 mod http_api;

@@ -15,7 +15,6 @@ use std::time::SystemTime;
 use arc_swap::ArcSwap;
 
 use super::bundle::{BundleError, LoadSettings, MANIFEST_FILE, ModelSnapshot};
-use super::engine::Engine;
 use crate::domain::{ModelName, ModelVersion};
 
 pub use route::{Candidate, CandidateMode, CandidateSettings, Route};
@@ -148,9 +147,9 @@ impl Registry {
         if names.is_empty() { "none".to_owned() } else { names.join(", ") }
     }
 
-    /// Whether no serving model has threads of its own.
+    /// Whether no model that answers has threads of its own.
     pub fn is_inline(&self) -> bool {
-        self.serving.load().values().all(|snapshot| matches!(snapshot.engine(), Engine::Inline(_)))
+        self.routes.load().values().all(|route| route.is_inline())
     }
 
     pub fn is_empty(&self) -> bool {

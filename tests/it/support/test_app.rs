@@ -11,7 +11,7 @@ use http_body_util::BodyExt;
 use scoreline::domain::ModelName;
 use scoreline::domain::time::ManualClock;
 use scoreline::http::{self, HttpSettings, HttpState, Public, Readiness, Shared};
-use scoreline::inference::registry::{Patience, Registry, RegistrySettings};
+use scoreline::inference::registry::{CandidateSettings, Patience, Registry, RegistrySettings};
 use scoreline::monitoring::Monitoring;
 use scoreline::privacy::{IdHasher, PrivacySettings};
 use scoreline::routing::{RoutingSettings, TierPolicy, TierRoute};
@@ -29,6 +29,7 @@ pub struct TestApp {
     pub registry: Arc<Registry>,
     pub readiness: Readiness,
     pub monitoring: Monitoring,
+    pub scorer: Scorer,
     pub models: TempDir,
     public: Public,
     admin: Router,
@@ -58,6 +59,21 @@ impl TestApp {
     }
 
     pub fn watched(bundles: &[TestBundle], change: impl FnOnce(&mut ScorerSettings), monitoring: Monitoring) -> Self {
+        Self::built(bundles, change, monitoring, &[])
+    }
+
+    /// An app with these versions on trial, by model.
+    pub fn trying(bundles: &[TestBundle], candidates: &[(&str, CandidateSettings)]) -> Self {
+        Self::built(bundles, |_| {}, Monitoring::default(), candidates)
+    }
+
+    fn built(
+        bundles: &[TestBundle],
+        change: impl FnOnce(&mut ScorerSettings),
+        monitoring: Monitoring,
+        candidates: &[(&str, CandidateSettings)],
+    ) -> Self {
+        let candidates = candidates.iter().cloned();
         let models = tempfile::tempdir().expect("temporary folder");
         for bundle in bundles {
             bundle.write(models.path());
@@ -65,7 +81,7 @@ impl TestApp {
         let settings = RegistrySettings {
             dir: models.path().to_owned(),
             pins: std::collections::BTreeMap::new(),
-            candidates: std::collections::BTreeMap::new(),
+            candidates: candidates.map(|(model, it)| (ModelName::parse(model).expect("a name"), it)).collect(),
             load: scoreline::inference::bundle::LoadSettings::default(),
         };
         let registry = Arc::new(Registry::new(settings, golden::verify));
@@ -83,8 +99,9 @@ impl TestApp {
         change(&mut scorer);
         let readiness = Readiness::default();
         let metrics = scoreline::telemetry::install_metrics().expect("the only recorder of this process");
+        let scorer = Scorer::new(Arc::clone(&registry), clock.clone(), scorer, monitoring.clone());
         let state = Shared::new(HttpState {
-            scorer: Scorer::new(Arc::clone(&registry), clock.clone(), scorer, monitoring.clone()),
+            scorer: scorer.clone(),
             hasher: IdHasher::new(&PrivacySettings { pepper: Some(SecretString::from("test pepper".to_owned())) }),
             policy: Arc::new(TierPolicy::new(routing())),
             monitoring: monitoring.clone(),
@@ -98,7 +115,7 @@ impl TestApp {
             metrics: Arc::new(move || metrics.render()),
         });
         let (public, admin) = (Public::new(state.clone()), http::admin(state));
-        Self { clock, registry, readiness, monitoring, models, public, admin }
+        Self { clock, registry, readiness, monitoring, scorer, models, public, admin }
     }
 
     pub async fn post(&self, path: &str, body: impl Into<Body>) -> Reply {
