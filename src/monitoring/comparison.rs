@@ -105,10 +105,6 @@ impl Comparison {
         }
     }
 
-    pub fn rows(&self) -> u64 {
-        self.rows
-    }
-
     /// `None` before the first row. Sorts the window: for whoever looks, not for every row.
     pub fn summary(&self) -> Option<Summary> {
         if self.rows == 0 {

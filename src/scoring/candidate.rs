@@ -259,8 +259,8 @@ pub fn judgement<E: Score>(score: &E, watch: Stopwatch) -> Judgement {
 /// grows; other candidates are given other customers.
 fn takes_part(share: f64, candidate: &BundleDigest, ask: &Ask<'_>) -> bool {
     let who = ask.customer.as_ref().map_or_else(|| features_number(ask.features), CustomerKey::prefix);
-    let [a, b, c, d, e, f, g, h, ..] = *candidate.as_bytes();
-    let mixed = mix(who ^ u64::from_le_bytes([a, b, c, d, e, f, g, h]));
+    let own = candidate.as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+    let mixed = mix(who ^ own);
     // The upper 53 bits as a number from 0 to below 1.
     ((mixed >> 11) as f64) / ((1_u64 << 53) as f64) < share
 }

@@ -37,7 +37,7 @@ pub struct Candidate {
 pub enum CandidateMode {
     /// Scores the same requests for comparison; its answers reach nobody.
     Shadow,
-    /// Answers this share of the requests, above 0 and at most 1.
+    /// Answers this share of the customers, above 0 and at most 1; the others are answered by the serving version.
     Canary { share: f64 },
 }
 
