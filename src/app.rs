@@ -5,25 +5,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 
 use crate::config::{self, Settings};
 use crate::domain::time::{Clock as _, SystemClock};
-use crate::http::listener::{self, ConnectionTask, ListenerSettings};
+use crate::http::admission::{Admission, Lag};
+use crate::http::listener::{self, ConnectionTask, Drain, Limits, Listener, TlsConfigs};
+use crate::http::tls::{Reloading, TlsListener, TlsSettings};
 use crate::http::{self, HttpSettings, HttpState, Public, Readiness, Shared};
 use crate::inference::bundle::LoadSettings;
 use crate::inference::registry::{Event, Patience, Registry, RegistrySettings};
 use crate::inference::runtime_search::RuntimeSearch;
-use crate::lifecycle::{Lifecycle, Stop};
+use crate::lifecycle::{Lifecycle, Signals, Stop};
 use crate::monitoring::Monitoring;
 use crate::privacy::IdHasher;
 use crate::routing::TierPolicy;
+use crate::scoring::self_probe::SelfProbe;
 use crate::scoring::{Scorer, ScorerSettings, golden};
 use crate::telemetry::MetricsHandle;
 
 /// Longest time a request's body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Probes, scrapers and a few people.
+const ADMIN_CONNECTIONS: usize = 256;
 /// How often the models folder is looked at.
 const MODELS_POLL: Duration = Duration::from_secs(1);
 /// How often drift windows are looked at, and newly serving models begin to be watched.
@@ -35,6 +39,7 @@ const DRIFT_POLL: Duration = Duration::from_secs(1);
 /// When a listener can not be opened, a part of the server dies, or requests had to be cut at the drain timeout.
 pub async fn serve(settings: Settings, metrics: MetricsHandle) -> anyhow::Result<()> {
     let lifecycle = Lifecycle::new();
+    let signals = Signals::listen();
     let registry = registry(&settings);
     report(&scan(&registry, Patience::Now).await?);
     if registry.is_empty() {
@@ -42,12 +47,15 @@ pub async fn serve(settings: Settings, metrics: MetricsHandle) -> anyhow::Result
     }
     let state = state(&settings, Arc::clone(&registry), metrics.clone());
     let readiness = state.readiness.clone();
+    let admission = state.admission.clone();
     let monitoring = state.monitoring.clone();
-    let candidates = state.scorer.clone();
+    let scorer = state.scorer.clone();
     let state = Shared::new(state);
 
-    let public = open(settings.server.listen, "server.listen").await?;
-    let admin = open(settings.server.admin_listen, "server.admin_listen").await?;
+    let stop = lifecycle.stop();
+    let (tls, admin_tls) = (tls(settings.tls.public, &stop)?, tls(settings.tls.admin, &stop)?);
+    let public = open(settings.server.listen, "server.listen")?;
+    let admin = open(settings.server.admin_listen, "server.admin_listen")?;
     tracing::info!(
         listen = %public.local_addr()?,
         admin_listen = %admin.local_addr()?,
@@ -55,26 +63,34 @@ pub async fn serve(settings: Settings, metrics: MetricsHandle) -> anyhow::Result
         "serving"
     );
 
-    let stop = lifecycle.stop();
-    let limits = ListenerSettings { header_read_timeout: settings.server.header_read_timeout };
-    let connections = stop.clone();
-    let spawn = move |connection: ConnectionTask| connections.track(connection);
-    let serving = listener::serve(public, Public::new(state.clone()), limits, stop.soft().clone(), spawn.clone());
-    stop.supervise("public listener", serving);
-    let service = TowerToHyperService::new(http::admin(state));
-    stop.supervise("admin listener", listener::serve(admin, service, limits, stop.soft().clone(), spawn));
+    let (drain, admin_drain, lag) = (Drain::new(), Drain::new(), Lag::new());
+    serve_admin(
+        admin,
+        admin_tls,
+        http::admin(state.clone()),
+        (lag.clone(), admission.clone()),
+        admin_drain.clone(),
+        &stop,
+    )?;
+    serve_public(public, tls, Public::new(state), settings.connections, drain.clone(), admin_drain, &stop);
+    let sampled = drain.clone();
+    stop.supervise("lag sampler", async move { lag.sample(admission, sampled.closed()).await });
     stop.supervise("drift monitor", judge(Arc::clone(&registry), monitoring.clone(), stop.clone()));
-    let comparing = stop.clone();
+    let (comparing, candidates) = (stop.clone(), scorer.clone());
     stop.supervise("candidates", async move { candidates.compare(comparing.requested()).await });
+    stop.supervise("self-probe", probe(SelfProbe::new(scorer), settings.scoring.self_probe, stop.clone()));
     stop.supervise("models watcher", watch(registry, stop.clone()));
     let folding = stop.clone();
     stop.supervise("metrics upkeep", async move { metrics.upkeep(folding.requested()).await });
-    let draining = stop.clone();
-    stop.supervise("readiness", async move {
+    let (draining, delay) = (stop.clone(), settings.server.drain_delay);
+    stop.supervise("drain", async move {
         draining.requested().await;
         readiness.drain();
+        drain.leave();
+        tokio::time::sleep(delay).await;
+        drain.close();
     });
-    let ended = lifecycle.run(settings.server.drain_timeout).await;
+    let ended = lifecycle.run(signals, settings.server.drain_delay + settings.server.drain_timeout).await;
     monitoring.close();
     ended.context("the server did not stop cleanly")
 }
@@ -96,6 +112,7 @@ pub fn load_settings(settings: &Settings) -> LoadSettings {
         runtime: RuntimeSearch::new(settings.inference.onnxruntime_path.clone(), config::variable),
         onnx_threads: settings.inference.onnx_threads,
         onnx_queue: settings.inference.onnx_queue,
+        onnx_queue_age: Some(settings.inference.onnx_queue_age),
         tiers: settings.routing_thresholds(),
     }
 }
@@ -124,15 +141,86 @@ fn state(settings: &Settings, registry: Arc<Registry>, metrics: MetricsHandle) -
             body_limit: settings.server.body_limit,
             batch_body_limit: settings.server.batch_body_limit,
             batch_rows: settings.server.batch_rows,
+            batch_deadline: settings.server.batch_deadline,
             body_timeout: BODY_TIMEOUT,
         },
         readiness: Readiness::default(),
+        admission: Admission::new(settings.server.admission),
         metrics: Arc::new(move || metrics.render()),
     }
 }
 
-async fn open(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("`{key}` = `{address}` can not be opened"))
+/// The runtime that answers requests.
+///
+/// # Errors
+/// When its threads can not be started.
+pub fn runtime(settings: &Settings) -> std::io::Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = settings.server.threads {
+        builder.worker_threads(threads);
+    }
+    // Threads that never rest look for new input after so many turns. Usual turns are microseconds; with long ones, the
+    // usual 61 would let requests wait for a tenth of a second before anybody knows of them.
+    builder.event_interval(16).thread_name("requests").enable_all().build()
+}
+
+fn open(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
+    listener::open(address).with_context(|| format!("`{key}` = `{address}` can not be opened"))
+}
+
+/// What a listener speaks TLS with, kept current; without settings it speaks plain HTTP.
+fn tls(settings: Option<TlsSettings>, stop: &Stop) -> anyhow::Result<Option<TlsConfigs>> {
+    let Some(settings) = settings else { return Ok(None) };
+    let task = match settings.listener {
+        TlsListener::Public => "public TLS files",
+        TlsListener::Admin => "admin TLS files",
+    };
+    let reloading = Arc::new(Reloading::start(settings, Arc::new(SystemClock))?);
+    let configs = reloading.configs();
+    stop.supervise(task, reloading.watch(stop.soft().clone()));
+    Ok(Some(configs))
+}
+
+fn serve_public(
+    socket: TcpListener,
+    tls: Option<TlsConfigs>,
+    service: Public,
+    limits: Limits,
+    drain: Drain,
+    admin_drain: Drain,
+    stop: &Stop,
+) {
+    let connections = stop.clone();
+    stop.supervise("public listener", async move {
+        let listener = Listener { name: "public", limits, tls, drain };
+        let spawn = move |connection: ConnectionTask| connections.track(connection);
+        listener.serve(socket, listener::each(service), spawn).await;
+        // Who asks how we are is answered until the last request is.
+        admin_drain.close();
+    });
+}
+
+/// Health and metrics have a thread of their own: they answer when the threads of requests are stuck, and say so.
+fn serve_admin(
+    socket: TcpListener,
+    tls: Option<TlsConfigs>,
+    router: axum::Router,
+    (lag, door): (Lag, Admission),
+    drain: Drain,
+    stop: &Stop,
+) -> anyhow::Result<()> {
+    let connections = stop.clone();
+    // Out of this runtime and into the other.
+    let socket = socket.into_std()?;
+    let work = move || async move {
+        let socket = TcpListener::from_std(socket)?;
+        let limits = Limits { connections: ADMIN_CONNECTIONS, exempt_loopback: true, ..Limits::default() };
+        let listener = Listener { name: "admin", limits, tls, drain: drain.clone() };
+        let spawn = move |connection: ConnectionTask| connections.track(connection);
+        tokio::join!(listener.serve(socket, listener::router(router), spawn), lag.govern(door, drain.closed()));
+        Ok::<(), std::io::Error>(())
+    };
+    stop.supervise_apart("admin listener", work).context("the admin thread can not be started")
 }
 
 /// Looks at the models folder once a second. Polling is the authority: it works on every file system.
@@ -158,6 +246,18 @@ async fn judge(registry: Arc<Registry>, monitoring: Monitoring, stop: Stop) {
                 monitoring.drift().follow(&registry.all_serving(), now);
                 monitoring.drift().judge(now);
             }
+            () = stop.requested() => return,
+        }
+    }
+}
+
+/// Tries the serving models and their fallbacks out, again and again.
+async fn probe(mut probe: SelfProbe, every: Duration, stop: Stop) {
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => drop(probe.round().await),
             () = stop.requested() => return,
         }
     }

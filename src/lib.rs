@@ -1,7 +1,8 @@
 //! scoreline: customer lifetime value and lead priority, scored inside the process.
 //!
 //! The crate is a library with one thin binary. Modules only depend downwards; `tests/it/tidy.rs` checks the arrows:
-//! cli, then app, then http, then scoring, then monitoring, then inference, then routing, privacy and features, then domain.
+//! cli, then app, then http, then scoring, then monitoring, then inference, then routing, privacy, features and
+//! resilience, then domain.
 
 pub mod app;
 pub mod cli;
@@ -13,6 +14,7 @@ pub mod inference;
 pub mod lifecycle;
 pub mod monitoring;
 pub mod privacy;
+pub mod resilience;
 pub mod routing;
 pub mod scoring;
 pub mod telemetry;

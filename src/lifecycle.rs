@@ -6,11 +6,16 @@
 
 use std::fmt::Display;
 use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use pin_project_lite::pin_project;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::oneshot;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
@@ -28,6 +33,8 @@ pub struct Lifecycle {
 pub struct Stop {
     soft: CancellationToken,
     hard: CancellationToken,
+    /// Set just before `hard`: reading the token takes a lock, and every turn of every connection asks.
+    dropping: Arc<AtomicBool>,
     tasks: TaskTracker,
     /// The first thing that went wrong. Locked for a moment, never across an await.
     failure: Arc<Mutex<Option<StopError>>>,
@@ -73,12 +80,12 @@ impl Lifecycle {
         self.stop.clone()
     }
 
-    /// Waits for SIGTERM, SIGINT or a failed task, then for the tasks to finish.
+    /// Waits for SIGTERM, SIGINT or a failed task, then for the tasks to finish. `signals` have been listened to since
+    /// before anybody could know that there is a process to stop.
     ///
     /// # Errors
     /// What ended the process, unless it was one signal and everything finished in time.
-    pub async fn run(self, drain: Duration) -> Result<(), StopError> {
-        let mut signals = Signals::listen();
+    pub async fn run(self, mut signals: Signals, drain: Duration) -> Result<(), StopError> {
         self.run_with(async || signals.next().await, drain).await
     }
 
@@ -88,7 +95,7 @@ impl Lifecycle {
         mut next_signal: impl AsyncFnMut() -> &'static str,
         drain: Duration,
     ) -> Result<(), StopError> {
-        let Stop { soft, hard, tasks, failure } = &self.stop;
+        let Stop { soft, hard, dropping, tasks, failure } = &self.stop;
         tokio::select! {
             () = soft.cancelled() => {}
             name = next_signal() => info!(signal = name, "stopping: finishing what has begun"),
@@ -106,6 +113,7 @@ impl Lifecycle {
                 tasks.len()
             }
         };
+        dropping.store(true, Ordering::Release);
         hard.cancel();
         if tokio::time::timeout(ABANDON_AFTER, tasks.wait()).await.is_err() {
             warn!(tasks = tasks.len(), "leaving tasks behind that do not end");
@@ -137,11 +145,6 @@ impl Stop {
         &self.soft
     }
 
-    /// Drop everything.
-    pub fn hard(&self) -> &CancellationToken {
-        &self.hard
-    }
-
     /// Asks for the end, as a signal does.
     pub fn request(&self) {
         self.soft.cancel();
@@ -164,23 +167,79 @@ impl Stop {
         self.spawn(work);
     }
 
+    /// As `supervise`, on a thread of its own with a runtime of its own, for work that must go on when the threads
+    /// everybody shares are stuck. `work` is made there, so that its sockets and timers belong to that runtime.
+    ///
+    /// # Errors
+    /// When the thread or its runtime can not be started.
+    pub fn supervise_apart<F>(
+        &self,
+        task: &'static str,
+        work: impl FnOnce() -> F + Send + 'static,
+    ) -> std::io::Result<()>
+    where
+        F: Future<Output: Ending>,
+    {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (ended, end) = oneshot::channel();
+        let hard = self.hard.clone();
+        std::thread::Builder::new().name(task.to_owned()).spawn(move || {
+            let outcome = runtime.block_on(async {
+                tokio::select! {
+                    biased;
+                    () = hard.cancelled() => Ok(()),
+                    ending = work() => ending.outcome(),
+                }
+            });
+            // Nobody listens once the process has been told to drop everything.
+            let _ = ended.send(outcome);
+        })?;
+        // The sender is lost when the thread panics.
+        self.supervise(task, async { end.await.unwrap_or_else(|_| Err("its thread panicked".to_owned())) });
+        Ok(())
+    }
+
     #[expect(clippy::disallowed_methods, reason = "the one place that spawns: here tasks are tracked and dropped")]
     fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        let hard = self.hard.clone();
-        let tracked = self.tasks.track_future(async move {
-            tokio::select! {
-                biased;
-                () = hard.cancelled() => {}
-                () = work => {}
-            }
-        });
-        drop(tokio::spawn(tracked));
+        let hard = self.hard.clone().cancelled_owned();
+        let until = UntilDropped { work, hard, listening: false, dropping: Arc::clone(&self.dropping) };
+        drop(tokio::spawn(self.tasks.track_future(until)));
     }
 
     fn fail(&self, failure: StopError) {
         error!(reason = %failure, "stopping the process");
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
         self.soft.cancel();
+    }
+}
+
+pin_project! {
+    /// A task's work, ended by the hard token. Always a task of its own, so its waker never changes and the token need
+    /// only be polled once.
+    struct UntilDropped<F> {
+        #[pin]
+        work: F,
+        #[pin]
+        hard: WaitForCancellationFutureOwned,
+        listening: bool,
+        dropping: Arc<AtomicBool>,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for UntilDropped<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        if !*this.listening {
+            *this.listening = true;
+            if this.hard.poll(context).is_ready() {
+                return Poll::Ready(());
+            }
+        } else if this.dropping.load(Ordering::Acquire) {
+            return Poll::Ready(());
+        }
+        this.work.poll(context)
     }
 }
 
@@ -337,6 +396,23 @@ mod tests {
         };
         let panicked = outcome_beside_a_bystander(|stop| stop.supervise("watcher", panicking)).await;
         assert_eq!(panicked, Err(StopError::TaskPanicked { task: "watcher" }));
+    }
+
+    #[tokio::test]
+    async fn work_on_a_thread_of_its_own_is_supervised_too() {
+        let lifecycle = Lifecycle::new();
+        let stop = lifecycle.stop();
+        stop.supervise_apart("admin", || async { sleep(Duration::from_millis(5)).await }).expect("a thread");
+        let (_signal, next) = signals();
+        assert_eq!(lifecycle.run_with(next, DRAIN).await, Err(StopError::TaskEnded { task: "admin" }));
+
+        let lifecycle = Lifecycle::new();
+        let stop = lifecycle.stop();
+        stop.supervise_apart("admin", std::future::pending::<()>).expect("a thread");
+        let (signal, next) = signals();
+        signal.send("SIGTERM").expect("listening");
+        let dropped = lifecycle.run_with(next, Duration::from_millis(20)).await;
+        assert_eq!(dropped, Err(StopError::NotDrained { tasks: 1 }), "and dropped with everything else");
     }
 
     #[tokio::test(start_paused = true)]

@@ -9,6 +9,7 @@ use axum::routing::post;
 use bytes::Bytes;
 use scoreline::domain::ModelName;
 use scoreline::domain::time::{Clock as _, SystemClock};
+use scoreline::http::admission::{Admission, AdmissionSettings, WhenOverloaded};
 use scoreline::http::{HttpSettings, HttpState, Public, Readiness, Shared};
 use scoreline::inference::bundle::LoadSettings;
 use scoreline::inference::registry::{Patience, Registry, RegistrySettings};
@@ -74,8 +75,14 @@ pub fn scoreline() -> Public {
             body_limit: 64 << 10,
             batch_body_limit: 4 << 20,
             batch_rows: 1000,
+            batch_deadline: Duration::from_secs(30),
             body_timeout: Duration::from_secs(5),
         },
+        admission: Admission::new(AdmissionSettings {
+            live: 1024,
+            batches: 4,
+            when_overloaded: WhenOverloaded::Refuse,
+        }),
         readiness: Readiness::default(),
         metrics: Arc::new(move || metrics.render()),
     }))

@@ -3,7 +3,7 @@
 
 mod config;
 mod models;
-mod score;
+pub mod score;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -127,7 +127,7 @@ impl Cli {
 fn serve(Effective { settings, .. }: Effective) -> Result<(), Failure> {
     let log = telemetry::init(&settings.log)?;
     let metrics = telemetry::install_metrics()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("runtime can not start")?;
+    let runtime = app::runtime(&settings).context("runtime can not start")?;
     let ended = runtime.block_on(Box::pin(app::serve(settings, metrics)));
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN);
     drop(log);

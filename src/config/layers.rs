@@ -12,7 +12,13 @@ use super::value::{Setting, written};
 pub(super) const DEFAULTS: &str = include_str!("default.toml");
 
 /// Keys without a default.
-const OPTIONAL: [&str; 12] = [
+const OPTIONAL: [&str; 18] = [
+    "server.tls.certificate",
+    "server.tls.key",
+    "server.tls.client_ca",
+    "server.admin_tls.certificate",
+    "server.admin_tls.key",
+    "server.admin_tls.client_ca",
     "inference.onnxruntime_path",
     "routing.medium_usd",
     "routing.high_usd",

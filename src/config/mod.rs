@@ -2,10 +2,12 @@
 //!
 //! `default.toml` is the reference of all keys. The environment is read here and nowhere else.
 
+mod connections;
 mod layers;
 mod models;
 mod problem;
 mod settings;
+mod tls;
 mod value;
 
 use std::fmt::Write as _;
@@ -15,6 +17,7 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::http::listener::Limits;
 use crate::inference::manifest::TierThresholds;
 use crate::monitoring::book::BookLimits;
 use crate::monitoring::{LedgerSettings, MonitoringSettings, WindowSettings};
@@ -26,6 +29,7 @@ use crate::telemetry::{LogFilter, LogSettings};
 pub use layers::Entry;
 pub use problem::{ConfigProblems, Origin, Problem};
 pub use settings::{InferenceSettings, ModelSettings, ScoringSettings, ServerSettings, StoreSettings};
+pub use tls::TlsSections;
 
 use layers::Reader;
 use value::Bytes;
@@ -34,6 +38,8 @@ use value::Bytes;
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub server: ServerSettings,
+    pub tls: TlsSections,
+    pub connections: Limits,
     pub models: ModelSettings,
     pub inference: InferenceSettings,
     pub scoring: ScoringSettings,
@@ -83,6 +89,8 @@ pub fn explain(
     let mut read = Reader::new(file, environment);
     // In the order of the reference: problems and `config show` follow it.
     let server = server(&mut read);
+    let tls = tls::read(&mut read, &server);
+    let connections = connections::limits(&mut read, server.header_read_timeout);
     let models = models::read(&mut read);
     let inference = inference(&mut read);
     let scoring = scoring(&mut read);
@@ -91,7 +99,20 @@ pub fn explain(
     let monitoring = monitoring(&mut read, privacy.pepper.is_some());
     let log = log(&mut read);
     let store = StoreSettings { path: read.optional("store.path"), url: read.optional("store.url") };
-    let settings = Settings { server, models, inference, scoring, routing, tiers, privacy, monitoring, log, store };
+    let settings = Settings {
+        server,
+        tls,
+        connections,
+        models,
+        inference,
+        scoring,
+        routing,
+        tiers,
+        privacy,
+        monitoring,
+        log,
+        store,
+    };
     read.finish().map(|entries| Effective { settings, entries })
 }
 
@@ -154,8 +175,12 @@ fn server(read: &mut Reader) -> ServerSettings {
     let body_limit = size(read, "server.body_limit");
     let batch_body_limit = size(read, "server.batch_body_limit");
     let batch_rows = whole(read, "server.batch_rows", 1, 100_000);
+    let batch_deadline = duration(read, "server.batch_deadline", "from `100ms` to `10m`", 100, 600_000);
     let header_read_timeout = duration(read, "server.header_read_timeout", "from `100ms` to `5m`", 100, 300_000);
+    let drain_delay = duration(read, "server.drain_delay", "from `0s` to `10m`", 0, 600_000);
     let drain_timeout = duration(read, "server.drain_timeout", "from `0s` to `1h`", 0, 3_600_000);
+    let threads = whole(read, "server.threads", 0, 1024);
+    let admission = connections::admission(read);
     let allow_public_without_auth: bool = read.get("server.allow_public_without_auth");
 
     if batch_body_limit < body_limit {
@@ -190,8 +215,12 @@ fn server(read: &mut Reader) -> ServerSettings {
         body_limit,
         batch_body_limit,
         batch_rows,
+        batch_deadline,
         header_read_timeout,
+        drain_delay,
         drain_timeout,
+        threads: (threads > 0).then_some(threads),
+        admission,
         allow_public_without_auth,
     }
 }
@@ -201,6 +230,13 @@ fn inference(read: &mut Reader) -> InferenceSettings {
         onnxruntime_path: read.optional("inference.onnxruntime_path"),
         onnx_threads: whole(read, "inference.onnx_threads", 1, 256),
         onnx_queue: whole(read, "inference.onnx_queue", 1, 1_000_000),
+        onnx_queue_age: duration(
+            read,
+            "inference.onnx_queue_age",
+            "from `1ms` to `1500ms`, the most any answer may take",
+            1,
+            DEADLINE_CAP.as_millis() as u64,
+        ),
     }
 }
 
@@ -216,7 +252,8 @@ fn scoring(read: &mut Reader) -> ScoringSettings {
     let top = whole(read, "scoring.explain_top", 1, 1024);
     let budget =
         duration(read, "scoring.explain_budget", "from `1ms` to `1500ms`, beside the answer's own time", 1, cap);
-    ScoringSettings { deadline, cache_ttl, cache_size, explain: ExplainSettings { top, budget } }
+    let self_probe = duration(read, "scoring.self_probe", "from `1s` to `1h`", 1_000, 3_600_000);
+    ScoringSettings { deadline, cache_ttl, cache_size, explain: ExplainSettings { top, budget }, self_probe }
 }
 
 fn routing(read: &mut Reader) -> (RoutingSettings, Option<TierThresholds>) {

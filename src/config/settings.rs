@@ -8,6 +8,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use crate::domain::{ModelName, ModelVersion};
+use crate::http::admission::AdmissionSettings;
 use crate::inference::registry::CandidateSettings;
 use crate::scoring::explanation::ExplainSettings;
 
@@ -20,8 +21,14 @@ pub struct ServerSettings {
     /// Bytes.
     pub batch_body_limit: usize,
     pub batch_rows: usize,
+    /// Time for a whole batch; rows that come later are answered from the ladder.
+    pub batch_deadline: Duration,
     pub header_read_timeout: Duration,
+    pub drain_delay: Duration,
     pub drain_timeout: Duration,
+    /// Threads that answer requests; none set means one per core.
+    pub threads: Option<usize>,
+    pub admission: AdmissionSettings,
     pub allow_public_without_auth: bool,
 }
 
@@ -43,6 +50,8 @@ pub struct InferenceSettings {
     pub onnxruntime_path: Option<PathBuf>,
     pub onnx_threads: usize,
     pub onnx_queue: usize,
+    /// Longest wait in that queue.
+    pub onnx_queue_age: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -52,6 +61,8 @@ pub struct ScoringSettings {
     /// Bytes.
     pub cache_size: u64,
     pub explain: ExplainSettings,
+    /// Time between two self-probes.
+    pub self_probe: Duration,
 }
 
 /// Read for deployments that already carry it; nothing is stored yet.

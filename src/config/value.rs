@@ -11,6 +11,7 @@ use figment::value::Value;
 use secrecy::SecretString;
 
 use crate::domain::ModelName;
+use crate::http::admission::WhenOverloaded;
 use crate::telemetry::LogFormat;
 
 /// A type that a setting can have.
@@ -164,6 +165,25 @@ impl Setting for ModelName {
 
     fn render(&self) -> String {
         quoted(self.as_str())
+    }
+}
+
+impl Setting for WhenOverloaded {
+    const ALLOWED: &'static str = "`refuse` or `fallback`";
+
+    fn read(value: &Value) -> Option<Self> {
+        match value.as_str()? {
+            "refuse" => Some(Self::Refuse),
+            "fallback" => Some(Self::Fallback),
+            _ => None,
+        }
+    }
+
+    fn render(&self) -> String {
+        quoted(match self {
+            Self::Refuse => "refuse",
+            Self::Fallback => "fallback",
+        })
     }
 }
 

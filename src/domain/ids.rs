@@ -18,8 +18,7 @@ impl CustomerKey {
 
     /// The first eight bytes, to spread customers by.
     pub fn prefix(&self) -> u64 {
-        let [a, b, c, d, e, f, g, h, ..] = self.0;
-        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+        self.0.first_chunk().map_or(0, |first| u64::from_le_bytes(*first))
     }
 }
 

@@ -1,10 +1,13 @@
 //! One request to a hot route, read whole, and what is replied to it.
 
+use std::time::Duration;
+
 use axum::http::{HeaderMap, HeaderValue, Response, header};
 use bytes::Bytes;
 use http_body_util::Full;
 use serde::Serialize;
 
+use super::deadline;
 use super::error::ApiError;
 use super::json::{self, JSON};
 use super::observe::{REQUEST_ID, RequestId, error_response};
@@ -13,6 +16,7 @@ use super::observe::{REQUEST_ID, RequestId, error_response};
 pub struct Call {
     body: Result<Bytes, ApiError>,
     id: RequestId,
+    deadline: Result<Option<Duration>, ApiError>,
 }
 
 /// An answer: always HTTP 200 and JSON. Everything else is an [`ApiError`].
@@ -23,13 +27,21 @@ pub struct Reply {
 
 impl Call {
     pub fn new(headers: &HeaderMap, body: Result<Bytes, ApiError>) -> Self {
-        Self { body, id: RequestId::of(headers) }
+        Self { body, id: RequestId::of(headers), deadline: deadline::of(headers) }
     }
 
     /// # Errors
     /// Too large, too late, or cut off.
     pub fn body(&self) -> Result<&[u8], ApiError> {
         self.body.as_deref().map_err(ApiError::clone)
+    }
+
+    /// How long the caller waits, if they say so.
+    ///
+    /// # Errors
+    /// Names the header when it can not be read.
+    pub fn deadline(&self) -> Result<Option<Duration>, ApiError> {
+        self.deadline.clone()
     }
 
     /// The id of the request unless its body carries a better one.

@@ -42,6 +42,8 @@ codes! {
     NoPrediction = "no_prediction", UNPROCESSABLE_ENTITY;
     /// Outcomes can not be kept: switched off, too many at once, or the disk fails.
     OutcomesUnavailable = "outcomes_unavailable", SERVICE_UNAVAILABLE;
+    /// More to do than can be done in time; `Retry-After` says when to ask again.
+    Overloaded = "overloaded", SERVICE_UNAVAILABLE;
     NotFound = "not_found", NOT_FOUND;
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED;
     /// No model is loaded: there is not even a baseline to answer from.

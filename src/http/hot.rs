@@ -102,6 +102,8 @@ where
     }
 }
 
+type Waiting = Pin<Box<dyn Future<Output = Result<Reply, ApiError>> + Send>>;
+
 /// A request being answered.
 pub struct Answering<B> {
     app: Shared,
@@ -109,7 +111,7 @@ pub struct Answering<B> {
     headers: HeaderMap,
     body: Reading<B>,
     /// The answer, when it has to wait for a model on another thread.
-    waiting: Option<Pin<Box<dyn Future<Output = Result<Reply, ApiError>> + Send>>>,
+    waiting: Option<Waiting>,
 }
 
 impl<B> Future for Answering<B>
@@ -120,21 +122,19 @@ where
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        let waiting = match &mut this.waiting {
-            Some(waiting) => waiting,
-            None => {
-                let body = ready!(this.body.poll(context));
-                let call = Call::new(&this.headers, body);
-                if this.app.scorer.never_waits()
-                    && let Some(outcome) = now(this.endpoint.answer(&this.app, &call))
-                {
-                    return Poll::Ready(Ok(call::response(outcome)));
-                }
-                // A future of its own, so that those that need not wait are not as large as this one.
-                let (app, endpoint) = (this.app.clone(), this.endpoint);
-                this.waiting.insert(Box::pin(async move { endpoint.answer(&app, &call).await }))
+        if this.waiting.is_none() {
+            let body = ready!(this.body.poll(context));
+            let call = Call::new(&this.headers, body);
+            if this.app.scorer.never_waits()
+                && let Some(outcome) = now(this.endpoint.answer(&this.app, &call))
+            {
+                return Poll::Ready(Ok(call::response(outcome)));
             }
-        };
+            // A future of its own, so that those that need not wait are not as large as this one.
+            let (app, endpoint) = (this.app.clone(), this.endpoint);
+            this.waiting = Some(Box::pin(async move { endpoint.answer(&app, &call).await }));
+        }
+        let Some(waiting) = &mut this.waiting else { return Poll::Pending };
         waiting.as_mut().poll(context).map(|outcome| Ok(call::response(outcome)))
     }
 }

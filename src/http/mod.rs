@@ -3,8 +3,10 @@
 mod admin_comparison;
 mod admin_models;
 mod admin_outcomes;
+pub mod admission;
 mod answer;
 mod call;
+mod deadline;
 mod error;
 mod explanation;
 mod genesys;
@@ -23,6 +25,7 @@ mod route_tier;
 mod router;
 mod service;
 mod state;
+pub mod tls;
 mod writer;
 
 pub use health::Readiness;

@@ -14,6 +14,7 @@ use metrics::{Counter, Histogram};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
+use super::admission::RETRY_AFTER_SECONDS;
 use super::error::{ApiError, Code};
 use super::json;
 use crate::domain::time::Stopwatch;
@@ -213,6 +214,9 @@ where
         response = with_request_id(json::respond(error.code.status(), &error.body(id)), id);
         if let Some(allow) = allow {
             response.headers_mut().insert(axum::http::header::ALLOW, allow);
+        }
+        if error.code == Code::Overloaded {
+            response.headers_mut().insert(axum::http::header::RETRY_AFTER, RETRY_AFTER_SECONDS.into());
         }
         return response;
     }

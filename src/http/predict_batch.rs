@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::answer::Answer;
+use super::deadline::{BatchTime, OwnDeadline};
 use super::error::{ApiError, Code};
 use super::json::{BatchPayload, JSON, append, parse, parse_object, with_body};
 use super::observe::{RequestId, with_request_id};
@@ -22,8 +23,10 @@ pub async fn handle(
     State(hasher): State<IdHasher>,
     State(settings): State<HttpSettings>,
     id: RequestId,
+    OwnDeadline(own): OwnDeadline,
     BatchPayload(body): BatchPayload,
 ) -> Result<Response, ApiError> {
+    let time = BatchTime::start(settings.batch_deadline, own);
     let Rows { rows, is_array } = Rows::split(&body, settings.batch_rows)?;
     let mut results = Vec::with_capacity(rows.len() * 512);
     let mut errors = 0;
@@ -32,7 +35,7 @@ pub async fn handle(
             results.push(if is_array { b',' } else { b'\n' });
         }
         let row_id = format!("{}-{number}", id.as_str());
-        if let Err(error) = score(row, &row_id, &scorer, &hasher, &mut results).await {
+        if let Err(error) = score(row, &row_id, &scorer, &hasher, time, &mut results).await {
             errors += 1;
             append(&mut results, &RowError { row: number, error: error.body(&row_id) });
         }
@@ -87,10 +90,11 @@ async fn score(
     row_id: &str,
     scorer: &Scorer,
     hasher: &IdHasher,
+    time: BatchTime,
     results: &mut Vec<u8>,
 ) -> Result<(), ApiError> {
     let request: PredictRequest<'_> = parse_object(row)?;
-    let question = Question::new(&request, || row_id)?;
+    let question = Question::new(&request, || row_id, Some(time.next_row()))?;
     let scored = question.score(scorer, hasher, Prefer::Exact).await?;
     let explained = question.explain(scorer, &scored).await;
     append(results, &Answer::new(&scored, None, question.context()).explained(explained.as_ref()));
@@ -105,7 +109,7 @@ pub struct RowError<'a> {
     pub error: super::error::ErrorBody<'a>,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Copy, Serialize)]
 pub struct BatchMetadata<'a> {
     pub rows: usize,
     pub errors: usize,

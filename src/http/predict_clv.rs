@@ -1,5 +1,7 @@
 //! `POST /v1/predict/clv`: the documented prediction.
 
+use std::time::Duration;
+
 use super::answer::{Answer, Context};
 use super::call::{Call, Reply};
 use super::error::ApiError;
@@ -8,11 +10,11 @@ use super::json::parse_object;
 use super::request::{PredictRequest, checked_request_id};
 use super::state::HttpState;
 use crate::privacy::IdHasher;
-use crate::scoring::{Prefer, Scored, Scorer};
+use crate::scoring::{Ask, Prefer, Scored, Scorer};
 
 pub async fn handle(app: &HttpState, call: &Call) -> Result<Reply, ApiError> {
     let request: PredictRequest<'_> = parse_object(call.body()?)?;
-    let question = Question::new(&request, || call.id())?;
+    let question = Question::new(&request, || call.id(), call.deadline()?)?;
     let scored = question.score(&app.scorer, &app.hasher, Prefer::Exact).await?;
     let explained = question.explain(&app.scorer, &scored).await;
     let answer = Answer::new(&scored, None, question.context()).explained(explained.as_ref());
@@ -23,14 +25,19 @@ pub async fn handle(app: &HttpState, call: &Call) -> Result<Reply, ApiError> {
 pub struct Question<'r, 'b> {
     request: &'r PredictRequest<'b>,
     context: Context<'r>,
+    deadline: Option<Duration>,
 }
 
 impl<'r, 'b> Question<'r, 'b> {
-    /// `otherwise` gives the id of a request that brings none.
-    pub fn new(request: &'r PredictRequest<'b>, otherwise: impl FnOnce() -> &'r str) -> Result<Self, ApiError> {
+    /// `otherwise` gives the id of a request that brings none; `deadline` is how long its caller waits.
+    pub fn new(
+        request: &'r PredictRequest<'b>,
+        otherwise: impl FnOnce() -> &'r str,
+        deadline: Option<Duration>,
+    ) -> Result<Self, ApiError> {
         let request_id = checked_request_id(request.id(), otherwise)?;
         let features_as_of = request.features_as_of().map_err(|err| err.of_request(request.id()))?;
-        Ok(Self { request, context: Context { request_id, features_as_of } })
+        Ok(Self { request, context: Context { request_id, features_as_of }, deadline })
     }
 
     pub fn context(&self) -> Context<'r> {
@@ -39,7 +46,7 @@ impl<'r, 'b> Question<'r, 'b> {
 
     pub async fn score(&self, scorer: &Scorer, hasher: &IdHasher, prefer: Prefer) -> Result<Scored, ApiError> {
         let features = self.request.named_features();
-        let ask = self.request.ask(features.as_deref(), hasher, prefer);
+        let ask = Ask { deadline: self.deadline, ..self.request.ask(features.as_deref(), hasher, prefer) };
         scorer.score(ask).await.map_err(|fault| ApiError::from(fault).of_request(self.request.id()))
     }
 

@@ -1,11 +1,14 @@
 //! `POST /v1/predict/lead` and its batch twin: which lead to call next, as a place from 1 to 100.
 
+use std::time::Duration;
+
 use axum::extract::State;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 
 use super::answer::{Context, Metadata, round, status};
 use super::call::{Call, Reply};
+use super::deadline::{BatchTime, OwnDeadline};
 use super::error::ApiError;
 use super::explanation::{Explained, ExplanationBody};
 use super::genesys::{Flat, FlatAnswer, FlatError, FlatRequest, Slot};
@@ -60,7 +63,7 @@ struct LeadPrediction {
 
 pub async fn handle(app: &HttpState, call: &Call) -> Result<Reply, ApiError> {
     let request: LeadRequest<'_> = parse_object(call.body()?)?;
-    let (scored, context) = request.score(&app.scorer, &app.hasher, || call.id()).await?;
+    let (scored, context) = request.score(&app.scorer, &app.hasher, || call.id(), call.deadline()?).await?;
     let explained = request.explain(&app.scorer, &scored).await;
     Ok(call.reply(&LeadAnswer::new(&scored, context, explained.as_ref()), context.request_id))
 }
@@ -70,8 +73,10 @@ pub async fn batch(
     State(hasher): State<IdHasher>,
     State(settings): State<HttpSettings>,
     id: RequestId,
+    OwnDeadline(own): OwnDeadline,
     BatchPayload(body): BatchPayload,
 ) -> Result<Response, ApiError> {
+    let time = BatchTime::start(settings.batch_deadline, own);
     let Rows { rows, is_array } = Rows::split(&body, settings.batch_rows)?;
     let mut results = Vec::with_capacity(rows.len() * 512);
     let mut errors = 0;
@@ -80,7 +85,7 @@ pub async fn batch(
             results.push(if is_array { b',' } else { b'\n' });
         }
         let row_id = format!("{}-{number}", id.as_str());
-        if let Err(error) = score_row(row, &row_id, &scorer, &hasher, &mut results).await {
+        if let Err(error) = score_row(row, &row_id, &scorer, &hasher, time, &mut results).await {
             errors += 1;
             append(&mut results, &RowError { row: number, error: error.body(&row_id) });
         }
@@ -100,7 +105,8 @@ pub async fn genesys(app: &HttpState, call: &Call) -> Reply {
 
 async fn flat(app: &HttpState, call: &Call) -> Result<Reply, ApiError> {
     let FlatRequest(request): FlatRequest<LeadRequest<'_>> = parse_object(call.body()?)?;
-    let (scored, Context { request_id, .. }) = request.score(&app.scorer, &app.hasher, || call.id()).await?;
+    let (scored, Context { request_id, .. }) =
+        request.score(&app.scorer, &app.hasher, || call.id(), call.deadline()?).await?;
     let flat = FlatAnswer::new(&scored, LeadPrediction::new(scored.estimate), request_id);
     Ok(call.reply(&flat, request_id))
 }
@@ -110,10 +116,11 @@ async fn score_row(
     row_id: &str,
     scorer: &Scorer,
     hasher: &IdHasher,
+    time: BatchTime,
     results: &mut Vec<u8>,
 ) -> Result<(), ApiError> {
     let request: LeadRequest<'_> = parse_object(row)?;
-    let (scored, context) = request.score(scorer, hasher, || row_id).await?;
+    let (scored, context) = request.score(scorer, hasher, || row_id, Some(time.next_row())).await?;
     let explained = request.explain(scorer, &scored).await;
     append(results, &LeadAnswer::new(&scored, context, explained.as_ref()));
     Ok(())
@@ -125,6 +132,7 @@ impl LeadRequest<'_> {
         scorer: &Scorer,
         hasher: &IdHasher,
         otherwise: impl FnOnce() -> &'s str,
+        deadline: Option<Duration>,
     ) -> Result<(Scored<LeadScore>, Context<'s>), ApiError> {
         let own_id = self.request_id.as_deref();
         let request_id = checked_request_id(own_id, otherwise)?;
@@ -137,6 +145,7 @@ impl LeadRequest<'_> {
             customer: self.lead_id.as_deref().map(|id| hasher.key(id)),
             features: features.as_deref(),
             known: Known { channel: self.lead_source.as_deref(), segment: None },
+            deadline,
             ..Ask::default()
         };
         let scored = scorer.score_lead(ask).await.map_err(|fault| ApiError::from(fault).of_request(own_id))?;

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::admission::Admission;
 use super::health::Readiness;
 use crate::monitoring::Monitoring;
 use crate::privacy::IdHasher;
@@ -20,6 +21,8 @@ pub struct HttpSettings {
     pub batch_body_limit: usize,
     /// Most rows in a batch.
     pub batch_rows: usize,
+    /// Longest time of a batch: rows that are not begun by then are answered from the ladder.
+    pub batch_deadline: Duration,
     /// Longest time a body may take to arrive.
     pub body_timeout: Duration,
 }
@@ -35,6 +38,7 @@ pub struct HttpState {
     pub monitoring: Monitoring,
     pub settings: HttpSettings,
     pub readiness: Readiness,
+    pub admission: Admission,
     /// Renders everything measured so far.
     pub metrics: RenderMetrics,
 }
@@ -74,5 +78,6 @@ pieces! {
     monitoring: Monitoring,
     settings: HttpSettings,
     readiness: Readiness,
+    admission: Admission,
     metrics: RenderMetrics,
 }

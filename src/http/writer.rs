@@ -34,9 +34,9 @@ impl Writer<'_> {
         // No early exit: that is what lets it be vectorised.
         let special = bytes.iter().fold(false, |special, &byte| special | is_special(byte));
         if special {
-            self.escaped(bytes)
+            self.escaped(bytes);
         } else {
-            self.out.extend_from_slice(bytes)
+            self.out.extend_from_slice(bytes);
         }
         self.out.push(b'"');
     }
@@ -74,6 +74,7 @@ impl Writer<'_> {
     }
 }
 
+#[expect(clippy::needless_bitwise_bool, reason = "`||` would branch")]
 fn is_special(byte: u8) -> bool {
     (byte < 0x20) | (byte == b'"') | (byte == b'\\')
 }
@@ -92,7 +93,7 @@ impl<'w, 'o> Open<'w, 'o> {
         self.empty = false;
     }
 
-    /// Inlined, so that a name is copied as the constant it is.
+    #[expect(clippy::inline_always, reason = "a name is then copied as the constant it is")]
     #[inline(always)]
     fn field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> fmt::Result {
         self.next();

@@ -80,6 +80,13 @@ pub trait Backend: Send + Sync {
     /// refuses them.
     fn predict(&self, rows: FeatureMatrix<'_>, out: &mut [f64]) -> Result<(), BackendError>;
 
+    /// Asks a run that is under way on another thread to end early with an error. Backends that always answer in time
+    /// need not listen.
+    fn stop(&self) {}
+
+    /// Lets a handle run again that was told to stop.
+    fn resume(&self) {}
+
     /// Splits the difference of one output between two rows over the columns: shares that sum to it, to 1e-6 of it.
     ///
     /// By default the model is asked about mixtures of the two rows, exactly or by sampling; a backend that can see
@@ -91,6 +98,9 @@ pub trait Backend: Send + Sync {
         sampling::explain(question, self.outputs().len(), |rows, out| self.predict(rows, out))
     }
 }
+
+/// Makes one more handle on a loaded model.
+pub type Spares = Box<dyn Fn() -> Result<Box<dyn Backend>, BackendError> + Send + Sync>;
 
 /// Why a model file can not be loaded or run.
 #[derive(Debug, thiserror::Error)]

@@ -7,18 +7,19 @@ use std::fmt;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use super::backend::{Backend, BackendError, FeatureMatrix};
-use super::engine::Engine;
+use super::engine::{Engine, Pooled};
+use super::guard::ModelGuard;
 use super::manifest::{
     Apply, BUNDLE_VERSION, BackendKind, Band, Baseline, CalibrationMethod, Curve, DriftReference, Manifest, Output,
     Task, TierThresholds,
 };
 use super::onnx;
-use super::pool::Pool;
 use super::runtime_search::RuntimeSearch;
 use super::{additive, linear, onnx_graph, smartcore, trees};
 use crate::domain::{ModelName, ModelVersion, Tier};
@@ -42,6 +43,8 @@ pub struct LoadSettings {
     pub onnx_threads: usize,
     /// Requests that may wait for such a model before it answers "overloaded".
     pub onnx_queue: usize,
+    /// Longest wait of a live request before such a model answers "overloaded"; without one, any.
+    pub onnx_queue_age: Option<Duration>,
     /// Tier thresholds that override every CLV bundle's.
     pub tiers: Option<TierThresholds>,
 }
@@ -560,8 +563,11 @@ fn open(
         BackendKind::Linear => inline(onnx_graph::load_linear(&onnx_graph::OnnxModel::parse(model)?, features)?),
         BackendKind::Smartcore => inline(smartcore::load(model, features)?),
         BackendKind::Onnx => {
-            let handles = onnx::open(model, features, &settings.runtime, settings.onnx_threads.max(1))?;
-            Engine::Pooled(Pool::start(manifest.name.as_str(), handles, settings.onnx_queue.max(1))?)
+            let threads = settings.onnx_threads.max(1);
+            let (handles, spares) = onnx::open_with_spares(model, features, &settings.runtime, threads)?;
+            let guard = ModelGuard::new(manifest.name.clone(), manifest.version.clone());
+            let queue = settings.onnx_queue.max(1);
+            Engine::Pooled(Pooled::start(guard, handles, Some(spares), queue, settings.onnx_queue_age)?)
         }
     })
 }

@@ -7,6 +7,7 @@ pub mod backend;
 pub mod bundle;
 pub mod engine;
 pub mod explain;
+pub mod guard;
 pub mod linear;
 pub mod manifest;
 pub mod onnx;

@@ -21,10 +21,10 @@ use std::time::Duration;
 use ort::environment::Environment;
 use ort::logging::LogLevel;
 use ort::session::builder::GraphOptimizationLevel;
-use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions, Session, SessionInputValue};
+use ort::session::{RunOptions, Session, SessionInputValue};
 use ort::value::{DynMapValueType, DynSequenceValueType, DynValue, Tensor, TensorElementType, ValueType};
 
-use super::backend::{Backend, BackendError, FeatureMatrix};
+use super::backend::{Backend, BackendError, FeatureMatrix, Spares};
 use super::runtime_search::RuntimeSearch;
 use super::runtime_search::TELEMETRY_VARIABLE;
 
@@ -45,16 +45,36 @@ pub fn open(
     search: &RuntimeSearch,
     threads: usize,
 ) -> Result<Vec<Box<dyn Backend>>, BackendError> {
+    open_with_spares(bytes, features, search, threads).map(|(handles, _)| handles)
+}
+
+/// As `open`, with a way to make one more handle on the same model, in place of one whose run never ends. It keeps the
+/// model's bytes: what is on disk by then may be another model.
+///
+/// # Errors
+/// As `open`.
+pub fn open_with_spares(
+    bytes: &[u8],
+    features: &[&str],
+    search: &RuntimeSearch,
+    threads: usize,
+) -> Result<(Vec<Box<dyn Backend>>, Spares), BackendError> {
     let environment = environment(search)?;
     let mut first = OnnxHandle::prepare(&environment, bytes, features)?;
     let (columns, outputs) = first.trial(features.len())?;
-    let mut handles: Vec<Box<dyn Backend>> = Vec::with_capacity(threads.max(1));
-    for _ in 1..threads.max(1) {
-        let more = OnnxHandle::prepare(&environment, bytes, features)?;
-        handles.push(Box::new(more.finish(features.len(), columns.clone(), outputs.clone())?));
-    }
+    let bytes: Arc<[u8]> = Arc::from(bytes);
+    let names: Vec<String> = features.iter().map(|&feature| feature.to_owned()).collect();
+    let more = {
+        let (columns, outputs) = (columns.clone(), outputs.clone());
+        move || -> Result<Box<dyn Backend>, BackendError> {
+            let features: Vec<&str> = names.iter().map(String::as_str).collect();
+            let handle = OnnxHandle::prepare(&environment, &bytes, &features)?;
+            Ok(Box::new(handle.finish(features.len(), columns.clone(), outputs.clone())?))
+        }
+    };
+    let mut handles = (1..threads.max(1)).map(|_| more()).collect::<Result<Vec<_>, _>>()?;
     handles.push(Box::new(first.finish(features.len(), columns, outputs)?));
-    Ok(handles)
+    Ok((handles, Box::new(more)))
 }
 
 /// One session, one input buffer. The lock is never contended: exactly one thread uses a handle.
@@ -62,6 +82,9 @@ struct OnnxHandle {
     inputs: usize,
     outputs: Vec<String>,
     state: Mutex<State>,
+    /// Beside the lock, so that a run can be ended from another thread. It asks for all outputs: options that select
+    /// some can not be shared between threads, and ONNX Runtime runs every node of the graph either way.
+    options: RunOptions,
 }
 
 struct State {
@@ -69,8 +92,6 @@ struct State {
     slots: Vec<Slot>,
     /// The model outputs that are read, in order.
     columns: Vec<OutputColumns>,
-    /// Asks for those outputs only, so that labels are not even computed.
-    selection: RunOptions<HasSelectedOutputs>,
 }
 
 /// One model input and the features it reads.
@@ -105,9 +126,21 @@ impl Backend for OnnxHandle {
         rows.fits(self.inputs, self.outputs.len(), out.len())?;
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         for (row, out) in rows.iter().zip(out.chunks_exact_mut(self.outputs.len())) {
-            state.run(row, out)?;
+            state.run(row, out, &self.options)?;
         }
         Ok(())
+    }
+
+    fn stop(&self) {
+        if let Err(err) = self.options.terminate() {
+            tracing::warn!(reason = err.message(), "a model run can not be stopped");
+        }
+    }
+
+    fn resume(&self) {
+        if let Err(err) = self.options.unterminate() {
+            tracing::warn!(reason = err.message(), "a model handle can not be used again");
+        }
     }
 }
 
@@ -176,22 +209,18 @@ impl Prepared {
         columns: Vec<OutputColumns>,
         outputs: Vec<String>,
     ) -> Result<OnnxHandle, BackendError> {
-        let selector =
-            columns.iter().fold(OutputSelector::no_default(), |selector, column| selector.with(column.name.as_str()));
-        let selection = RunOptions::new().map_err(|err| run_error(err.to_string()))?.with_outputs(selector);
+        let options = RunOptions::new().map_err(|err| run_error(err.to_string()))?;
         let Self { session, slots } = self;
-        Ok(OnnxHandle { inputs, outputs, state: Mutex::new(State { session, slots, columns, selection }) })
+        Ok(OnnxHandle { inputs, outputs, state: Mutex::new(State { session, slots, columns }), options })
     }
 }
 
 impl State {
-    fn run(&mut self, row: &[f64], out: &mut [f64]) -> Result<(), BackendError> {
+    fn run(&mut self, row: &[f64], out: &mut [f64], options: &RunOptions) -> Result<(), BackendError> {
         fill(&mut self.slots, row)?;
         let values = views(&self.slots);
-        let outputs = self
-            .session
-            .run_with_options(values.as_slice(), &self.selection)
-            .map_err(|err| run_error(err.to_string()))?;
+        let outputs =
+            self.session.run_with_options(values.as_slice(), options).map_err(|err| run_error(err.to_string()))?;
         let mut rest = out;
         for column in &self.columns {
             let value =

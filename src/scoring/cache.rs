@@ -105,6 +105,11 @@ impl ScoreCache {
         self.exact.entry_count() + self.last.entry_count()
     }
 
+    /// What both caches weigh now, in bytes as reckoned for an entry; at most the budget, but for what waits to be evicted.
+    pub fn weighted_bytes(&self) -> u64 {
+        self.exact.weighted_size() + self.last.weighted_size()
+    }
+
     // The cache's own timer runs on the monotonic clock; the age that is promised is by the wall clock.
     fn is_fresh(&self, score: &CachedScore, now: Timestamp) -> bool {
         seconds_between(score.scored_at, now) <= self.ttl.as_secs()

@@ -13,8 +13,9 @@ use tokio::sync::{Mutex, mpsc};
 
 use super::caught::{Panicked, caught};
 use super::estimate::Wish;
+use super::run::{self, RunFailure, TimeLimit};
 use super::task::Score;
-use super::{Ask, AskFault, Parts, RunFailure, Scored, run};
+use super::{Ask, AskFault, Parts, Scored};
 use crate::domain::time::Stopwatch;
 use crate::domain::{CustomerKey, Estimate, LeadScore};
 use crate::features::{Row, Value};
@@ -188,6 +189,10 @@ impl Parts {
     ) -> Result<Scored<E>, AskFault> {
         let watch = Stopwatch::start();
         let limit = ask.deadline.map_or(self.settings.deadline, |asked| asked.min(self.settings.deadline));
+        if limit.is_zero() {
+            // No model is asked at all, and this one is not to blame for it.
+            return self.climb_on(&route.serving, None, ask).await;
+        }
         let deadline = match tried.engine() {
             Engine::Inline(_) => ask.deadline,
             // The other half is for the serving version.
@@ -246,7 +251,7 @@ impl Pending {
 
 async fn judge<E: Score>(snapshot: &ModelSnapshot, raw: &[f64], wish: Wish) -> Result<Judgement, RunFailure> {
     let watch = Stopwatch::start();
-    let score = run::<E>(snapshot, raw, wish, PATIENCE).await?;
+    let score = run::ask::<E>(snapshot, raw, wish, TimeLimit { full: PATIENCE, left: PATIENCE }).await?;
     Ok(judgement(&score, watch))
 }
 

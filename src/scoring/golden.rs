@@ -15,9 +15,17 @@ pub fn verify(snapshot: &ModelSnapshot) -> Result<(), BundleError> {
     for (index, row) in snapshot.golden().iter().enumerate() {
         let failed = |problem: String| BundleError::Golden { row: index + 1, problem };
         let outcome = answer(snapshot, row).map_err(&failed)?;
-        compare(&row.expect, &expectation(&outcome), row.tolerance).map_err(failed)?;
+        agrees(row, &outcome).map_err(failed)?;
     }
     Ok(())
+}
+
+/// Whether an outcome is what the row promises.
+///
+/// # Errors
+/// Names the number that differs, with both values.
+pub fn agrees(row: &GoldenRow, outcome: &Outcome) -> Result<(), String> {
+    compare(&row.expect, &expectation(outcome), row.tolerance)
 }
 
 /// What the snapshot answers to a golden request.

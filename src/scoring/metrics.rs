@@ -6,6 +6,7 @@ use super::cache::ScoreCache;
 use super::{AskFault, Reason, Scored, Warning};
 use crate::domain::Source;
 use crate::inference::registry::{Registry, State};
+use crate::resilience::breaker::Phase;
 
 pub struct ScoringMetrics {
     by_source: [Counter; Source::ALL.len()],
@@ -13,6 +14,8 @@ pub struct ScoringMetrics {
     duration: Histogram,
     warnings: [Counter; WARNINGS.len()],
     reasons: [Counter; REASONS.len()],
+    /// Questions answered by an equal one that was under way.
+    pub coalesced: Counter,
 }
 
 /// One of each kind: the labels are registered before the first of them happens, so that rates start at zero.
@@ -26,7 +29,7 @@ const WARNINGS: [Warning; 8] = [
     Warning::UnknownCategory(0),
     Warning::UnknownLeadSource,
 ];
-const REASONS: [Reason; 3] = [Reason::Overloaded, Reason::Deadline, Reason::ModelError];
+const REASONS: [Reason; 4] = [Reason::Overloaded, Reason::Deadline, Reason::ModelError, Reason::BreakerOpen];
 
 impl ScoringMetrics {
     pub fn register() -> Self {
@@ -36,6 +39,7 @@ impl ScoringMetrics {
             duration: histogram!("scoreline_prediction_duration_seconds"),
             warnings: WARNINGS.map(|warning| counter!("scoreline_prediction_warnings_total", "kind" => warning.kind())),
             reasons: REASONS.map(|reason| counter!("scoreline_fallbacks_total", "reason" => reason.as_str())),
+            coalesced: counter!("scoreline_coalesced_total"),
         }
     }
 
@@ -59,6 +63,14 @@ impl ScoringMetrics {
     /// Sets the gauges that are read off rather than counted.
     pub fn report(cache: &ScoreCache, registry: &Registry) {
         gauge!("scoreline_cache_entries").set(cache.entries() as f64);
+        for snapshot in registry.all_serving() {
+            let now = snapshot.engine().phase();
+            for phase in Phase::ALL {
+                let is = if phase == now { 1.0 } else { 0.0 };
+                gauge!("scoreline_breaker_state", "model" => snapshot.name().to_string(), "state" => phase.as_str())
+                    .set(is);
+            }
+        }
         for version in registry.status() {
             let (model, name) = (version.model.to_string(), version.version.to_string());
             for state in [State::Serving, State::Available, State::Refused { code: "", reason: String::new() }] {

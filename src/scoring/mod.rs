@@ -1,7 +1,8 @@
 //! The scoring pipeline, on one screen: what is asked, the ladder, what is answered.
 //!
 //! model -> fresh cache -> stale cache -> segment baseline -> channel baseline -> neutral. Every request gets an answer
-//! from one immutable snapshot; nothing here waits for disk, network or another request.
+//! from one immutable snapshot; nothing here waits for disk or network, and for another request only where it asks the
+//! same of a model that has threads of its own, within its own deadline.
 
 pub mod baseline;
 pub mod cache;
@@ -9,9 +10,12 @@ mod candidate;
 mod caught;
 pub mod estimate;
 pub mod explanation;
+mod flight;
 pub mod golden;
 mod metrics;
 pub mod predictive;
+mod run;
+pub mod self_probe;
 pub mod task;
 
 use std::sync::Arc;
@@ -22,19 +26,22 @@ use smallvec::SmallVec;
 
 use crate::domain::time::{Clock, Stopwatch, Timestamp, seconds_between};
 use crate::domain::{CustomerKey, Estimate, LeadScore, ModelName, ModelVersion, Source, Tier};
-use crate::features::{FeatureFault, Given, Row, Value, schema};
+use crate::features::{FeatureFault, Given, Value, schema};
+use crate::inference::ModelSnapshot;
 use crate::inference::bundle::Customer;
+use crate::inference::engine::Engine;
 use crate::inference::manifest::Task;
 use crate::inference::registry::{Registry, Route};
-use crate::inference::{BackendError, FeatureMatrix, ModelSnapshot};
 use crate::monitoring::{Monitoring, ScoredRow};
 
 use baseline::Known;
 use cache::{CachedScore, ScoreCache};
 use candidate::{Beside, Comparing, judgement};
-use estimate::{NotANumber, Wish};
+use estimate::Wish;
 use explanation::ExplainSettings;
+use flight::{Flights, Joined};
 use metrics::ScoringMetrics;
+use run::TimeLimit;
 use task::{Outcome, Score, StandIn};
 
 /// One question about one customer or lead.
@@ -53,7 +60,8 @@ pub struct Ask<'a> {
     pub level: Option<f64>,
     /// The tier the customer has been in; their last score's when absent.
     pub previous: Option<Tier>,
-    /// Longest wait for a model that runs on threads of its own; capped by the settings.
+    /// Longest wait for a model that runs on threads of its own; capped by the settings. With zero there is no time for
+    /// any model and the ladder answers at once.
     pub deadline: Option<Duration>,
 }
 
@@ -165,6 +173,8 @@ pub enum Reason {
     Deadline,
     /// The model failed or gave something that is not a number.
     ModelError,
+    /// The model kept failing and is not asked until a probe succeeds.
+    BreakerOpen,
 }
 
 impl Reason {
@@ -173,6 +183,7 @@ impl Reason {
             Self::Overloaded => "model_overloaded",
             Self::Deadline => "model_deadline",
             Self::ModelError => "model_error",
+            Self::BreakerOpen => "model_breaker_open",
         }
     }
 }
@@ -243,6 +254,7 @@ pub struct Parts {
     settings: ScorerSettings,
     metrics: ScoringMetrics,
     monitoring: Monitoring,
+    flights: Flights,
     comparing: Comparing,
 }
 
@@ -264,8 +276,8 @@ impl Scorer {
     ) -> Self {
         let cache = ScoreCache::new(settings.cache_bytes, settings.cache_ttl);
         let metrics = ScoringMetrics::register();
-        let comparing = Comparing::new();
-        Self(Arc::new(Parts { registry, cache, clock, settings, metrics, monitoring, comparing }))
+        let (flights, comparing) = (Flights::default(), Comparing::new());
+        Self(Arc::new(Parts { registry, cache, clock, settings, metrics, monitoring, flights, comparing }))
     }
 }
 
@@ -362,10 +374,31 @@ impl Parts {
             return Ok(answer.cached(&hit, estimate, Source::Cache, None));
         }
         let deadline = ask.deadline.map_or(self.settings.deadline, |asked| asked.min(self.settings.deadline));
+        let mut time = TimeLimit { full: self.settings.deadline, left: deadline };
+        // Held until the score is in the cache.
+        let mut turn = None;
+        if let (Engine::Pooled(_), Some(key)) = (snapshot.engine(), key) {
+            turn = match self.flights.join(key) {
+                Joined::First(turn) => Some(turn),
+                Joined::After(first) => {
+                    Box::pin(first.ended(deadline)).await;
+                    if let Some(hit) = self.cache.exact(&key, now)
+                        && let Some(estimate) = E::from_outcome(hit.outcome)
+                    {
+                        self.metrics.coalesced.increment(1);
+                        return Ok(answer.cached(&hit, estimate, Source::Cache, None));
+                    }
+                    // The first has failed or gone away, which is no reason for this one to.
+                    time.left = deadline.saturating_sub(watch.elapsed());
+                    None
+                }
+            };
+        }
         let last = last();
         let running = beside.map(|beside| (beside, Stopwatch::start()));
         wish.previous = wish.previous.or_else(|| last.as_ref().and_then(|(_, estimate)| estimate.tier()));
-        match run::<E>(snapshot, &given.raw, wish, deadline).await {
+        let ran = run::ask::<E>(snapshot, &given.raw, wish, time).await;
+        let scored = match ran {
             Ok(estimate) => {
                 let outcome = estimate.into_outcome();
                 let (score, clv) = match &outcome {
@@ -387,17 +420,22 @@ impl Parts {
                 if let Some(key) = key {
                     self.cache.put(key, snapshot.name(), answer.to_cache(outcome));
                 }
-                Ok(answer.give(estimate, Source::Model))
+                answer.give(estimate, Source::Model)
             }
             Err(failure) => {
                 let reason = failure.reason();
-                tracing::warn!(model = %snapshot.name(), version = %snapshot.version(), reason = reason.as_str(), error = %failure, "model gave no answer");
+                // An open breaker has said so once; a line for every call would say nothing more.
+                if reason != Reason::BreakerOpen {
+                    tracing::warn!(model = %snapshot.name(), version = %snapshot.version(), reason = reason.as_str(), error = %failure, "model gave no answer");
+                }
                 match last {
-                    Some((stale, estimate)) => Ok(answer.cached(&stale, estimate, Source::StaleCache, Some(reason))),
-                    None => Ok(answer.fallback(ask.known, reason)),
+                    Some((stale, estimate)) => answer.cached(&stale, estimate, Source::StaleCache, Some(reason)),
+                    None => answer.fallback(ask.known, reason),
                 }
             }
-        }
+        };
+        drop(turn);
+        Ok(scored)
     }
 
     /// The neutral answer of the serving model, for callers that must get numbers whatever they sent.
@@ -478,34 +516,6 @@ pub fn interval_level(snapshot: &ModelSnapshot, asked: Option<f64>) -> Result<Op
             None => Err(AskFault::IntervalLevel { asked, levels: calibration.levels.clone() }),
         },
         (Some(asked), None) => Err(AskFault::IntervalLevel { asked, levels: Vec::new() }),
-    }
-}
-
-/// Runs the model for one row of raw values.
-async fn run<E: Score>(snapshot: &ModelSnapshot, raw: &[f64], wish: Wish, deadline: Duration) -> Result<E, RunFailure> {
-    let mut row: Row = smallvec::smallvec![0.0; snapshot.schema().columns()];
-    snapshot.schema().prepare(raw, &mut row);
-    let engine = snapshot.engine();
-    let mut outputs: SmallVec<[f64; 8]> = smallvec::smallvec![0.0; engine.outputs().len()];
-    engine.answer(FeatureMatrix::new(&row, row.len()), &mut outputs, deadline).await?;
-    Ok(E::of_outputs(snapshot, raw, &outputs, wish)?)
-}
-
-#[derive(Debug, thiserror::Error)]
-enum RunFailure {
-    #[error(transparent)]
-    Backend(#[from] BackendError),
-    #[error(transparent)]
-    NotANumber(#[from] NotANumber),
-}
-
-impl RunFailure {
-    fn reason(&self) -> Reason {
-        match self {
-            Self::Backend(BackendError::Overloaded) => Reason::Overloaded,
-            Self::Backend(BackendError::Deadline) => Reason::Deadline,
-            Self::Backend(_) | Self::NotANumber(_) => Reason::ModelError,
-        }
     }
 }
 

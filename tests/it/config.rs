@@ -97,10 +97,10 @@ fn every_problem_is_reported_at_once_with_key_and_source() {
         ],
     );
     insta::assert_snapshot!(found.join("\n"), @r#"
-    `server.listen_adress` is not known; `server` holds `admin_listen`, `allow_public_without_auth`, `batch_body_limit`, `batch_rows`, `body_limit`, `drain_timeout`, `header_read_timeout`, `listen` (file `settings.toml`)
-    `srever` is not known; sections are `inference`, `log`, `models`, `monitoring`, `privacy`, `routing`, `scoring`, `server`, `store` (file `settings.toml`)
+    `server.listen_adress` is not known; `server` holds `admin_listen`, `admin_tls`, `allow_plain_http`, `allow_public_without_auth`, `batch_body_limit`, `batch_deadline`, `batch_rows`, `body_limit`, `drain_delay`, `drain_timeout`, `header_read_timeout`, `listen`, `most_batches`, `most_live_calls`, `overload`, `threads`, `tls` (file `settings.toml`)
+    `srever` is not known; sections are `connections`, `inference`, `log`, `models`, `monitoring`, `privacy`, `routing`, `scoring`, `server`, `store` (file `settings.toml`)
     `log.colour` is not known; `log` holds `filter`, `format` (environment variable `SCORELINE__LOG__COLOUR`)
-    `scoring` is a section, got `fast`; it holds `cache_size`, `cache_ttl`, `deadline`, `explain_budget`, `explain_top` (environment variable `SCORELINE__SCORING`)
+    `scoring` is a section, got `fast`; it holds `cache_size`, `cache_ttl`, `deadline`, `explain_budget`, `explain_top`, `self_probe` (environment variable `SCORELINE__SCORING`)
     `server.listen` must be an IP address and port such as `127.0.0.1:8080` or `[::1]:8080` (host names are not looked up), got `8080` (file `settings.toml`)
     `server.body_limit` must be a size from `1KiB` to `1GiB`, such as `64KiB`, got `64KB` (environment variable `SCORELINE__SERVER__BODY_LIMIT`)
     `server.header_read_timeout` must be a duration with a unit, from `100ms` to `5m`, got `10` (file `settings.toml`)
@@ -129,11 +129,46 @@ fn relations_between_keys_are_checked() {
 
 #[test]
 fn a_public_address_needs_a_word() {
-    let found = problems("", &[("SCORELINE__SERVER__LISTEN", "0.0.0.0:8080")]);
+    let plain = ("SCORELINE__SERVER__ALLOW_PLAIN_HTTP", "true");
+    let found = problems("", &[("SCORELINE__SERVER__LISTEN", "0.0.0.0:8080"), plain]);
     insta::assert_snapshot!(found.join("\n"), @"`server.listen` `0.0.0.0:8080` can be reached by other machines and this version has no authentication; use a loopback address such as `127.0.0.1:8080`, or, when something in front of scoreline decides who may call it, add `allow_public_without_auth = true` to [server] (environment variable `SCORELINE__SERVER__LISTEN`)");
     let allowed =
         [("SCORELINE__SERVER__LISTEN", "0.0.0.0:8080"), ("SCORELINE__SERVER__ALLOW_PUBLIC_WITHOUT_AUTH", "true")];
-    assert!(explain(None, &allowed).is_ok());
+    assert!(explain(None, &[allowed.as_slice(), &[plain]].concat()).is_ok());
+}
+
+#[test]
+fn a_public_address_speaks_tls_unless_something_else_does() {
+    let word = ("SCORELINE__SERVER__ALLOW_PUBLIC_WITHOUT_AUTH", "true");
+    let found = problems("", &[("SCORELINE__SERVER__ADMIN_LISTEN", "0.0.0.0:9090"), word]);
+    insta::assert_snapshot!(found.join("\n"), @"`server.admin_listen` `0.0.0.0:9090` can be reached by other machines, and credentials and scores would cross the network in the clear; give `certificate` and `key` in [server.admin_tls], use a loopback address such as `127.0.0.1:9090`, or, when something in front of scoreline speaks TLS for it, add `allow_plain_http = true` to [server] (environment variable `SCORELINE__SERVER__ADMIN_LISTEN`)");
+    let tls = "[server]\nlisten = \"0.0.0.0:8443\"\n[server.tls]\ncertificate = \"tls.crt\"\nkey = \"tls.key\"\n";
+    let (_folder, path) = file(tls);
+    let settings = explain(Some(&path), &[word]).expect("valid").settings;
+    assert!(settings.tls.public.is_some_and(|tls| tls.clients.is_none()) && settings.tls.admin.is_none());
+}
+
+#[test]
+fn client_certificates_need_a_ca_and_names() {
+    let found = problems(
+        "[server.tls]\ncertificate = \"tls.crt\"\nclient_ca = \"ca.pem\"\nallowed_subjects = [\"*.com\"]\nmin_version = 1.2\n\
+         [server.admin_tls]\ncertificate = \"a.crt\"\nkey = \"a.key\"\nclient_auth = \"required\"\ncrl = 7\n",
+        &[("SCORELINE__SERVER__TLS__CRL", "a.crl, b.crl")],
+    );
+    insta::assert_snapshot!(found.join("\n"), @r#"
+    `server.tls.min_version` must be "1.2" or "1.3", in quotes, got `1.2` (file `settings.toml`)
+    `server.tls.allowed_subjects` can not be used: `*.com` is a pattern: write a name in full, or `*.` and a name of two labels or more, such as `*.example.com` (file `settings.toml`)
+    `server.tls.certificate` needs `server.tls.key` beside it: give both or none (file `settings.toml`)
+    `server.admin_tls.crl` must be a list of texts, such as ["one", "two"], or by environment `one,two`, got `7` (file `settings.toml`)
+    `server.admin_tls.allowed_subjects` must name the clients that may connect, such as ["dataactions.prod.us-east-1.mypurecloud.com"]: a CA vouches for more than one (default)
+    `server.admin_tls.client_auth` needs `server.admin_tls.client_ca`: the CAs that may issue client certificates (file `settings.toml`)
+    "#);
+    let mtls = "[server.tls]\ncertificate = \"tls.crt\"\nkey = \"tls.key\"\nclient_ca = \"ca.pem\"\nclient_auth = \"required\"\n\
+                allowed_subjects = [\"dataactions.prod.us-east-1.mypurecloud.com\"]\nmin_version = \"1.3\"\n";
+    let (_folder, path) = file(mtls);
+    let settings = explain(Some(&path), &[("SCORELINE__SERVER__TLS__CRL", "a.crl, b.crl")]).expect("valid").settings;
+    let clients = settings.tls.public.and_then(|tls| tls.clients).expect("asked for");
+    assert_eq!(clients.crl, [PathBuf::from("a.crl"), PathBuf::from("b.crl")]);
 }
 
 #[test]

@@ -259,3 +259,19 @@ async fn a_pool_of_handles_answers_many_callers_alike() {
         assert_eq!(answer, expected);
     }
 }
+
+#[tokio::test]
+async fn a_run_without_end_is_stopped_at_its_deadline_and_the_handle_answers_again() {
+    let handles = onnx::open(&fixture("moody.onnx"), &["value", "mood"], &search(), 1).expect("a handle");
+    let pool = Pool::start("moody", handles, 8).expect("a thread");
+    assert_eq!(pool.predict(vec![7.0, 0.0], Duration::from_mins(1)).await.expect("answer"), [7.0]);
+    for _ in 0..3 {
+        let endless = pool.predict(vec![7.0, 1e18], Duration::from_millis(50)).await;
+        assert!(matches!(endless, Err(BackendError::Deadline)), "{endless:?}");
+        assert_eq!(pool.predict(vec![8.0, 3.0], Duration::from_mins(1)).await.expect("the one handle"), [8.0]);
+    }
+    // So does one whose caller leaves.
+    drop(tokio::time::timeout(Duration::from_millis(50), pool.predict(vec![7.0, 1e18], Duration::from_mins(1))).await);
+    assert_eq!(pool.predict(vec![9.0, 0.0], Duration::from_mins(1)).await.expect("the one handle"), [9.0]);
+    assert_eq!(pool.runs(), 9);
+}

@@ -11,11 +11,11 @@ use serde_json::Value;
 use crate::support::TestBundle;
 
 /// A running `scoreline serve` on free ports.
-struct Server {
-    child: Child,
+pub struct Server {
+    pub child: Child,
     log: BufReader<std::process::ChildStderr>,
-    listen: String,
-    admin: String,
+    pub listen: String,
+    pub admin: String,
 }
 
 impl Server {
@@ -23,11 +23,12 @@ impl Server {
         Self::start_with(models, &[])
     }
 
-    fn start_with(models: &Path, environment: &[(&str, &str)]) -> Self {
+    pub fn start_with(models: &Path, environment: &[(&str, &str)]) -> Self {
         let mut child = scoreline(&["serve"], models)
             .env("SCORELINE__SERVER__LISTEN", "127.0.0.1:0")
             .env("SCORELINE__SERVER__ADMIN_LISTEN", "127.0.0.1:0")
             .env("SCORELINE__LOG__FORMAT", "json")
+            .env("SCORELINE__SERVER__DRAIN_DELAY", "0s")
             .env("SCORELINE__MONITORING__PATH", models.join(".monitoring"))
             .envs(environment.iter().copied())
             .stdout(Stdio::null())
@@ -40,12 +41,12 @@ impl Server {
         Self { child, log, listen: address("listen"), admin: address("admin_listen") }
     }
 
-    fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         let status = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
         assert!(status.expect("kill runs").success());
     }
 
-    fn wait(mut self) -> i32 {
+    pub fn wait(mut self) -> i32 {
         let status = self.child.wait().expect("the process ends");
         let mut rest = String::new();
         self.log.read_to_string(&mut rest).expect("the log is text");
@@ -95,11 +96,11 @@ fn post(address: &str, path: &str, body: &str) -> String {
     )
 }
 
-fn get(address: &str, path: &str) -> String {
+pub fn get(address: &str, path: &str) -> String {
     ask(address, &format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"))
 }
 
-fn models() -> tempfile::TempDir {
+pub fn models() -> tempfile::TempDir {
     let models = tempfile::tempdir().expect("temporary folder");
     TestBundle::clv("v1.2").write(models.path());
     models

@@ -18,9 +18,11 @@ const FLOORS: [&[&str]; 10] = [
 ];
 
 /// Crates whose types stay where they are used: what leaves is our own. A folder ends in `/`.
-const KEPT_IN: [(&str, &[&str]); 11] = [
+const KEPT_IN: [(&str, &[&str]); 13] = [
     ("axum", &["http/", "app.rs"]),
     ("hyper_util", &["http/"]),
+    ("rustls", &["http/"]),
+    ("x509_parser", &["http/tls/"]),
     ("ort", &["inference/onnx.rs"]),
     ("prost", &["inference/onnx_graph/"]),
     ("moka", &["scoring/cache.rs"]),

@@ -35,7 +35,9 @@ use chunk::CHUNK_ROWS;
 use draw::Mapping;
 use pipeline::{Job, Tally};
 use sink::{Encoder, Output, Sink, Target};
-use source::{Format, Length};
+use source::Length;
+
+pub use source::Format;
 
 /// How long a run may take to notice that it was interrupted.
 const INTERRUPT_GRACE: Duration = Duration::from_millis(500);
@@ -214,6 +216,38 @@ impl Score {
         }
         Ok(tally)
     }
+}
+
+/// Scores the table `input` into `output`, as the command does with one thread, without progress and summary. With
+/// `as_of` the input is a log of purchases and that is the day from which customers are seen. Returns the rows written.
+///
+/// # Errors
+/// As the command: the input can not be read or holds nothing that the model knows, or the output can not be written.
+pub fn table(
+    snapshot: &ModelSnapshot,
+    (input, input_format): (&Path, Format),
+    (output, output_format): (&Path, Format),
+    as_of: Option<Date>,
+) -> anyhow::Result<u64> {
+    let command = Score {
+        model: None,
+        model_version: None,
+        input: input.to_owned(),
+        output: output.to_owned(),
+        input_format: Some(input_format),
+        output_format: Some(output_format),
+        delimiter: b',',
+        purchases: as_of.is_some(),
+        as_of,
+        interval_level: None,
+        threads: Some(1),
+        fail_on_error: false,
+        quiet: true,
+    };
+    let (opened, target) = Output::open(output, input)?;
+    let tally = command.score(snapshot, (input_format, output_format), target, &AtomicBool::new(false))?;
+    opened.complete()?;
+    Ok(tally.rows)
 }
 
 /// Runs `work` on a thread of its own until it is done or a signal comes.

@@ -15,7 +15,7 @@ use super::chunk::{CHUNK_ROWS, Chunk, Lines, Records, object};
 
 /// The kinds of tables there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Format {
+pub enum Format {
     Csv,
     Ndjson,
     Parquet,

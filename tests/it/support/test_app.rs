@@ -10,6 +10,7 @@ use axum::http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use scoreline::domain::ModelName;
 use scoreline::domain::time::ManualClock;
+use scoreline::http::admission::{Admission, AdmissionSettings, WhenOverloaded};
 use scoreline::http::{self, HttpSettings, HttpState, Public, Readiness, Shared};
 use scoreline::inference::registry::{CandidateSettings, Patience, Registry, RegistrySettings};
 use scoreline::monitoring::Monitoring;
@@ -32,7 +33,7 @@ pub struct TestApp {
     pub scorer: Scorer,
     pub models: TempDir,
     public: Public,
-    admin: Router,
+    pub admin: Router,
 }
 
 /// A reply, read whole.
@@ -109,8 +110,14 @@ impl TestApp {
                 body_limit: 64 * 1024,
                 batch_body_limit: 256 * 1024,
                 batch_rows: 100,
+                batch_deadline: Duration::from_secs(30),
                 body_timeout: Duration::from_secs(5),
             },
+            admission: Admission::new(AdmissionSettings {
+                live: 1024,
+                batches: 4,
+                when_overloaded: WhenOverloaded::Refuse,
+            }),
             readiness: readiness.clone(),
             metrics: Arc::new(move || metrics.render()),
         });
@@ -141,6 +148,11 @@ impl TestApp {
 
     pub async fn admin(&self, path: &str) -> Reply {
         call(&self.admin, Request::get(path).body(Body::empty()).expect("a request")).await
+    }
+
+    /// The public service, for tests that put a connection in front of it.
+    pub fn public(&self) -> Public {
+        self.public.clone()
     }
 
     pub async fn send(&self, request: Request<Body>) -> Reply {

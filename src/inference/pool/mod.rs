@@ -1,18 +1,21 @@
 //! Backends that need threads of their own: one thread a handle, one bounded queue.
 //!
 //! A full queue is an answer, not a wait; a caller's deadline is kept even while a run is stuck; work whose caller is
-//! gone is not done; a panic costs one request, not the thread.
+//! gone is not done, and stopped when it has begun; a panic costs one request, not the thread.
 
-use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+mod crew;
+mod queue;
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::backend::{Backend, BackendError, FeatureMatrix};
-use super::explain::{Budget, Question, Shares, Unexplained};
+use super::backend::{Backend, BackendError, Spares};
+use super::explain::{Question, Shares, Unexplained};
+use crew::Crew;
+use queue::Reply;
 
 type Answer = Result<Vec<f64>, BackendError>;
 
@@ -20,7 +23,20 @@ type Answer = Result<Vec<f64>, BackendError>;
 pub struct Pool {
     inputs: usize,
     outputs: Vec<String>,
-    shared: Arc<Shared>,
+    crew: Arc<Crew>,
+}
+
+/// How a pool treats what waits and what does not come back.
+#[derive(Default)]
+pub struct PoolSettings {
+    /// Requests that may wait; more are turned away.
+    pub queue: usize,
+    /// A live request that has waited longer is turned away when its turn comes; without one, none is.
+    pub queue_age: Option<Duration>,
+    /// Makes handles in place of those whose run never ends; without it they are missed until they come back.
+    pub spares: Option<Spares>,
+    /// Told of each handle that does not come back, on a thread of the pool.
+    pub on_unreturned: Option<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl Pool {
@@ -29,26 +45,17 @@ impl Pool {
     /// # Errors
     /// When there is no handle or no thread can be started.
     pub fn start(name: &str, handles: Vec<Box<dyn Backend>>, queue: usize) -> Result<Self, BackendError> {
+        Self::with(name, handles, PoolSettings { queue, ..PoolSettings::default() })
+    }
+
+    /// As `start`, with everything that can be set.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub fn with(name: &str, handles: Vec<Box<dyn Backend>>, settings: PoolSettings) -> Result<Self, BackendError> {
         let first = handles.first().ok_or_else(|| failed("a pool needs at least one handle"))?;
-        let pool = Self {
-            inputs: first.inputs(),
-            outputs: first.outputs().to_vec(),
-            shared: Arc::new(Shared {
-                queue: Mutex::new(Queue { jobs: VecDeque::new(), capacity: queue.max(1), stopped: false }),
-                work: Condvar::new(),
-                room: Condvar::new(),
-                panics: AtomicU64::new(0),
-            }),
-        };
-        for (number, handle) in handles.into_iter().enumerate() {
-            let shared = Arc::clone(&pool.shared);
-            // On an error the pool is dropped, which stops the threads already started.
-            std::thread::Builder::new()
-                .name(format!("{name}-{number}"))
-                .spawn(move || work(&shared, &*handle))
-                .map_err(|err| failed(&format!("no thread for the model: {err}")))?;
-        }
-        Ok(pool)
+        let (inputs, outputs) = (first.inputs(), first.outputs().to_vec());
+        Ok(Self { inputs, outputs, crew: Crew::start(name, handles, settings)? })
     }
 
     pub fn inputs(&self) -> usize {
@@ -61,22 +68,30 @@ impl Pool {
 
     /// Runs that panicked since the start.
     pub fn panics(&self) -> u64 {
-        self.shared.panics.load(Ordering::Relaxed)
+        self.crew.panics.load(Ordering::Relaxed)
     }
 
-    /// Runs whole rows (row-major) and answers `rows × outputs` numbers.
+    /// Runs begun since the start.
+    pub fn runs(&self) -> u64 {
+        self.crew.runs.load(Ordering::Relaxed)
+    }
+
+    /// Runs whole rows (row-major) and answers `rows × outputs` numbers. A caller that leaves, by its deadline or by
+    /// dropping this future, stops the run.
     ///
     /// # Errors
-    /// `Overloaded` at once when the queue is full, `Deadline` when the answer takes longer than `deadline`, `Run` when
-    /// the model fails.
+    /// `Overloaded` at once when the queue is full, or when the turn comes too late; `Deadline` when the answer takes
+    /// longer than `deadline`, `Run` when the model fails.
     pub async fn predict(&self, rows: Vec<f64>, deadline: Duration) -> Answer {
         self.check(&rows)?;
         let (reply, answer) = oneshot::channel();
-        self.shared.push(Job { rows, reply: Reply::Async(reply) })?;
-        // The receiver is dropped when time is up: the queue sees that the caller is gone.
+        let caller = self.crew.caller(self.crew.jobs.push(rows, Reply::Async(reply))?);
+        // The receiver is dropped when time is up, and before `caller`: the thread sees that nobody waits.
         match tokio::time::timeout(deadline, answer).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(stopped()),
+            Ok(answer) => {
+                caller.served();
+                answer.unwrap_or_else(|_| Err(stopped()))
+            }
             Err(_) => Err(BackendError::Deadline),
         }
     }
@@ -88,7 +103,7 @@ impl Pool {
     pub fn predict_blocking(&self, rows: Vec<f64>) -> Answer {
         self.check(&rows)?;
         let (reply, answer) = mpsc::sync_channel(1);
-        self.shared.push_when_room(Job { rows, reply: Reply::Blocking(reply) })?;
+        self.crew.jobs.push_when_room(rows, Reply::Blocking(reply))?;
         answer.recv().unwrap_or_else(|_| Err(stopped()))
     }
 
@@ -102,10 +117,12 @@ impl Pool {
         let (reply, answer) = oneshot::channel();
         // The thread stops a little earlier than its caller, so that what it has by then still arrives.
         let (output, budget) = (question.output, question.budget.part(0.8));
-        self.shared.push(Job { rows, reply: Reply::Explanation { output, budget, reply } })?;
+        let caller = self.crew.caller(self.crew.jobs.push(rows, Reply::Explanation { output, budget, reply })?);
         match tokio::time::timeout(question.budget.left(), answer).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(stopped().into()),
+            Ok(answer) => {
+                caller.served();
+                answer.unwrap_or_else(|_| Err(stopped().into()))
+            }
             Err(_) => Err(Unexplained::OutOfTime),
         }
     }
@@ -120,148 +137,8 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        let mut queue = self.shared.lock();
-        queue.stopped = true;
-        // Dropping a job tells its caller.
-        queue.jobs.clear();
-        drop(queue);
-        self.shared.work.notify_all();
-        self.shared.room.notify_all();
+        self.crew.jobs.stop();
     }
-}
-
-struct Shared {
-    /// Held for a push or a pop only, never across a run.
-    queue: Mutex<Queue>,
-    work: Condvar,
-    room: Condvar,
-    panics: AtomicU64,
-}
-
-struct Queue {
-    jobs: VecDeque<Job>,
-    capacity: usize,
-    stopped: bool,
-}
-
-struct Job {
-    rows: Vec<f64>,
-    reply: Reply,
-}
-
-enum Reply {
-    Async(oneshot::Sender<Answer>),
-    Blocking(mpsc::SyncSender<Answer>),
-    /// The rows are a reference and a row, and what is wanted is the difference of one output between them.
-    Explanation {
-        output: usize,
-        budget: Budget,
-        reply: oneshot::Sender<Result<Shares, Unexplained>>,
-    },
-}
-
-impl Reply {
-    fn is_unwanted(&self) -> bool {
-        match self {
-            Self::Async(sender) => sender.is_closed(),
-            Self::Blocking(_) => false,
-            Self::Explanation { reply, .. } => reply.is_closed(),
-        }
-    }
-
-    /// Runs what is wanted and sends it. A caller that is gone by now does not want the answer.
-    fn answer(self, shared: &Shared, backend: &dyn Backend, rows: &[f64]) {
-        let panicked = || {
-            shared.panics.fetch_add(1, Ordering::Relaxed);
-            tracing::error!("a model run panicked");
-            failed("the model panicked")
-        };
-        let run = || catch_unwind(AssertUnwindSafe(|| run(backend, rows))).unwrap_or_else(|_| Err(panicked()));
-        match self {
-            Self::Async(sender) => drop(sender.send(run())),
-            Self::Blocking(sender) => drop(sender.send(run())),
-            Self::Explanation { output, budget, reply } => {
-                let (reference, row) = rows.split_at(backend.inputs());
-                let question = Question { row, reference, output, budget };
-                let shares = catch_unwind(AssertUnwindSafe(|| backend.explain(&question)));
-                drop(reply.send(shares.unwrap_or_else(|_| Err(panicked().into()))));
-            }
-        }
-    }
-}
-
-impl Queue {
-    /// Whether a job fits, after those whose caller is gone have made room.
-    fn has_room(&mut self) -> bool {
-        if self.jobs.len() >= self.capacity {
-            self.jobs.retain(|job| !job.reply.is_unwanted());
-        }
-        self.jobs.len() < self.capacity
-    }
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn push(&self, job: Job) -> Result<(), BackendError> {
-        let mut queue = self.lock();
-        if !queue.has_room() {
-            return Err(BackendError::Overloaded);
-        }
-        self.add(queue, job)
-    }
-
-    fn push_when_room(&self, job: Job) -> Result<(), BackendError> {
-        let mut queue = self.lock();
-        while !queue.stopped && !queue.has_room() {
-            queue = self.room.wait(queue).unwrap_or_else(PoisonError::into_inner);
-        }
-        self.add(queue, job)
-    }
-
-    fn add(&self, mut queue: MutexGuard<'_, Queue>, job: Job) -> Result<(), BackendError> {
-        if queue.stopped {
-            return Err(stopped());
-        }
-        queue.jobs.push_back(job);
-        drop(queue);
-        self.work.notify_one();
-        Ok(())
-    }
-
-    /// The next wanted job; `None` when the pool is dropped.
-    fn next(&self) -> Option<Job> {
-        let mut queue = self.lock();
-        loop {
-            if queue.stopped {
-                return None;
-            }
-            match queue.jobs.pop_front() {
-                Some(job) => {
-                    self.room.notify_one();
-                    if !job.reply.is_unwanted() {
-                        return Some(job);
-                    }
-                }
-                None => queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner),
-            }
-        }
-    }
-}
-
-fn work(shared: &Shared, backend: &dyn Backend) {
-    while let Some(Job { rows, reply }) = shared.next() {
-        reply.answer(shared, backend, &rows);
-    }
-}
-
-fn run(backend: &dyn Backend, rows: &[f64]) -> Answer {
-    let rows = FeatureMatrix::new(rows, backend.inputs());
-    let mut out = vec![0.0; rows.rows() * backend.outputs().len()];
-    backend.predict(rows, &mut out)?;
-    Ok(out)
 }
 
 fn failed(reason: &str) -> BackendError {
@@ -275,8 +152,11 @@ fn stopped() -> BackendError {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::AtomicUsize;
+    use std::sync::{Condvar, Mutex};
 
     use super::*;
+    use crate::inference::FeatureMatrix;
+    use crate::inference::explain::Budget;
 
     const LONG: Duration = Duration::from_mins(1);
 
@@ -343,6 +223,68 @@ mod tests {
             }
             Ok(())
         }
+    }
+
+    /// A pool with everything set that can be; it makes spare handles, and counts those that did not come back.
+    fn mended(queue_age: Duration) -> (Pool, Arc<AtomicUsize>, Arc<Gate>) {
+        let (unreturned, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(Gate::default()));
+        let spare = {
+            let gate = Arc::clone(&gate);
+            move || -> Result<Box<dyn Backend>, BackendError> {
+                let (outputs, runs) = (vec!["value".into()], Arc::default());
+                Ok(Box::new(Doubling { outputs, runs, gate: Arc::clone(&gate) }))
+            }
+        };
+        let told = Arc::clone(&unreturned);
+        let settings = PoolSettings {
+            queue: 4,
+            queue_age: Some(queue_age),
+            on_unreturned: Some(Box::new(move || {
+                told.fetch_add(1, Ordering::SeqCst);
+            })),
+            spares: Some(Box::new(spare.clone())),
+        };
+        (Pool::with("test", vec![spare().expect("a handle")], settings).expect("threads"), unreturned, gate)
+    }
+
+    #[tokio::test]
+    async fn handles_that_do_not_come_back_are_replaced_up_to_a_limit_and_taken_back_later() {
+        let (pool, unreturned, gate) = mended(LONG);
+        let short = Duration::from_millis(200);
+        for stuck in 1..=8 {
+            let answer = pool.predict(vec![-1.0], short).await;
+            assert!(matches!(answer, Err(BackendError::Deadline)), "{answer:?}");
+            assert_eq!(pool.predict(vec![3.0], LONG).await.expect("a fresh handle"), [6.0]);
+            assert_eq!(unreturned.load(Ordering::SeqCst), stuck);
+        }
+        assert!(pool.predict(vec![-1.0], short).await.is_err());
+        let nobody = pool.predict(vec![3.0], Duration::from_millis(600)).await;
+        assert!(matches!(nobody, Err(BackendError::Deadline)), "eight are replaced, the ninth is not: {nobody:?}");
+        assert_eq!(unreturned.load(Ordering::SeqCst), 9);
+        gate.open();
+        assert_eq!(pool.predict(vec![4.0], LONG).await.expect("one is taken back"), [8.0]);
+        assert_eq!(*gate.waiting.lock().expect("lock"), 9);
+        let crew = Arc::clone(&pool.crew);
+        drop(pool);
+        while Arc::strong_count(&crew) > 1 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_has_waited_too_long_is_turned_away() {
+        let (pool, _, gate) = mended(Duration::from_millis(20));
+        let mut first = Box::pin(pool.predict(vec![-1.0], LONG));
+        assert!(futures_pending(&mut first).await);
+        let arrival = Arc::clone(&gate);
+        tokio::task::spawn_blocking(move || arrival.wait_for_arrival()).await.expect("waits");
+        let mut second = Box::pin(pool.predict(vec![2.0], LONG));
+        assert!(futures_pending(&mut second).await);
+        tokio::time::sleep(Duration::from_millis(40)).await;
+        gate.open();
+        assert_eq!(first.await.expect("answer"), [-2.0]);
+        assert!(matches!(second.await, Err(BackendError::Overloaded)));
+        assert_eq!(pool.runs(), 1);
     }
 
     fn pool(threads: usize, queue: usize) -> (Pool, Arc<AtomicUsize>, Arc<Gate>) {
@@ -502,7 +444,7 @@ mod tests {
             answer = pool.predict(vec![-1.0], LONG) => panic!("answered {answer:?} with the gate shut"),
             arrived = arrival => arrived.expect("waits"),
         }
-        let threads = Arc::downgrade(&pool.shared);
+        let threads = Arc::downgrade(&pool.crew);
         drop(pool);
         assert!(threads.upgrade().is_some(), "the thread is still in its run");
         gate.open();

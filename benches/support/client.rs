@@ -1,0 +1,105 @@
+//! The load generator: closed loops that show a server's peak, and a paced open loop that shows its latency.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// What a round of a closed loop gave.
+pub struct Round {
+    pub per_second: f64,
+    /// Latencies, ascending.
+    pub micros: Vec<u64>,
+}
+
+/// A POST with `headers` (each line with its end) beside those that every request has.
+pub fn request(path: &str, headers: &str, body: &str) -> Vec<u8> {
+    format!(
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\n{headers}content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+/// Closed loop: every connection sends its next request when it has read the answer to the last.
+pub fn closed(address: SocketAddr, request: &[u8], connections: usize, length: Duration) -> Round {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let stop = Arc::new(AtomicBool::new(false));
+        let request: Arc<[u8]> = request.into();
+        let start = Instant::now();
+        let tasks: Vec<_> = (0..connections)
+            .map(|_| {
+                let (stop, request) = (Arc::clone(&stop), Arc::clone(&request));
+                tokio::spawn(async move {
+                    let mut connection = Connection::open(address).await;
+                    let mut micros = Vec::with_capacity(1 << 14);
+                    while !stop.load(Ordering::Relaxed) {
+                        let asked = Instant::now();
+                        connection.ask(&request).await;
+                        micros.push(asked.elapsed().as_micros() as u64);
+                    }
+                    micros
+                })
+            })
+            .collect();
+        tokio::time::sleep(length).await;
+        stop.store(true, Ordering::Relaxed);
+        let mut micros = Vec::new();
+        for task in tasks {
+            micros.extend(task.await.expect("a connection never panics"));
+        }
+        micros.sort_unstable();
+        Round { per_second: micros.len() as f64 / start.elapsed().as_secs_f64(), micros }
+    })
+}
+
+/// The body of one answer.
+pub fn ask_once(address: SocketAddr, request: &[u8]) -> Vec<u8> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async { Connection::open(address).await.ask(request).await.to_vec() })
+}
+
+/// Where the body of a complete answer begins and ends; anything but 200 ends the bench.
+pub fn body_of(bytes: &[u8]) -> Option<(usize, usize)> {
+    let head = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
+    let text = std::str::from_utf8(&bytes[..head]).expect("an ASCII head");
+    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+    let length = text
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "))
+        .and_then(|length| length.parse::<usize>().ok())
+        .expect("answers have a length");
+    let end = head + 4 + length;
+    (bytes.len() >= end).then_some((head + 4, end))
+}
+
+struct Connection {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    async fn open(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).await.expect("the server listens");
+        stream.set_nodelay(true).expect("a TCP socket");
+        Self { stream, buffer: vec![0; 16 * 1024] }
+    }
+
+    /// Sends one request and reads its answer whole.
+    async fn ask(&mut self, request: &[u8]) -> &[u8] {
+        self.stream.write_all(request).await.expect("the server reads");
+        let mut filled = 0;
+        loop {
+            let read = self.stream.read(&mut self.buffer[filled..]).await.expect("the server answers");
+            assert!(read > 0, "the server closed the connection");
+            filled += read;
+            if let Some((start, end)) = body_of(&self.buffer[..filled]) {
+                return &self.buffer[start..end];
+            }
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! What a connection's socket and its service note for its timers: a few counters, no clock.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use metrics::Counter;
+
+/// Bytes a connection may bring in before it lets others go first. A flood of tiny frames could else hold a thread for
+/// milliseconds.
+const READ_AT_ONCE: u64 = 16 * 1024;
+
+/// One connection's notes. Written by its own task (an HTTP/2 stream only ends elsewhere), so nothing needs an order.
+pub(super) struct Pulse {
+    /// Requests whose caller left before the answer.
+    cancelled: Counter,
+    /// Requests so far.
+    calls: AtomicU32,
+    /// Requests whose answer is not made yet.
+    open: AtomicU32,
+    /// Bytes have come that no request has come of yet.
+    reading: AtomicBool,
+    /// The socket took nothing when it was last written to.
+    blocked: AtomicBool,
+    written: AtomicU64,
+    /// Bytes read since the last request, while none was being answered.
+    talk: AtomicU64,
+    /// What may still be read before the next turn.
+    allowance: AtomicU64,
+    /// The next answer is the last.
+    retired: AtomicBool,
+}
+
+impl Pulse {
+    pub(super) fn new(cancelled: Counter) -> Self {
+        Self {
+            cancelled,
+            calls: AtomicU32::new(0),
+            open: AtomicU32::new(0),
+            reading: AtomicBool::new(false),
+            blocked: AtomicBool::new(false),
+            written: AtomicU64::new(0),
+            talk: AtomicU64::new(0),
+            allowance: AtomicU64::new(READ_AT_ONCE),
+            retired: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn turn_begins(&self) {
+        self.allowance.store(READ_AT_ONCE, Ordering::Relaxed);
+    }
+
+    pub(super) fn may_read(&self) -> bool {
+        self.allowance.load(Ordering::Relaxed) > 0
+    }
+
+    pub(super) fn read(&self, bytes: u64) {
+        self.allowance.store(self.allowance.load(Ordering::Relaxed).saturating_sub(bytes), Ordering::Relaxed);
+        if self.open.load(Ordering::Relaxed) == 0 {
+            self.reading.store(true, Ordering::Relaxed);
+            self.talk.store(self.talk.load(Ordering::Relaxed) + bytes, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn wrote(&self, bytes: u64) {
+        self.written.store(self.written.load(Ordering::Relaxed) + bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_blocked(&self, blocked: bool) {
+        self.blocked.store(blocked, Ordering::Relaxed);
+    }
+
+    /// A request has come whole as far as its head; how many that makes.
+    pub(super) fn called(&self) -> u32 {
+        self.reading.store(false, Ordering::Relaxed);
+        self.talk.store(0, Ordering::Relaxed);
+        self.open.fetch_add(1, Ordering::Relaxed);
+        self.calls.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// A request is over, `answered` or given up by its caller.
+    pub(super) fn ended(&self, answered: bool) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        if !answered {
+            self.cancelled.increment(1);
+        }
+    }
+
+    pub(super) fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn calls(&self) -> u32 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_answering(&self) -> bool {
+        self.open.load(Ordering::Relaxed) > 0
+    }
+
+    /// Inside a request's head.
+    pub(super) fn is_reading(&self) -> bool {
+        self.reading.load(Ordering::Relaxed) && !self.is_answering()
+    }
+
+    pub(super) fn idle_talk(&self) -> u64 {
+        self.talk.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_blocked(&self) -> bool {
+        self.blocked.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,101 @@
+//! Asking the model: at once on this thread, or through the breaker and the threads of a pool.
+
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use super::Reason;
+use super::estimate::{NotANumber, Wish};
+use super::task::Score;
+use crate::features::Row;
+use crate::inference::engine::{Engine, Pooled};
+use crate::inference::{BackendError, FeatureMatrix, ModelSnapshot};
+
+/// The time for an answer.
+#[derive(Clone, Copy, Debug)]
+pub struct TimeLimit {
+    /// What the settings give every answer.
+    pub full: Duration,
+    /// What is left for this one.
+    pub left: Duration,
+}
+
+impl TimeLimit {
+    /// Whether a model that does not answer in what is left has itself to blame: a caller in a great hurry may not
+    /// take the model from all others.
+    fn is_fair(self) -> bool {
+        2 * self.left >= self.full
+    }
+}
+
+/// Why the model gave no score.
+#[derive(Debug, thiserror::Error)]
+pub enum RunFailure {
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    #[error(transparent)]
+    NotANumber(#[from] NotANumber),
+    #[error("the model kept failing and is not asked for now")]
+    BreakerOpen,
+    #[error("no time was left to ask the model")]
+    NoTime,
+}
+
+impl RunFailure {
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Backend(BackendError::Overloaded) => Reason::Overloaded,
+            Self::Backend(BackendError::Deadline) | Self::NoTime => Reason::Deadline,
+            Self::Backend(_) | Self::NotANumber(_) => Reason::ModelError,
+            Self::BreakerOpen => Reason::BreakerOpen,
+        }
+    }
+}
+
+/// Runs the model for one row of raw values.
+///
+/// # Errors
+/// When there is no time, the breaker is open, the model fails, or its answer is not a number.
+pub async fn ask<E: Score>(
+    snapshot: &ModelSnapshot,
+    raw: &[f64],
+    wish: Wish,
+    time: TimeLimit,
+) -> Result<E, RunFailure> {
+    if time.left.is_zero() {
+        return Err(RunFailure::NoTime);
+    }
+    let mut row: Row = smallvec::smallvec![0.0; snapshot.schema().columns()];
+    snapshot.schema().prepare(raw, &mut row);
+    let row = FeatureMatrix::new(&row, row.len());
+    match snapshot.engine() {
+        Engine::Inline(backend) => {
+            let mut outputs: SmallVec<[f64; 8]> = smallvec::smallvec![0.0; backend.outputs().len()];
+            backend.predict(row, &mut outputs)?;
+            Ok(E::of_outputs(snapshot, raw, &outputs, wish)?)
+        }
+        // Boxed: an inline answer has no room for timers in its future.
+        Engine::Pooled(pooled) => Box::pin(ask_guarded(pooled, snapshot, raw, row, wish, time)).await,
+    }
+}
+
+async fn ask_guarded<E: Score>(
+    pooled: &Pooled,
+    snapshot: &ModelSnapshot,
+    raw: &[f64],
+    row: FeatureMatrix<'_>,
+    wish: Wish,
+    time: TimeLimit,
+) -> Result<E, RunFailure> {
+    let permit = pooled.guard().admit().ok_or(RunFailure::BreakerOpen)?;
+    let ran = pooled.answer(row, time.left).await.map_err(RunFailure::from);
+    let scored = ran.and_then(|outputs| Ok(E::of_outputs(snapshot, raw, &outputs, wish)?));
+    match &scored {
+        Ok(_) => permit.succeeded(),
+        // Too much work says nothing about the model, nor does a caller with hardly any time.
+        Err(RunFailure::Backend(BackendError::Overloaded)) => drop(permit),
+        Err(RunFailure::Backend(BackendError::Deadline)) if !time.is_fair() => drop(permit),
+        Err(_) => permit.failed(),
+    }
+    scored
+}

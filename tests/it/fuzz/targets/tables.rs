@@ -1,0 +1,79 @@
+//! Tables to be scored: CSV, NDJSON, Parquet, purchase logs.
+
+use std::fs;
+use std::path::Path;
+
+use scoreline::cli::score::{self, Format};
+use scoreline::inference::ModelSnapshot;
+use scoreline::inference::bundle::LoadSettings;
+
+use super::{Feed, root};
+
+/// Read buffers and one chunk of rows are there from the start.
+pub const MEMORY: (u64, u64) = (32 << 20, 512);
+
+const CUSTOMERS: &str = "customer,recency_days,frequency_count,avg_handling_time_sec,sentiment_score_avg,topic_diversity,acquisition_channel\n\
+    a,12,48,245,0.65,7,referral\nb,,0,,,,organic\nc,3.5,2,100,-0.2,1,\n\"d \"\"q\"\"\",300,1,60,,,x\n";
+const PURCHASES: &str = "customer_id,date,items,amount\n1,1997-01-01,1,11.77\n2,1997-01-12,1,12.0\n2,1997-01-12,5,77.0\n\
+    3,1997-01-02,2,20.76\n3,1997-03-30,2,20.76\n3,1997-09-01,2,1e2\n";
+
+pub fn csv() -> Feed {
+    feed("input.csv", Format::Csv, false)
+}
+
+pub fn ndjson() -> Feed {
+    feed("input.ndjson", Format::Ndjson, false)
+}
+
+pub fn parquet() -> Feed {
+    feed("input.parquet", Format::Parquet, false)
+}
+
+pub fn purchases() -> Feed {
+    feed("purchases.csv", Format::Csv, true)
+}
+
+/// Scores every input into nowhere. A row that is wrong, or a whole file, is an error; a thread that dies is not one.
+fn feed(name: &'static str, format: Format, purchases: bool) -> Feed {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let snapshot = model(purchases);
+    let as_of = purchases.then(|| "1997-06-30".parse().expect("a day"));
+    Box::new(move |input| {
+        let path = folder.path().join(name);
+        fs::write(&path, input).expect("written");
+        if let Err(err) = score::table(&snapshot, (&path, format), (Path::new("/dev/null"), format), as_of) {
+            let problem = format!("{err:#}");
+            assert!(!problem.contains("panicked"), "{problem}");
+        }
+    })
+}
+
+fn model(purchases: bool) -> ModelSnapshot {
+    let version = if purchases { "models/clv-purchases/v1.0" } else { "models/clv/v1.2" };
+    ModelSnapshot::load(&root().join(version), &LoadSettings::default()).expect("a shipped model loads")
+}
+
+pub fn csv_seeds() -> Vec<Vec<u8>> {
+    vec![CUSTOMERS.into(), CUSTOMERS.replace('\n', "\r\n").into()]
+}
+
+pub fn ndjson_seeds() -> Vec<Vec<u8>> {
+    vec![converted(Format::Ndjson), converted(Format::Ndjson).trim_ascii_end().to_vec()]
+}
+
+pub fn parquet_seeds() -> Vec<Vec<u8>> {
+    vec![converted(Format::Parquet)]
+}
+
+pub fn purchase_seeds() -> Vec<Vec<u8>> {
+    vec![PURCHASES.into(), PURCHASES.replace("items,amount", "number_of_cds,dollar_value").into()]
+}
+
+/// The customers, scored into another format: what is passed through stands in front.
+fn converted(format: Format) -> Vec<u8> {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let (input, output) = (folder.path().join("in.csv"), folder.path().join("out"));
+    fs::write(&input, CUSTOMERS).expect("written");
+    score::table(&model(false), (&input, Format::Csv), (&output, format), None).expect("customers are scored");
+    fs::read(output).expect("there")
+}

@@ -1,0 +1,9 @@
+//! The listener under clients that mean well and clients that do not: real sockets, and the real process where it is
+//! about the process.
+
+mod clients;
+mod drain;
+mod floods;
+mod overload;
+mod seams;
+mod slow_clients;

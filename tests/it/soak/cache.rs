@@ -1,0 +1,80 @@
+//! The score cache under the pattern that made an earlier moka grow without end: few keys written again and again
+//! beside many new ones, from all cores.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use scoreline::domain::time::Stopwatch;
+use scoreline::domain::{CustomerKey, Estimate, ModelName, ModelVersion, Tier};
+use scoreline::inference::ModelSnapshot;
+use scoreline::inference::bundle::LoadSettings;
+use scoreline::scoring::cache::{CachedScore, ScoreCache};
+use scoreline::scoring::estimate::Wish;
+use scoreline::scoring::task::Outcome;
+
+use crate::support::TestBundle;
+
+const CAPACITY: u64 = 8 << 20;
+const WRITERS: u64 = 4;
+const REUSED: u64 = 64;
+const MOST: f64 = 1.1;
+
+#[test]
+fn the_cache_keeps_its_budget_under_key_reuse() {
+    pressure(Duration::from_secs(2));
+}
+
+#[test]
+#[ignore = "half a minute: cargo test --workspace --test it soak::cache -- --ignored --nocapture"]
+fn the_cache_keeps_its_budget_for_half_a_minute() {
+    pressure(Duration::from_secs(30));
+}
+
+#[expect(clippy::print_stdout, reason = "a suite prints its figures")]
+fn pressure(length: Duration) {
+    let models = tempfile::tempdir().expect("temporary folder");
+    TestBundle::clv("v1.2").write(models.path());
+    let snapshot = ModelSnapshot::load(&models.path().join("clv/v1.2"), &LoadSettings::default()).expect("loads");
+    let cache = ScoreCache::new(CAPACITY, Duration::from_hours(24));
+    let stop = AtomicBool::new(false);
+    let writes = AtomicU64::new(0);
+    let (mut fullest, mut entries) = (0, 0);
+    std::thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            let (cache, snapshot, stop, writes) = (&cache, &snapshot, &stop, &writes);
+            scope.spawn(move || write(cache, snapshot, writer, stop, writes));
+        }
+        let watch = Stopwatch::start();
+        while watch.elapsed() < length {
+            std::thread::sleep(Duration::from_millis(50));
+            fullest = fullest.max(cache.weighted_bytes());
+            entries = entries.max(cache.entries());
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    let (share, writes) = (fullest as f64 / CAPACITY as f64, writes.into_inner());
+    println!("{writes} writes in {length:?}: at most {fullest} of {CAPACITY} bytes ({share:.3} x), {entries} entries");
+    assert!(writes > 3 * CAPACITY / 400, "{writes} writes turn the cache over");
+    assert!(share > 0.5, "the cache fills: {share:.3}");
+    assert!(share <= MOST, "the cache holds {share:.3} x its budget");
+}
+
+/// Two in three writes go to the reused keys, with a read before each.
+fn write(cache: &ScoreCache, snapshot: &ModelSnapshot, writer: u64, stop: &AtomicBool, writes: &AtomicU64) {
+    let (model, version) = (ModelName::parse("clv").expect("a name"), ModelVersion::parse("v1.2").expect("a version"));
+    let now = "2026-11-21T10:00:00Z".parse().expect("a time");
+    let estimate = Estimate { value: 1.0, interval: None, risk: None, confidence: None, tier: Tier::Low };
+    let score = CachedScore { outcome: Outcome::Clv(estimate), scored_at: now, version, interval_level: None };
+    let wish = Wish { level: None, previous: None };
+    let mut number = 0_u64;
+    while !stop.load(Ordering::Relaxed) {
+        number += 1;
+        let id = if number.is_multiple_of(3) { number * WRITERS + writer + REUSED } else { number % REUSED };
+        let mut digest = [0; 32];
+        digest[..8].copy_from_slice(&id.to_le_bytes());
+        let key = cache.key(snapshot, CustomerKey::from_digest(digest), &[id as f64], wish);
+        let _ = cache.exact(&key, now);
+        cache.put(key, &model, score.clone());
+        writes.fetch_add(1, Ordering::Relaxed);
+    }
+}
