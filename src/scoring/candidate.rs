@@ -120,7 +120,7 @@ impl Parts {
             tokio::select! {
                 biased;
                 () = &mut stop => return,
-                () = next.complete() => {}
+                () = self.complete(next) => {}
             }
             worked += watch.elapsed();
             if worked >= SPELL {
@@ -138,17 +138,26 @@ impl Parts {
     pub async fn catch_up(&self) {
         let mut pending = self.comparing.receiver.lock().await;
         while let Ok(next) = pending.try_recv() {
-            next.complete().await;
+            self.complete(next).await;
         }
     }
 
     /// Ends the comparison of candidates that are none any more.
     pub(super) fn close_trials(&self) {
-        self.monitoring.trials().retain(|trial| {
-            let route = self.registry.route(trial.model());
-            let candidate = route.as_ref().and_then(|route| Some((route, route.candidate.as_ref()?)));
-            candidate.is_some_and(|(route, candidate)| trial.is_of(route, candidate))
-        });
+        self.monitoring.trials().retain(|trial| self.goes_on(trial));
+    }
+
+    fn goes_on(&self, trial: &Trial) -> bool {
+        let route = self.registry.route(trial.model());
+        let candidate = route.as_ref().and_then(|route| Some((route, route.candidate.as_ref()?)));
+        candidate.is_some_and(|(route, candidate)| trial.is_of(route, candidate))
+    }
+
+    /// Rows of a trial that is over only hold on to its models.
+    async fn complete(&self, pending: Pending) {
+        if self.goes_on(&pending.trial) {
+            pending.complete().await;
+        }
     }
 
     /// Answers a question about a model that has a candidate.

@@ -11,7 +11,9 @@ use scoreline::domain::time::SystemClock;
 use scoreline::domain::{CustomerKey, ModelName, ModelVersion, Source};
 use scoreline::features::Value as FeatureValue;
 use scoreline::inference::bundle::{LoadSettings, sha256_hex};
-use scoreline::inference::registry::{CandidateMode, CandidateSettings, Patience, Registry, RegistrySettings};
+use scoreline::inference::registry::{
+    Candidate, CandidateMode, CandidateSettings, Patience, Registry, RegistrySettings, Route,
+};
 use scoreline::monitoring::Monitoring;
 use scoreline::monitoring::trials::TrialStatus;
 use scoreline::privacy::{IdHasher, PrivacySettings};
@@ -20,6 +22,7 @@ use scoreline::scoring::{Ask, Prefer, Scored, Scorer, ScorerSettings, golden};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
+use crate::monitoring::watched_bundle;
 use crate::onnx_runtime;
 use crate::support::{TestApp, TestBundle};
 
@@ -34,14 +37,14 @@ fn trying(candidate: &TestBundle, mode: CandidateMode) -> TestApp {
     let app =
         TestApp::trying(&[TestBundle::clv("v1.2"), candidate.clone()], &[("clv", settings(&candidate.version, mode))]);
     assert!(app.registry.all_serving().iter().all(|snapshot| snapshot.version().as_str() == "v1.2"));
-    assert_eq!(route(&app), Some(candidate.version.clone()), "{:?}", app.registry.status());
+    assert_eq!(on_trial(&app).1.snapshot.version().as_str(), candidate.version);
     app
 }
 
-/// The version on trial.
-fn route(app: &TestApp) -> Option<String> {
+fn on_trial(app: &TestApp) -> (Arc<Route>, Candidate) {
     let route = app.registry.route(app.scorer.default_model()).expect("serves");
-    route.candidate.as_ref().map(|candidate| candidate.snapshot.version().to_string())
+    let candidate = route.candidate.clone().expect("a candidate");
+    (route, candidate)
 }
 
 /// Half the log mean more: the same order of customers, larger amounts.
@@ -118,14 +121,23 @@ async fn a_shadow_changes_no_answer_and_no_cache() {
 }
 
 #[tokio::test]
-async fn a_shadow_is_not_counted_for_drift_nor_kept_for_outcomes() {
-    let app = trying(&larger("v1.3-drift"), SHADOW);
-    app.monitoring.drift().follow(&app.registry.all_serving(), app.scorer.now());
-    ask(&app, Some(key(1)), 30.0, 10.0).await;
-    app.scorer.catch_up().await;
-    assert_eq!(trial(&app).scored, 1);
-    let watched: BTreeSet<_> = app.monitoring.drift().status().iter().map(|it| it.version.to_string()).collect();
-    assert!(!watched.contains("v1.3-drift"));
+async fn what_is_scored_for_comparison_is_not_counted_for_drift() {
+    for (mode, served, tried) in [(SHADOW, 3, 0), (canary(1.0), 0, 3)] {
+        let bundles = [watched_bundle("clv", "v1.2"), watched_bundle("clv", "v1.3-drift").with_log_mean(3.5)];
+        let app = TestApp::trying(&bundles, &[("clv", settings("v1.3-drift", mode))]);
+        let (route, candidate) = on_trial(&app);
+        // Both are watched here, so that a row that is counted for either shows.
+        let both = [Arc::clone(&route.serving), Arc::clone(&candidate.snapshot)];
+        app.monitoring.drift().follow(&both, app.scorer.now());
+        for number in 0..3 {
+            ask(&app, Some(key(number)), 30.0, 10.0).await;
+        }
+        app.scorer.catch_up().await;
+        assert_eq!(trial(&app).summary.expect("compared").rows, 3);
+        let counted = app.monitoring.drift().status();
+        let rows = |version: &str| counted.iter().find(|it| it.version.as_str() == version).expect("watched").open_rows;
+        assert_eq!((rows("v1.2"), rows("v1.3-drift")), (served, tried), "{mode:?}");
+    }
 }
 
 #[tokio::test]
@@ -305,9 +317,13 @@ async fn a_promoted_candidate_is_not_compared_any_more() {
     app.scorer.catch_up().await;
     assert_eq!(trial(&app).summary.expect("compared").rows, 1);
 
-    // A newer version is dropped in: the trial goes on, against another version and from the start.
+    // A newer version is dropped in: the trial goes on, against another version and from the start. What waited is over.
+    let before = app.monitoring.trials().of(&on_trial(&app).0, &on_trial(&app).1);
+    ask(&app, None, 32.0, 10.0).await;
     larger("v1.2.1").write(app.models.path());
     app.registry.scan(Patience::Now);
+    app.scorer.catch_up().await;
+    assert_eq!(before.status().summary.expect("as it was").rows, 1);
     ask(&app, None, 31.0, 10.0).await;
     app.scorer.catch_up().await;
     let status = trial(&app);
