@@ -19,7 +19,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::serve::ListenerExt as _;
 use scoreline::http::Public;
-use scoreline::http::listener::{self, Drain, Limits, Listener};
+use scoreline::http::listener::{Drain, Limits, Listener};
 use tokio::net::TcpListener;
 
 use client::{Round, ask_once, request};
@@ -111,7 +111,7 @@ async fn serve_scoreline(socket: TcpListener, service: Public) {
     let limits = Limits { requests: u32::MAX, ..Limits::default() };
     let listener = Listener { name: "bench", limits, tls: None, drain: Drain::new() };
     let spawn = |connection| drop(tokio::spawn(connection));
-    listener.serve(socket, listener::each(service), spawn).await;
+    listener.serve(socket, service, spawn).await;
 }
 
 /// As axum serves: no caps, no timers.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::net::TcpListener;
 
+use crate::auth::{self, Authenticator};
 use crate::config::{self, Settings};
 use crate::domain::time::{Clock as _, SystemClock};
 use crate::http::admission::{Admission, Lag};
@@ -18,7 +19,7 @@ use crate::inference::registry::{Event, Patience, Registry, RegistrySettings};
 use crate::inference::runtime_search::RuntimeSearch;
 use crate::lifecycle::{Lifecycle, Signals, Stop};
 use crate::monitoring::Monitoring;
-use crate::privacy::IdHasher;
+use crate::privacy::{Erasable, Eraser, IdHasher, Tombstones};
 use crate::routing::TierPolicy;
 use crate::scoring::self_probe::SelfProbe;
 use crate::scoring::{Scorer, ScorerSettings, golden};
@@ -30,8 +31,12 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 const ADMIN_CONNECTIONS: usize = 256;
 /// How often the models folder is looked at.
 const MODELS_POLL: Duration = Duration::from_secs(1);
+/// How often tombstones that were carried over are written.
+const TOMBSTONES_POLL: Duration = Duration::from_secs(1);
 /// How often drift windows are looked at, and newly serving models begin to be watched.
 const DRIFT_POLL: Duration = Duration::from_secs(1);
+/// How long a start waits for issuers' keys before it serves without them.
+const KEYS_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Loads the models, serves until a signal, drains, returns.
 ///
@@ -45,8 +50,15 @@ pub async fn serve(settings: Settings, metrics: MetricsHandle) -> anyhow::Result
     if registry.is_empty() {
         tracing::warn!(dir = %settings.models.dir.display(), "no model is loaded: not ready until one is dropped in");
     }
-    let state = state(&settings, Arc::clone(&registry), metrics.clone());
+    let authenticator = Authenticator::open(&settings.auth, Arc::new(SystemClock))?;
+    if let Some(authenticator) = &authenticator {
+        watch_credentials(authenticator, &lifecycle.stop()).await;
+    }
+    let mut state = state(&settings, Arc::clone(&registry), metrics.clone())?;
+    state.auth = authenticator;
+    finish_erasures(state.eraser.clone()).await?;
     let readiness = state.readiness.clone();
+    let tombstones = state.eraser.tombstones().clone();
     let admission = state.admission.clone();
     let monitoring = state.monitoring.clone();
     let scorer = state.scorer.clone();
@@ -78,6 +90,7 @@ pub async fn serve(settings: Settings, metrics: MetricsHandle) -> anyhow::Result
     stop.supervise("drift monitor", judge(Arc::clone(&registry), monitoring.clone(), stop.clone()));
     let (comparing, candidates) = (stop.clone(), scorer.clone());
     stop.supervise("candidates", async move { candidates.compare(comparing.requested()).await });
+    stop.supervise("tombstones", keep(tombstones, stop.clone()));
     stop.supervise("self-probe", probe(SelfProbe::new(scorer), settings.scoring.self_probe, stop.clone()));
     stop.supervise("models watcher", watch(registry, stop.clone()));
     let folding = stop.clone();
@@ -117,7 +130,7 @@ pub fn load_settings(settings: &Settings) -> LoadSettings {
     }
 }
 
-fn state(settings: &Settings, registry: Arc<Registry>, metrics: MetricsHandle) -> HttpState {
+fn state(settings: &Settings, registry: Arc<Registry>, metrics: MetricsHandle) -> anyhow::Result<HttpState> {
     let scorer = ScorerSettings {
         clv_model: settings.models.clv_model.clone(),
         lead_model: settings.models.lead_model.clone(),
@@ -132,11 +145,15 @@ fn state(settings: &Settings, registry: Arc<Registry>, metrics: MetricsHandle) -
     }
     let monitoring = Monitoring::start(&settings.monitoring);
     monitoring.drift().follow(&registry.all_serving(), SystemClock.now());
-    HttpState {
-        scorer: Scorer::new(registry, Arc::new(SystemClock), scorer, monitoring.clone()),
-        hasher: IdHasher::new(&settings.privacy),
+    let scorer = Scorer::new(registry, Arc::new(SystemClock), scorer, monitoring.clone());
+    let eraser = eraser(settings, &scorer, &monitoring)?;
+    Ok(HttpState {
+        scorer,
+        hasher: IdHasher::watching(&settings.privacy, eraser.tombstones().clone(), Arc::new(SystemClock)),
+        eraser,
         policy: Arc::new(TierPolicy::new(settings.routing.clone())),
         monitoring,
+        auth: None,
         settings: HttpSettings {
             body_limit: settings.server.body_limit,
             batch_body_limit: settings.server.batch_body_limit,
@@ -147,7 +164,76 @@ fn state(settings: &Settings, registry: Arc<Registry>, metrics: MetricsHandle) -
         readiness: Readiness::default(),
         admission: Admission::new(settings.server.admission),
         metrics: Arc::new(move || metrics.render()),
+    })
+}
+
+/// Every place that keeps something about customers is named here.
+fn eraser(settings: &Settings, scorer: &Scorer, monitoring: &Monitoring) -> anyhow::Result<Eraser> {
+    let tombstones = match &settings.privacy.tombstones {
+        Some(path) => Tombstones::open(path).context("`privacy.tombstones_path`")?,
+        None => Tombstones::default(),
+    };
+    scorer.cache().refuse(tombstones.clone());
+    let mut places: Vec<Arc<dyn Erasable>> = vec![Arc::new(scorer.cache().clone())];
+    if let Ok(ledger) = monitoring.ledger() {
+        ledger.refuse(tombstones.clone());
+        places.push(Arc::new(ledger.clone()));
     }
+    Ok(Eraser::new(tombstones, places))
+}
+
+/// Finishes what a kill interrupted between a tombstone and the places.
+async fn finish_erasures(eraser: Eraser) -> anyhow::Result<()> {
+    let finished = tokio::task::spawn_blocking(move || eraser.finish()).await.context("an erasure panicked")?;
+    match finished {
+        Ok(0) => {}
+        Ok(entries) => tracing::warn!(entries, "erasures that were interrupted are finished"),
+        // Predictions matter more; nothing new is kept, and whoever erased has been told that it is not complete.
+        Err(err) => tracing::error!(error = %err, "erasures that were interrupted can not be finished"),
+    }
+    Ok(())
+}
+
+/// Writes tombstones that were carried over to a new pepper.
+async fn keep(tombstones: Tombstones, stop: Stop) -> anyhow::Result<()> {
+    let mut ticks = tokio::time::interval(TOMBSTONES_POLL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = stop.requested() => return Ok(()),
+        }
+        if tombstones.has_waiting() {
+            let tombstones = tombstones.clone();
+            let flushed = tokio::task::spawn_blocking(move || tombstones.flush(SystemClock.now())).await;
+            if let Err(err) = flushed.context("writing tombstones panicked")? {
+                tracing::error!(error = %err, "tombstones could not be carried over; tried again in a second");
+            }
+        }
+    }
+}
+
+/// Fetches issuers' keys, then keeps them and the credentials file up to date.
+async fn watch_credentials(authenticator: &Arc<Authenticator>, stop: &Stop) {
+    let fetching = stop.clone();
+    let spawn = move |fetch: auth::Task| {
+        let stop = fetching.clone();
+        // Nobody waits for keys when the process ends.
+        fetching.track(async move {
+            tokio::select! {
+                () = fetch => {}
+                () = stop.requested() => {}
+            }
+        });
+    };
+    authenticator.fetch_keys(KEYS_PATIENCE, &spawn).await;
+    let (keeping, stop) = (Arc::clone(authenticator), stop.clone());
+    stop.clone().supervise("credentials", async move {
+        tokio::select! {
+            () = auth::keep(keeping, spawn) => {}
+            () = stop.requested() => {}
+        }
+    });
 }
 
 /// The runtime that answers requests.
@@ -194,7 +280,7 @@ fn serve_public(
     stop.supervise("public listener", async move {
         let listener = Listener { name: "public", limits, tls, drain };
         let spawn = move |connection: ConnectionTask| connections.track(connection);
-        listener.serve(socket, listener::each(service), spawn).await;
+        listener.serve(socket, service, spawn).await;
         // Who asks how we are is answered until the last request is.
         admin_drain.close();
     });

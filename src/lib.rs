@@ -1,10 +1,11 @@
 //! scoreline: customer lifetime value and lead priority, scored inside the process.
 //!
 //! The crate is a library with one thin binary. Modules only depend downwards; `tests/it/tidy.rs` checks the arrows:
-//! cli, then app, then http, then scoring, then monitoring, then inference, then routing, privacy, features and
+//! cli, then app, then http, then scoring, then monitoring, then inference, then routing, privacy, auth, features and
 //! resilience, then domain.
 
 pub mod app;
+pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod domain;

@@ -11,7 +11,10 @@
 //! (`convert_classic_histograms_to_nhcb`).
 
 use std::fmt;
+use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, SyncSender, TrySendError};
@@ -36,6 +39,8 @@ pub const ROWS_BUCKETS: [f64; 8] = [1.0, 2.0, 8.0, 16.0, 64.0, 128.0, 256.0, 100
 
 /// How often recorded samples are folded into buckets when nobody scrapes; without it they pile up in memory.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+/// Target of audit lines; `privacy::audit` writes them, from a lower floor.
+const AUDIT: &str = crate::privacy::audit::TARGET;
 const QUEUED_LINES: usize = 8192;
 const FLUSH_WITHIN: Duration = Duration::from_secs(1);
 
@@ -43,6 +48,8 @@ const FLUSH_WITHIN: Duration = Duration::from_secs(1);
 pub struct LogSettings {
     pub filter: LogFilter,
     pub format: LogFormat,
+    /// File for audit lines; they stand in the log without one.
+    pub audit_path: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -106,7 +113,14 @@ pub fn init(settings: &LogSettings) -> Result<LogGuard, TelemetryError> {
     let lost_lines = if human { lost_lines_for_people } else { lost_lines_as_json };
     let (writer, guard) =
         LineQueue::start(io::stderr(), QUEUED_LINES, lost_lines).map_err(TelemetryError::WriterThread)?;
-    let registry = tracing_subscriber::registry().with(settings.filter.targets.clone());
+    // No filter silences what administrators did.
+    let audit = settings.audit_path.as_deref().map(audit_file).transpose()?;
+    let level = if audit.is_some() { LevelFilter::OFF } else { LevelFilter::INFO };
+    let targets = settings.filter.targets.clone().with_target(AUDIT, level);
+    if let Some(file) = audit {
+        return init_with_audit(human, writer, targets, file).map(|()| guard);
+    }
+    let registry = tracing_subscriber::registry().with(targets);
     let started = if human {
         let ansi = io::stderr().is_terminal();
         registry
@@ -118,6 +132,32 @@ pub fn init(settings: &LogSettings) -> Result<LogGuard, TelemetryError> {
     };
     started.map_err(|_| TelemetryError::LoggingStartedTwice)?;
     Ok(guard)
+}
+
+/// As above, with a filter for each of the two: only this costs a look at both for every event that is logged.
+fn init_with_audit(human: bool, writer: LineQueue, log: Targets, audit: File) -> Result<(), TelemetryError> {
+    let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(false);
+    // Written by whoever acted, so that no queue can lose it.
+    let lines = lines.with_target(false).with_level(false).with_writer(Arc::new(audit));
+    let lines = lines.with_filter(Targets::new().with_target(AUDIT, LevelFilter::INFO));
+    let registry = tracing_subscriber::registry().with(lines);
+    let started = if human {
+        let layer = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(io::stderr().is_terminal());
+        registry.with(layer.with_target(false).with_filter(log)).try_init()
+    } else {
+        let layer = tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(true);
+        registry.with(layer.with_span_list(false).with_writer(writer).with_filter(log)).try_init()
+    };
+    started.map_err(|_| TelemetryError::LoggingStartedTwice)
+}
+
+/// Opens the file for appending, readable by its owner and their group.
+fn audit_file(path: &Path) -> Result<File, TelemetryError> {
+    let unusable = |source| TelemetryError::AuditFile { path: path.to_owned(), source };
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(unusable)?;
+    }
+    OpenOptions::new().append(true).create(true).mode(0o640).open(path).map_err(unusable)
 }
 
 /// A recorder of its own with our buckets, not installed: for tests that must not share counters.
@@ -179,6 +219,8 @@ impl MetricsHandle {
 pub enum TelemetryError {
     #[error("logging was started twice in this process")]
     LoggingStartedTwice,
+    #[error("`log.audit_path`: `{}` can not be opened", path.display())]
+    AuditFile { path: PathBuf, source: io::Error },
     #[error("log writer thread can not be started")]
     WriterThread(#[source] io::Error),
     #[error("metrics can not be set up")]

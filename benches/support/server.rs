@@ -14,7 +14,7 @@ use scoreline::http::{HttpSettings, HttpState, Public, Readiness, Shared};
 use scoreline::inference::bundle::LoadSettings;
 use scoreline::inference::registry::{Patience, Registry, RegistrySettings};
 use scoreline::monitoring::Monitoring;
-use scoreline::privacy::{IdHasher, PrivacySettings};
+use scoreline::privacy::{Eraser, IdHasher, PrivacySettings};
 use scoreline::routing::{RoutingSettings, TierPolicy, TierRoute};
 use scoreline::scoring::explanation::ExplainSettings;
 use scoreline::scoring::{Scorer, ScorerSettings, golden};
@@ -64,6 +64,7 @@ pub fn scoreline() -> Public {
     Public::new(Shared::new(HttpState {
         scorer: Scorer::new(registry, Arc::new(SystemClock), settings, monitoring.clone()),
         hasher: IdHasher::new(&PrivacySettings::default()),
+        eraser: Eraser::default(),
         policy: Arc::new(TierPolicy::new(RoutingSettings {
             high: route("SKILL_PREMIUM_SUPPORT", 10),
             medium: route("SKILL_STANDARD_SUPPORT", 5),
@@ -71,6 +72,7 @@ pub fn scoreline() -> Public {
             low_confidence_below: 0.7,
         })),
         monitoring,
+        auth: None,
         settings: HttpSettings {
             body_limit: 64 << 10,
             batch_body_limit: 4 << 20,

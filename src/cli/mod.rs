@@ -1,6 +1,7 @@
 //! Command line: what a person types, and nothing else. Every command ends here with its exit code: 0 done, 1 failed
 //! at run time, 64 wrong usage or settings.
 
+mod auth;
 mod config;
 mod models;
 pub mod score;
@@ -48,6 +49,8 @@ enum Command {
     /// List or check model bundles
     #[command(subcommand)]
     Models(models::Command),
+    /// Make, list or take back API keys and OAuth clients
+    Auth(auth::Auth),
     /// Check or print the settings
     #[command(subcommand)]
     Config(config::Command),
@@ -114,12 +117,19 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 impl Cli {
     fn run(self) -> Result<(), Failure> {
+        if let Command::Auth(auth) = self.command {
+            let standing = auth.stands_alone();
+            let read = || crate::config::explain(self.config.as_deref(), crate::config::environment());
+            let effective = if standing { None } else { Some(read()?) };
+            return auth.run(effective.as_ref().map(|effective| &effective.settings));
+        }
         let effective = crate::config::explain(self.config.as_deref(), crate::config::environment())?;
         match self.command {
             Command::Serve => serve(effective),
             Command::Score(score) => score.run(effective.settings),
             Command::Models(command) => command.run(&effective.settings),
             Command::Config(command) => command.run(&effective),
+            Command::Auth(auth) => auth.run(Some(&effective.settings)),
         }
     }
 }

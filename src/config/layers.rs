@@ -12,7 +12,7 @@ use super::value::{Setting, written};
 pub(super) const DEFAULTS: &str = include_str!("default.toml");
 
 /// Keys without a default.
-const OPTIONAL: [&str; 18] = [
+const OPTIONAL: [&str; 22] = [
     "server.tls.certificate",
     "server.tls.key",
     "server.tls.client_ca",
@@ -27,6 +27,10 @@ const OPTIONAL: [&str; 18] = [
     "routing.low_value.queue",
     "privacy.pepper",
     "privacy.pepper_file",
+    "auth.credentials_file",
+    "auth.token_key_file",
+    "privacy.previous_until",
+    "log.audit_path",
     "store.path",
     "store.url",
     "models.pins",
@@ -225,7 +229,7 @@ impl Known {
                 return true;
             }
             let message = if is_section {
-                format!("is a section, got `{}`; it holds {}", written(value), self.names_below(&key))
+                format!("is a section and takes no value of its own; it holds {}", self.names_below(&key))
             } else if above.is_empty() {
                 format!("is not known; sections are {}", self.names_below(""))
             } else {
@@ -294,7 +298,12 @@ fn file_to_read(argument: Option<&Path>, variable: Option<&str>) -> Option<(Path
 }
 
 fn dict(text: &str) -> Result<Dict, String> {
-    toml::from_str(text).map_err(|err| err.to_string())
+    toml::from_str(text).map_err(|err: toml::de::Error| {
+        // The library shows the line itself, which may hold a secret.
+        let place = err.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+        let place = place.map_or_else(String::new, |line| format!(" at line {line}"));
+        format!("it is not valid TOML{place}")
+    })
 }
 
 /// A table written in one line, as environment variables carry it; anything else is left for the reader to refuse.

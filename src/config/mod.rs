@@ -2,10 +2,13 @@
 //!
 //! `default.toml` is the reference of all keys. The environment is read here and nowhere else.
 
+mod auth;
 mod connections;
 mod layers;
 mod models;
+mod privacy;
 mod problem;
+mod secret_file;
 mod settings;
 mod tls;
 mod value;
@@ -15,8 +18,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use secrecy::{ExposeSecret, SecretString};
-
+use crate::auth::AuthSettings;
 use crate::http::listener::Limits;
 use crate::inference::manifest::TierThresholds;
 use crate::monitoring::book::BookLimits;
@@ -46,6 +48,7 @@ pub struct Settings {
     pub routing: RoutingSettings,
     tiers: Option<TierThresholds>,
     pub privacy: PrivacySettings,
+    pub auth: AuthSettings,
     pub monitoring: MonitoringSettings,
     pub log: LogSettings,
     pub store: StoreSettings,
@@ -63,7 +66,6 @@ pub struct Effective {
 const DEADLINE_CAP: Duration = Duration::from_millis(1500);
 /// A score older than this may not be answered as if it were fresh.
 const STALENESS_LIMIT: Duration = Duration::from_hours(24);
-const PEPPER_MIN_CHARACTERS: usize = 16;
 /// Outcomes that are remembered, in windows.
 const OUTCOMES_PER_WINDOW: usize = 4;
 
@@ -95,7 +97,8 @@ pub fn explain(
     let inference = inference(&mut read);
     let scoring = scoring(&mut read);
     let (routing, tiers) = routing(&mut read);
-    let privacy = privacy(&mut read);
+    let privacy = privacy::read(&mut read);
+    let auth = auth::section(&mut read);
     let monitoring = monitoring(&mut read, privacy.pepper.is_some());
     let log = log(&mut read);
     let store = StoreSettings { path: read.optional("store.path"), url: read.optional("store.url") };
@@ -109,6 +112,7 @@ pub fn explain(
         routing,
         tiers,
         privacy,
+        auth,
         monitoring,
         log,
         store,
@@ -197,16 +201,9 @@ fn server(read: &mut Reader) -> ServerSettings {
         read.problem("server.admin_listen", format!("must differ from `server.listen`, both are `{listen}`"));
     }
     for (key, address) in [("server.listen", listen), ("server.admin_listen", admin_listen)] {
-        if !address.ip().is_loopback() && !allow_public_without_auth {
-            read.problem(
-                key,
-                format!(
-                    "`{address}` can be reached by other machines and this version has no authentication; use a \
-                     loopback address such as `127.0.0.1:{}`, or, when something in front of scoreline decides who \
-                     may call it, add `allow_public_without_auth = true` to [server]",
-                    address.port()
-                ),
-            );
+        let open = !allow_public_without_auth && !auth::is_on(read);
+        if !address.ip().is_loopback() && open {
+            read.problem(key, auth::needed(address));
         }
     }
     ServerSettings {
@@ -289,30 +286,6 @@ fn routing(read: &mut Reader) -> (RoutingSettings, Option<TierThresholds>) {
     (RoutingSettings { high, medium, low, low_confidence_below }, tiers)
 }
 
-fn privacy(read: &mut Reader) -> PrivacySettings {
-    let long_enough = |secret: &SecretString| secret.expose_secret().chars().count() >= PEPPER_MIN_CHARACTERS;
-    let pepper: Option<SecretString> =
-        read.optional_if("privacy.pepper", "a secret of 16 characters or more", long_enough);
-    let file: Option<PathBuf> = read.optional("privacy.pepper_file");
-    let Some(path) = file else { return PrivacySettings { pepper } };
-    if pepper.is_some() {
-        read.problem("privacy.pepper_file", "can not be used together with `privacy.pepper`: keep one of them");
-        return PrivacySettings { pepper };
-    }
-    let pepper = match std::fs::read_to_string(&path) {
-        Ok(text) => Some(SecretString::from(text.trim())).filter(long_enough).or_else(|| {
-            let path = path.display();
-            read.problem("privacy.pepper_file", format!("must hold 16 characters or more, `{path}` holds fewer"));
-            None
-        }),
-        Err(err) => {
-            read.problem("privacy.pepper_file", format!("can not be read: `{}`: {err}", path.display()));
-            None
-        }
-    };
-    PrivacySettings { pepper }
-}
-
 fn monitoring(read: &mut Reader, keys_last: bool) -> MonitoringSettings {
     let length = duration(read, "monitoring.window", "from `1m` to `8760h`", 60_000, 8760 * 3_600_000);
     let most_rows = whole(read, "monitoring.window_rows", 100, 1_000_000_000);
@@ -347,7 +320,7 @@ fn log(read: &mut Reader) -> LogSettings {
         read.problem("log.filter", format!("must be {allowed}, got `{filter}`: {err}"));
         LogFilter::default()
     });
-    LogSettings { filter, format: read.get("log.format") }
+    LogSettings { filter, format: read.get("log.format"), audit_path: read.optional("log.audit_path") }
 }
 
 fn whole(read: &mut Reader, key: &str, least: u32, most: u32) -> usize {

@@ -2,7 +2,7 @@
 //!
 //! No other file reads a clock; `clippy.toml` and the tidy test see to it.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 pub use jiff::Timestamp;
@@ -11,6 +11,9 @@ use rustix::time::{ClockId, clock_gettime};
 /// Where "now" comes from. Two implementations: the system and a clock that tests move by hand.
 pub trait Clock: Send + Sync + 'static {
     fn now(&self) -> Timestamp;
+
+    /// Time since some fixed moment. Unlike `now` it never goes back: for ages, pauses and rates.
+    fn monotonic(&self) -> Duration;
 }
 
 /// The wall clock, to the kernel's tick (4 ms at most): every request reads it, scores and tokens are dated to the
@@ -23,6 +26,12 @@ impl Clock for SystemClock {
         let now = clock_gettime(ClockId::RealtimeCoarse);
         // The kernel's nanoseconds are always below a second, its seconds within the calendar.
         Timestamp::new(now.tv_sec, now.tv_nsec as i32).unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the monotonic clock")]
+    fn monotonic(&self) -> Duration {
+        static ORIGIN: OnceLock<Instant> = OnceLock::new();
+        Instant::now().saturating_duration_since(*ORIGIN.get_or_init(Instant::now))
     }
 }
 
@@ -48,6 +57,10 @@ impl ManualClock {
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
         *self.0.lock().expect("clock lock is never held across a panic")
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::from_nanos(u64::try_from(self.now().as_nanosecond()).unwrap_or(0))
     }
 }
 

@@ -17,6 +17,16 @@ pub struct Call {
     body: Result<Bytes, ApiError>,
     id: RequestId,
     deadline: Result<Option<Duration>, ApiError>,
+    pub hurry: Hurry,
+}
+
+/// What keeps a question from being asked at leisure.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Hurry {
+    /// How long the caller waits; as long as the settings say when absent.
+    pub deadline: Option<Duration>,
+    /// There is no room: the model is not asked.
+    pub shed: bool,
 }
 
 /// An answer: always HTTP 200 and JSON. Everything else is an [`ApiError`].
@@ -27,7 +37,7 @@ pub struct Reply {
 
 impl Call {
     pub fn new(headers: &HeaderMap, body: Result<Bytes, ApiError>) -> Self {
-        Self { body, id: RequestId::of(headers), deadline: deadline::of(headers) }
+        Self { body, id: RequestId::of(headers), deadline: deadline::of(headers), hurry: Hurry::default() }
     }
 
     /// # Errors
@@ -36,12 +46,12 @@ impl Call {
         self.body.as_deref().map_err(ApiError::clone)
     }
 
-    /// How long the caller waits, if they say so.
+    /// With the deadline that the caller gives.
     ///
     /// # Errors
     /// Names the header when it can not be read.
-    pub fn deadline(&self) -> Result<Option<Duration>, ApiError> {
-        self.deadline.clone()
+    pub fn hurry(&self) -> Result<Hurry, ApiError> {
+        Ok(Hurry { deadline: self.deadline.clone()?, ..self.hurry })
     }
 
     /// The id of the request unless its body carries a better one.

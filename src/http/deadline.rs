@@ -6,6 +6,7 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName};
 
+use super::call::Hurry;
 use super::error::{ApiError, Code};
 use crate::domain::time::Stopwatch;
 
@@ -57,9 +58,9 @@ impl BatchTime {
     }
 
     /// The deadline of a row that begins now. Zero once the time is over: the ladder answers without the model.
-    pub fn next_row(&self) -> Duration {
+    pub fn next_row(&self) -> Hurry {
         let left = self.limit.saturating_sub(self.watch.elapsed());
-        self.row.map_or(left, |row| row.min(left))
+        Hurry { deadline: Some(self.row.map_or(left, |row| row.min(left))), shed: false }
     }
 }
 
@@ -100,8 +101,11 @@ mod tests {
     #[test]
     fn rows_of_a_batch_share_its_time() {
         let row = Duration::from_millis(20);
-        assert_eq!(BatchTime::start(Duration::from_mins(1), Some(row)).next_row(), row);
-        assert!(BatchTime::start(Duration::from_mins(1), None).next_row() > Duration::from_secs(50));
-        assert_eq!(BatchTime::start(Duration::ZERO, Some(row)).next_row(), Duration::ZERO);
+        assert_eq!(BatchTime::start(Duration::from_mins(1), Some(row)).next_row().deadline.unwrap_or_default(), row);
+        assert!(
+            BatchTime::start(Duration::from_mins(1), None).next_row().deadline.unwrap_or_default()
+                > Duration::from_secs(50)
+        );
+        assert_eq!(BatchTime::start(Duration::ZERO, Some(row)).next_row().deadline.unwrap_or_default(), Duration::ZERO);
     }
 }

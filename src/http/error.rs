@@ -4,6 +4,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use crate::privacy::screen::public;
 use crate::scoring::AskFault;
 
 macro_rules! codes {
@@ -29,6 +30,12 @@ codes! {
     MalformedJson = "malformed_json", BAD_REQUEST;
     /// A request field is unknown, missing or of the wrong type.
     InvalidField = "invalid_field", UNPROCESSABLE_ENTITY;
+    /// A text of the request is personal data, or looks like it.
+    PiiRefused = "pii_refused", UNPROCESSABLE_ENTITY;
+    /// The customer was erased; nothing is kept of them.
+    CustomerErased = "customer_erased", GONE;
+    /// The tombstone or a place could not be written; asking again goes on.
+    ErasureIncomplete = "erasure_incomplete", SERVICE_UNAVAILABLE;
     /// A feature is unknown, required and missing, mistyped, not finite or impossible.
     InvalidFeature = "invalid_feature", UNPROCESSABLE_ENTITY;
     UnknownModel = "unknown_model", UNPROCESSABLE_ENTITY;
@@ -44,6 +51,12 @@ codes! {
     OutcomesUnavailable = "outcomes_unavailable", SERVICE_UNAVAILABLE;
     /// More to do than can be done in time; `Retry-After` says when to ask again.
     Overloaded = "overloaded", SERVICE_UNAVAILABLE;
+    /// No credentials, or none that are valid.
+    Unauthenticated = "unauthenticated", UNAUTHORIZED;
+    /// Valid credentials without the scope of the route.
+    Forbidden = "forbidden", FORBIDDEN;
+    /// A caller above its rate.
+    RateLimited = "rate_limited", TOO_MANY_REQUESTS;
     NotFound = "not_found", NOT_FOUND;
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED;
     /// No model is loaded: there is not even a baseline to answer from.
@@ -68,8 +81,15 @@ impl ApiError {
         Self { code, message: message.into(), field: None, request_id: None }
     }
 
+    /// A field that callers named themselves is not repeated when its name is personal data.
     pub fn field(code: Code, field: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { field: Some(field.into()), ..Self::new(code, message) }
+        let field = field.into();
+        if let Err(why) = public(&field) {
+            let above = if field.starts_with("features.") { "features" } else { "body" };
+            let message = format!("the name of a field in `{above}` {why}");
+            return Self { field: Some(above.to_owned()), ..Self::new(Code::PiiRefused, message) };
+        }
+        Self { field: Some(field), ..Self::new(code, message) }
     }
 
     #[must_use]

@@ -40,7 +40,7 @@ async fn answer(app: &HttpState, call: &Call, prefer: Prefer) -> Reply {
 
 async fn scored(app: &HttpState, call: &Call, prefer: Prefer) -> Result<Reply, ApiError> {
     let FlatRequest(request): FlatRequest<PredictRequest<'_>> = parse_object(call.body()?)?;
-    let question = Question::new(&request, || call.id(), call.deadline()?)?;
+    let question = Question::new(&request, || call.id(), call.hurry()?)?;
     let scored = question.score(&app.scorer, &app.hasher, prefer).await?;
     let Context { request_id, .. } = question.context();
     let flat = FlatAnswer::new(&scored, FlatPrediction::new(&scored.estimate, &app.policy), request_id);

@@ -6,6 +6,7 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -16,10 +17,12 @@ use http_body_util::Full;
 use tokio::time::Sleep;
 use tower::Service;
 
+use super::admission::{Class, WhenOverloaded};
 use super::call::{self, Call, Reply};
 use super::error::{ApiError, Code};
 use super::state::{HttpState, Shared};
-use super::{genesys, predict_clv, predict_lead, route_tier};
+use super::{auth, genesys, predict_clv, predict_lead, route_tier};
+use crate::auth::{AuthFault, Peer, Scope};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Endpoint {
@@ -42,7 +45,15 @@ pub const ROUTES: [(&str, &str, Endpoint); 6] = [
 ];
 
 impl Endpoint {
-    async fn answer(self, app: &HttpState, call: &Call) -> Result<Reply, ApiError> {
+    async fn answer(self, app: &HttpState, call: &mut Call) -> Result<Reply, ApiError> {
+        let permit = app.admission.enter(Class::Live);
+        if let Err(overloaded) = &permit {
+            let labelled = self.is_flat() || app.admission.when_overloaded() == WhenOverloaded::Fallback;
+            if !labelled {
+                return Err((*overloaded).into());
+            }
+        }
+        call.hurry.shed = permit.is_err();
         match self {
             Self::PredictClv => predict_clv::handle(app, call).await,
             Self::PredictLead => predict_lead::handle(app, call).await,
@@ -52,6 +63,14 @@ impl Endpoint {
             Self::GenesysLead => Ok(predict_lead::genesys(app, call).await),
         }
     }
+
+    /// Whether it is for data actions: a flow can not read a failure.
+    fn is_flat(self) -> bool {
+        match self {
+            Self::GenesysClv | Self::GenesysRoute | Self::GenesysLead => true,
+            Self::PredictClv | Self::PredictLead | Self::RouteTier => false,
+        }
+    }
 }
 
 /// One hot route as a service.
@@ -59,27 +78,29 @@ impl Endpoint {
 pub struct Hot {
     app: Shared,
     endpoint: Endpoint,
+    scope: Option<Scope>,
 }
 
 impl Hot {
-    pub fn new(app: Shared, endpoint: Endpoint) -> Self {
-        Self { app, endpoint }
+    /// `name` is the route's in metrics.
+    pub fn new(app: Shared, name: &str, endpoint: Endpoint) -> Self {
+        Self { app, endpoint, scope: auth::scope_of(name) }
     }
 
-    pub fn answer<B>(&self, request: Request<B>) -> Answering<B> {
+    /// Answers a request of a client whose certificate names `peer`.
+    pub fn answer<B>(&self, request: Request<B>, peer: Option<&Peer>) -> Answering<B> {
         let (head, body) = request.into_parts();
         let settings = self.app.settings;
+        let admitted = match (&self.app.auth, self.scope) {
+            (Some(authenticator), Some(scope)) => auth::admit(authenticator, &head.headers, peer, scope).map(drop),
+            (None, _) | (_, None) => Ok(()),
+        };
         Answering {
             app: self.app.clone(),
             endpoint: self.endpoint,
+            refused: admitted.err(),
             headers: head.headers,
-            body: Reading {
-                body,
-                limit: settings.body_limit,
-                timeout: settings.body_timeout,
-                pieces: BytesMut::new(),
-                timer: None,
-            },
+            body: Reading::new(body, settings.body_limit, settings.body_timeout),
             waiting: None,
         }
     }
@@ -98,7 +119,8 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Answering<B> {
-        self.answer(request)
+        let peer = request.extensions().get::<Arc<Peer>>().cloned();
+        self.answer(request, peer.as_deref())
     }
 }
 
@@ -108,6 +130,7 @@ type Waiting = Pin<Box<dyn Future<Output = Result<Reply, ApiError>> + Send>>;
 pub struct Answering<B> {
     app: Shared,
     endpoint: Endpoint,
+    refused: Option<AuthFault>,
     headers: HeaderMap,
     body: Reading<B>,
     /// The answer, when it has to wait for a model on another thread.
@@ -122,17 +145,20 @@ where
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
+        if let Some(fault) = this.refused {
+            return Poll::Ready(Ok(auth::refused(fault)));
+        }
         if this.waiting.is_none() {
             let body = ready!(this.body.poll(context));
-            let call = Call::new(&this.headers, body);
+            let mut call = Call::new(&this.headers, body);
             if this.app.scorer.never_waits()
-                && let Some(outcome) = now(this.endpoint.answer(&this.app, &call))
+                && let Some(outcome) = now(this.endpoint.answer(&this.app, &mut call))
             {
                 return Poll::Ready(Ok(call::response(outcome)));
             }
             // A future of its own, so that those that need not wait are not as large as this one.
             let (app, endpoint) = (this.app.clone(), this.endpoint);
-            this.waiting = Some(Box::pin(async move { endpoint.answer(&app, &call).await }));
+            this.waiting = Some(Box::pin(async move { endpoint.answer(&app, &mut call).await }));
         }
         let Some(waiting) = &mut this.waiting else { return Poll::Pending };
         waiting.as_mut().poll(context).map(|outcome| Ok(call::response(outcome)))
@@ -158,14 +184,16 @@ pub struct Reading<B> {
     timer: Option<Pin<Box<Sleep>>>,
 }
 
+impl<B> Reading<B> {
+    pub fn new(body: B, limit: usize, timeout: Duration) -> Self {
+        Self { body, limit, timeout, pieces: BytesMut::new(), timer: None }
+    }
+}
+
 impl<B> Reading<B>
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    pub fn new(body: B, limit: usize, timeout: Duration) -> Self {
-        Self { body, limit, timeout, pieces: BytesMut::new(), timer: None }
-    }
-
     /// Reads to the end.
     ///
     /// # Errors

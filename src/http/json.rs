@@ -16,6 +16,22 @@ pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// Room for the usual answer, its reasons included: growing would copy it.
 const USUAL_BYTES: usize = 1536;
 
+/// The body of a single request.
+pub struct Payload(pub Bytes);
+
+impl<S> FromRequest<S> for Payload
+where
+    HttpSettings: FromRef<S>,
+    S: Send + Sync,
+{
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let settings = HttpSettings::from_ref(state);
+        Reading::new(request.into_body(), settings.body_limit, settings.body_timeout).whole().await.map(Self)
+    }
+}
+
 /// The body of a batch, with its own, larger limit.
 pub struct BatchPayload(pub Bytes);
 

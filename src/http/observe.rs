@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use axum::extract::FromRequestParts;
+use axum::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use metrics::{Counter, Histogram};
@@ -16,10 +17,15 @@ use tower::{Layer, Service};
 
 use super::admission::RETRY_AFTER_SECONDS;
 use super::error::{ApiError, Code};
+use super::headers::secure;
 use super::json;
 use crate::domain::time::Stopwatch;
+use crate::privacy::screen::public;
 
 pub static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Headers of an error that stay when its body is written.
+const KEPT: [HeaderName; 3] = [ALLOW, WWW_AUTHENTICATE, RETRY_AFTER];
 
 /// Longest request id that is taken from a caller.
 const LONGEST_ID: usize = 128;
@@ -53,7 +59,9 @@ impl<S: Sync> FromRequestParts<S> for RequestId {
 
 /// The caller's header, if it may be echoed.
 fn given(headers: &HeaderMap) -> Option<HeaderValue> {
-    headers.get(&REQUEST_ID).filter(|value| value.to_str().is_ok_and(accepted)).cloned()
+    // What may be personal data is passed over like anything else that can not be shown: proxies set this header too.
+    let shown = |id: &str| accepted(id) && public(id).is_ok();
+    headers.get(&REQUEST_ID).filter(|value| value.to_str().is_ok_and(shown)).cloned()
 }
 
 /// Marks a response with the request id its body carried, so that the header says the same.
@@ -86,9 +94,12 @@ struct RouteMetrics {
 }
 
 /// Statuses counted by their own label; any other falls under `other`.
-const COUNTED: [StatusCode; 10] = [
+const COUNTED: [StatusCode; 13] = [
     StatusCode::OK,
     StatusCode::BAD_REQUEST,
+    StatusCode::UNAUTHORIZED,
+    StatusCode::FORBIDDEN,
+    StatusCode::TOO_MANY_REQUESTS,
     StatusCode::NOT_FOUND,
     StatusCode::METHOD_NOT_ALLOWED,
     StatusCode::REQUEST_TIMEOUT,
@@ -191,7 +202,8 @@ where
             metrics::counter!("scoreline_panics_total").increment(1);
             error_response(ApiError::new(Code::Internal, "internal error"))
         };
-        let response = finish(response, this.given.take());
+        let mut response = finish(response, this.given.take());
+        secure(response.headers_mut());
         this.metrics.record(response.status(), *this.watch);
         Poll::Ready(Ok(response))
     }
@@ -208,15 +220,14 @@ where
         if response.status().is_server_error() {
             tracing::error!(code = error.code.as_str(), request.id = id, "request failed");
         } else {
-            tracing::debug!(code = error.code.as_str(), field = error.field, request.id = id, "request refused");
+            // Without the field: callers can name it as they like.
+            tracing::debug!(code = error.code.as_str(), request.id = id, "request refused");
         }
-        let allow = response.headers_mut().remove(axum::http::header::ALLOW);
+        let kept = KEPT.map(|name| response.headers_mut().remove(&name).map(|value| (name, value)));
         response = with_request_id(json::respond(error.code.status(), &error.body(id)), id);
-        if let Some(allow) = allow {
-            response.headers_mut().insert(axum::http::header::ALLOW, allow);
-        }
+        response.headers_mut().extend(kept.into_iter().flatten());
         if error.code == Code::Overloaded {
-            response.headers_mut().insert(axum::http::header::RETRY_AFTER, RETRY_AFTER_SECONDS.into());
+            response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_SECONDS.into());
         }
         return response;
     }

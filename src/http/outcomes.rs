@@ -1,6 +1,8 @@
 //! `POST /v1/outcomes`: what customers really spent. One JSON object, a JSON array or NDJSON; a success means that the
 //! outcome is on disk. A bad row of a batch is a row result, as in a batch of predictions.
 
+use std::cell::RefCell;
+
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -9,11 +11,12 @@ use serde::{Deserialize, Serialize};
 use super::error::{ApiError, Code};
 use super::json::{BatchPayload, append, parse, parse_object, respond};
 use super::observe::{RequestId, with_request_id};
+use super::personal::refusal;
 use super::predict_batch::{BatchMetadata, RowError, Rows, reply};
 use super::request::Text;
 use super::state::HttpSettings;
 use crate::domain::time::{Timestamp, seconds_between};
-use crate::domain::{ModelName, ModelVersion, Probability, Tier};
+use crate::domain::{CustomerKey, ModelName, ModelVersion, Probability, Tier};
 use crate::inference::ModelSnapshot;
 use crate::monitoring::ledger::LedgerError;
 use crate::monitoring::outcome::{LevelInterval, Outcome, Prediction, Verdict};
@@ -33,9 +36,10 @@ pub async fn handle(
     BatchPayload(body): BatchPayload,
 ) -> Result<Response, ApiError> {
     let ledger = monitoring.ledger().map_err(|reason| ApiError::new(Code::OutcomesUnavailable, reason))?;
-    let reader = Reader { scorer: &scorer, hasher: &hasher, now: scorer.now() };
+    let reader = Reader { scorer: &scorer, hasher: &hasher, now: scorer.now(), moved: RefCell::default() };
     if is_single(&body) {
         let outcome = reader.read(&body)?;
+        ledger.carry_over(reader.moved.into_inner());
         let spend_usd = outcome.spend_usd;
         let verdicts = ledger.report(vec![outcome]).await?;
         let outcome = verdicts.first().map_or_else(|| Err(no_prediction()), |it| OutcomeBody::new(it, spend_usd))?;
@@ -45,6 +49,7 @@ pub async fn handle(
     }
     let Rows { rows, is_array } = Rows::split(&body, settings.batch_rows)?;
     let read: Vec<_> = rows.iter().map(|row| reader.read(row)).collect();
+    ledger.carry_over(reader.moved.into_inner());
     let judged = report(ledger, read).await?;
     let mut results = Vec::with_capacity(rows.len() * 192);
     let mut errors = 0;
@@ -134,12 +139,24 @@ struct Reader<'a> {
     scorer: &'a Scorer,
     hasher: &'a IdHasher,
     now: Timestamp,
+    /// Earlier and current keys of the customers read so far, while the pepper is being changed.
+    moved: RefCell<Vec<(CustomerKey, CustomerKey)>>,
 }
 
 impl Reader<'_> {
     fn read(&self, row: &[u8]) -> Result<Outcome, ApiError> {
         let request: OutcomeRequest<'_> = parse_object(row)?;
-        let customer = self.hasher.key(&required(request.customer_id, "customerId")?);
+        let customer_id = required(request.customer_id, "customerId")?;
+        let screen = self.hasher.screen();
+        screen.identifier(&customer_id).map_err(|why| refusal("customerId", why))?;
+        if let Some(model) = request.model.as_deref() {
+            screen.text(model).map_err(|why| refusal("model", why))?;
+        }
+        let customer = self.hasher.key(&customer_id);
+        if self.hasher.is_rotating() {
+            let earlier = self.hasher.keys(&customer_id).previous;
+            self.moved.borrow_mut().extend(earlier.into_iter().map(|earlier| (earlier, customer)));
+        }
         let spend_usd = amount(required(request.actual_spend_usd, "actual_spend_usd")?, "actual_spend_usd")?;
         let observed_at = time(&required(request.observed_at, "observed_at")?, "observed_at")?;
         if seconds_between(self.now, observed_at) > CLOCK_SKEW_SECONDS {
@@ -228,6 +245,10 @@ fn no_prediction() -> ApiError {
     ApiError::field(Code::NoPrediction, "prediction", problem)
 }
 
+fn erased() -> ApiError {
+    ApiError::field(Code::CustomerErased, "customerId", "this customer was erased; nothing is kept of them")
+}
+
 impl From<LedgerError> for ApiError {
     fn from(err: LedgerError) -> Self {
         Self::new(Code::OutcomesUnavailable, err.to_string())
@@ -265,6 +286,7 @@ impl OutcomeBody {
             // A part of a spend, or another one than was recorded, says nothing about the interval.
             Verdict::Immature(prediction) | Verdict::Duplicate(prediction) => (prediction, None),
             Verdict::Unmatched => return Err(no_prediction()),
+            Verdict::Erased => return Err(erased()),
         };
         Ok(Self {
             result: verdict.as_str(),

@@ -7,6 +7,7 @@ use axum::response::Response;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::admission::{Admission, Class};
 use super::answer::Answer;
 use super::deadline::{BatchTime, OwnDeadline};
 use super::error::{ApiError, Code};
@@ -22,10 +23,12 @@ pub async fn handle(
     State(scorer): State<Scorer>,
     State(hasher): State<IdHasher>,
     State(settings): State<HttpSettings>,
+    State(admission): State<Admission>,
     id: RequestId,
     OwnDeadline(own): OwnDeadline,
     BatchPayload(body): BatchPayload,
 ) -> Result<Response, ApiError> {
+    let _permit = admission.enter(Class::Batch)?;
     let time = BatchTime::start(settings.batch_deadline, own);
     let Rows { rows, is_array } = Rows::split(&body, settings.batch_rows)?;
     let mut results = Vec::with_capacity(rows.len() * 512);
@@ -39,8 +42,7 @@ pub async fn handle(
             errors += 1;
             append(&mut results, &RowError { row: number, error: error.body(&row_id) });
         }
-        // A batch shares its thread with live calls.
-        tokio::task::consume_budget().await;
+        admission.give_way().await;
     }
     Ok(reply(results, is_array, BatchMetadata { rows: rows.len(), errors, request_id: id.as_str() }))
 }
@@ -94,7 +96,7 @@ async fn score(
     results: &mut Vec<u8>,
 ) -> Result<(), ApiError> {
     let request: PredictRequest<'_> = parse_object(row)?;
-    let question = Question::new(&request, || row_id, Some(time.next_row()))?;
+    let question = Question::new(&request, || row_id, time.next_row())?;
     let scored = question.score(scorer, hasher, Prefer::Exact).await?;
     let explained = question.explain(scorer, &scored).await;
     append(results, &Answer::new(&scored, None, question.context()).explained(explained.as_ref()));

@@ -1,9 +1,7 @@
 //! `POST /v1/predict/clv`: the documented prediction.
 
-use std::time::Duration;
-
 use super::answer::{Answer, Context};
-use super::call::{Call, Reply};
+use super::call::{Call, Hurry, Reply};
 use super::error::ApiError;
 use super::explanation::Explained;
 use super::json::parse_object;
@@ -14,7 +12,7 @@ use crate::scoring::{Ask, Prefer, Scored, Scorer};
 
 pub async fn handle(app: &HttpState, call: &Call) -> Result<Reply, ApiError> {
     let request: PredictRequest<'_> = parse_object(call.body()?)?;
-    let question = Question::new(&request, || call.id(), call.deadline()?)?;
+    let question = Question::new(&request, || call.id(), call.hurry()?)?;
     let scored = question.score(&app.scorer, &app.hasher, Prefer::Exact).await?;
     let explained = question.explain(&app.scorer, &scored).await;
     let answer = Answer::new(&scored, None, question.context()).explained(explained.as_ref());
@@ -25,19 +23,19 @@ pub async fn handle(app: &HttpState, call: &Call) -> Result<Reply, ApiError> {
 pub struct Question<'r, 'b> {
     request: &'r PredictRequest<'b>,
     context: Context<'r>,
-    deadline: Option<Duration>,
+    hurry: Hurry,
 }
 
 impl<'r, 'b> Question<'r, 'b> {
-    /// `otherwise` gives the id of a request that brings none; `deadline` is how long its caller waits.
+    /// `otherwise` gives the id of a request that brings none; `hurry` is what its caller says of their time.
     pub fn new(
         request: &'r PredictRequest<'b>,
         otherwise: impl FnOnce() -> &'r str,
-        deadline: Option<Duration>,
+        hurry: Hurry,
     ) -> Result<Self, ApiError> {
         let request_id = checked_request_id(request.id(), otherwise)?;
         let features_as_of = request.features_as_of().map_err(|err| err.of_request(request.id()))?;
-        Ok(Self { request, context: Context { request_id, features_as_of }, deadline })
+        Ok(Self { request, context: Context { request_id, features_as_of }, hurry })
     }
 
     pub fn context(&self) -> Context<'r> {
@@ -45,8 +43,10 @@ impl<'r, 'b> Question<'r, 'b> {
     }
 
     pub async fn score(&self, scorer: &Scorer, hasher: &IdHasher, prefer: Prefer) -> Result<Scored, ApiError> {
+        self.request.pass(hasher.screen())?;
         let features = self.request.named_features();
-        let ask = Ask { deadline: self.deadline, ..self.request.ask(features.as_deref(), hasher, prefer) };
+        let Hurry { deadline, shed } = self.hurry;
+        let ask = Ask { deadline, shed, ..self.request.ask(features.as_deref(), hasher, prefer) };
         scorer.score(ask).await.map_err(|fault| ApiError::from(fault).of_request(self.request.id()))
     }
 

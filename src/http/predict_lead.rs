@@ -1,19 +1,19 @@
 //! `POST /v1/predict/lead` and its batch twin: which lead to call next, as a place from 1 to 100.
 
-use std::time::Duration;
-
 use axum::extract::State;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 
+use super::admission::{Admission, Class};
 use super::answer::{Context, Metadata, round, status};
-use super::call::{Call, Reply};
+use super::call::{Call, Hurry, Reply};
 use super::deadline::{BatchTime, OwnDeadline};
 use super::error::ApiError;
 use super::explanation::{Explained, ExplanationBody};
 use super::genesys::{Flat, FlatAnswer, FlatError, FlatRequest, Slot};
 use super::json::{BatchPayload, append, parse_object};
 use super::observe::RequestId;
+use super::personal::Texts;
 use super::predict_batch::{BatchMetadata, RowError, Rows, reply};
 use super::request::{Features, Text, checked_request_id, time};
 use super::state::{HttpSettings, HttpState};
@@ -63,7 +63,7 @@ struct LeadPrediction {
 
 pub async fn handle(app: &HttpState, call: &Call) -> Result<Reply, ApiError> {
     let request: LeadRequest<'_> = parse_object(call.body()?)?;
-    let (scored, context) = request.score(&app.scorer, &app.hasher, || call.id(), call.deadline()?).await?;
+    let (scored, context) = request.score(&app.scorer, &app.hasher, || call.id(), call.hurry()?).await?;
     let explained = request.explain(&app.scorer, &scored).await;
     Ok(call.reply(&LeadAnswer::new(&scored, context, explained.as_ref()), context.request_id))
 }
@@ -72,10 +72,12 @@ pub async fn batch(
     State(scorer): State<Scorer>,
     State(hasher): State<IdHasher>,
     State(settings): State<HttpSettings>,
+    State(admission): State<Admission>,
     id: RequestId,
     OwnDeadline(own): OwnDeadline,
     BatchPayload(body): BatchPayload,
 ) -> Result<Response, ApiError> {
+    let _permit = admission.enter(Class::Batch)?;
     let time = BatchTime::start(settings.batch_deadline, own);
     let Rows { rows, is_array } = Rows::split(&body, settings.batch_rows)?;
     let mut results = Vec::with_capacity(rows.len() * 512);
@@ -89,8 +91,7 @@ pub async fn batch(
             errors += 1;
             append(&mut results, &RowError { row: number, error: error.body(&row_id) });
         }
-        // A batch shares its thread with live calls.
-        tokio::task::consume_budget().await;
+        admission.give_way().await;
     }
     Ok(reply(results, is_array, BatchMetadata { rows: rows.len(), errors, request_id: id.as_str() }))
 }
@@ -106,7 +107,7 @@ pub async fn genesys(app: &HttpState, call: &Call) -> Reply {
 async fn flat(app: &HttpState, call: &Call) -> Result<Reply, ApiError> {
     let FlatRequest(request): FlatRequest<LeadRequest<'_>> = parse_object(call.body()?)?;
     let (scored, Context { request_id, .. }) =
-        request.score(&app.scorer, &app.hasher, || call.id(), call.deadline()?).await?;
+        request.score(&app.scorer, &app.hasher, || call.id(), call.hurry()?).await?;
     let flat = FlatAnswer::new(&scored, LeadPrediction::new(scored.estimate), request_id);
     Ok(call.reply(&flat, request_id))
 }
@@ -120,7 +121,7 @@ async fn score_row(
     results: &mut Vec<u8>,
 ) -> Result<(), ApiError> {
     let request: LeadRequest<'_> = parse_object(row)?;
-    let (scored, context) = request.score(scorer, hasher, || row_id, Some(time.next_row())).await?;
+    let (scored, context) = request.score(scorer, hasher, || row_id, time.next_row()).await?;
     let explained = request.explain(scorer, &scored).await;
     append(results, &LeadAnswer::new(&scored, context, explained.as_ref()));
     Ok(())
@@ -132,12 +133,23 @@ impl LeadRequest<'_> {
         scorer: &Scorer,
         hasher: &IdHasher,
         otherwise: impl FnOnce() -> &'s str,
-        deadline: Option<Duration>,
+        Hurry { deadline, shed }: Hurry,
     ) -> Result<(Scored<LeadScore>, Context<'s>), ApiError> {
         let own_id = self.request_id.as_deref();
         let request_id = checked_request_id(own_id, otherwise)?;
         let features_as_of = time(self.timestamp_utc.as_deref()).map_err(|err| err.of_request(own_id))?;
         let context = Context { request_id, features_as_of };
+        let texts = Texts {
+            request_id: own_id,
+            id: ("leadId", self.lead_id.as_deref()),
+            others: [
+                ("lead_source", self.lead_source.as_deref()),
+                ("model", self.model.as_deref()),
+                ("model_version", self.model_version.as_deref()),
+            ],
+            features: self.features.as_ref(),
+        };
+        texts.pass(hasher.screen())?;
         let features = self.features.as_ref().map(Features::named);
         let ask = Ask {
             model: self.model.as_deref(),
@@ -146,6 +158,7 @@ impl LeadRequest<'_> {
             features: features.as_deref(),
             known: Known { channel: self.lead_source.as_deref(), segment: None },
             deadline,
+            shed,
             ..Ask::default()
         };
         let scored = scorer.score_lead(ask).await.map_err(|fault| ApiError::from(fault).of_request(own_id))?;

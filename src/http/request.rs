@@ -10,10 +10,11 @@ use smallvec::SmallVec;
 
 use super::error::{ApiError, Code};
 use super::observe::accepted;
+use super::personal::{Texts, request_id_passes};
 use crate::domain::Tier;
 use crate::domain::time::Timestamp;
 use crate::features::Value;
-use crate::privacy::IdHasher;
+use crate::privacy::{IdHasher, Screen};
 use crate::scoring::baseline::Known;
 use crate::scoring::{Ask, Prefer};
 
@@ -85,6 +86,22 @@ impl PredictRequest<'_> {
         self.features.as_ref().map(Features::named)
     }
 
+    /// Looks at every text for what must not be sent.
+    pub fn pass(&self, screen: Screen) -> Result<(), ApiError> {
+        let texts = Texts {
+            request_id: self.id(),
+            id: ("customerId", self.customer_id.as_deref()),
+            others: [
+                ("acquisition_channel", self.acquisition_channel.as_deref()),
+                ("segment", self.segment.as_deref()),
+                ("model", self.model.as_deref()),
+                ("model_version", self.model_version.as_deref()),
+            ],
+            features: self.features.as_ref(),
+        };
+        texts.pass(screen)
+    }
+
     /// The question this request asks, about `features` and the hashed customer.
     pub fn ask<'s>(
         &'s self,
@@ -102,6 +119,7 @@ impl PredictRequest<'_> {
             level: self.interval_level,
             previous: self.previous_tier,
             deadline: None,
+            shed: false,
         }
     }
 }
@@ -122,7 +140,7 @@ pub fn checked_request_id<'a>(own: Option<&'a str>, otherwise: impl FnOnce() -> 
             let problem = "`request_id` must be 1 to 128 visible ASCII characters";
             Err(ApiError::field(Code::InvalidField, "request_id", problem))
         }
-        Some(id) => Ok(id),
+        Some(id) => request_id_passes(id).map(|()| id),
         None => Ok(otherwise()),
     }
 }

@@ -12,7 +12,7 @@ use crate::scoring::Prefer;
 
 pub async fn handle(app: &HttpState, call: &Call) -> Result<Reply, ApiError> {
     let request: PredictRequest<'_> = parse_object(call.body()?)?;
-    let question = Question::new(&request, || call.id(), call.deadline()?)?;
+    let question = Question::new(&request, || call.id(), call.hurry()?)?;
     let scored = question.score(&app.scorer, &app.hasher, Prefer::LastScore).await?;
     let routing = app.policy.decide(&scored.estimate);
     let explained = question.explain(&app.scorer, &scored).await;

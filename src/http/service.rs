@@ -13,13 +13,17 @@ use axum::http::{Method, Request, Response};
 use axum::routing::future::RouteFuture;
 use bytes::Bytes;
 use http_body_util::{Either, Full};
+use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 use tower::{BoxError, Service};
 
+use super::auth::identity;
 use super::hot::{Answering, Hot, ROUTES};
+use super::listener::{Connect, Peer};
 use super::observe::{Observe, Observed};
 use super::router;
 use super::state::Shared;
+use crate::auth;
 
 /// Answers every request to the public listener. Cheap to clone.
 #[derive(Clone)]
@@ -42,37 +46,56 @@ impl Public {
         let hot = ROUTES.map(|(path, name, endpoint)| HotRoute {
             path,
             observe: Observe::new(name),
-            hot: Hot::new(state.clone(), endpoint),
+            hot: Hot::new(state.clone(), name, endpoint),
         });
         Self { hot: Arc::new(hot), router: router::public(state) }
     }
 
-    fn answer<B>(&self, request: Request<B>) -> Answer<B>
+    fn answer<B>(&self, request: Request<B>, peer: Option<&auth::Peer>) -> Answer<B>
     where
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError>,
     {
-        let path = request.uri().path();
-        match self.hot.iter().find(|route| route.path == path) {
-            Some(route) if request.method() == Method::POST => {
-                Answer::Hot { answer: route.observe.start(request, |request| route.hot.answer(request)) }
+        match self.hot(&request) {
+            Some(route) => {
+                Answer::Hot { answer: route.observe.start(request, |request| route.hot.answer(request, peer)) }
             }
-            _ => Answer::Routed { answer: self.router.clone().call(request.map(Body::new)) },
+            None => Answer::Routed { answer: self.router.clone().call(request.map(Body::new)) },
         }
+    }
+
+    fn hot<B>(&self, request: &Request<B>) -> Option<&HotRoute> {
+        let path = request.uri().path();
+        self.hot.iter().find(|route| route.path == path).filter(|_| request.method() == Method::POST)
     }
 }
 
-impl<B> hyper::service::Service<Request<B>> for Public
-where
-    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
-    B::Error: Into<BoxError>,
-{
+impl Connect for Public {
+    type Service = Connection;
+
+    fn connect(&self, peer: &Peer) -> Connection {
+        Connection { public: self.clone(), identity: identity(peer), peer: peer.clone() }
+    }
+}
+
+/// The service of one connection, which knows who is at its other end.
+pub struct Connection {
+    public: Public,
+    identity: Option<Arc<auth::Peer>>,
+    peer: Peer,
+}
+
+impl hyper::service::Service<Request<Incoming>> for Connection {
     type Response = Response<ReplyBody>;
     type Error = Infallible;
-    type Future = Answer<B>;
+    type Future = Answer<Incoming>;
 
-    fn call(&self, request: Request<B>) -> Answer<B> {
-        self.answer(request)
+    fn call(&self, mut request: Request<Incoming>) -> Answer<Incoming> {
+        if self.public.hot(&request).is_none() {
+            // Only handlers behind the router look for these, and each costs an allocation.
+            self.peer.describe(self.identity.as_ref(), request.extensions_mut());
+        }
+        self.public.answer(request, self.identity.as_deref())
     }
 }
 
@@ -90,7 +113,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Answer<B> {
-        self.answer(request)
+        self.answer(request, None)
     }
 }
 

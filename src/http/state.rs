@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use super::admission::Admission;
 use super::health::Readiness;
+use crate::auth::Authenticator;
 use crate::monitoring::Monitoring;
-use crate::privacy::IdHasher;
+use crate::privacy::{Eraser, IdHasher};
 use crate::routing::TierPolicy;
 use crate::scoring::Scorer;
 use axum::extract::FromRef;
@@ -34,8 +35,11 @@ pub type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
 pub struct HttpState {
     pub scorer: Scorer,
     pub hasher: IdHasher,
+    pub eraser: Eraser,
     pub policy: Arc<TierPolicy>,
     pub monitoring: Monitoring,
+    /// `None`: nobody is asked who they are.
+    pub auth: Option<Arc<Authenticator>>,
     pub settings: HttpSettings,
     pub readiness: Readiness,
     pub admission: Admission,
@@ -74,8 +78,10 @@ macro_rules! pieces {
 pieces! {
     scorer: Scorer,
     hasher: IdHasher,
+    eraser: Eraser,
     policy: Arc<TierPolicy>,
     monitoring: Monitoring,
+    auth: Option<Arc<Authenticator>>,
     settings: HttpSettings,
     readiness: Readiness,
     admission: Admission,

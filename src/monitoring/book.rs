@@ -45,6 +45,13 @@ pub enum Entry {
         observed_at: Timestamp,
         prediction: Prediction,
     },
+    /// What was kept under one key of a customer is kept under another: the pepper was changed.
+    Moved {
+        #[serde(with = "hex_key")]
+        from: CustomerKey,
+        #[serde(with = "hex_key")]
+        to: CustomerKey,
+    },
 }
 
 /// The state itself.
@@ -137,6 +144,36 @@ impl Book {
             Entry::Outcome { customer, model, spend_usd, observed_at, prediction } => {
                 self.take_outcome(Matched { customer, model, spend_usd, observed_at, prediction });
             }
+            Entry::Moved { from, to } => self.move_customer(from, to),
+        }
+    }
+
+    /// Whether anything is kept of a customer.
+    pub fn knows(&self, customer: CustomerKey) -> bool {
+        self.all_of(customer).next().is_some() || self.outcomes.iter().any(|outcome| outcome.customer == customer)
+    }
+
+    /// Forgets customers; how many predictions and outcomes that were. Figures that their outcomes went into stay: they
+    /// are sums over many customers.
+    pub fn erase(&mut self, customers: &HashSet<CustomerKey>) -> u64 {
+        let before = self.predictions.len() + self.outcomes.len();
+        self.predictions.retain(|(customer, ..), _| !customers.contains(customer));
+        self.outcomes.retain(|outcome| !customers.contains(&outcome.customer));
+        self.keys = self.outcomes.iter().map(Matched::key).collect();
+        (before - self.predictions.len() - self.outcomes.len()) as u64
+    }
+
+    fn move_customer(&mut self, from: CustomerKey, to: CustomerKey) {
+        let moved: Vec<_> = self.all_of(from).map(|(key, _)| key.clone()).collect();
+        for key in moved {
+            if let Some(prediction) = self.predictions.remove(&key) {
+                self.predictions.entry((to, key.1, key.2)).or_insert(prediction);
+            }
+        }
+        for outcome in self.outcomes.iter_mut().filter(|outcome| outcome.customer == from) {
+            self.keys.remove(&outcome.key());
+            outcome.customer = to;
+            self.keys.insert(outcome.key());
         }
     }
 
@@ -170,6 +207,13 @@ impl Book {
         let observed_at = observed_at.as_second();
         let mature = self.of_customer(customer, model).rev().find(|prediction| prediction.matures_at() <= observed_at);
         mature.or_else(|| self.of_customer(customer, model).next())
+    }
+
+    fn all_of(&self, customer: CustomerKey) -> impl Iterator<Item = (&(CustomerKey, ModelName, i64), &Prediction)> {
+        // No name comes before this one.
+        let first = ModelName::parse("0").expect("a name");
+        let from = self.predictions.range((customer, first, i64::MIN)..);
+        from.take_while(move |((of, ..), _)| *of == customer)
     }
 
     fn of_customer(
@@ -334,6 +378,34 @@ mod tests {
         };
         assert!(matches!(book.decide(outcome.clone(), &mut pending), (Verdict::Recorded(_), Some(_))));
         assert!(matches!(book.decide(outcome, &mut pending), (Verdict::Duplicate(_), None)));
+    }
+
+    #[test]
+    fn an_erased_customer_leaves_nothing_but_their_share_of_the_figures() {
+        let mut book = Book::new(limits());
+        for customer in [1, 2] {
+            record(&mut book, customer, "2026-01-01T00:00:00Z");
+            tell(&mut book, customer, "2026-03-01T00:00:00Z", Some(prediction("2026-01-01T00:00:00Z")));
+        }
+        assert_eq!(book.erase(&HashSet::from([key(1), key(3)])), 2);
+        assert!(!book.knows(key(1)) && book.knows(key(2)));
+        assert_eq!((book.predictions(), book.outcomes(), book.quality()[0].2.outcomes), (1, 1, 2));
+        let left: String = book.entries().map(|entry| serde_json::to_string(&entry).expect("serialises")).collect();
+        assert!(left.contains(&"02".repeat(32)) && !left.contains(&"01".repeat(32)), "{left}");
+        assert_eq!(book.erase(&HashSet::from([key(1)])), 0);
+    }
+
+    #[test]
+    fn a_customer_is_found_under_a_new_key() {
+        let mut book = Book::new(limits());
+        record(&mut book, 1, "2026-01-01T00:00:00Z");
+        let first = prediction("2026-01-01T00:00:00Z");
+        tell(&mut book, 1, "2026-03-01T00:00:00Z", Some(first.clone()));
+        book.take(Entry::Moved { from: key(1), to: key(9) });
+        assert!(!book.knows(key(1)) && book.knows(key(9)));
+        assert_eq!(tell(&mut book, 9, "2026-03-02T00:00:00Z", None), Verdict::Duplicate(first));
+        book.take(Entry::Moved { from: key(1), to: key(9) });
+        assert_eq!((book.predictions(), book.outcomes()), (1, 1));
     }
 
     #[test]

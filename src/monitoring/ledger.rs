@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -21,6 +21,8 @@ use super::outcome::{Outcome, Prediction, Verdict};
 use super::quality::Quality;
 use crate::domain::time::Stopwatch;
 use crate::domain::{CustomerKey, ModelName, ModelVersion};
+use crate::privacy::Tombstones;
+use crate::privacy::erasure::{Erasable, EraseError};
 
 /// Predictions and reports that may wait for the thread.
 const PREDICTION_QUEUE: usize = 4096;
@@ -67,6 +69,8 @@ struct Shared {
     journal_bytes: AtomicU64,
     /// A sync failed: what is on disk is not known any more, and nothing is accepted until a restart.
     failed: AtomicBool,
+    /// Customers of whom nothing is kept.
+    tombstones: OnceLock<Tombstones>,
 }
 
 struct Recorded {
@@ -76,9 +80,14 @@ struct Recorded {
 }
 
 type Answer = Result<Vec<Verdict>, LedgerError>;
+/// Told how many entries were erased.
+type EraseAnswer = SyncSender<Result<u64, LedgerError>>;
 
 enum Command {
     Report(Vec<Outcome>, oneshot::Sender<Answer>),
+    /// Pairs of an earlier and the current key of a customer.
+    Move(Vec<(CustomerKey, CustomerKey)>),
+    Erase(Vec<CustomerKey>, EraseAnswer),
     Close,
 }
 
@@ -122,6 +131,7 @@ impl Ledger {
             book: Mutex::new(book),
             journal_bytes: AtomicU64::new(journal.bytes()),
             failed: AtomicBool::new(false),
+            tombstones: OnceLock::new(),
         });
         let (reports, commands) = sync_channel(REPORT_QUEUE);
         let (sender, predictions) = sync_channel(PREDICTION_QUEUE);
@@ -171,6 +181,20 @@ impl Ledger {
         answer.await.unwrap_or(Err(LedgerError::Failed))
     }
 
+    /// Keeps nothing of these customers from now on. Told once, before the first report.
+    pub fn refuse(&self, tombstones: Tombstones) {
+        // A second set would be the same one.
+        let _ = self.inner.shared.tombstones.set(tombstones);
+    }
+
+    /// Keeps what is kept under an earlier key of a customer under the current one. Reports sent after this find it
+    /// there; one that is lost to a full queue is made up for by the customer's next.
+    pub fn carry_over(&self, keys: Vec<(CustomerKey, CustomerKey)>) {
+        if !keys.is_empty() && self.inner.reports.try_send(Command::Move(keys)).is_err() {
+            tracing::debug!("keys could not be carried over: too much is waiting");
+        }
+    }
+
     pub fn status(&self) -> LedgerStatus {
         let shared = &self.inner.shared;
         let book = shared.book();
@@ -210,7 +234,25 @@ impl Ledger {
     }
 }
 
+impl Erasable for Ledger {
+    fn name(&self) -> &'static str {
+        "outcomes"
+    }
+
+    /// The journal has been written anew without the customers when this returns.
+    fn erase(&self, customers: &[CustomerKey]) -> Result<u64, EraseError> {
+        let (sender, answer) = sync_channel(1);
+        let failed = |err: LedgerError| EraseError(err.to_string());
+        self.inner.reports.send(Command::Erase(customers.to_vec(), sender)).map_err(|_| failed(LedgerError::Failed))?;
+        answer.recv().unwrap_or(Err(LedgerError::Failed)).map_err(failed)
+    }
+}
+
 impl Shared {
+    fn is_erased(&self, customer: &CustomerKey) -> bool {
+        self.tombstones.get().is_some_and(|tombstones| tombstones.contains(customer))
+    }
+
     fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -252,10 +294,12 @@ fn not_recorded(reason: &'static str) -> Counter {
 impl Writer {
     fn run(mut self, commands: &Receiver<Command>, predictions: &Receiver<Recorded>) {
         loop {
-            let mut reports = Vec::new();
+            let (mut reports, mut moves, mut erasures) = (Vec::new(), Vec::new(), Vec::new());
             let mut closing = false;
             let mut take = |command| match command {
                 Command::Report(outcomes, answer) => reports.push((outcomes, answer)),
+                Command::Move(keys) => moves.extend(keys),
+                Command::Erase(customers, answer) => erasures.push((customers, answer)),
                 Command::Close => closing = true,
             };
             match commands.recv_timeout(LOOK_EVERY) {
@@ -268,8 +312,12 @@ impl Writer {
             }
             // Predictions first: an outcome may be about one of them.
             self.record(predictions.try_iter().take(PREDICTION_QUEUE));
+            self.carry_over(&moves);
             if !reports.is_empty() {
                 self.commit(reports);
+            }
+            if !erasures.is_empty() {
+                self.erase(erasures);
             }
             if closing || self.unsynced.is_some_and(|since| since.elapsed() >= SYNC_EVERY) {
                 // What fails here is logged; nobody waits for it.
@@ -288,7 +336,8 @@ impl Writer {
         let mut entries = Vec::new();
         {
             let mut book = self.shared.book();
-            for Recorded { customer, model, prediction } in predictions {
+            let shared = Arc::clone(&self.shared);
+            for Recorded { customer, model, prediction } in predictions.filter(|it| !shared.is_erased(&it.customer)) {
                 match book.admit(customer, &model, &prediction) {
                     Admission::Record => {
                         let entry = Entry::Prediction { customer, model, prediction };
@@ -321,7 +370,10 @@ impl Writer {
         {
             let book = self.shared.book();
             for (outcomes, answer) in reports {
-                let decide = |outcome| {
+                let decide = |outcome: Outcome| {
+                    if self.shared.is_erased(&outcome.customer) {
+                        return Verdict::Erased;
+                    }
                     let (verdict, entry) = book.decide(outcome, &mut pending);
                     entries.extend(entry);
                     verdict
@@ -348,6 +400,45 @@ impl Writer {
             }
             // A caller that has hung up can ask again: the answer will be `duplicate`.
             let _ = answer.send(kept.clone().map(|()| verdicts));
+        }
+    }
+
+    /// Carries over what is known of these customers, and appends that it was.
+    fn carry_over(&mut self, keys: &[(CustomerKey, CustomerKey)]) {
+        self.lines.clear();
+        let mut entries = Vec::new();
+        {
+            let book = self.shared.book();
+            let known = keys.iter().filter(|(from, to)| from != to && book.knows(*from));
+            entries.extend(known.map(|(from, to)| Entry::Moved { from: *from, to: *to }));
+        }
+        if entries.is_empty() {
+            return;
+        }
+        for entry in &entries {
+            write_line(&mut self.lines, entry);
+        }
+        // Not synced: a crash that loses it leaves everything under the earlier key, and it is carried over again.
+        if self.append().is_ok() {
+            let mut book = self.shared.book();
+            for entry in entries {
+                book.take(entry);
+            }
+        }
+    }
+
+    /// Forgets customers, writes the journal without them, and only then answers.
+    fn erase(&mut self, erasures: Vec<(Vec<CustomerKey>, EraseAnswer)>) {
+        // All share one rewrite; each is told its own count.
+        let counts: Vec<u64> = {
+            let mut book = self.shared.book();
+            erasures.iter().map(|(customers, _)| book.erase(&customers.iter().copied().collect())).collect()
+        };
+        // Whatever the counts: the journal holds lines that the book has let go.
+        let written = self.rewrite();
+        for ((_, answer), count) in erasures.into_iter().zip(counts) {
+            // Whoever asked has hung up.
+            let _ = answer.try_send(written.clone().map(|()| count));
         }
     }
 
@@ -385,19 +476,32 @@ impl Writer {
         if self.journal.bytes() < SMALLEST_REWRITE.max(2 * self.rewritten_bytes) || self.usable().is_err() {
             return;
         }
+        // A failure is logged; it is tried again when the journal has doubled.
+        let _ = self.rewrite();
+    }
+
+    /// Writes the journal anew, synced, with what the book holds.
+    fn rewrite(&mut self) -> Result<(), LedgerError> {
+        self.usable()?;
         self.lines.clear();
         {
             let mut book = self.shared.book();
             book.expire();
             book.entries().for_each(|entry| write_line(&mut self.lines, &entry));
         }
-        match self.journal.rewrite(&self.lines) {
-            Ok(()) => self.unsynced = None,
-            Err(err) => tracing::warn!(error = %err, cause = %cause(&err), "journal of outcomes can not be shortened"),
-        }
-        // After a failure too: it is tried again when the journal has doubled.
+        let written = self.journal.rewrite(&self.lines);
         self.rewritten_bytes = self.journal.bytes();
         self.lines = Vec::new();
+        match written {
+            Ok(()) => {
+                self.unsynced = None;
+                Ok(())
+            }
+            Err(err) => {
+                tracing::warn!(error = %err, cause = %cause(&err), "journal of outcomes can not be written anew");
+                Err(LedgerError::Disk)
+            }
+        }
     }
 }
 
@@ -477,6 +581,49 @@ mod tests {
             recorded += verdicts.iter().filter(|verdict| verdict.as_str() == "recorded").count();
         }
         assert_eq!((recorded, ledger.status().outcomes), (50, 50));
+        ledger.close();
+    }
+
+    #[tokio::test]
+    async fn an_erased_customer_is_not_in_the_journal_and_does_not_come_back() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let ledger = Ledger::open(&settings(folder.path().to_owned())).expect("opens");
+        let tombstones = Tombstones::default();
+        ledger.refuse(tombstones.clone());
+        let known = matched(1, 0.0, "2026-03-01T00:00:00Z");
+        ledger.record(known.customer, &known.model, || known.prediction.clone());
+        ledger.report(vec![outcome(1, true), outcome(2, true)]).await.expect("kept");
+        let journal = folder.path().join("outcomes.journal");
+        let (gone, stays) = ("01".repeat(32), "02".repeat(32));
+        assert!(std::fs::read_to_string(&journal).expect("there").contains(&gone));
+
+        tombstones.lay(&[known.customer], known.observed_at).expect("in memory");
+        assert_eq!(ledger.erase(&[known.customer]).expect("erased"), 2);
+        let text = std::fs::read_to_string(&journal).expect("there");
+        assert!(!text.contains(&gone) && text.contains(&stays), "{text}");
+
+        ledger.record(known.customer, &known.model, || known.prediction.clone());
+        let verdicts = ledger.report(vec![outcome(1, true), outcome(2, true)]).await.expect("kept");
+        assert_eq!(verdicts.iter().map(Verdict::as_str).collect::<Vec<_>>(), ["erased", "duplicate"]);
+        assert_eq!(ledger.erase(&[known.customer]).expect("erased"), 0);
+        ledger.close();
+        assert!(!std::fs::read_to_string(&journal).expect("there").contains(&gone));
+        assert!(ledger.erase(&[known.customer]).is_err(), "closed");
+    }
+
+    #[tokio::test]
+    async fn what_is_carried_over_to_a_new_key_is_there_after_a_restart() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let settings = settings(folder.path().to_owned());
+        let ledger = Ledger::open(&settings).expect("opens");
+        ledger.report(vec![outcome(1, true)]).await.expect("kept");
+        let (from, to) = (CustomerKey::from_digest([1; 32]), CustomerKey::from_digest([9; 32]));
+        ledger.carry_over(vec![(from, to), (to, to)]);
+        ledger.close();
+        drop(ledger);
+        let ledger = Ledger::open(&settings).expect("opens again");
+        let verdicts = ledger.report(vec![outcome(9, true)]).await.expect("kept");
+        assert_eq!(verdicts[0].as_str(), "duplicate");
         ledger.close();
     }
 

@@ -119,10 +119,12 @@ pub enum Verdict {
     Duplicate(Prediction),
     /// No prediction was given and none is recorded.
     Unmatched,
+    /// The customer was erased; nothing is kept of them.
+    Erased,
 }
 
 impl Verdict {
-    pub const NAMES: [&'static str; 4] = ["recorded", "immature", "duplicate", "unmatched"];
+    pub const NAMES: [&'static str; 5] = ["recorded", "immature", "duplicate", "unmatched", "erased"];
 
     pub fn as_str(&self) -> &'static str {
         Self::NAMES[self.index()]
@@ -135,6 +137,7 @@ impl Verdict {
             Self::Immature(_) => 1,
             Self::Duplicate(_) => 2,
             Self::Unmatched => 3,
+            Self::Erased => 4,
         }
     }
 }

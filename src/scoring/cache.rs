@@ -4,7 +4,7 @@
 //! customer's. The last score of a customer is what the ladder falls back on and what routing uses.
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use moka::sync::Cache;
@@ -12,6 +12,8 @@ use moka::sync::Cache;
 use crate::domain::time::{Timestamp, seconds_between};
 use crate::domain::{CustomerKey, ModelName, ModelVersion};
 use crate::inference::bundle::{BundleDigest, ModelSnapshot};
+use crate::privacy::Tombstones;
+use crate::privacy::erasure::{Erasable, EraseError};
 
 use super::estimate::Wish;
 use super::task::Outcome;
@@ -63,6 +65,8 @@ pub struct ScoreCache {
     ttl: Duration,
     // Two independently keyed hashes of the question: 128 bits that a caller can not aim at.
     hashers: [RandomState; 2],
+    /// Customers of whom nothing is kept.
+    tombstones: Arc<OnceLock<Tombstones>>,
 }
 
 /// Rough heap and table cost of one entry of either cache, in bytes: key, value, and moka's own nodes.
@@ -76,7 +80,14 @@ impl ScoreCache {
             last: Cache::builder().max_capacity(bytes / 2).weigher(|_, _| ENTRY_BYTES).time_to_live(ttl).build(),
             ttl,
             hashers: [RandomState::new(), RandomState::new()],
+            tombstones: Arc::default(),
         }
+    }
+
+    /// Keeps nothing of these customers from now on. Told once, before the first answer.
+    pub fn refuse(&self, tombstones: Tombstones) {
+        // A second set would be the same one.
+        let _ = self.tombstones.set(tombstones);
     }
 
     pub fn key(&self, snapshot: &ModelSnapshot, customer: CustomerKey, raw: &[f64], wish: Wish) -> ExactKey {
@@ -98,7 +109,13 @@ impl ScoreCache {
         let customer = key.customer;
         let score = Arc::new(score);
         self.exact.insert(key, Arc::clone(&score));
-        self.last.insert(LastKey { customer, model: model.clone() }, score);
+        let last = || LastKey { customer, model: model.clone() };
+        self.last.insert(last(), score);
+        // Looked at afterwards, so that an erasure beside this either finds the score or is seen here.
+        if self.tombstones.get().is_some_and(|tombstones| tombstones.contains(&customer)) {
+            self.exact.invalidate(&key);
+            self.last.invalidate(&last());
+        }
     }
 
     pub fn entries(&self) -> u64 {
@@ -113,6 +130,28 @@ impl ScoreCache {
     // The cache's own timer runs on the monotonic clock; the age that is promised is by the wall clock.
     fn is_fresh(&self, score: &CachedScore, now: Timestamp) -> bool {
         seconds_between(score.scored_at, now) <= self.ttl.as_secs()
+    }
+}
+
+impl Erasable for ScoreCache {
+    fn name(&self) -> &'static str {
+        "score_cache"
+    }
+
+    fn erase(&self, customers: &[CustomerKey]) -> Result<u64, EraseError> {
+        let mut entries = 0;
+        for (key, _) in self.exact.iter().filter(|(key, _)| customers.contains(&key.customer)) {
+            self.exact.invalidate(&*key);
+            entries += 1;
+        }
+        for (key, _) in self.last.iter().filter(|(key, _)| customers.contains(&key.customer)) {
+            self.last.invalidate(&*key);
+            entries += 1;
+        }
+        // Frees them now rather than with the next insertions.
+        self.exact.run_pending_tasks();
+        self.last.run_pending_tasks();
+        Ok(entries)
     }
 }
 

@@ -198,7 +198,7 @@ impl Parts {
     ) -> Result<Scored<E>, AskFault> {
         let watch = Stopwatch::start();
         let limit = ask.deadline.map_or(self.settings.deadline, |asked| asked.min(self.settings.deadline));
-        if limit.is_zero() {
+        if limit.is_zero() || ask.shed {
             // No model is asked at all, and this one is not to blame for it.
             return self.climb_on(&route.serving, None, ask).await;
         }

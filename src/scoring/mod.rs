@@ -27,11 +27,11 @@ use smallvec::SmallVec;
 use crate::domain::time::{Clock, Stopwatch, Timestamp, seconds_between};
 use crate::domain::{CustomerKey, Estimate, LeadScore, ModelName, ModelVersion, Source, Tier};
 use crate::features::{FeatureFault, Given, Value, schema};
-use crate::inference::ModelSnapshot;
 use crate::inference::bundle::Customer;
 use crate::inference::engine::Engine;
 use crate::inference::manifest::Task;
 use crate::inference::registry::{Registry, Route};
+use crate::inference::{BackendError, ModelSnapshot};
 use crate::monitoring::{Monitoring, ScoredRow};
 
 use baseline::Known;
@@ -41,7 +41,7 @@ use estimate::Wish;
 use explanation::ExplainSettings;
 use flight::{Flights, Joined};
 use metrics::ScoringMetrics;
-use run::TimeLimit;
+use run::{RunFailure, TimeLimit};
 use task::{Outcome, Score, StandIn};
 
 /// One question about one customer or lead.
@@ -63,6 +63,8 @@ pub struct Ask<'a> {
     /// Longest wait for a model that runs on threads of its own; capped by the settings. With zero there is no time for
     /// any model and the ladder answers at once.
     pub deadline: Option<Duration>,
+    /// There is no room to ask the model: the ladder answers without it.
+    pub shed: bool,
 }
 
 /// Which score is wanted when the customer has a recent one.
@@ -206,15 +208,15 @@ pub enum AskFault {
     Feature(#[from] FeatureFault),
     #[error("either `features` or an id is required: `customerId`, `leadId` of a lead")]
     Nothing,
-    #[error("model `{model}` is not loaded; loaded are {loaded}")]
-    UnknownModel { model: String, loaded: String },
+    #[error("`model` is not loaded; loaded are {loaded}")]
+    UnknownModel { loaded: String },
     #[error("model `{model}` is a `{}` model and answers another question", task.as_str())]
     OtherTask { model: ModelName, task: Task },
     /// Only in strict mode.
-    #[error("model version `{version}` is not loaded; serving is `{serving}`")]
-    VersionNotLoaded { version: String, serving: ModelVersion },
-    #[error("`interval_level` must be one that this model is calibrated for ({}), got `{asked}`", list(levels))]
-    IntervalLevel { asked: f64, levels: Vec<f64> },
+    #[error("`model_version` is not loaded; serving is `{serving}`")]
+    VersionNotLoaded { serving: ModelVersion },
+    #[error("`interval_level` must be one that this model is calibrated for ({})", list(levels))]
+    IntervalLevel { levels: Vec<f64> },
     /// No model for the question: nothing to answer from, not even a baseline.
     #[error("no model is loaded: `{model}` is missing")]
     NoModel { model: ModelName },
@@ -377,7 +379,7 @@ impl Parts {
         let mut time = TimeLimit { full: self.settings.deadline, left: deadline };
         // Held until the score is in the cache.
         let mut turn = None;
-        if let (Engine::Pooled(_), Some(key)) = (snapshot.engine(), key) {
+        if let (Engine::Pooled(_), Some(key), false) = (snapshot.engine(), key, ask.shed) {
             turn = match self.flights.join(key) {
                 Joined::First(turn) => Some(turn),
                 Joined::After(first) => {
@@ -397,7 +399,11 @@ impl Parts {
         let last = last();
         let running = beside.map(|beside| (beside, Stopwatch::start()));
         wish.previous = wish.previous.or_else(|| last.as_ref().and_then(|(_, estimate)| estimate.tier()));
-        let ran = run::ask::<E>(snapshot, &given.raw, wish, time).await;
+        let ran = if ask.shed {
+            Err(RunFailure::Backend(BackendError::Overloaded))
+        } else {
+            run::ask::<E>(snapshot, &given.raw, wish, time).await
+        };
         let scored = match ran {
             Ok(estimate) => {
                 let outcome = estimate.into_outcome();
@@ -424,8 +430,8 @@ impl Parts {
             }
             Err(failure) => {
                 let reason = failure.reason();
-                // An open breaker has said so once; a line for every call would say nothing more.
-                if reason != Reason::BreakerOpen {
+                // An open breaker has said so once, and overload is counted: a line for every call says nothing more.
+                if !matches!(reason, Reason::BreakerOpen | Reason::Overloaded) {
                     tracing::warn!(model = %snapshot.name(), version = %snapshot.version(), reason = reason.as_str(), error = %failure, "model gave no answer");
                 }
                 match last {
@@ -471,9 +477,10 @@ impl Parts {
 
     fn route(&self, task: Task, model: Option<&str>) -> Result<Arc<Route>, AskFault> {
         let route = if let Some(model) = model {
-            ModelName::parse(model).ok().and_then(|name| self.registry.route(&name)).ok_or_else(|| {
-                AskFault::UnknownModel { model: model.to_owned(), loaded: self.registry.serving_names() }
-            })?
+            ModelName::parse(model)
+                .ok()
+                .and_then(|name| self.registry.route(&name))
+                .ok_or_else(|| AskFault::UnknownModel { loaded: self.registry.serving_names() })?
         } else {
             let model = match task {
                 Task::Clv => &self.settings.clv_model,
@@ -494,7 +501,7 @@ impl Parts {
             Some(version) if version != snapshot.version().as_str() => {
                 if self.settings.strict_version {
                     let serving = snapshot.version().clone();
-                    return Err(AskFault::VersionNotLoaded { version: version.to_owned(), serving });
+                    return Err(AskFault::VersionNotLoaded { serving });
                 }
                 Ok(smallvec::smallvec![Warning::VersionNotLoaded])
             }
@@ -513,9 +520,9 @@ pub fn interval_level(snapshot: &ModelSnapshot, asked: Option<f64>) -> Result<Op
         (None, calibration) => Ok(calibration.map(|calibration| calibration.level)),
         (Some(asked), Some(calibration)) => match calibration.position(asked) {
             Some(position) => Ok(Some(calibration.levels[position])),
-            None => Err(AskFault::IntervalLevel { asked, levels: calibration.levels.clone() }),
+            None => Err(AskFault::IntervalLevel { levels: calibration.levels.clone() }),
         },
-        (Some(asked), None) => Err(AskFault::IntervalLevel { asked, levels: Vec::new() }),
+        (Some(_), None) => Err(AskFault::IntervalLevel { levels: Vec::new() }),
     }
 }
 

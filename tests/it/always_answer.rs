@@ -13,17 +13,17 @@ use scoreline::inference::engine::Engine;
 use scoreline::inference::guard::ModelGuard;
 use scoreline::inference::registry::{Patience, Registry, RegistrySettings};
 use scoreline::monitoring::Monitoring;
-use scoreline::privacy::{IdHasher, PrivacySettings};
+use scoreline::privacy::IdHasher;
 use scoreline::resilience::breaker::{FAILURES_IN_A_ROW, LEAST_CALLS, Phase};
 use scoreline::scoring::baseline::Known;
 use scoreline::scoring::explanation::ExplainSettings;
 use scoreline::scoring::self_probe::SelfProbe;
 use scoreline::scoring::{Ask, Prefer, Reason, Scored, Scorer, ScorerSettings, golden};
-use secrecy::SecretString;
 use tempfile::TempDir;
 
 use super::onnx_runtime::{fixture, search};
 use super::support::TestBundle;
+use super::support::test_app::privacy;
 
 const WELL: f64 = 0.0;
 const NOT_A_NUMBER: f64 = 1.0;
@@ -91,7 +91,7 @@ impl Subject {
         Self {
             scorer: Scorer::new(Arc::clone(&registry), clock, settings, Monitoring::default()),
             registry,
-            hasher: IdHasher::new(&PrivacySettings { pepper: Some(SecretString::from("test pepper".to_owned())) }),
+            hasher: IdHasher::new(&privacy("test pepper", &[])),
             _models: models,
         }
     }

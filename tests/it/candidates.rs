@@ -16,11 +16,10 @@ use scoreline::inference::registry::{
 };
 use scoreline::monitoring::Monitoring;
 use scoreline::monitoring::trials::TrialStatus;
-use scoreline::privacy::{IdHasher, PrivacySettings};
 use scoreline::scoring::explanation::ExplainSettings;
 use scoreline::scoring::{Ask, Prefer, Scored, Scorer, ScorerSettings, golden};
-use secrecy::SecretString;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use crate::monitoring::watched_bundle;
 use crate::onnx_runtime;
@@ -86,8 +85,7 @@ fn shown(app: &Value, version: &str) -> Value {
 }
 
 fn key(number: usize) -> CustomerKey {
-    let pepper = SecretString::from("test pepper".to_owned());
-    IdHasher::new(&PrivacySettings { pepper: Some(pepper) }).key(&format!("CUST-{number}"))
+    CustomerKey::from_digest(Sha256::digest(format!("CUST-{number}")).into())
 }
 
 async fn ask(app: &TestApp, customer: Option<CustomerKey>, recency: f64, frequency: f64) -> Scored {

@@ -98,9 +98,9 @@ fn every_problem_is_reported_at_once_with_key_and_source() {
     );
     insta::assert_snapshot!(found.join("\n"), @r#"
     `server.listen_adress` is not known; `server` holds `admin_listen`, `admin_tls`, `allow_plain_http`, `allow_public_without_auth`, `batch_body_limit`, `batch_deadline`, `batch_rows`, `body_limit`, `drain_delay`, `drain_timeout`, `header_read_timeout`, `listen`, `most_batches`, `most_live_calls`, `overload`, `threads`, `tls` (file `settings.toml`)
-    `srever` is not known; sections are `connections`, `inference`, `log`, `models`, `monitoring`, `privacy`, `routing`, `scoring`, `server`, `store` (file `settings.toml`)
-    `log.colour` is not known; `log` holds `filter`, `format` (environment variable `SCORELINE__LOG__COLOUR`)
-    `scoring` is a section, got `fast`; it holds `cache_size`, `cache_ttl`, `deadline`, `explain_budget`, `explain_top`, `self_probe` (environment variable `SCORELINE__SCORING`)
+    `srever` is not known; sections are `auth`, `connections`, `inference`, `limits`, `log`, `models`, `monitoring`, `privacy`, `routing`, `scoring`, `server`, `store` (file `settings.toml`)
+    `log.colour` is not known; `log` holds `audit_path`, `filter`, `format` (environment variable `SCORELINE__LOG__COLOUR`)
+    `scoring` is a section and takes no value of its own; it holds `cache_size`, `cache_ttl`, `deadline`, `explain_budget`, `explain_top`, `self_probe` (environment variable `SCORELINE__SCORING`)
     `server.listen` must be an IP address and port such as `127.0.0.1:8080` or `[::1]:8080` (host names are not looked up), got `8080` (file `settings.toml`)
     `server.body_limit` must be a size from `1KiB` to `1GiB`, such as `64KiB`, got `64KB` (environment variable `SCORELINE__SERVER__BODY_LIMIT`)
     `server.header_read_timeout` must be a duration with a unit, from `100ms` to `5m`, got `10` (file `settings.toml`)
@@ -131,7 +131,22 @@ fn relations_between_keys_are_checked() {
 fn a_public_address_needs_a_word() {
     let plain = ("SCORELINE__SERVER__ALLOW_PLAIN_HTTP", "true");
     let found = problems("", &[("SCORELINE__SERVER__LISTEN", "0.0.0.0:8080"), plain]);
-    insta::assert_snapshot!(found.join("\n"), @"`server.listen` `0.0.0.0:8080` can be reached by other machines and this version has no authentication; use a loopback address such as `127.0.0.1:8080`, or, when something in front of scoreline decides who may call it, add `allow_public_without_auth = true` to [server] (environment variable `SCORELINE__SERVER__LISTEN`)");
+    let told = found.join("\n");
+    assert!(
+        told.starts_with("`server.listen` `0.0.0.0:8080` can be reached by other machines and nobody is asked"),
+        "{told}"
+    );
+    for line in [
+        "scoreline auth new-key --name NAME --scope predict --file credentials.toml",
+        "\n      [auth]\n      credentials_file = \"credentials.toml\"\n",
+        "\n      [server]\n      allow_public_without_auth = true\n",
+        "(environment variable `SCORELINE__SERVER__LISTEN`)",
+    ] {
+        assert!(told.contains(line), "{line} in {told}");
+    }
+    let asked =
+        [("SCORELINE__SERVER__LISTEN", "0.0.0.0:8080"), ("SCORELINE__AUTH__CREDENTIALS_FILE", "who.toml"), plain];
+    assert!(explain(None, &asked).is_ok());
     let allowed =
         [("SCORELINE__SERVER__LISTEN", "0.0.0.0:8080"), ("SCORELINE__SERVER__ALLOW_PUBLIC_WITHOUT_AUTH", "true")];
     assert!(explain(None, &[allowed.as_slice(), &[plain]].concat()).is_ok());
@@ -196,12 +211,42 @@ fn secrets_are_never_shown() {
 #[test]
 fn a_pepper_may_lie_in_a_file_of_its_own() {
     let (_folder, pepper) = file("a pepper from a file\n");
+    let mode = |mode| {
+        std::fs::set_permissions(&pepper, std::os::unix::fs::PermissionsExt::from_mode(mode)).expect("changed");
+    };
+    mode(0o600);
     let named = pepper.display().to_string();
     let settings = explain(None, &[("SCORELINE__PRIVACY__PEPPER_FILE", named.as_str())]).expect("valid").settings;
-    let pepper = settings.privacy.pepper.expect("read");
-    assert_eq!(pepper.expose_secret(), "a pepper from a file");
+    let read = settings.privacy.pepper.expect("read");
+    assert_eq!(read.expose_secret(), "a pepper from a file");
+    mode(0o644);
+    let open = explain(None, &[("SCORELINE__PRIVACY__PEPPER_FILE", named.as_str())]).expect_err("refused");
+    assert!(open[0].contains("can be read by every user of this machine"), "{open:?}");
     let missing = explain(None, &[("SCORELINE__PRIVACY__PEPPER_FILE", "does/not/exist")]).expect_err("refused");
     assert!(missing[0].starts_with("`privacy.pepper_file` can not be read: `does/not/exist`"), "{missing:?}");
+}
+
+#[test]
+fn previous_peppers_need_a_current_one_and_an_end() {
+    let (_folder, old) = file("the pepper before this one");
+    std::fs::set_permissions(&old, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("changed");
+    let old = old.display().to_string();
+    let files = ("SCORELINE__PRIVACY__PREVIOUS_PEPPER_FILES", old.as_str());
+    let refused = explain(None, &[files]).expect_err("refused");
+    assert_eq!(refused.len(), 2, "{refused:?}");
+    let whole = [
+        files,
+        ("SCORELINE__PRIVACY__PEPPER", "the pepper of today"),
+        ("SCORELINE__PRIVACY__PREVIOUS_UNTIL", "2027-01-01T00:00:00Z"),
+    ];
+    let effective = explain(None, &whole).expect("valid");
+    let privacy = &effective.settings.privacy;
+    assert_eq!(privacy.previous[0].expose_secret(), "the pepper before this one");
+    assert_eq!(privacy.previous_until.expect("set").to_string(), "2027-01-01T00:00:00Z");
+    assert!(effective.to_toml(false).contains(&format!("previous_pepper_files = [\"{old}\"]")));
+    let odd = [("SCORELINE__PRIVACY__IDENTIFIERS", "some"), ("SCORELINE__PRIVACY__PREVIOUS_UNTIL", "soon")];
+    let refused = explain(None, &odd).expect_err("refused");
+    assert!(refused[0].contains("RFC 3339") && refused[1].contains("`any` or `hashed`"), "{refused:?}");
 }
 
 #[test]

@@ -343,9 +343,12 @@ async fn without_a_ledger_outcomes_are_refused_with_the_setting() {
 #[tokio::test]
 async fn a_raw_customer_identifier_is_nowhere_on_disk() {
     let (app, folder) = with_ledger("private");
-    app.ok(PREDICT, json!({"customerId": "+15551234567", "features": {"recency_days": 30, "frequency_count": 10}}))
-        .await;
-    app.ok(OUTCOMES, outcome("+15551234567", 1.0)).await;
+    app.ok(
+        PREDICT,
+        json!({"customerId": "CUSTOMER-5551234567", "features": {"recency_days": 30, "frequency_count": 10}}),
+    )
+    .await;
+    app.ok(OUTCOMES, outcome("CUSTOMER-5551234567", 1.0)).await;
     let journal = std::fs::read_to_string(folder.path().join("outcomes.journal")).expect("text");
     assert!(journal.lines().count() >= 2 && !journal.contains("5551234567"), "{journal}");
 }

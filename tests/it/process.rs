@@ -68,7 +68,7 @@ fn next_event(log: &mut impl BufRead, message: &str) -> Value {
     }
 }
 
-fn scoreline(arguments: &[&str], models: &Path) -> Command {
+pub fn scoreline(arguments: &[&str], models: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_scoreline"));
     command.args(arguments).env("SCORELINE__MODELS__DIR", models).env_remove("SCORELINE_CONFIG");
     command
@@ -79,7 +79,7 @@ fn run(arguments: &[&str], models: &Path) -> Output {
 }
 
 /// One request on a connection of its own; the reply whole.
-fn ask(address: &str, request: &str) -> String {
+pub fn ask(address: &str, request: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("the server listens");
     stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket");
     stream.write_all(request.as_bytes()).expect("sent");

@@ -134,6 +134,7 @@ impl Score {
         }
         match tally.first_error {
             Some((row, reason)) if fail_on_error => {
+                let reason = for_the_log(&reason);
                 Err(anyhow!("{} rows could not be scored, the first is row {row}: {reason}", tally.errors).into())
             }
             Some(_) | None => Ok(()),
@@ -274,6 +275,16 @@ fn until_interrupted<T: Send + 'static>(
     })
 }
 
+/// A reason without the cell it repeats, unless that is a number: the output stays beside the table, but what is printed
+/// ends up in logs.
+fn for_the_log(reason: &str) -> &str {
+    match reason.split_once(", got `") {
+        Some((_, cell)) if cell.trim_end_matches('`').parse::<f64>().is_ok() => reason,
+        Some((reason, _)) => reason,
+        None => reason,
+    }
+}
+
 fn summary(tally: &Tally, elapsed: f64, model: &str, output: &str) -> String {
     let Tally { rows, by_model, cold_start, errors, left_out, first_error } = tally;
     let speed = *rows as f64 / elapsed.max(1e-9);
@@ -282,6 +293,7 @@ fn summary(tally: &Tally, elapsed: f64, model: &str, output: &str) -> String {
          cold start, {errors} errors -> {output}"
     );
     if let Some((row, reason)) = first_error {
+        let reason = for_the_log(reason);
         let _ = write!(text, "\nwarning: {errors} rows could not be scored, the first is row {row}: {reason}");
     }
     if *left_out > 0 {

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::http::{Request, Response};
+use axum::http::{Extensions, Request, Response};
 use axum::{BoxError, Router};
 use bytes::Bytes;
 use http_body::Body;
@@ -12,6 +12,9 @@ use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use rustls::pki_types::CertificateDer;
+
+use crate::auth;
+use crate::http::auth::identity;
 
 /// What serves a connection's requests: every hyper service that never fails and whose bodies are plain bytes.
 pub trait Handle: Send + 'static {
@@ -61,6 +64,19 @@ pub struct Peer {
     pub certificates: Option<PeerCertificates>,
 }
 
+impl Peer {
+    /// Puts into a request's extensions where it comes from, the certificates, and whom they name.
+    pub fn describe(&self, identity: Option<&Arc<auth::Peer>>, extensions: &mut Extensions) {
+        extensions.insert(self.address);
+        if let Some(certificates) = &self.certificates {
+            extensions.insert(certificates.clone());
+        }
+        if let Some(identity) = identity {
+            extensions.insert(Arc::clone(identity));
+        }
+    }
+}
+
 /// Request extension: where the connection comes from.
 #[derive(Clone, Copy, Debug)]
 pub struct PeerAddress(pub SocketAddr);
@@ -74,7 +90,7 @@ pub fn each<S: Handle + Clone + Sync>(service: S) -> impl Connect {
     move |_: &Peer| service.clone()
 }
 
-/// As `each`; requests carry `PeerAddress` and `PeerCertificates` as extensions, which costs each one an allocation.
+/// As `each`; requests carry what is known of the peer as extensions, which costs each one an allocation.
 pub fn with_peer<S, B>(service: S) -> impl Connect
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send + 'static>
@@ -84,7 +100,7 @@ where
         + 'static,
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
-    move |peer: &Peer| WithPeer { inner: service.clone(), peer: peer.clone() }
+    move |peer: &Peer| WithPeer { inner: service.clone(), identity: identity(peer), peer: peer.clone() }
 }
 
 /// As `with_peer`, of a router.
@@ -95,6 +111,7 @@ pub fn router(router: Router) -> impl Connect {
 #[derive(Clone)]
 struct WithPeer<S> {
     inner: S,
+    identity: Option<Arc<auth::Peer>>,
     peer: Peer,
 }
 
@@ -104,11 +121,7 @@ impl<S: Service<Request<Incoming>>> Service<Request<Incoming>> for WithPeer<S> {
     type Future = S::Future;
 
     fn call(&self, mut request: Request<Incoming>) -> S::Future {
-        let extensions = request.extensions_mut();
-        extensions.insert(self.peer.address);
-        if let Some(certificates) = &self.peer.certificates {
-            extensions.insert(certificates.clone());
-        }
+        self.peer.describe(self.identity.as_ref(), request.extensions_mut());
         self.inner.call(request)
     }
 }

@@ -8,13 +8,14 @@ use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
+use scoreline::auth::{AuthSettings, Authenticator};
 use scoreline::domain::ModelName;
 use scoreline::domain::time::ManualClock;
 use scoreline::http::admission::{Admission, AdmissionSettings, WhenOverloaded};
 use scoreline::http::{self, HttpSettings, HttpState, Public, Readiness, Shared};
 use scoreline::inference::registry::{CandidateSettings, Patience, Registry, RegistrySettings};
 use scoreline::monitoring::Monitoring;
-use scoreline::privacy::{IdHasher, PrivacySettings};
+use scoreline::privacy::{Erasable, Eraser, IdHasher, PrivacySettings, Tombstones};
 use scoreline::routing::{RoutingSettings, TierPolicy, TierRoute};
 use scoreline::scoring::explanation::ExplainSettings;
 use scoreline::scoring::{Scorer, ScorerSettings, golden};
@@ -32,6 +33,8 @@ pub struct TestApp {
     pub monitoring: Monitoring,
     pub scorer: Scorer,
     pub models: TempDir,
+    /// Only of an app that asks who calls.
+    pub auth: Option<Arc<Authenticator>>,
     public: Public,
     pub admin: Router,
 }
@@ -60,18 +63,37 @@ impl TestApp {
     }
 
     pub fn watched(bundles: &[TestBundle], change: impl FnOnce(&mut ScorerSettings), monitoring: Monitoring) -> Self {
-        Self::built(bundles, change, monitoring, &[])
+        Self::build(bundles, change, monitoring, &privacy("test pepper", &[]), None, &[])
     }
 
     /// An app with these versions on trial, by model.
     pub fn trying(bundles: &[TestBundle], candidates: &[(&str, CandidateSettings)]) -> Self {
-        Self::built(bundles, |_| {}, Monitoring::default(), candidates)
+        let privacy = privacy("test pepper", &[]);
+        Self::build(bundles, |_| {}, Monitoring::default(), &privacy, None, candidates)
     }
 
-    fn built(
+    /// An app that asks who calls.
+    pub fn guarded(auth: &AuthSettings) -> Self {
+        let privacy = privacy("test pepper", &[]);
+        Self::build(&[TestBundle::clv("v1.2")], |_| {}, Monitoring::default(), &privacy, Some(auth), &[])
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "tests write the settings where they are used")]
+    pub fn private(
         bundles: &[TestBundle],
         change: impl FnOnce(&mut ScorerSettings),
         monitoring: Monitoring,
+        privacy: PrivacySettings,
+    ) -> Self {
+        Self::build(bundles, change, monitoring, &privacy, None, &[])
+    }
+
+    fn build(
+        bundles: &[TestBundle],
+        change: impl FnOnce(&mut ScorerSettings),
+        monitoring: Monitoring,
+        privacy: &PrivacySettings,
+        auth: Option<&AuthSettings>,
         candidates: &[(&str, CandidateSettings)],
     ) -> Self {
         let candidates = candidates.iter().cloned();
@@ -100,11 +122,15 @@ impl TestApp {
         change(&mut scorer);
         let readiness = Readiness::default();
         let metrics = scoreline::telemetry::install_metrics().expect("the only recorder of this process");
+        let auth = auth.and_then(|auth| Authenticator::open(auth, clock.clone()).expect("valid credentials"));
         let scorer = Scorer::new(Arc::clone(&registry), clock.clone(), scorer, monitoring.clone());
+        let eraser = eraser(privacy, &scorer, &monitoring);
         let state = Shared::new(HttpState {
             scorer: scorer.clone(),
-            hasher: IdHasher::new(&PrivacySettings { pepper: Some(SecretString::from("test pepper".to_owned())) }),
+            hasher: IdHasher::watching(privacy, eraser.tombstones().clone(), clock.clone()),
+            eraser,
             policy: Arc::new(TierPolicy::new(routing())),
+            auth: auth.clone(),
             monitoring: monitoring.clone(),
             settings: HttpSettings {
                 body_limit: 64 * 1024,
@@ -122,7 +148,7 @@ impl TestApp {
             metrics: Arc::new(move || metrics.render()),
         });
         let (public, admin) = (Public::new(state.clone()), http::admin(state));
-        Self { clock, registry, readiness, monitoring, scorer, models, public, admin }
+        Self { clock, registry, readiness, monitoring, scorer, models, auth, public, admin }
     }
 
     pub async fn post(&self, path: &str, body: impl Into<Body>) -> Reply {
@@ -150,9 +176,17 @@ impl TestApp {
         call(&self.admin, Request::get(path).body(Body::empty()).expect("a request")).await
     }
 
+    pub async fn send_admin(&self, request: Request<Body>) -> Reply {
+        call(&self.admin, request).await
+    }
+
     /// The public service, for tests that put a connection in front of it.
     pub fn public(&self) -> Public {
         self.public.clone()
+    }
+
+    pub async fn delete(&self, path: &str) -> Reply {
+        self.send(Request::delete(path).body(Body::empty()).expect("a request")).await
     }
 
     pub async fn send(&self, request: Request<Body>) -> Reply {
@@ -169,6 +203,26 @@ where
     let (parts, body) = response.into_parts();
     let bytes = body.collect().await.expect("the body is in memory").to_bytes();
     Reply { status: parts.status, headers: parts.headers, text: String::from_utf8(bytes.to_vec()).expect("UTF-8") }
+}
+
+/// Keys under this pepper, and under those before it for ever.
+pub fn privacy(pepper: &str, previous: &[&str]) -> PrivacySettings {
+    let secret = |text: &str| SecretString::from(text.to_owned());
+    let previous = previous.iter().map(|text| secret(text)).collect();
+    PrivacySettings { pepper: Some(secret(pepper)), previous, ..PrivacySettings::default() }
+}
+
+/// As `serve` puts it together.
+fn eraser(settings: &PrivacySettings, scorer: &Scorer, monitoring: &Monitoring) -> Eraser {
+    let tombstones = settings.tombstones.as_deref();
+    let tombstones = tombstones.map_or_else(Tombstones::default, |path| Tombstones::open(path).expect("opens"));
+    scorer.cache().refuse(tombstones.clone());
+    let mut places: Vec<Arc<dyn Erasable>> = vec![Arc::new(scorer.cache().clone())];
+    if let Ok(ledger) = monitoring.ledger() {
+        ledger.refuse(tombstones.clone());
+        places.push(Arc::new(ledger.clone()));
+    }
+    Eraser::new(tombstones, places)
 }
 
 fn routing() -> RoutingSettings {

@@ -1,0 +1,166 @@
+//! Authentication at the edge: the header and the peer go in, a caller or a finished refusal comes out.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use axum::body::Body;
+use axum::extract::{FromRef as _, Request};
+use axum::http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, HeaderValue, Response};
+use axum::routing::MethodRouter;
+use pin_project_lite::pin_project;
+use tower::{Layer, Service};
+
+use super::error::{ApiError, Code};
+use super::listener;
+use super::observe::error_response;
+use super::state::Shared;
+use super::tls::{self, San};
+use crate::auth::{AuthFault, Authenticator, Caller, Peer, Scope};
+use crate::privacy::audit::Actor;
+
+/// The scope a route asks for, by the route's stable name; `None` for the few that are open. A route that is not
+/// listed asks for `admin`, so that a new one is closed until somebody decides.
+pub fn scope_of(route: &str) -> Option<Scope> {
+    match route {
+        // The token endpoint asks for a client's secret itself.
+        "health" | "oauth_token" => None,
+        "predict_clv" | "predict_clv_batch" | "route_tier" | "genesys_clv" | "genesys_route" | "customer_score" => {
+            Some(Scope::Predict)
+        }
+        "predict_lead" | "predict_lead_batch" | "genesys_lead" => Some(Scope::Leads),
+        "outcomes" => Some(Scope::Events),
+        _ => Some(Scope::Admin),
+    }
+}
+
+/// Lets a request in, or says why not. `peer` is the identity in the client's certificate.
+///
+/// # Errors
+/// `AuthFault`, to be answered with `refused`.
+pub fn admit(
+    authenticator: &Authenticator,
+    headers: &HeaderMap,
+    peer: Option<&Peer>,
+    scope: Scope,
+) -> Result<Arc<Caller>, AuthFault> {
+    let authorization = only_authorization(headers).ok_or(AuthFault::Malformed)?;
+    authenticator.admit(authorization.map(HeaderValue::as_bytes), peer, scope)
+}
+
+/// The answer to somebody who is not let in, on every route a real 401, 403 or 429. `observe` writes its body.
+pub fn refused<B: Default>(fault: AuthFault) -> Response<B> {
+    metrics::counter!("scoreline_auth_refused_total", "reason" => fault.reason()).increment(1);
+    let code = match fault {
+        AuthFault::Missing | AuthFault::Basic | AuthFault::Malformed | AuthFault::Refused(_) => Code::Unauthenticated,
+        AuthFault::Forbidden(_) => Code::Forbidden,
+        AuthFault::TooFast { .. } => Code::RateLimited,
+    };
+    let mut response = error_response(ApiError::new(code, fault.to_string()));
+    if let Some(challenge) = fault.challenge() {
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+    }
+    if let AuthFault::TooFast { retry_after } = fault {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_after));
+    }
+    response
+}
+
+/// The one header there may be: `Some(None)` without one, `None` when there are several.
+pub fn only_authorization(headers: &HeaderMap) -> Option<Option<&HeaderValue>> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let first = values.next();
+    if values.next().is_some() { None } else { Some(first) }
+}
+
+/// Puts a route behind authentication. Without authentication, or for an open route, it is returned as it is.
+pub fn guarded(state: &Shared, route: &str, methods: MethodRouter<Shared>) -> MethodRouter<Shared> {
+    match (Option::<Arc<Authenticator>>::from_ref(state), scope_of(route)) {
+        (Some(authenticator), Some(scope)) => methods.layer(Guard { authenticator, scope }),
+        (None, _) | (_, None) => methods,
+    }
+}
+
+/// Lets requests of one scope through, with `Arc<Caller>` as an extension.
+#[derive(Clone)]
+pub struct Guard {
+    pub authenticator: Arc<Authenticator>,
+    pub scope: Scope,
+}
+
+impl<S> Layer<S> for Guard {
+    type Service = GuardService<S>;
+
+    fn layer(&self, inner: S) -> GuardService<S> {
+        GuardService { inner, guard: self.clone() }
+    }
+}
+
+#[derive(Clone)]
+pub struct GuardService<S> {
+    inner: S,
+    guard: Guard,
+}
+
+impl<S> Service<Request> for GuardService<S>
+where
+    S: Service<Request, Response = Response<Body>, Error = Infallible>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Guarded<S::Future>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let Guard { authenticator, scope } = &self.guard;
+        let peer = request.extensions().get::<Arc<Peer>>().map(AsRef::as_ref);
+        match admit(authenticator, request.headers(), peer, *scope) {
+            Ok(caller) => {
+                request.extensions_mut().insert(Actor::named(caller.name()));
+                request.extensions_mut().insert(caller);
+                Guarded { refused: None, inner: Some(self.inner.call(request)) }
+            }
+            Err(fault) => Guarded { refused: Some(refused(fault)), inner: None },
+        }
+    }
+}
+
+pin_project! {
+    /// The refusal, or what is behind the guard.
+    pub struct Guarded<F> {
+        refused: Option<Response<Body>>,
+        #[pin]
+        inner: Option<F>,
+    }
+}
+
+impl<F: Future<Output = Result<Response<Body>, Infallible>>> Future for Guarded<F> {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        match (this.inner.as_pin_mut(), this.refused.take()) {
+            (Some(inner), _) => Poll::Ready(ready!(inner.poll(context))),
+            (None, Some(refused)) => Poll::Ready(Ok(refused)),
+            (None, None) => Poll::Pending,
+        }
+    }
+}
+
+/// The identity in the certificate a client showed; `None` for one that names nobody.
+pub fn identity(peer: &listener::Peer) -> Option<Arc<Peer>> {
+    let certificates = peer.certificates.as_ref()?;
+    let named = tls::Peer::of(&certificates.0).inspect_err(|err| {
+        tracing::warn!(address = %peer.address.0, error = %err, "client certificate names nobody");
+    });
+    let tls::Peer { subject_cn, sans, .. } = named.ok()?;
+    let text = |san: San| match san {
+        San::Dns(name) | San::Uri(name) => name,
+    };
+    Some(Arc::new(Peer { subject: subject_cn.unwrap_or_default(), sans: sans.into_iter().map(text).collect() }))
+}

@@ -1,0 +1,116 @@
+//! `DELETE /v1/customers/{id}`: erases a customer everywhere, for good. `GET /v1/customers/{id}/score`: their last score.
+
+use std::collections::BTreeMap;
+
+use axum::Extension;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Serialize;
+
+use super::answer::{Answer, Context};
+use super::error::{ApiError, Code};
+use super::json::respond;
+use super::observe::{RequestId, with_request_id};
+use super::personal::refusal;
+use crate::privacy::audit::{self, Action, Actor, Outcome};
+use crate::privacy::erasure::{Erased, ErasureFault};
+use crate::privacy::{Eraser, IdHasher};
+use crate::scoring::{Ask, Prefer, Scorer};
+
+/// Longest identifier, in bytes, as in a body.
+const LONGEST_ID: usize = 256;
+
+type Customer = Result<Path<String>, PathRejection>;
+
+#[derive(Serialize)]
+struct ErasedAnswer<'a> {
+    status: &'static str,
+    /// Entries by place; all 0 for a customer nothing was known of.
+    erased: BTreeMap<&'static str, u64>,
+    tombstone: &'static str,
+    metadata: Metadata<'a>,
+}
+
+#[derive(Serialize)]
+struct Metadata<'a> {
+    request_id: &'a str,
+}
+
+/// Any identifier can be erased, also one that would be refused today.
+pub async fn erase(
+    State(eraser): State<Eraser>,
+    State(hasher): State<IdHasher>,
+    State(scorer): State<Scorer>,
+    actor: Option<Extension<Actor>>,
+    id: RequestId,
+    customer: Customer,
+) -> Result<Response, ApiError> {
+    let Extension(actor) = actor.unwrap_or_default();
+    let keys = hasher.keys(&identifier(customer)?);
+    let now = scorer.now();
+    let request_id = id.as_str().to_owned();
+    // On a thread that may wait for the disk, and to its end even when the caller hangs up.
+    let erasing = tokio::task::spawn_blocking(move || {
+        let erased = eraser.erase(&keys, now);
+        let outcome = if erased.is_ok() { Outcome::Done } else { Outcome::Failed };
+        audit::record(&actor, Action::EraseCustomer, "customer", outcome, &request_id);
+        erased
+    });
+    let Erased { entries, lasts } = erasing.await.map_err(|_| incomplete("it broke off"))??;
+    let answer = ErasedAnswer {
+        status: "success",
+        erased: entries.into_iter().collect(),
+        tombstone: if lasts && hasher.lasts() { "kept" } else { "until_restart" },
+        metadata: Metadata { request_id: id.as_str() },
+    };
+    Ok(with_request_id(respond(StatusCode::OK, &answer), id.as_str()))
+}
+
+/// The last score that was given, with its age; never a new one.
+pub async fn score(
+    State(scorer): State<Scorer>,
+    State(hasher): State<IdHasher>,
+    id: RequestId,
+    customer: Customer,
+) -> Result<Response, ApiError> {
+    let customer = identifier(customer)?;
+    hasher.screen().identifier(&customer).map_err(|why| refusal("customerId", why))?;
+    let key = hasher.key(&customer);
+    if scorer.cache().last(scorer.default_model(), key, scorer.now()).is_none() {
+        return Err(ApiError::new(Code::NotFound, "no score of this customer is known from the last 24 hours"));
+    }
+    let scored = scorer.score(Ask { customer: Some(key), prefer: Prefer::LastScore, ..Ask::default() }).await?;
+    let context = Context { request_id: id.as_str(), features_as_of: None };
+    let response = respond(StatusCode::OK, &Answer::new(&scored, None, context));
+    Ok(with_request_id(response, id.as_str()))
+}
+
+fn identifier(customer: Customer) -> Result<String, ApiError> {
+    let problem = || {
+        let problem = format!("the customer's id must be 1 to {LONGEST_ID} bytes of UTF-8");
+        ApiError::field(Code::InvalidField, "customerId", problem)
+    };
+    let Path(customer) = customer.map_err(|_| problem())?;
+    if customer.is_empty() || customer.len() > LONGEST_ID { Err(problem()) } else { Ok(customer) }
+}
+
+fn incomplete(why: &str) -> ApiError {
+    let message = format!("the erasure is not complete: {why}; nothing new is kept of the customer; ask again");
+    ApiError::new(Code::ErasureIncomplete, message)
+}
+
+impl From<ErasureFault> for ApiError {
+    fn from(fault: ErasureFault) -> Self {
+        // The cause names files of this machine: it is in the log.
+        match &fault {
+            ErasureFault::Tombstone(cause) => {
+                let source = std::error::Error::source(cause).map(ToString::to_string);
+                tracing::error!(error = %cause, cause = source, "tombstone could not be laid");
+                incomplete("its tombstone could not be written")
+            }
+            ErasureFault::Place { .. } => incomplete(&fault.to_string()),
+        }
+    }
+}

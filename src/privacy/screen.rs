@@ -1,0 +1,114 @@
+//! What is refused at the edge: personal data in texts, and identifiers that are not hashed where only hashes are taken.
+
+use super::scrub::{self, Personal};
+
+/// Which identifiers of customers and leads are taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Identifiers {
+    /// Any, as long as it is not personal data itself.
+    #[default]
+    Any,
+    /// SHA-256 hashes only, in hexadecimal or Base64.
+    Hashed,
+}
+
+/// What is looked for in the texts of a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Screen {
+    pub identifiers: Identifiers,
+    pub refuse_pii: bool,
+}
+
+/// Why a text is refused. The text itself is not repeated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Refused {
+    #[error("looks like {}; send a customer's number or a hash instead", .0.as_str())]
+    Personal(Personal),
+    #[error("must be a SHA-256 hash: 64 hexadecimal digits, or 43 characters of Base64, with or without its `=`")]
+    NotHashed,
+}
+
+impl Default for Screen {
+    fn default() -> Self {
+        Self { identifiers: Identifiers::Any, refuse_pii: true }
+    }
+}
+
+impl Screen {
+    /// Looks at an identifier of a customer or lead.
+    ///
+    /// # Errors
+    /// Why it is not taken.
+    pub fn identifier(self, id: &str) -> Result<(), Refused> {
+        match self.identifiers {
+            Identifiers::Any => self.text(id),
+            Identifiers::Hashed if is_hash(id) => Ok(()),
+            Identifiers::Hashed => match scrub::find(id) {
+                Some(personal) => Err(Refused::Personal(personal)),
+                None => Err(Refused::NotHashed),
+            },
+        }
+    }
+
+    /// Looks at any other text.
+    ///
+    /// # Errors
+    /// Why it is not taken.
+    pub fn text(self, text: &str) -> Result<(), Refused> {
+        if !self.refuse_pii {
+            return Ok(());
+        }
+        public(text)
+    }
+}
+
+/// Looks at a text that is logged and given back as it is, whatever the settings say.
+///
+/// # Errors
+/// Why it is not taken.
+pub fn public(text: &str) -> Result<(), Refused> {
+    scrub::find(text).map_or(Ok(()), |personal| Err(Refused::Personal(personal)))
+}
+
+/// Whether a text has the shape of a SHA-256 digest.
+fn is_hash(text: &str) -> bool {
+    let base64 = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/-_".contains(&byte));
+    match text.len() {
+        64 => text.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        44 => text.strip_suffix('=').is_some_and(base64),
+        43 => base64(text),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashes_of_every_spelling_are_taken_and_nothing_else() {
+        let strict = Screen { identifiers: Identifiers::Hashed, refuse_pii: true };
+        for hash in [
+            "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+            "9F86D081884C7D659A2FEAA0C55AD015A3BF4F1B2B0B822CD15D6C15B0F00A08",
+            "n4bQgYhMfWWaL-qgxVrQFaO_TxsrC4Is0V1sFbDwCgg",
+            "n4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg=",
+        ] {
+            assert_eq!(strict.identifier(hash), Ok(()), "{hash}");
+            assert_eq!(Screen::default().identifier(hash), Ok(()), "{hash}");
+        }
+        for other in ["CUST-1", "", "550e8400-e29b-41d4-a716-446655440000", &"g".repeat(64), &"a".repeat(63)] {
+            assert_eq!(strict.identifier(other), Err(Refused::NotHashed), "{other}");
+        }
+        assert_eq!(strict.identifier("+14155550123"), Err(Refused::Personal(Personal::Phone)));
+        assert_eq!(strict.text("paid_search"), Ok(()), "only identifiers must be hashes");
+    }
+
+    #[test]
+    fn a_refusal_can_be_switched_off_but_not_for_what_is_logged() {
+        let open = Screen { identifiers: Identifiers::Any, refuse_pii: false };
+        assert_eq!(open.identifier("+14155550123"), Ok(()));
+        let refused = public("+14155550123").expect_err("logged");
+        assert!(!refused.to_string().contains("4155"), "{refused}");
+    }
+}
