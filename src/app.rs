@@ -1,6 +1,7 @@
 //! The composition root: configuration becomes services, services become a router. The only file that sees every module.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,10 +16,11 @@ use crate::http::listener::{self, ConnectionTask, Drain, Limits, Listener, TlsCo
 use crate::http::tls::{Reloading, TlsListener, TlsSettings};
 use crate::http::{self, HttpSettings, HttpState, Public, Readiness, Shared};
 use crate::inference::bundle::LoadSettings;
-use crate::inference::registry::{Event, Patience, Registry, RegistrySettings};
+use crate::inference::registry::{Patience, Registry, RegistrySettings, Wake};
 use crate::inference::runtime_search::RuntimeSearch;
 use crate::lifecycle::{Lifecycle, Signals, Stop};
 use crate::monitoring::Monitoring;
+use crate::privacy::audit::{self, Action, Actor, Outcome};
 use crate::privacy::{Erasable, Eraser, IdHasher, Tombstones};
 use crate::routing::TierPolicy;
 use crate::scoring::self_probe::SelfProbe;
@@ -33,6 +35,10 @@ const ADMIN_CONNECTIONS: usize = 256;
 const MODELS_POLL: Duration = Duration::from_secs(1);
 /// How often tombstones that were carried over are written.
 const TOMBSTONES_POLL: Duration = Duration::from_secs(1);
+/// A bundle's files must stand still for that long: more than a hiccup of a copy, less than a poll.
+const MODELS_SETTLE: Duration = Duration::from_millis(800);
+/// A copy makes many file events; one look is enough for those of this time.
+const WAKE_PAUSE: Duration = Duration::from_millis(200);
 /// How often drift windows are looked at, and newly serving models begin to be watched.
 const DRIFT_POLL: Duration = Duration::from_secs(1);
 /// How long a start waits for issuers' keys before it serves without them.
@@ -46,7 +52,7 @@ pub async fn serve(settings: Settings, metrics: MetricsHandle) -> anyhow::Result
     let lifecycle = Lifecycle::new();
     let signals = Signals::listen();
     let registry = registry(&settings);
-    report(&scan(&registry, Patience::Now).await?);
+    scan(&registry, Patience::Now).await?;
     if registry.is_empty() {
         tracing::warn!(dir = %settings.models.dir.display(), "no model is loaded: not ready until one is dropped in");
     }
@@ -91,8 +97,8 @@ pub async fn serve(settings: Settings, metrics: MetricsHandle) -> anyhow::Result
     let (comparing, candidates) = (stop.clone(), scorer.clone());
     stop.supervise("candidates", async move { candidates.compare(comparing.requested()).await });
     stop.supervise("tombstones", keep(tombstones, stop.clone()));
+    stop.supervise("models watcher", watch(registry, settings.models.dir.clone(), stop.clone()));
     stop.supervise("self-probe", probe(SelfProbe::new(scorer), settings.scoring.self_probe, stop.clone()));
-    stop.supervise("models watcher", watch(registry, stop.clone()));
     let folding = stop.clone();
     stop.supervise("metrics upkeep", async move { metrics.upkeep(folding.requested()).await });
     let (draining, delay) = (stop.clone(), settings.server.drain_delay);
@@ -111,10 +117,13 @@ pub async fn serve(settings: Settings, metrics: MetricsHandle) -> anyhow::Result
 /// The registry as configured, still empty.
 pub fn registry(settings: &Settings) -> Arc<Registry> {
     let settings = RegistrySettings {
-        dir: settings.models.dir.clone(),
         pins: settings.models.pins.clone(),
         candidates: settings.models.candidates.clone(),
         load: load_settings(settings),
+        state: Some(settings.models.state_path.clone()),
+        probe: std::env::current_exe().ok(),
+        settle: MODELS_SETTLE,
+        ..RegistrySettings::new(settings.models.dir.clone())
     };
     Arc::new(Registry::new(settings, golden::verify))
 }
@@ -126,6 +135,7 @@ pub fn load_settings(settings: &Settings) -> LoadSettings {
         onnx_threads: settings.inference.onnx_threads,
         onnx_queue: settings.inference.onnx_queue,
         onnx_queue_age: Some(settings.inference.onnx_queue_age),
+        control_flow: false,
         tiers: settings.routing_thresholds(),
     }
 }
@@ -213,6 +223,12 @@ async fn keep(tombstones: Tombstones, stop: Stop) -> anyhow::Result<()> {
     }
 }
 
+/// A changed credentials file was taken, or refused.
+fn audit_credentials(taken: bool) {
+    let outcome = if taken { Outcome::Done } else { Outcome::Refused };
+    audit::record(&Actor::default(), Action::ReloadCredentials, "auth.credentials_file", outcome, "");
+}
+
 /// Fetches issuers' keys, then keeps them and the credentials file up to date.
 async fn watch_credentials(authenticator: &Arc<Authenticator>, stop: &Stop) {
     let fetching = stop.clone();
@@ -230,7 +246,7 @@ async fn watch_credentials(authenticator: &Arc<Authenticator>, stop: &Stop) {
     let (keeping, stop) = (Arc::clone(authenticator), stop.clone());
     stop.clone().supervise("credentials", async move {
         tokio::select! {
-            () = auth::keep(keeping, spawn) => {}
+            () = auth::keep(keeping, spawn, audit_credentials) => {}
             () = stop.requested() => {}
         }
     });
@@ -309,15 +325,22 @@ fn serve_admin(
     stop.supervise_apart("admin listener", work).context("the admin thread can not be started")
 }
 
-/// Looks at the models folder once a second. Polling is the authority: it works on every file system.
-async fn watch(registry: Arc<Registry>, stop: Stop) -> anyhow::Result<()> {
+/// Looks at the models folder once a second. Polling is the authority: it works on every file system. A file event only
+/// makes the first look come earlier.
+async fn watch(registry: Arc<Registry>, dir: PathBuf, stop: Stop) -> anyhow::Result<()> {
+    let wake = Wake::watch(&dir);
     let mut ticks = tokio::time::interval(MODELS_POLL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = ticks.tick() => report(&scan(&registry, Patience::WhenStable).await?),
+            _ = ticks.tick() => {}
+            () = wake.woken() => {
+                tokio::time::sleep(WAKE_PAUSE).await;
+                ticks.reset();
+            }
             () = stop.requested() => return Ok(()),
         }
+        scan(&registry, Patience::WhenStable).await?;
     }
 }
 
@@ -350,26 +373,8 @@ async fn probe(mut probe: SelfProbe, every: Duration, stop: Stop) {
 }
 
 /// Disk and model loads stay off the threads that answer requests.
-async fn scan(registry: &Arc<Registry>, patience: Patience) -> anyhow::Result<Vec<Event>> {
+async fn scan(registry: &Arc<Registry>, patience: Patience) -> anyhow::Result<()> {
     let registry = Arc::clone(registry);
-    tokio::task::spawn_blocking(move || registry.scan(patience)).await.context("a model load panicked")
-}
-
-fn report(events: &[Event]) {
-    for event in events {
-        match event {
-            Event::Published { model, version, digest } => {
-                metrics::counter!("scoreline_model_loads_total", "outcome" => "published").increment(1);
-                tracing::info!(%model, %version, digest, "model serves");
-            }
-            Event::Trial { model, version, digest, mode } => {
-                metrics::counter!("scoreline_model_loads_total", "outcome" => "candidate").increment(1);
-                tracing::info!(%model, %version, digest, mode, "model is tried beside the serving one");
-            }
-            Event::Refused { model, version, code, reason } => {
-                metrics::counter!("scoreline_model_loads_total", "outcome" => *code).increment(1);
-                tracing::error!(%model, %version, code, reason, "model refused; what served before keeps serving");
-            }
-        }
-    }
+    let looked = tokio::task::spawn_blocking(move || drop(registry.scan(patience))).await;
+    looked.context("looking at the models folder panicked")
 }

@@ -13,7 +13,7 @@ use allocation_counter::{AllocationInfo, measure};
 use scoreline::domain::time::ManualClock;
 use scoreline::domain::{CustomerKey, ModelName, Source};
 use scoreline::features::Value;
-use scoreline::inference::bundle::{LoadSettings, sha256_hex};
+use scoreline::inference::bundle::sha256_hex;
 use scoreline::inference::registry::{Patience, Registry, RegistrySettings};
 use scoreline::monitoring::Monitoring;
 use scoreline::scoring::explanation::ExplainSettings;
@@ -35,12 +35,7 @@ struct Subject {
 
 impl Subject {
     fn new(models: &Path, model: &str, is_lead: bool, rows: Vec<Features>) -> Self {
-        let settings = RegistrySettings {
-            dir: models.to_owned(),
-            pins: std::collections::BTreeMap::new(),
-            candidates: std::collections::BTreeMap::new(),
-            load: LoadSettings::default(),
-        };
+        let settings = RegistrySettings::new(models.to_owned());
         let registry = Arc::new(Registry::new(settings, golden::verify));
         registry.scan(Patience::Now);
         let name = |name| ModelName::parse(name).expect("a name");

@@ -11,7 +11,6 @@ use scoreline::domain::ModelName;
 use scoreline::domain::time::{Clock as _, SystemClock};
 use scoreline::http::admission::{Admission, AdmissionSettings, WhenOverloaded};
 use scoreline::http::{HttpSettings, HttpState, Public, Readiness, Shared};
-use scoreline::inference::bundle::LoadSettings;
 use scoreline::inference::registry::{Patience, Registry, RegistrySettings};
 use scoreline::monitoring::Monitoring;
 use scoreline::privacy::{Eraser, IdHasher, PrivacySettings};
@@ -33,12 +32,7 @@ pub fn models_dir() -> &'static Path {
 }
 
 pub fn registry() -> Arc<Registry> {
-    let settings = RegistrySettings {
-        dir: models_dir().to_owned(),
-        pins: std::collections::BTreeMap::new(),
-        candidates: std::collections::BTreeMap::new(),
-        load: LoadSettings::default(),
-    };
+    let settings = RegistrySettings::new(models_dir().to_owned());
     let registry = Arc::new(Registry::new(settings, golden::verify));
     registry.scan(Patience::Now);
     assert!(!registry.is_empty(), "the shipped models load");

@@ -13,15 +13,18 @@ pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// How often the file and the keys' ages are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Runs until it is dropped. Fetches are handed to `spawn`, so that an issuer that hangs holds up nothing.
-pub async fn keep(authenticator: Arc<Authenticator>, spawn: impl Fn(Task) + Send) {
+/// Runs until it is dropped. Fetches are handed to `spawn`, so that an issuer that hangs holds up nothing; `reloaded`
+/// hears whether a changed file was taken.
+pub async fn keep(authenticator: Arc<Authenticator>, spawn: impl Fn(Task) + Send, reloaded: impl Fn(bool) + Send) {
     let mut ticks = tokio::time::interval(LOOK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let looking = Arc::clone(&authenticator);
-        if tokio::task::spawn_blocking(move || looking.look()).await.is_err() {
-            tracing::error!("credentials could not be looked at: a panic; the ones before stay");
+        match tokio::task::spawn_blocking(move || looking.look()).await {
+            Ok(Some(taken)) => reloaded(taken),
+            Ok(None) => {}
+            Err(_) => tracing::error!("credentials could not be looked at: a panic; the ones before stay"),
         }
         for task in authenticator.due() {
             spawn(task);
@@ -46,9 +49,11 @@ impl Authenticator {
         let _ = tokio::time::timeout(patience, waiting.recv()).await;
     }
 
-    /// Takes a changed credentials file, wipes old tokens; reads the disk. What can not be used is logged once, and what was there before stays.
-    pub fn look(&self) {
-        match self.load_if_changed() {
+    /// Takes a changed credentials file and wipes old tokens; reads the disk. What can not be used is logged once, and
+    /// what was there before stays. Says whether a change was taken; `None` without one.
+    pub fn look(&self) -> Option<bool> {
+        let loaded = self.load_if_changed();
+        match &loaded {
             Some(Ok(counts)) => tracing::info!(
                 keys = counts.keys,
                 clients = counts.clients,
@@ -57,12 +62,13 @@ impl Authenticator {
                 "credentials reloaded"
             ),
             Some(Err(err)) => {
-                let reason = std::error::Error::source(&err).map(ToString::to_string);
+                let reason = std::error::Error::source(err).map(ToString::to_string);
                 tracing::error!(error = %err, reason, "changed credentials can not be used: those before stay in use");
             }
             None => {}
         }
         self.tidy();
+        loaded.map(|loaded| loaded.is_ok())
     }
 
     /// The fetches to be made now.

@@ -117,6 +117,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 impl Cli {
     fn run(self) -> Result<(), Failure> {
+        if matches!(self.command, Command::Models(models::Command::Probe)) {
+            return models::probe();
+        }
         if let Command::Auth(auth) = self.command {
             let standing = auth.stands_alone();
             let read = || crate::config::explain(self.config.as_deref(), crate::config::environment());

@@ -92,8 +92,8 @@ pub fn explain(
     // In the order of the reference: problems and `config show` follow it.
     let server = server(&mut read);
     let tls = tls::read(&mut read, &server);
-    let connections = connections::limits(&mut read, server.header_read_timeout);
     let models = models::read(&mut read);
+    let connections = connections::limits(&mut read, server.header_read_timeout);
     let inference = inference(&mut read);
     let scoring = scoring(&mut read);
     let (routing, tiers) = routing(&mut read);

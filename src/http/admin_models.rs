@@ -1,16 +1,24 @@
-//! `/admin/models`: every version on disk with its state, and why a refused one was refused.
+//! `/admin/models`: every version on disk with its state, and why a refused one was refused; and the three calls that
+//! choose a version.
 
-use axum::extract::State;
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::{FromRequestParts, Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
 
 use super::admin_comparison::ComparisonBody;
 use super::answer::round;
+use super::error::{ApiError, Code};
 use super::json::respond;
-use crate::inference::registry::{State as ModelState, VersionStatus};
+use super::observe::{RequestId, error_response};
+use super::state::Shared;
+use crate::inference::registry::{CandidateMode, ChangeFault, Hold, Registry, VersionStatus};
 use crate::monitoring::Monitoring;
 use crate::monitoring::drift::{ColumnStatus, DriftStatus};
+use crate::privacy::audit::{self, Action, Actor, Outcome};
 use crate::scoring::Scorer;
 
 #[derive(Serialize)]
@@ -23,6 +31,13 @@ struct ModelBody {
     name: String,
     version: String,
     state: &'static str,
+    /// Whether it answers requests. A serving version whose files were damaged since is refused and serves on.
+    serving: bool,
+    /// `pinned` by the settings or `promoted` by a call, when that is why this version serves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    candidate: Option<CandidateBody>,
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -38,8 +53,19 @@ struct ModelBody {
 }
 
 #[derive(Serialize)]
+struct CandidateBody {
+    mode: &'static str,
+    /// Of the requests it answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    share: Option<f64>,
+}
+
+#[derive(Serialize)]
 struct LoadedBody {
     digest: String,
+    /// Of a lone model file without a manifest: the version whose manifest it took.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inherited_from: Option<String>,
     task: &'static str,
     backend: &'static str,
     trained_at: String,
@@ -96,16 +122,88 @@ pub async fn handle(State(scorer): State<Scorer>, State(monitoring): State<Monit
     respond(StatusCode::OK, &Models { models })
 }
 
+/// Makes a version serve and keeps it.
+pub async fn promote(by: By, Path((model, version)): Path<(String, String)>) -> Response {
+    let object = format!("{model}/{version}");
+    by.change(Action::PromoteModel, object, move |registry| registry.promote(&model, &version)).await
+}
+
+/// Goes back to the version that served before and keeps it.
+pub async fn rollback(by: By, Path(model): Path<String>) -> Response {
+    by.change(Action::RollBackModel, model.clone(), move |registry| registry.rollback(&model)).await
+}
+
+/// Lets the newest complete version serve again.
+pub async fn latest(by: By, Path(model): Path<String>) -> Response {
+    by.change(Action::FollowLatestModel, model.clone(), move |registry| registry.follow_latest(&model)).await
+}
+
+/// Who changes what serves, and under which request.
+#[derive(FromRequestParts)]
+#[from_request(state(Shared))]
+pub struct By {
+    #[from_request(via(State))]
+    scorer: Scorer,
+    actor: Option<Extension<Actor>>,
+    id: RequestId,
+}
+
+impl By {
+    /// Changes what serves, away from the threads that answer requests, and answers how the model's versions stand then.
+    async fn change(
+        self,
+        action: Action,
+        object: String,
+        call: impl FnOnce(&Registry) -> Result<Vec<VersionStatus>, ChangeFault> + Send + 'static,
+    ) -> Response {
+        let registry = Arc::clone(self.scorer.registry());
+        let changed = tokio::task::spawn_blocking(move || call(&registry)).await;
+        let outcome = match &changed {
+            Ok(Ok(_)) => Outcome::Done,
+            Ok(Err(ChangeFault::NotKept(_))) | Err(_) => Outcome::Failed,
+            Ok(Err(_)) => Outcome::Refused,
+        };
+        let Extension(actor) = self.actor.unwrap_or_default();
+        // A path holds what its caller wrote; a name that no model has is not worth a line of theirs.
+        let unknown = matches!(changed, Ok(Err(ChangeFault::UnknownModel { .. } | ChangeFault::UnknownVersion { .. })));
+        let object = if unknown { "unknown" } else { &object };
+        audit::record(&actor, action, object, outcome, self.id.as_str());
+        match changed {
+            Ok(Ok(models)) => {
+                respond(StatusCode::OK, &Models { models: models.into_iter().map(ModelBody::from).collect() })
+            }
+            Ok(Err(fault)) => {
+                let code = match &fault {
+                    ChangeFault::UnknownModel { .. } | ChangeFault::UnknownVersion { .. } => Code::NotFound,
+                    ChangeFault::Pinned { .. }
+                    | ChangeFault::Settling { .. }
+                    | ChangeFault::Refused { .. }
+                    | ChangeFault::NothingBefore { .. } => Code::ModelNotChanged,
+                    ChangeFault::NotKept(_) => Code::Internal,
+                };
+                error_response(ApiError::new(code, fault.to_string()))
+            }
+            Err(_) => error_response(ApiError::new(Code::Internal, "internal error")),
+        }
+    }
+}
+
 impl From<VersionStatus> for ModelBody {
     fn from(status: VersionStatus) -> Self {
-        let (code, reason) = match &status.state {
-            ModelState::Refused { code, reason } => (Some(*code), Some(reason.clone())),
-            ModelState::Serving | ModelState::Candidate | ModelState::Available => (None, None),
-        };
+        let refusal = status.state.refusal();
+        let (code, reason) = (refusal.map(|(code, _)| code), refusal.map(|(_, reason)| reason.to_owned()));
+        let candidate = status.trial.map(|mode| CandidateBody {
+            mode: mode.as_str(),
+            share: match mode {
+                CandidateMode::Shadow => None,
+                CandidateMode::Canary { share } => Some(share),
+            },
+        });
         let loaded = status.snapshot.as_deref().map(|snapshot| {
             let manifest = snapshot.manifest();
             LoadedBody {
                 digest: snapshot.digest().to_string(),
+                inherited_from: manifest.inherited_from.as_ref().map(ToString::to_string),
                 task: manifest.task.as_str(),
                 backend: manifest.backend.as_str(),
                 trained_at: manifest.trained_at.to_string(),
@@ -120,6 +218,9 @@ impl From<VersionStatus> for ModelBody {
             name: status.model.to_string(),
             version: status.version.to_string(),
             state: status.state.as_str(),
+            serving: status.serves,
+            held: status.held.map(Hold::as_str),
+            candidate,
             code,
             reason,
             loaded,

@@ -58,6 +58,8 @@ codes! {
     /// A caller above its rate.
     RateLimited = "rate_limited", TOO_MANY_REQUESTS;
     NotFound = "not_found", NOT_FOUND;
+    /// A model version can not be promoted, or rolled back to, as things are.
+    ModelNotChanged = "model_not_changed", CONFLICT;
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED;
     /// No model is loaded: there is not even a baseline to answer from.
     NoModel = "no_model", SERVICE_UNAVAILABLE;

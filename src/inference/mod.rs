@@ -10,13 +10,16 @@ pub mod explain;
 pub mod guard;
 pub mod linear;
 pub mod manifest;
+pub mod memory;
 pub mod onnx;
 pub mod onnx_graph;
 pub mod pool;
+pub mod probe;
 pub mod registry;
 pub mod runtime_search;
 pub mod smartcore;
 pub mod trees;
+pub mod warm;
 
 pub use backend::{Backend, BackendError, FeatureMatrix};
 pub use bundle::{BundleError, ModelSnapshot};

@@ -6,12 +6,14 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 /// Variables that are read by [`RuntimeSearch::new`].
 pub const LIBRARY_VARIABLE: &str = "ORT_DYLIB_PATH";
 pub const TELEMETRY_VARIABLE: &str = "ORT_DISABLE_TELEMETRY";
 
 /// Where ONNX Runtime may be, as the configuration and the environment say.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuntimeSearch {
     /// The library file, or a folder that holds it. Given, nothing else is tried.
     pub configured: Option<PathBuf>,

@@ -35,6 +35,7 @@ pub enum Action {
     EraseCustomer,
     PromoteModel,
     RollBackModel,
+    FollowLatestModel,
     ReloadCredentials,
 }
 
@@ -44,6 +45,7 @@ impl Action {
             Self::EraseCustomer => "customer.erase",
             Self::PromoteModel => "model.promote",
             Self::RollBackModel => "model.rollback",
+            Self::FollowLatestModel => "model.latest",
             Self::ReloadCredentials => "credentials.reload",
         }
     }

@@ -73,9 +73,9 @@ impl ScoringMetrics {
         }
         for version in registry.status() {
             let (model, name) = (version.model.to_string(), version.version.to_string());
-            for state in [State::Serving, State::Available, State::Refused { code: "", reason: String::new() }] {
-                let is = if state.as_str() == version.state.as_str() { 1.0 } else { 0.0 };
-                gauge!("scoreline_model_state", "model" => model.clone(), "version" => name.clone(), "state" => state.as_str())
+            for state in State::WORDS {
+                let is = if state == version.state.as_str() { 1.0 } else { 0.0 };
+                gauge!("scoreline_model_state", "model" => model.clone(), "version" => name.clone(), "state" => state)
                     .set(is);
             }
         }

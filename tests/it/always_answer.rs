@@ -1,7 +1,6 @@
 //! Every question has an answer in time: outages, stuck runs, equal questions, and what the ladder says about itself.
 //! On ONNX Runtime: `moody.onnx` answers well, not with a number, with an error or late, as its second column says.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,14 +66,10 @@ impl Subject {
             onnx_threads: 2,
             onnx_queue: 64,
             onnx_queue_age: Some(Duration::from_millis(50)),
+            control_flow: true,
             tiers: None,
         };
-        let settings = RegistrySettings {
-            dir: models.path().to_owned(),
-            pins: BTreeMap::new(),
-            candidates: BTreeMap::new(),
-            load,
-        };
+        let settings = RegistrySettings { load, ..RegistrySettings::new(models.path().to_owned()) };
         let registry = Arc::new(Registry::new(settings, golden::verify));
         let events = registry.scan(Patience::Now);
         assert!(!registry.is_empty(), "{events:?}");

@@ -133,7 +133,7 @@ async fn a_provider_that_hangs_holds_up_nobody() {
     let auth = Arc::clone(&world.auth);
     stop.track(async move {
         tokio::select! {
-            () = scoreline::auth::keep(auth, spawn) => {}
+            () = scoreline::auth::keep(auth, spawn, |_| {}) => {}
             () = keeping.requested() => {}
         }
     });

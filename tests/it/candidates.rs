@@ -430,15 +430,10 @@ fn with_threads(models: &Path, mode: CandidateMode) -> (Scorer, Monitoring) {
         fs::write(folder.join("model.onnx"), model).expect("written");
     }
     let name = |name| ModelName::parse(name).expect("a name");
-    let load = LoadSettings {
-        runtime: onnx_runtime::search(),
-        onnx_threads: 2,
-        onnx_queue: 8,
-        onnx_queue_age: None,
-        tiers: None,
-    };
+    let load =
+        LoadSettings { runtime: onnx_runtime::search(), onnx_threads: 2, onnx_queue: 8, ..LoadSettings::default() };
     let candidates = BTreeMap::from([(name("clv"), settings("v2-threads", mode))]);
-    let registry = RegistrySettings { dir: models.to_owned(), pins: BTreeMap::new(), candidates, load };
+    let registry = RegistrySettings { candidates, load, ..RegistrySettings::new(models.to_owned()) };
     let registry = Arc::new(Registry::new(registry, golden::verify));
     registry.scan(Patience::Now);
     let route = registry.route(&name("clv")).expect("serves");

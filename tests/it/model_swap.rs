@@ -5,13 +5,13 @@ use std::fs;
 use std::path::Path;
 
 use scoreline::domain::{ModelName, ModelVersion};
-use scoreline::inference::bundle::LoadSettings;
 use scoreline::inference::registry::{
-    CandidateMode, CandidateSettings, Event, Patience, Registry, RegistrySettings, State,
+    CandidateMode, CandidateSettings, ChangeFault, Event, Hold, Patience, Registry, RegistrySettings,
 };
 use scoreline::scoring::golden;
 
-use crate::support::TestBundle;
+use crate::support::test_app::Reply;
+use crate::support::{TestApp, TestBundle};
 
 struct Models {
     folder: tempfile::TempDir,
@@ -26,9 +26,7 @@ impl Models {
     }
 
     fn registry(dir: &Path, pins: BTreeMap<ModelName, ModelVersion>) -> Registry {
-        let (dir, candidates) = (dir.to_owned(), BTreeMap::new());
-        let settings = RegistrySettings { dir, pins, candidates, load: LoadSettings::default() };
-        Registry::new(settings, golden::verify)
+        Registry::new(RegistrySettings { pins, ..RegistrySettings::new(dir.to_owned()) }, golden::verify)
     }
 
     fn path(&self) -> &Path {
@@ -48,12 +46,7 @@ impl Models {
 
     fn refusals(&self) -> Vec<(String, &'static str)> {
         let status = self.registry.status().into_iter();
-        status
-            .filter_map(|version| match version.state {
-                State::Refused { code, .. } => Some((version.version.to_string(), code)),
-                State::Serving | State::Candidate | State::Available => None,
-            })
-            .collect()
+        status.filter_map(|it| it.state.refusal().map(|(code, _)| (it.version.to_string(), code))).collect()
     }
 }
 
@@ -186,12 +179,8 @@ fn a_pin_holds_a_model_at_one_version() {
 fn a_candidate_is_tried_beside_the_serving_version_and_never_serves_by_being_newest() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let trial = CandidateSettings { version: version("v1.3"), mode: CandidateMode::Canary { share: 0.25 } };
-    let settings = RegistrySettings {
-        dir: folder.path().to_owned(),
-        pins: BTreeMap::new(),
-        candidates: BTreeMap::from([(name("clv"), trial)]),
-        load: LoadSettings::default(),
-    };
+    let candidates = BTreeMap::from([(name("clv"), trial)]);
+    let settings = RegistrySettings { candidates, ..RegistrySettings::new(folder.path().to_owned()) };
     let registry = Registry::new(settings, golden::verify);
     TestBundle::clv("v1.3").write(folder.path());
     assert_eq!(registry.scan(Patience::Now), [], "nothing it could be compared with");
@@ -218,4 +207,93 @@ fn foreign_files_and_folders_in_the_models_folder_are_ignored() {
     fs::create_dir_all(models.path().join("clv/empty")).expect("created");
     assert_eq!(models.registry.scan(Patience::Now).len(), 1);
     assert_eq!(models.registry.status().len(), 1);
+}
+
+#[test]
+fn a_promotion_outlives_a_restart_and_newer_versions_until_it_is_taken_back() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let (dir, state) = (folder.path().join("models"), folder.path().join("state/models.toml"));
+    let registry = || {
+        let settings = RegistrySettings { state: Some(state.clone()), ..RegistrySettings::new(dir.clone()) };
+        let registry = Registry::new(settings, golden::verify);
+        registry.scan(Patience::Now);
+        registry
+    };
+    let serving = |registry: &Registry| registry.serving(&name("clv")).expect("serves").version().to_string();
+    for (version, log_mean) in [("v1.1", 3.0), ("v1.2", 4.0), ("v1.3", 5.0)] {
+        TestBundle::clv(version).with_log_mean(log_mean).write(&dir);
+    }
+    let first = registry();
+    first.scan(Patience::WhenStable);
+    assert_eq!(serving(&first), "v1.3");
+    let shown = first.promote("clv", "v1.2").expect("promoted");
+    let held: Vec<_> = shown.iter().map(|version| (version.version.as_str(), version.held)).collect();
+    assert_eq!(held, [("v1.1", None), ("v1.2", Some(Hold::Promoted)), ("v1.3", None)]);
+    assert_eq!(serving(&first), "v1.2");
+    TestBundle::clv("v1.4").write(&dir);
+    first.scan(Patience::WhenStable);
+    first.scan(Patience::WhenStable);
+    assert_eq!(serving(&first), "v1.2", "newer ones do not take over");
+    let second = registry();
+    assert_eq!(serving(&second), "v1.2", "nor after a restart");
+    second.scan(Patience::WhenStable);
+    second.follow_latest("clv").expect("follows");
+    assert_eq!(serving(&second), "v1.4");
+    second.rollback("clv").expect("rolls back");
+    assert_eq!(serving(&second), "v1.2", "what served before");
+    second.rollback("clv").expect("rolls back");
+    assert_eq!(serving(&second), "v1.1", "nothing served before that: the next older one");
+    assert!(matches!(second.rollback("clv"), Err(ChangeFault::NothingBefore { .. })));
+    assert_eq!(serving(&registry()), "v1.1");
+}
+
+#[test]
+fn a_change_that_can_not_be_made_says_why_and_changes_nothing() {
+    let models = Models::new(&[("pinned", "v1")]);
+    TestBundle::clv("v1.1").write(models.path());
+    TestBundle::clv("v1.2").write(models.path());
+    TestBundle { name: "pinned".into(), ..TestBundle::clv("v1") }.write(models.path());
+    TestBundle::clv("v1.0").edit("level = 0.9", "level = 1.9").write(models.path());
+    models.registry.scan(Patience::Now);
+    let said = |model: &str, version: &str| models.registry.promote(model, version).expect_err("refused").to_string();
+    assert_eq!(said("nobody", "v1"), "there is no model `nobody`; there are: clv, pinned");
+    assert_eq!(said("clv", "v9"), "model `clv` has no version `v9`; there are: v1.2, v1.1, v1.0");
+    assert_eq!(
+        said("pinned", "v1"),
+        "`models.pins.pinned` = `v1` in the settings wins over every change: take it out first"
+    );
+    assert!(said("clv", "v1.1").contains("may still be being written"), "seen once");
+    models.registry.scan(Patience::WhenStable);
+    assert!(said("clv", "v1.0").contains("version `v1.0` is refused (manifest)"));
+    assert_eq!(models.serving().as_deref(), Some("v1.2"));
+}
+
+#[tokio::test]
+async fn one_call_of_the_admin_listener_changes_what_serves() {
+    let bundles = [TestBundle::clv("v1.1"), TestBundle::clv("v1.2").with_log_mean(4.0)];
+    let app = TestApp::with(&bundles, |_| {});
+    app.registry.scan(Patience::WhenStable);
+    let states = |reply: &Reply| {
+        let models = reply.json()["models"].as_array().expect("models").clone();
+        let state = |model: &serde_json::Value| {
+            let text = |key: &str| model[key].as_str().unwrap_or("-").to_owned();
+            format!("{} {} {}", text("version"), text("state"), text("held"))
+        };
+        models.iter().map(state).collect::<Vec<_>>()
+    };
+    let reply = app.admin_post("/admin/models/clv/v1.1/promote").await;
+    assert_eq!(reply.status, 200, "{}", reply.text);
+    assert_eq!(states(&reply), ["v1.1 serving promoted", "v1.2 available -"]);
+    let reply = app.admin_post("/admin/models/clv/rollback").await;
+    assert_eq!(states(&reply), ["v1.1 available -", "v1.2 serving promoted"]);
+    let reply = app.admin_post("/admin/models/clv/latest").await;
+    assert_eq!(states(&reply), ["v1.1 available -", "v1.2 serving -"]);
+    let reply = app.admin_post("/admin/models/clv/v3/promote").await;
+    assert_eq!((reply.status.as_u16(), reply.json()["error"]["code"].as_str()), (404, Some("not_found")));
+    TestBundle::clv("v3").edit("level = 0.9", "level = 1.9").write(app.models.path());
+    app.registry.scan(Patience::WhenStable);
+    app.registry.scan(Patience::WhenStable);
+    let reply = app.admin_post("/admin/models/clv/v3/promote").await;
+    assert_eq!((reply.status.as_u16(), reply.json()["error"]["code"].as_str()), (409, Some("model_not_changed")));
+    assert!(reply.text.contains("interval.level"), "{}", reply.text);
 }

@@ -102,6 +102,7 @@ impl Draft {
             sha256: sha256_hex(&self.model),
             trained_at: self.trained_at,
             horizon_days: Some(self.horizon_days),
+            inherited_from: None,
             description: self.description.clone(),
             cold_start_feature: Some(self.cold_start_feature.clone()),
             standardize: self.standardize,

@@ -46,6 +46,9 @@ pub struct Manifest {
     /// One sentence for people.
     #[serde(default)]
     pub description: String,
+    /// Of a lone model file without a manifest: the version whose manifest this is. Never written down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inherited_from: Option<ModelVersion>,
     /// A customer with 0 here has no history and is answered from a baseline: `frequency_count` for a `clv` model that
     /// names none, nobody for a `lead` model.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -2,23 +2,32 @@
 //!
 //! `proto.rs` decodes the file, `graph.rs` holds it in plain types, `compile.rs` (with `rearrange.rs`, `arithmetic.rs`
 //! and `shape.rs`) turns it into the steps of `program.rs`, `attribution.rs` follows what a feature does through them,
-//! `transform.rs` is arithmetic the tree and linear operators share. A graph with any other operator is refused by name:
+//! `screen.rs` looks through a file before anything else does (`operators.rs` is what it may use, `wire.rs` how it is
+//! written), `carried.rs` keeps texts in it, `transform.rs` is arithmetic the tree and linear operators share. A graph with any other operator is refused by name:
 //! such a model is run by ONNX Runtime instead.
 
 mod arithmetic;
 mod attribution;
+mod carried;
 mod compile;
 pub(super) mod graph;
+mod operators;
 mod program;
 mod proto;
 mod rearrange;
+mod screen;
 mod shape;
 pub(super) mod transform;
+mod wire;
 
 use std::collections::BTreeMap;
 
 use self::graph::{Graph, Number, malformed};
+use super::manifest::BackendKind;
 use super::{Backend, BackendError, trees};
+
+pub use carried::{Carried, carried, with_metadata};
+pub use screen::{Unfit, screen, screen_all};
 
 /// A parsed ONNX file.
 pub struct OnnxModel {
@@ -67,6 +76,15 @@ impl OnnxModel {
         }
         // Matrix products one after the other are the layers of a network.
         if linear == 1 && !other { GraphKind::Linear } else { GraphKind::Other }
+    }
+
+    /// Which of our own engines runs this graph on these columns, if one does.
+    pub fn runs_natively(&self, features: &[&str]) -> Option<BackendKind> {
+        match self.kind() {
+            GraphKind::Trees => trees::load(self, features).ok().map(|_| BackendKind::Trees),
+            GraphKind::Linear => load_linear(self, features).ok().map(|_| BackendKind::Linear),
+            GraphKind::Other => None,
+        }
     }
 
     /// The file's key-value pairs; a lone file may carry its manifest here.

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::graph::{Attribute, Declared, Graph, Node, Number, Tensor};
+use super::wire::{Value, fields};
 
 /// Largest model file read, in bytes.
 const MOST_BYTES: usize = 512 << 20;
@@ -184,40 +185,14 @@ fn count_messages(bytes: &[u8]) -> Result<(), String> {
 type Visit<'a> = dyn FnMut(u64, &[u8]) -> Result<(), String> + 'a;
 
 /// Visits the length-delimited fields of one protobuf message: strings, bytes, packed numbers and nested messages.
-fn each_field(mut bytes: &[u8], visit: &mut Visit<'_>) -> Result<(), String> {
-    const TORN: &str = "the file ends in the middle of a field";
-    while !bytes.is_empty() {
-        let key = varint(&mut bytes).ok_or(TORN)?;
-        let skipped = match key & 7 {
-            0 => {
-                varint(&mut bytes).ok_or(TORN)?;
-                continue;
-            }
-            1 => 8,
-            2 => varint(&mut bytes).and_then(|length| usize::try_from(length).ok()).ok_or(TORN)?,
-            5 => 4,
-            other => return Err(format!("a field has wire type {other}")),
-        };
-        let (content, rest) = bytes.split_at_checked(skipped).ok_or(TORN)?;
-        if key & 7 == 2 {
-            visit(key >> 3, content)?;
+fn each_field(bytes: &[u8], visit: &mut Visit<'_>) -> Result<(), String> {
+    for field in fields(bytes) {
+        let field = field?;
+        if let Value::Bytes(content) = field.value {
+            visit(field.number, content)?;
         }
-        bytes = rest;
     }
     Ok(())
-}
-
-fn varint(bytes: &mut &[u8]) -> Option<u64> {
-    let mut value = 0_u64;
-    for shift in (0..64).step_by(7) {
-        let (&byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-    None
 }
 
 #[derive(Clone, PartialEq, Message)]

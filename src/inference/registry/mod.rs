@@ -1,36 +1,79 @@
 //! What is on disk, what is loaded and what serves.
 //!
-//! The models folder is the truth: `<model>/<version>/bundle.toml`. A scan compares it with what is known; a folder that
-//! changed is loaded beside the old one, verified, and published in one atomic step. A bad bundle is refused with its
-//! reason and not tried again until it changes; a missing folder unloads nothing.
+//! The models folder is the truth. A look compares it with what is known (`discover`, `versions`); a version that is
+//! wanted and stands still goes through every stage beside the one that serves (`stages`) and is published in one store
+//! (`route`), after which the old one is freed elsewhere (`retire`). A bad version is refused with its reason and not
+//! tried again until it changes; a missing folder unloads nothing. People choose over `change`, kept in `choice`.
+//!
+//! One task at a time decides. Reading what serves, or how things stand, never waits for it.
 
+mod change;
+mod choice;
+mod discover;
+mod report;
+mod retire;
 mod route;
+mod settle;
+mod stages;
+mod versions;
+mod wake;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use super::bundle::{BundleError, LoadSettings, MANIFEST_FILE, ModelSnapshot};
+use self::choice::Choices;
+use self::retire::Retired;
+use self::versions::{Outcome, Version, Versions};
+use super::bundle::{BundleError, LoadSettings, ModelSnapshot};
+use super::memory;
 use crate::domain::{ModelName, ModelVersion};
 
+pub use change::ChangeFault;
+pub use report::Event;
 pub use route::{Candidate, CandidateMode, CandidateSettings, Route};
+pub use wake::Wake;
 
 /// Checks a freshly built snapshot through the whole scoring pipeline before it may serve.
 pub type Verify = fn(&ModelSnapshot) -> Result<(), BundleError>;
 
-/// Where models are and which version of them is wanted.
+/// Where models are, which version of them is wanted, and what a load may use.
 #[derive(Clone, Debug)]
 pub struct RegistrySettings {
     pub dir: PathBuf,
-    /// Models held at one version; every other model serves its newest complete version.
+    /// Models held at one version; every other model serves what was promoted, else its newest complete version.
     pub pins: BTreeMap<ModelName, ModelVersion>,
     /// Versions on trial beside the serving one. A candidate never becomes the serving version by being the newest.
     pub candidates: BTreeMap<ModelName, CandidateSettings>,
     pub load: LoadSettings,
+    /// File in which promoted versions outlive the process; without one they end with it.
+    pub state: Option<PathBuf>,
+    /// The program that tries a model in a process of its own: scoreline itself. Without one, models are only tried in
+    /// this process.
+    pub probe: Option<PathBuf>,
+    /// How long files must stand still before they are loaded, beside being unchanged over two looks.
+    pub settle: Duration,
+    /// Bytes of memory that may still be taken; `None` is unknown.
+    pub memory: fn() -> Option<u64>,
+}
+
+impl RegistrySettings {
+    /// The newest versions in `dir`, looked at as often as somebody asks, without a child process.
+    pub fn new(dir: PathBuf) -> Self {
+        Self {
+            dir,
+            pins: BTreeMap::new(),
+            candidates: BTreeMap::new(),
+            load: LoadSettings::default(),
+            state: None,
+            probe: None,
+            settle: Duration::ZERO,
+            memory: memory::available,
+        }
+    }
 }
 
 /// The state of one version of one model, as `models list` and `/admin/models` show it.
@@ -39,8 +82,14 @@ pub struct VersionStatus {
     pub model: ModelName,
     pub version: ModelVersion,
     pub state: State,
-    /// The loaded snapshot, of the serving version.
+    /// The loaded snapshot, of the serving version and of the candidate.
     pub snapshot: Option<Arc<ModelSnapshot>>,
+    /// Whether it answers requests. A serving version whose files were damaged since is refused and serves on.
+    pub serves: bool,
+    /// Why this version and not the newest.
+    pub held: Option<Hold>,
+    /// How it is tried, when the settings name it as candidate.
+    pub trial: Option<CandidateMode>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +99,8 @@ pub enum State {
     Candidate,
     /// On disk, complete as far as is known, not loaded: another version serves.
     Available,
+    /// Seen for the first time, or changed a moment ago: somebody may still be writing.
+    Settling,
     /// Could not be loaded; the reason and its short code.
     Refused {
         code: &'static str,
@@ -58,58 +109,45 @@ pub enum State {
 }
 
 impl State {
+    /// What `as_str` can say.
+    pub const WORDS: [&str; 5] = ["serving", "candidate", "available", "settling", "refused"];
+
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Serving => "serving",
             Self::Candidate => "candidate",
             Self::Available => "available",
+            Self::Settling => "settling",
             Self::Refused { .. } => "refused",
+        }
+    }
+
+    /// Code and reason of a refusal.
+    pub fn refusal(&self) -> Option<(&'static str, &str)> {
+        match self {
+            Self::Refused { code, reason } => Some((code, reason)),
+            Self::Serving | Self::Candidate | Self::Available | Self::Settling => None,
         }
     }
 }
 
-/// What a scan did.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    Published {
-        model: ModelName,
-        version: ModelVersion,
-        digest: String,
-    },
-    /// Loaded as the candidate.
-    Trial {
-        model: ModelName,
-        version: ModelVersion,
-        digest: String,
-        mode: &'static str,
-    },
-    Refused {
-        model: ModelName,
-        version: ModelVersion,
-        code: &'static str,
-        reason: String,
-    },
+/// What holds a model at a version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// The settings.
+    Pinned,
+    /// A call of the admin listener.
+    Promoted,
 }
 
-/// All models. Reading what serves is wait-free; scanning is serialised.
-pub struct Registry {
-    settings: RegistrySettings,
-    verify: Verify,
-    routes: ArcSwap<BTreeMap<ModelName, Arc<Route>>>,
-    known: Mutex<BTreeMap<(ModelName, ModelVersion), Known>>,
+impl Hold {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pinned => "pinned",
+            Self::Promoted => "promoted",
+        }
+    }
 }
-
-struct Known {
-    fingerprint: Fingerprint,
-    /// Fingerprint unchanged over two scans: nobody is writing any more.
-    stable: bool,
-    /// This fingerprint is what serves.
-    loaded: bool,
-    refused: Option<(&'static str, String)>,
-}
-
-/// Name, size and modification time of every file of a bundle folder: changes whenever the bundle does.
-type Fingerprint = Vec<(String, u64, Option<SystemTime>)>;
 
 /// How patient a scan is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -120,9 +158,37 @@ pub enum Patience {
     WhenStable,
 }
 
+type Routes = BTreeMap<ModelName, Arc<Route>>;
+
+/// All models. Reading what serves is wait-free; whoever changes it takes turns.
+pub struct Registry {
+    settings: RegistrySettings,
+    verify: Verify,
+    routes: ArcSwap<Routes>,
+    /// Held while models are loaded.
+    work: Mutex<Work>,
+    /// How things stood when something last changed, for people.
+    view: ArcSwap<Vec<VersionStatus>>,
+    retired: Retired,
+}
+
+/// What the one who decides knows.
+struct Work {
+    versions: Versions,
+    choices: Choices,
+    /// Of the look or call under way.
+    events: Vec<Event>,
+    /// How patient the last look was.
+    patience: Patience,
+}
+
 impl Registry {
     pub fn new(settings: RegistrySettings, verify: Verify) -> Self {
-        Self { settings, verify, routes: ArcSwap::default(), known: Mutex::default() }
+        let choices = Choices::read(settings.state.clone());
+        let work =
+            Mutex::new(Work { versions: Versions::default(), choices, events: Vec::new(), patience: Patience::Now });
+        let (routes, view, retired) = (ArcSwap::default(), ArcSwap::default(), Retired::default());
+        Self { settings, verify, routes, work, view, retired }
     }
 
     /// Who answers for `model` now: the serving version and its candidate, of one moment.
@@ -156,240 +222,98 @@ impl Registry {
         self.routes.load().is_empty()
     }
 
-    /// Every known version with its state, by model and version.
+    /// Every known version with its state, by model and version. Never waits for a load.
     pub fn status(&self) -> Vec<VersionStatus> {
-        let routes = self.routes.load_full();
-        let known = self.known.lock().expect("registry lock is never held across a panic");
-        let mut all: Vec<_> = known
-            .iter()
-            .map(|((model, version), entry)| {
-                let route = routes.get(model);
-                let serving = route.map(|route| &route.serving).filter(|snapshot| snapshot.version() == version);
-                let candidate = route.and_then(|route| route.candidate.as_ref()).map(|candidate| &candidate.snapshot);
-                let candidate = candidate.filter(|snapshot| snapshot.version() == version);
-                let state = match (&entry.refused, serving, candidate) {
-                    (Some((code, reason)), _, _) => State::Refused { code, reason: reason.clone() },
-                    (None, Some(_), _) => State::Serving,
-                    (None, None, Some(_)) => State::Candidate,
-                    (None, None, None) => State::Available,
-                };
-                let snapshot = serving.or(candidate).cloned();
-                VersionStatus { model: model.clone(), version: version.clone(), state, snapshot }
-            })
-            .collect();
-        all.sort_by(|a, b| a.model.cmp(&b.model).then_with(|| a.version.cmp_natural(&b.version)));
-        all
+        self.view.load().to_vec()
+    }
+
+    /// Replaced snapshots that are not freed yet, because a request still holds them.
+    pub fn retiring(&self) -> usize {
+        self.retired.waiting()
     }
 
     /// Looks at the models folder once and publishes what should serve. Blocks on disk and model loads: not for a
     /// request's thread.
     pub fn scan(&self, patience: Patience) -> Vec<Event> {
-        let mut events = Vec::new();
-        let mut known = self.known.lock().expect("registry lock is never held across a panic");
-        let found = discover(&self.settings.dir);
-        for (key, fingerprint) in &found {
-            match known.get_mut(key) {
-                Some(entry) if entry.fingerprint == *fingerprint => entry.stable = true,
-                _ => {
-                    let entry = Known { fingerprint: fingerprint.clone(), stable: false, loaded: false, refused: None };
-                    known.insert(key.clone(), entry);
-                }
-            }
-        }
-        // A version whose folder is gone is forgotten unless it serves: a missing folder unloads nothing.
+        let mut work = self.work();
+        // A folder that can not be read, say because it is not mounted now, says nothing about its models.
+        let Some(found) = discover::discover(&self.settings.dir) else { return Vec::new() };
+        work.patience = patience;
         let routes = self.routes.load_full();
-        known.retain(|(model, version), _| {
-            let loaded = routes.get(model).is_some_and(|route| {
-                let candidate = route.candidate.as_ref().map(|candidate| candidate.snapshot.version());
-                route.serving.version() == version || candidate == Some(version)
-            });
-            loaded || found.contains_key(&(model.clone(), version.clone()))
-        });
-        let models: BTreeSet<ModelName> = known.keys().map(|(model, _)| model.clone()).collect();
-        for model in models {
-            self.settle(&model, &found, &mut known, patience, &mut events);
-            self.settle_candidate(&model, &found, &mut known, patience, &mut events);
+        work.versions.look(found, |(model, version)| is_loaded(&routes, model, version));
+        for model in work.versions.models() {
+            self.settle(&mut work, &model, patience);
         }
+        self.tell(&mut work)
+    }
+
+    fn work(&self) -> MutexGuard<'_, Work> {
+        // Loads catch their panics; what is left can not leave the books half written.
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reports what happened and shows how things stand now.
+    fn tell(&self, work: &mut Work) -> Vec<Event> {
+        self.view.store(Arc::new(self.describe(work)));
+        let events = std::mem::take(&mut work.events);
+        events.iter().for_each(Event::report);
         events
     }
 
-    /// Tries the wanted versions of one model, newest first, until one serves.
-    fn settle(
+    fn describe(&self, work: &Work) -> Vec<VersionStatus> {
+        let routes = self.routes.load();
+        let shown = work.versions.iter().filter(|((model, version), known)| {
+            // A refused version that is gone is remembered, but no concern of anybody's.
+            known.here || is_loaded(&routes, model, version)
+        });
+        let mut all: Vec<_> =
+            shown.map(|((model, version), known)| self.status_of(work, &routes, model, version, known)).collect();
+        all.sort_by(|a, b| a.model.cmp(&b.model).then_with(|| a.version.cmp_natural(&b.version)));
+        all
+    }
+
+    fn status_of(
         &self,
+        work: &Work,
+        routes: &Routes,
         model: &ModelName,
-        found: &BTreeMap<(ModelName, ModelVersion), Fingerprint>,
-        known: &mut BTreeMap<(ModelName, ModelVersion), Known>,
-        patience: Patience,
-        events: &mut Vec<Event>,
-    ) {
-        let mut wanted: Vec<ModelVersion> = match self.settings.pins.get(model) {
-            Some(pin) => vec![pin.clone()],
-            None => {
-                let trial = self.settings.candidates.get(model).map(|candidate| &candidate.version);
-                let of_model = found.keys().filter(|(name, _)| name == model).map(|(_, version)| version);
-                of_model.filter(|version| Some(*version) != trial).cloned().collect()
-            }
+        version: &ModelVersion,
+        known: &Version,
+    ) -> VersionStatus {
+        let route = routes.get(model);
+        let serving = route.map(|route| &route.serving).filter(|snapshot| snapshot.version() == version);
+        let candidate = route.and_then(|route| route.candidate.as_ref()).map(|candidate| &candidate.snapshot);
+        let candidate = candidate.filter(|snapshot| snapshot.version() == version);
+        let state = match (&known.outcome, serving, candidate) {
+            (Outcome::Refused(refusal), _, _) => State::Refused { code: refusal.code, reason: refusal.reason.clone() },
+            (Outcome::Untried | Outcome::Loaded, Some(_), _) => State::Serving,
+            (Outcome::Untried | Outcome::Loaded, None, Some(_)) => State::Candidate,
+            (Outcome::Loaded, None, None) => State::Available,
+            (Outcome::Untried, None, None) if work.patience == Patience::Now => State::Available,
+            (Outcome::Untried, None, None) if known.stands_still(self.settings.settle) => State::Available,
+            (Outcome::Untried, None, None) => State::Settling,
         };
-        wanted.sort_by(|a, b| b.cmp_natural(a));
-        for version in wanted {
-            let key = (model.clone(), version.clone());
-            let Some(entry) = known.get_mut(&key) else { continue };
-            if entry.refused.is_some() || !found.contains_key(&key) {
-                continue;
-            }
-            let serving = self.serving(model);
-            let pinned = self.settings.pins.contains_key(model);
-            if !pinned && serving.as_ref().is_some_and(|snapshot| version.cmp_natural(snapshot.version()).is_lt()) {
-                // What serves is never traded for something older: going back is a pin or a rollback.
-                return;
-            }
-            let serves = serving.as_ref().is_some_and(|snapshot| *snapshot.version() == version);
-            if patience == Patience::WhenStable && !entry.stable {
-                // Being written. Keep what serves; older versions are not worth a detour.
-                if serving.is_some() {
-                    return;
-                }
-                continue;
-            }
-            if serves && entry.loaded {
-                return;
-            }
-            match self.load(&key) {
-                Ok(snapshot) => {
-                    entry.loaded = true;
-                    if serving.is_none_or(|old| old.digest() != snapshot.digest()) {
-                        let digest = snapshot.digest().to_string();
-                        self.publish(snapshot);
-                        events.push(Event::Published { model: model.clone(), version, digest });
-                    }
-                    return;
-                }
-                Err(err) => {
-                    let (code, reason) = (err.code(), err.to_string());
-                    entry.refused = Some((code, reason.clone()));
-                    events.push(Event::Refused { model: model.clone(), version, code, reason });
-                }
-            }
+        let held = match (self.settings.pins.get(model), work.choices.promoted(model)) {
+            (Some(pin), _) => (pin == version).then_some(Hold::Pinned),
+            (None, Some(promoted)) => (promoted == version).then_some(Hold::Promoted),
+            (None, None) => None,
+        };
+        let trial = self.settings.candidates.get(model).filter(|candidate| candidate.version == *version);
+        VersionStatus {
+            model: model.clone(),
+            version: version.clone(),
+            state,
+            snapshot: serving.or(candidate).cloned(),
+            serves: serving.is_some(),
+            held,
+            trial: trial.map(|candidate| candidate.mode),
         }
-    }
-
-    fn load(&self, key: &(ModelName, ModelVersion)) -> Result<ModelSnapshot, BundleError> {
-        let snapshot = ModelSnapshot::load(&self.folder(key), &self.settings.load)?;
-        if (snapshot.name(), snapshot.version()) != (&key.0, &key.1) {
-            return Err(BundleError::Misplaced {
-                manifest: format!("{}/{}", snapshot.name(), snapshot.version()),
-                folder: format!("{}/{}", key.0, key.1),
-            });
-        }
-        (self.verify)(&snapshot)?;
-        Ok(snapshot)
-    }
-
-    fn publish(&self, snapshot: ModelSnapshot) {
-        let serving = Arc::new(snapshot);
-        self.replace(serving.name(), |old| {
-            let candidate = old.and_then(|route| route.candidate.clone());
-            // A candidate that serves now is not on trial any more.
-            let candidate = candidate.filter(|candidate| candidate.snapshot.version() != serving.version());
-            Some(Route { serving: Arc::clone(&serving), candidate })
-        });
-    }
-
-    /// Puts the route of one model in place of the old one, in one store.
-    fn replace(&self, model: &ModelName, next: impl Fn(Option<&Route>) -> Option<Route>) {
-        self.routes.rcu(|routes| {
-            let mut routes = BTreeMap::clone(routes);
-            if let Some(route) = next(routes.get(model).map(|route| &**route)) {
-                routes.insert(model.clone(), Arc::new(route));
-            }
-            routes
-        });
-    }
-
-    /// Loads the version on trial once something serves that it can be compared with.
-    fn settle_candidate(
-        &self,
-        model: &ModelName,
-        found: &BTreeMap<(ModelName, ModelVersion), Fingerprint>,
-        known: &mut BTreeMap<(ModelName, ModelVersion), Known>,
-        patience: Patience,
-        events: &mut Vec<Event>,
-    ) {
-        let Some(CandidateSettings { version, mode }) = self.settings.candidates.get(model) else { return };
-        let Some(route) = self.route(model) else { return };
-        let key = (model.clone(), version.clone());
-        let Some(entry) = known.get_mut(&key) else { return };
-        let waits = patience == Patience::WhenStable && !entry.stable;
-        if route.serving.version() == version
-            || entry.refused.is_some()
-            || entry.loaded
-            || waits
-            || !found.contains_key(&key)
-        {
-            return;
-        }
-        match self.load(&key) {
-            Ok(snapshot) => {
-                entry.loaded = true;
-                let (snapshot, mode) = (Arc::new(snapshot), *mode);
-                let digest = snapshot.digest().to_string();
-                self.replace(model, |old| {
-                    let candidate = Some(Candidate { snapshot: Arc::clone(&snapshot), mode });
-                    old.map(|route| Route { serving: Arc::clone(&route.serving), candidate })
-                });
-                events.push(Event::Trial {
-                    model: model.clone(),
-                    version: version.clone(),
-                    digest,
-                    mode: mode.as_str(),
-                });
-            }
-            Err(err) => {
-                let (code, reason) = (err.code(), err.to_string());
-                entry.refused = Some((code, reason.clone()));
-                events.push(Event::Refused { model: model.clone(), version: version.clone(), code, reason });
-            }
-        }
-    }
-
-    fn folder(&self, (model, version): &(ModelName, ModelVersion)) -> PathBuf {
-        self.settings.dir.join(model.as_str()).join(version.as_str())
     }
 }
 
-/// Every `<model>/<version>/` that holds a manifest. Folders with other names, and files beside them, are none of ours.
-fn discover(dir: &Path) -> BTreeMap<(ModelName, ModelVersion), Fingerprint> {
-    let mut found = BTreeMap::new();
-    for (model, folder) in folders(dir) {
-        let Ok(model) = ModelName::parse(&model) else { continue };
-        for (version, folder) in folders(&folder) {
-            let Ok(version) = ModelVersion::parse(&version) else { continue };
-            if folder.join(MANIFEST_FILE).is_file() {
-                found.insert((model.clone(), version), fingerprint(&folder));
-            }
-        }
-    }
-    found
-}
-
-fn folders(dir: &Path) -> Vec<(String, PathBuf)> {
-    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
-    entries
-        .flatten()
-        .filter(|entry| entry.path().is_dir())
-        .filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path())))
-        .collect()
-}
-
-fn fingerprint(folder: &Path) -> Fingerprint {
-    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
-    let mut files: Vec<_> = entries
-        .flatten()
-        .filter_map(|entry| {
-            let metadata = fs::metadata(entry.path()).ok()?;
-            Some((entry.file_name().into_string().ok()?, metadata.len(), metadata.modified().ok()))
-        })
-        .collect();
-    files.sort();
-    files
+fn is_loaded(routes: &Routes, model: &ModelName, version: &ModelVersion) -> bool {
+    routes.get(model).is_some_and(|route| {
+        let candidate = route.candidate.as_ref().map(|candidate| candidate.snapshot.version());
+        route.serving.version() == version || candidate == Some(version)
+    })
 }

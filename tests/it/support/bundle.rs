@@ -11,6 +11,8 @@ pub struct TestBundle {
     pub name: String,
     pub version: String,
     pub model: String,
+    /// An ONNX file in place of `model`.
+    pub onnx: Option<Vec<u8>>,
     /// With `{name}`, `{version}` and `{sha256}` to be filled in.
     pub manifest: &'static str,
     /// Text replacements on the manifest, applied last.
@@ -24,6 +26,7 @@ impl TestBundle {
             name: "clv".into(),
             version: version.into(),
             model: hurdle(3.0),
+            onnx: None,
             manifest: MANIFEST,
             edits: Vec::new(),
             golden: golden(),
@@ -35,6 +38,16 @@ impl TestBundle {
         Self { model: hurdle(log_mean), golden: String::new(), ..self }
     }
 
+    /// The same bundle around an ONNX model of the four features with the output `value`, on the raw scale.
+    pub fn clv_onnx(version: &str, backend: &str, model: Vec<u8>) -> Self {
+        let bundle = Self { onnx: Some(model), golden: String::new(), ..Self::clv(version) };
+        bundle
+            .edit("backend = \"linear\"", &format!("backend = \"{backend}\""))
+            .edit("model.json", "model.onnx")
+            .edit("standardize = true", "standardize = false")
+            .edit("risk = \"risk\"\nlog_mean = \"log_mean\"\nlog_sigma = \"log_sigma\"\n", "")
+    }
+
     pub fn edit(mut self, from: &str, to: &str) -> Self {
         self.edits.push((from.into(), to.into()));
         self
@@ -44,16 +57,20 @@ impl TestBundle {
     pub fn write(&self, models: &Path) {
         let folder = models.join(&self.name).join(&self.version);
         fs::create_dir_all(&folder).expect("temporary folder is writable");
+        let (file, model) = match &self.onnx {
+            Some(onnx) => ("model.onnx", onnx.as_slice()),
+            None => ("model.json", self.model.as_bytes()),
+        };
         let mut manifest = self
             .manifest
             .replace("{name}", &self.name)
             .replace("{version}", &self.version)
-            .replace("{sha256}", &sha256_hex(self.model.as_bytes()));
+            .replace("{sha256}", &sha256_hex(model));
         for (from, to) in &self.edits {
             assert!(manifest.contains(from), "the manifest has `{from}`");
             manifest = manifest.replace(from, to);
         }
-        fs::write(folder.join("model.json"), &self.model).expect("model is written");
+        fs::write(folder.join(file), model).expect("model is written");
         fs::write(folder.join("golden.jsonl"), &self.golden).expect("golden rows are written");
         fs::write(folder.join("bundle.toml"), manifest).expect("manifest is written");
     }

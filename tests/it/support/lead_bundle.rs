@@ -9,6 +9,7 @@ impl TestBundle {
             name: "lead".into(),
             version: version.into(),
             model: MODEL.into(),
+            onnx: None,
             manifest: MANIFEST,
             edits: Vec::new(),
             golden: GOLDEN.into(),

@@ -3,6 +3,7 @@
 pub mod bundle;
 pub mod identity;
 pub mod lead_bundle;
+pub mod onnx_file;
 pub mod test_app;
 
 pub use bundle::TestBundle;

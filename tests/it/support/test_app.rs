@@ -102,10 +102,8 @@ impl TestApp {
             bundle.write(models.path());
         }
         let settings = RegistrySettings {
-            dir: models.path().to_owned(),
-            pins: std::collections::BTreeMap::new(),
             candidates: candidates.map(|(model, it)| (ModelName::parse(model).expect("a name"), it)).collect(),
-            load: scoreline::inference::bundle::LoadSettings::default(),
+            ..RegistrySettings::new(models.path().to_owned())
         };
         let registry = Arc::new(Registry::new(settings, golden::verify));
         registry.scan(Patience::Now);
@@ -187,6 +185,11 @@ impl TestApp {
 
     pub async fn delete(&self, path: &str) -> Reply {
         self.send(Request::delete(path).body(Body::empty()).expect("a request")).await
+    }
+
+    /// Posts to the admin listener.
+    pub async fn admin_post(&self, path: &str) -> Reply {
+        call(&self.admin, Request::post(path).body(Body::empty()).expect("a request")).await
     }
 
     pub async fn send(&self, request: Request<Body>) -> Reply {

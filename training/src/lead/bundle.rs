@@ -79,6 +79,7 @@ pub fn stage(
         sha256: sha256_hex(&model),
         trained_at: about.trained_at,
         horizon_days: None,
+        inherited_from: None,
         description: about.description,
         cold_start_feature: None,
         standardize: false,

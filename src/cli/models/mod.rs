@@ -1,0 +1,162 @@
+//! `scoreline models list|verify|pack`: what is in the models folder, what is wrong with it, one file out of a bundle.
+
+mod pack;
+mod verify;
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use clap::Subcommand;
+
+use super::{Failure, print};
+use crate::app;
+use crate::config::Settings;
+use crate::domain::ModelVersion;
+use crate::inference::bundle::{BundleFiles, LONE_EXTENSION, MANIFEST_FILE};
+use crate::inference::manifest::Manifest;
+use crate::inference::probe;
+use crate::inference::registry::{CandidateMode, Hold, Patience, VersionStatus};
+use crate::scoring::golden;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Load the models folder as the server would and show every version with its state
+    #[command(after_help = "Example:\n  scoreline models list\n\n\
+        States: serving (answers requests), candidate (tried beside it), available (on disk, another version serves), \
+        refused (with the reason).\nNotes: pinned (models.pins), promoted (over the admin listener), shadow or canary \
+        (models.candidates), inherits (a lone file with another version's manifest)")]
+    List,
+    /// Check bundles step by step: files, what the model holds, a run in a child process, golden rows. Exit code 1 when
+    /// one fails
+    #[command(after_help = "Examples:\n  scoreline models verify                      every bundle in models.dir\n  \
+        scoreline models verify models/clv           every version of one model\n  \
+        scoreline models verify new/v1.3/bundle.toml one bundle, before it is dropped in\n  \
+        scoreline models verify new/v1.3.onnx        a lone model file")]
+    Verify {
+        /// A models folder, a model's folder, a bundle's folder, a bundle.toml or a lone .onnx; `models.dir` when left out
+        path: Option<PathBuf>,
+    },
+    /// Write an ONNX bundle as one file that carries its manifest and golden rows
+    #[command(
+        disable_version_flag = true,
+        after_help = "Examples:\n  scoreline models pack models/clv/v1.2 --output v1.2.onnx\n  \
+        scoreline models pack models/clv/v1.2 --model new.onnx --version v1.3 --output models/clv/v1.3.onnx\n\n\
+        With --model, the bundle's manifest is kept for the new model, which must read the same inputs; its golden rows \
+        and metrics are not, because they are the old model's."
+    )]
+    Pack {
+        /// The bundle's folder, or a lone .onnx that carries its manifest
+        bundle: PathBuf,
+        /// Another ONNX file in place of the bundle's model
+        #[arg(long, value_name = "FILE", requires = "version")]
+        model: Option<PathBuf>,
+        /// The version to write into the manifest
+        #[arg(long, value_parser = |text: &str| ModelVersion::parse(text))]
+        version: Option<ModelVersion>,
+        /// The file to write, <model>/<version>.onnx when it is to be served
+        #[arg(long, short, value_name = "FILE")]
+        output: PathBuf,
+    },
+    /// Try one model in this process and say how it went; started by scoreline itself
+    #[command(hide = true)]
+    Probe,
+}
+
+impl Command {
+    pub(super) fn run(self, settings: &Settings) -> Result<(), Failure> {
+        match self {
+            Self::List => list(settings),
+            Self::Verify { path } => {
+                let path = path.unwrap_or_else(|| settings.models.dir.clone());
+                verify::run(&path, &app::load_settings(settings))
+            }
+            Self::Pack { bundle, model, version, output } => {
+                pack::run(&bundle, model.as_deref(), version, &output, &app::load_settings(settings))
+            }
+            Self::Probe => probe(),
+        }
+    }
+}
+
+/// The child's side of a probe: it has no settings, only what comes through its standard input.
+pub(super) fn probe() -> Result<(), Failure> {
+    let verdict = probe::answer(std::io::stdin().lock(), golden::verify);
+    print(&serde_json::to_string(&verdict).map_err(anyhow::Error::new)?)
+}
+
+fn list(settings: &Settings) -> Result<(), Failure> {
+    let dir = &settings.models.dir;
+    if !dir.is_dir() {
+        return Err(Failure::Usage(format!("`models.dir` = `{}` is not a folder", dir.display())));
+    }
+    let registry = app::registry(settings);
+    registry.scan(Patience::Now);
+    let heads = ["MODEL", "VERSION", "BACKEND", "STATE", "NOTE", "TRAINED", "FEATURES", "REASON"];
+    let mut rows = vec![heads.map(str::to_owned)];
+    for status in registry.status() {
+        // A version that is not loaded is described by its manifest, as far as that can be read.
+        let manifest = status.snapshot.as_ref().map(|snapshot| snapshot.manifest().clone());
+        let manifest = manifest.or_else(|| read_manifest(settings, &status));
+        let about = |tell: fn(&Manifest) -> String| manifest.as_ref().map_or_else(|| "-".to_owned(), tell);
+        let reason = status.state.refusal();
+        rows.push([
+            status.model.to_string(),
+            status.version.to_string(),
+            about(|manifest| manifest.backend.as_str().to_owned()),
+            status.state.as_str().to_owned(),
+            note(&status, manifest.as_ref()),
+            about(|manifest| manifest.trained_at.strftime("%Y-%m-%d").to_string()),
+            about(|manifest| manifest.features.len().to_string()),
+            reason.map(|(code, reason)| format!("{code}: {}", one_line(reason))).unwrap_or_default(),
+        ]);
+    }
+    if rows.len() == 1 {
+        return print(&format!("no bundle in {}: expected <model>/<version>/{MANIFEST_FILE}\n", dir.display()));
+    }
+    print(&aligned(&rows))
+}
+
+/// Why a version has the part it has.
+fn note(status: &VersionStatus, manifest: Option<&Manifest>) -> String {
+    let held = status.held.map(|hold: Hold| hold.as_str().to_owned());
+    let trial = status.trial.map(|mode| match mode {
+        CandidateMode::Shadow => "shadow".to_owned(),
+        CandidateMode::Canary { share } => format!("canary {share}"),
+    });
+    let inherits =
+        manifest.and_then(|manifest| manifest.inherited_from.as_ref()).map(|from| format!("inherits {from}"));
+    let notes: Vec<_> = [held, trial, inherits].into_iter().flatten().collect();
+    if notes.is_empty() { "-".to_owned() } else { notes.join(", ") }
+}
+
+fn read_manifest(settings: &Settings, status: &VersionStatus) -> Option<Manifest> {
+    let model = settings.models.dir.join(status.model.as_str());
+    let folder = model.join(status.version.as_str());
+    let files = if folder.is_dir() {
+        BundleFiles::read(&folder)
+    } else {
+        let file = model.join(format!("{}.{LONE_EXTENSION}", status.version));
+        BundleFiles::read_lone(&model.canonicalize().ok()?, &file, &status.version, None)
+    };
+    if let Ok(files) = files {
+        return Some(files.manifest);
+    }
+    toml::from_str(&std::fs::read_to_string(folder.join(MANIFEST_FILE)).ok()?).ok()
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
+    let widths: [usize; N] =
+        std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
+    rows.iter().fold(String::new(), |mut text, row| {
+        let line = row.iter().zip(widths).fold(String::new(), |mut line, (cell, width)| {
+            let _ = write!(line, "{cell:width$}  ");
+            line
+        });
+        let _ = writeln!(text, "{}", line.trim_end());
+        text
+    })
+}
