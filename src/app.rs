@@ -94,6 +94,8 @@ pub async fn serve(settings: Settings, metrics: MetricsHandle) -> anyhow::Result
     let sampled = drain.clone();
     stop.supervise("lag sampler", async move { lag.sample(admission, sampled.closed()).await });
     stop.supervise("drift monitor", judge(Arc::clone(&registry), monitoring.clone(), stop.clone()));
+    let (comparing, candidates) = (stop.clone(), scorer.clone());
+    stop.supervise("candidates", async move { candidates.compare(comparing.requested()).await });
     stop.supervise("tombstones", keep(tombstones, stop.clone()));
     stop.supervise("models watcher", watch(registry, settings.models.dir.clone(), stop.clone()));
     stop.supervise("self-probe", probe(SelfProbe::new(scorer), settings.scoring.self_probe, stop.clone()));

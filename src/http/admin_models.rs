@@ -9,6 +9,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
 
+use super::admin_comparison::ComparisonBody;
 use super::answer::round;
 use super::error::{ApiError, Code};
 use super::json::respond;
@@ -46,6 +47,9 @@ struct ModelBody {
     /// Of the version that serves, when its bundle carries a reference.
     #[serde(skip_serializing_if = "Option::is_none")]
     drift: Option<DriftBody>,
+    /// Of a candidate: how it differs from the version that serves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    comparison: Option<ComparisonBody>,
 }
 
 #[derive(Serialize)]
@@ -107,11 +111,12 @@ struct ColumnBody {
 }
 
 pub async fn handle(State(scorer): State<Scorer>, State(monitoring): State<Monitoring>) -> Response {
-    let drift = monitoring.drift().status();
+    let (drift, trials) = (monitoring.drift().status(), monitoring.trials().status());
     let with_drift = |status: VersionStatus| {
+        let comparison = ComparisonBody::of(&status, &trials);
         let watched = drift.iter().find(|it| it.model == status.model && it.version == status.version);
         let drift = watched.filter(|_| status.snapshot.is_some()).map(DriftBody::from);
-        ModelBody { drift, ..ModelBody::from(status) }
+        ModelBody { drift, comparison, ..ModelBody::from(status) }
     };
     let models = scorer.registry().status().into_iter().map(with_drift).collect();
     respond(StatusCode::OK, &Models { models })
@@ -220,6 +225,7 @@ impl From<VersionStatus> for ModelBody {
             reason,
             loaded,
             drift: None,
+            comparison: None,
         }
     }
 }

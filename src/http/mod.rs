@@ -1,5 +1,6 @@
 //! HTTP transport only: unpack, call one service, wrap. One endpoint, one file; wire structs never leave this module.
 
+mod admin_comparison;
 mod admin_models;
 mod admin_outcomes;
 mod admin_privacy;

@@ -1,10 +1,11 @@
 //! What becomes of a model after it serves: whether it is still asked about the customers it was trained on (drift),
-//! and how its answers turned out (outcomes).
+//! how its answers turned out (outcomes), and how a candidate would answer in its place (comparison).
 //!
 //! The predict path touches this module in one call that counts and offers, and never waits.
 
 pub mod book;
 pub mod chi_square;
+pub mod comparison;
 pub mod counts;
 pub mod drift;
 pub mod gauges;
@@ -13,6 +14,7 @@ pub mod ledger;
 pub mod outcome;
 pub mod psi;
 pub mod quality;
+pub mod trials;
 pub mod window;
 
 use std::sync::Arc;
@@ -27,6 +29,7 @@ pub use ledger::{Ledger, LedgerSettings};
 pub use window::WindowSettings;
 
 use outcome::{AssignedTier, LevelInterval, Prediction};
+use trials::Trials;
 
 #[derive(Clone, Debug)]
 pub struct MonitoringSettings {
@@ -39,6 +42,7 @@ pub struct MonitoringSettings {
 #[derive(Clone)]
 pub struct Monitoring {
     drift: Arc<DriftMonitor>,
+    trials: Arc<Trials>,
     ledger: Result<Ledger, Arc<str>>,
 }
 
@@ -62,6 +66,7 @@ impl Monitoring {
     /// Opens the ledger. Monitoring goes on without it when it can not be opened: predictions matter more.
     pub fn start(settings: &MonitoringSettings) -> Self {
         gauges::describe();
+        trials::describe();
         let ledger = match &settings.ledger {
             None => Err("outcomes are not kept: `monitoring.outcomes` is false".into()),
             Some(settings) => Ledger::open(settings).map_err(|err| {
@@ -71,11 +76,16 @@ impl Monitoring {
                     .into()
             }),
         };
-        Self { drift: Arc::new(DriftMonitor::new(settings.windows)), ledger }
+        Self { drift: Arc::new(DriftMonitor::new(settings.windows)), trials: Arc::default(), ledger }
     }
 
     pub fn drift(&self) -> &DriftMonitor {
         &self.drift
+    }
+
+    /// The candidates and how they compare.
+    pub fn trials(&self) -> &Trials {
+        &self.trials
     }
 
     /// The ledger, or why there is none.
@@ -95,6 +105,7 @@ impl Monitoring {
 
     /// Sets the gauges that are read off rather than counted.
     pub fn report_gauges(&self) {
+        self.trials.report();
         if let Ok(ledger) = &self.ledger {
             ledger.report_gauges();
         }

@@ -6,6 +6,8 @@
 
 pub mod baseline;
 pub mod cache;
+mod candidate;
+mod caught;
 pub mod estimate;
 pub mod explanation;
 mod flight;
@@ -28,12 +30,13 @@ use crate::features::{FeatureFault, Given, Value, schema};
 use crate::inference::bundle::Customer;
 use crate::inference::engine::Engine;
 use crate::inference::manifest::Task;
-use crate::inference::registry::Registry;
+use crate::inference::registry::{Registry, Route};
 use crate::inference::{BackendError, ModelSnapshot};
 use crate::monitoring::{Monitoring, ScoredRow};
 
 use baseline::Known;
 use cache::{CachedScore, ScoreCache};
+use candidate::{Beside, Comparing, judgement};
 use estimate::Wish;
 use explanation::ExplainSettings;
 use flight::{Flights, Joined};
@@ -254,6 +257,7 @@ pub struct Parts {
     metrics: ScoringMetrics,
     monitoring: Monitoring,
     flights: Flights,
+    comparing: Comparing,
 }
 
 impl std::ops::Deref for Scorer {
@@ -274,7 +278,8 @@ impl Scorer {
     ) -> Self {
         let cache = ScoreCache::new(settings.cache_bytes, settings.cache_ttl);
         let metrics = ScoringMetrics::register();
-        Self(Arc::new(Parts { registry, cache, clock, settings, metrics, monitoring, flights: Flights::default() }))
+        let (flights, comparing) = (Flights::default(), Comparing::new());
+        Self(Arc::new(Parts { registry, cache, clock, settings, metrics, monitoring, flights, comparing }))
     }
 }
 
@@ -317,17 +322,31 @@ impl Parts {
         scored
     }
 
-    /// The ladder itself, top to bottom.
+    /// Finds the ladder to climb: the serving version's, unless a candidate takes part.
     async fn climb<E: Score>(&self, ask: Ask<'_>) -> Result<Scored<E>, AskFault> {
+        let route = self.route(E::TASK, ask.model)?;
+        match &route.candidate {
+            None => self.climb_on(&route.serving, None, ask).await,
+            // Boxed: an answer without a candidate has no room for one in its future.
+            Some(candidate) => Box::pin(self.answer_beside(&route, candidate, ask)).await,
+        }
+    }
+
+    /// The ladder itself, top to bottom. What the model says is put to the other model of `beside` afterwards.
+    async fn climb_on<E: Score>(
+        &self,
+        snapshot: &Arc<ModelSnapshot>,
+        beside: Option<&Beside<'_>>,
+        ask: Ask<'_>,
+    ) -> Result<Scored<E>, AskFault> {
         let watch = Stopwatch::start();
         let now = self.clock.now();
-        let snapshot = self.snapshot(E::TASK, ask.model)?;
         let mut answer = Answer {
-            snapshot: &snapshot,
+            snapshot,
             now,
             watch,
-            warnings: self.version_warning(&snapshot, ask.version)?,
-            level: interval_level(&snapshot, ask.level)?,
+            warnings: self.version_warning(snapshot, ask.version)?,
+            level: interval_level(snapshot, ask.level)?,
         };
         let last = || {
             let score = self.cache.last(snapshot.name(), ask.customer?, now)?;
@@ -350,7 +369,7 @@ impl Parts {
         answer.warnings.extend(Warning::of_features(&given));
 
         let mut wish = Wish { level: answer.level, previous: ask.previous };
-        let key = ask.customer.map(|customer| self.cache.key(&snapshot, customer, &given.raw, wish));
+        let key = ask.customer.map(|customer| self.cache.key(snapshot, customer, &given.raw, wish));
         if let Some(hit) = key.and_then(|key| self.cache.exact(&key, now))
             && let Some(estimate) = E::from_outcome(hit.outcome)
         {
@@ -378,11 +397,12 @@ impl Parts {
             };
         }
         let last = last();
+        let running = beside.map(|beside| (beside, Stopwatch::start()));
         wish.previous = wish.previous.or_else(|| last.as_ref().and_then(|(_, estimate)| estimate.tier()));
         let ran = if ask.shed {
             Err(RunFailure::Backend(BackendError::Overloaded))
         } else {
-            run::ask::<E>(&snapshot, &given.raw, wish, time).await
+            run::ask::<E>(snapshot, &given.raw, wish, time).await
         };
         let scored = match ran {
             Ok(estimate) => {
@@ -391,8 +411,11 @@ impl Parts {
                     Outcome::Clv(estimate) => (estimate.value, Some(estimate)),
                     Outcome::Lead(lead) => (lead.probability.get(), None),
                 };
+                if let Some((beside, running)) = running {
+                    self.comparing.offer(beside, judgement(&estimate, running), features, wish);
+                }
                 self.monitoring.scored(ScoredRow {
-                    snapshot: &snapshot,
+                    snapshot,
                     raw: &given.raw,
                     score,
                     estimate: clv,
@@ -432,8 +455,8 @@ impl Parts {
     }
 
     fn stand_in_for_nobody<E: Score>(&self) -> Option<E> {
-        let snapshot = self.snapshot(E::TASK, None).ok()?;
-        Some(E::stand_in(&snapshot, Known::default(), StandIn::Failure).0)
+        let route = self.route(E::TASK, None).ok()?;
+        Some(E::stand_in(&route.serving, Known::default(), StandIn::Failure).0)
     }
 
     /// Whether every model answers on the caller's thread, so that no question waits.
@@ -449,25 +472,27 @@ impl Parts {
     /// Sets the gauges that are read off rather than counted.
     pub fn report_gauges(&self) {
         ScoringMetrics::report(&self.cache, &self.registry);
+        self.close_trials();
     }
 
-    fn snapshot(&self, task: Task, model: Option<&str>) -> Result<Arc<ModelSnapshot>, AskFault> {
-        let snapshot = if let Some(model) = model {
+    fn route(&self, task: Task, model: Option<&str>) -> Result<Arc<Route>, AskFault> {
+        let route = if let Some(model) = model {
             ModelName::parse(model)
                 .ok()
-                .and_then(|name| self.registry.serving(&name))
+                .and_then(|name| self.registry.route(&name))
                 .ok_or_else(|| AskFault::UnknownModel { loaded: self.registry.serving_names() })?
         } else {
             let model = match task {
                 Task::Clv => &self.settings.clv_model,
                 Task::Lead => &self.settings.lead_model,
             };
-            self.registry.serving(model).ok_or_else(|| AskFault::NoModel { model: model.clone() })?
+            self.registry.route(model).ok_or_else(|| AskFault::NoModel { model: model.clone() })?
         };
-        if snapshot.task() == task {
-            Ok(snapshot)
+        let serving = &route.serving;
+        if serving.task() == task {
+            Ok(route)
         } else {
-            Err(AskFault::OtherTask { model: snapshot.name().clone(), task: snapshot.task() })
+            Err(AskFault::OtherTask { model: serving.name().clone(), task: serving.task() })
         }
     }
 

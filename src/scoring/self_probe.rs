@@ -2,13 +2,10 @@
 //! when things go wrong is found broken before they do.
 
 use std::collections::BTreeMap;
-use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 
 use super::baseline::Known;
+use super::caught::{Panicked, caught};
 use super::estimate::Wish;
 use super::run::{self, TimeLimit};
 use super::task::{Outcome, Score, StandIn};
@@ -89,21 +86,6 @@ impl SelfProbe {
     }
 }
 
-/// A future panicked.
-#[derive(Debug, PartialEq, Eq)]
-struct Panicked;
-
-/// Runs a future whose panic is a finding: the task that probes must outlive it.
-async fn caught<F: Future>(future: F) -> Result<F::Output, Panicked> {
-    let mut future = pin!(future);
-    poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
-        Ok(Poll::Pending) => Poll::Pending,
-        Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
-        Err(_) => Poll::Ready(Err(Panicked)),
-    })
-    .await
-}
-
 /// The model on its first golden row that is not of a new customer; `None` when it has none.
 async fn answers<E: Score>(snapshot: &ModelSnapshot, time: TimeLimit) -> Option<Result<(), String>> {
     let (row, given) = snapshot.golden().iter().find_map(|row| {
@@ -151,20 +133,5 @@ fn stands_in<E: Score>(snapshot: &ModelSnapshot, path: &str, known: Known<'_>) -
         Ok(())
     } else {
         Err(format!("the `{level}` baseline is {numbers:?}"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_panic_is_a_finding() {
-        assert_eq!(caught(async { 7 }).await, Ok(7));
-        let later = async {
-            tokio::task::yield_now().await;
-            assert_eq!(1, 2, "a planned panic");
-        };
-        assert_eq!(caught(later).await, Err(Panicked));
     }
 }

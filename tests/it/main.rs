@@ -7,6 +7,7 @@ mod auth_issuers;
 mod auth_tokens;
 mod backend_conformance;
 mod breaker;
+mod candidates;
 mod config;
 mod explanations;
 mod fuzz;

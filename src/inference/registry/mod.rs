@@ -29,7 +29,6 @@ use self::choice::Choices;
 use self::retire::Retired;
 use self::versions::{Outcome, Version, Versions};
 use super::bundle::{BundleError, LoadSettings, ModelSnapshot};
-use super::engine::Engine;
 use super::memory;
 use crate::domain::{ModelName, ModelVersion};
 
@@ -214,9 +213,9 @@ impl Registry {
         if names.is_empty() { "none".to_owned() } else { names.join(", ") }
     }
 
-    /// Whether no serving model has threads of its own.
+    /// Whether no model that answers has threads of its own.
     pub fn is_inline(&self) -> bool {
-        self.routes.load().values().all(|route| matches!(route.serving.engine(), Engine::Inline(_)))
+        self.routes.load().values().all(|route| route.is_inline())
     }
 
     pub fn is_empty(&self) -> bool {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::domain::ModelVersion;
 use crate::inference::bundle::ModelSnapshot;
+use crate::inference::engine::Engine;
 
 /// What one model's requests see. Published whole, so that a request never mixes a serving version with a candidate
 /// that belongs to another moment.
@@ -13,6 +14,15 @@ pub struct Route {
     pub serving: Arc<ModelSnapshot>,
     /// A version on trial, never the one that serves.
     pub candidate: Option<Candidate>,
+}
+
+impl Route {
+    /// Whether nobody who answers has threads of its own. A shadow answers nobody.
+    pub fn is_inline(&self) -> bool {
+        let canary = self.candidate.as_ref().filter(|candidate| matches!(candidate.mode, CandidateMode::Canary { .. }));
+        let all = [Some(&self.serving), canary.map(|candidate| &candidate.snapshot)];
+        all.into_iter().flatten().all(|snapshot| matches!(snapshot.engine(), Engine::Inline(_)))
+    }
 }
 
 /// A version on trial. It went through the same stages as the one that serves.
@@ -27,7 +37,7 @@ pub struct Candidate {
 pub enum CandidateMode {
     /// Scores the same requests for comparison; its answers reach nobody.
     Shadow,
-    /// Answers this share of the requests, above 0 and at most 1.
+    /// Answers this share of the customers, above 0 and at most 1; the others are answered by the serving version.
     Canary { share: f64 },
 }
 

@@ -13,7 +13,7 @@ use scoreline::domain::ModelName;
 use scoreline::domain::time::ManualClock;
 use scoreline::http::admission::{Admission, AdmissionSettings, WhenOverloaded};
 use scoreline::http::{self, HttpSettings, HttpState, Public, Readiness, Shared};
-use scoreline::inference::registry::{Patience, Registry, RegistrySettings};
+use scoreline::inference::registry::{CandidateSettings, Patience, Registry, RegistrySettings};
 use scoreline::monitoring::Monitoring;
 use scoreline::privacy::{Erasable, Eraser, IdHasher, PrivacySettings, Tombstones};
 use scoreline::routing::{RoutingSettings, TierPolicy, TierRoute};
@@ -63,13 +63,19 @@ impl TestApp {
     }
 
     pub fn watched(bundles: &[TestBundle], change: impl FnOnce(&mut ScorerSettings), monitoring: Monitoring) -> Self {
-        Self::build(bundles, change, monitoring, &privacy("test pepper", &[]), None)
+        Self::build(bundles, change, monitoring, &privacy("test pepper", &[]), None, &[])
+    }
+
+    /// An app with these versions on trial, by model.
+    pub fn trying(bundles: &[TestBundle], candidates: &[(&str, CandidateSettings)]) -> Self {
+        let privacy = privacy("test pepper", &[]);
+        Self::build(bundles, |_| {}, Monitoring::default(), &privacy, None, candidates)
     }
 
     /// An app that asks who calls.
     pub fn guarded(auth: &AuthSettings) -> Self {
         let privacy = privacy("test pepper", &[]);
-        Self::build(&[TestBundle::clv("v1.2")], |_| {}, Monitoring::default(), &privacy, Some(auth))
+        Self::build(&[TestBundle::clv("v1.2")], |_| {}, Monitoring::default(), &privacy, Some(auth), &[])
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "tests write the settings where they are used")]
@@ -79,7 +85,7 @@ impl TestApp {
         monitoring: Monitoring,
         privacy: PrivacySettings,
     ) -> Self {
-        Self::build(bundles, change, monitoring, &privacy, None)
+        Self::build(bundles, change, monitoring, &privacy, None, &[])
     }
 
     fn build(
@@ -88,12 +94,17 @@ impl TestApp {
         monitoring: Monitoring,
         privacy: &PrivacySettings,
         auth: Option<&AuthSettings>,
+        candidates: &[(&str, CandidateSettings)],
     ) -> Self {
+        let candidates = candidates.iter().cloned();
         let models = tempfile::tempdir().expect("temporary folder");
         for bundle in bundles {
             bundle.write(models.path());
         }
-        let settings = RegistrySettings::new(models.path().to_owned());
+        let settings = RegistrySettings {
+            candidates: candidates.map(|(model, it)| (ModelName::parse(model).expect("a name"), it)).collect(),
+            ..RegistrySettings::new(models.path().to_owned())
+        };
         let registry = Arc::new(Registry::new(settings, golden::verify));
         registry.scan(Patience::Now);
         let clock = Arc::new(ManualClock::at("2026-11-21T10:00:00Z".parse().expect("a time")));
