@@ -91,7 +91,7 @@ pub async fn batch(
             errors += 1;
             append(&mut results, &RowError { row: number, error: error.body(&row_id) });
         }
-        admission.give_way().await;
+        admission.give_way(number).await;
     }
     Ok(reply(results, is_array, BatchMetadata { rows: rows.len(), errors, request_id: id.as_str() }))
 }

@@ -54,6 +54,15 @@ impl Server {
     }
 }
 
+/// A test that fails leaves nothing behind that runs on.
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Fails when it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// Reads log lines until the one with this message.
 fn next_event(log: &mut impl BufRead, message: &str) -> Value {
     let mut seen = String::new();
@@ -222,7 +231,7 @@ fn every_accepted_outcome_is_there_after_a_kill() {
     let pepper = [("SCORELINE__PRIVACY__PEPPER", "a pepper that lasts")];
     let mut accepted: Vec<(usize, usize)> = Vec::new();
     for round in 0..3 {
-        let server = Server::start_with(models.path(), &pepper);
+        let mut server = Server::start_with(models.path(), &pepper);
         for &(from, count) in &accepted {
             for customer in from..from + count {
                 let reply = post(&server.listen, "/v1/outcomes", &outcome(customer));
@@ -243,8 +252,7 @@ fn every_accepted_outcome_is_there_after_a_kill() {
             accepted.push(reporter.join().expect("no panic"));
         }
         // The process is gone when its log ends.
-        let Server { mut child, .. } = server;
-        assert!(!child.wait().expect("ended").success());
+        assert!(!server.child.wait().expect("ended").success());
         // What a kill in the middle of a write leaves behind.
         let journal = models.path().join(".monitoring/outcomes.journal");
         let mut file = std::fs::OpenOptions::new().append(true).open(journal).expect("there");

@@ -20,6 +20,7 @@ mod wake;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -165,6 +166,8 @@ pub struct Registry {
     settings: RegistrySettings,
     verify: Verify,
     routes: ArcSwap<Routes>,
+    /// Whether no model that answers has threads of its own; every request asks.
+    inline: AtomicBool,
     /// Held while models are loaded.
     work: Mutex<Work>,
     /// How things stood when something last changed, for people.
@@ -188,7 +191,7 @@ impl Registry {
         let work =
             Mutex::new(Work { versions: Versions::default(), choices, events: Vec::new(), patience: Patience::Now });
         let (routes, view, retired) = (ArcSwap::default(), ArcSwap::default(), Retired::default());
-        Self { settings, verify, routes, work, view, retired }
+        Self { settings, verify, routes, inline: AtomicBool::new(true), work, view, retired }
     }
 
     /// Who answers for `model` now: the serving version and its candidate, of one moment.
@@ -215,7 +218,7 @@ impl Registry {
 
     /// Whether no model that answers has threads of its own.
     pub fn is_inline(&self) -> bool {
-        self.routes.load().values().all(|route| route.is_inline())
+        self.inline.load(Ordering::Relaxed)
     }
 
     pub fn is_empty(&self) -> bool {

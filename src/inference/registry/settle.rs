@@ -1,6 +1,7 @@
 //! Decides which version of a model should serve or be tried, loads it, and puts it in place.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::discover::{Form, Key};
 use super::report::Event;
@@ -168,6 +169,7 @@ impl Registry {
         let kept = [Some(&route.serving), route.candidate.as_ref().map(|candidate| &candidate.snapshot)];
         let kept: Vec<_> = kept.into_iter().flatten().map(Arc::as_ptr).collect();
         let before = routes.insert(route.serving.name().clone(), Arc::new(route));
+        self.inline.store(routes.values().all(|route| route.is_inline()), Ordering::Relaxed);
         self.routes.store(Arc::new(routes));
         let Some(before) = before else { return };
         let old = std::iter::once(&before.serving).chain(before.candidate.as_ref().map(|it| &it.snapshot));
