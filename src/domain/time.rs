@@ -29,7 +29,6 @@ impl Clock for SystemClock {
         Timestamp::new(now.tv_sec, now.tv_nsec as i32).unwrap_or(Timestamp::UNIX_EPOCH)
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the monotonic clock")]
     fn monotonic(&self) -> Duration {
         static ORIGIN: OnceLock<Instant> = OnceLock::new();
         Instant::now().saturating_duration_since(*ORIGIN.get_or_init(Instant::now))

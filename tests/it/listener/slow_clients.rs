@@ -59,6 +59,8 @@ async fn run(scale: &Scale) {
         ("SCORELINE__SERVER__HEADER_READ_TIMEOUT", scale.timeout),
         ("SCORELINE__CONNECTIONS__WRITE_TIMEOUT", scale.timeout),
         ("SCORELINE__CONNECTIONS__MOST_PER_PEER", "4096"),
+        // Each slow reader is to be given its answer, not turned away.
+        ("SCORELINE__SERVER__MOST_BATCHES", "256"),
     ];
     let server = Server::start_with(models.path(), &settings);
     let address: SocketAddr = server.listen.parse().expect("an address");
