@@ -174,7 +174,7 @@ impl<T: Scalar, M: Mask, const LANES: usize> Prefix<T, M, LANES> {
 
     /// Calls back with the leaf each tree ends in, tree by tree: `tree * M::LEAVES + leaf`.
     ///
-    /// With the same instructions everywhere: compiled for AVX2 one row took 750 ns where this took 280.
+    /// With the same instructions everywhere: through the closure that picks AVX2, one row took more than twice as long.
     #[inline]
     pub(super) fn each_leaf(&self, row: &[T], mut visit: impl FnMut(usize)) {
         let starts = self.starts(row);
