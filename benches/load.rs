@@ -6,6 +6,8 @@
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
 #![expect(clippy::disallowed_methods, reason = "a load generator times and spawns by itself")]
 
+#[path = "support/bare.rs"]
+mod bare;
 #[path = "support/client.rs"]
 mod client;
 #[path = "support/run.rs"]
@@ -16,8 +18,6 @@ mod server;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use axum::Router;
-use axum::serve::ListenerExt as _;
 use scoreline::http::Public;
 use scoreline::http::listener::{Drain, Limits, Listener};
 use tokio::net::TcpListener;
@@ -38,7 +38,7 @@ fn main() {
     let length = Duration::from_millis(length);
     let scoreline = start(server::scoreline(), serve_scoreline);
     let sample = ask_once(scoreline, &request("/v1/predict/clv", "", server::DOCUMENTED));
-    let bare = start(server::bare_router(Box::leak(sample.into_boxed_slice())), serve_bare);
+    let bare = start(bare::router(Box::leak(sample.into_boxed_slice())), bare::serve);
     let cases = [
         Case {
             name: "bare axum, constant answer",
@@ -112,10 +112,4 @@ async fn serve_scoreline(socket: TcpListener, service: Public) {
     let listener = Listener { name: "bench", limits, tls: None, drain: Drain::new() };
     let spawn = |connection| drop(tokio::spawn(connection));
     listener.serve(socket, service, spawn).await;
-}
-
-/// As axum serves: no caps, no timers.
-async fn serve_bare(socket: TcpListener, router: Router) {
-    let socket = socket.tap_io(|stream| stream.set_nodelay(true).expect("a TCP socket"));
-    axum::serve(socket, router).await.expect("it serves until the process ends");
 }

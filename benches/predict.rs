@@ -4,6 +4,9 @@
 
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
 
+#[path = "support/bare.rs"]
+#[expect(dead_code, reason = "shared with the load bench")]
+mod bare;
 #[path = "support/paired.rs"]
 mod paired;
 #[path = "support/run.rs"]
@@ -24,7 +27,7 @@ fn predict(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let scoreline = server::scoreline();
     let answer = runtime.block_on(ask(&scoreline, "/v1/predict/clv", server::DOCUMENTED));
-    let bare = server::bare_router(Box::leak(answer.into_boxed_slice()));
+    let bare = bare::router(Box::leak(answer.into_boxed_slice()));
     let cases = [
         ("model_path", "/v1/predict/clv", server::DOCUMENTED),
         ("cache_hit", "/v1/predict/clv", server::OF_CUSTOMER),

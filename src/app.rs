@@ -60,8 +60,7 @@ pub async fn serve(settings: Settings, metrics: MetricsHandle) -> anyhow::Result
     if let Some(authenticator) = &authenticator {
         watch_credentials(authenticator, &lifecycle.stop()).await;
     }
-    let mut state = state(&settings, Arc::clone(&registry), metrics.clone())?;
-    state.auth = authenticator;
+    let state = state(&settings, Arc::clone(&registry), authenticator, metrics.clone())?;
     finish_erasures(state.eraser.clone()).await?;
     let readiness = state.readiness.clone();
     let tombstones = state.eraser.tombstones().clone();
@@ -140,7 +139,12 @@ pub fn load_settings(settings: &Settings) -> LoadSettings {
     }
 }
 
-fn state(settings: &Settings, registry: Arc<Registry>, metrics: MetricsHandle) -> anyhow::Result<HttpState> {
+fn state(
+    settings: &Settings,
+    registry: Arc<Registry>,
+    auth: Option<Arc<Authenticator>>,
+    metrics: MetricsHandle,
+) -> anyhow::Result<HttpState> {
     let scorer = ScorerSettings {
         clv_model: settings.models.clv_model.clone(),
         lead_model: settings.models.lead_model.clone(),
@@ -163,7 +167,7 @@ fn state(settings: &Settings, registry: Arc<Registry>, metrics: MetricsHandle) -
         eraser,
         policy: Arc::new(TierPolicy::new(settings.routing.clone())),
         monitoring,
-        auth: None,
+        auth,
         settings: HttpSettings {
             body_limit: settings.server.body_limit,
             batch_body_limit: settings.server.batch_body_limit,

@@ -7,6 +7,8 @@
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
 #![expect(clippy::disallowed_methods, reason = "a load generator times and spawns by itself")]
 
+#[path = "../support/bare.rs"]
+mod bare;
 #[path = "../support/client.rs"]
 #[expect(dead_code, reason = "shared with the load bench")]
 mod client;
@@ -18,10 +20,6 @@ mod run;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use axum::Router;
-use axum::routing::post;
-use axum::serve::ListenerExt as _;
-use bytes::Bytes;
 use tokio::net::TcpListener;
 
 use client::Round;
@@ -151,36 +149,11 @@ fn in_process() -> SocketAddr {
     at.recv().expect("the server starts")
 }
 
-/// Plain axum that parses the documented body into typed fields and answers a constant, on scoreline's listener.
 fn serve(address: &str, bound: impl FnOnce(SocketAddr)) {
-    #[derive(serde::Deserialize)]
-    #[expect(dead_code, reason = "parsed, not used")]
-    struct Request {
-        features: Features,
-        model_version: Option<String>,
-        #[serde(rename = "request_id")]
-        id: Option<String>,
-    }
-    #[derive(serde::Deserialize)]
-    #[expect(dead_code, reason = "parsed, not used")]
-    struct Features {
-        recency_days: f64,
-        frequency_count: f64,
-        avg_handling_time_sec: Option<f64>,
-        sentiment_score_avg: Option<f64>,
-        topic_diversity: Option<f64>,
-    }
-    let handler = async |body: Bytes| {
-        let request: Request = serde_json::from_slice(&body).expect("the bench sends what is documented");
-        std::hint::black_box(request);
-        ([("content-type", "application/json")], ANSWER)
-    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let listener = TcpListener::bind(address).await.unwrap_or_else(|err| panic!("`{address}`: {err}"));
         bound(listener.local_addr().expect("bound"));
-        let router = Router::new().route(PATH, post(handler));
-        let listener = listener.tap_io(|stream| stream.set_nodelay(true).expect("a TCP socket"));
-        axum::serve(listener, router).await.expect("it serves until the process ends");
+        bare::serve(listener, bare::router(ANSWER.as_bytes())).await;
     });
 }

@@ -1,12 +1,9 @@
-//! The shipped models behind the real router, and the bare axum handler it is measured against.
+//! The shipped models behind the real service.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::routing::post;
-use bytes::Bytes;
 use scoreline::domain::ModelName;
 use scoreline::domain::time::{Clock as _, SystemClock};
 use scoreline::http::admission::{Admission, AdmissionSettings, WhenOverloaded};
@@ -82,33 +79,4 @@ pub fn scoreline() -> Public {
         readiness: Readiness::default(),
         metrics: Arc::new(move || metrics.render()),
     }))
-}
-
-/// The yardstick: plain axum that parses the same body into typed fields and answers a constant of the same size.
-pub fn bare_router(answer: &'static [u8]) -> Router {
-    #[derive(serde::Deserialize)]
-    #[expect(dead_code, reason = "parsed, not used")]
-    struct Request {
-        features: Features,
-        model_version: Option<String>,
-        #[serde(rename = "request_id")]
-        id: Option<String>,
-        #[serde(rename = "customerId")]
-        customer_id: Option<String>,
-    }
-    #[derive(serde::Deserialize)]
-    #[expect(dead_code, reason = "parsed, not used")]
-    struct Features {
-        recency_days: f64,
-        frequency_count: f64,
-        avg_handling_time_sec: Option<f64>,
-        sentiment_score_avg: Option<f64>,
-        topic_diversity: Option<f64>,
-    }
-    let handler = move |body: Bytes| async move {
-        let request: Request = serde_json::from_slice(&body).expect("the bench sends what is documented");
-        std::hint::black_box(request);
-        ([("content-type", "application/json")], answer)
-    };
-    Router::new().route("/v1/predict/clv", post(handler))
 }

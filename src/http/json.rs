@@ -27,8 +27,7 @@ where
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let settings = HttpSettings::from_ref(state);
-        Reading::new(request.into_body(), settings.body_limit, settings.body_timeout).whole().await.map(Self)
+        read(request, state, |settings| settings.body_limit).await.map(Self)
     }
 }
 
@@ -43,9 +42,16 @@ where
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let settings = HttpSettings::from_ref(state);
-        Reading::new(request.into_body(), settings.batch_body_limit, settings.body_timeout).whole().await.map(Self)
+        read(request, state, |settings| settings.batch_body_limit).await.map(Self)
     }
+}
+
+async fn read<S>(request: Request, state: &S, limit: fn(&HttpSettings) -> usize) -> Result<Bytes, ApiError>
+where
+    HttpSettings: FromRef<S>,
+{
+    let settings = HttpSettings::from_ref(state);
+    Reading::new(request.into_body(), limit(&settings), settings.body_timeout).whole().await
 }
 
 /// Parses a body. The fast path is plain `serde_json`; only a body that fails is read again to find the field.

@@ -1,7 +1,7 @@
 //! `POST /v1/predict/clv/batch`: many predictions in one request, as NDJSON or as a JSON array. A bad row is a row
 //! result; it never fails its neighbours.
 
-use axum::extract::State;
+use axum::extract::{FromRequestParts, State};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use serde::Serialize;
@@ -9,42 +9,95 @@ use serde_json::value::RawValue;
 
 use super::admission::{Admission, Class};
 use super::answer::Answer;
+use super::call::Hurry;
 use super::deadline::{BatchTime, OwnDeadline};
 use super::error::{ApiError, Code};
 use super::json::{BatchPayload, JSON, append, parse, parse_object, with_body};
 use super::observe::{RequestId, with_request_id};
 use super::predict_clv::Question;
 use super::request::PredictRequest;
-use super::state::HttpSettings;
+use super::state::{HttpSettings, Shared};
 use crate::privacy::IdHasher;
 use crate::scoring::{Prefer, Scorer};
 
-pub async fn handle(
-    State(scorer): State<Scorer>,
-    State(hasher): State<IdHasher>,
-    State(settings): State<HttpSettings>,
-    State(admission): State<Admission>,
+pub async fn handle(batch: Batch, BatchPayload(body): BatchPayload) -> Result<Response, ApiError> {
+    batch.answer::<Clv>(&body).await
+}
+
+/// What the rows of a batch share, of either task.
+#[derive(FromRequestParts)]
+#[from_request(state(Shared))]
+pub struct Batch {
+    #[from_request(via(State))]
+    pub scorer: Scorer,
+    #[from_request(via(State))]
+    pub hasher: IdHasher,
+    #[from_request(via(State))]
+    settings: HttpSettings,
+    #[from_request(via(State))]
+    admission: Admission,
     id: RequestId,
-    OwnDeadline(own): OwnDeadline,
-    BatchPayload(body): BatchPayload,
-) -> Result<Response, ApiError> {
-    let _permit = admission.enter(Class::Batch)?;
-    let time = BatchTime::start(settings.batch_deadline, own);
-    let Rows { rows, is_array } = Rows::split(&body, settings.batch_rows)?;
-    let mut results = Vec::with_capacity(rows.len() * 512);
-    let mut errors = 0;
-    for (number, row) in rows.iter().enumerate() {
-        if number > 0 {
-            results.push(if is_array { b',' } else { b'\n' });
+    deadline: OwnDeadline,
+}
+
+/// How a row of a batch is read, scored and written.
+pub trait Row {
+    /// Scores `row` under the id `row_id` and appends its answer to `results`.
+    ///
+    /// # Errors
+    /// What is wrong with this row; nothing is appended then.
+    fn score(
+        row: &[u8],
+        row_id: &str,
+        batch: &Batch,
+        hurry: Hurry,
+        results: &mut Vec<u8>,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
+}
+
+impl Batch {
+    /// Answers row by row, in the form the rows came in.
+    ///
+    /// # Errors
+    /// When there is no room for a batch, or it can not be taken apart.
+    pub async fn answer<R: Row>(&self, body: &[u8]) -> Result<Response, ApiError> {
+        let _permit = self.admission.enter(Class::Batch)?;
+        let time = BatchTime::start(self.settings.batch_deadline, self.deadline.0);
+        let Rows { rows, is_array } = Rows::split(body, self.settings.batch_rows)?;
+        let mut results = Vec::with_capacity(rows.len() * 512);
+        let mut errors = 0;
+        for (number, row) in rows.iter().enumerate() {
+            if number > 0 {
+                results.push(if is_array { b',' } else { b'\n' });
+            }
+            let row_id = format!("{}-{number}", self.id.as_str());
+            if let Err(error) = R::score(row, &row_id, self, time.next_row(), &mut results).await {
+                errors += 1;
+                append(&mut results, &RowError { row: number, error: error.body(&row_id) });
+            }
+            self.admission.give_way(number).await;
         }
-        let row_id = format!("{}-{number}", id.as_str());
-        if let Err(error) = score(row, &row_id, &scorer, &hasher, time, &mut results).await {
-            errors += 1;
-            append(&mut results, &RowError { row: number, error: error.body(&row_id) });
-        }
-        admission.give_way(number).await;
+        Ok(reply(results, is_array, BatchMetadata { rows: rows.len(), errors, request_id: self.id.as_str() }))
     }
-    Ok(reply(results, is_array, BatchMetadata { rows: rows.len(), errors, request_id: id.as_str() }))
+}
+
+struct Clv;
+
+impl Row for Clv {
+    async fn score(
+        row: &[u8],
+        row_id: &str,
+        batch: &Batch,
+        hurry: Hurry,
+        results: &mut Vec<u8>,
+    ) -> Result<(), ApiError> {
+        let request: PredictRequest<'_> = parse_object(row)?;
+        let question = Question::new(&request, || row_id, hurry)?;
+        let scored = question.score(&batch.scorer, &batch.hasher, Prefer::Exact).await?;
+        let explained = question.explain(&batch.scorer, &scored).await;
+        append(results, &Answer::new(&scored, None, question.context()).explained(explained.as_ref()));
+        Ok(())
+    }
 }
 
 /// The rows of a batch, not parsed yet.
@@ -85,22 +138,6 @@ pub fn reply(mut results: Vec<u8>, is_array: bool, metadata: BatchMetadata<'_>) 
         with_body(StatusCode::OK, HeaderValue::from_static("application/x-ndjson"), results)
     };
     with_request_id(response, metadata.request_id)
-}
-
-async fn score(
-    row: &[u8],
-    row_id: &str,
-    scorer: &Scorer,
-    hasher: &IdHasher,
-    time: BatchTime,
-    results: &mut Vec<u8>,
-) -> Result<(), ApiError> {
-    let request: PredictRequest<'_> = parse_object(row)?;
-    let question = Question::new(&request, || row_id, time.next_row())?;
-    let scored = question.score(scorer, hasher, Prefer::Exact).await?;
-    let explained = question.explain(scorer, &scored).await;
-    append(results, &Answer::new(&scored, None, question.context()).explained(explained.as_ref()));
-    Ok(())
 }
 
 #[derive(Serialize)]

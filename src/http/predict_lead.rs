@@ -1,22 +1,18 @@
 //! `POST /v1/predict/lead` and its batch twin: which lead to call next, as a place from 1 to 100.
 
-use axum::extract::State;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 
-use super::admission::{Admission, Class};
 use super::answer::{Context, Metadata, round, status};
 use super::call::{Call, Hurry, Reply};
-use super::deadline::{BatchTime, OwnDeadline};
 use super::error::ApiError;
 use super::explanation::{Explained, ExplanationBody};
 use super::genesys::{Flat, FlatAnswer, FlatError, FlatRequest, Slot};
 use super::json::{BatchPayload, append, parse_object};
-use super::observe::RequestId;
 use super::personal::Texts;
-use super::predict_batch::{BatchMetadata, RowError, Rows, reply};
+use super::predict_batch::{Batch, Row};
 use super::request::{Features, Text, checked_request_id, time};
-use super::state::{HttpSettings, HttpState};
+use super::state::HttpState;
 use crate::domain::LeadScore;
 use crate::privacy::IdHasher;
 use crate::scoring::baseline::Known;
@@ -68,32 +64,26 @@ pub async fn handle(app: &HttpState, call: &Call) -> Result<Reply, ApiError> {
     Ok(call.reply(&LeadAnswer::new(&scored, context, explained.as_ref()), context.request_id))
 }
 
-pub async fn batch(
-    State(scorer): State<Scorer>,
-    State(hasher): State<IdHasher>,
-    State(settings): State<HttpSettings>,
-    State(admission): State<Admission>,
-    id: RequestId,
-    OwnDeadline(own): OwnDeadline,
-    BatchPayload(body): BatchPayload,
-) -> Result<Response, ApiError> {
-    let _permit = admission.enter(Class::Batch)?;
-    let time = BatchTime::start(settings.batch_deadline, own);
-    let Rows { rows, is_array } = Rows::split(&body, settings.batch_rows)?;
-    let mut results = Vec::with_capacity(rows.len() * 512);
-    let mut errors = 0;
-    for (number, row) in rows.iter().enumerate() {
-        if number > 0 {
-            results.push(if is_array { b',' } else { b'\n' });
-        }
-        let row_id = format!("{}-{number}", id.as_str());
-        if let Err(error) = score_row(row, &row_id, &scorer, &hasher, time, &mut results).await {
-            errors += 1;
-            append(&mut results, &RowError { row: number, error: error.body(&row_id) });
-        }
-        admission.give_way(number).await;
+pub async fn batch(batch: Batch, BatchPayload(body): BatchPayload) -> Result<Response, ApiError> {
+    batch.answer::<Lead>(&body).await
+}
+
+struct Lead;
+
+impl Row for Lead {
+    async fn score(
+        row: &[u8],
+        row_id: &str,
+        batch: &Batch,
+        hurry: Hurry,
+        results: &mut Vec<u8>,
+    ) -> Result<(), ApiError> {
+        let request: LeadRequest<'_> = parse_object(row)?;
+        let (scored, context) = request.score(&batch.scorer, &batch.hasher, || row_id, hurry).await?;
+        let explained = request.explain(&batch.scorer, &scored).await;
+        append(results, &LeadAnswer::new(&scored, context, explained.as_ref()));
+        Ok(())
     }
-    Ok(reply(results, is_array, BatchMetadata { rows: rows.len(), errors, request_id: id.as_str() }))
 }
 
 /// `POST /v1/genesys/lead`: the same for data actions, flat and always HTTP 200.
@@ -110,21 +100,6 @@ async fn flat(app: &HttpState, call: &Call) -> Result<Reply, ApiError> {
         request.score(&app.scorer, &app.hasher, || call.id(), call.hurry()?).await?;
     let flat = FlatAnswer::new(&scored, LeadPrediction::new(scored.estimate), request_id);
     Ok(call.reply(&flat, request_id))
-}
-
-async fn score_row(
-    row: &[u8],
-    row_id: &str,
-    scorer: &Scorer,
-    hasher: &IdHasher,
-    time: BatchTime,
-    results: &mut Vec<u8>,
-) -> Result<(), ApiError> {
-    let request: LeadRequest<'_> = parse_object(row)?;
-    let (scored, context) = request.score(scorer, hasher, || row_id, time.next_row()).await?;
-    let explained = request.explain(scorer, &scored).await;
-    append(results, &LeadAnswer::new(&scored, context, explained.as_ref()));
-    Ok(())
 }
 
 impl LeadRequest<'_> {

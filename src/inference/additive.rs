@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::backend::{Backend, BackendError, FeatureMatrix};
 use super::explain::interventional::{Stand, Walk};
 use super::explain::{Method, Question, Shares, Unexplained, settle};
+use super::linear::logistic;
 use crate::features::FeatureRule;
 
 /// The format this file reads and writes.
@@ -282,10 +283,6 @@ impl Compiled {
         let next = |row: &[f64]| if row[node.column as usize] > node.value { node.right } else { node.left };
         Stand::Split { player: node.column, row: next(question.row), reference: next(question.reference) }
     }
-}
-
-fn logistic(x: f64) -> f64 {
-    1.0 / (1.0 + (-x).exp())
 }
 
 fn find<'r>(name: &str, rules: &'r [FeatureRule]) -> Result<(usize, &'r FeatureRule), String> {

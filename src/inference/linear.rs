@@ -339,7 +339,8 @@ impl Link {
     }
 }
 
-fn logistic(x: f64) -> f64 {
+/// The probability of log-odds `x`.
+pub(super) fn logistic(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
 }
 

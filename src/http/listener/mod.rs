@@ -22,7 +22,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 pub use drain::Drain;
-pub use peer::{Connect, Handle, Peer, PeerAddress, PeerCertificates, each, router, with_peer};
+pub use peer::{Connect, Handle, Peer, PeerAddress, PeerCertificates, router};
 
 use caps::Caps;
 use connection::Shared;

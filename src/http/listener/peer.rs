@@ -85,27 +85,11 @@ pub struct PeerAddress(pub SocketAddr);
 #[derive(Clone, Debug)]
 pub struct PeerCertificates(pub Arc<Vec<CertificateDer<'static>>>);
 
-/// Serves every connection with a copy of `service`, which is told nothing about the other end.
-pub fn each<S: Handle + Clone + Sync>(service: S) -> impl Connect {
-    move |_: &Peer| service.clone()
-}
-
-/// As `each`; requests carry what is known of the peer as extensions, which costs each one an allocation.
-pub fn with_peer<S, B>(service: S) -> impl Connect
-where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send + 'static>
-        + Clone
-        + Send
-        + Sync
-        + 'static,
-    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-{
-    move |peer: &Peer| WithPeer { inner: service.clone(), identity: identity(peer), peer: peer.clone() }
-}
-
-/// As `with_peer`, of a router.
+/// Serves every connection with the router; requests carry what is known of the peer as extensions, which costs each one
+/// an allocation.
 pub fn router(router: Router) -> impl Connect {
-    with_peer(TowerToHyperService::new(router))
+    let service = TowerToHyperService::new(router);
+    move |peer: &Peer| WithPeer { inner: service.clone(), identity: identity(peer), peer: peer.clone() }
 }
 
 #[derive(Clone)]
