@@ -31,7 +31,7 @@ const OPTIONAL: [&str; 22] = [
     "auth.token_key_file",
     "privacy.previous_until",
     "log.audit_path",
-    "store.path",
+    "write_back.path",
     "store.url",
     "models.pins",
     "models.candidates",

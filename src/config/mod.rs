@@ -4,14 +4,17 @@
 
 mod auth;
 mod connections;
+mod extract;
 mod layers;
 mod models;
 mod privacy;
 mod problem;
 mod secret_file;
 mod settings;
+mod store;
 mod tls;
 mod value;
+mod write_back;
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -26,11 +29,13 @@ use crate::monitoring::{LedgerSettings, MonitoringSettings, WindowSettings};
 use crate::privacy::PrivacySettings;
 use crate::routing::{RoutingSettings, TierRoute};
 use crate::scoring::explanation::ExplainSettings;
+use crate::store::StoreSettings;
 use crate::telemetry::{LogFilter, LogSettings};
+use crate::worker::{ExtractSettings, UpkeepSettings, WriteBackSettings};
 
 pub use layers::Entry;
 pub use problem::{ConfigProblems, Origin, Problem};
-pub use settings::{InferenceSettings, ModelSettings, ScoringSettings, ServerSettings, StoreSettings};
+pub use settings::{InferenceSettings, ModelSettings, ScoringSettings, ServerSettings};
 pub use tls::TlsSections;
 
 use layers::Reader;
@@ -51,7 +56,11 @@ pub struct Settings {
     pub auth: AuthSettings,
     pub monitoring: MonitoringSettings,
     pub log: LogSettings,
-    pub store: StoreSettings,
+    pub extract: ExtractSettings,
+    pub upkeep: UpkeepSettings,
+    pub write_back: WriteBackSettings,
+    /// `None` for a server that only predicts.
+    pub store: Option<StoreSettings>,
 }
 
 /// Settings together with where each value came from.
@@ -101,7 +110,10 @@ pub fn explain(
     let auth = auth::section(&mut read);
     let monitoring = monitoring(&mut read, privacy.pepper.is_some());
     let log = log(&mut read);
-    let store = StoreSettings { path: read.optional("store.path"), url: read.optional("store.url") };
+    let extract = extract::extract(&mut read);
+    let upkeep = extract::upkeep(&mut read);
+    let write_back = write_back::read(&mut read, genesys.is_some());
+    let store = store::read(&mut read, genesys.is_some());
     let settings = Settings {
         server,
         tls,
@@ -115,6 +127,9 @@ pub fn explain(
         auth,
         monitoring,
         log,
+        extract,
+        upkeep,
+        write_back,
         store,
     };
     read.finish().map(|entries| Effective { settings, entries })

@@ -3,6 +3,7 @@
 pub mod feature;
 pub mod ids;
 pub mod interaction;
+pub mod job;
 pub mod lead;
 pub mod normal;
 pub mod score;
@@ -11,5 +12,6 @@ pub mod time;
 pub use feature::{Catalogued, catalogued};
 pub use ids::{CustomerKey, ModelName, ModelVersion};
 pub use interaction::{Channel, Interaction, InteractionId, LabelId, SealedId, Sentiment};
+pub use job::{JobName, JobStatus};
 pub use lead::LeadScore;
 pub use score::{Estimate, Interval, Probability, Source, Tier};

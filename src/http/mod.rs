@@ -1,6 +1,7 @@
 //! HTTP transport only: unpack, call one service, wrap. One endpoint, one file; wire structs never leave this module.
 
 mod admin_comparison;
+mod admin_jobs;
 mod admin_models;
 mod admin_outcomes;
 mod admin_privacy;
@@ -34,6 +35,7 @@ mod state;
 pub mod tls;
 mod writer;
 
+pub use admin_jobs::Jobs;
 pub use health::Readiness;
 pub use router::admin;
 pub use service::{Public, ReplyBody};

@@ -11,7 +11,7 @@ use super::hot::{Hot, ROUTES};
 use super::observe::{Observe, error_response};
 use super::state::Shared;
 use super::{
-    admin_models, admin_outcomes, admin_privacy, auth, customers, health, metrics, oauth_token, outcomes,
+    admin_jobs, admin_models, admin_outcomes, admin_privacy, auth, customers, health, metrics, oauth_token, outcomes,
     predict_batch, predict_lead,
 };
 
@@ -46,6 +46,8 @@ pub fn admin(state: Shared) -> Router {
         .route("/admin/models/{model}/{version}/promote", observed("admin", post(admin_models::promote)))
         .route("/admin/models/{model}/rollback", observed("admin", post(admin_models::rollback)))
         .route("/admin/models/{model}/latest", observed("admin", post(admin_models::latest)))
+        .route("/admin/jobs", observed("admin", get(admin_jobs::handle)))
+        .route("/admin/jobs/{job}/run", observed("admin", post(admin_jobs::run)))
         .route("/admin/outcomes", observed("admin", get(admin_outcomes::handle)))
         .route("/admin/privacy", observed("admin", get(admin_privacy::handle)))
         .fallback_service(not_found.layer(Observe::new("unmatched")).with_state(()))

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::admin_jobs::Jobs;
 use super::admission::Admission;
 use super::health::Readiness;
 use crate::auth::Authenticator;
@@ -43,6 +44,8 @@ pub struct HttpState {
     pub settings: HttpSettings,
     pub readiness: Readiness,
     pub admission: Admission,
+    /// What runs beside the answers.
+    pub jobs: Jobs,
     /// Renders everything measured so far.
     pub metrics: RenderMetrics,
 }
@@ -85,5 +88,6 @@ pieces! {
     settings: HttpSettings,
     readiness: Readiness,
     admission: Admission,
+    jobs: Jobs,
     metrics: RenderMetrics,
 }

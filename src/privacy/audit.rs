@@ -37,6 +37,8 @@ pub enum Action {
     RollBackModel,
     FollowLatestModel,
     ReloadCredentials,
+    RunJob,
+    RetryWriteBack,
 }
 
 impl Action {
@@ -47,6 +49,8 @@ impl Action {
             Self::RollBackModel => "model.rollback",
             Self::FollowLatestModel => "model.latest",
             Self::ReloadCredentials => "credentials.reload",
+            Self::RunJob => "job.run",
+            Self::RetryWriteBack => "write_back.retry",
         }
     }
 }

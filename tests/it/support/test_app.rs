@@ -143,6 +143,7 @@ impl TestApp {
                 when_overloaded: WhenOverloaded::Refuse,
             }),
             readiness: readiness.clone(),
+            jobs: http::Jobs::default(),
             metrics: Arc::new(move || metrics.render()),
         });
         let (public, admin) = (Public::new(state.clone()), http::admin(state));

@@ -1,0 +1,46 @@
+//! Where scores are written to: the platform's customer profiles, or a file. One file of code a sink.
+
+pub mod file;
+pub mod profile;
+
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+
+use crate::domain::time::Timestamp;
+use crate::domain::{CustomerKey, SealedId, Tier};
+
+pub use file::{FileFormat, FileSettings, FileSink};
+pub use profile::ProfileSink;
+
+/// What a customer's profile is to say.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScoreUpdate {
+    pub customer: CustomerKey,
+    /// What the customer is called where profiles are; a file needs none.
+    pub contact: Option<SealedId>,
+    /// US dollars, to the cent.
+    pub predicted_clv_value: f64,
+    pub clv_tier: Tier,
+    pub confidence_score: Option<f64>,
+    pub risk_score: Option<f64>,
+    pub last_calculated_at: Timestamp,
+}
+
+/// Why one update was not written, for people: a reason names no customer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SinkFault {
+    /// It is worth another try after a while.
+    Retry { after: Duration, reason: String },
+    /// It will never be taken as it is.
+    Dead { reason: String },
+}
+
+/// Takes scores. Writing the same update twice is harmless.
+pub trait ScoreSink: Send + Sync {
+    /// What the store files its wishes under. Stable: another name is another place with nothing in it.
+    fn target(&self) -> &'static str;
+
+    /// Writes updates; one result for each, in their order. What is `Ok` is there to stay.
+    fn write<'a>(&'a self, updates: &'a [ScoreUpdate]) -> BoxFuture<'a, Vec<Result<(), SinkFault>>>;
+}

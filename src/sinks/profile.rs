@@ -1,0 +1,65 @@
+//! Scores written to the customer's profile on the platform, in whichever shape its client speaks.
+
+use futures_util::future::BoxFuture;
+
+use super::{ScoreSink, ScoreUpdate, SinkFault};
+use crate::genesys::settings::Api;
+use crate::genesys::profile::{ProfileUpdate, ProfileWriter, WriteFault};
+
+/// Writes custom fields of external contacts, or the guides' `customer_profile_enrichment`.
+pub struct ProfileSink {
+    writer: ProfileWriter,
+    api: Api,
+}
+
+impl ProfileSink {
+    pub fn new(writer: ProfileWriter, api: Api) -> Self {
+        Self { writer, api }
+    }
+}
+
+impl ScoreSink for ProfileSink {
+    fn target(&self) -> &'static str {
+        match self.api {
+            Api::Platform => "profile",
+            Api::Documented => "documented_profile",
+        }
+    }
+
+    fn write<'a>(&'a self, updates: &'a [ScoreUpdate]) -> BoxFuture<'a, Vec<Result<(), SinkFault>>> {
+        Box::pin(async move {
+            let mut results = Vec::with_capacity(updates.len());
+            for update in updates {
+                let written = match profile(update) {
+                    Some(profile) => self.writer.write(&[profile]).await.pop(),
+                    None => Some(Err(WriteFault::Dead { reason: "the customer has no contact on the platform".into() })),
+                };
+                // One result for each update: none at all would be a failure of the writer's.
+                let nothing = || Err(WriteFault::Dead { reason: "the client gave no result".into() });
+                results.push(written.unwrap_or_else(nothing).map(drop).map_err(SinkFault::from));
+            }
+            results
+        })
+    }
+}
+
+fn profile(update: &ScoreUpdate) -> Option<ProfileUpdate> {
+    Some(ProfileUpdate {
+        contact: update.contact.clone()?,
+        customer: update.customer,
+        predicted_clv_value: update.predicted_clv_value,
+        clv_tier: update.clv_tier,
+        confidence_score: update.confidence_score,
+        risk_score: update.risk_score,
+        last_calculated_at: update.last_calculated_at,
+    })
+}
+
+impl From<WriteFault> for SinkFault {
+    fn from(fault: WriteFault) -> Self {
+        match fault {
+            WriteFault::Retry { after, reason } => Self::Retry { after, reason },
+            WriteFault::Dead { reason } => Self::Dead { reason },
+        }
+    }
+}

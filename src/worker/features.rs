@@ -1,0 +1,239 @@
+//! Histories become feature vectors: of customers something was recorded of, of those whose vector changes because time
+//! passes, and of those whose queues' sentiment stands in for their own. One pass, page by page: memory does not grow with
+//! the number of customers.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use jiff::SignedDuration;
+use metrics::{counter, describe_counter};
+
+use super::JobError;
+use super::lease::{Held, Leases};
+use super::progress::Progress;
+use super::schedule::{Cause, Ended, Job};
+use crate::domain::time::{Stopwatch, Timestamp};
+use crate::domain::{InteractionId, JobName};
+use crate::features::interactions::{Interaction, LOOK_BACK_DAYS, QueueSentiment, QueueSum};
+use crate::features::purchases::Purchase;
+use crate::features::{CustomerFold, FeatureValues};
+use crate::store::{Computed, Cursor, Features, History, Saved, Scan, Which};
+
+/// Interactions of a page: some ten megabytes.
+const PAGE: usize = 50_000;
+/// Where the catalogue is kept that all vectors were made under.
+const CATALOGUE_KEPT: &str = "features:catalogue";
+
+/// Folds histories.
+#[derive(Clone)]
+pub struct FeaturePass {
+    pub leases: Leases,
+    /// The queues' sums of the pass before. Locked for a moment, never across an await.
+    pub queues: Arc<Mutex<Option<QueueSentiment>>>,
+}
+
+/// What a pass did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Folded {
+    pub customers: u64,
+    pub interactions: u64,
+    pub purchases: u64,
+    /// Vectors that were kept.
+    pub written: u64,
+    /// Customers of whom more was recorded during the pass: the next one comes back to them.
+    pub still_due: u64,
+    pub elapsed: Duration,
+}
+
+/// Whose vectors are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// Of those whose vector may differ from what is kept.
+    Due,
+    Everybody,
+}
+
+impl FeaturePass {
+    pub fn new(leases: Leases) -> Self {
+        Self { leases, queues: Arc::default() }
+    }
+
+    /// One pass as of now, telling `observe` after each page. `None` while another process is at it.
+    ///
+    /// # Errors
+    /// When the store does not answer. What was kept stays, and the next pass does the rest.
+    pub async fn run(&self, whose: Whose, observe: impl FnMut(&Folded) + Send) -> Result<Option<Folded>, JobError> {
+        let Some(held) = self.leases.take(JobName::Features).await? else { return Ok(None) };
+        held.during(self.pass(&held, whose, observe)).await.map(Some)
+    }
+
+    async fn pass(
+        &self,
+        held: &Held,
+        whose: Whose,
+        mut observe: impl FnMut(&Folded) + Send,
+    ) -> Result<Folded, JobError> {
+        let watch = Stopwatch::start();
+        let (store, clock) = (self.leases.store(), self.leases.clock());
+        let as_of = clock.now();
+        let window = Window { as_of, from: as_of.checked_sub(SignedDuration::from_hours(24 * LOOK_BACK_DAYS)).unwrap_or(Timestamp::MIN) };
+        let sums = store.queue_sums(window.as_of, window.from).await?;
+        let sums = sums.iter().map(|sum| {
+            (sum.queue, QueueSum { scored: sum.scored.cast_signed(), millionths: sum.sum_millionths })
+        });
+        let queues = Arc::new(QueueSentiment::from_sums(sums));
+        let filled = self.last_queues() != Some((*queues).clone());
+        let catalogue = catalogue();
+        let known = store.position(CATALOGUE_KEPT).await?.map(|(kept, _)| kept);
+        let which = match whose {
+            // Vectors of another catalogue can not be read.
+            Whose::Due if known.as_deref() == Some(&catalogue) => Which::Due { as_of, filled },
+            Whose::Due | Whose::Everybody => Which::All,
+        };
+
+        let mut folded = Folded::default();
+        let mut after: Option<Cursor> = None;
+        loop {
+            let scan = Scan { which, after, interactions: PAGE, since: Some(window.from) };
+            let page = store.scan(&scan).await?;
+            after = page.next;
+            if !page.histories.is_empty() {
+                let (computed, counts) = self.fold(page.histories, as_of, &queues).await?;
+                let Saved { written, still_dirty, .. } = store.save_features(&computed, Some(held.lease())).await?;
+                folded.customers += counts.customers;
+                folded.interactions += counts.interactions;
+                folded.purchases += counts.purchases;
+                folded.written += written;
+                folded.still_due += still_dirty;
+                folded.elapsed = watch.elapsed();
+                counter!("scoreline_features_customers_total").increment(counts.customers);
+                counter!("scoreline_features_interactions_total").increment(counts.interactions);
+                observe(&folded);
+            }
+            if after.is_none() {
+                break;
+            }
+        }
+        if known.as_deref() != Some(&catalogue) {
+            store.save_position(CATALOGUE_KEPT, &catalogue, clock.now(), Some(held.lease())).await?;
+        }
+        self.set_last_queues((*queues).clone());
+        folded.elapsed = watch.elapsed();
+        folded.report();
+        Ok(folded)
+    }
+
+    /// On a thread that may be busy for a while: the requests' own are not.
+    async fn fold(
+        &self,
+        histories: Vec<History>,
+        as_of: Timestamp,
+        queues: &Arc<QueueSentiment>,
+    ) -> Result<(Vec<Computed>, Folded), JobError> {
+        let queues = Arc::clone(queues);
+        let folded = tokio::task::spawn_blocking(move || fold(&histories, as_of, &queues)).await;
+        folded.map_err(|_| JobError::Panicked { doing: "folding histories" })
+    }
+
+    fn last_queues(&self) -> Option<QueueSentiment> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_last_queues(&self, queues: QueueSentiment) {
+        *self.queues.lock().unwrap_or_else(PoisonError::into_inner) = Some(queues);
+    }
+}
+
+/// The look-back window of a pass.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    as_of: Timestamp,
+    from: Timestamp,
+}
+
+impl Job for FeaturePass {
+    fn name(&self) -> JobName {
+        JobName::Features
+    }
+
+    fn activate<'a>(&'a self, _: Cause, progress: &'a Progress) -> BoxFuture<'a, Result<Ended, JobError>> {
+        Box::pin(async move {
+            let observe = |folded: &Folded| {
+                progress.set("customers", folded.customers);
+                progress.set("interactions", folded.interactions);
+                progress.set("written", folded.written);
+            };
+            Ok(self.run(Whose::Due, observe).await?.map_or(Ended::Elsewhere, |_| Ended::Done))
+        })
+    }
+}
+
+impl Folded {
+    pub fn interactions_per_second(&self) -> f64 {
+        self.interactions as f64 / self.elapsed.as_secs_f64().max(1e-9)
+    }
+
+    fn report(&self) {
+        if self.customers > 0 {
+            let Self { customers, interactions, purchases, written, .. } = *self;
+            let (seconds, rate) = (self.elapsed.as_secs_f64(), self.interactions_per_second() as u64);
+            tracing::info!(customers, interactions, purchases, written, seconds, rate, "features were computed");
+        }
+    }
+}
+
+/// What all vectors of a store were made under, told apart by the mark they begin with.
+fn catalogue() -> String {
+    let bytes = FeatureValues::of(None, None).to_bytes();
+    bytes.iter().take(8).fold("\"".to_owned(), |text, byte| format!("{text}{byte:02x}")) + "\""
+}
+
+fn fold(histories: &[History], as_of: Timestamp, queues: &QueueSentiment) -> (Vec<Computed>, Folded) {
+    let mut fold = CustomerFold::as_of(as_of);
+    let mut counts = Folded::default();
+    let mut computed = Vec::with_capacity(histories.len());
+    for history in histories {
+        fold.clear();
+        for kept in &history.interactions {
+            let (Ok(start), Ok(end)) = (Timestamp::from_millisecond(kept.start_ms), Timestamp::from_millisecond(kept.end_ms)) else { continue };
+            let interaction = Interaction {
+                // Nobody is asked about: no interaction is left out by its id.
+                id: InteractionId([0; 16]),
+                start,
+                end: Some(end),
+                channel: kept.channel,
+                handle_ms: kept.handle_ms,
+                sentiment: kept.sentiment,
+                topics: history.topics(kept),
+                queue: kept.queue,
+            };
+            // The store keeps none that ends before it starts.
+            counts.interactions += u64::from(fold.interaction(&interaction).is_ok());
+        }
+        for kept in &history.purchases {
+            let purchase = Purchase { date: kept.day, amount: kept.amount_usd, items: kept.items };
+            // Nor a purchase that can not be, and it hands them out in the order of their days.
+            counts.purchases += u64::from(fold.purchase(&purchase).is_ok());
+        }
+        counts.customers += 1;
+        let vector = fold.vector(queues);
+        computed.push(Computed {
+            number: history.number,
+            mark: history.mark,
+            features: Some(Features {
+                as_of: vector.as_of,
+                vector: Box::new(vector.values.to_bytes()),
+                next_change_at: vector.next_change_at,
+                fills_from_queue: vector.depends_on_queues,
+            }),
+        });
+    }
+    (computed, counts)
+}
+
+/// Tells the recorder what the metrics of the pass mean.
+pub(super) fn describe() {
+    describe_counter!("scoreline_features_customers_total", "Customers whose features were computed.");
+    describe_counter!("scoreline_features_interactions_total", "Interactions that were folded into features.");
+}

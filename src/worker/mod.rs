@@ -1,0 +1,67 @@
+//! The jobs beside the answers: history is extracted, folded into features, scored, and written back to profiles.
+//!
+//! Each job finds in the store what there is to do and leaves there what it did, so that it can be killed anywhere. A
+//! failing job is shown and tried again; nothing that answers requests waits for one.
+
+mod board;
+pub mod extract;
+pub mod features;
+mod lease;
+mod progress;
+pub mod rescore;
+pub mod schedule;
+mod settings;
+pub mod write_back;
+
+pub use board::Board;
+pub use lease::Leases;
+pub use progress::Progress;
+pub use settings::{ExtractSettings, SinkSettings, UpkeepSettings, WriteBackSettings};
+
+use crate::genesys::GenesysError;
+use crate::store::StoreError;
+
+/// Tells the recorder what the jobs measure.
+pub fn describe() {
+    progress::describe();
+    extract::describe();
+    features::describe();
+    rescore::describe();
+    write_back::describe();
+}
+
+/// Why a run did not do its work. It is tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Genesys(#[from] GenesysError),
+    #[error("no model `{model}` is loaded")]
+    NoModel { model: String },
+    #[error("{failed} of {asked} customers could not be scored: the model gives no answer")]
+    NotScored { failed: u64, asked: u64 },
+    #[error("nothing of {updates} updates could be written: {reason}")]
+    SinkDown { updates: usize, reason: String },
+    #[error("{doing} panicked")]
+    Panicked { doing: &'static str },
+    #[error("position of `{source_name}` can not be kept")]
+    Position {
+        source_name: &'static str,
+        #[source]
+        err: serde_json::Error,
+    },
+}
+
+impl JobError {
+    /// The error with its causes.
+    pub fn reason(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(source) = cause {
+            text = format!("{text}: {source}");
+            cause = source.source();
+        }
+        text
+    }
+}

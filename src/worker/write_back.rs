@@ -1,0 +1,209 @@
+//! Scores go where profiles are: claimed from the store's wishes under a lease, written, settled. A write that fails is kept
+//! with its reason and tried again; killed anywhere, the wish is claimed again and written once more, which is harmless.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use jiff::SignedDuration;
+use metrics::{counter, describe_counter, describe_gauge, gauge};
+
+use super::lease::Leases;
+use super::progress::Progress;
+use super::schedule::{Cause, Ended, Job};
+use super::{JobError, WriteBackSettings};
+use crate::domain::JobName;
+use crate::domain::time::Timestamp;
+use crate::sinks::{ScoreSink, ScoreUpdate, SinkFault};
+use crate::store::{Claim, Outcome, ProfileCounts, Settled};
+
+/// How long claimed updates are nobody else's, for each of them: longer than a write with all its retries.
+const LEASE_EACH: Duration = Duration::from_secs(60);
+/// Updates that are written between two transactions: what a kill makes to be written twice.
+const PORTION: usize = 20;
+/// The pause after the first failure of an update; doubled after each further one, unless the sink names a longer one.
+const PAUSE_FIRST: Duration = Duration::from_secs(30);
+const PAUSE_MOST: Duration = Duration::from_hours(1);
+
+/// Writes what is waiting.
+#[derive(Clone)]
+pub struct WriteBack {
+    pub sink: Arc<dyn ScoreSink>,
+    pub leases: Leases,
+    pub settings: WriteBackSettings,
+}
+
+/// What a run did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WrittenBack {
+    pub written: u64,
+    pub failed: u64,
+    pub dead: u64,
+}
+
+impl WriteBack {
+    /// Writes everything that is due, telling `observe` after each portion. `None` while another process is at it.
+    ///
+    /// # Errors
+    /// When the store does not answer, or nothing of a portion could be written: then the rest waits.
+    pub async fn run(&self, observe: impl FnMut(&WrittenBack) + Send) -> Result<Option<WrittenBack>, JobError> {
+        let Some(held) = self.leases.take(JobName::WriteBack).await? else { return Ok(None) };
+        held.during(self.pass(observe)).await.map(Some)
+    }
+
+    async fn pass(&self, mut observe: impl FnMut(&WrittenBack) + Send) -> Result<WrittenBack, JobError> {
+        let (store, clock, target) = (self.leases.store(), self.leases.clock(), self.sink.target());
+        let mut done = WrittenBack::default();
+        loop {
+            let limit = self.settings.batch as usize;
+            let ttl = LEASE_EACH * self.settings.batch;
+            let claims = store.claim_profiles(target, self.leases.holder(), limit, clock.now(), ttl).await?;
+            if claims.is_empty() {
+                break;
+            }
+            let mut rest = claims.as_slice();
+            while !rest.is_empty() {
+                let (portion, after) = rest.split_at(rest.len().min(PORTION));
+                rest = after;
+                let down = self.write(portion, &mut done).await?;
+                observe(&done);
+                if let Some(reason) = down {
+                    // Nobody takes anything at the moment: what was not tried waits without a mark against it.
+                    let untried: Vec<_> =
+                        rest.iter().map(|claim| Settled { claim, outcome: Outcome::Untried }).collect();
+                    store.settle_profiles(target, self.leases.holder(), &untried).await?;
+                    self.report().await?;
+                    return Err(JobError::SinkDown { updates: portion.len(), reason });
+                }
+            }
+            if claims.len() < limit {
+                break;
+            }
+        }
+        self.report().await?;
+        if done != WrittenBack::default() {
+            let WrittenBack { written, failed, dead } = done;
+            tracing::info!(target_name = target, written, failed, dead, "scores were written back");
+        }
+        Ok(done)
+    }
+
+    /// Writes a portion and settles it. The reason, when all of it has to be tried again.
+    async fn write(&self, claims: &[Claim], done: &mut WrittenBack) -> Result<Option<String>, JobError> {
+        let updates: Vec<_> = claims.iter().map(update).collect();
+        let results = self.sink.write(&updates).await;
+        let now = self.leases.clock().now();
+        let mut settled = Vec::with_capacity(claims.len());
+        let mut down = None;
+        let before = *done;
+        for (claim, result) in claims.iter().zip(results) {
+            let outcome = self.outcome(claim, result, now, &mut down);
+            match &outcome {
+                Outcome::Applied => done.written += 1,
+                Outcome::Dead { .. } => done.dead += 1,
+                Outcome::Retry { .. } | Outcome::Untried => done.failed += 1,
+            }
+            settled.push(Settled { claim, outcome });
+        }
+        self.leases.store().settle_profiles(self.sink.target(), self.leases.holder(), &settled).await?;
+        let written = done.written - before.written;
+        let results = [("written", written), ("failed", done.failed - before.failed), ("dead", done.dead - before.dead)];
+        for (result, count) in results {
+            counter!("scoreline_write_back_total", "result" => result).increment(count);
+        }
+        Ok(down.filter(|_| done.failed - before.failed == claims.len() as u64))
+    }
+
+    fn outcome(
+        &self,
+        claim: &Claim,
+        result: Result<(), SinkFault>,
+        now: Timestamp,
+        down: &mut Option<String>,
+    ) -> Outcome {
+        match result {
+            Ok(()) => Outcome::Applied,
+            Err(SinkFault::Dead { reason }) => Outcome::Dead { reason: reason.into() },
+            Err(SinkFault::Retry { after, reason }) => {
+                *down = Some(reason.clone());
+                // From the time the score was made: attempts alone say nothing about a long outage.
+                let tried = now.duration_since(claim.profile.calculated_at);
+                let patience = SignedDuration::try_from(self.settings.give_up_after).unwrap_or(SignedDuration::MAX);
+                if claim.attempts > 0 && tried > patience {
+                    return Outcome::Dead { reason: format!("given up: {reason}").into() };
+                }
+                let pause = after.max(pause(claim.attempts, fastrand::f64()));
+                Outcome::Retry { reason: reason.into(), at: now.saturating_add(pause) }
+            }
+        }
+    }
+
+    /// Sets the gauges of what waits and what is dead.
+    async fn report(&self) -> Result<(), JobError> {
+        let ProfileCounts { pending, dead, failing, .. } = self.leases.store().profile_counts(self.sink.target()).await?;
+        gauge!("scoreline_write_back_pending").set(pending as f64);
+        gauge!("scoreline_write_back_failing").set(failing as f64);
+        gauge!("scoreline_write_back_dead").set(dead as f64);
+        Ok(())
+    }
+}
+
+impl Job for WriteBack {
+    fn name(&self) -> JobName {
+        JobName::WriteBack
+    }
+
+    fn activate<'a>(&'a self, _: Cause, progress: &'a Progress) -> BoxFuture<'a, Result<Ended, JobError>> {
+        Box::pin(async move {
+            let counts = self.leases.store().profile_counts(self.sink.target()).await?;
+            if counts.pending == 0 {
+                self.report().await?;
+                return Ok(Ended::Idle { until: None });
+            }
+            let observe = |done: &WrittenBack| {
+                progress.set("written", done.written);
+                progress.set("failed", done.failed);
+                progress.set("dead", done.dead);
+            };
+            Ok(self.run(observe).await?.map_or(Ended::Elsewhere, |_| Ended::Done))
+        })
+    }
+}
+
+fn update(claim: &Claim) -> ScoreUpdate {
+    ScoreUpdate {
+        customer: claim.customer,
+        contact: claim.contact.clone(),
+        predicted_clv_value: claim.profile.value_usd,
+        clv_tier: claim.profile.tier,
+        confidence_score: claim.profile.confidence,
+        risk_score: claim.profile.risk,
+        last_calculated_at: claim.profile.calculated_at,
+    }
+}
+
+/// Between half of the doubled pause and all of it; `draw` is from 0 to 1.
+fn pause(attempts: u32, draw: f64) -> Duration {
+    PAUSE_FIRST.saturating_mul(1 << attempts.min(20)).min(PAUSE_MOST).mul_f64(0.5 + draw / 2.0)
+}
+
+/// Tells the recorder what the metrics of writing back mean.
+pub(super) fn describe() {
+    describe_counter!("scoreline_write_back_total", "Updates of profiles by how they ended.");
+    describe_gauge!("scoreline_write_back_pending", "Updates of profiles that wait to be written.");
+    describe_gauge!("scoreline_write_back_failing", "Of those that wait, those that failed before.");
+    describe_gauge!("scoreline_write_back_dead", "Updates of profiles that are not tried any more.");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_an_hour() {
+        assert_eq!(pause(0, 1.0), PAUSE_FIRST);
+        assert_eq!(pause(1, 1.0), 2 * PAUSE_FIRST);
+        assert_eq!(pause(1, 0.0), PAUSE_FIRST);
+        assert_eq!(pause(500, 1.0), PAUSE_MOST);
+    }
+}
