@@ -67,10 +67,8 @@ pub fn interactions_as_of(
         let mut queues = QueueSentiment::default();
         for interaction in interactions {
             history.add(interaction)?;
-            if let (true, Some(queue), Some(score)) =
-                (interaction.counts_as_of(time), interaction.queue, interaction.sentiment)
-            {
-                queues.observe(queue, score);
+            if interaction.counts_as_of(time) {
+                queues.add(interaction);
             }
         }
         Ok(history.features(&queues))

@@ -1,0 +1,1 @@
+//! Features of interactions: by hand, and by property.
