@@ -6,6 +6,7 @@ mod identities;
 pub mod interactions;
 pub mod purchases;
 pub mod schema;
+mod stored;
 pub mod value;
 
 pub use derived::{Bend, DerivedRule, Factor};
