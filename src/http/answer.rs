@@ -204,7 +204,9 @@ pub struct FeatureSeconds(pub Timestamp);
 struct LastWritten(i64, String);
 
 impl LastWritten {
-    const NONE: RefCell<Self> = RefCell::new(Self(i64::MIN, String::new()));
+    const fn nothing() -> Self {
+        Self(i64::MIN, String::new())
+    }
 
     fn text(&mut self, time: Timestamp) -> &str {
         let Self(second, text) = self;
@@ -218,14 +220,14 @@ impl LastWritten {
 
 impl Serialize for Seconds {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        thread_local!(static LAST: RefCell<LastWritten> = const { LastWritten::NONE });
+        thread_local!(static LAST: RefCell<LastWritten> = const { RefCell::new(LastWritten::nothing()) });
         LAST.with_borrow_mut(|last| serializer.serialize_str(last.text(self.0)))
     }
 }
 
 impl Serialize for FeatureSeconds {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        thread_local!(static LAST: RefCell<LastWritten> = const { LastWritten::NONE });
+        thread_local!(static LAST: RefCell<LastWritten> = const { RefCell::new(LastWritten::nothing()) });
         LAST.with_borrow_mut(|last| serializer.serialize_str(last.text(self.0)))
     }
 }

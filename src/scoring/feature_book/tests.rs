@@ -136,7 +136,6 @@ fn usual(number: u32, buys: bool) -> StoredFeatures {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "a test of size prints it")]
 fn a_customer_takes_two_hundred_bytes_or_less() {
     const CUSTOMERS: u32 = 100_000;
     for (who, buys, most) in [("interactions", false, 150), ("interactions and purchases", true, 210)] {

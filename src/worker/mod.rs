@@ -1,0 +1,3 @@
+//! Jobs beside the requests.
+
+pub mod follow_features;
