@@ -19,3 +19,4 @@ pub mod resilience;
 pub mod routing;
 pub mod scoring;
 pub mod telemetry;
+pub mod worker;

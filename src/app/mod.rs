@@ -189,6 +189,10 @@ fn eraser(settings: &Settings, scorer: &Scorer, monitoring: &Monitoring) -> anyh
     };
     scorer.cache().refuse(tombstones.clone());
     let mut places: Vec<Arc<dyn Erasable>> = vec![Arc::new(scorer.cache().clone())];
+    if let Some(book) = scorer.book() {
+        book.refuse(tombstones.clone());
+        places.push(Arc::new(book.clone()));
+    }
     if let Ok(ledger) = monitoring.ledger() {
         ledger.refuse(tombstones.clone());
         places.push(Arc::new(ledger.clone()));

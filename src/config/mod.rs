@@ -265,7 +265,10 @@ fn scoring(read: &mut Reader) -> ScoringSettings {
     let budget =
         duration(read, "scoring.explain_budget", "from `1ms` to `1500ms`, beside the answer's own time", 1, cap);
     let self_probe = duration(read, "scoring.self_probe", "from `1s` to `1h`", 1_000, 3_600_000);
-    ScoringSettings { deadline, cache_ttl, cache_size, explain: ExplainSettings { top, budget }, self_probe }
+    let features_stale_after =
+        duration(read, "scoring.features_stale_after", "from `1h` to `8760h`", 3_600_000, 8760 * 3_600_000);
+    let explain = ExplainSettings { top, budget };
+    ScoringSettings { deadline, cache_ttl, cache_size, explain, self_probe, features_stale_after }
 }
 
 fn routing(read: &mut Reader) -> (RoutingSettings, Option<TierThresholds>) {

@@ -63,4 +63,6 @@ pub struct ScoringSettings {
     pub explain: ExplainSettings,
     /// Time between two self-probes.
     pub self_probe: Duration,
+    /// Age from which stored features are said to be stale.
+    pub features_stale_after: Duration,
 }

@@ -112,6 +112,9 @@ pub const CATALOGUE: &[Catalogued] = &[
     amount("items_count", "items", "items bought over all purchases"),
 ];
 
+/// A value for every catalogued feature, in the order of the catalogue; `NaN` is missing.
+pub type CatalogueRow = [f64; CATALOGUE.len()];
+
 /// Looks a feature up by name.
 pub fn catalogued(name: &str) -> Option<&'static Catalogued> {
     CATALOGUE.iter().find(|feature| feature.name == name)

@@ -7,6 +7,7 @@ mod identities;
 pub mod interactions;
 pub mod purchases;
 pub mod schema;
+mod stored;
 pub mod value;
 pub mod vector;
 

@@ -10,8 +10,9 @@ use smallvec::SmallVec;
 use super::derived::{Derived, DerivedRule};
 use super::drift::DriftBins;
 use super::identities::{Identity, identities};
+use super::stored::stored;
 use super::value::Value;
-use crate::domain::feature::{catalogued, impossible};
+use crate::domain::feature::{CatalogueRow, catalogued, impossible};
 
 /// Values of one customer in schema order; `NaN` stands for missing.
 pub type Row = SmallVec<[f64; 32]>;
@@ -110,6 +111,8 @@ pub struct FeatureSchema {
     /// Whether the model reads z-scores.
     standardize: bool,
     limits: Vec<Limits>,
+    /// Position in the catalogue of what a stored row has for each feature.
+    stored: Vec<Option<usize>>,
     /// Features that follow from others when a caller does not give them.
     identities: Vec<Identity>,
     derived_rules: Vec<DerivedRule>,
@@ -206,9 +209,9 @@ impl FeatureSchema {
         }
         let derived = derived_rules.iter().map(|rule| Derived::compile(rule, &rules)).collect::<Result<_, _>>()?;
         let limits = rules.iter().map(Limits::of).collect();
-        let identities = identities(&rules);
+        let (stored, identities) = (stored(&rules), identities(&rules));
         let remarks = rules.iter().map(Remarks::of).collect();
-        Ok(Self { rules, standardize, limits, identities, derived_rules, derived, remarks })
+        Ok(Self { rules, standardize, limits, stored, identities, derived_rules, derived, remarks })
     }
 
     pub fn rules(&self) -> &[FeatureRule] {
@@ -357,6 +360,22 @@ impl FeatureSchema {
         Ok(collected)
     }
 
+    /// As `collect`, for a row of every catalogued feature. What the model does not use is not looked at.
+    ///
+    /// # Errors
+    /// Names the feature whose value is impossible.
+    pub fn collect_catalogued(&self, row: &CatalogueRow) -> Result<Given, FeatureFault> {
+        let mut collected = self.nothing();
+        for (position, stored) in self.stored.iter().enumerate() {
+            let value = stored.map_or(f64::NAN, |stored| row[stored]);
+            if !value.is_nan() {
+                self.accept(position, value, &mut collected)?;
+            }
+        }
+        self.complete(&mut collected);
+        Ok(collected)
+    }
+
     /// Works out what follows from what is given, then lists what is missing.
     fn complete(&self, given: &mut Given) {
         for identity in &self.identities {
@@ -488,6 +507,7 @@ impl Limits {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::feature::CATALOGUE;
 
     fn rule(name: &str) -> FeatureRule {
         FeatureRule {
@@ -525,6 +545,31 @@ mod tests {
         assert_eq!(row[1], -2.0, "z-score of ln(1 + 0)");
         assert!(row[2].is_nan(), "left to the model");
         assert_eq!(row[3], 0.0, "the mean standardises to zero");
+    }
+
+    #[test]
+    fn a_stored_row_is_read_as_the_same_values_by_name() {
+        let mut row = [f64::NAN; CATALOGUE.len()];
+        for (value, feature) in row.iter_mut().zip(CATALOGUE) {
+            match feature.name {
+                "recency_days" => *value = 3.0,
+                "purchase_recency_days" => *value = 40.0,
+                "monetary_avg" => *value = 12.5,
+                _ => {}
+            }
+        }
+        let named = schema().collect([("recency_days", Some(3.0)), ("monetary_avg", Some(12.5))]).expect("valid");
+        let stored = schema().collect_catalogued(&row).expect("valid");
+        assert_eq!((stored.raw[0], stored.raw[1], &stored.missing), (3.0, 12.5, &named.missing));
+        // By itself the recency of a purchase model is that of the last purchase.
+        let purchases = FeatureSchema::new(vec![rule("recency_days"), rule("purchase_count")], true).expect("valid");
+        assert_eq!(purchases.collect_catalogued(&row).expect("valid").raw[0], 40.0);
+        let both = ["recency_days", "purchase_count", "frequency_count"].map(rule);
+        let both = FeatureSchema::new(both.into(), true).expect("valid");
+        assert_eq!(both.collect_catalogued(&row).expect("valid").raw[0], 3.0);
+        row[0] = -1.0;
+        let fault = schema().collect_catalogued(&row).expect_err("impossible").to_string();
+        assert_eq!(fault, "feature `recency_days` must be >= 0, got `-1`");
     }
 
     #[test]

@@ -67,7 +67,10 @@ pub struct Metadata<'a, E = Estimate> {
     scored_at: Seconds,
     age_seconds: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    features_as_of: Option<Seconds>,
+    features_as_of: Option<FeatureSeconds>,
+    /// Only of features that were stored: what a request brings is as old as its caller says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    features_age_seconds: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     interval_level: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -145,7 +148,8 @@ impl<'a, E: Score> Metadata<'a, E> {
             reason: scored.reason.map(crate::scoring::Reason::as_str),
             scored_at: Seconds(scored.scored_at),
             age_seconds: scored.age_seconds,
-            features_as_of: context.features_as_of.map(Seconds),
+            features_as_of: scored.features_as_of.or(context.features_as_of).map(FeatureSeconds),
+            features_age_seconds: scored.features_age_seconds(),
             interval_level: scored.interval_level,
             horizon_days: manifest.horizon_days,
             baseline: scored.baseline.as_ref().map(|used| BaselineBody {
@@ -192,19 +196,39 @@ pub fn status<E>(scored: &Scored<E>) -> &'static str {
 /// A time to the second, as the documented answer writes it.
 pub struct Seconds(pub Timestamp);
 
+/// As `Seconds`, of features: those of one pass of the features job are dated alike, and not like the answers.
+pub struct FeatureSeconds(pub Timestamp);
+
+/// The time that was written last. Answers of one second are dated alike, and a date costs more to write than a model to
+/// run.
+struct LastWritten(i64, String);
+
+impl LastWritten {
+    const fn nothing() -> Self {
+        Self(i64::MIN, String::new())
+    }
+
+    fn text(&mut self, time: Timestamp) -> &str {
+        let Self(second, text) = self;
+        if *second != time.as_second() {
+            *second = time.as_second();
+            *text = Timestamp::from_second(*second).unwrap_or(time).to_string();
+        }
+        text
+    }
+}
+
 impl Serialize for Seconds {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        thread_local! {
-            // Answers of one second are dated alike, and a date costs more to write than a model to run.
-            static LAST: RefCell<(i64, String)> = const { RefCell::new((i64::MIN, String::new())) };
-        }
-        LAST.with_borrow_mut(|(second, text)| {
-            if *second != self.0.as_second() {
-                *second = self.0.as_second();
-                *text = Timestamp::from_second(*second).unwrap_or(self.0).to_string();
-            }
-            serializer.serialize_str(text)
-        })
+        thread_local!(static LAST: RefCell<LastWritten> = const { RefCell::new(LastWritten::nothing()) });
+        LAST.with_borrow_mut(|last| serializer.serialize_str(last.text(self.0)))
+    }
+}
+
+impl Serialize for FeatureSeconds {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        thread_local!(static LAST: RefCell<LastWritten> = const { RefCell::new(LastWritten::nothing()) });
+        LAST.with_borrow_mut(|last| serializer.serialize_str(last.text(self.0)))
     }
 }
 

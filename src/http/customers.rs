@@ -1,4 +1,4 @@
-//! `DELETE /v1/customers/{id}`: erases a customer everywhere, for good. `GET /v1/customers/{id}/score`: their last score.
+//! `DELETE /v1/customers/{id}`: erases a customer everywhere, for good. `GET /v1/customers/{id}/score`: their score.
 
 use std::collections::BTreeMap;
 
@@ -68,7 +68,8 @@ pub async fn erase(
     Ok(with_request_id(respond(StatusCode::OK, &answer), id.as_str()))
 }
 
-/// The last score that was given, with its age; never a new one.
+/// The last score that was given, with its age; without one, the score of the features that are stored of the customer.
+/// A baseline is nobody's score, so a customer of whom neither is known is not found.
 pub async fn score(
     State(scorer): State<Scorer>,
     State(hasher): State<IdHasher>,
@@ -78,10 +79,18 @@ pub async fn score(
     let customer = identifier(customer)?;
     hasher.screen().identifier(&customer).map_err(|why| refusal("customerId", why))?;
     let key = hasher.key(&customer);
-    if scorer.cache().last(scorer.default_model(), key, scorer.now()).is_none() {
-        return Err(ApiError::new(Code::NotFound, "no score of this customer is known from the last 24 hours"));
+    let unknown = || {
+        let problem = "no score of this customer is known from the last 24 hours, and no features are stored of them";
+        ApiError::new(Code::NotFound, problem)
+    };
+    let is_stored = scorer.book().is_some_and(|book| book.find(&key).is_some());
+    if !is_stored && scorer.cache().last(scorer.default_model(), key, scorer.now()).is_none() {
+        return Err(unknown());
     }
     let scored = scorer.score(Ask { customer: Some(key), prefer: Prefer::LastScore, ..Ask::default() }).await?;
+    if scored.baseline.is_some() {
+        return Err(unknown());
+    }
     let context = Context { request_id: id.as_str(), features_as_of: None };
     let response = respond(StatusCode::OK, &Answer::new(&scored, None, context));
     Ok(with_request_id(response, id.as_str()))

@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 use serde::Serialize;
 use serde::de::{Deserialize, Deserializer, IntoDeserializer as _, MapAccess, Visitor};
 
-use super::answer::{Context, Seconds, WarningList, cents, round, status};
+use super::answer::{Context, FeatureSeconds, Seconds, WarningList, cents, round, status};
 use super::call::{Call, Reply};
 use super::error::ApiError;
 use super::json::parse_object;
@@ -74,6 +74,10 @@ pub struct FlatAnswer<'a, P> {
     scored_at: Seconds,
     age_seconds: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    features_as_of: Option<FeatureSeconds>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    features_age_seconds: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     interval_level: Option<f64>,
     #[serde(skip_serializing_if = "String::is_empty")]
     warnings: String,
@@ -105,6 +109,8 @@ impl<'a, P> FlatAnswer<'a, P> {
             inference_latency_ms: round(scored.latency_ms, 1e4),
             scored_at: Seconds(scored.scored_at),
             age_seconds: scored.age_seconds,
+            features_as_of: scored.features_as_of.map(FeatureSeconds),
+            features_age_seconds: scored.features_age_seconds(),
             interval_level: scored.interval_level,
             warnings: warnings(scored),
             request_id,
@@ -195,6 +201,7 @@ impl<'a> Flat<'a> for PredictRequest<'a> {
             "model_version" => &mut self.model_version,
             "request_id" => &mut self.request_id,
             "customer_id" | "customerId" => &mut self.customer_id,
+            "conversation_id" | "conversationId" => &mut self.conversation_id,
             "timestamp_utc" => &mut self.timestamp_utc,
             "acquisition_channel" => &mut self.acquisition_channel,
             "segment" => &mut self.segment,

@@ -94,7 +94,7 @@ impl Row for Clv {
         let request: PredictRequest<'_> = parse_object(row)?;
         let question = Question::new(&request, || row_id, hurry)?;
         let scored = question.score(&batch.scorer, &batch.hasher, Prefer::Exact).await?;
-        let explained = question.explain(&batch.scorer, &scored).await;
+        let explained = question.explain(&batch.scorer, &batch.hasher, &scored).await;
         append(results, &Answer::new(&scored, None, question.context()).explained(explained.as_ref()));
         Ok(())
     }

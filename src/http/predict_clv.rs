@@ -14,7 +14,7 @@ pub async fn handle(app: &HttpState, call: &Call) -> Result<Reply, ApiError> {
     let request: PredictRequest<'_> = parse_object(call.body()?)?;
     let question = Question::new(&request, || call.id(), call.hurry()?)?;
     let scored = question.score(&app.scorer, &app.hasher, Prefer::Exact).await?;
-    let explained = question.explain(&app.scorer, &scored).await;
+    let explained = question.explain(&app.scorer, &app.hasher, &scored).await;
     let answer = Answer::new(&scored, None, question.context()).explained(explained.as_ref());
     Ok(call.reply(&answer, question.context().request_id))
 }
@@ -51,16 +51,18 @@ impl<'r, 'b> Question<'r, 'b> {
     }
 
     /// Explains the answer where the request asks for it; one that does not pays nothing.
-    pub async fn explain(&self, scorer: &Scorer, scored: &Scored) -> Option<Explained> {
+    pub async fn explain(&self, scorer: &Scorer, hasher: &IdHasher, scored: &Scored) -> Option<Explained> {
         if self.request.explain != Some(true) {
             return None;
         }
         // Boxed, so that a request without reasons has no room for them in its future.
-        Some(Box::pin(self.explained(scorer, scored)).await)
+        Some(Box::pin(self.explained(scorer, hasher, scored)).await)
     }
 
-    async fn explained(&self, scorer: &Scorer, scored: &Scored) -> Explained {
+    async fn explained(&self, scorer: &Scorer, hasher: &IdHasher, scored: &Scored) -> Explained {
         let features = self.request.named_features();
-        Explained::new(scorer.explain(features.as_deref(), scored).await, scorer)
+        let customer = self.request.customer_id.as_deref().filter(|_| features.is_none());
+        let customer = customer.map(|id| hasher.key(id));
+        Explained::new(scorer.explain(features.as_deref(), customer, scored).await, scorer)
     }
 }

@@ -147,7 +147,7 @@ impl LeadRequest<'_> {
         }
         let features = self.features.as_ref().map(Features::named);
         // Boxed, so that a request without reasons has no room for them in its future.
-        Some(Explained::new(Box::pin(scorer.explain(features.as_deref(), scored)).await, scorer))
+        Some(Explained::new(Box::pin(scorer.explain(features.as_deref(), None, scored)).await, scorer))
     }
 }
 

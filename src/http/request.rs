@@ -32,6 +32,10 @@ pub struct PredictRequest<'a> {
     pub request_id: Option<Text<'a>>,
     #[serde(borrow, default, rename = "customerId")]
     pub customer_id: Option<Text<'a>>,
+    /// The conversation that is going on. Only closed ones are ever in stored features, so naming it changes nothing:
+    /// callers may send what they have.
+    #[serde(borrow, default, rename = "conversationId")]
+    pub conversation_id: Option<Text<'a>>,
     #[serde(borrow, default)]
     pub timestamp_utc: Option<Text<'a>>,
     #[serde(borrow, default)]
@@ -88,6 +92,10 @@ impl PredictRequest<'_> {
 
     /// Looks at every text for what must not be sent.
     pub fn pass(&self, screen: Screen) -> Result<(), ApiError> {
+        if self.conversation_id.as_deref().is_some_and(|id| !accepted(id)) {
+            let problem = "`conversationId` must be 1 to 128 visible ASCII characters";
+            return Err(ApiError::field(Code::InvalidField, "conversationId", problem).of_request(self.id()));
+        }
         let texts = Texts {
             request_id: self.id(),
             id: ("customerId", self.customer_id.as_deref()),
@@ -96,6 +104,7 @@ impl PredictRequest<'_> {
                 ("segment", self.segment.as_deref()),
                 ("model", self.model.as_deref()),
                 ("model_version", self.model_version.as_deref()),
+                ("conversationId", self.conversation_id.as_deref()),
             ],
             features: self.features.as_ref(),
         };
@@ -114,6 +123,7 @@ impl PredictRequest<'_> {
             version: self.model_version.as_deref(),
             customer: self.customer_id.as_deref().map(|id| hasher.key(id)),
             features,
+            stored: None,
             known: Known { channel: self.acquisition_channel.as_deref(), segment: self.segment.as_deref() },
             prefer,
             level: self.interval_level,

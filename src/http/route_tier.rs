@@ -15,7 +15,7 @@ pub async fn handle(app: &HttpState, call: &Call) -> Result<Reply, ApiError> {
     let question = Question::new(&request, || call.id(), call.hurry()?)?;
     let scored = question.score(&app.scorer, &app.hasher, Prefer::LastScore).await?;
     let routing = app.policy.decide(&scored.estimate);
-    let explained = question.explain(&app.scorer, &scored).await;
+    let explained = question.explain(&app.scorer, &app.hasher, &scored).await;
     let answer = Answer::new(&scored, Some(routing), question.context()).explained(explained.as_ref());
     Ok(call.reply(&answer, question.context().request_id))
 }

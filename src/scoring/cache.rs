@@ -25,6 +25,8 @@ pub struct CachedScore {
     pub scored_at: Timestamp,
     pub version: ModelVersion,
     pub interval_level: Option<f64>,
+    /// The time of the stored features it was made from, if it was.
+    pub features_as_of: Option<Timestamp>,
 }
 
 /// One exact question.

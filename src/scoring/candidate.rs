@@ -79,12 +79,12 @@ impl Comparing {
     ///
     /// The question is read anew by the other model's schema: a candidate may use features that the serving version
     /// does not, and number its categories differently.
-    pub fn offer(&self, beside: &Beside<'_>, judgement: Judgement, features: &[(&str, Option<Value<'_>>)], wish: Wish) {
+    pub fn offer(&self, beside: &Beside<'_>, judgement: Judgement, ask: &Ask<'_>, wish: Wish) {
         if beside.answers == Side::Candidate {
             beside.trial.answered();
         }
         let Ok(place) = self.sender.try_reserve() else { return beside.trial.busy() };
-        match beside.other.read(features.iter().copied()) {
+        match ask.read(beside.other) {
             Ok(Customer::Known(given)) => place.send(Pending {
                 route: Arc::clone(beside.route),
                 trial: Arc::clone(beside.trial),
@@ -168,6 +168,9 @@ impl Parts {
         ask: Ask<'_>,
     ) -> Result<Scored<E>, AskFault> {
         let trial = self.monitoring.trials().of(route, candidate);
+        // Once for both models: between two looks the stored features may have been replaced.
+        let stored = self.stored(E::TASK, &ask);
+        let ask = Ask { stored: stored.as_ref(), ..ask };
         let (serving, tried) = (&route.serving, &candidate.snapshot);
         if tried.task() != E::TASK {
             trial.failed(&format_args!("it is a `{}` model", tried.task().as_str()));

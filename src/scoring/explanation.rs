@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use super::task::Score;
 use super::{Parts, Scored};
-use crate::domain::Source;
 use crate::domain::score::round;
+use crate::domain::{CustomerKey, Source};
 use crate::features::{FeatureSchema, Row, Value};
 use crate::inference::ModelSnapshot;
 use crate::inference::bundle::{Column, Customer};
@@ -84,18 +84,23 @@ impl NotExplained {
 }
 
 impl Parts {
-    /// Explains an answer: `scored` is what a question about `features` was answered. Counted by outcome and timed by
-    /// method.
+    /// Explains an answer: `scored` is what a question about `features` was answered, or about what is stored of
+    /// `customer`. Counted by outcome and timed by method.
     ///
     /// # Errors
     /// Says why there is none. An answer never fails for want of an explanation.
     pub async fn explain<E: Score>(
         &self,
         features: Option<&[(&str, Option<Value<'_>>)]>,
+        customer: Option<CustomerKey>,
         scored: &Scored<E>,
     ) -> Result<Explanation, NotExplained> {
         let budget = Budget::of(self.settings.explain.budget);
-        let explained = answer(features, scored, budget).await;
+        let read = match features {
+            Some(features) => scored.snapshot.read(features.iter().copied()).ok(),
+            None => self.stored_as_of(&scored.snapshot, customer, scored.features_as_of),
+        };
+        let explained = answer(read, scored, budget).await;
         let outcome = match &explained {
             Ok(explanation) => {
                 metrics::histogram!("scoreline_explanation_duration_seconds", "method" => explanation.method.as_str())
@@ -115,7 +120,7 @@ impl Parts {
 }
 
 async fn answer<E: Score>(
-    features: Option<&[(&str, Option<Value<'_>>)]>,
+    read: Option<Customer>,
     scored: &Scored<E>,
     budget: Budget,
 ) -> Result<Explanation, NotExplained> {
@@ -126,8 +131,7 @@ async fn answer<E: Score>(
     }
     let snapshot = &scored.snapshot;
     // A customer's last score may be another version's or other features'.
-    let features = features.filter(|_| scored.version == *snapshot.version()).ok_or(NotExplained::AnotherScore)?;
-    let Ok(Customer::Known(given)) = snapshot.read(features.iter().copied()) else {
+    let Some(Customer::Known(given)) = read.filter(|_| scored.version == *snapshot.version()) else {
         return Err(NotExplained::AnotherScore);
     };
     let explanation = explain(snapshot, &given.raw, &snapshot.roles().value, E::in_unit, budget).await?;

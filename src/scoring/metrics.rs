@@ -19,7 +19,7 @@ pub struct ScoringMetrics {
 }
 
 /// One of each kind: the labels are registered before the first of them happens, so that rates start at zero.
-const WARNINGS: [Warning; 8] = [
+const WARNINGS: [Warning; 12] = [
     Warning::Imputed(0),
     Warning::OutsideTraining(0),
     Warning::VersionNotLoaded,
@@ -28,6 +28,10 @@ const WARNINGS: [Warning; 8] = [
     Warning::IntervalLevel,
     Warning::UnknownCategory(0),
     Warning::UnknownLeadSource,
+    Warning::NothingStored,
+    Warning::NothingStoredYet,
+    Warning::StoredStale,
+    Warning::StoredUnfit,
 ];
 const REASONS: [Reason; 4] = [Reason::Overloaded, Reason::Deadline, Reason::ModelError, Reason::BreakerOpen];
 
@@ -93,6 +97,10 @@ impl Warning {
             Self::IntervalLevel => 5,
             Self::UnknownCategory(_) => 6,
             Self::UnknownLeadSource => 7,
+            Self::NothingStored => 8,
+            Self::NothingStoredYet => 9,
+            Self::StoredStale => 10,
+            Self::StoredUnfit => 11,
         }
     }
 }

@@ -5,11 +5,13 @@
 //! same of a model that has threads of its own, within its own deadline.
 
 pub mod baseline;
+mod by_id;
 pub mod cache;
 mod candidate;
 mod caught;
 pub mod estimate;
 pub mod explanation;
+pub mod feature_book;
 mod flight;
 pub mod golden;
 mod metrics;
@@ -39,6 +41,7 @@ use cache::{CachedScore, ScoreCache};
 use candidate::{Beside, Comparing, judgement};
 use estimate::Wish;
 use explanation::ExplainSettings;
+use feature_book::{FeatureBook, StoredFeatures};
 use flight::{Flights, Joined};
 use metrics::ScoringMetrics;
 use run::{RunFailure, TimeLimit};
@@ -54,6 +57,8 @@ pub struct Ask<'a> {
     pub customer: Option<CustomerKey>,
     /// Named values, `None` for null; absent when only the customer is given.
     pub features: Option<&'a [(&'a str, Option<Value<'a>>)]>,
+    /// What is stored of the customer, where it has been looked up already.
+    pub stored: Option<&'a StoredFeatures>,
     pub known: Known<'a>,
     pub prefer: Prefer,
     /// Level of the interval; the model's own when absent.
@@ -92,9 +97,18 @@ pub struct Scored<E = Estimate> {
     pub interval_level: Option<f64>,
     pub scored_at: Timestamp,
     pub age_seconds: u64,
+    /// The time of the stored features it was made from; absent when the request brought the features.
+    pub features_as_of: Option<Timestamp>,
     pub latency_ms: f64,
     pub warnings: Warnings,
     pub baseline: Option<BaselineUsed>,
+}
+
+impl<E> Scored<E> {
+    /// How old the stored features are that it was made from.
+    pub fn features_age_seconds(&self) -> Option<u64> {
+        Some(seconds_between(self.features_as_of?, self.scored_at) + self.age_seconds)
+    }
 }
 
 pub type Warnings = SmallVec<[Warning; 16]>;
@@ -118,6 +132,14 @@ pub enum Warning {
     UnknownLeadSource,
     /// The interval is of another level than was asked for: the score is an earlier one, or a baseline.
     IntervalLevel,
+    /// Nothing is stored of the customer: a baseline answered.
+    NothingStored,
+    /// As `NothingStored`, while the stored features are still being read after a start.
+    NothingStoredYet,
+    /// What is stored of the customer is old, and time may have changed it since.
+    StoredStale,
+    /// What is stored of the customer is not what this model needs: a baseline answered.
+    StoredUnfit,
 }
 
 impl Warning {
@@ -147,6 +169,10 @@ impl Warning {
             Self::UnknownChannel => "acquisition_channel_unknown",
             Self::UnknownSegment => "segment_unknown",
             Self::IntervalLevel => "interval_level_not_available",
+            Self::NothingStored => "no_stored_features",
+            Self::NothingStoredYet => "stored_features_loading",
+            Self::StoredStale => "stored_features_stale",
+            Self::StoredUnfit => "stored_features_not_usable",
         }
     }
 
@@ -161,7 +187,11 @@ impl Warning {
             | Self::UnknownChannel
             | Self::UnknownSegment
             | Self::UnknownLeadSource
-            | Self::IntervalLevel => self.kind(),
+            | Self::IntervalLevel
+            | Self::NothingStored
+            | Self::NothingStoredYet
+            | Self::StoredStale
+            | Self::StoredUnfit => self.kind(),
         }
     }
 }
@@ -252,6 +282,8 @@ pub struct Scorer(Arc<Parts>);
 pub struct Parts {
     registry: Arc<Registry>,
     cache: ScoreCache,
+    /// What questions without features are answered from; none without a store.
+    book: Option<FeatureBook>,
     clock: Arc<dyn Clock>,
     settings: ScorerSettings,
     metrics: ScoringMetrics,
@@ -276,10 +308,21 @@ impl Scorer {
         settings: ScorerSettings,
         monitoring: Monitoring,
     ) -> Self {
+        Self::with_book(registry, clock, settings, monitoring, None)
+    }
+
+    /// One that answers questions without features from `book`.
+    pub fn with_book(
+        registry: Arc<Registry>,
+        clock: Arc<dyn Clock>,
+        settings: ScorerSettings,
+        monitoring: Monitoring,
+        book: Option<FeatureBook>,
+    ) -> Self {
         let cache = ScoreCache::new(settings.cache_bytes, settings.cache_ttl);
         let metrics = ScoringMetrics::register();
         let (flights, comparing) = (Flights::default(), Comparing::new());
-        Self(Arc::new(Parts { registry, cache, clock, settings, metrics, monitoring, flights, comparing }))
+        Self(Arc::new(Parts { registry, cache, book, clock, settings, metrics, monitoring, flights, comparing }))
     }
 }
 
@@ -300,6 +343,10 @@ impl Parts {
 
     pub fn cache(&self) -> &ScoreCache {
         &self.cache
+    }
+
+    pub fn book(&self) -> Option<&FeatureBook> {
+        self.book.as_ref()
     }
 
     /// Answers one question about a customer's value.
@@ -347,6 +394,7 @@ impl Parts {
             watch,
             warnings: self.version_warning(snapshot, ask.version)?,
             level: interval_level(snapshot, ask.level)?,
+            features_as_of: None,
         };
         let last = || {
             let score = self.cache.last(snapshot.name(), ask.customer?, now)?;
@@ -358,14 +406,11 @@ impl Parts {
         {
             return Ok(answer.cached(&hit, estimate, Source::Cache, None));
         }
-        let Some(features) = ask.features else {
-            // A customer nobody has features for is a new customer.
-            ask.customer.ok_or(AskFault::Nothing)?;
-            return Ok(answer.cold_start(ask.known));
+        let read = match ask.features {
+            Some(features) => snapshot.read(features.iter().copied())?,
+            None => self.read_stored::<E>(&mut answer, &ask)?,
         };
-        let Customer::Known(given) = snapshot.read(features.iter().copied())? else {
-            return Ok(answer.cold_start(ask.known));
-        };
+        let Customer::Known(given) = read else { return Ok(answer.cold_start(ask.known)) };
         answer.warnings.extend(Warning::of_features(&given));
 
         let mut wish = Wish { level: answer.level, previous: ask.previous };
@@ -373,7 +418,7 @@ impl Parts {
         if let Some(hit) = key.and_then(|key| self.cache.exact(&key, now))
             && let Some(estimate) = E::from_outcome(hit.outcome)
         {
-            return Ok(answer.cached(&hit, estimate, Source::Cache, None));
+            return Ok(answer.repeated(&hit, estimate));
         }
         let deadline = ask.deadline.map_or(self.settings.deadline, |asked| asked.min(self.settings.deadline));
         let mut time = TimeLimit { full: self.settings.deadline, left: deadline };
@@ -388,7 +433,7 @@ impl Parts {
                         && let Some(estimate) = E::from_outcome(hit.outcome)
                     {
                         self.metrics.coalesced.increment(1);
-                        return Ok(answer.cached(&hit, estimate, Source::Cache, None));
+                        return Ok(answer.repeated(&hit, estimate));
                     }
                     // The first has failed or gone away, which is no reason for this one to.
                     time.left = deadline.saturating_sub(watch.elapsed());
@@ -412,7 +457,7 @@ impl Parts {
                     Outcome::Lead(lead) => (lead.probability.get(), None),
                 };
                 if let Some((beside, running)) = running {
-                    self.comparing.offer(beside, judgement(&estimate, running), features, wish);
+                    self.comparing.offer(beside, judgement(&estimate, running), &ask, wish);
                 }
                 self.monitoring.scored(ScoredRow {
                     snapshot,
@@ -472,6 +517,9 @@ impl Parts {
     /// Sets the gauges that are read off rather than counted.
     pub fn report_gauges(&self) {
         ScoringMetrics::report(&self.cache, &self.registry);
+        if let Some(book) = &self.book {
+            book.report_gauges(self.now());
+        }
         self.close_trials();
     }
 
@@ -534,6 +582,8 @@ struct Answer<'a> {
     warnings: Warnings,
     /// The interval level that was asked for.
     level: Option<f64>,
+    /// The time of the stored features it is made from.
+    features_as_of: Option<Timestamp>,
 }
 
 impl Answer<'_> {
@@ -547,12 +597,20 @@ impl Answer<'_> {
             interval_level: self.level,
             scored_at: self.now,
             age_seconds: 0,
+            features_as_of: self.features_as_of,
             latency_ms: self.watch.elapsed_ms(),
             warnings: self.warnings,
             baseline: None,
         }
     }
 
+    /// The cache's answer to the very same features.
+    fn repeated<E: Score>(self, hit: &CachedScore, estimate: E) -> Scored<E> {
+        let features_as_of = self.features_as_of;
+        Scored { features_as_of, ..self.cached(hit, estimate, Source::Cache, None) }
+    }
+
+    /// The customer's earlier score, whatever features it was made from.
     fn cached<E: Score>(mut self, hit: &CachedScore, estimate: E, source: Source, reason: Option<Reason>) -> Scored<E> {
         if hit.interval_level != self.level {
             self.warnings.push(Warning::IntervalLevel);
@@ -563,6 +621,7 @@ impl Answer<'_> {
             interval_level: hit.interval_level,
             scored_at: hit.scored_at,
             age_seconds: seconds_between(hit.scored_at, self.now),
+            features_as_of: hit.features_as_of,
             ..self.give(estimate, source)
         }
     }
@@ -592,6 +651,7 @@ impl Answer<'_> {
 
     fn to_cache(&self, outcome: Outcome) -> CachedScore {
         let version = self.snapshot.version().clone();
-        CachedScore { outcome, scored_at: self.now, version, interval_level: self.level }
+        let (scored_at, features_as_of) = (self.now, self.features_as_of);
+        CachedScore { outcome, scored_at, version, interval_level: self.level, features_as_of }
     }
 }

@@ -6,6 +6,7 @@
 mod board;
 pub mod extract;
 pub mod features;
+pub mod follow_features;
 mod lease;
 mod progress;
 pub mod rescore;

@@ -7,6 +7,7 @@ mod auth_issuers;
 mod auth_tokens;
 mod backend_conformance;
 mod breaker;
+mod by_id;
 mod candidates;
 mod config;
 mod explanations;

@@ -22,6 +22,7 @@ use super::onnx;
 use super::onnx_graph::Unfit;
 use super::runtime_search::RuntimeSearch;
 use super::{additive, linear, onnx_graph, smartcore, trees};
+use crate::domain::feature::CatalogueRow;
 use crate::domain::{ModelName, ModelVersion, Tier};
 use crate::features::{FeatureFault, FeatureSchema, Given, Value};
 
@@ -229,6 +230,14 @@ impl ModelSnapshot {
     /// As `read`.
     pub fn read_row(&self, raw: &[f64]) -> Result<Customer, FeatureFault> {
         self.known(self.schema.collect_row(raw)?)
+    }
+
+    /// As `read`, for a row of every catalogued feature.
+    ///
+    /// # Errors
+    /// Names the feature that is impossible, or required and missing.
+    pub fn read_catalogued(&self, row: &CatalogueRow) -> Result<Customer, FeatureFault> {
+        self.known(self.schema.collect_catalogued(row)?)
     }
 
     fn known(&self, given: Given) -> Result<Customer, FeatureFault> {

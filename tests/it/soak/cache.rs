@@ -64,7 +64,13 @@ fn write(cache: &ScoreCache, snapshot: &ModelSnapshot, writer: u64, stop: &Atomi
     let (model, version) = (ModelName::parse("clv").expect("a name"), ModelVersion::parse("v1.2").expect("a version"));
     let now = "2026-11-21T10:00:00Z".parse().expect("a time");
     let estimate = Estimate { value: 1.0, interval: None, risk: None, confidence: None, tier: Tier::Low };
-    let score = CachedScore { outcome: Outcome::Clv(estimate), scored_at: now, version, interval_level: None };
+    let score = CachedScore {
+        outcome: Outcome::Clv(estimate),
+        scored_at: now,
+        version,
+        interval_level: None,
+        features_as_of: None,
+    };
     let wish = Wish { level: None, previous: None };
     let mut number = 0_u64;
     while !stop.load(Ordering::Relaxed) {

@@ -18,6 +18,7 @@ use scoreline::monitoring::Monitoring;
 use scoreline::privacy::{Erasable, Eraser, IdHasher, PrivacySettings, Tombstones};
 use scoreline::routing::{RoutingSettings, TierPolicy, TierRoute};
 use scoreline::scoring::explanation::ExplainSettings;
+use scoreline::scoring::feature_book::FeatureBook;
 use scoreline::scoring::{Scorer, ScorerSettings, golden};
 use secrecy::SecretString;
 use serde_json::Value;
@@ -63,19 +64,25 @@ impl TestApp {
     }
 
     pub fn watched(bundles: &[TestBundle], change: impl FnOnce(&mut ScorerSettings), monitoring: Monitoring) -> Self {
-        Self::build(bundles, change, monitoring, &privacy("test pepper", &[]), None, &[])
+        Self::build(bundles, change, monitoring, &privacy("test pepper", &[]), None, &[], None)
+    }
+
+    /// An app that answers questions without features from a book.
+    pub fn with_book(bundles: &[TestBundle], book: &FeatureBook, candidates: &[(&str, CandidateSettings)]) -> Self {
+        let privacy = privacy("test pepper", &[]);
+        Self::build(bundles, |_| {}, Monitoring::default(), &privacy, None, candidates, Some(book.clone()))
     }
 
     /// An app with these versions on trial, by model.
     pub fn trying(bundles: &[TestBundle], candidates: &[(&str, CandidateSettings)]) -> Self {
         let privacy = privacy("test pepper", &[]);
-        Self::build(bundles, |_| {}, Monitoring::default(), &privacy, None, candidates)
+        Self::build(bundles, |_| {}, Monitoring::default(), &privacy, None, candidates, None)
     }
 
     /// An app that asks who calls.
     pub fn guarded(auth: &AuthSettings) -> Self {
         let privacy = privacy("test pepper", &[]);
-        Self::build(&[TestBundle::clv("v1.2")], |_| {}, Monitoring::default(), &privacy, Some(auth), &[])
+        Self::build(&[TestBundle::clv("v1.2")], |_| {}, Monitoring::default(), &privacy, Some(auth), &[], None)
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "tests write the settings where they are used")]
@@ -85,7 +92,7 @@ impl TestApp {
         monitoring: Monitoring,
         privacy: PrivacySettings,
     ) -> Self {
-        Self::build(bundles, change, monitoring, &privacy, None, &[])
+        Self::build(bundles, change, monitoring, &privacy, None, &[], None)
     }
 
     fn build(
@@ -95,6 +102,7 @@ impl TestApp {
         privacy: &PrivacySettings,
         auth: Option<&AuthSettings>,
         candidates: &[(&str, CandidateSettings)],
+        book: Option<FeatureBook>,
     ) -> Self {
         let candidates = candidates.iter().cloned();
         let models = tempfile::tempdir().expect("temporary folder");
@@ -121,7 +129,7 @@ impl TestApp {
         let readiness = Readiness::default();
         let metrics = scoreline::telemetry::install_metrics().expect("the only recorder of this process");
         let auth = auth.and_then(|auth| Authenticator::open(auth, clock.clone()).expect("valid credentials"));
-        let scorer = Scorer::new(Arc::clone(&registry), clock.clone(), scorer, monitoring.clone());
+        let scorer = Scorer::with_book(Arc::clone(&registry), clock.clone(), scorer, monitoring.clone(), book);
         let eraser = eraser(privacy, &scorer, &monitoring);
         let state = Shared::new(HttpState {
             scorer: scorer.clone(),
@@ -222,6 +230,10 @@ fn eraser(settings: &PrivacySettings, scorer: &Scorer, monitoring: &Monitoring) 
     let tombstones = tombstones.map_or_else(Tombstones::default, |path| Tombstones::open(path).expect("opens"));
     scorer.cache().refuse(tombstones.clone());
     let mut places: Vec<Arc<dyn Erasable>> = vec![Arc::new(scorer.cache().clone())];
+    if let Some(book) = scorer.book() {
+        book.refuse(tombstones.clone());
+        places.push(Arc::new(book.clone()));
+    }
     if let Ok(ledger) = monitoring.ledger() {
         ledger.refuse(tombstones.clone());
         places.push(Arc::new(ledger.clone()));

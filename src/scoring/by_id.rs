@@ -1,0 +1,67 @@
+//! Prediction by id: the customer's stored features stand in for those that a request does not bring.
+//!
+//! They are scored as they were stored, as of their own time, and the answer says that time and their age: between two
+//! passes of the features job a recency is up to that much too young. Only interactions that had ended by then are in
+//! them, so the conversation that is going on can not leak in.
+
+use super::feature_book::StoredFeatures;
+use super::task::Score;
+use super::{Answer, Ask, AskFault, Parts, Warning};
+use crate::domain::CustomerKey;
+use crate::domain::time::Timestamp;
+use crate::features::FeatureFault;
+use crate::inference::ModelSnapshot;
+use crate::inference::bundle::Customer;
+use crate::inference::manifest::Task;
+
+impl Parts {
+    /// Reads the features that are stored of the customer, for a question that brings none. A customer of whom nothing
+    /// is stored, or not what this model needs, is a new customer; the warnings say which.
+    pub(super) fn read_stored<E: Score>(&self, answer: &mut Answer<'_>, ask: &Ask<'_>) -> Result<Customer, AskFault> {
+        let customer = ask.customer.ok_or(AskFault::Nothing)?;
+        // Customers are stored, leads are not.
+        let Some(book) = self.book.as_ref().filter(|_| E::TASK == Task::Clv) else { return Ok(Customer::New) };
+        let Some(features) = ask.stored.copied().or_else(|| book.find(&customer)) else {
+            let unknown = if book.is_complete() { Warning::NothingStored } else { Warning::NothingStoredYet };
+            answer.warnings.push(unknown);
+            return Ok(Customer::New);
+        };
+        answer.features_as_of = Some(features.as_of);
+        if book.is_stale(&features, answer.now) {
+            answer.warnings.push(Warning::StoredStale);
+        }
+        // The caller can not mend what is stored, so it is no error of theirs.
+        Ok(answer.snapshot.read_catalogued(&features.values).unwrap_or_else(|_| {
+            answer.warnings.push(Warning::StoredUnfit);
+            Customer::New
+        }))
+    }
+
+    /// What is stored of the customer a question without features is about.
+    pub(super) fn stored(&self, task: Task, ask: &Ask<'_>) -> Option<StoredFeatures> {
+        let book = self.book.as_ref().filter(|_| task == Task::Clv && ask.features.is_none())?;
+        book.find(&ask.customer?)
+    }
+
+    /// The stored features that an answer was made from, as the model reads them; `None` once they are others.
+    pub(super) fn stored_as_of(
+        &self,
+        snapshot: &ModelSnapshot,
+        customer: Option<CustomerKey>,
+        as_of: Option<Timestamp>,
+    ) -> Option<Customer> {
+        let features = self.book.as_ref()?.find(&customer?).filter(|features| Some(features.as_of) == as_of)?;
+        snapshot.read_catalogued(&features.values).ok()
+    }
+}
+
+impl Ask<'_> {
+    /// What the question says of its customer, as another model reads it.
+    pub(super) fn read(&self, snapshot: &ModelSnapshot) -> Result<Customer, FeatureFault> {
+        match (self.features, self.stored) {
+            (Some(features), _) => snapshot.read(features.iter().copied()),
+            (None, Some(stored)) => snapshot.read_catalogued(&stored.values),
+            (None, None) => Ok(Customer::New),
+        }
+    }
+}

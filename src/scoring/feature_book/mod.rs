@@ -1,0 +1,217 @@
+//! The book of stored features, in memory: what a prediction by id is made from.
+//!
+//! A reader loads one atomic pointer and searches an immutable shard: it never waits, neither for the database, nor for
+//! whoever writes, nor for another reader. Writers take turns. A batch replaces each shard it touches once, so that a
+//! reader sees a customer's whole old row or their whole new one. A lock around each shard would do for readers most of
+//! the time; not while a large batch is taken in on a machine with a busy core.
+
+mod shard;
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use metrics::{Counter, counter, gauge};
+
+use crate::domain::CustomerKey;
+use crate::domain::feature::CatalogueRow;
+use crate::domain::time::{Timestamp, seconds_between};
+use crate::privacy::Tombstones;
+use crate::privacy::erasure::{Erasable, EraseError};
+
+use shard::{Merged, Shard};
+
+/// A change copies one of these: with ten million customers half a megabyte.
+const SHARDS: usize = 4096;
+
+/// One customer's features, as of a time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StoredFeatures {
+    /// To the second.
+    pub as_of: Timestamp,
+    /// Until when the passing of time alone changes nothing in them, to the minute; absent when it never does.
+    pub exact_until: Option<Timestamp>,
+    pub values: CatalogueRow,
+}
+
+/// What is new about a customer.
+#[derive(Clone, Debug)]
+pub struct Change {
+    pub customer: CustomerKey,
+    /// Absent when nothing is stored of them any more.
+    pub features: Option<StoredFeatures>,
+}
+
+/// What became of a batch of changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Absorbed {
+    /// Customers whose features were taken in.
+    pub stored: u64,
+    /// Customers who were there and no longer are.
+    pub removed: u64,
+    /// Changes about customers who were erased.
+    pub refused: u64,
+}
+
+/// The stored features of all customers. Cheap to clone.
+#[derive(Clone)]
+pub struct FeatureBook(Arc<Book>);
+
+struct Book {
+    shards: Box<[ArcSwap<Shard>]>,
+    /// Held by whoever replaces shards.
+    writing: Mutex<()>,
+    customers: AtomicUsize,
+    /// Whether everything that was stored has been read once.
+    complete: AtomicBool,
+    stale_after: Duration,
+    tombstones: OnceLock<Tombstones>,
+    changes: Changes,
+}
+
+struct Changes {
+    stored: Counter,
+    removed: Counter,
+    refused: Counter,
+}
+
+impl FeatureBook {
+    /// An empty book. Features older than `stale_after` that may have changed since are said to be stale.
+    pub fn new(stale_after: Duration) -> Self {
+        let change = |kind| counter!("scoreline_book_changes_total", "kind" => kind);
+        let empty = Arc::new(Shard::default());
+        Self(Arc::new(Book {
+            shards: (0..SHARDS).map(|_| ArcSwap::new(Arc::clone(&empty))).collect(),
+            writing: Mutex::new(()),
+            customers: AtomicUsize::new(0),
+            complete: AtomicBool::new(false),
+            stale_after,
+            tombstones: OnceLock::new(),
+            changes: Changes { stored: change("stored"), removed: change("removed"), refused: change("refused") },
+        }))
+    }
+
+    /// Keeps nothing of these customers from now on. Told once, before the first change.
+    pub fn refuse(&self, tombstones: Tombstones) {
+        // A second set would be the same one.
+        let _ = self.0.tombstones.set(tombstones);
+    }
+
+    /// What is stored of a customer. Never waits and allocates nothing.
+    pub fn find(&self, customer: &CustomerKey) -> Option<StoredFeatures> {
+        let found = self.0.shards[shard_of(customer)].load().find(customer)?;
+        // One who was erased under an earlier pepper is only known as such once they are asked about.
+        (!self.is_erased(customer)).then_some(found)
+    }
+
+    /// Takes in a batch of changes, in the order they were made. Copies every shard it touches: many changes at once
+    /// cost far less than one by one.
+    pub fn absorb(&self, changes: impl IntoIterator<Item = Change>) -> Absorbed {
+        let mut changes: Vec<Change> = changes.into_iter().collect();
+        let writing = self.write();
+        let all = changes.len();
+        // Under the lock that `erase` waits for: an erasure beside this is either seen here or comes after it.
+        changes.retain(|change| change.features.is_none() || !self.is_erased(&change.customer));
+        let refused = (all - changes.len()) as u64;
+        let Merged { stored, removed } = self.replace(&writing, changes);
+        drop(writing);
+        let metrics = &self.0.changes;
+        metrics.stored.increment(stored);
+        metrics.removed.increment(removed);
+        metrics.refused.increment(refused);
+        Absorbed { stored, removed, refused }
+    }
+
+    fn replace(&self, _: &MutexGuard<'_, ()>, mut changes: Vec<Change>) -> Merged {
+        // Stable: the last change of a customer stays the last. Shards are in the order of their customers.
+        changes.sort_by_key(|change| change.customer);
+        let mut merged = Merged::default();
+        let (mut before, mut after) = (0, 0);
+        for of_shard in changes.chunk_by(|left, right| shard_of(&left.customer) == shard_of(&right.customer)) {
+            let place = &self.0.shards[shard_of(&of_shard[0].customer)];
+            let old = place.load();
+            let (new, Merged { stored, removed }) = old.with(of_shard);
+            before += old.len();
+            after += new.len();
+            merged.stored += stored;
+            merged.removed += removed;
+            place.store(Arc::new(new));
+        }
+        let customers = self.customers() + after - before;
+        self.0.customers.store(customers, Ordering::Relaxed);
+        merged
+    }
+
+    /// Says that everything that was stored has been read once: from now on a customer who is not here is unknown.
+    pub fn set_complete(&self) {
+        self.0.complete.store(true, Ordering::Release);
+    }
+
+    pub fn is_complete(&self) -> bool {
+        self.0.complete.load(Ordering::Acquire)
+    }
+
+    /// Whether features are too old to pass without a word: older than the limit, and time alone may have changed them.
+    pub fn is_stale(&self, features: &StoredFeatures, now: Timestamp) -> bool {
+        seconds_between(features.as_of, now) > self.0.stale_after.as_secs()
+            && features.exact_until.is_some_and(|until| until <= now)
+    }
+
+    pub fn customers(&self) -> usize {
+        self.0.customers.load(Ordering::Relaxed)
+    }
+
+    /// Memory of all entries, in bytes.
+    pub fn bytes(&self) -> usize {
+        let shard = |shard: &ArcSwap<Shard>| size_of::<ArcSwap<Shard>>() + size_of::<Shard>() + shard.load().bytes();
+        self.0.shards.iter().map(shard).sum()
+    }
+
+    /// When the features that were computed longest ago were; `None` for an empty book.
+    pub fn oldest(&self) -> Option<Timestamp> {
+        let oldest = self.0.shards.iter().filter_map(|shard| shard.load().oldest()).min()?;
+        Timestamp::from_second(oldest).ok()
+    }
+
+    /// Sets the gauges that are read off rather than counted.
+    pub fn report_gauges(&self, now: Timestamp) {
+        gauge!("scoreline_book_customers").set(self.customers() as f64);
+        gauge!("scoreline_book_bytes").set(self.bytes() as f64);
+        gauge!("scoreline_book_complete").set(if self.is_complete() { 1.0 } else { 0.0 });
+        let age = self.oldest().map_or(0, |oldest| seconds_between(oldest, now));
+        gauge!("scoreline_book_oldest_features_age_seconds").set(age as f64);
+    }
+
+    fn is_erased(&self, customer: &CustomerKey) -> bool {
+        self.0.tombstones.get().is_some_and(|tombstones| tombstones.contains(customer))
+    }
+
+    fn write(&self) -> MutexGuard<'_, ()> {
+        self.0.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// By the first twelve bits: a customer's key is a digest, which spreads them, and shards stay in the order of keys.
+fn shard_of(customer: &CustomerKey) -> usize {
+    let [first, second, ..] = *customer.as_bytes();
+    usize::from(u16::from_be_bytes([first, second]) >> 4)
+}
+
+impl Erasable for FeatureBook {
+    fn name(&self) -> &'static str {
+        "feature_book"
+    }
+
+    fn erase(&self, customers: &[CustomerKey]) -> Result<u64, EraseError> {
+        let changes = customers.iter().map(|&customer| Change { customer, features: None }).collect();
+        let writing = self.write();
+        let removed = self.replace(&writing, changes).removed;
+        drop(writing);
+        self.0.changes.removed.increment(removed);
+        Ok(removed)
+    }
+}
+
+#[cfg(test)]
+mod tests;

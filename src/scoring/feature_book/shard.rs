@@ -1,0 +1,263 @@
+//! One part of the book: entries in the order of their customers, values packed without loss. Never changed, only
+//! replaced.
+
+use super::{Change, StoredFeatures};
+use crate::domain::CustomerKey;
+use crate::domain::feature::{CATALOGUE, CatalogueRow};
+use crate::domain::time::Timestamp;
+
+/// Stands for "until something new is known".
+const FOR_EVER: u32 = u32::MAX;
+const SECONDS_A_MINUTE: i64 = 60;
+
+#[derive(Debug, Default)]
+pub struct Shard {
+    entries: Box<[Entry]>,
+    /// The values of all entries, one after the other.
+    packed: Box<[u8]>,
+    /// Of the entry that has been computed longest ago.
+    oldest: Option<i64>,
+}
+
+/// A customer's place in a shard.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    customer: CustomerKey,
+    /// Seconds since 1970.
+    as_of: i64,
+    /// Two bits for each feature of the catalogue: its `Form`.
+    forms: u64,
+    /// Where its values begin.
+    start: u32,
+    /// Minutes since 1970, rounded down.
+    exact_until: u32,
+}
+
+const _: () = assert!(CATALOGUE.len() <= 32, "`Entry::forms` has room for 32 features");
+
+/// How a value is packed. Each form is only taken when it gives back the very same bits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Missing,
+    /// Four bytes: counts, days, simple shares.
+    Single,
+    /// Four bytes: amounts of money, in hundredths.
+    Hundredths,
+    /// Eight bytes.
+    Double,
+}
+
+/// What became of changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Merged {
+    pub stored: u64,
+    /// Customers who were there and no longer are.
+    pub removed: u64,
+}
+
+impl Shard {
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn bytes(&self) -> usize {
+        size_of_val(&*self.entries) + self.packed.len()
+    }
+
+    /// When the entry that was computed longest ago was, in seconds since 1970.
+    pub fn oldest(&self) -> Option<i64> {
+        self.oldest
+    }
+
+    pub fn find(&self, customer: &CustomerKey) -> Option<StoredFeatures> {
+        let at = self.entries.binary_search_by(|entry| entry.customer.cmp(customer)).ok()?;
+        let entry = &self.entries[at];
+        Some(StoredFeatures {
+            as_of: Timestamp::from_second(entry.as_of).unwrap_or(Timestamp::UNIX_EPOCH),
+            exact_until: (entry.exact_until != FOR_EVER)
+                .then(|| Timestamp::from_second(i64::from(entry.exact_until) * SECONDS_A_MINUTE).ok())
+                .flatten(),
+            values: unpack(entry.forms, &self.packed[entry.start as usize..]),
+        })
+    }
+
+    /// This shard with `changes`, which are in the order of their customers. Of several of one customer the last holds.
+    pub fn with(&self, changes: &[Change]) -> (Self, Merged) {
+        let mut next = Growing {
+            entries: Vec::with_capacity(self.entries.len() + changes.len()),
+            packed: Vec::with_capacity(self.packed.len() + changes.len() * size_of::<CatalogueRow>()),
+        };
+        let mut merged = Merged::default();
+        let mut kept = self.entries.iter().peekable();
+        let last_of_each = changes.chunk_by(|left, right| left.customer == right.customer);
+        for change in last_of_each.filter_map(<[Change]>::last) {
+            while let Some(entry) = kept.next_if(|entry| entry.customer < change.customer) {
+                next.keep(entry, &self.packed);
+            }
+            let was_there = kept.next_if(|entry| entry.customer == change.customer).is_some();
+            match &change.features {
+                Some(features) => {
+                    merged.stored += 1;
+                    next.add(change.customer, features);
+                }
+                None => merged.removed += u64::from(was_there),
+            }
+        }
+        for entry in kept {
+            next.keep(entry, &self.packed);
+        }
+        (next.finish(), merged)
+    }
+}
+
+/// A shard in the making.
+struct Growing {
+    entries: Vec<Entry>,
+    packed: Vec<u8>,
+}
+
+impl Growing {
+    /// A shard is a small part of a book that is in memory: its bytes are counted in 32 bits.
+    fn start(&self) -> u32 {
+        self.packed.len() as u32
+    }
+
+    fn keep(&mut self, entry: &Entry, packed: &[u8]) {
+        let start = entry.start as usize;
+        self.entries.push(Entry { start: self.start(), ..*entry });
+        self.packed.extend_from_slice(&packed[start..start + bytes(entry.forms)]);
+    }
+
+    fn add(&mut self, customer: CustomerKey, features: &StoredFeatures) {
+        let start = self.start();
+        let forms = pack(&features.values, &mut self.packed);
+        let minutes = |until: Timestamp| u32::try_from(until.as_second().div_euclid(SECONDS_A_MINUTE));
+        let exact_until = features.exact_until.map_or(FOR_EVER, |until| minutes(until).unwrap_or(0));
+        self.entries.push(Entry { customer, as_of: features.as_of.as_second(), forms, start, exact_until });
+    }
+
+    fn finish(self) -> Shard {
+        let oldest = self.entries.iter().map(|entry| entry.as_of).min();
+        Shard { entries: self.entries.into(), packed: self.packed.into(), oldest }
+    }
+}
+
+impl Form {
+    fn of(value: f64) -> Self {
+        if value.is_nan() {
+            Self::Missing
+        } else if f64::from(value as f32).to_bits() == value.to_bits() {
+            Self::Single
+        } else if from_hundredths(hundredths(value)).to_bits() == value.to_bits() {
+            Self::Hundredths
+        } else {
+            Self::Double
+        }
+    }
+
+    /// The form at a position of the catalogue.
+    fn at(forms: u64, position: usize) -> Self {
+        match (forms >> (2 * position)) & 3 {
+            0 => Self::Missing,
+            1 => Self::Single,
+            2 => Self::Hundredths,
+            _ => Self::Double,
+        }
+    }
+
+    fn bytes(self) -> usize {
+        match self {
+            Self::Missing => 0,
+            Self::Single | Self::Hundredths => 4,
+            Self::Double => 8,
+        }
+    }
+}
+
+/// Rounded and held within 32 bits: whether it stands for the value is for the caller to see.
+fn hundredths(value: f64) -> i32 {
+    (value * 100.0).round() as i32
+}
+
+fn from_hundredths(hundredths: i32) -> f64 {
+    f64::from(hundredths) / 100.0
+}
+
+fn bytes(forms: u64) -> usize {
+    (0..CATALOGUE.len()).map(|position| Form::at(forms, position).bytes()).sum()
+}
+
+fn pack(values: &CatalogueRow, packed: &mut Vec<u8>) -> u64 {
+    let mut forms = 0;
+    for (position, &value) in values.iter().enumerate() {
+        let form = Form::of(value);
+        forms |= (form as u64) << (2 * position);
+        match form {
+            Form::Missing => {}
+            Form::Single => packed.extend_from_slice(&(value as f32).to_le_bytes()),
+            Form::Hundredths => packed.extend_from_slice(&hundredths(value).to_le_bytes()),
+            Form::Double => packed.extend_from_slice(&value.to_le_bytes()),
+        }
+    }
+    forms
+}
+
+fn unpack(forms: u64, packed: &[u8]) -> CatalogueRow {
+    let mut rest = packed;
+    let mut values = [f64::NAN; CATALOGUE.len()];
+    for (position, value) in values.iter_mut().enumerate() {
+        let form = Form::at(forms, position);
+        // What was packed is always there; a value that were not would be missing.
+        *value = match form {
+            Form::Missing => f64::NAN,
+            Form::Single => rest.first_chunk().map_or(f64::NAN, |bytes| f32::from_le_bytes(*bytes).into()),
+            Form::Hundredths => {
+                rest.first_chunk().map_or(f64::NAN, |bytes| from_hundredths(i32::from_le_bytes(*bytes)))
+            }
+            Form::Double => rest.first_chunk().map_or(f64::NAN, |bytes| f64::from_le_bytes(*bytes)),
+        };
+        rest = rest.get(form.bytes()..).unwrap_or_default();
+    }
+    values
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn any_value() -> impl Strategy<Value = f64> {
+        prop_oneof![
+            Just(f64::NAN),
+            any::<f64>(),
+            (0..1_000_000_u32).prop_map(f64::from),
+            any::<i32>().prop_map(from_hundredths),
+            -1.0..1.0,
+            Just(-0.0),
+            Just(f64::MAX),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn every_value_comes_back_bit_for_bit(values in prop::array::uniform::<_, { CATALOGUE.len() }>(any_value())) {
+            let mut packed = vec![1, 2, 3];
+            let forms = pack(&values, &mut packed);
+            prop_assert_eq!(packed.len(), 3 + bytes(forms));
+            packed.push(9);
+            let back = unpack(forms, &packed[3..]);
+            for (value, back) in values.iter().zip(back) {
+                prop_assert!(value.to_bits() == back.to_bits() || value.is_nan() && back.is_nan(), "{value} {back}");
+            }
+        }
+    }
+
+    #[test]
+    fn amounts_counts_and_halves_take_four_bytes() {
+        for value in [0.0, 48.0, 0.5, 12.34, 4500.01, -3.0] {
+            assert_eq!(Form::of(value).bytes(), 4, "{value}");
+        }
+        assert_eq!(Form::of(1.0 / 3.0).bytes(), 8);
+    }
+}

@@ -1,0 +1,204 @@
+//! What readers of the book may rely on.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::domain::feature::CATALOGUE;
+use crate::privacy::{CustomerKeys, Eraser};
+
+const HOUR: i64 = 3600;
+
+fn book() -> FeatureBook {
+    FeatureBook::new(Duration::from_hours(36))
+}
+
+/// Customers are spread over all shards, several to one.
+fn customer(number: u32) -> CustomerKey {
+    let mut digest = [0; 32];
+    digest[..4].copy_from_slice(&number.wrapping_mul(0x9e37_79b9).to_be_bytes());
+    CustomerKey::from_digest(digest)
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).expect("within the calendar")
+}
+
+/// Features that all say the same number, which their time says too.
+fn tagged(number: i64) -> StoredFeatures {
+    StoredFeatures { as_of: at(number), exact_until: None, values: [number as f64 / 3.0; CATALOGUE.len()] }
+}
+
+fn store(number: u32, tag: i64) -> Change {
+    Change { customer: customer(number), features: Some(tagged(tag)) }
+}
+
+fn remove(number: u32) -> Change {
+    Change { customer: customer(number), features: None }
+}
+
+#[test]
+fn the_last_change_of_a_customer_holds_and_others_are_left_alone() {
+    let book = book();
+    let absorbed = book.absorb([store(1, 10), store(2, 20), store(1, 11), remove(3)]);
+    assert_eq!(absorbed, Absorbed { stored: 2, removed: 0, refused: 0 });
+    assert_eq!(book.find(&customer(1)), Some(tagged(11)));
+    assert_eq!(book.absorb([store(3, 30), remove(1), remove(4)]), Absorbed { stored: 1, removed: 1, refused: 0 });
+    assert_eq!((book.find(&customer(1)), book.find(&customer(2))), (None, Some(tagged(20))));
+    assert_eq!((book.customers(), book.oldest()), (2, Some(at(20))));
+}
+
+#[test]
+fn features_are_stale_when_they_are_old_and_time_may_have_changed_them() {
+    let exact_until = |until| StoredFeatures { exact_until: until, ..tagged(0) };
+    let book = book();
+    let features = exact_until(Some(at(24 * HOUR)));
+    assert!(!book.is_stale(&features, at(36 * HOUR)));
+    assert!(book.is_stale(&features, at(36 * HOUR + 1)));
+    assert!(!book.is_stale(&exact_until(Some(at(40 * HOUR))), at(39 * HOUR)), "still exact");
+    assert!(!book.is_stale(&exact_until(None), at(10_000 * HOUR)), "nothing to change with time");
+}
+
+#[test]
+fn an_erased_customer_is_gone_and_does_not_come_back() {
+    let (book, tombstones) = (book(), Tombstones::default());
+    book.refuse(tombstones.clone());
+    book.absorb([store(1, 10), store(2, 20)]);
+    let eraser = Eraser::new(tombstones.clone(), vec![Arc::new(book.clone())]);
+    let keys = CustomerKeys { current: customer(1), previous: Vec::new() };
+    let erased = eraser.erase(&keys, at(0)).expect("erased");
+    assert_eq!(erased.entries, [("feature_book", 1)]);
+    assert_eq!((book.find(&customer(1)), book.customers()), (None, 1));
+    assert_eq!(book.absorb([store(1, 11), store(2, 21)]), Absorbed { stored: 1, removed: 0, refused: 1 });
+    assert_eq!((book.find(&customer(1)), book.find(&customer(2))), (None, Some(tagged(21))));
+    // Known to be erased only now, as after a change of pepper.
+    tombstones.carry_over(customer(2));
+    assert_eq!(book.find(&customer(2)), None);
+}
+
+#[test]
+fn readers_never_see_half_a_change_and_never_wait() {
+    const CUSTOMERS: u32 = 2_000;
+    let (book, stop) = (book(), AtomicBool::new(false));
+    book.absorb((0..CUSTOMERS).map(|number| store(number, 1)));
+    let reads = thread::scope(|scope| {
+        let readers: Vec<_> = (0..2_u32)
+            .map(|reader| {
+                let (book, stop) = (&book, &stop);
+                scope.spawn(move || {
+                    let mut seen = BTreeMap::new();
+                    let (mut reads, mut number) = (0_u64, reader);
+                    while !stop.load(Ordering::Relaxed) {
+                        number = (number + 7) % CUSTOMERS;
+                        let found = book.find(&customer(number)).expect("always there");
+                        assert_eq!(found, tagged(found.as_of.as_second()), "one time, one row");
+                        let last = seen.insert(number, found.as_of);
+                        assert!(last <= Some(found.as_of), "never back to what was replaced");
+                        reads += 1;
+                    }
+                    reads
+                })
+            })
+            .collect();
+        for tag in 2..60 {
+            book.absorb((0..CUSTOMERS).map(|number| store(number, tag)));
+        }
+        stop.store(true, Ordering::Relaxed);
+        readers.into_iter().map(|reader| reader.join().expect("no reader failed")).sum::<u64>()
+    });
+    assert!(reads > 0);
+    let writing = book.write();
+    assert_eq!(book.find(&customer(5)), Some(tagged(59)), "while somebody writes");
+    drop(writing);
+}
+
+/// A customer as the catalogue's features usually are, with purchases or without.
+fn usual(number: u32, buys: bool) -> StoredFeatures {
+    let share = |of: u32| f64::from(number % of) / f64::from(of);
+    let value = |(position, name): (usize, &str)| match name {
+        "sentiment_score_avg" | "sentiment_trend_slope" => share(997) - 0.3,
+        "avg_handling_time_sec" => 240.0 + share(613) * 100.0,
+        _ if name.starts_with("channel_preference") => share(7),
+        _ if position < 11 => f64::from(number % 50),
+        _ if !buys => f64::NAN,
+        "monetary_avg" | "purchase_gap_mean_days" | "purchases_decayed_30d" => 17.0 + share(389),
+        _ if name.ends_with("_usd") => f64::from(number % 100_000) / 100.0,
+        _ => f64::from(number % 300),
+    };
+    let mut values = [0.0; CATALOGUE.len()];
+    for (slot, named) in values.iter_mut().zip(CATALOGUE.iter().map(|feature| feature.name).enumerate()) {
+        *slot = value(named);
+    }
+    StoredFeatures { as_of: at(1_795_255_200), exact_until: Some(at(1_795_280_000)), values }
+}
+
+#[test]
+fn a_customer_takes_two_hundred_bytes_or_less() {
+    const CUSTOMERS: u32 = 100_000;
+    for (who, buys, most) in [("interactions", false, 150), ("interactions and purchases", true, 210)] {
+        let book = book();
+        let empty = book.bytes();
+        for batch in 0..10 {
+            let numbers = (0..CUSTOMERS / 10).map(|number| batch * CUSTOMERS / 10 + number);
+            let change = |number| Change { customer: customer(number), features: Some(usual(number, buys)) };
+            book.absorb(numbers.map(change));
+        }
+        assert_eq!(book.customers(), CUSTOMERS as usize);
+        let each = (book.bytes() - empty) / CUSTOMERS as usize;
+        println!("{CUSTOMERS} customers with {who}: {each} bytes each, {empty} bytes for the book itself");
+        assert!(each <= most, "{each} bytes with {who}");
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Store(u32, i64),
+    Remove(u32),
+    Erase(u32),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Vec<Step>>> {
+    let step = prop_oneof![
+        4 => (0..12_u32, 0..1000_i64).prop_map(|(number, tag)| Step::Store(number, tag)),
+        2 => (0..12_u32).prop_map(Step::Remove),
+        1 => (0..12_u32).prop_map(Step::Erase),
+    ];
+    prop::collection::vec(prop::collection::vec(step, 0..10), 0..8)
+}
+
+proptest! {
+    /// Whatever the batches, the book is what a map would be after the same changes one by one.
+    #[test]
+    fn the_book_is_the_sum_of_its_changes(batches in steps()) {
+        let (book, mut model) = (book(), BTreeMap::new());
+        for batch in batches {
+            let mut changes = Vec::new();
+            for step in batch {
+                match step {
+                    Step::Store(number, tag) => {
+                        model.insert(number, tagged(tag));
+                        changes.push(store(number, tag));
+                    }
+                    Step::Remove(number) => {
+                        model.remove(&number);
+                        changes.push(remove(number));
+                    }
+                    Step::Erase(number) => {
+                        book.absorb(changes.drain(..));
+                        let erased = book.erase(&[customer(number)]).expect("erased");
+                        prop_assert_eq!(erased, u64::from(model.remove(&number).is_some()));
+                    }
+                }
+            }
+            book.absorb(changes);
+        }
+        for number in 0..12 {
+            prop_assert_eq!(book.find(&customer(number)), model.get(&number).copied());
+        }
+        prop_assert_eq!(book.customers(), model.len());
+        prop_assert_eq!(book.oldest(), model.values().map(|features| features.as_of).min());
+    }
+}
