@@ -49,6 +49,8 @@ codes! {
     NoPrediction = "no_prediction", UNPROCESSABLE_ENTITY;
     /// Outcomes can not be kept: switched off, too many at once, or the disk fails.
     OutcomesUnavailable = "outcomes_unavailable", SERVICE_UNAVAILABLE;
+    /// The database is not open yet or gives no answer. Nothing that answers predictions asks it.
+    StoreUnavailable = "store_unavailable", SERVICE_UNAVAILABLE;
     /// More to do than can be done in time; `Retry-After` says when to ask again.
     Overloaded = "overloaded", SERVICE_UNAVAILABLE;
     /// No credentials, or none that are valid.

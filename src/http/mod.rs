@@ -5,6 +5,7 @@ mod admin_jobs;
 mod admin_models;
 mod admin_outcomes;
 mod admin_privacy;
+mod admin_write_back;
 pub mod admission;
 mod answer;
 pub mod auth;
@@ -36,6 +37,7 @@ pub mod tls;
 mod writer;
 
 pub use admin_jobs::Jobs;
+pub use admin_write_back::WriteBackDesk;
 pub use health::Readiness;
 pub use router::admin;
 pub use service::{Public, ReplyBody};

@@ -11,7 +11,7 @@ use super::hot::{Hot, ROUTES};
 use super::observe::{Observe, error_response};
 use super::state::Shared;
 use super::{
-    admin_jobs, admin_models, admin_outcomes, admin_privacy, auth, customers, health, metrics, oauth_token, outcomes,
+    admin_jobs, admin_models, admin_outcomes, admin_privacy, admin_write_back, auth, customers, health, metrics, oauth_token, outcomes,
     predict_batch, predict_lead,
 };
 
@@ -50,6 +50,8 @@ pub fn admin(state: Shared) -> Router {
         .route("/admin/jobs/{job}/run", observed("admin", post(admin_jobs::run)))
         .route("/admin/outcomes", observed("admin", get(admin_outcomes::handle)))
         .route("/admin/privacy", observed("admin", get(admin_privacy::handle)))
+        .route("/admin/write-back", observed("admin", get(admin_write_back::handle)))
+        .route("/admin/write-back/retry", observed("admin", post(admin_write_back::retry)))
         .fallback_service(not_found.layer(Observe::new("unmatched")).with_state(()))
         .with_state(state)
 }

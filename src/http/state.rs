@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::admin_jobs::Jobs;
+use super::admin_write_back::WriteBackDesk;
 use super::admission::Admission;
 use super::health::Readiness;
 use crate::auth::Authenticator;
@@ -46,6 +47,7 @@ pub struct HttpState {
     pub admission: Admission,
     /// What runs beside the answers.
     pub jobs: Jobs,
+    pub write_back: WriteBackDesk,
     /// Renders everything measured so far.
     pub metrics: RenderMetrics,
 }
@@ -89,5 +91,6 @@ pieces! {
     readiness: Readiness,
     admission: Admission,
     jobs: Jobs,
+    write_back: WriteBackDesk,
     metrics: RenderMetrics,
 }

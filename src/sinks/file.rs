@@ -15,12 +15,16 @@ use serde::Serialize;
 
 use super::{ScoreSink, ScoreUpdate, SinkFault};
 use crate::domain::Tier;
+use crate::genesys::Spent;
 
 const HEADER: &str =
     "customer_key,predicted_clv_value,clv_tier,confidence_score,risk_score,last_calculated_at\n";
 
 /// A disk that is full or gone is looked at again after that long.
 const TRY_AGAIN: Duration = Duration::from_secs(30);
+
+/// A sync costs about as much as writing so many lines.
+const PORTION: usize = 1000;
 
 /// How lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +84,8 @@ struct Line<'a> {
 }
 
 impl FileSink {
+    pub const TARGET: &str = "file";
+
     /// Opens or creates the file, readable to its owner alone, and cuts off an unfinished last line. Blocks.
     ///
     /// # Errors
@@ -107,7 +113,15 @@ impl FileSink {
 
 impl ScoreSink for FileSink {
     fn target(&self) -> &'static str {
-        "file"
+        Self::TARGET
+    }
+
+    fn portion(&self) -> usize {
+        PORTION
+    }
+
+    fn spent(&self) -> Option<Spent> {
+        None
     }
 
     fn write<'a>(&'a self, updates: &'a [ScoreUpdate]) -> BoxFuture<'a, Vec<Result<(), SinkFault>>> {

@@ -9,6 +9,7 @@ use futures_util::future::BoxFuture;
 
 use crate::domain::time::Timestamp;
 use crate::domain::{CustomerKey, SealedId, Tier};
+use crate::genesys::Spent;
 
 pub use file::{FileFormat, FileSettings, FileSink};
 pub use profile::ProfileSink;
@@ -40,6 +41,12 @@ pub enum SinkFault {
 pub trait ScoreSink: Send + Sync {
     /// What the store files its wishes under. Stable: another name is another place with nothing in it.
     fn target(&self) -> &'static str;
+
+    /// How many updates are worth writing between two syncs of what became of them.
+    fn portion(&self) -> usize;
+
+    /// What was asked of the platform in the last minute, for the next process; absent where nothing is limited.
+    fn spent(&self) -> Option<Spent>;
 
     /// Writes updates; one result for each, in their order. What is `Ok` is there to stay.
     fn write<'a>(&'a self, updates: &'a [ScoreUpdate]) -> BoxFuture<'a, Vec<Result<(), SinkFault>>>;

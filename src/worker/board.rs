@@ -11,9 +11,9 @@ use crate::domain::{JobName, JobStatus};
 pub struct Board(Arc<[Entry]>);
 
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
-    pub(super) progress: Progress,
-    pub(super) wake: Wake,
+struct Entry {
+    progress: Progress,
+    wake: Wake,
 }
 
 impl Board {
@@ -36,7 +36,17 @@ impl Board {
         entry.is_some()
     }
 
-    pub(super) fn entry(&self, job: JobName) -> Option<&Entry> {
+    /// Where a job's run writes down how it gets on, and what wakes it.
+    pub fn handles(&self, job: JobName) -> Option<(Progress, Wake)> {
+        self.entry(job).map(|entry| (entry.progress.clone(), entry.wake.clone()))
+    }
+
+    /// What wakes those of these jobs that are here.
+    pub fn wakes(&self, jobs: &[JobName]) -> Vec<Wake> {
+        jobs.iter().filter_map(|job| Some(self.entry(*job)?.wake.clone())).collect()
+    }
+
+    fn entry(&self, job: JobName) -> Option<&Entry> {
         self.0.iter().find(|entry| entry.progress.job() == job)
     }
 }

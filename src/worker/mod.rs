@@ -5,6 +5,7 @@
 
 mod board;
 pub mod extract;
+pub mod feature_feed;
 pub mod features;
 pub mod follow_features;
 mod lease;

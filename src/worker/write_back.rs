@@ -8,19 +8,22 @@ use futures_util::future::BoxFuture;
 use jiff::SignedDuration;
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 
-use super::lease::Leases;
+use super::lease::{Held, Leases};
 use super::progress::Progress;
 use super::schedule::{Cause, Ended, Job};
 use super::{JobError, WriteBackSettings};
 use crate::domain::JobName;
 use crate::domain::time::Timestamp;
+use crate::genesys::Spent;
+use crate::genesys::source::Position;
 use crate::sinks::{ScoreSink, ScoreUpdate, SinkFault};
-use crate::store::{Claim, Outcome, ProfileCounts, Settled};
+use crate::store::{Claim, Outcome, ProfileCounts, Settled, Store};
 
-/// How long claimed updates are nobody else's, for each of them: longer than a write with all its retries.
-const LEASE_EACH: Duration = Duration::from_secs(60);
-/// Updates that are written between two transactions: what a kill makes to be written twice.
-const PORTION: usize = 20;
+/// How long claimed updates are nobody else's: longer than writing them takes with every retry and every pause that the
+/// platform asks for.
+const CLAIM: Duration = Duration::from_mins(15);
+/// Where it is kept what was asked of the platform last.
+const PACE_KEPT: &str = "write_back:pace";
 /// The pause after the first failure of an update; doubled after each further one, unless the sink names a longer one.
 const PAUSE_FIRST: Duration = Duration::from_secs(30);
 const PAUSE_MOST: Duration = Duration::from_hours(1);
@@ -48,42 +51,38 @@ impl WriteBack {
     /// When the store does not answer, or nothing of a portion could be written: then the rest waits.
     pub async fn run(&self, observe: impl FnMut(&WrittenBack) + Send) -> Result<Option<WrittenBack>, JobError> {
         let Some(held) = self.leases.take(JobName::WriteBack).await? else { return Ok(None) };
-        held.during(self.pass(observe)).await.map(Some)
+        held.during(self.pass(&held, observe)).await.map(Some)
     }
 
-    async fn pass(&self, mut observe: impl FnMut(&WrittenBack) + Send) -> Result<WrittenBack, JobError> {
+    async fn pass(
+        &self,
+        held: &Held,
+        mut observe: impl FnMut(&WrittenBack) + Send,
+    ) -> Result<WrittenBack, JobError> {
         let (store, clock, target) = (self.leases.store(), self.leases.clock(), self.sink.target());
+        let limit = self.sink.portion().min(self.settings.batch as usize);
         let mut done = WrittenBack::default();
         loop {
-            let limit = self.settings.batch as usize;
-            let ttl = LEASE_EACH * self.settings.batch;
-            let claims = store.claim_profiles(target, self.leases.holder(), limit, clock.now(), ttl).await?;
+            let claims = store.claim_profiles(target, self.leases.holder(), limit, clock.now(), CLAIM).await?;
             if claims.is_empty() {
                 break;
             }
-            let mut rest = claims.as_slice();
-            while !rest.is_empty() {
-                let (portion, after) = rest.split_at(rest.len().min(PORTION));
-                rest = after;
-                let down = self.write(portion, &mut done).await?;
-                observe(&done);
-                if let Some(reason) = down {
-                    // Nobody takes anything at the moment: what was not tried waits without a mark against it.
-                    let untried: Vec<_> =
-                        rest.iter().map(|claim| Settled { claim, outcome: Outcome::Untried }).collect();
-                    store.settle_profiles(target, self.leases.holder(), &untried).await?;
-                    self.report().await?;
-                    return Err(JobError::SinkDown { updates: portion.len(), reason });
-                }
+            let down = self.write(&claims, &mut done).await?;
+            if let Some(spent) = self.sink.spent() {
+                let spent = serde_json::to_string(&spent);
+                let spent = spent.map_err(|err| JobError::Position { source_name: PACE_KEPT, err })?;
+                store.save_position(PACE_KEPT, &spent, clock.now(), Some(held.lease())).await?;
             }
-            if claims.len() < limit {
-                break;
+            observe(&done);
+            if let Some(reason) = down {
+                self.report().await?;
+                return Err(JobError::SinkDown { updates: claims.len(), reason });
             }
         }
         self.report().await?;
         if done != WrittenBack::default() {
             let WrittenBack { written, failed, dead } = done;
-            tracing::info!(target_name = target, written, failed, dead, "scores were written back");
+            tracing::info!(place = target, written, failed, dead, "scores were written back");
         }
         Ok(done)
     }
@@ -168,6 +167,18 @@ impl Job for WriteBack {
             Ok(self.run(observe).await?.map_or(Ended::Elsewhere, |_| Ended::Done))
         })
     }
+}
+
+/// What the process before has asked of the platform in its last minute, as far as the store knows: of the extraction of
+/// `source` or of writing back, whichever was kept later. Nothing at all when the store does not say.
+pub async fn spent(store: &Store, source: &str) -> Spent {
+    let (pace, position) = (store.position(PACE_KEPT).await, store.position(source).await);
+    let (pace, position) = (pace.ok().flatten(), position.ok().flatten());
+    let pace = pace.and_then(|(kept, at)| Some((serde_json::from_str::<Spent>(&kept).ok()?, at)));
+    let position = position.and_then(|(kept, at)| Some((serde_json::from_str::<Position>(&kept).ok()?, at)));
+    let position = position.map(|(position, at)| (position.spent().clone(), at));
+    let latest = pace.into_iter().chain(position).max_by_key(|(_, at)| *at);
+    latest.map(|(spent, _)| spent).unwrap_or_default()
 }
 
 fn update(claim: &Claim) -> ScoreUpdate {

@@ -152,6 +152,7 @@ impl TestApp {
             }),
             readiness: readiness.clone(),
             jobs: http::Jobs::default(),
+            write_back: http::WriteBackDesk::default(),
             metrics: Arc::new(move || metrics.render()),
         });
         let (public, admin) = (Public::new(state.clone()), http::admin(state));
