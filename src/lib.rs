@@ -19,5 +19,7 @@ pub mod resilience;
 pub mod routing;
 pub mod scoring;
 pub mod simulator;
+pub mod sinks;
+pub mod store;
 pub mod telemetry;
 pub mod worker;

@@ -59,8 +59,9 @@ pub struct Settings {
     pub extract: ExtractSettings,
     pub upkeep: UpkeepSettings,
     pub write_back: WriteBackSettings,
-    /// `None` for a server that only predicts.
-    pub store: Option<StoreSettings>,
+    pub store: StoreSettings,
+    /// Whether a server opens the store: one that only predicts does not.
+    pub serves_store: bool,
 }
 
 /// Settings together with where each value came from.
@@ -113,7 +114,7 @@ pub fn explain(
     let extract = extract::extract(&mut read);
     let upkeep = extract::upkeep(&mut read);
     let write_back = write_back::read(&mut read, genesys.is_some());
-    let store = store::read(&mut read, genesys.is_some());
+    let (store, serves_store) = store::section(&mut read, genesys.is_some(), privacy.pepper.is_some());
     let settings = Settings {
         server,
         tls,
@@ -131,6 +132,7 @@ pub fn explain(
         upkeep,
         write_back,
         store,
+        serves_store,
     };
     read.finish().map(|entries| Effective { settings, entries })
 }
