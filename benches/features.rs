@@ -15,7 +15,7 @@ use std::path::Path;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use jiff::civil::date;
 use jiff::{Timestamp, ToSpan};
-use scoreline::domain::{Channel, InteractionId, LabelId, Sentiment};
+use scoreline::domain::{Channel, LabelId, Sentiment};
 use scoreline::features::drift::{DriftBins, quantile_edges};
 use scoreline::features::interactions::{Interaction, InteractionHistory};
 use scoreline::features::purchases::{Purchase, PurchaseHistory};
@@ -116,9 +116,9 @@ fn interactions(as_of: Timestamp) -> Vec<Interaction<'static>> {
         .map(|i| {
             let start = as_of - ((300 - i / 40) * 24).hours() - (i % 40).minutes();
             Interaction {
-                id: InteractionId((i as u128).to_be_bytes()),
-                start,
-                end: Some(start + 5.minutes()),
+                id: None,
+                start_ms: start.as_millisecond(),
+                end_ms: Some((start + 5.minutes()).as_millisecond()),
                 channel: Channel::ALL[i as usize % 4],
                 handle_ms: Some(200_000 + (i % 100) as u32),
                 sentiment: Sentiment::new((i % 21) as f64 / 10.0 - 1.0).filter(|_| i % 3 != 0),

@@ -16,7 +16,7 @@ use jiff::tz::TimeZone;
 use rand::RngExt as _;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand_distr::{Distribution as _, Gamma, LogNormal, Poisson, StandardNormal};
-use scoreline::domain::{Channel, InteractionId, LabelId, Sentiment, normal};
+use scoreline::domain::{Channel, LabelId, Sentiment, normal};
 use scoreline::features::interactions::{Interaction, InteractionFeatures, InteractionHistory, QueueSentiment};
 use scoreline::features::purchases::Purchase;
 
@@ -144,8 +144,10 @@ pub fn interaction_features(
             let interaction = conversation.as_interaction();
             history.add(&interaction)?;
             // Imputation is fitted on fit rows only, like everything else.
-            if member.split == Split::Fit && interaction.counts_as_of(as_of) {
-                queues.add(&interaction);
+            if let (Split::Fit, true, Some(sentiment)) =
+                (member.split, conversation.end <= as_of, conversation.sentiment)
+            {
+                queues.observe(conversation.queue, sentiment);
             }
         }
         histories.push(history);
@@ -197,10 +199,9 @@ pub fn conversations(
 impl Conversation {
     pub fn as_interaction(&self) -> Interaction<'_> {
         Interaction {
-            // Nothing tells a simulated conversation from others, and nobody asks.
-            id: InteractionId([0; 16]),
-            start: self.start,
-            end: Some(self.end),
+            id: None,
+            start_ms: self.start.as_millisecond(),
+            end_ms: Some(self.end.as_millisecond()),
             channel: self.channel,
             handle_ms: self.handle_ms,
             sentiment: self.sentiment,

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::tally::Tally;
 use super::trend::{Latest, Score};
-use super::{DAY_MS, EndsBeforeStart, Interaction, InteractionFeatures, QueueSentiment, Window};
+use super::{DAY_MS, EndsBeforeStart, Interaction, InteractionFeatures, LOOK_BACK_MS, QueueSentiment, Window};
 use crate::domain::{Channel, InteractionId};
 
 /// An interaction can not be taken back from the sums alone: it is the first, the last or among the latest of a longer
@@ -87,16 +87,16 @@ impl InteractionHistory {
     /// When it ends before it starts. The history stays as it was.
     #[inline]
     pub fn add(&mut self, interaction: &Interaction<'_>) -> Result<(), EndsBeforeStart> {
-        let Some(end) = interaction.end else { return Ok(()) };
-        let (start_ms, end_ms) = (interaction.start.as_millisecond(), end.as_millisecond());
+        let (start_ms, Some(end_ms)) = (interaction.start_ms, interaction.end_ms) else { return Ok(()) };
         if end_ms < start_ms {
-            return Err(EndsBeforeStart { start: interaction.start, end });
+            return Err(EndsBeforeStart { start_ms, end_ms });
         }
         if self.is_live(interaction) {
             return Ok(());
         }
         if end_ms > self.window.as_of {
-            if interaction.counts_ms().is_some() {
+            // Longer than the window, it will never count.
+            if end_ms - start_ms < LOOK_BACK_MS {
                 self.next_end = self.next_end.min(end_ms);
             }
             return Ok(());
@@ -131,8 +131,7 @@ impl InteractionHistory {
     /// # Errors
     /// When the sums do not say what the history was without it. The history stays as it was.
     pub fn retract(&mut self, interaction: &Interaction<'_>) -> Result<(), MustRefold> {
-        let Some(end) = interaction.end else { return Ok(()) };
-        let (start_ms, end_ms) = (interaction.start.as_millisecond(), end.as_millisecond());
+        let (start_ms, Some(end_ms)) = (interaction.start_ms, interaction.end_ms) else { return Ok(()) };
         if self.is_live(interaction) {
             return Ok(());
         }
@@ -207,14 +206,14 @@ impl InteractionHistory {
         let mut next = self.next_end;
         if self.count > 0 {
             let days = (self.window.as_of - self.last_end) / DAY_MS;
-            next = next.min(self.last_end + (days + 1) * DAY_MS).min(self.first_start + super::LOOK_BACK_MS);
+            next = next.min(self.last_end + (days + 1) * DAY_MS).min(self.first_start + LOOK_BACK_MS);
         }
         // Not a time in the calendar when there is none.
         Timestamp::from_millisecond(next).ok()
     }
 
     fn is_live(&self, interaction: &Interaction<'_>) -> bool {
-        self.live.is_some_and(|live| live == interaction.id)
+        self.live.is_some() && self.live == interaction.id
     }
 
     /// The mean of the queues' means, each as often as the customer was there.

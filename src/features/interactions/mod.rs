@@ -33,10 +33,12 @@ const LOOK_BACK_MS: i64 = LOOK_BACK_DAYS * DAY_MS;
 /// duplicates.
 #[derive(Clone, Copy, Debug)]
 pub struct Interaction<'a> {
-    pub id: InteractionId,
-    pub start: Timestamp,
+    /// Needed to leave one out; `None` where nobody asks.
+    pub id: Option<InteractionId>,
+    /// Milliseconds since 1970, like the end.
+    pub start_ms: i64,
     /// `None` while it goes on.
-    pub end: Option<Timestamp>,
+    pub end_ms: Option<i64>,
     pub channel: Channel,
     /// Talk, hold and wrap-up; `None` when nobody handled it (abandoned in the queue).
     pub handle_ms: Option<u32>,
@@ -50,10 +52,10 @@ pub struct Interaction<'a> {
 
 /// Why an interaction can not be added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("interaction of {start} ends at {end}, before it starts")]
+#[error("interaction that starts {start_ms} ms after 1970 ends {end_ms} ms after it, before it starts")]
 pub struct EndsBeforeStart {
-    pub start: Timestamp,
-    pub end: Timestamp,
+    pub start_ms: i64,
+    pub end_ms: i64,
 }
 
 /// A customer's interaction features; names and units are in the catalogue. `None` is missing, for the bundle to
@@ -74,20 +76,6 @@ pub struct InteractionFeatures {
     pub channel_preference_email: f64,
     pub channel_preference_chat: f64,
     pub channel_preference_message: f64,
-}
-
-impl Interaction<'_> {
-    /// Whether it had ended by `as_of` and began within the look-back window before it.
-    pub fn counts_as_of(&self, as_of: Timestamp) -> bool {
-        Window::before(as_of).holds(self)
-    }
-
-    /// The times as of which it counts, in milliseconds: from the first, inclusive, to the second, exclusive. `None` for
-    /// one that never counts: still open, or longer than the window.
-    fn counts_ms(&self) -> Option<(i64, i64)> {
-        let (end, leaves) = (self.end?.as_millisecond(), self.start.as_millisecond() + LOOK_BACK_MS);
-        (end < leaves).then_some((end, leaves))
-    }
 }
 
 impl InteractionFeatures {
@@ -124,7 +112,6 @@ impl Window {
     }
 
     fn holds(self, interaction: &Interaction<'_>) -> bool {
-        interaction.end.is_some_and(|end| end.as_millisecond() <= self.as_of)
-            && interaction.start.as_millisecond() > self.from
+        interaction.end_ms.is_some_and(|end| end <= self.as_of) && interaction.start_ms > self.from
     }
 }

@@ -1,23 +1,27 @@
 //! Everything known about one customer as of a time, folded into all catalogued features, with the time from which they
 //! are no longer true.
 //!
-//! A purchase has a day and no time, so as of a time those of days that are over (UTC) are known. Two features count days
-//! since an interaction and since a purchase: see [`Recency`](super::Recency) for which of them a model calls
-//! `recency_days`.
+//! A purchase has a day and no time, so as of a time those of days that are over (UTC) are known. Days are counted since
+//! the last interaction (`recency_days`) and since the last purchase (`purchase_recency_days`); a model of purchases alone
+//! calls the second one `recency_days`, and is given that.
+
+#[cfg(test)]
+mod tests;
 
 use jiff::Timestamp;
 use jiff::civil::Date;
 
+use super::catalogue_row;
 use super::interactions::{EndsBeforeStart, Interaction, InteractionHistory, QueueSentiment};
 use super::purchases::{Purchase, PurchaseError, PurchaseHistory, known_from, last_whole_day};
-use super::vector::FeatureValues;
 use crate::domain::InteractionId;
+use crate::domain::feature::CatalogueRow;
 
 /// A customer's features as of a time.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct CustomerVector {
     pub as_of: Timestamp,
-    pub values: FeatureValues,
+    pub values: CatalogueRow,
     /// The first later time at which the values differ though nothing new is known about this customer: until then they
     /// are what a new computation would give. `None` when that never happens.
     pub next_change_at: Option<Timestamp>,
@@ -94,9 +98,17 @@ impl CustomerFold {
         let changes = [self.interactions.next_change_at(), next_day];
         CustomerVector {
             as_of: self.as_of,
-            values: FeatureValues::of(interactions.as_ref(), purchases.as_ref()),
+            values: catalogue_row::row(interactions.as_ref(), purchases.as_ref()),
             next_change_at: changes.into_iter().flatten().min(),
             depends_on_queues: self.interactions.depends_on_queues(),
         }
+    }
+}
+
+impl CustomerVector {
+    /// Whether nothing is known that counts, now or later: there is nothing to keep.
+    pub fn is_empty(&self) -> bool {
+        // The count of interactions is always there.
+        self.next_change_at.is_none() && catalogue_row::same(&self.values, &catalogue_row::row(None, None))
     }
 }
