@@ -77,6 +77,8 @@ pub fn scoreline() -> Public {
             when_overloaded: WhenOverloaded::Refuse,
         }),
         readiness: Readiness::default(),
+        jobs: scoreline::http::Jobs::default(),
+        write_back: scoreline::http::WriteBackDesk::default(),
         metrics: Arc::new(move || metrics.render()),
     }))
 }

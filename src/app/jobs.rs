@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use futures_util::future::{BoxFuture, join_all};
-use secrecy::ExposeSecret as _;
 use tokio::time::sleep;
 
 use crate::config::Settings;
-use crate::domain::time::{Clock as _, SystemClock, Timestamp};
+use crate::domain::time::{SystemClock, Timestamp};
 use crate::domain::{CustomerKey, JobName};
 use crate::genesys::Genesys;
 use crate::http::{Jobs, WriteBackDesk};
@@ -20,10 +19,10 @@ use crate::monitoring::Monitoring;
 use crate::privacy::erasure::EraseError;
 use crate::privacy::seal::Sealer;
 use crate::privacy::{Erasable, Eraser, IdHasher, Tombstones};
-use crate::scoring::feature_book::FeatureBook;
 use crate::scoring::Scorer;
+use crate::scoring::feature_book::FeatureBook;
 use crate::sinks::{FileSink, ProfileSink, ScoreSink};
-use crate::store::{Place, Store, StoreError};
+use crate::store::{Place, Store};
 use crate::worker::extract::{Begin, Extracted, Extraction, Seen};
 use crate::worker::feature_feed::StoreFeed;
 use crate::worker::features::{FeaturePass, Folded, Whose};
@@ -66,10 +65,7 @@ impl Pipeline {
     /// What the admin listener is shown and may ask for.
     pub(super) fn desks(&self) -> (Jobs, WriteBackDesk) {
         let (shown, asked) = (self.board.clone(), self.board.clone());
-        let jobs = Jobs {
-            statuses: Arc::new(move || shown.statuses()),
-            nudge: Arc::new(move |job| asked.nudge(job)),
-        };
+        let jobs = Jobs { statuses: Arc::new(move || shown.statuses()), nudge: Arc::new(move |job| asked.nudge(job)) };
         (jobs, WriteBackDesk { store: Arc::clone(&self.store), target: self.target })
     }
 
@@ -177,7 +173,10 @@ pub async fn extract_once(
 ///
 /// # Errors
 /// When there is no model, or the store or the sink does not answer.
-pub async fn rescore_once(settings: &Settings, whose: Whose) -> anyhow::Result<(Folded, Rescored, Option<WrittenBack>)> {
+pub async fn rescore_once(
+    settings: &Settings,
+    whose: Whose,
+) -> anyhow::Result<(Folded, Rescored, Option<WrittenBack>)> {
     let tombstones = tombstones(settings)?;
     let hasher = IdHasher::watching(&settings.privacy, tombstones.clone(), Arc::new(SystemClock));
     let platform = platform(settings, hasher)?;
@@ -246,9 +245,7 @@ pub fn run_until_signal<T>(work: impl Future<Output = anyhow::Result<T>>) -> any
 }
 
 /// Waits for a job that another process has under its lease.
-async fn patiently<T>(
-    mut run: impl AsyncFnMut() -> Result<Option<T>, worker::JobError>,
-) -> anyhow::Result<T> {
+async fn patiently<T>(mut run: impl AsyncFnMut() -> Result<Option<T>, worker::JobError>) -> anyhow::Result<T> {
     let mut waited = Duration::ZERO;
     loop {
         if let Some(done) = run().await? {
@@ -271,8 +268,7 @@ fn jobs(
 ) -> Vec<(Arc<dyn Job>, Timetable)> {
     let mut jobs: Vec<(Arc<dyn Job>, Timetable)> = Vec::new();
     if let Some(platform) = platform {
-        let extraction =
-            Extraction { source: platform.history(), leases: leases.clone(), settings: settings.extract };
+        let extraction = Extraction { source: platform.history(), leases: leases.clone(), settings: settings.extract };
         jobs.push((Arc::new(extraction), Timetable::every(settings.extract.every, settings.extract.jitter)));
     }
     let pass = FeaturePass::new(leases.clone());
@@ -332,7 +328,10 @@ async fn open_patiently(settings: &Settings, tombstones: Tombstones) -> (Store, 
             Err(err) => {
                 let text = format!("{err:#}");
                 if text != told {
-                    tracing::error!(reason = text, "jobs wait: the store or the score file can not be opened; tried again until it can");
+                    tracing::error!(
+                        reason = text,
+                        "jobs wait: the store or the score file can not be opened; tried again until it can"
+                    );
                     told = text;
                 }
             }

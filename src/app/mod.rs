@@ -1,5 +1,7 @@
 //! The composition root: configuration becomes services, services become a router. The only file that sees every module.
 
+pub mod jobs;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,9 +25,12 @@ use crate::monitoring::Monitoring;
 use crate::privacy::audit::{self, Action, Actor, Outcome};
 use crate::privacy::{Erasable, Eraser, IdHasher, Tombstones};
 use crate::routing::TierPolicy;
+use crate::scoring::feature_book::FeatureBook;
 use crate::scoring::self_probe::SelfProbe;
 use crate::scoring::{Scorer, ScorerSettings, golden};
 use crate::telemetry::MetricsHandle;
+
+use jobs::{Parts, Pipeline};
 
 /// Longest time a request's body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -60,8 +65,17 @@ pub async fn serve(settings: Settings, metrics: MetricsHandle) -> anyhow::Result
     if let Some(authenticator) = &authenticator {
         watch_credentials(authenticator, &lifecycle.stop()).await;
     }
-    let state = state(&settings, Arc::clone(&registry), authenticator, metrics.clone())?;
-    finish_erasures(state.eraser.clone()).await?;
+    let pipeline = Pipeline::of(&settings);
+    let (state, begun) = state(&settings, Arc::clone(&registry), authenticator, metrics.clone(), pipeline.as_ref())?;
+    finish_erasures(begun).await?;
+    let jobs = match pipeline {
+        None => None,
+        Some(pipeline) => {
+            let platform = jobs::platform(&settings, state.hasher.clone())?;
+            let (scorer, eraser) = (state.scorer.clone(), state.eraser.clone());
+            Some((pipeline, Parts { settings: settings.clone(), scorer, eraser, platform }))
+        }
+    };
     let readiness = state.readiness.clone();
     let tombstones = state.eraser.tombstones().clone();
     let admission = state.admission.clone();
@@ -98,6 +112,9 @@ pub async fn serve(settings: Settings, metrics: MetricsHandle) -> anyhow::Result
     stop.supervise("tombstones", keep(tombstones, stop.clone()));
     stop.supervise("models watcher", watch(registry, settings.models.dir.clone(), stop.clone()));
     stop.supervise("self-probe", probe(SelfProbe::new(scorer), settings.scoring.self_probe, stop.clone()));
+    if let Some((pipeline, parts)) = jobs {
+        stop.supervise("jobs", pipeline.run(parts, stop.clone()));
+    }
     let folding = stop.clone();
     stop.supervise("metrics upkeep", async move { metrics.upkeep(folding.requested()).await });
     let (draining, delay) = (stop.clone(), settings.server.drain_delay);
@@ -144,24 +161,20 @@ fn state(
     registry: Arc<Registry>,
     auth: Option<Arc<Authenticator>>,
     metrics: MetricsHandle,
-) -> anyhow::Result<HttpState> {
-    let scorer = ScorerSettings {
-        clv_model: settings.models.clv_model.clone(),
-        lead_model: settings.models.lead_model.clone(),
-        strict_version: settings.models.strict_version,
-        deadline: settings.scoring.deadline,
-        cache_bytes: settings.scoring.cache_size,
-        cache_ttl: settings.scoring.cache_ttl,
-        explain: settings.scoring.explain,
-    };
+    pipeline: Option<&Pipeline>,
+) -> anyhow::Result<(HttpState, Eraser)> {
     if settings.privacy.pepper.is_none() {
         tracing::warn!("`privacy.pepper` is not set: customer keys are random and differ after a restart");
     }
     let monitoring = Monitoring::start(&settings.monitoring);
     monitoring.drift().follow(&registry.all_serving(), SystemClock.now());
-    let scorer = Scorer::new(registry, Arc::new(SystemClock), scorer, monitoring.clone());
-    let eraser = eraser(settings, &scorer, &monitoring)?;
-    Ok(HttpState {
+    // Predictions by id are made from what the jobs have kept.
+    let book = pipeline.map(|_| FeatureBook::new(settings.scoring.features_stale_after));
+    let (clock, settings_of_scorer) = (Arc::new(SystemClock), scorer_settings(settings));
+    let scorer = Scorer::with_book(registry, clock, settings_of_scorer, monitoring.clone(), book);
+    let (eraser, begun) = eraser(settings, &scorer, &monitoring, pipeline)?;
+    let (jobs, write_back) = pipeline.map(Pipeline::desks).unwrap_or_default();
+    let state = HttpState {
         scorer,
         hasher: IdHasher::watching(&settings.privacy, eraser.tombstones().clone(), Arc::new(SystemClock)),
         eraser,
@@ -177,12 +190,33 @@ fn state(
         },
         readiness: Readiness::default(),
         admission: Admission::new(settings.server.admission),
+        jobs,
+        write_back,
         metrics: Arc::new(move || metrics.render()),
-    })
+    };
+    Ok((state, begun))
 }
 
-/// Every place that keeps something about customers is named here.
-fn eraser(settings: &Settings, scorer: &Scorer, monitoring: &Monitoring) -> anyhow::Result<Eraser> {
+fn scorer_settings(settings: &Settings) -> ScorerSettings {
+    ScorerSettings {
+        clv_model: settings.models.clv_model.clone(),
+        lead_model: settings.models.lead_model.clone(),
+        strict_version: settings.models.strict_version,
+        deadline: settings.scoring.deadline,
+        cache_bytes: settings.scoring.cache_size,
+        cache_ttl: settings.scoring.cache_ttl,
+        explain: settings.scoring.explain,
+    }
+}
+
+/// Every place that keeps something about customers is named here. The second one is of those that are there from the
+/// start: the store opens later.
+fn eraser(
+    settings: &Settings,
+    scorer: &Scorer,
+    monitoring: &Monitoring,
+    pipeline: Option<&Pipeline>,
+) -> anyhow::Result<(Eraser, Eraser)> {
     let tombstones = match &settings.privacy.tombstones {
         Some(path) => Tombstones::open(path).context("`privacy.tombstones_path`")?,
         None => Tombstones::default(),
@@ -197,7 +231,9 @@ fn eraser(settings: &Settings, scorer: &Scorer, monitoring: &Monitoring) -> anyh
         ledger.refuse(tombstones.clone());
         places.push(Arc::new(ledger.clone()));
     }
-    Ok(Eraser::new(tombstones, places))
+    let begun = Eraser::new(tombstones.clone(), places.clone());
+    places.extend(pipeline.map(Pipeline::place));
+    Ok((Eraser::new(tombstones, places), begun))
 }
 
 /// Finishes what a kill interrupted between a tombstone and the places.

@@ -53,9 +53,11 @@ impl Extract {
         let bar = bar(quiet);
         let watch = Stopwatch::start();
         let shown = bar.clone();
-        let extracted = jobs::run_until_signal(jobs::extract_once(settings, from, move |seen| show(&shown, seen)))?;
+        let extracted = jobs::run_until_signal(jobs::extract_once(settings, from, move |seen| show(&shown, seen)));
         bar.finish_and_clear();
-        let extracted = extracted.context("history could not be fetched; what was fetched is kept, and the same command goes on from there")?;
+        let extracted = extracted.context(
+            "history could not be fetched; what was fetched is kept, and the same command goes on from there",
+        )?;
         if !quiet {
             eprintln!("{}", summary(&extracted, watch.elapsed().as_secs_f64()));
         }
@@ -88,17 +90,23 @@ fn show(bar: &ProgressBar, seen: &Seen) {
 fn summary(extracted: &Extracted, elapsed: f64) -> String {
     let Extracted { window, totals, written, missing, short_by_days, limited, .. } = extracted;
     let mut text = format!(
-        "fetched {} conversations from {} to {} in {elapsed:.1} s with {} requests ({:.1} s at the rate limit): {} new or \
-         changed, {} unchanged, {} sentiments and topics",
-        totals.rows, window.from, window.to, totals.requests, limited.as_secs_f64(), written.changed, written.unchanged,
-        written.annotated
+        "fetched {} conversations from {} to {} in {elapsed:.1} s with {} requests ({:.1} s at the rate limit): {} new, \
+         {} changed, {} known already",
+        totals.rows,
+        window.from,
+        window.to,
+        totals.requests,
+        limited.as_secs_f64(),
+        written.new,
+        written.changed,
+        written.same
     );
     let left_out = [
         (totals.no_contact, "without a known customer"),
         (totals.open, "not ended yet"),
         (totals.other_media, "on other channels"),
         (totals.malformed, "not readable"),
-        (written.erased, "of erased customers"),
+        (written.refused, "of erased customers"),
     ];
     for (count, what) in left_out.into_iter().filter(|(count, _)| *count > 0) {
         let _ = write!(text, "\n  left out: {count} {what}");

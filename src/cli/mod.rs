@@ -3,8 +3,11 @@
 
 mod auth;
 mod config;
+mod extract;
 mod models;
+mod rescore;
 pub mod score;
+mod status;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -46,6 +49,12 @@ enum Command {
     Serve,
     /// Score a table: CSV, NDJSON or Parquet, millions of rows
     Score(Box<score::Score>),
+    /// Fetch the platform's history into the store
+    Extract(extract::Extract),
+    /// Compute features, score customers and write scores back, once
+    Rescore(rescore::Rescore),
+    /// Show what is in the store, how far the jobs have come and what could not be written back
+    Status(status::Status),
     /// List or check model bundles
     #[command(subcommand)]
     Models(models::Command),
@@ -130,6 +139,9 @@ impl Cli {
         match self.command {
             Command::Serve => serve(effective),
             Command::Score(score) => score.run(effective.settings),
+            Command::Extract(extract) => extract.run(&effective.settings),
+            Command::Rescore(rescore) => rescore.run(&effective.settings),
+            Command::Status(status) => status.run(&effective.settings),
             Command::Models(command) => command.run(&effective.settings),
             Command::Config(command) => command.run(&effective),
             Command::Auth(auth) => auth.run(Some(&effective.settings)),

@@ -5,6 +5,7 @@
 mod auth;
 mod connections;
 mod extract;
+mod genesys;
 mod layers;
 mod models;
 mod privacy;
@@ -22,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::auth::AuthSettings;
+use crate::genesys::GenesysSettings;
 use crate::http::listener::Limits;
 use crate::inference::manifest::TierThresholds;
 use crate::monitoring::book::BookLimits;
@@ -56,6 +58,8 @@ pub struct Settings {
     pub auth: AuthSettings,
     pub monitoring: MonitoringSettings,
     pub log: LogSettings,
+    /// `None` when no platform is named.
+    pub genesys: Option<GenesysSettings>,
     pub extract: ExtractSettings,
     pub upkeep: UpkeepSettings,
     pub write_back: WriteBackSettings,
@@ -111,6 +115,7 @@ pub fn explain(
     let auth = auth::section(&mut read);
     let monitoring = monitoring(&mut read, privacy.pepper.is_some());
     let log = log(&mut read);
+    let genesys = genesys::read(&mut read);
     let extract = extract::extract(&mut read);
     let upkeep = extract::upkeep(&mut read);
     let write_back = write_back::read(&mut read, genesys.is_some());
@@ -128,6 +133,7 @@ pub fn explain(
         auth,
         monitoring,
         log,
+        genesys,
         extract,
         upkeep,
         write_back,

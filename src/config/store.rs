@@ -78,14 +78,18 @@ mod tests {
     #[test]
     fn a_store_that_is_named_is_used() {
         let settings = load(&[PEPPER, ("SCORELINE__STORE__PATH", "here.db")]).expect("valid");
-        assert!(settings.serves_store && matches!(settings.store.place, Place::Sqlite(path) if path == PathBuf::from("here.db")));
+        assert!(
+            settings.serves_store
+                && matches!(settings.store.place, Place::Sqlite(path) if path == PathBuf::from("here.db"))
+        );
         let settings = load(&[PEPPER, ("SCORELINE__STORE__URL", "postgres://u:p@h/d")]).expect("valid");
         assert!(settings.serves_store && matches!(settings.store.place, Place::Postgres(_)));
     }
 
     #[test]
     fn the_url_is_one_of_postgresql_and_alone_and_a_pepper_is_needed() {
-        let problems = load(&[PEPPER, ("SCORELINE__STORE__URL", "mysql://u:verysecret@h/d")]).expect_err("another database");
+        let problems =
+            load(&[PEPPER, ("SCORELINE__STORE__URL", "mysql://u:verysecret@h/d")]).expect_err("another database");
         assert!(problems[0].contains("`store.url`") && problems[0].contains("`postgres://"), "{problems:?}");
         assert!(!problems[0].contains("verysecret"), "{problems:?}");
         let both = [PEPPER, ("SCORELINE__STORE__URL", "postgres://h/d"), ("SCORELINE__STORE__PATH", "x.db")];

@@ -64,11 +64,17 @@ pub(super) fn read(read: &mut Reader, has_platform: bool) -> WriteBackSettings {
     let sink = match (sink, path) {
         (SinkName::File, Some(path)) => SinkSettings::File(FileSettings { path, format }),
         (SinkName::File, None) => {
-            read.problem("write_back.path", "is needed for `write_back.sink` = `file`: the file that scores are appended to");
+            read.problem(
+                "write_back.path",
+                "is needed for `write_back.sink` = `file`: the file that scores are appended to",
+            );
             SinkSettings::None
         }
         (SinkName::Profile, _) if !has_platform => {
-            read.problem("write_back.sink", "can be `profile` only with `[genesys]`: set `genesys.client_id` and its secret, or use `file`");
+            read.problem(
+                "write_back.sink",
+                "can be `profile` only with `[genesys]`: set `genesys.client_id` and its secret, or use `file`",
+            );
             SinkSettings::None
         }
         (SinkName::Profile, _) => SinkSettings::Profile,

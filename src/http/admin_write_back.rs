@@ -57,9 +57,9 @@ struct RetriedBody {
 
 impl WriteBackDesk {
     fn open(&self) -> Result<(&Store, &'static str), ApiError> {
-        let target = self.target.ok_or_else(|| {
-            ApiError::new(Code::NotFound, "nothing is written back: `write_back.sink` is `none`")
-        })?;
+        let target = self
+            .target
+            .ok_or_else(|| ApiError::new(Code::NotFound, "nothing is written back: `write_back.sink` is `none`"))?;
         let store = self.store.get().ok_or_else(|| {
             ApiError::new(Code::StoreUnavailable, "the store is not open yet; the log says what it waits for")
         })?;

@@ -11,8 +11,8 @@ use super::hot::{Hot, ROUTES};
 use super::observe::{Observe, error_response};
 use super::state::Shared;
 use super::{
-    admin_jobs, admin_models, admin_outcomes, admin_privacy, admin_write_back, auth, customers, health, metrics, oauth_token, outcomes,
-    predict_batch, predict_lead,
+    admin_jobs, admin_models, admin_outcomes, admin_privacy, admin_write_back, auth, customers, health, metrics,
+    oauth_token, outcomes, predict_batch, predict_lead,
 };
 
 /// The public listener's routes. Live calls take a shorter way to the hot ones: see `service`.

@@ -17,8 +17,7 @@ use super::{ScoreSink, ScoreUpdate, SinkFault};
 use crate::domain::Tier;
 use crate::genesys::Spent;
 
-const HEADER: &str =
-    "customer_key,predicted_clv_value,clv_tier,confidence_score,risk_score,last_calculated_at\n";
+const HEADER: &str = "customer_key,predicted_clv_value,clv_tier,confidence_score,risk_score,last_calculated_at\n";
 
 /// A disk that is full or gone is looked at again after that long.
 const TRY_AGAIN: Duration = Duration::from_secs(30);

@@ -50,7 +50,9 @@ impl ScoreSink for ProfileSink {
             for update in updates {
                 let written = match profile(update) {
                     Some(profile) => self.writer.write(&[profile]).await.pop(),
-                    None => Some(Err(WriteFault::Dead { reason: "the customer has no contact on the platform".into() })),
+                    None => {
+                        Some(Err(WriteFault::Dead { reason: "the customer has no contact on the platform".into() }))
+                    }
                 };
                 // One result for each update: none at all would be a failure of the writer's.
                 let nothing = || Err(WriteFault::Dead { reason: "the client gave no result".into() });

@@ -27,7 +27,7 @@ pub(super) fn digest(key: &CustomerKey) -> [u8; 32] {
 /// The numbers of those of these customers that the store knows.
 pub(super) async fn numbers(
     tx: &mut Tx,
-    keys: impl IntoIterator<Item = CustomerKey>,
+    keys: Vec<CustomerKey>,
 ) -> Result<HashMap<CustomerKey, i64>, StoreError> {
     Ok(known(tx, keys).await?.into_iter().map(|(key, (number, _))| (key, number)).collect())
 }
@@ -35,7 +35,7 @@ pub(super) async fn numbers(
 /// Number, and whether the contact is known.
 async fn known(
     tx: &mut Tx,
-    keys: impl IntoIterator<Item = CustomerKey>,
+    keys: Vec<CustomerKey>,
 ) -> Result<HashMap<CustomerKey, (i64, bool)>, StoreError> {
     const FIND: &str = "WITH given(key) AS ({rows}) \
                         SELECT c.key, c.num, CAST(CASE WHEN c.contact IS NULL THEN 0 ELSE 1 END AS BIGINT) \
@@ -68,16 +68,17 @@ pub(super) async fn ensure(
     const TELL: &str = "WITH given(num, contact) AS ({rows}) \
                         UPDATE customers SET contact = given.contact FROM given WHERE customers.num = given.num";
     // Looked at inside the transaction: an erasure lays its tombstone and then waits for this to end.
-    let living = wanted.iter().filter(|(key, _)| !tombstones.contains(key));
-    let known = known(tx, living.clone().map(|(key, _)| *key)).await?;
-    let mut new: Vec<_> = living.clone().filter(|(key, _)| !known.contains_key(key)).collect();
+    let living: Vec<_> = wanted.iter().filter(|(key, _)| !tombstones.contains(key)).collect();
+    let known = known(tx, living.iter().map(|(key, _)| **key).collect()).await?;
+    let mut new: Vec<_> = living.iter().copied().filter(|(key, _)| !known.contains_key(key)).collect();
     let told = living
+        .into_iter()
         .filter_map(|(key, contact)| Some((known.get(key).filter(|(_, has)| !has)?.0, contact.as_ref()?.0.to_vec())));
     let (told, contacts): (Vec<_>, Vec<_>) = told.unzip();
     tx.bulk(TELL, &[Column::Ints(told), Column::Bytes(contacts)]).await?;
 
     let mut numbers: HashMap<_, _> = known.into_iter().map(|(key, (number, _))| (key, number)).collect();
-    let erased = erased(tx, new.iter().map(|(key, _)| *key)).await?;
+    let erased = erased(tx, new.iter().map(|(key, _)| **key).collect()).await?;
     new.retain(|(key, _)| !erased.contains(&digest(key)));
     if new.is_empty() {
         return Ok(numbers);
@@ -94,10 +95,10 @@ pub(super) async fn ensure(
 }
 
 /// Those of these customers who were erased by any replica, by digest.
-async fn erased(tx: &mut Tx, keys: impl IntoIterator<Item = &CustomerKey>) -> Result<HashSet<[u8; 32]>, StoreError> {
+async fn erased(tx: &mut Tx, keys: Vec<CustomerKey>) -> Result<HashSet<[u8; 32]>, StoreError> {
     const FIND: &str = "WITH given(digest) AS ({rows}) \
                         SELECT t.digest FROM given CROSS JOIN tombstones t WHERE t.digest = given.digest";
-    let digests = keys.into_iter().map(digest).collect();
+    let digests = keys.iter().map(digest).collect();
     let rows = tx.bulk_rows(FIND, &[Column::Keys(digests)]).await?;
     rows.iter().map(|row| row.array(0, "tombstones.digest")).collect()
 }

@@ -37,7 +37,7 @@ impl Store {
         digests.sort_unstable();
         digests.dedup();
         tx.bulk(LAY, &[Column::Keys(digests)]).await?;
-        let found: Vec<_> = numbers(&mut tx, customers.iter().copied()).await?.into_values().collect();
+        let found: Vec<_> = numbers(&mut tx, customers.to_vec()).await?.into_values().collect();
         let mut entries = 0;
         for sql in REMOVE {
             entries += tx.bulk(sql, &[Column::Ints(found.clone())]).await?;

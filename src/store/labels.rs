@@ -50,7 +50,7 @@ impl Store {
     pub(super) async fn intern<'a>(
         &self,
         tx: &mut Tx,
-        texts: impl Iterator<Item = &'a str>,
+        texts: BTreeSet<&'a str>,
     ) -> Result<Labels, StoreError> {
         const FIND: &str = "WITH given(text) AS ({rows}) \
                             SELECT l.num, l.text FROM given CROSS JOIN labels l WHERE l.text = given.text";
@@ -58,7 +58,6 @@ impl Store {
         let unknown = |labels: &Labels, texts: BTreeSet<&'a str>| -> Vec<String> {
             texts.into_iter().filter(|text| labels.id(text).is_none()).map(str::to_owned).collect()
         };
-        let texts: BTreeSet<_> = texts.collect();
         let missing = unknown(&labels, texts.clone());
         for row in tx.bulk_rows(FIND, &[Column::Texts(missing)]).await? {
             labels.insert(label(row.int(0)?)?, row.text(1)?);
@@ -80,12 +79,13 @@ impl Store {
         &self,
         tx: &mut Tx,
         labels: &mut Labels,
-        ids: impl Iterator<Item = LabelId>,
+        ids: BTreeSet<LabelId>,
     ) -> Result<(), StoreError> {
         const FIND: &str = "WITH given(num) AS ({rows}) \
                             SELECT l.num, l.text FROM given CROSS JOIN labels l WHERE l.num = given.num";
-        let unknown: BTreeSet<_> = ids.filter(|id| labels.text(*id).is_none()).map(|id| i64::from(id.0)).collect();
-        for row in tx.bulk_rows(FIND, &[Column::Ints(unknown.into_iter().collect())]).await? {
+        let unknown: Vec<_> =
+            ids.into_iter().filter(|id| labels.text(*id).is_none()).map(|id| i64::from(id.0)).collect();
+        for row in tx.bulk_rows(FIND, &[Column::Ints(unknown)]).await? {
             labels.insert(label(row.int(0)?)?, row.text(1)?);
         }
         Ok(())

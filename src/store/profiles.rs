@@ -119,6 +119,19 @@ impl Store {
         Ok(claims)
     }
 
+    /// Frees what `holder` claimed and never settled: for a process that begins and had that name before a kill. How many.
+    ///
+    /// # Errors
+    /// When that is not known: they are claimed again once their lease runs out.
+    pub async fn take_back_claims(&self, target: &str, holder: &str) -> Result<u64, StoreError> {
+        const FREE: &str = "UPDATE profiles SET lease_holder = NULL, lease_until_ms = NULL \
+                            WHERE target = $1 AND state = 'pending' AND lease_holder = $2";
+        let mut tx = self.write("written").await?;
+        let freed = tx.run(FREE, &[Arg::Text(target), Arg::Text(holder)]).await?;
+        tx.commit().await?;
+        Ok(freed)
+    }
+
     /// Tells what became of claimed writes.
     ///
     /// # Errors

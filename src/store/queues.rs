@@ -1,4 +1,4 @@
-//! Sentiment by queue, up to a time: what stands in for customers who were never scored.
+//! Sentiment by queue, in a window before a time: what stands in for customers who were never scored.
 
 use super::Store;
 use super::db::Arg;
@@ -9,7 +9,7 @@ use super::time;
 use crate::domain::time::Timestamp;
 use crate::domain::{LabelId, Sentiment};
 
-/// The scored interactions of a queue that had ended by a time.
+/// The scored interactions of a queue in a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueSum {
     pub queue: LabelId,
@@ -27,16 +27,18 @@ pub struct ScoredInteraction {
 }
 
 impl Store {
-    /// Sums over all scored interactions that ended by `as_of`, by queue. Read from an index of the scored ones alone.
+    /// Sums over the scored interactions that ended by `as_of` and began after `since`, by queue. Read from an index of the
+    /// scored ones alone.
     ///
     /// # Errors
     /// When they can not be read.
-    pub async fn queue_sums(&self, as_of: Timestamp) -> Result<Vec<QueueSum>, StoreError> {
+    pub async fn queue_sums(&self, as_of: Timestamp, since: Timestamp) -> Result<Vec<QueueSum>, StoreError> {
+        // Who began after it ended after it too, which the index knows first.
         const SUM: &str = "SELECT queue, COUNT(*), CAST(SUM(sentiment) AS BIGINT) FROM interactions \
-                           WHERE sentiment IS NOT NULL AND queue IS NOT NULL AND end_ms <= $1 \
-                           GROUP BY queue ORDER BY queue";
+                           WHERE sentiment IS NOT NULL AND queue IS NOT NULL AND end_ms > $2 AND end_ms <= $1 \
+                           AND start_ms > $2 GROUP BY queue ORDER BY queue";
         let mut tx = self.read("read").await?;
-        let rows = tx.rows(SUM, &[Arg::Int(as_of.as_millisecond())]).await?;
+        let rows = tx.rows(SUM, &[Arg::Int(as_of.as_millisecond()), Arg::Int(since.as_millisecond())]).await?;
         let sum = |row: &super::db::Row| {
             Ok(QueueSum {
                 queue: label(row.int(0)?)?,

@@ -1,6 +1,6 @@
 //! Taking interactions in: what an extraction step brought and where it stands now, in one transaction.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use super::customers::{ensure, mark_dirty, numbers};
 use super::db::{Column, Row, Tx};
@@ -106,8 +106,8 @@ impl Store {
         let mut tx = self.write("written").await?;
         positions::check_lease(&mut tx, lease).await?;
         let texts = annotations.iter().flat_map(|annotation| &annotation.topics).map(AsRef::as_ref);
-        let labels = self.intern(&mut tx, texts).await?;
-        let mut versions = stored(&mut tx, annotations.iter().map(|annotation| annotation.id)).await?;
+        let labels = self.intern(&mut tx, texts.collect()).await?;
+        let mut versions = stored(&mut tx, annotations.iter().map(|annotation| annotation.id).collect()).await?;
         let unknown = apply(&mut versions, annotations, &labels);
         let (_, changed) = write(&mut tx, &versions, &HashMap::new()).await?;
         let same = (versions.len() as u64).saturating_sub(changed);
@@ -137,12 +137,12 @@ impl Store {
 
         let told = closed.iter().flat_map(|(told, _)| told.topics.iter().chain(&told.queue)).map(AsRef::as_ref);
         let late = batch.annotations.iter().flat_map(|late| &late.topics).map(AsRef::as_ref);
-        let mut labels = self.intern(tx, told.chain(late)).await?;
+        let mut labels = self.intern(tx, told.chain(late).collect()).await?;
 
         let late = batch.annotations.iter().map(|late| late.id);
-        let mut versions = stored(tx, closed.iter().map(|(told, _)| told.id).chain(late)).await?;
+        let mut versions = stored(tx, closed.iter().map(|(told, _)| told.id).chain(late).collect()).await?;
         let queues = versions.values().filter_map(|kept| kept.version.queue);
-        self.know(tx, &mut labels, queues).await?;
+        self.know(tx, &mut labels, queues.collect()).await?;
 
         let accepted = closed.len() as u64;
         for (told, end) in closed {
@@ -201,12 +201,12 @@ fn apply(versions: &mut Versions, annotations: &[LateAnnotation], labels: &Label
 }
 
 /// What is kept of these interactions.
-async fn stored(tx: &mut Tx, ids: impl Iterator<Item = InteractionId>) -> Result<Versions, StoreError> {
+async fn stored(tx: &mut Tx, ids: Vec<InteractionId>) -> Result<Versions, StoreError> {
     const FIND: &str = "WITH given(id) AS ({rows}) \
                         SELECT i.id, c.key, i.start_ms, i.end_ms, i.channel, i.handle_ms, i.queue, i.sentiment, \
                         i.sentiment_end, i.topics, i.topics_end FROM given CROSS JOIN interactions i \
                         CROSS JOIN customers c WHERE i.id = given.id AND c.num = i.customer";
-    let mut ids: Vec<_> = ids.map(|id| id.0).collect();
+    let mut ids: Vec<_> = ids.into_iter().map(|id| id.0).collect();
     ids.sort_unstable();
     ids.dedup();
     let mut versions = HashMap::with_capacity(ids.len());
@@ -247,12 +247,14 @@ async fn write(tx: &mut Tx, versions: &Versions, known: &HashMap<CustomerKey, i6
     const REMOVE: &str = "WITH given(id) AS ({rows}) \
                           DELETE FROM interactions WHERE id IN (SELECT given.id FROM given)";
     let changes = || versions.iter().filter(|(_, kept)| kept.stored.as_ref() != Some(&kept.version));
-    let customers: HashSet<_> = changes()
+    let mut customers: Vec<_> = changes()
         .flat_map(|(_, kept)| {
             kept.stored.as_ref().map(|stored| stored.customer).into_iter().chain([kept.version.customer])
         })
         .filter(|customer| !known.contains_key(customer))
         .collect();
+    customers.sort_unstable();
+    customers.dedup();
     let more = numbers(tx, customers).await?;
     let number = |customer: &CustomerKey| {
         let found = known.get(customer).or_else(|| more.get(customer)).copied();

@@ -1,6 +1,6 @@
 //! Latest score of each customer; the wish for their profile is made in the same transaction.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::Store;
 use super::customers::CustomerNumber;
@@ -89,6 +89,19 @@ impl Store {
         }
         tx.commit().await?;
         Ok(ScoresSaved { written: latest.len() as u64, older, unknown, wishes })
+    }
+
+    /// The tiers of the latest scores of these customers; those without a score are left out.
+    ///
+    /// # Errors
+    /// When they can not be read.
+    pub async fn tiers_of(&self, customers: &[CustomerNumber]) -> Result<HashMap<CustomerNumber, Tier>, StoreError> {
+        const FIND: &str = "WITH given(num) AS ({rows}) SELECT s.customer, s.tier FROM given CROSS JOIN scores s \
+                            WHERE s.customer = given.num";
+        let mut tx = self.read("read").await?;
+        let numbers = Column::Ints(customers.iter().map(|number| number.0).collect());
+        let rows = tx.bulk_rows(FIND, &[numbers]).await?;
+        rows.iter().map(|row| Ok((CustomerNumber(row.int(0)?), tier(row.text(1)?)?))).collect()
     }
 
     /// One customer's latest score.

@@ -91,11 +91,7 @@ impl Extraction {
     ///
     /// # Errors
     /// When the platform or the store does not answer. What was kept stays, and the next call goes on from there.
-    pub async fn run(
-        &self,
-        begin: Begin,
-        observe: impl FnMut(&Seen) + Send,
-    ) -> Result<Option<Extracted>, JobError> {
+    pub async fn run(&self, begin: Begin, observe: impl FnMut(&Seen) + Send) -> Result<Option<Extracted>, JobError> {
         let Some(held) = self.leases.take(JobName::Extract).await? else { return Ok(None) };
         held.during(self.extract(&held, begin, observe)).await.map(Some)
     }
@@ -106,7 +102,7 @@ impl Extraction {
         if position.outcome().is_none() {
             return Ok(None);
         }
-        let due = position.window().to.saturating_add(self.settings.every);
+        let due = position.window().to.checked_add(self.settings.every);
         Ok(due.ok().filter(|due| *due > self.leases.clock().now()))
     }
 
@@ -175,7 +171,8 @@ impl Extraction {
             if let Some(outcome) = position.outcome() {
                 let missing = missing(&outcome.mismatches);
                 let short_by_days = short_by(window, outcome.totals.oldest);
-                let extracted = Extracted { window, totals: outcome.totals, written, missing, short_by_days, limited: limited() };
+                let extracted =
+                    Extracted { window, totals: outcome.totals, written, missing, short_by_days, limited: limited() };
                 extracted.report();
                 return Ok(extracted);
             }
@@ -194,16 +191,17 @@ impl Extraction {
         written: &mut Written,
     ) -> Result<(), JobError> {
         let source = self.source.name();
-        let position = serde_json::to_string(position).map_err(|err| JobError::Position { source_name: source, err })?;
-        let recorded = self.leases.store().record(&Batch {
+        let position =
+            serde_json::to_string(position).map_err(|err| JobError::Position { source_name: source, err })?;
+        let batch = Batch {
             interactions: &pending.interactions,
             annotations: &pending.annotations,
             source,
             position: &position,
             at: self.leases.clock().now(),
             lease: Some(held.lease()),
-        });
-        written.add(recorded.await?);
+        };
+        written.add(self.leases.store().record(&batch).await?);
         *pending = Pending::default();
         Ok(())
     }
@@ -253,10 +251,11 @@ impl Pending {
     /// them or before.
     fn take_in(&mut self, step: Step) -> Position {
         self.requests += step.seen.tally.requests;
-        self.interactions.extend(step.interactions.into_iter().map(|told| NewInteraction {
-            interaction: told.interaction,
-            contact: told.contact,
-        }));
+        self.interactions.extend(
+            step.interactions
+                .into_iter()
+                .map(|told| NewInteraction { interaction: told.interaction, contact: told.contact }),
+        );
         self.annotations.extend(step.annotations.into_iter().map(|told| LateAnnotation {
             id: told.id,
             sentiment: told.sentiment,
@@ -310,7 +309,11 @@ impl Extracted {
         );
         if *missing > 0 {
             let windows = totals.mismatched;
-            tracing::warn!(missing, windows, "the platform counted more conversations than it gave; the next run reads those windows again");
+            tracing::warn!(
+                missing,
+                windows,
+                "the platform counted more conversations than it gave; the next run reads those windows again"
+            );
         }
         if let Some(days) = short_by_days {
             tracing::warn!(days, "the oldest conversation is later than the look-back: the platform may keep less");
@@ -321,8 +324,7 @@ impl Extracted {
 /// Counts what did not become an interaction; what did is counted when it is kept.
 fn count(step: &Step) {
     let Tally { no_contact, other_media, open, malformed, .. } = step.seen.tally;
-    let results =
-        [("no_contact", no_contact), ("other_media", other_media), ("open", open), ("malformed", malformed)];
+    let results = [("no_contact", no_contact), ("other_media", other_media), ("open", open), ("malformed", malformed)];
     for (result, count) in results {
         counter!(INTERACTIONS, "result" => result).increment(count);
     }
@@ -343,8 +345,14 @@ const INTERACTIONS: &str = "scoreline_extract_interactions_total";
 
 /// Tells the recorder what the metrics of extractions mean.
 pub(super) fn describe() {
-    describe_counter!(INTERACTIONS, "Conversations by what became of them: new, changed, same, or why they were left out.");
-    describe_gauge!("scoreline_extract_oldest_timestamp_seconds", "Start of the oldest conversation of the last extraction.");
+    describe_counter!(
+        INTERACTIONS,
+        "Conversations by what became of them: new, changed, same, or why they were left out."
+    );
+    describe_gauge!(
+        "scoreline_extract_oldest_timestamp_seconds",
+        "Start of the oldest conversation of the last extraction."
+    );
     describe_gauge!(
         "scoreline_extract_hits_missing",
         "Conversations that the platform counted and did not give in the last extraction."

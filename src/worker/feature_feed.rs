@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 
 use super::follow_features::{FeatureFeed, FeedError, FeedPage};
 use crate::domain::CustomerKey;
-use crate::features::FeatureValues;
+use crate::features::catalogue_row;
 use crate::scoring::feature_book::{Change, StoredFeatures};
 use crate::store::{FeatureChange, Store};
 
@@ -35,9 +35,8 @@ impl StoreFeed {
                 }
                 keys[number] = customer;
                 // Of another catalogue: the features job makes it anew.
-                let values = FeatureValues::from_bytes(&features.vector)?;
-                let features =
-                    StoredFeatures { as_of: features.as_of, exact_until: features.next_change_at, values: *values.as_row() };
+                let values = catalogue_row::from_bytes(&features.vector)?;
+                let features = StoredFeatures { as_of: features.as_of, exact_until: features.next_change_at, values };
                 Some(Change { customer, features: Some(features) })
             }
             FeatureChange::Gone { number } => {

@@ -14,10 +14,10 @@ use super::lease::{Held, Leases};
 use super::progress::Progress;
 use super::schedule::{Cause, Ended, Job};
 use crate::domain::time::{Stopwatch, Timestamp};
-use crate::domain::{InteractionId, JobName};
+use crate::domain::JobName;
 use crate::features::interactions::{Interaction, LOOK_BACK_DAYS, QueueSentiment, QueueSum};
 use crate::features::purchases::Purchase;
-use crate::features::{CustomerFold, FeatureValues};
+use crate::features::{CustomerFold, catalogue_row};
 use crate::store::{Computed, Cursor, Features, History, Saved, Scan, Which};
 
 /// Interactions of a page: some ten megabytes.
@@ -77,11 +77,14 @@ impl FeaturePass {
         let watch = Stopwatch::start();
         let (store, clock) = (self.leases.store(), self.leases.clock());
         let as_of = clock.now();
-        let window = Window { as_of, from: as_of.checked_sub(SignedDuration::from_hours(24 * LOOK_BACK_DAYS)).unwrap_or(Timestamp::MIN) };
+        let window = Window {
+            as_of,
+            from: as_of.checked_sub(SignedDuration::from_hours(24 * LOOK_BACK_DAYS)).unwrap_or(Timestamp::MIN),
+        };
         let sums = store.queue_sums(window.as_of, window.from).await?;
-        let sums = sums.iter().map(|sum| {
-            (sum.queue, QueueSum { scored: sum.scored.cast_signed(), millionths: sum.sum_millionths })
-        });
+        let sums = sums
+            .iter()
+            .map(|sum| (sum.queue, QueueSum { scored: sum.scored, millionths: sum.sum_millionths }));
         let queues = Arc::new(QueueSentiment::from_sums(sums));
         let filled = self.last_queues() != Some((*queues).clone());
         let catalogue = catalogue();
@@ -185,7 +188,7 @@ impl Folded {
 
 /// What all vectors of a store were made under, told apart by the mark they begin with.
 fn catalogue() -> String {
-    let bytes = FeatureValues::of(None, None).to_bytes();
+    let bytes = catalogue_row::to_bytes(&catalogue_row::row(None, None));
     bytes.iter().take(8).fold("\"".to_owned(), |text, byte| format!("{text}{byte:02x}")) + "\""
 }
 
@@ -196,12 +199,11 @@ fn fold(histories: &[History], as_of: Timestamp, queues: &QueueSentiment) -> (Ve
     for history in histories {
         fold.clear();
         for kept in &history.interactions {
-            let (Ok(start), Ok(end)) = (Timestamp::from_millisecond(kept.start_ms), Timestamp::from_millisecond(kept.end_ms)) else { continue };
             let interaction = Interaction {
                 // Nobody is asked about: no interaction is left out by its id.
-                id: InteractionId([0; 16]),
-                start,
-                end: Some(end),
+                id: None,
+                start_ms: kept.start_ms,
+                end_ms: Some(kept.end_ms),
                 channel: kept.channel,
                 handle_ms: kept.handle_ms,
                 sentiment: kept.sentiment,
@@ -212,7 +214,7 @@ fn fold(histories: &[History], as_of: Timestamp, queues: &QueueSentiment) -> (Ve
             counts.interactions += u64::from(fold.interaction(&interaction).is_ok());
         }
         for kept in &history.purchases {
-            let purchase = Purchase { date: kept.day, amount: kept.amount_usd, items: kept.items };
+            let purchase = Purchase { date: kept.day, amount_usd: kept.amount_usd, items: Some(kept.items) };
             // Nor a purchase that can not be, and it hands them out in the order of their days.
             counts.purchases += u64::from(fold.purchase(&purchase).is_ok());
         }
@@ -223,7 +225,7 @@ fn fold(histories: &[History], as_of: Timestamp, queues: &QueueSentiment) -> (Ve
             mark: history.mark,
             features: Some(Features {
                 as_of: vector.as_of,
-                vector: Box::new(vector.values.to_bytes()),
+                vector: Box::new(catalogue_row::to_bytes(&vector.values)),
                 next_change_at: vector.next_change_at,
                 fills_from_queue: vector.depends_on_queues,
             }),

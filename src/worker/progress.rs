@@ -29,7 +29,7 @@ impl Progress {
 
     /// Sets what this run has counted so far under `name`.
     pub fn set(&self, name: &'static str, count: u64) {
-        self.status.send_modify(|status| drop(status.counts.insert(name, count)));
+        self.status.send_modify(|status| _ = status.counts.insert(name, count));
     }
 
     pub fn add(&self, name: &'static str, count: u64) {

@@ -18,7 +18,7 @@ use super::schedule::{Cause, Ended, Job};
 use crate::domain::score::{cents, round};
 use crate::domain::time::Stopwatch;
 use crate::domain::{CustomerKey, Estimate, JobName, Probability, Source, Tier};
-use crate::features::FeatureValues;
+use crate::features::catalogue_row;
 use crate::inference::registry::{CandidateMode, Route};
 use crate::scoring::feature_book::StoredFeatures;
 use crate::scoring::{Ask, Reason, Scored, Scorer};
@@ -181,21 +181,18 @@ impl Rescore {
         tiers: &HashMap<CustomerNumber, Tier>,
         number: CustomerNumber,
     ) -> Result<Option<Scored>, JobError> {
-        let Some(values) = FeatureValues::from_bytes(&features.vector) else { return Ok(None) };
-        let stored = StoredFeatures {
-            as_of: features.as_of,
-            exact_until: features.next_change_at,
-            values: *values.as_row(),
-        };
+        let Some(values) = catalogue_row::from_bytes(&features.vector) else { return Ok(None) };
+        let stored = StoredFeatures { as_of: features.as_of, exact_until: features.next_change_at, values };
         let previous = tiers.get(&number).copied();
         let ask = Ask { customer: Some(customer), stored: Some(&stored), previous, ..Ask::default() };
         let Ok(scored) = self.scorer.score(ask).await else { return Ok(None) };
         match (scored.source, scored.reason) {
             (Source::Model | Source::Cache | Source::ColdStart, _) => Ok(Some(scored)),
             (Source::StaleCache | Source::Fallback, Some(Reason::ModelError) | None) => Ok(None),
-            (Source::StaleCache | Source::Fallback, Some(Reason::Overloaded | Reason::Deadline | Reason::BreakerOpen)) => {
-                Err(JobError::NotScored { failed: 1, asked: 1 })
-            }
+            (
+                Source::StaleCache | Source::Fallback,
+                Some(Reason::Overloaded | Reason::Deadline | Reason::BreakerOpen),
+            ) => Err(JobError::NotScored { failed: 1, asked: 1 }),
         }
     }
 

@@ -119,8 +119,8 @@ impl Driver {
             failures = if ended.is_err() { failures + 1 } else { 0 };
             let pause = self.pause(&ended, failures);
             self.progress.plan(match pause {
-                Some(pause) => self.clock.now().saturating_add(pause),
-                None => started.saturating_add(regular),
+                Some(pause) => later(self.clock.now(), pause),
+                None => later(started, regular),
             });
             let waited = async {
                 match pause {
@@ -158,12 +158,15 @@ impl Driver {
             Ok(Err(err)) => Err(err.reason()),
             Err(_) => Err("it panicked".to_owned()),
         };
-        self.progress.end(self.clock.now(), match &ended {
-            Ok(Ended::Done) => RunResult::Done,
-            Ok(Ended::Idle { .. }) => RunResult::Idle,
-            Ok(Ended::Elsewhere) => RunResult::Elsewhere,
-            Err(reason) => RunResult::Failed(reason.clone()),
-        });
+        self.progress.end(
+            self.clock.now(),
+            match &ended {
+                Ok(Ended::Done) => RunResult::Done,
+                Ok(Ended::Idle { .. }) => RunResult::Idle,
+                Ok(Ended::Elsewhere) => RunResult::Elsewhere,
+                Err(reason) => RunResult::Failed(reason.clone()),
+            },
+        );
         if ended == Ok(Ended::Done) {
             self.successors.iter().for_each(Wake::nudge);
         }
@@ -188,6 +191,10 @@ impl Driver {
             }
         }
     }
+}
+
+fn later(time: Timestamp, by: Duration) -> Timestamp {
+    time.checked_add(by).unwrap_or(Timestamp::MAX)
 }
 
 #[cfg(test)]

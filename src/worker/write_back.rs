@@ -54,14 +54,12 @@ impl WriteBack {
         held.during(self.pass(&held, observe)).await.map(Some)
     }
 
-    async fn pass(
-        &self,
-        held: &Held,
-        mut observe: impl FnMut(&WrittenBack) + Send,
-    ) -> Result<WrittenBack, JobError> {
+    async fn pass(&self, held: &Held, mut observe: impl FnMut(&WrittenBack) + Send) -> Result<WrittenBack, JobError> {
         let (store, clock, target) = (self.leases.store(), self.leases.clock(), self.sink.target());
         let limit = self.sink.portion().min(self.settings.batch as usize);
         let mut done = WrittenBack::default();
+        // Nobody of this name is at it: what is claimed under it was left behind by a kill.
+        store.take_back_claims(target, self.leases.holder()).await?;
         loop {
             let claims = store.claim_profiles(target, self.leases.holder(), limit, clock.now(), CLAIM).await?;
             if claims.is_empty() {
@@ -106,7 +104,8 @@ impl WriteBack {
         }
         self.leases.store().settle_profiles(self.sink.target(), self.leases.holder(), &settled).await?;
         let written = done.written - before.written;
-        let results = [("written", written), ("failed", done.failed - before.failed), ("dead", done.dead - before.dead)];
+        let results =
+            [("written", written), ("failed", done.failed - before.failed), ("dead", done.dead - before.dead)];
         for (result, count) in results {
             counter!("scoreline_write_back_total", "result" => result).increment(count);
         }
@@ -132,14 +131,15 @@ impl WriteBack {
                     return Outcome::Dead { reason: format!("given up: {reason}").into() };
                 }
                 let pause = after.max(pause(claim.attempts, fastrand::f64()));
-                Outcome::Retry { reason: reason.into(), at: now.saturating_add(pause) }
+                Outcome::Retry { reason: reason.into(), at: now.checked_add(pause).unwrap_or(Timestamp::MAX) }
             }
         }
     }
 
     /// Sets the gauges of what waits and what is dead.
     async fn report(&self) -> Result<(), JobError> {
-        let ProfileCounts { pending, dead, failing, .. } = self.leases.store().profile_counts(self.sink.target()).await?;
+        let ProfileCounts { pending, dead, failing, .. } =
+            self.leases.store().profile_counts(self.sink.target()).await?;
         gauge!("scoreline_write_back_pending").set(pending as f64);
         gauge!("scoreline_write_back_failing").set(failing as f64);
         gauge!("scoreline_write_back_dead").set(dead as f64);

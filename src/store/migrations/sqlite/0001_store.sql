@@ -45,8 +45,8 @@ CREATE TABLE interactions (
 
 CREATE UNIQUE INDEX interactions_by_id ON interactions (id);
 
--- What the mean sentiment of a queue up to a time is read from, alone.
-CREATE INDEX interactions_scored ON interactions (end_ms, queue, sentiment)
+-- What the mean sentiment of a queue in a window is read from, alone.
+CREATE INDEX interactions_scored ON interactions (end_ms, queue, sentiment, start_ms)
     WHERE sentiment IS NOT NULL AND queue IS NOT NULL;
 
 CREATE TABLE purchases (

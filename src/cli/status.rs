@@ -1,0 +1,80 @@
+//! `scoreline status`: what is in the store, beside whoever uses it.
+
+use std::fmt::Write as _;
+
+use clap::Args;
+
+use super::{Failure, print};
+use crate::app::jobs;
+use crate::config::Settings;
+use crate::genesys::source::Position;
+use crate::store::{Counts, ProfileCounts, Store, StoreError};
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  scoreline status\n\nA running server knows more: curl 127.0.0.1:9090/admin/jobs")]
+pub(super) struct Status {
+    /// Failed writes to show
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    failures: usize,
+}
+
+/// Sources an extraction may have a position of.
+const SOURCES: [&str; 2] = ["platform", "documented"];
+
+impl Status {
+    pub(super) fn run(self, settings: &Settings) -> Result<(), Failure> {
+        let target = jobs::target(settings);
+        let text = jobs::run_until_signal(async {
+            let store = jobs::open_to_read(settings).await?;
+            let text = describe(&store, target, self.failures).await;
+            store.close().await;
+            Ok(text?)
+        })?;
+        print(&text)
+    }
+}
+
+async fn describe(store: &Store, target: Option<&str>, failures: usize) -> Result<String, StoreError> {
+    let Counts { customers, interactions, purchases, features, scores, dirty } = store.counts().await?;
+    let mut text = String::new();
+    let _ = writeln!(text, "customers     {customers}");
+    let _ = writeln!(text, "interactions  {interactions}");
+    let _ = writeln!(text, "purchases     {purchases}");
+    let _ = writeln!(text, "features      {features}, {dirty} customers have changed since");
+    let _ = writeln!(text, "scores        {scores}");
+    for source in SOURCES {
+        if let Some((kept, at)) = store.position(source).await? {
+            let _ = writeln!(text, "extraction    {source}, {}, kept {at}", position(&kept));
+        }
+    }
+    let Some(target) = target else {
+        let _ = writeln!(text, "write-back    none: `write_back.sink` is `none`");
+        return Ok(text);
+    };
+    let ProfileCounts { pending, failing, applied, dead } = store.profile_counts(target).await?;
+    let _ = writeln!(
+        text,
+        "write-back    {target}: {applied} written, {pending} waiting, {failing} of them failed before, {dead} given up"
+    );
+    for failure in store.profile_failures(target, failures).await? {
+        let state = if failure.dead { "given up".to_owned() } else { format!("again {}", failure.next_at) };
+        let (customer, attempts, reason) = (failure.customer, failure.attempts, failure.reason);
+        let _ = writeln!(text, "  {customer:?} {state} after {attempts} attempts: {reason}");
+    }
+    Ok(text)
+}
+
+fn position(kept: &str) -> String {
+    let Ok(position) = serde_json::from_str::<Position>(kept) else { return "of another version".to_owned() };
+    let window = position.window();
+    match position.outcome() {
+        Some(outcome) => {
+            let oldest = outcome.totals.oldest.map_or_else(|| "none".to_owned(), |oldest| oldest.to_string());
+            format!("complete up to {}, oldest conversation {oldest}", outcome.watermark)
+        }
+        None => {
+            let percent = (position.progress() * 100.0) as u32;
+            format!("{percent} % of {} to {}, {}", window.from, window.to, position.phase())
+        }
+    }
+}
