@@ -10,6 +10,7 @@ pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod features;
+pub mod genesys;
 pub mod http;
 pub mod inference;
 pub mod lifecycle;

@@ -12,7 +12,7 @@ use super::value::{Setting, written};
 pub(super) const DEFAULTS: &str = include_str!("default.toml");
 
 /// Keys without a default.
-const OPTIONAL: [&str; 22] = [
+const OPTIONAL: [&str; 30] = [
     "server.tls.certificate",
     "server.tls.key",
     "server.tls.client_ca",
@@ -31,6 +31,14 @@ const OPTIONAL: [&str; 22] = [
     "auth.token_key_file",
     "privacy.previous_until",
     "log.audit_path",
+    "genesys.region",
+    "genesys.api_url",
+    "genesys.login_url",
+    "genesys.client_id",
+    "genesys.client_secret_file",
+    "genesys.data_service_id",
+    "genesys.profile.schema_id",
+    "genesys.profile.schema_version",
     "store.path",
     "store.url",
     "models.pins",

@@ -4,6 +4,7 @@
 
 mod auth;
 mod connections;
+mod genesys;
 mod layers;
 mod models;
 mod privacy;
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::auth::AuthSettings;
+use crate::genesys::GenesysSettings;
 use crate::http::listener::Limits;
 use crate::inference::manifest::TierThresholds;
 use crate::monitoring::book::BookLimits;
@@ -52,6 +54,8 @@ pub struct Settings {
     pub monitoring: MonitoringSettings,
     pub log: LogSettings,
     pub store: StoreSettings,
+    /// `None` when no platform is named.
+    pub genesys: Option<GenesysSettings>,
 }
 
 /// Settings together with where each value came from.
@@ -102,6 +106,7 @@ pub fn explain(
     let monitoring = monitoring(&mut read, privacy.pepper.is_some());
     let log = log(&mut read);
     let store = StoreSettings { path: read.optional("store.path"), url: read.optional("store.url") };
+    let genesys = genesys::read(&mut read);
     let settings = Settings {
         server,
         tls,
@@ -116,6 +121,7 @@ pub fn explain(
         monitoring,
         log,
         store,
+        genesys,
     };
     read.finish().map(|entries| Effective { settings, entries })
 }

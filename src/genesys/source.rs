@@ -73,13 +73,7 @@ pub(super) struct Reach {
 
 impl Position {
     pub fn start(window: Window) -> Self {
-        Self {
-            window,
-            stage: Stage::Begin,
-            tally: Tally::default(),
-            mismatches: Vec::new(),
-            spent: Spent::default(),
-        }
+        Self { window, stage: Stage::Begin, tally: Tally::default(), mismatches: Vec::new(), spent: Spent::default() }
     }
 
     pub fn window(&self) -> Window {

@@ -7,6 +7,7 @@ mod hash;
 pub mod replay;
 pub mod screen;
 pub mod scrub;
+pub mod seal;
 pub mod signature;
 pub mod tombstones;
 

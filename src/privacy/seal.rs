@@ -60,9 +60,8 @@ impl Sealer {
     pub fn seal(&self, customer: &CustomerKey, id: &str) -> SealedId {
         let mut text = Zeroizing::new(id.as_bytes().to_vec());
         let aad = Aad::from(customer.as_bytes());
-        let (nonce, tag) = self.keys[0]
-            .seal_in_place_separate_tag(aad, &mut text)
-            .expect("AES-GCM seals any text this short");
+        let (nonce, tag) =
+            self.keys[0].seal_in_place_separate_tag(aad, &mut text).expect("AES-GCM seals any text this short");
         let parts: [&[u8]; 4] = [&[VERSION], nonce.as_ref(), &text, tag.as_ref()];
         SealedId(parts.concat().into_boxed_slice())
     }
