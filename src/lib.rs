@@ -19,4 +19,5 @@ pub mod privacy;
 pub mod resilience;
 pub mod routing;
 pub mod scoring;
+pub mod simulator;
 pub mod telemetry;
