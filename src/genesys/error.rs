@@ -12,9 +12,13 @@ pub enum GenesysError {
     Refused { operation: Operation, status: u16, code: PlatformCode, correlation: Correlation },
     #[error("`{operation}` was not answered in {attempts} attempt(s), at last: {reason}{correlation}")]
     Unavailable { operation: Operation, attempts: u32, reason: Reason, correlation: Correlation },
-    #[error("the client is not let in: `{operation}` was answered status {status}{code}{correlation}; check client id, secret and roles")]
+    #[error(
+        "the client is not let in: `{operation}` was answered status {status}{code}{correlation}; check client id, secret and roles"
+    )]
     NotLetIn { operation: Operation, status: u16, code: PlatformCode, correlation: Correlation },
-    #[error("the answer to `{operation}` is larger than {limit} bytes: raise `genesys.max_response` or lower the page size")]
+    #[error(
+        "the answer to `{operation}` is larger than {limit} bytes: raise `genesys.max_response` or lower the page size"
+    )]
     TooLarge { operation: Operation, limit: usize },
     #[error("the answer to `{operation}` can not be read at `{path}` (line {line}, column {column})")]
     Unreadable { operation: Operation, path: String, line: usize, column: usize },
@@ -85,6 +89,9 @@ pub enum Reason {
     Timeout,
     /// The connection ended inside the answer.
     Cut,
+    /// An answer that is not JSON: of something in between.
+    NotJson,
+    TooLarge,
 }
 
 impl Reason {
@@ -95,6 +102,8 @@ impl Reason {
             Self::Connect => "connect",
             Self::Timeout => "timeout",
             Self::Cut => "cut",
+            Self::NotJson => "not_json",
+            Self::TooLarge => "too_large",
         }
     }
 }
@@ -107,6 +116,8 @@ impl fmt::Display for Reason {
             Self::Connect => f.write_str("no connection"),
             Self::Timeout => f.write_str("the time was over"),
             Self::Cut => f.write_str("the connection was cut"),
+            Self::NotJson => f.write_str("an answer that is not JSON"),
+            Self::TooLarge => f.write_str("an answer that is too large"),
         }
     }
 }

@@ -16,7 +16,7 @@ use super::error::Reason;
 use super::settings::{BaseUrl, GenesysSettings};
 use super::transport::decide::{Attempt, Decision, Token, decide};
 use super::transport::patience::backoff;
-use super::transport::{Missing, Operation, Received, count, receive, refusal};
+use super::transport::{Missing, Operation, Received, count, not_let_in, receive};
 use crate::domain::time::{Clock, Stopwatch};
 
 /// Share of a token's life after which another one is fetched.
@@ -120,25 +120,29 @@ impl Tokens {
                 .header(reqwest::header::CONTENT_TYPE, "application/x-www-form-urlencoded")
                 .body(GRANT);
             let received = receive(request, LARGEST, &*self.clock).await;
-            count(operation, &received, &taken);
+            count(operation, &received, taken);
             let attempt = match &received {
                 Ok(received) if received.status == 400 && says_limited(&received.body) => Attempt::LoginLimited,
-                Ok(received) => Attempt::Answered(received.status),
+                Ok(received) => received.attempt(),
                 Err(Missing::Failed(reason)) => Attempt::Failed(*reason),
                 Err(Missing::TooLarge) => return Err(GenesysError::TooLarge { operation, limit: LARGEST }),
                 Err(Missing::Unsendable) => {
                     return Err(GenesysError::Settings { reason: "the login can not be written".to_owned() });
                 }
             };
-            // There is no token to renew: a 401 is final.
+            // There is no token to renew, so a 401 is final; a login that is refused needs a person, whatever the status.
             let (reason, asked) = match (decide(attempt, Token::Renewed), &received) {
                 (Decision::Take, Ok(received)) => return read(received),
-                (Decision::GiveUp | Decision::Reauthorise, Ok(received)) => return Err(login_refusal(received)),
+                (Decision::GiveUp | Decision::Reauthorise, Ok(received)) => {
+                    return Err(not_let_in(operation, received));
+                }
                 (Decision::Wait, Ok(received)) => (Reason::RateLimited, received.retry_after),
                 (Decision::Retry(reason), Ok(received)) => (reason, received.retry_after),
                 (Decision::Retry(reason), Err(_)) => (reason, None),
                 // Only answers are taken, given up on or waited for.
-                (Decision::Take | Decision::GiveUp | Decision::Reauthorise | Decision::Wait, Err(_)) => (Reason::Cut, None),
+                (Decision::Take | Decision::GiveUp | Decision::Reauthorise | Decision::Wait, Err(_)) => {
+                    (Reason::Cut, None)
+                }
             };
             let correlation = received.map(|received| received.correlation).unwrap_or_default();
             if attempts >= ATTEMPTS {
@@ -163,14 +167,4 @@ fn read(received: &Received) -> Result<Granted, GenesysError> {
         line: err.line(),
         column: err.column(),
     })
-}
-
-/// A login that is refused needs a person, whatever its status.
-fn login_refusal(received: &Received) -> GenesysError {
-    match refusal(Operation::Token, received) {
-        GenesysError::Refused { operation, status, code, correlation } => {
-            GenesysError::NotLetIn { operation, status, code, correlation }
-        }
-        other => other,
-    }
 }

@@ -30,6 +30,9 @@ pub trait HistorySource: Send + Sync {
 
     /// `platform` or `documented`: what a stored position belongs to.
     fn name(&self) -> &'static str;
+
+    /// How long this process's requests have waited for the rate limit so far.
+    fn throttled(&self) -> Duration;
 }
 
 /// Interactions that started from `from` up to `to`.
@@ -73,17 +76,16 @@ pub(super) struct Reach {
 
 impl Position {
     pub fn start(window: Window) -> Self {
-        Self {
-            window,
-            stage: Stage::Begin,
-            tally: Tally::default(),
-            mismatches: Vec::new(),
-            spent: Spent::default(),
-        }
+        Self { window, stage: Stage::Begin, tally: Tally::default(), mismatches: Vec::new(), spent: Spent::default() }
     }
 
     pub fn window(&self) -> Window {
         self.window
+    }
+
+    /// What was asked of the platform in the last minute before this was kept.
+    pub fn spent(&self) -> &Spent {
+        &self.spent
     }
 
     /// The extraction after this one, up to `to`; `None` while this one is not done.

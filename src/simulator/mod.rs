@@ -7,22 +7,29 @@
 mod answer;
 mod book;
 mod clock;
+mod contacts;
 mod damage;
 mod details;
+mod documented;
 mod draw;
 mod facts;
 mod faults;
+mod hand;
 mod ids;
 mod limiter;
+mod limits;
 mod log;
 mod moment;
 mod oauth;
+mod outbound;
 mod population;
 mod recorded;
 mod routes;
 mod running;
 mod server;
 mod settings;
+mod transcripts;
+mod truth;
 mod wire;
 mod world;
 
@@ -30,9 +37,11 @@ use std::path::PathBuf;
 
 pub use clock::PlatformClock;
 pub use faults::{FaultKind, FaultPlan, FaultRule, PRESETS, PlanError, RetryAfter};
+pub use hand::{NewConversation, PlatformWrite};
 pub use log::{Logged, busiest_window};
 pub use running::Simulator;
 pub use settings::{JobSettings, PlatformLimits, SimulatorSettings};
+pub use truth::{Expected, Party, Truth};
 
 /// Why a simulator can not start.
 #[derive(Debug, thiserror::Error)]

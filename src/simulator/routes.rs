@@ -2,7 +2,7 @@
 
 use super::answer::{Answer, Call, Refusal};
 use super::world::World;
-use super::{details, oauth};
+use super::{contacts, details, documented, limits, oauth, outbound, transcripts};
 
 /// The limit of requests of a token.
 pub(super) const TOKEN_LIMIT: &str = "client.credentials.token.rate.per.minute";
@@ -32,6 +32,29 @@ const ROUTES: &[Route] = &[
     route("GET", "/api/v2/analytics/conversations/details/jobs/{jobId}/results", details::results),
     route("GET", "/api/v2/analytics/conversations/details", details::by_ids),
     route("GET", "/api/v2/analytics/conversations/{conversationId}/details", details::by_id),
+    route("POST", "/api/v2/analytics/transcripts/aggregates/query", transcripts::aggregates),
+    route("GET", "/api/v2/speechandtextanalytics/conversations/{conversationId}", transcripts::conversation),
+    route("GET", "/api/v2/externalcontacts/contacts/{contactId}", contacts::get),
+    route("PUT", "/api/v2/externalcontacts/contacts/{contactId}", contacts::put),
+    route("PATCH", "/api/v2/externalcontacts/contacts/{contactId}", contacts::patch),
+    route("POST", "/api/v2/externalcontacts/contacts/enrich", contacts::enrich),
+    route("POST", "/api/v2/externalcontacts/bulk/contacts/enrich", contacts::bulk_enrich),
+    route("POST", "/api/v2/externalcontacts/bulk/contacts/update", contacts::bulk_update),
+    route("POST", "/api/v2/externalcontacts/identifierlookup/contacts", contacts::lookup),
+    route("GET", "/api/v2/organizations/limits/namespaces/{namespaceName}", limits::namespace),
+    route("GET", "/api/v2/organizations/limits/namespaces/{namespaceName}/defaults", limits::namespace),
+    route("GET", "/api/v2/outbound/contactlists/{contactListId}", outbound::contact_list),
+    route("POST", "/api/v2/outbound/contactlists/{contactListId}/contacts", outbound::upsert),
+    route("POST", "/api/v2/outbound/contactlists/{contactListId}/contacts/bulk", outbound::many),
+    route("POST", "/api/v2/outbound/contactlists/{contactListId}/contacts/bulk/update", outbound::update),
+    route("GET", "/api/v2/outbound/contactlists/{contactListId}/contacts/bulk/jobs/{jobId}", outbound::job),
+    route("POST", "/api/v2/outbound/contactlists/{contactListId}/contacts/search", outbound::search),
+    route("GET", "/api/v2/outbound/contactlists/{contactListId}/contacts/{contactId}", outbound::get),
+    route("PUT", "/api/v2/outbound/contactlists/{contactListId}/contacts/{contactId}", outbound::put),
+    route("GET", "/api/v2/outbound/campaigns/{campaignId}", outbound::campaign),
+    route("GET", "/api/v2/analytics/interactionhistory", documented::history),
+    route("POST", "/api/v2/data/services/{serviceId}/entities/{entity}", documented::write),
+    route("GET", "/api/v2/data/services/{serviceId}/entities/{entity}/{key}", documented::read),
 ];
 
 /// What a path leads to.

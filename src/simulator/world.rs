@@ -1,26 +1,35 @@
 //! Everything the endpoints share.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use serde_json::Value;
 
 use super::SimulatorError;
-use super::answer::{Limit, Refusal};
+use super::answer::{Call, Limit, Refusal};
 use super::book::Book;
 use super::clock::PlatformClock;
+use super::contacts::Contacts;
 use super::details::Jobs;
+use super::documented::Entities;
 use super::faults::{FaultPlan, Faults, Strike};
+use super::hand::PlatformWrite;
 use super::limiter::{Limiter, Verdict};
 use super::log::Log;
 use super::moment::Moment;
 use super::oauth::Tokens;
+use super::outbound::Outbound;
 use super::population::Population;
 use super::recorded;
 use super::routes::TOKEN_LIMIT;
 use super::settings::SimulatorSettings;
 use crate::domain::time::Clock as _;
+
+/// Writes kept in memory; the oldest go first.
+const WRITES_KEPT: usize = 1_000_000;
 
 pub(super) struct World {
     pub(super) settings: SimulatorSettings,
@@ -29,6 +38,11 @@ pub(super) struct World {
     pub(super) jobs: Jobs,
     pub(super) tokens: Tokens,
     pub(super) log: Log,
+    pub(super) contacts: Contacts,
+    pub(super) outbound: Outbound,
+    pub(super) entities: Entities,
+    /// Locked for a moment, never across an await.
+    writes: Mutex<VecDeque<PlatformWrite>>,
     limiter: Mutex<Limiter<u32>>,
     faults: Mutex<Faults>,
     visits: AtomicU64,
@@ -50,6 +64,10 @@ impl World {
             jobs: Jobs::default(),
             tokens: Tokens::new(limits.tokens, limits.period),
             log: Log::to_file(file.transpose()?),
+            contacts: Contacts::default(),
+            outbound: Outbound::new(settings.seed),
+            entities: Entities::default(),
+            writes: Mutex::default(),
             limiter: Mutex::new(Limiter::new(limits.requests, limits.period)),
             faults: Mutex::new(Faults::new(settings.faults.clone(), settings.seed)),
             visits: AtomicU64::new(0),
@@ -91,6 +109,19 @@ impl World {
         let count = ("inin-ratelimit-count", (limits.requests + 1).to_string());
         refusal.headers.extend([reset, count, ("inin-ratelimit-allowed", limits.requests.to_string())]);
         refusal
+    }
+
+    /// Remembers that something was written.
+    pub(super) fn written(&self, call: &Call<'_>, kind: &str, id: String, value: Value) {
+        let mut writes = self.writes.lock().unwrap_or_else(PoisonError::into_inner);
+        if writes.len() == WRITES_KEPT {
+            writes.pop_front();
+        }
+        writes.push_back(PlatformWrite { time: Moment(call.now).timestamp(), kind: kind.to_owned(), id, value });
+    }
+
+    pub(super) fn writes(&self) -> Vec<PlatformWrite> {
+        self.writes.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
     /// Counts requests, to tell their correlation ids apart.

@@ -12,6 +12,7 @@ mod candidates;
 mod config;
 mod explanations;
 mod fuzz;
+mod genesys;
 mod http_api;
 mod lead_api;
 mod leaks;

@@ -51,7 +51,10 @@ impl Pace {
             window: Mutex::new(Window::new(most, period)),
             period,
             clock,
-            throttled: Throttled { seconds: counter!("scoreline_genesys_throttle_seconds_total"), rest: Mutex::default() },
+            throttled: Throttled {
+                seconds: counter!("scoreline_genesys_throttle_seconds_total"),
+                rest: Mutex::default(),
+            },
             allowed,
         }
     }
@@ -124,9 +127,9 @@ impl Pace {
         });
         let ages: Vec<_> = ages.filter(|age| *age <= self.period).collect();
         let doubt = std::iter::repeat_n(Duration::ZERO, IN_DOUBT);
-        let pause = spent.paused_until.map_or(Duration::ZERO, |until| {
-            Duration::try_from(until.duration_since(wall)).unwrap_or(Duration::ZERO)
-        });
+        let pause = spent
+            .paused_until
+            .map_or(Duration::ZERO, |until| Duration::try_from(until.duration_since(wall)).unwrap_or(Duration::ZERO));
         self.window().restore(self.now(), ages.into_iter().chain(doubt), pause);
     }
 

@@ -17,7 +17,7 @@ use crate::domain::{CustomerKey, SealedId, Tier};
 use crate::privacy::seal::Sealer;
 
 /// After how long a failure without a time of its own is tried again.
-const TRY_AGAIN: Duration = Duration::from_secs(60);
+const TRY_AGAIN: Duration = Duration::from_mins(1);
 /// And when the client itself is not let in: somebody has to act first.
 const TRY_MUCH_LATER: Duration = Duration::from_mins(10);
 

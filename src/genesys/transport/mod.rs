@@ -6,6 +6,7 @@ pub(crate) mod patience;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use metrics::{counter, histogram};
@@ -17,7 +18,7 @@ use tracing::{debug, warn};
 
 use super::GenesysError;
 use super::error::{Correlation, PlatformCode, Reason};
-use super::limiter::Pace;
+use super::limiter::{Pace, Spent};
 use super::oauth::{AccessToken, Tokens};
 use super::settings::{BaseUrl, GenesysSettings};
 use crate::domain::time::{Clock, Stopwatch};
@@ -54,6 +55,7 @@ pub enum Operation {
     JobSubmit,
     JobStatus,
     JobResults,
+    JobDelete,
     Query,
     Sentiments,
     Topics,
@@ -72,6 +74,7 @@ impl Operation {
             Self::JobSubmit => "job_submit",
             Self::JobStatus => "job_status",
             Self::JobResults => "job_results",
+            Self::JobDelete => "job_delete",
             Self::Query => "query",
             Self::Sentiments => "sentiments",
             Self::Topics => "topics",
@@ -143,6 +146,8 @@ pub(crate) struct Transport {
     budget: RetryBudget,
     clock: Arc<dyn Clock>,
     max_response: usize,
+    /// Whether what the process before has sent is counted.
+    resumed: AtomicBool,
 }
 
 /// A complete answer of whatever status.
@@ -151,6 +156,18 @@ pub(crate) struct Received {
     pub(crate) body: Vec<u8>,
     pub(crate) correlation: Correlation,
     pub(crate) retry_after: Option<Duration>,
+    /// Whether it says that it is JSON, or is empty.
+    is_json: bool,
+}
+
+impl Received {
+    pub(crate) fn attempt(&self) -> Attempt {
+        match self.status {
+            // A page for people, of something in between that answers for the platform.
+            200..=299 if !self.is_json => Attempt::Failed(Reason::NotJson),
+            status => Attempt::Answered(status),
+        }
+    }
 }
 
 /// Why there is no complete answer.
@@ -173,7 +190,20 @@ impl Transport {
             budget: RetryBudget::new(),
             clock,
             max_response: settings.max_response,
+            resumed: AtomicBool::new(false),
         })
+    }
+
+    /// Counts what the process before has sent. Only the first call does: afterwards it is known better here.
+    pub(crate) fn resume(&self, spent: &Spent) {
+        if !self.resumed.swap(true, Ordering::AcqRel) {
+            self.pace.restore(spent);
+        }
+    }
+
+    /// What this process has sent, for the next one.
+    pub(crate) fn spent(&self) -> Spent {
+        self.pace.spent()
     }
 
     /// Sends a request until it is answered, refused for good, or not worth another attempt.
@@ -181,14 +211,19 @@ impl Transport {
         let operation = request.operation;
         let url = self.url(request);
         let mut token_is = Token::AsItWas;
-        let (mut attempts, mut failures, mut refusals) = (0, 0, 0);
+        let (mut attempts, mut failures, mut refusals, mut too_large) = (0, 0, 0, 0);
         self.budget.first_attempt(self.clock.monotonic());
         loop {
             let token = self.tokens.get().await?;
             attempts += 1;
             let (attempt, received) = match self.attempt(request, &url, &token).await {
-                Ok(received) => (Attempt::Answered(received.status), Some(received)),
+                Ok(received) => (received.attempt(), Some(received)),
                 Err(Missing::Failed(reason)) => (Attempt::Failed(reason), None),
+                // Once may be a mistake; the same again is its size.
+                Err(Missing::TooLarge) if too_large == 0 => {
+                    too_large += 1;
+                    (Attempt::Failed(Reason::TooLarge), None)
+                }
                 Err(Missing::TooLarge) => return Err(GenesysError::TooLarge { operation, limit: self.max_response }),
                 Err(Missing::Unsendable) => {
                     return Err(GenesysError::Settings { reason: format!("`{operation}` can not be written") });
@@ -197,7 +232,14 @@ impl Transport {
             let decision = decide(attempt, token_is);
             let correlation = received.as_ref().map(|received| received.correlation.clone()).unwrap_or_default();
             if decision != Decision::Take {
-                debug!(operation = operation.as_str(), ?attempt, ?decision, attempts, correlation.id = correlation.as_str(), "platform request");
+                debug!(
+                    operation = operation.as_str(),
+                    ?attempt,
+                    ?decision,
+                    attempts,
+                    correlation.id = correlation.as_str(),
+                    "platform request"
+                );
             }
             let reason = match (decision, received) {
                 (Decision::Take, Some(received)) => {
@@ -224,7 +266,13 @@ impl Transport {
             if failures >= request.attempts || refusals >= MOST_REFUSALS {
                 return Err(GenesysError::Unavailable { operation, attempts, reason, correlation });
             }
-            warn!(operation = operation.as_str(), reason = reason.label(), attempts, correlation.id = correlation.as_str(), "the platform is asked again");
+            warn!(
+                operation = operation.as_str(),
+                reason = reason.label(),
+                attempts,
+                correlation.id = correlation.as_str(),
+                "the platform is asked again"
+            );
             if reason != Reason::RateLimited {
                 let pause = backoff(failures, fastrand::f64()) + self.budget.retry(self.clock.monotonic());
                 tokio::time::sleep(pause).await;
@@ -241,7 +289,7 @@ impl Transport {
             builder = builder.header(CONTENT_TYPE, "application/json").body(body.clone());
         }
         let received = receive(builder, self.max_response, &*self.clock).await;
-        count(request.operation, &received, &taken);
+        count(request.operation, &received, taken);
         if let Ok(Received { status, retry_after, body, .. }) = &received {
             // Before the permit goes: nobody slips in between.
             match (status, retry_after) {
@@ -249,7 +297,12 @@ impl Transport {
                     let key = limit_key(body);
                     counter!("scoreline_genesys_rate_limited_total", "limit_key" => key).increment(1);
                     let pause = self.pace.refused(*retry_after);
-                    warn!(operation = request.operation.as_str(), limit.key = key, pause_ms = pause.as_millis() as u64, "the platform's rate limit is reached");
+                    warn!(
+                        operation = request.operation.as_str(),
+                        limit.key = key,
+                        pause_ms = pause.as_millis() as u64,
+                        "the platform's rate limit is reached"
+                    );
                 }
                 (500.., Some(pause)) => self.pace.hold(*pause),
                 _ => {}
@@ -293,10 +346,13 @@ pub(crate) async fn receive(
 ) -> Result<Received, Missing> {
     let mut response = builder.send().await.map_err(|err| missing(&err))?;
     let status = response.status().as_u16();
-    let text = |headers: &HeaderMap, name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let correlation = text(response.headers(), "inin-correlation-id").map(|id| Correlation::of(&id)).unwrap_or_default();
+    let text =
+        |headers: &HeaderMap, name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let correlation =
+        text(response.headers(), "inin-correlation-id").map(|id| Correlation::of(&id)).unwrap_or_default();
     let retry_after = text(response.headers(), RETRY_AFTER.as_str())
         .and_then(|value| retry_after(&value, std::time::SystemTime::from(clock.now())));
+    let kind = text(response.headers(), CONTENT_TYPE.as_str());
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|err| missing(&err))? {
         if body.len() + chunk.len() > largest {
@@ -304,7 +360,8 @@ pub(crate) async fn receive(
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(Received { status, body, correlation, retry_after })
+    let is_json = body.is_empty() || kind.is_none_or(|kind| kind.contains("json"));
+    Ok(Received { status, body, correlation, retry_after, is_json })
 }
 
 fn missing(err: &reqwest::Error) -> Missing {
@@ -319,7 +376,7 @@ fn missing(err: &reqwest::Error) -> Missing {
     }
 }
 
-pub(crate) fn count(operation: Operation, received: &Result<Received, Missing>, taken: &Stopwatch) {
+pub(crate) fn count(operation: Operation, received: &Result<Received, Missing>, taken: Stopwatch) {
     let outcome = match received {
         Ok(Received { status, .. }) => match status {
             200..=299 => "ok",
@@ -334,7 +391,8 @@ pub(crate) fn count(operation: Operation, received: &Result<Received, Missing>, 
         Err(Missing::Unsendable) => "unsendable",
     };
     counter!("scoreline_genesys_requests_total", "operation" => operation.as_str(), "outcome" => outcome).increment(1);
-    histogram!("scoreline_genesys_request_seconds", "operation" => operation.as_str()).record(taken.elapsed().as_secs_f64());
+    histogram!("scoreline_genesys_request_seconds", "operation" => operation.as_str())
+        .record(taken.elapsed().as_secs_f64());
 }
 
 /// What the platform says in the body of an error. Its message is not read: it may repeat what was sent.
@@ -357,12 +415,21 @@ fn error_body(body: &[u8]) -> ErrorBody {
 }
 
 pub(crate) fn refusal(operation: Operation, received: &Received) -> GenesysError {
-    let code = error_body(&received.body).code.map(|code| PlatformCode::of(&code)).unwrap_or_default();
-    let (status, correlation) = (received.status, received.correlation.clone());
-    match status {
-        401 | 403 => GenesysError::NotLetIn { operation, status, code, correlation },
-        _ => GenesysError::Refused { operation, status, code, correlation },
+    match received.status {
+        401 | 403 => not_let_in(operation, received),
+        status => {
+            GenesysError::Refused { operation, status, code: code(received), correlation: received.correlation.clone() }
+        }
     }
+}
+
+pub(crate) fn not_let_in(operation: Operation, received: &Received) -> GenesysError {
+    let (status, correlation) = (received.status, received.correlation.clone());
+    GenesysError::NotLetIn { operation, status, code: code(received), correlation }
+}
+
+fn code(received: &Received) -> PlatformCode {
+    error_body(&received.body).code.map(|code| PlatformCode::of(&code)).unwrap_or_default()
 }
 
 fn limit_key(body: &[u8]) -> &'static str {
@@ -399,6 +466,7 @@ mod tests {
             body: body.as_bytes().to_vec(),
             correlation: Correlation::of("f3ac4404-0000-4000-8000-000000000000"),
             retry_after: None,
+            is_json: true,
         };
         let shown = refusal(Operation::Query, &received(r#"{"code":"bad.request","message":"canary"}"#)).to_string();
         assert_eq!(

@@ -1,0 +1,12 @@
+//! The platform client against the simulated platform: whatever goes wrong, it ends with exactly what is there.
+
+mod desk;
+mod documented;
+mod extraction;
+mod faults;
+mod limits;
+mod profiles;
+mod resume;
+mod settings;
+mod silence;
+mod tokens;
