@@ -18,4 +18,5 @@ pub mod privacy;
 pub mod resilience;
 pub mod routing;
 pub mod scoring;
+pub mod store;
 pub mod telemetry;

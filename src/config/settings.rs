@@ -5,8 +5,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use secrecy::SecretString;
-
 use crate::domain::{ModelName, ModelVersion};
 use crate::http::admission::AdmissionSettings;
 use crate::inference::registry::CandidateSettings;
@@ -65,11 +63,4 @@ pub struct ScoringSettings {
     pub explain: ExplainSettings,
     /// Time between two self-probes.
     pub self_probe: Duration,
-}
-
-/// Read for deployments that already carry it; nothing is stored yet.
-#[derive(Clone, Debug)]
-pub struct StoreSettings {
-    pub path: Option<PathBuf>,
-    pub url: Option<SecretString>,
 }
