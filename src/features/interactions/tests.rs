@@ -247,6 +247,10 @@ proptest! {
             let before = (history.features(&queues), history.next_change_at());
             let taken = history.retract(&more[position]).is_ok();
             left[position] = !taken;
+            // A new fold for every step would take the test half a minute.
+            if position % 8 != 0 {
+                continue;
+            }
             let rest = more.iter().zip(&left).filter(|(_, left)| **left).map(|(one, _)| *one);
             let never = fold(&all.iter().copied().chain(rest).collect::<Vec<_>>());
             let now = (history.features(&queues), history.next_change_at());

@@ -42,10 +42,11 @@ impl Latest {
             self.thrown += 1;
             return;
         }
+        self.held.push(score);
+        // After it, because it may be among the oldest itself.
         if self.held.len() == HELD {
             self.throw_out();
         }
-        self.held.push(score);
     }
 
     /// Takes back one that was added.
