@@ -18,5 +18,6 @@ pub mod privacy;
 pub mod resilience;
 pub mod routing;
 pub mod scoring;
+pub mod store;
 pub mod telemetry;
 pub mod worker;

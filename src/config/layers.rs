@@ -12,7 +12,7 @@ use super::value::{Setting, written};
 pub(super) const DEFAULTS: &str = include_str!("default.toml");
 
 /// Keys without a default.
-const OPTIONAL: [&str; 22] = [
+const OPTIONAL: [&str; 21] = [
     "server.tls.certificate",
     "server.tls.key",
     "server.tls.client_ca",
@@ -31,7 +31,6 @@ const OPTIONAL: [&str; 22] = [
     "auth.token_key_file",
     "privacy.previous_until",
     "log.audit_path",
-    "store.path",
     "store.url",
     "models.pins",
     "models.candidates",

@@ -10,6 +10,7 @@ mod privacy;
 mod problem;
 mod secret_file;
 mod settings;
+mod store;
 mod tls;
 mod value;
 
@@ -26,11 +27,12 @@ use crate::monitoring::{LedgerSettings, MonitoringSettings, WindowSettings};
 use crate::privacy::PrivacySettings;
 use crate::routing::{RoutingSettings, TierRoute};
 use crate::scoring::explanation::ExplainSettings;
+use crate::store::StoreSettings;
 use crate::telemetry::{LogFilter, LogSettings};
 
 pub use layers::Entry;
 pub use problem::{ConfigProblems, Origin, Problem};
-pub use settings::{InferenceSettings, ModelSettings, ScoringSettings, ServerSettings, StoreSettings};
+pub use settings::{InferenceSettings, ModelSettings, ScoringSettings, ServerSettings};
 pub use tls::TlsSections;
 
 use layers::Reader;
@@ -101,7 +103,7 @@ pub fn explain(
     let auth = auth::section(&mut read);
     let monitoring = monitoring(&mut read, privacy.pepper.is_some());
     let log = log(&mut read);
-    let store = StoreSettings { path: read.optional("store.path"), url: read.optional("store.url") };
+    let store = store::section(&mut read);
     let settings = Settings {
         server,
         tls,

@@ -5,8 +5,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use secrecy::SecretString;
-
 use crate::domain::{ModelName, ModelVersion};
 use crate::http::admission::AdmissionSettings;
 use crate::inference::registry::CandidateSettings;
@@ -67,11 +65,4 @@ pub struct ScoringSettings {
     pub self_probe: Duration,
     /// Age from which stored features are said to be stale.
     pub features_stale_after: Duration,
-}
-
-/// Read for deployments that already carry it; nothing is stored yet.
-#[derive(Clone, Debug)]
-pub struct StoreSettings {
-    pub path: Option<PathBuf>,
-    pub url: Option<SecretString>,
 }

@@ -1,0 +1,174 @@
+//! One way to speak to either database: numbered parameters, rows by position, many rows at once, one writer at a time.
+//!
+//! The statements above this folder are written once, in what SQLite and PostgreSQL have in common.
+
+mod bulk;
+mod postgres;
+mod row;
+mod sqlite;
+
+use sqlx::{Postgres, Sqlite, Transaction};
+
+pub(super) use bulk::Column;
+pub(super) use row::{Arg, Row};
+
+use super::error::{StoreError, failed};
+use super::settings::{Place, StoreSettings};
+
+/// The database, open. Every writing transaction is alone: in SQLite there is one connection that writes, in PostgreSQL
+/// one lock that all replicas take first. So what is read in a writing transaction still holds when it commits, and the
+/// numbers it hands out become visible in their order.
+pub(super) enum Db {
+    Sqlite(sqlite::File),
+    Postgres(postgres::Server),
+}
+
+/// Whether a store is opened to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    Write,
+    Read,
+}
+
+/// A transaction. Dropped without `commit`, it never was.
+pub(super) struct Tx {
+    inner: Inner,
+    /// For the message of a failed statement.
+    doing: &'static str,
+}
+
+enum Inner {
+    Sqlite(Transaction<'static, Sqlite>),
+    Postgres(Transaction<'static, Postgres>),
+}
+
+impl Db {
+    pub(super) async fn open(settings: &StoreSettings, access: Access) -> Result<Self, StoreError> {
+        Ok(match &settings.place {
+            Place::Sqlite(path) => Self::Sqlite(sqlite::File::open(path, settings, access).await?),
+            Place::Postgres(url) => Self::Postgres(postgres::Server::open(url, settings, access).await?),
+        })
+    }
+
+    /// Begins a transaction that writes; `doing` completes "store could not be ...".
+    pub(super) async fn write(&self, doing: &'static str) -> Result<Tx, StoreError> {
+        let inner = match self {
+            Self::Sqlite(file) => Inner::Sqlite(file.write().await.map_err(failed(doing))?),
+            Self::Postgres(server) => Inner::Postgres(server.write().await.map_err(failed(doing))?),
+        };
+        Ok(Tx { inner, doing })
+    }
+
+    /// Begins a transaction that sees one state and writes nothing.
+    pub(super) async fn read(&self, doing: &'static str) -> Result<Tx, StoreError> {
+        let inner = match self {
+            Self::Sqlite(file) => Inner::Sqlite(file.read().await.map_err(failed(doing))?),
+            Self::Postgres(server) => Inner::Postgres(server.read().await.map_err(failed(doing))?),
+        };
+        Ok(Tx { inner, doing })
+    }
+
+    /// Leaves nothing of deleted rows in the files, as far as that is in this program's hands.
+    pub(super) async fn scrub(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(file) => file.scrub().await,
+            Self::Postgres(_) => Ok(()),
+        }
+    }
+
+    /// The same database for another runtime.
+    pub(super) fn apart(&self) -> Self {
+        match self {
+            Self::Sqlite(file) => Self::Sqlite(file.clone()),
+            Self::Postgres(server) => Self::Postgres(server.apart()),
+        }
+    }
+
+    /// Ends what `apart` began.
+    pub(super) async fn leave(&self) {
+        match self {
+            Self::Sqlite(_) => {}
+            Self::Postgres(server) => server.close().await,
+        }
+    }
+
+    pub(super) async fn close(&self) {
+        match self {
+            Self::Sqlite(file) => file.close().await,
+            Self::Postgres(server) => server.close().await,
+        }
+    }
+}
+
+impl Tx {
+    /// Runs a statement; how many rows it changed.
+    pub(super) async fn run(&mut self, sql: &'static str, args: &[Arg<'_>]) -> Result<u64, StoreError> {
+        let doing = self.doing;
+        match &mut self.inner {
+            Inner::Sqlite(tx) => {
+                let done = row::sqlite_query(sql, args).execute(&mut **tx).await;
+                done.map(|done| done.rows_affected()).map_err(failed(doing))
+            }
+            Inner::Postgres(tx) => {
+                let done = row::postgres_query(sql, args).execute(&mut **tx).await;
+                done.map(|done| done.rows_affected()).map_err(failed(doing))
+            }
+        }
+    }
+
+    pub(super) async fn rows(&mut self, sql: &'static str, args: &[Arg<'_>]) -> Result<Vec<Row>, StoreError> {
+        let doing = self.doing;
+        match &mut self.inner {
+            Inner::Sqlite(tx) => {
+                let found = row::sqlite_query(sql, args).fetch_all(&mut **tx).await.map_err(failed(doing))?;
+                Ok(found.into_iter().map(Row::Sqlite).collect())
+            }
+            Inner::Postgres(tx) => {
+                let found = row::postgres_query(sql, args).fetch_all(&mut **tx).await.map_err(failed(doing))?;
+                Ok(found.into_iter().map(Row::Postgres).collect())
+            }
+        }
+    }
+
+    /// The first row, if there is any.
+    pub(super) async fn row(&mut self, sql: &'static str, args: &[Arg<'_>]) -> Result<Option<Row>, StoreError> {
+        Ok(self.rows(sql, args).await?.into_iter().next())
+    }
+
+    /// Runs a statement for many rows at once. `{rows}` in it stands for a table of the columns' values, in their order.
+    pub(super) async fn bulk(&mut self, sql: &'static str, columns: &[Column]) -> Result<u64, StoreError> {
+        let doing = self.doing;
+        match &mut self.inner {
+            Inner::Sqlite(tx) => bulk::sqlite(tx, sql, columns).await.map_err(failed(doing)),
+            Inner::Postgres(tx) => bulk::postgres(tx, sql, columns).await.map_err(failed(doing)),
+        }
+    }
+
+    /// As `bulk`, for a statement that answers with rows. Their order means nothing.
+    pub(super) async fn bulk_rows(&mut self, sql: &'static str, columns: &[Column]) -> Result<Vec<Row>, StoreError> {
+        let doing = self.doing;
+        match &mut self.inner {
+            Inner::Sqlite(tx) => bulk::sqlite_rows(tx, sql, columns).await.map_err(failed(doing)),
+            Inner::Postgres(tx) => bulk::postgres_rows(tx, sql, columns).await.map_err(failed(doing)),
+        }
+    }
+
+    /// Takes the next `count` numbers of a counter; the first of them. They begin at 1.
+    pub(super) async fn take(&mut self, counter: &'static str, count: usize) -> Result<i64, StoreError> {
+        const TAKE: &str = "INSERT INTO counters (name, value) VALUES ($1, $2) \
+                            ON CONFLICT (name) DO UPDATE SET value = counters.value + excluded.value RETURNING value";
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        let row = self.row(TAKE, &[Arg::Text(counter), Arg::Int(count)]).await?;
+        let last = row.map_or(Ok(count), |row| row.int(0))?;
+        Ok(last - count + 1)
+    }
+
+    /// # Errors
+    /// When it is not known to be on disk.
+    pub(super) async fn commit(self) -> Result<(), StoreError> {
+        match self.inner {
+            Inner::Sqlite(tx) => tx.commit().await.map_err(failed(self.doing)),
+            Inner::Postgres(tx) => tx.commit().await.map_err(failed(self.doing)),
+        }
+    }
+}

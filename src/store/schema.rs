@@ -1,0 +1,44 @@
+//! The schema's versions, compiled in. They only go forward; each is checked against what was applied.
+
+use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
+use sqlx::{PgConnection, SqlSafeStr as _, SqliteConnection};
+
+use super::error::StoreError;
+
+/// Version, name, SQLite, PostgreSQL.
+const VERSIONS: [(i64, &str, &str, &str); 1] = [(
+    1,
+    "store",
+    include_str!("migrations/sqlite/0001_store.sql"),
+    include_str!("migrations/postgres/0001_store.sql"),
+)];
+
+/// Brings an SQLite file to the newest version. The caller is its only writer.
+pub(super) async fn migrate_sqlite(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    run(connection, |(version, name, sqlite, _)| migration(*version, name, sqlite)).await
+}
+
+/// Brings a PostgreSQL database to the newest version; replicas that start together wait for one another.
+pub(super) async fn migrate_postgres(connection: &mut PgConnection) -> Result<(), StoreError> {
+    run(connection, |(version, name, _, postgres)| migration(*version, name, postgres)).await
+}
+
+fn migration(version: i64, name: &'static str, sql: &'static str) -> Migration {
+    Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+}
+
+async fn run<C: Migrate>(
+    connection: &mut C,
+    each: impl Fn(&'static (i64, &'static str, &'static str, &'static str)) -> Migration,
+) -> Result<(), StoreError> {
+    let migrator = Migrator::with_migrations(VERSIONS.iter().map(each).collect());
+    let known = VERSIONS.last().map_or(0, |(version, ..)| *version);
+    let Err(err) = migrator.run_direct(None, connection, false).await else { return Ok(()) };
+    Err(if let MigrateError::VersionMissing(found) = err {
+        StoreError::Newer { found, known }
+    } else if let MigrateError::VersionMismatch(version) = err {
+        StoreError::OtherSchema { version }
+    } else {
+        StoreError::Migration(err)
+    })
+}

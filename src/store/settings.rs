@@ -1,0 +1,59 @@
+//! Where the store is and how much it may take.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+/// Settings of the store.
+#[derive(Clone, Debug)]
+pub struct StoreSettings {
+    pub place: Place,
+    pub check: Check,
+    /// Memory for pages of an SQLite file, bytes.
+    pub cache_size: u64,
+    /// Connections: of a PostgreSQL pool, or that read an SQLite file beside the one that writes.
+    pub connections: u32,
+    /// Longest that PostgreSQL may work on one statement.
+    pub statement_timeout: Duration,
+}
+
+/// Which database.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// A file of this process.
+    Sqlite(PathBuf),
+    /// A server that several replicas share: `postgres://user:password@host/database`.
+    Postgres(SecretString),
+}
+
+/// How an SQLite file is looked at before it is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// Every page, without comparing indexes with their tables.
+    Quick,
+    /// Indexes too: several times as long.
+    Full,
+}
+
+impl StoreSettings {
+    /// The defaults of the reference for a file.
+    pub fn sqlite(path: impl Into<PathBuf>) -> Self {
+        Self::at(Place::Sqlite(path.into()))
+    }
+
+    /// The defaults of the reference for a server.
+    pub fn postgres(url: impl Into<SecretString>) -> Self {
+        Self::at(Place::Postgres(url.into()))
+    }
+
+    fn at(place: Place) -> Self {
+        Self {
+            place,
+            check: Check::Quick,
+            cache_size: 64 << 20,
+            connections: 4,
+            statement_timeout: Duration::from_mins(1),
+        }
+    }
+}
