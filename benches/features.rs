@@ -15,8 +15,9 @@ use std::path::Path;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use jiff::civil::date;
 use jiff::{Timestamp, ToSpan};
+use scoreline::domain::{Channel, LabelId, Sentiment};
 use scoreline::features::drift::{DriftBins, quantile_edges};
-use scoreline::features::interactions::{Channel, Interaction, InteractionHistory};
+use scoreline::features::interactions::{Interaction, InteractionHistory};
 use scoreline::features::purchases::{Purchase, PurchaseHistory};
 use scoreline::inference::bundle::{LoadSettings, ModelSnapshot};
 use scoreline::monitoring::counts::Counts;
@@ -79,7 +80,7 @@ fn fold(criterion: &mut Criterion) {
         .map(|i| Purchase {
             date: date(2024, 1, 1) + (i / 20).days(),
             amount_usd: 20.0 + (i % 37) as f64,
-            items: 1.0 + (i % 3) as f64,
+            items: Some(1.0 + (i % 3) as f64),
         })
         .collect();
     group.throughput(Throughput::Elements(PURCHASES as u64));
@@ -110,19 +111,19 @@ fn fold(criterion: &mut Criterion) {
 }
 
 fn interactions(as_of: Timestamp) -> Vec<Interaction<'static>> {
-    const CHANNELS: [Channel; 4] = [Channel::Voice, Channel::Email, Channel::Chat, Channel::Message];
-    const TOPICS: [&[&str]; 3] = [&["billing"], &["delivery", "returns"], &[]];
+    const TOPICS: [&[LabelId]; 3] = [&[LabelId(3)], &[LabelId(1), LabelId(7)], &[]];
     (0..INTERACTIONS)
         .map(|i| {
             let start = as_of - ((300 - i / 40) * 24).hours() - (i % 40).minutes();
             Interaction {
-                start,
-                end: Some(start + 5.minutes()),
-                channel: CHANNELS[i as usize % 4],
-                handle_seconds: Some(200.0 + (i % 100) as f64),
-                sentiment: (i % 3 != 0).then(|| (i % 21) as f64 / 10.0 - 1.0),
+                id: None,
+                start_ms: start.as_millisecond(),
+                end_ms: Some((start + 5.minutes()).as_millisecond()),
+                channel: Channel::ALL[i as usize % 4],
+                handle_ms: Some(200_000 + (i % 100) as u32),
+                sentiment: Sentiment::new((i % 21) as f64 / 10.0 - 1.0).filter(|_| i % 3 != 0),
                 topics: TOPICS[i as usize % 3],
-                queue: Some("support"),
+                queue: Some(LabelId((i % 5) as u32)),
             }
         })
         .collect()

@@ -1,6 +1,14 @@
-//! The catalogue of features scoreline knows by name: unit, possible range, meaning.
+//! The catalogue of features scoreline knows by name: unit, possible range, meaning, and what it is known from as of a
+//! time.
 //!
 //! The catalogue says what is *possible* (a count is not negative); a bundle says what was *seen* in training.
+
+/// What a feature is computed from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Origin {
+    Interactions,
+    Purchases,
+}
 
 /// A feature the catalogue knows.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -14,43 +22,74 @@ pub struct Catalogued {
     /// Only whole numbers are possible.
     pub whole: bool,
     pub meaning: &'static str,
+    pub origin: Origin,
+    /// What counts, as of a time, and what does not.
+    pub as_of: &'static str,
+}
+
+const CLOSED: &str = "interactions ended by the time and begun in the 365 days before it; never the live one";
+const SCORED: &str = "the scored ones among the interactions that count for `frequency_count`";
+const LATEST: &str = "the 64 scored interactions that began last, among those that count for `frequency_count`";
+const STAND_IN: &str = "the scored ones among the interactions that count for `frequency_count`; without any, the means of \
+                        the customer's queues over everybody's interactions ended by the time";
+const BOUGHT: &str = "purchases of days (UTC) that were over by the time";
+const BOUGHT_IN_90: &str = "purchases of the last 90 days (UTC) that were over by the time";
+
+const fn of_interactions(feature: Catalogued) -> Catalogued {
+    Catalogued { origin: Origin::Interactions, as_of: CLOSED, ..feature }
+}
+
+const fn known_from(feature: Catalogued, as_of: &'static str) -> Catalogued {
+    Catalogued { as_of, ..feature }
 }
 
 const fn amount(name: &'static str, unit: &'static str, meaning: &'static str) -> Catalogued {
-    Catalogued { name, unit, lowest: 0.0, highest: f64::MAX, whole: false, meaning }
+    let (lowest, highest) = (0.0, f64::MAX);
+    Catalogued { name, unit, lowest, highest, whole: false, meaning, origin: Origin::Purchases, as_of: BOUGHT }
 }
 
 const fn count(name: &'static str, meaning: &'static str) -> Catalogued {
-    Catalogued { name, unit: "count", lowest: 0.0, highest: 1e9, whole: true, meaning }
+    Catalogued { highest: 1e9, whole: true, ..amount(name, "count", meaning) }
 }
 
 const fn share(name: &'static str, meaning: &'static str) -> Catalogued {
-    Catalogued { name, unit: "share", lowest: 0.0, highest: 1.0, whole: false, meaning }
+    of_interactions(Catalogued { highest: 1.0, ..amount(name, "share", meaning) })
 }
 
 /// Every catalogued feature; interactions first, then purchases.
 pub const CATALOGUE: &[Catalogued] = &[
-    amount("recency_days", "days", "days since the last closed interaction, or the last purchase in a purchase model"),
-    count("frequency_count", "closed interactions in the look-back window (365 days)"),
-    amount("avg_handling_time_sec", "seconds", "mean handling time (talk, hold and wrap-up) of handled interactions"),
-    Catalogued {
-        name: "sentiment_score_avg",
-        unit: "score",
-        lowest: -1.0,
-        highest: 1.0,
-        whole: false,
-        meaning: "mean sentiment, -1 (negative) to 1 (positive)",
-    },
-    Catalogued {
-        name: "sentiment_trend_slope",
-        unit: "score per 30 days",
-        lowest: -f64::MAX,
-        highest: f64::MAX,
-        whole: false,
-        meaning: "Theil-Sen slope of sentiment across interactions, shrunk by n/(n+8); 0 below three",
-    },
-    count("sentiment_n", "interactions with a sentiment score"),
-    count("topic_diversity", "distinct topics discussed"),
+    of_interactions(amount(
+        "recency_days",
+        "days",
+        "whole days since the last closed interaction ended; in a purchase model, since the last purchase",
+    )),
+    of_interactions(count("frequency_count", "closed interactions in the look-back window (365 days)")),
+    of_interactions(amount(
+        "avg_handling_time_sec",
+        "seconds",
+        "mean handling time (talk, hold and wrap-up) of handled interactions",
+    )),
+    known_from(
+        of_interactions(Catalogued {
+            lowest: -1.0,
+            highest: 1.0,
+            ..amount("sentiment_score_avg", "score", "mean sentiment, -1 (negative) to 1 (positive)")
+        }),
+        STAND_IN,
+    ),
+    known_from(
+        of_interactions(Catalogued {
+            lowest: -f64::MAX,
+            ..amount(
+                "sentiment_trend_slope",
+                "score per 30 days",
+                "Theil-Sen slope of sentiment across interactions, shrunk by n/(n+8); 0 below three",
+            )
+        }),
+        LATEST,
+    ),
+    known_from(of_interactions(count("sentiment_n", "interactions with a sentiment score")), SCORED),
+    of_interactions(count("topic_diversity", "distinct topics discussed")),
     share("channel_preference_email", "share of interactions by e-mail, or 1 when it is the preferred channel"),
     share("channel_preference_voice", "share of interactions by voice, or 1 when it is the preferred channel"),
     share("channel_preference_chat", "share of interactions by chat, or 1 when it is the preferred channel"),
@@ -62,8 +101,8 @@ pub const CATALOGUE: &[Catalogued] = &[
     amount("total_spend_usd", "USD", "spend over all purchases"),
     amount("last_order_usd", "USD", "spend on the last purchase day"),
     amount("max_order_usd", "USD", "largest spend on one purchase day"),
-    amount("spend_last_90d_usd", "USD", "spend in the last 90 days"),
-    count("purchases_last_90d", "days with a purchase in the last 90 days"),
+    known_from(amount("spend_last_90d_usd", "USD", "spend in the last 90 days"), BOUGHT_IN_90),
+    known_from(count("purchases_last_90d", "days with a purchase in the last 90 days"), BOUGHT_IN_90),
     amount("purchase_gap_mean_days", "days", "mean days between purchases; the tenure for a single purchase"),
     amount(
         "purchases_decayed_30d",

@@ -4,7 +4,9 @@
 //! does not grow with the history. Purchases of the same day count as one. What comes after the as-of day changes
 //! nothing.
 
+use jiff::Timestamp;
 use jiff::civil::Date;
+use jiff::tz::TimeZone;
 
 /// The days behind `spend_last_90d_usd` and `purchases_last_90d`, the as-of day included.
 pub const WINDOW_DAYS: i32 = 90;
@@ -12,14 +14,20 @@ pub const WINDOW_DAYS: i32 = 90;
 /// After this many days a purchase counts half in `purchases_decayed_30d`.
 pub const HALF_LIFE_DAYS: f64 = 30.0;
 
+/// Most dollars, or items, of one purchase.
+pub const LARGEST: f64 = 1e12;
+
+/// Amounts and items are summed in whole millionths: the purchases of a day may come in any order.
+const SCALE: f64 = 1e6;
+
 /// One purchase, or one line of it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Purchase {
     pub date: Date,
-    /// US dollars; 0 is a purchase (a free item), a refund is not.
+    /// US dollars; 0 is a purchase (a free item), a refund is not. Taken to the nearest millionth.
     pub amount_usd: f64,
-    /// Items bought.
-    pub items: f64,
+    /// Items bought; `None` when the purchase is known without them.
+    pub items: Option<f64>,
 }
 
 /// Why a purchase can not be added.
@@ -27,7 +35,7 @@ pub struct Purchase {
 pub enum PurchaseError {
     #[error("purchase of {date} comes after one of {latest}: purchases must be in date order")]
     OutOfOrder { date: Date, latest: Date },
-    #[error("purchase of {date} has `{key}` = `{value}`, allowed is a finite number >= 0")]
+    #[error("purchase of {date} has `{key}` = `{value}`, allowed is a number from 0 to 1e12")]
     Impossible { date: Date, key: &'static str, value: f64 },
 }
 
@@ -40,20 +48,20 @@ pub struct PurchaseHistory {
     first: Option<Day>,
     /// Over the days before `today`.
     days: u32,
-    total_usd: f64,
-    largest_usd: f64,
-    items: f64,
-    recent_usd: f64,
+    total: u128,
+    largest: u128,
+    items: Option<u128>,
+    recent: u128,
     recent_days: u32,
     decayed: f64,
 }
 
-/// Everything bought on one day.
+/// Everything bought on one day, in millionths.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Day {
     date: Date,
-    amount_usd: f64,
-    items: f64,
+    amount: u128,
+    items: Option<u128>,
 }
 
 /// A customer's purchase features; names and units are in the catalogue.
@@ -70,7 +78,8 @@ pub struct PurchaseFeatures {
     pub spend_last_90d_usd: f64,
     pub purchases_last_90d: f64,
     pub purchase_gap_mean_days: f64,
-    pub items_count: f64,
+    /// Missing when the items of a purchase are not known.
+    pub items_count: Option<f64>,
     pub purchases_decayed_30d: f64,
     /// Spend on the first purchase day. Not a model feature: it picks the segment of a customer's baseline.
     pub first_order_usd: f64,
@@ -84,10 +93,10 @@ impl PurchaseHistory {
             today: None,
             first: None,
             days: 0,
-            total_usd: 0.0,
-            largest_usd: 0.0,
-            items: 0.0,
-            recent_usd: 0.0,
+            total: 0,
+            largest: 0,
+            items: Some(0),
+            recent: 0,
             recent_days: 0,
             decayed: 0.0,
         }
@@ -115,22 +124,23 @@ impl PurchaseHistory {
         if date > self.as_of {
             return Ok(());
         }
-        for (key, value) in [("amount_usd", amount_usd), ("items", items)] {
-            if !(value.is_finite() && value >= 0.0) {
-                return Err(PurchaseError::Impossible { date, key, value });
-            }
-        }
+        let whole = |key, value: f64| {
+            let possible = (0.0..=LARGEST).contains(&value);
+            possible.then(|| (value * SCALE).round() as u128).ok_or(PurchaseError::Impossible { date, key, value })
+        };
+        let amount = whole("amount_usd", amount_usd)?;
+        let items = items.map(|items| whole("items", items)).transpose()?;
         match &mut self.today {
             Some(today) if date < today.date => {
                 return Err(PurchaseError::OutOfOrder { date, latest: today.date });
             }
             Some(today) if date == today.date => {
-                today.amount_usd += amount_usd;
-                today.items += items;
+                today.amount += amount;
+                today.items = plus(today.items, items);
             }
             Some(_) | None => {
                 self.close_day();
-                self.today = Some(Day { date, amount_usd, items });
+                self.today = Some(Day { date, amount, items });
             }
         }
         Ok(())
@@ -149,16 +159,16 @@ impl PurchaseHistory {
             recency_days: days_between(last.date, self.as_of),
             purchase_count: count,
             tenure_days,
-            monetary_avg: closed.total_usd / count,
-            total_spend_usd: closed.total_usd,
-            last_order_usd: last.amount_usd,
-            max_order_usd: closed.largest_usd,
-            spend_last_90d_usd: closed.recent_usd,
+            monetary_avg: closed.total as f64 / (count * SCALE),
+            total_spend_usd: unscaled(closed.total),
+            last_order_usd: unscaled(last.amount),
+            max_order_usd: unscaled(closed.largest),
+            spend_last_90d_usd: unscaled(closed.recent),
             purchases_last_90d: f64::from(closed.recent_days),
             purchase_gap_mean_days: gap,
-            items_count: closed.items,
+            items_count: closed.items.map(unscaled),
             purchases_decayed_30d: closed.decayed,
-            first_order_usd: first.amount_usd,
+            first_order_usd: unscaled(first.amount),
         })
     }
 
@@ -167,46 +177,69 @@ impl PurchaseHistory {
         let Some(day) = self.today.take() else { return };
         self.first.get_or_insert(day);
         self.days += 1;
-        self.total_usd += day.amount_usd;
-        self.largest_usd = self.largest_usd.max(day.amount_usd);
-        self.items += day.items;
+        self.total += day.amount;
+        self.largest = self.largest.max(day.amount);
+        self.items = plus(self.items, day.items);
         let age = days_between(day.date, self.as_of);
         self.decayed += (-age / HALF_LIFE_DAYS).exp2();
         if age < f64::from(WINDOW_DAYS) {
-            self.recent_usd += day.amount_usd;
+            self.recent += day.amount;
             self.recent_days += 1;
         }
     }
 }
 
 impl PurchaseFeatures {
-    /// By catalogue name for a purchase model, where `recency_days` is that of the last purchase.
-    pub fn named(&self) -> [(&'static str, f64); 12] {
+    /// By catalogue name for a purchase model, where `recency_days` is that of the last purchase; `None` is missing.
+    pub fn named(&self) -> [(&'static str, Option<f64>); 12] {
         self.with_recency_as("recency_days")
     }
 
     /// By catalogue name for a model of interactions and purchases, where `recency_days` is that of the last
-    /// interaction.
-    pub fn named_beside_interactions(&self) -> [(&'static str, f64); 12] {
+    /// interaction; `None` is missing.
+    pub fn named_beside_interactions(&self) -> [(&'static str, Option<f64>); 12] {
         self.with_recency_as("purchase_recency_days")
     }
 
-    fn with_recency_as(&self, recency: &'static str) -> [(&'static str, f64); 12] {
+    fn with_recency_as(&self, recency: &'static str) -> [(&'static str, Option<f64>); 12] {
         [
-            (recency, self.recency_days),
-            ("purchase_count", self.purchase_count),
-            ("tenure_days", self.tenure_days),
-            ("monetary_avg", self.monetary_avg),
-            ("total_spend_usd", self.total_spend_usd),
-            ("last_order_usd", self.last_order_usd),
-            ("max_order_usd", self.max_order_usd),
-            ("spend_last_90d_usd", self.spend_last_90d_usd),
-            ("purchases_last_90d", self.purchases_last_90d),
-            ("purchase_gap_mean_days", self.purchase_gap_mean_days),
+            (recency, Some(self.recency_days)),
+            ("purchase_count", Some(self.purchase_count)),
+            ("tenure_days", Some(self.tenure_days)),
+            ("monetary_avg", Some(self.monetary_avg)),
+            ("total_spend_usd", Some(self.total_spend_usd)),
+            ("last_order_usd", Some(self.last_order_usd)),
+            ("max_order_usd", Some(self.max_order_usd)),
+            ("spend_last_90d_usd", Some(self.spend_last_90d_usd)),
+            ("purchases_last_90d", Some(self.purchases_last_90d)),
+            ("purchase_gap_mean_days", Some(self.purchase_gap_mean_days)),
             ("items_count", self.items_count),
-            ("purchases_decayed_30d", self.purchases_decayed_30d),
+            ("purchases_decayed_30d", Some(self.purchases_decayed_30d)),
         ]
     }
+}
+
+/// The last day that is over at `as_of`, in UTC: what is bought on a day is known when the day is over, because a purchase
+/// has a day and no time.
+///
+/// At midnight that is the day that just ended.
+pub fn last_whole_day(as_of: Timestamp) -> Date {
+    let today = as_of.to_zoned(TimeZone::UTC).date();
+    // The day before the calendar begins is not one that anybody asks for.
+    today.yesterday().unwrap_or(Date::MIN)
+}
+
+/// When the purchases of a day become known: as the day ends.
+pub fn known_from(day: Date) -> Option<Timestamp> {
+    Some(day.tomorrow().ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp())
+}
+
+fn plus(sum: Option<u128>, more: Option<u128>) -> Option<u128> {
+    Some(sum? + more?)
+}
+
+fn unscaled(millionths: u128) -> f64 {
+    millionths as f64 / SCALE
 }
 
 fn days_between(earlier: Date, later: Date) -> f64 {
@@ -225,7 +258,7 @@ mod tests {
     const AS_OF: Date = date(1997, 9, 30);
 
     fn purchase(date: Date, amount_usd: f64, items: f64) -> Purchase {
-        Purchase { date, amount_usd, items }
+        Purchase { date, amount_usd, items: Some(items) }
     }
 
     fn features(purchases: &[Purchase]) -> Option<PurchaseFeatures> {
@@ -255,7 +288,7 @@ mod tests {
             spend_last_90d_usd: 21.0,
             purchases_last_90d: 1.0,
             purchase_gap_mean_days: 251.0 / 2.0,
-            items_count: 9.0,
+            items_count: Some(9.0),
             // 261, 213 and 10 days ago, oldest first: the order in which they are added.
             purchases_decayed_30d: [261.0_f64, 213.0, 10.0].iter().map(|age| 0.5_f64.powf(age / 30.0)).sum(),
             first_order_usd: 89.0,
@@ -294,7 +327,7 @@ mod tests {
         );
         assert_eq!(
             refused(purchase(date(1997, 5, 3), -5.0, 1.0)),
-            "purchase of 1997-05-03 has `amount_usd` = `-5`, allowed is a finite number >= 0"
+            "purchase of 1997-05-03 has `amount_usd` = `-5`, allowed is a number from 0 to 1e12"
         );
         assert!(refused(purchase(date(1997, 5, 3), 5.0, f64::NAN)).contains("`items` = `NaN`"));
         assert_eq!(history.features(), before);
@@ -305,16 +338,16 @@ mod tests {
         let features = features(&[purchase(AS_OF, 5.0, 1.0)]).expect("a purchase");
         for (name, value) in features.named().into_iter().chain(features.named_beside_interactions()) {
             let known = catalogued(name).expect(name);
-            assert_eq!(known.impossible(value), None, "{name}");
+            assert_eq!(value.and_then(|value| known.impossible(value)), None, "{name}");
         }
     }
 
     fn purchases() -> impl Strategy<Value = Vec<Purchase>> {
-        // Offsets from 400 days before to 60 days after the as-of day; whole cents, so that sums are exact enough.
+        // Offsets from 400 days before to 60 days after the as-of day.
         let one = (-400..=60_i64, 0..5000_u32, 1..4_u32).prop_map(|(offset, cents, items)| Purchase {
             date: AS_OF.checked_add(offset.days()).expect("in the calendar"),
             amount_usd: f64::from(cents) / 100.0,
-            items: f64::from(items),
+            items: Some(f64::from(items)),
         });
         proptest::collection::vec(one, 0..30)
     }

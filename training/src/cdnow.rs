@@ -33,7 +33,7 @@ pub fn read(path: &Path) -> anyhow::Result<Vec<Customer>> {
     let mut customers = BTreeMap::<u64, Vec<Purchase>>::new();
     for line in reader.deserialize() {
         let Line { customer_id, date, number_of_cds, dollar_value } = line.with_context(open)?;
-        let purchase = Purchase { date, amount_usd: dollar_value, items: number_of_cds };
+        let purchase = Purchase { date, amount_usd: dollar_value, items: Some(number_of_cds) };
         customers.entry(customer_id).or_default().push(purchase);
     }
     anyhow::ensure!(!customers.is_empty(), "{} holds no purchases", path.display());

@@ -104,11 +104,8 @@ fn answers(snapshot: &ModelSnapshot, customer: &Customer) -> anyhow::Result<Vec<
         let Some(features) = history.features() else { continue };
         let named = features.named();
         days.push(day);
-        raw.extend(
-            names
-                .iter()
-                .map(|name| named.iter().find(|(known, _)| known == name).map_or(f64::NAN, |(_, value)| *value)),
-        );
+        let value = |name: &&str| named.iter().find(|(known, _)| known == name).and_then(|(_, value)| *value);
+        raw.extend(names.iter().map(|name| value(name).unwrap_or(f64::NAN)));
     }
     let outputs = scoreline::inference::bundle::run_rows(snapshot, &raw)?;
     let roles = snapshot.roles();

@@ -16,10 +16,8 @@ use jiff::tz::TimeZone;
 use rand::RngExt as _;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand_distr::{Distribution as _, Gamma, LogNormal, Poisson, StandardNormal};
-use scoreline::domain::normal;
-use scoreline::features::interactions::{
-    Channel, Interaction, InteractionFeatures, InteractionHistory, QueueSentiment,
-};
+use scoreline::domain::{Channel, LabelId, Sentiment, normal};
+use scoreline::features::interactions::{Interaction, InteractionFeatures, InteractionHistory, QueueSentiment};
 use scoreline::features::purchases::Purchase;
 
 use crate::cdnow::Customer;
@@ -104,10 +102,12 @@ pub struct Conversation {
     pub start: Timestamp,
     pub end: Timestamp,
     pub channel: Channel,
-    pub handle_seconds: Option<f64>,
-    pub sentiment: Option<f64>,
-    pub topics: Vec<&'static str>,
-    pub queue: &'static str,
+    pub handle_ms: Option<u32>,
+    pub sentiment: Option<Sentiment>,
+    /// By position in `TOPICS`.
+    pub topics: Vec<LabelId>,
+    /// As the first topic of that queue.
+    pub queue: LabelId,
 }
 
 /// Gives every member an acquisition channel, tilted mildly by the real first order, so that channels differ for a
@@ -144,10 +144,10 @@ pub fn interaction_features(
             let interaction = conversation.as_interaction();
             history.add(&interaction)?;
             // Imputation is fitted on fit rows only, like everything else.
-            if let (Split::Fit, true, Some(score)) =
-                (member.split, interaction.counts_as_of(as_of), conversation.sentiment)
+            if let (Split::Fit, true, Some(sentiment)) =
+                (member.split, conversation.end <= as_of, conversation.sentiment)
             {
-                queues.observe(conversation.queue, score);
+                queues.observe(conversation.queue, sentiment);
             }
         }
         histories.push(history);
@@ -199,10 +199,11 @@ pub fn conversations(
 impl Conversation {
     pub fn as_interaction(&self) -> Interaction<'_> {
         Interaction {
-            start: self.start,
-            end: Some(self.end),
+            id: None,
+            start_ms: self.start.as_millisecond(),
+            end_ms: Some(self.end.as_millisecond()),
             channel: self.channel,
-            handle_seconds: self.handle_seconds,
+            handle_ms: self.handle_ms,
             sentiment: self.sentiment,
             topics: &self.topics,
             queue: Some(self.queue),
@@ -254,19 +255,19 @@ impl Person {
             (HANDLE_LOG_MEAN + HANDLE_LOG_SD * (shared + own)).exp().min(HANDLE_LONGEST_SECONDS).round()
         };
         let shares: Vec<f64> = TOPICS[..topics].iter().map(|topic| topic.2).collect();
-        let main = TOPICS[pick(&shares, random)];
-        let mut names = vec![main.0];
+        let main = pick(&shares, random);
+        let mut told = vec![label(main)];
         if random.random_bool(0.15) {
-            let other = TOPICS[pick(&shares, random)].0;
-            if other != main.0 {
-                names.push(other);
+            let other = pick(&shares, random);
+            if other != main {
+                told.push(label(other));
             }
         }
         let noise: f64 = StandardNormal.sample(random);
         // Satisfaction shows more the later the conversation: it drifts towards what the customer does next.
         let lateness = 1.0 - days_ago / (tenure + 1.0);
         let mood = self.satisfaction * (0.2 + 0.2 * lateness);
-        let score = (0.15 + mood + main.3 + 0.35 * noise).clamp(-1.0, 1.0);
+        let score = (0.15 + mood + TOPICS[main].3 + 0.35 * noise).clamp(-1.0, 1.0);
         let scored = random.random_bool(SCORED) && !abandoned;
         let wait = random.random_range(5..120_i64);
         let length = if abandoned { wait } else { wait + handle as i64 };
@@ -274,10 +275,10 @@ impl Person {
             start,
             end: Timestamp::from_second(start.as_second() + length)?,
             channel,
-            handle_seconds: (!abandoned).then_some(handle),
-            sentiment: scored.then_some((score * 100.0).round() / 100.0),
-            topics: names,
-            queue: main.1,
+            handle_ms: (!abandoned).then_some((handle * 1e3) as u32),
+            sentiment: Sentiment::new((score * 100.0).round() / 100.0).filter(|_| scored),
+            topics: told,
+            queue: queue(main),
         })
     }
 }
@@ -292,6 +293,15 @@ fn outcome_score(spend_usd: f64, expected: Expectation, random: &mut Xoshiro256P
         expected.risk * random.random::<f64>()
     };
     normal::quantile(below).clamp(-3.0, 3.0)
+}
+
+fn label(topic: usize) -> LabelId {
+    LabelId(topic as u32)
+}
+
+/// The queue of a topic, as the first topic of that queue.
+fn queue(topic: usize) -> LabelId {
+    label(TOPICS.iter().position(|other| other.1 == TOPICS[topic].1).unwrap_or(topic))
 }
 
 fn pick(weights: &[f64], random: &mut Xoshiro256PlusPlus) -> usize {
@@ -350,9 +360,10 @@ mod tests {
         let all = all_conversations(0.0);
         assert!(all.len() > 3000, "{} conversations", all.len());
         let calls: Vec<_> = all.iter().map(|(_, one)| one).filter(|one| one.channel == Channel::Voice).collect();
-        let abandoned = calls.iter().filter(|call| call.handle_seconds.is_none()).count() as f64;
+        let abandoned = calls.iter().filter(|call| call.handle_ms.is_none()).count() as f64;
         assert!((abandoned / calls.len() as f64 - ABANDONED).abs() < 0.03);
-        let logs: Vec<f64> = calls.iter().filter_map(|call| call.handle_seconds).map(|s| s.max(1.0).ln()).collect();
+        let logs: Vec<f64> =
+            calls.iter().filter_map(|call| call.handle_ms).map(|ms| (f64::from(ms) / 1e3).max(1.0).ln()).collect();
         let mean = logs.iter().sum::<f64>() / logs.len() as f64;
         assert!((mean - HANDLE_LOG_MEAN).abs() < 0.1, "{mean}");
     }
@@ -368,7 +379,7 @@ mod tests {
         let correlation = |rho| {
             let (spend, score): (Vec<f64>, Vec<f64>) = all_conversations(rho)
                 .into_iter()
-                .filter_map(|(spend, one)| one.sentiment.map(|score| (spend, score)))
+                .filter_map(|(spend, one)| one.sentiment.map(|sentiment| (spend, sentiment.score())))
                 .unzip();
             spearman(&spend, &score)
         };

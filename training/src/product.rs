@@ -170,8 +170,11 @@ pub fn purchases_table(members: &[Member]) -> Table {
     let names = CORE_PURCHASES.iter().chain(&IMPLIED_PURCHASES).chain(&MORE_PURCHASES);
     let features: Vec<String> = names.map(|name| (*name).to_owned()).collect();
     let rows = members.iter().map(|member| {
-        let known: BTreeMap<&str, f64> = member.purchases.named().into_iter().collect();
-        row(member, features.iter().map(|name| known.get(name.as_str()).copied().unwrap_or(f64::NAN)).collect())
+        let known: BTreeMap<&str, Option<f64>> = member.purchases.named().into_iter().collect();
+        row(
+            member,
+            features.iter().map(|name| known.get(name.as_str()).copied().flatten().unwrap_or(f64::NAN)).collect(),
+        )
     });
     Table { rows: rows.collect(), features }
 }
@@ -182,7 +185,7 @@ pub fn interactions_table(members: &[Member], interactions: &[Option<Interaction
     let features: Vec<String> = names.map(|name| (*name).to_owned()).collect();
     let rows = members.iter().zip(interactions).filter_map(|(member, interactions)| {
         let mut known: BTreeMap<&str, Option<f64>> = (*interactions)?.named().into_iter().collect();
-        known.extend(member.purchases.named_beside_interactions().map(|(name, value)| (name, Some(value))));
+        known.extend(member.purchases.named_beside_interactions());
         let value = |name: &String| known.get(name.as_str()).copied().flatten().unwrap_or(f64::NAN);
         Some(row(member, features.iter().map(value).collect()))
     });

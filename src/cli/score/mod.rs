@@ -102,7 +102,7 @@ is a missing value. From CSV or NDJSON to Parquet, columns that are passed throu
 columns of its first 4,096 rows when it becomes CSV or Parquet.
 
 A purchase log has customer_id, date, amount (or dollar_value, amount_usd) and optionally items (or number_of_cds).
-It is held in memory, 24 bytes a purchase; tables of customers are not.";
+It is held in memory, 32 bytes a purchase; tables of customers are not.";
 
 fn delimiter(text: &str) -> Result<u8, String> {
     match text.as_bytes() {

@@ -1,7 +1,7 @@
 //! `--purchases`: a purchase log, one line per purchase, folded into one row per customer as of a day.
 //!
 //! The fold is the one that training uses. Purchases may come in any order, so they are all held in memory until the
-//! last one is read: 24 bytes each, beside every customer's identifier once.
+//! last one is read: 32 bytes each, beside every customer's identifier once.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ pub(super) struct Customer {
     /// Why there are no features to score.
     fault: Option<String>,
     /// By name; empty for a customer who had not bought anything by the day.
-    features: Vec<(&'static str, f64)>,
+    features: Vec<(&'static str, Option<f64>)>,
 }
 
 impl Customer {
@@ -41,7 +41,7 @@ impl Customer {
                 return Cell::Text(self.id.clone());
             }
             match self.features.iter().find(|(name, _)| name == column) {
-                Some((_, value)) => Cell::Literal(value.to_string()),
+                Some((_, value)) => value.map_or(Cell::Absent, |value| Cell::Literal(value.to_string())),
                 None if column == COUNT_FEATURE && self.fault.is_none() => Cell::Literal("0".to_owned()),
                 None => Cell::Absent,
             }
@@ -53,7 +53,7 @@ impl Customer {
         row.fault.clone_from(&self.fault);
         row.without_history = self.features.is_empty();
         for (name, slot) in names.iter().zip(raw) {
-            if let Some((_, value)) = self.features.iter().find(|(feature, _)| feature == name) {
+            if let Some((_, Some(value))) = self.features.iter().find(|(feature, _)| feature == name) {
                 *slot = *value;
             }
         }
@@ -113,7 +113,7 @@ pub(super) fn fold(log: Input, as_of: Date, schema: &FeatureSchema, tick: impl F
 /// Names of the folded columns.
 fn names(beside_interactions: bool, items: bool) -> Vec<&'static str> {
     let mut history = PurchaseHistory::as_of(Date::MIN);
-    let purchase = Purchase { date: Date::MIN, amount_usd: 0.0, items: 0.0 };
+    let purchase = Purchase { date: Date::MIN, amount_usd: 0.0, items: None };
     let features = history.add(&purchase).ok().and_then(|()| history.features());
     features
         .map(|features| named(&features, beside_interactions, items))
@@ -123,7 +123,7 @@ fn names(beside_interactions: bool, items: bool) -> Vec<&'static str> {
         .collect()
 }
 
-fn named(features: &PurchaseFeatures, beside_interactions: bool, items: bool) -> Vec<(&'static str, f64)> {
+fn named(features: &PurchaseFeatures, beside_interactions: bool, items: bool) -> Vec<(&'static str, Option<f64>)> {
     let named = if beside_interactions { features.named_beside_interactions() } else { features.named() };
     // A log without items says nothing about them: not known is not zero.
     named.into_iter().filter(|(name, _)| items || *name != ITEMS_FEATURE).collect()
@@ -189,7 +189,7 @@ fn purchase(places: &Places, cells: &[Cell]) -> Result<Purchase, String> {
     Ok(Purchase {
         date,
         amount_usd: number(&places.amount_name, places.amount)?,
-        items: places.items.map_or(Ok(0.0), |column| number("items", column))?,
+        items: places.items.map(|column| number("items", column)).transpose()?,
     })
 }
 

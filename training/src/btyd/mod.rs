@@ -277,7 +277,7 @@ mod tests {
         use jiff::civil::date;
         use scoreline::features::purchases::{Purchase, PurchaseHistory};
 
-        let purchase = |day, amount_usd| Purchase { date: date(1997, 1, day), amount_usd, items: 1.0 };
+        let purchase = |day, amount_usd| Purchase { date: date(1997, 1, day), amount_usd, items: Some(1.0) };
         let mut purchases = [purchase(1, 10.0), purchase(8, 4.0), purchase(8, 5.0), purchase(15, 12.0)];
         let features = PurchaseHistory::from_unsorted(date(1997, 1, 29), &mut purchases).expect("possible").features();
         let expected = History { repeats: 2.0, last: 2.0, age: 4.0, mean_amount: 10.5 };

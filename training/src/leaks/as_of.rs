@@ -4,14 +4,17 @@
 use std::fmt::Debug;
 
 use jiff::civil::Date;
-use jiff::{SignedDuration, Timestamp, ToSpan as _};
-use scoreline::features::interactions::{Channel, Interaction};
+use jiff::{Timestamp, ToSpan as _};
+use scoreline::domain::{Channel, LabelId, Sentiment};
+use scoreline::features::interactions::Interaction;
 use scoreline::features::purchases::Purchase;
 
 use crate::leaks::Check;
 
 /// Customers looked at: evenly taken from all.
 pub const SAMPLE: usize = 500;
+
+const HOUR_MS: i64 = 3_600_000;
 
 /// Purchases: one on the day after, a large one a year later, and whatever the customer really did afterwards.
 ///
@@ -28,7 +31,7 @@ pub fn purchases<'a, F: PartialEq + Debug>(
     for history in histories.step_by(step) {
         let past: Vec<Purchase> = history.iter().copied().filter(|purchase| purchase.date <= as_of).collect();
         let mut with_future = history.to_vec();
-        with_future.extend(later.map(|(date, amount_usd)| Purchase { date, amount_usd, items: 99.0 }));
+        with_future.extend(later.map(|(date, amount_usd)| Purchase { date, amount_usd, items: Some(99.0) }));
         with_future.sort_by_key(|purchase| purchase.date);
         tally.compare(&features(&past)?, &features(&with_future)?);
     }
@@ -44,27 +47,27 @@ pub fn interactions<'a, F: PartialEq + Debug>(
     as_of: Timestamp,
     features: impl Fn(&[Interaction<'a>]) -> anyhow::Result<F>,
 ) -> anyhow::Result<Check> {
-    let second_after = as_of.checked_add(SignedDuration::from_secs(1))?;
-    let hour_before = as_of.checked_sub(SignedDuration::from_hours(1))?;
-    let hour_after = as_of.checked_add(SignedDuration::from_hours(1))?;
+    let as_of_ms = as_of.as_millisecond();
+    let [hour_before, second_after, hour_after] = [-HOUR_MS, 1000, HOUR_MS].map(|later| as_of_ms + later);
     let closing = Interaction {
-        start: hour_before,
-        end: Some(second_after),
+        id: None,
+        start_ms: hour_before,
+        end_ms: Some(second_after),
         channel: Channel::Voice,
-        handle_seconds: Some(3601.0),
-        sentiment: Some(-1.0),
-        topics: &["as_of_test"],
-        queue: Some("as_of_test"),
+        handle_ms: Some(3_601_000),
+        sentiment: Sentiment::new(-1.0),
+        topics: &[LabelId(u32::MAX)],
+        queue: Some(LabelId(u32::MAX)),
     };
     let later = [
         closing,
-        Interaction { start: second_after, end: Some(hour_after), sentiment: Some(1.0), ..closing },
-        Interaction { end: None, ..closing },
+        Interaction { start_ms: second_after, end_ms: Some(hour_after), sentiment: Sentiment::new(1.0), ..closing },
+        Interaction { end_ms: None, ..closing },
     ];
     let step = histories.len().div_ceil(SAMPLE).max(1);
     let mut tally = Tally::default();
     for history in histories.step_by(step) {
-        let counts = |one: &Interaction<'_>| one.end.is_some_and(|end| end <= as_of);
+        let counts = |one: &Interaction<'_>| one.end_ms.is_some_and(|end| end <= as_of_ms);
         let past: Vec<_> = history.iter().copied().filter(counts).collect();
         let with_future = [&history[..], &later[..]].concat();
         tally.compare(&features(&past)?, &features(&with_future)?);
@@ -114,7 +117,7 @@ mod tests {
 
     #[test]
     fn our_purchase_features_pass_and_a_careless_sum_does_not() {
-        let one = |date, amount_usd| Purchase { date, amount_usd, items: 1.0 };
+        let one = |date, amount_usd| Purchase { date, amount_usd, items: Some(1.0) };
         let histories = [vec![one(date(1997, 1, 2), 5.0), one(date(1997, 12, 1), 9.0)], vec![one(DAY, 3.0)]];
         let all = || histories.iter().map(Vec::as_slice);
         let ours = purchases(all(), DAY, |all| Ok(PurchaseHistory::from_unsorted(DAY, &mut all.to_vec())?.features()));
@@ -130,17 +133,19 @@ mod tests {
     #[test]
     fn our_interaction_features_pass_and_counting_open_ones_does_not() {
         let as_of: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
-        let at = |hours: i64| as_of.checked_sub(SignedDuration::from_hours(hours)).expect("a time");
+        let at = |hours: i64| as_of.as_millisecond() - hours * HOUR_MS;
         let one = Interaction {
-            start: at(50),
-            end: Some(at(49)),
+            id: None,
+            start_ms: at(50),
+            end_ms: Some(at(49)),
             channel: Channel::Chat,
-            handle_seconds: Some(60.0),
-            sentiment: Some(0.5),
-            topics: &["billing"],
-            queue: Some("support"),
+            handle_ms: Some(60_000),
+            sentiment: Sentiment::new(0.5),
+            topics: &[LabelId(1)],
+            queue: Some(LabelId(1)),
         };
-        let all = || vec![vec![one], vec![one, Interaction { start: at(9), end: Some(at(-2)), ..one }]].into_iter();
+        let all =
+            || vec![vec![one], vec![one, Interaction { start_ms: at(9), end_ms: Some(at(-2)), ..one }]].into_iter();
         let ours = interactions(all(), as_of, |all| {
             let mut history = InteractionHistory::as_of(as_of);
             for one in all {

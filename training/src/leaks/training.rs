@@ -64,13 +64,14 @@ pub fn interactions_as_of(
     let histories = told.iter().map(|told| told.iter().map(generator::Conversation::as_interaction).collect());
     as_of::interactions(histories, time, |interactions| {
         let mut history = InteractionHistory::as_of(time);
+        let ended = Some(time.as_millisecond());
         let mut queues = QueueSentiment::default();
         for interaction in interactions {
             history.add(interaction)?;
-            if let (true, Some(queue), Some(score)) =
-                (interaction.counts_as_of(time), interaction.queue, interaction.sentiment)
+            if let (true, Some(queue), Some(sentiment)) =
+                (interaction.end_ms <= ended, interaction.queue, interaction.sentiment)
             {
-                queues.observe(queue, score);
+                queues.observe(queue, sentiment);
             }
         }
         Ok(history.features(&queues))
