@@ -13,6 +13,7 @@ mod client;
 #[path = "support/run.rs"]
 mod run;
 #[path = "support/server.rs"]
+#[expect(dead_code, reason = "shared with the predict bench")]
 mod server;
 
 use std::net::SocketAddr;

@@ -31,6 +31,7 @@ fn predict(criterion: &mut Criterion) {
     let cases = [
         ("model_path", "/v1/predict/clv", server::DOCUMENTED),
         ("cache_hit", "/v1/predict/clv", server::OF_CUSTOMER),
+        ("by_id", "/v1/predict/clv", server::BY_ID),
         ("route_tier", "/v1/route/tier", server::ROUTE),
     ];
     let mut group = criterion.benchmark_group("predict");

@@ -10,13 +10,15 @@ use std::time::Duration;
 use std::{fs, hint};
 
 use allocation_counter::{AllocationInfo, measure};
-use scoreline::domain::time::ManualClock;
+use scoreline::domain::feature::CATALOGUE;
+use scoreline::domain::time::{ManualClock, Timestamp};
 use scoreline::domain::{CustomerKey, ModelName, Source};
 use scoreline::features::Value;
 use scoreline::inference::bundle::sha256_hex;
 use scoreline::inference::registry::{Patience, Registry, RegistrySettings};
 use scoreline::monitoring::Monitoring;
 use scoreline::scoring::explanation::ExplainSettings;
+use scoreline::scoring::feature_book::{Change, FeatureBook, StoredFeatures};
 use scoreline::scoring::{Ask, Scorer, ScorerSettings, golden};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -52,7 +54,9 @@ impl Subject {
         };
         let monitoring = Monitoring::default();
         monitoring.drift().follow(&registry.all_serving(), "2026-11-21T10:00:00Z".parse().expect("a time"));
-        Self { scorer: Scorer::new(registry, clock, settings, monitoring), is_lead, rows }
+        let book = FeatureBook::new(Duration::from_hours(36));
+        let scorer = Scorer::with_book(registry, clock, settings, monitoring, Some(book));
+        Self { scorer, is_lead, rows }
     }
 
     /// A bundle that is shipped, with the first of its golden rows.
@@ -83,7 +87,10 @@ impl Subject {
                 (name.as_str(), value)
             })
             .collect();
-        let ask = Ask { customer, features: Some(&features), ..Ask::default() };
+        self.measured(Ask { customer, features: Some(&features), ..Ask::default() })
+    }
+
+    fn measured(&self, ask: Ask<'_>) -> (AllocationInfo, Source) {
         let mut source = None;
         let info = measure(|| {
             source = Some(if self.is_lead {
@@ -94,6 +101,35 @@ impl Subject {
         });
         (info, source.expect("measured"))
     }
+}
+
+/// By id: the same rows, stored, cost what they cost when they are named.
+#[track_caller]
+fn check_by_id(subject: &Subject) {
+    let book = subject.scorer.book().expect("a book");
+    let by_id = |customer| subject.measured(Ask { customer: Some(customer), ..Ask::default() });
+    // Whatever is made once for a thread.
+    by_id(customer(0));
+    let mut modelled = 0;
+    for (number, row) in (1..).zip(&subject.rows) {
+        let mut values = [f64::NAN; CATALOGUE.len()];
+        for (slot, feature) in values.iter_mut().zip(CATALOGUE) {
+            let given = row.iter().find(|(name, _)| name == feature.name).and_then(|(_, value)| value.as_ref());
+            *slot = given.and_then(serde_json::Value::as_f64).unwrap_or(f64::NAN);
+        }
+        let features = StoredFeatures { as_of: Timestamp::UNIX_EPOCH, exact_until: None, values };
+        let customer = customer(number);
+        book.absorb([Change::Stored { number: number.into(), customer, features }]);
+        let (info, source) = by_id(customer);
+        if source != Source::Model {
+            continue;
+        }
+        modelled += 1;
+        assert!(info.count_total <= MOST_FOR_A_NEW_CUSTOMER, "row {number}, a new customer: {info:?}");
+        let (info, source) = by_id(customer);
+        assert_eq!((info.count_total, source), (0, Source::Cache), "row {number}, again");
+    }
+    assert!(modelled >= 8, "{modelled} rows");
 }
 
 /// An inline model answers in the first poll.
@@ -133,6 +169,11 @@ fn check(subject: &Subject) {
 #[test]
 fn the_shipped_clv_model_allocates_nothing() {
     check(&Subject::shipped("clv", "v1.2"));
+}
+
+#[test]
+fn by_id_a_customer_costs_no_more_allocations_than_with_features() {
+    check_by_id(&Subject::shipped("clv", "v1.2"));
 }
 
 #[test]

@@ -4,8 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use scoreline::domain::ModelName;
+use scoreline::domain::feature::CATALOGUE;
 use scoreline::domain::time::{Clock as _, SystemClock};
+use scoreline::domain::{CustomerKey, ModelName};
 use scoreline::http::admission::{Admission, AdmissionSettings, WhenOverloaded};
 use scoreline::http::{HttpSettings, HttpState, Public, Readiness, Shared};
 use scoreline::inference::registry::{Patience, Registry, RegistrySettings};
@@ -13,6 +14,7 @@ use scoreline::monitoring::Monitoring;
 use scoreline::privacy::{Eraser, IdHasher, PrivacySettings};
 use scoreline::routing::{RoutingSettings, TierPolicy, TierRoute};
 use scoreline::scoring::explanation::ExplainSettings;
+use scoreline::scoring::feature_book::{Change, FeatureBook, StoredFeatures};
 use scoreline::scoring::{Scorer, ScorerSettings, golden};
 
 /// The documented request, about 200 bytes.
@@ -20,6 +22,9 @@ pub const DOCUMENTED: &str = r#"{"features":{"recency_days":12,"frequency_count"
 
 /// The same with a customer, so that the second one is a cache hit.
 pub const OF_CUSTOMER: &str = r#"{"customerId":"CUST-12345","features":{"recency_days":12,"frequency_count":48,"avg_handling_time_sec":245,"sentiment_score_avg":0.65,"topic_diversity":7},"model_version":"v1.2","request_id":"req-998877"}"#;
+
+/// By customer id alone, of one whose stored features are the documented ones.
+pub const BY_ID: &str = r#"{"customerId":"CUST-BOOK","request_id":"req-998877"}"#;
 
 /// Routing by customer id alone.
 pub const ROUTE: &str = r#"{"customerId":"CUST-12345","request_id":"req-998877"}"#;
@@ -52,9 +57,11 @@ pub fn scoreline() -> Public {
     let (registry, monitoring) = (registry(), Monitoring::default());
     // As `serve` does: every row is counted for drift.
     monitoring.drift().follow(&registry.all_serving(), SystemClock.now());
+    let hasher = IdHasher::new(&PrivacySettings::default());
+    let book = book(hasher.key("CUST-BOOK"));
     Public::new(Shared::new(HttpState {
-        scorer: Scorer::new(registry, Arc::new(SystemClock), settings, monitoring.clone()),
-        hasher: IdHasher::new(&PrivacySettings::default()),
+        scorer: Scorer::with_book(registry, Arc::new(SystemClock), settings, monitoring.clone(), Some(book)),
+        hasher,
         eraser: Eraser::default(),
         policy: Arc::new(TierPolicy::new(RoutingSettings {
             high: route("SKILL_PREMIUM_SUPPORT", 10),
@@ -81,4 +88,32 @@ pub fn scoreline() -> Public {
         write_back: scoreline::http::WriteBackDesk::default(),
         metrics: Arc::new(move || metrics.render()),
     }))
+}
+
+/// A book of 100,000 customers; one of them has the documented features.
+fn book(customer: CustomerKey) -> FeatureBook {
+    let values = CATALOGUE.iter().map(|feature| match feature.name {
+        "recency_days" => 12.0,
+        "frequency_count" => 48.0,
+        "avg_handling_time_sec" => 245.0,
+        "sentiment_score_avg" => 0.65,
+        "topic_diversity" => 7.0,
+        _ => f64::NAN,
+    });
+    let values: Vec<f64> = values.collect();
+    let values = values.try_into().expect("one for each feature");
+    let features = StoredFeatures { as_of: SystemClock.now(), exact_until: None, values };
+    let mut generator = fastrand::Rng::with_seed(1);
+    let mut others = || {
+        let mut digest = [0; 32];
+        generator.fill(&mut digest);
+        CustomerKey::from_digest(digest)
+    };
+    let book = FeatureBook::new(Duration::from_hours(36));
+    let stored = (0..100_000).map(|number| {
+        let customer = if number == 0 { customer } else { others() };
+        Change::Stored { number, customer, features }
+    });
+    book.absorb(stored);
+    book
 }

@@ -176,8 +176,12 @@ mod tests {
         }
 
         fn change(&self, number: u8, features: Option<StoredFeatures>) {
-            let customer = customer(number);
-            self.changes.lock().expect("not poisoned").push(Change { customer, features });
+            let (customer, number) = (customer(number), number.into());
+            let change = match features {
+                Some(features) => Change::Stored { number, customer, features },
+                None => Change::Gone { number },
+            };
+            self.changes.lock().expect("not poisoned").push(change);
         }
 
         fn set(&self, mood: Mood) {

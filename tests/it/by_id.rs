@@ -54,7 +54,8 @@ fn features(as_of: &str, named: &[(&str, f64)]) -> StoredFeatures {
 }
 
 fn store(book: &FeatureBook, customer: &str, features: StoredFeatures) {
-    book.absorb([Change { customer: key(customer), features: Some(features) }]);
+    let customer = key(customer);
+    book.absorb([Change::Stored { number: customer.prefix().cast_signed(), customer, features }]);
 }
 
 /// Recency 30 and frequency 10 are worth 15.06 USD, see `http_api`.
@@ -304,7 +305,7 @@ impl FeatureFeed for Hanging {
             if position > 0 {
                 return std::future::pending().await;
             }
-            let changes = vec![Change { customer: self.0, features: Some(known(PASS)) }];
+            let changes = vec![Change::Stored { number: 1, customer: self.0, features: known(PASS) }];
             Ok(FeedPage { changes, position: 1, more: false })
         })
     }
@@ -369,10 +370,8 @@ fn by_id_is_the_same_as_the_same_features_in_the_request() {
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(400));
     let ran = runner.run(&any_row(), |row| {
         let values = row.clone().try_into().expect("one for each feature");
-        book.absorb([Change {
-            customer,
-            features: Some(StoredFeatures { as_of: at(PASS), exact_until: None, values }),
-        }]);
+        let features = StoredFeatures { as_of: at(PASS), exact_until: None, values };
+        book.absorb([Change::Stored { number: 1, customer, features }]);
         for model in ["clv", "clv-purchases"] {
             let snapshot = scorer.registry().serving(&ModelName::parse(model).expect("a name")).expect("shipped");
             // In the order of the model, for warnings stand in the order of the request.
@@ -396,20 +395,15 @@ fn by_id_is_the_same_as_the_same_features_in_the_request() {
                 runtime.block_on(scorer.score(Ask { model: Some(model), customer: Some(customer), ..Ask::default() }));
             let inline = Ask { model: Some(model), customer: Some(other), features: Some(&named), ..Ask::default() };
             let by_id = by_id.expect("always an answer");
-            match runtime.block_on(scorer.score(inline)) {
-                Ok(inline) => {
-                    prop_assert_eq!(by_id.estimate, inline.estimate);
-                    prop_assert_eq!(by_id.estimate.value.to_bits(), inline.estimate.value.to_bits());
-                    prop_assert_eq!(by_id.source, inline.source);
-                    prop_assert_eq!(by_id.warnings, inline.warnings);
-                    by_model.set(by_model.get() + u32::from(by_id.source == Source::Model));
-                }
+            let Ok(inline) = runtime.block_on(scorer.score(inline)) else {
                 // What a caller would have to mend is answered by a baseline.
-                Err(_) => {
-                    prop_assert_eq!(by_id.source, Source::ColdStart);
-                    prop_assert_eq!(by_id.warnings.len(), 1);
-                }
-            }
+                prop_assert_eq!((by_id.source, by_id.warnings.len()), (Source::ColdStart, 1));
+                continue;
+            };
+            prop_assert_eq!(by_id.estimate, inline.estimate);
+            prop_assert_eq!(by_id.estimate.value.to_bits(), inline.estimate.value.to_bits());
+            prop_assert_eq!((by_id.source, by_id.warnings), (inline.source, inline.warnings));
+            by_model.set(by_model.get() + u32::from(by_id.source == Source::Model));
         }
         Ok(())
     });

@@ -7,6 +7,7 @@
 
 mod shard;
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -37,10 +38,22 @@ pub struct StoredFeatures {
 
 /// What is new about a customer.
 #[derive(Clone, Debug)]
-pub struct Change {
-    pub customer: CustomerKey,
-    /// Absent when nothing is stored of them any more.
-    pub features: Option<StoredFeatures>,
+#[expect(clippy::large_enum_variant, reason = "most changes are of the large kind, and they lie in one list")]
+pub enum Change {
+    Stored {
+        /// The store's own name of the customer, theirs for ever.
+        number: i64,
+        customer: CustomerKey,
+        features: StoredFeatures,
+    },
+    /// Nothing is stored of them any more. The number is all that is left to know them by.
+    Gone { number: i64 },
+}
+
+/// A change of one entry.
+struct Edit {
+    customer: CustomerKey,
+    features: Option<(i64, StoredFeatures)>,
 }
 
 /// What became of a batch of changes.
@@ -108,13 +121,32 @@ impl FeatureBook {
     /// Takes in a batch of changes, in the order they were made. Copies every shard it touches: many changes at once
     /// cost far less than one by one.
     pub fn absorb(&self, changes: impl IntoIterator<Item = Change>) -> Absorbed {
-        let mut changes: Vec<Change> = changes.into_iter().collect();
+        let (mut edits, mut gone) = (Vec::new(), HashSet::new());
+        for change in changes {
+            match change {
+                Change::Stored { number, customer, features } => {
+                    gone.remove(&number);
+                    edits.push(Edit { customer, features: Some((number, features)) });
+                }
+                Change::Gone { number } => drop(gone.insert(number)),
+            }
+        }
+        let is_gone = |number: &i64| gone.contains(number);
+        edits.retain(|edit| !edit.features.as_ref().is_some_and(|(number, _)| is_gone(number)));
         let writing = self.write();
-        let all = changes.len();
+        let all = edits.len();
         // Under the lock that `erase` waits for: an erasure beside this is either seen here or comes after it.
-        changes.retain(|change| change.features.is_none() || !self.is_erased(&change.customer));
-        let refused = (all - changes.len()) as u64;
-        let Merged { stored, removed } = self.replace(&writing, changes);
+        edits.retain(|edit| !self.is_erased(&edit.customer));
+        let refused = (all - edits.len()) as u64;
+        if !gone.is_empty() {
+            // Not often, and then of many: looking through all is cheaper than to keep everybody by number too.
+            for shard in &self.0.shards {
+                let found = shard.load();
+                let found = found.numbers().filter(|(number, _)| is_gone(number));
+                edits.extend(found.map(|(_, customer)| Edit { customer, features: None }));
+            }
+        }
+        let Merged { stored, removed } = self.replace(&writing, edits);
         drop(writing);
         let metrics = &self.0.changes;
         metrics.stored.increment(stored);
@@ -123,12 +155,12 @@ impl FeatureBook {
         Absorbed { stored, removed, refused }
     }
 
-    fn replace(&self, _: &MutexGuard<'_, ()>, mut changes: Vec<Change>) -> Merged {
-        // Stable: the last change of a customer stays the last. Shards are in the order of their customers.
-        changes.sort_by_key(|change| change.customer);
+    fn replace(&self, _: &MutexGuard<'_, ()>, mut edits: Vec<Edit>) -> Merged {
+        // Stable: the last edit of a customer stays the last. Shards are in the order of their customers.
+        edits.sort_by_key(|edit| edit.customer);
         let mut merged = Merged::default();
         let (mut before, mut after) = (0, 0);
-        for of_shard in changes.chunk_by(|left, right| shard_of(&left.customer) == shard_of(&right.customer)) {
+        for of_shard in edits.chunk_by(|left, right| shard_of(&left.customer) == shard_of(&right.customer)) {
             let place = &self.0.shards[shard_of(&of_shard[0].customer)];
             let old = place.load();
             let (new, Merged { stored, removed }) = old.with(of_shard);
@@ -204,9 +236,9 @@ impl Erasable for FeatureBook {
     }
 
     fn erase(&self, customers: &[CustomerKey]) -> Result<u64, EraseError> {
-        let changes = customers.iter().map(|&customer| Change { customer, features: None }).collect();
+        let edits = customers.iter().map(|&customer| Edit { customer, features: None }).collect();
         let writing = self.write();
-        let removed = self.replace(&writing, changes).removed;
+        let removed = self.replace(&writing, edits).removed;
         drop(writing);
         self.0.changes.removed.increment(removed);
         Ok(removed)

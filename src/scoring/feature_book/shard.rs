@@ -1,7 +1,7 @@
 //! One part of the book: entries in the order of their customers, values packed without loss. Never changed, only
 //! replaced.
 
-use super::{Change, StoredFeatures};
+use super::{Edit, StoredFeatures};
 use crate::domain::CustomerKey;
 use crate::domain::feature::{CATALOGUE, CatalogueRow};
 use crate::domain::time::Timestamp;
@@ -19,10 +19,11 @@ pub struct Shard {
     oldest: Option<i64>,
 }
 
-/// A customer's place in a shard.
+/// A customer's place in a shard: one line of a processor's cache.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     customer: CustomerKey,
+    number: i64,
     /// Seconds since 1970.
     as_of: i64,
     /// Two bits for each feature of the catalogue: its `Form`.
@@ -33,6 +34,7 @@ struct Entry {
     exact_until: u32,
 }
 
+const _: () = assert!(size_of::<Entry>() == 64);
 const _: () = assert!(CATALOGUE.len() <= 32, "`Entry::forms` has room for 32 features");
 
 /// How a value is packed. Each form is only taken when it gives back the very same bits.
@@ -69,6 +71,11 @@ impl Shard {
         self.oldest
     }
 
+    /// Customers by number.
+    pub fn numbers(&self) -> impl Iterator<Item = (i64, CustomerKey)> {
+        self.entries.iter().map(|entry| (entry.number, entry.customer))
+    }
+
     pub fn find(&self, customer: &CustomerKey) -> Option<StoredFeatures> {
         let at = self.entries.binary_search_by(|entry| entry.customer.cmp(customer)).ok()?;
         let entry = &self.entries[at];
@@ -81,24 +88,24 @@ impl Shard {
         })
     }
 
-    /// This shard with `changes`, which are in the order of their customers. Of several of one customer the last holds.
-    pub fn with(&self, changes: &[Change]) -> (Self, Merged) {
+    /// This shard with `edits`, which are in the order of their customers. Of several of one customer the last holds.
+    pub fn with(&self, edits: &[Edit]) -> (Self, Merged) {
         let mut next = Growing {
-            entries: Vec::with_capacity(self.entries.len() + changes.len()),
-            packed: Vec::with_capacity(self.packed.len() + changes.len() * size_of::<CatalogueRow>()),
+            entries: Vec::with_capacity(self.entries.len() + edits.len()),
+            packed: Vec::with_capacity(self.packed.len() + edits.len() * size_of::<CatalogueRow>()),
         };
         let mut merged = Merged::default();
         let mut kept = self.entries.iter().peekable();
-        let last_of_each = changes.chunk_by(|left, right| left.customer == right.customer);
-        for change in last_of_each.filter_map(<[Change]>::last) {
-            while let Some(entry) = kept.next_if(|entry| entry.customer < change.customer) {
+        let last_of_each = edits.chunk_by(|left, right| left.customer == right.customer);
+        for edit in last_of_each.filter_map(<[Edit]>::last) {
+            while let Some(entry) = kept.next_if(|entry| entry.customer < edit.customer) {
                 next.keep(entry, &self.packed);
             }
-            let was_there = kept.next_if(|entry| entry.customer == change.customer).is_some();
-            match &change.features {
-                Some(features) => {
+            let was_there = kept.next_if(|entry| entry.customer == edit.customer).is_some();
+            match &edit.features {
+                Some((number, features)) => {
                     merged.stored += 1;
-                    next.add(change.customer, features);
+                    next.add(edit.customer, *number, features);
                 }
                 None => merged.removed += u64::from(was_there),
             }
@@ -128,12 +135,13 @@ impl Growing {
         self.packed.extend_from_slice(&packed[start..start + bytes(entry.forms)]);
     }
 
-    fn add(&mut self, customer: CustomerKey, features: &StoredFeatures) {
+    fn add(&mut self, customer: CustomerKey, number: i64, features: &StoredFeatures) {
         let start = self.start();
         let forms = pack(&features.values, &mut self.packed);
         let minutes = |until: Timestamp| u32::try_from(until.as_second().div_euclid(SECONDS_A_MINUTE));
         let exact_until = features.exact_until.map_or(FOR_EVER, |until| minutes(until).unwrap_or(0));
-        self.entries.push(Entry { customer, as_of: features.as_of.as_second(), forms, start, exact_until });
+        let as_of = features.as_of.as_second();
+        self.entries.push(Entry { customer, number, as_of, forms, start, exact_until });
     }
 
     fn finish(self) -> Shard {
