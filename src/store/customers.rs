@@ -25,18 +25,12 @@ pub(super) fn digest(key: &CustomerKey) -> [u8; 32] {
 }
 
 /// The numbers of those of these customers that the store knows.
-pub(super) async fn numbers(
-    tx: &mut Tx,
-    keys: Vec<CustomerKey>,
-) -> Result<HashMap<CustomerKey, i64>, StoreError> {
+pub(super) async fn numbers(tx: &mut Tx, keys: Vec<CustomerKey>) -> Result<HashMap<CustomerKey, i64>, StoreError> {
     Ok(known(tx, keys).await?.into_iter().map(|(key, (number, _))| (key, number)).collect())
 }
 
 /// Number, and whether the contact is known.
-async fn known(
-    tx: &mut Tx,
-    keys: Vec<CustomerKey>,
-) -> Result<HashMap<CustomerKey, (i64, bool)>, StoreError> {
+async fn known(tx: &mut Tx, keys: Vec<CustomerKey>) -> Result<HashMap<CustomerKey, (i64, bool)>, StoreError> {
     const FIND: &str = "WITH given(key) AS ({rows}) \
                         SELECT c.key, c.num, CAST(CASE WHEN c.contact IS NULL THEN 0 ELSE 1 END AS BIGINT) \
                         FROM given CROSS JOIN customers c WHERE c.key = given.key";

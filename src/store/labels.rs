@@ -47,11 +47,7 @@ impl Store {
 
     /// The labels of these texts, new ones included, beside what is already known of others. Whoever commits remembers
     /// them with `remember`.
-    pub(super) async fn intern<'a>(
-        &self,
-        tx: &mut Tx,
-        texts: BTreeSet<&'a str>,
-    ) -> Result<Labels, StoreError> {
+    pub(super) async fn intern<'a>(&self, tx: &mut Tx, texts: BTreeSet<&'a str>) -> Result<Labels, StoreError> {
         const FIND: &str = "WITH given(text) AS ({rows}) \
                             SELECT l.num, l.text FROM given CROSS JOIN labels l WHERE l.text = given.text";
         let mut labels = self.inner.labels.read().unwrap_or_else(PoisonError::into_inner).clone();

@@ -358,3 +358,29 @@ pub(super) fn describe() {
         "Conversations that the platform counted and did not give in the last extraction."
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn day(day: i64) -> Timestamp {
+        Timestamp::from_second(1_700_000_000 + 86_400 * day).expect("in the calendar")
+    }
+
+    #[test]
+    fn a_look_back_that_is_shorter_than_asked_is_told_and_a_quiet_week_is_not() {
+        let year = Window { from: day(0), to: day(365) };
+        assert_eq!(short_by(year, Some(day(275))), Some(275));
+        assert_eq!(short_by(year, Some(day(3))), None);
+        assert_eq!(short_by(year, None), None, "nothing at all is another matter");
+        let increment = Window { from: day(0), to: day(10) };
+        assert_eq!(short_by(increment, Some(day(9))), None);
+    }
+
+    #[test]
+    fn what_the_platform_counted_and_did_not_give_adds_up() {
+        let window = Window { from: day(0), to: day(1) };
+        let mismatch = |expected, read| Mismatch { window, expected, read };
+        assert_eq!(missing(&[mismatch(10, 7), mismatch(5, 6)]), 3);
+    }
+}

@@ -13,8 +13,8 @@ use super::JobError;
 use super::lease::{Held, Leases};
 use super::progress::Progress;
 use super::schedule::{Cause, Ended, Job};
-use crate::domain::time::{Stopwatch, Timestamp};
 use crate::domain::JobName;
+use crate::domain::time::{Stopwatch, Timestamp};
 use crate::features::interactions::{Interaction, LOOK_BACK_DAYS, QueueSentiment, QueueSum};
 use crate::features::purchases::Purchase;
 use crate::features::{CustomerFold, catalogue_row};
@@ -82,9 +82,7 @@ impl FeaturePass {
             from: as_of.checked_sub(SignedDuration::from_hours(24 * LOOK_BACK_DAYS)).unwrap_or(Timestamp::MIN),
         };
         let sums = store.queue_sums(window.as_of, window.from).await?;
-        let sums = sums
-            .iter()
-            .map(|sum| (sum.queue, QueueSum { scored: sum.scored, millionths: sum.sum_millionths }));
+        let sums = sums.iter().map(|sum| (sum.queue, QueueSum { scored: sum.scored, millionths: sum.sum_millionths }));
         let queues = Arc::new(QueueSentiment::from_sums(sums));
         let filled = self.last_queues() != Some((*queues).clone());
         let catalogue = catalogue();

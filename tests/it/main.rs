@@ -32,3 +32,4 @@ mod soak;
 mod support;
 mod tidy;
 mod tls;
+mod worker;

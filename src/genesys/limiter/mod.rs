@@ -34,10 +34,11 @@ pub(crate) struct Pace {
     allowed: Gauge,
 }
 
-/// Time spent waiting, told in whole seconds with the rest carried over.
+/// Time spent waiting, counted in whole seconds.
 struct Throttled {
     seconds: Counter,
-    rest: Mutex<Duration>,
+    /// All of it. Locked for a moment, never across an await.
+    total: Mutex<Duration>,
 }
 
 /// The right to send one request. It counts until one period after it is dropped.
@@ -53,7 +54,7 @@ impl Pace {
             clock,
             throttled: Throttled {
                 seconds: counter!("scoreline_genesys_throttle_seconds_total"),
-                rest: Mutex::default(),
+                total: Mutex::default(),
             },
             allowed,
         }
@@ -91,6 +92,11 @@ impl Pace {
     /// Nobody is admitted for a while: the platform asked for a pause.
     pub(crate) fn hold(&self, pause: Duration) {
         self.window().hold(self.now(), pause);
+    }
+
+    /// How long requests have waited here, all together.
+    pub(crate) fn throttled(&self) -> Duration {
+        self.throttled.total()
     }
 
     /// What has to be known to go on in another process.
@@ -152,9 +158,13 @@ impl Drop for Permit<'_> {
 
 impl Throttled {
     fn add(&self, wait: Duration) {
-        let mut rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
-        *rest += wait;
-        self.seconds.increment(rest.as_secs());
-        *rest = Duration::from_nanos(u64::from(rest.subsec_nanos()));
+        let mut total = self.total.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = total.as_secs();
+        *total += wait;
+        self.seconds.increment(total.as_secs() - before);
+    }
+
+    fn total(&self) -> Duration {
+        *self.total.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,6 +1,6 @@
 //! The platform client against the simulated platform: whatever goes wrong, it ends with exactly what is there.
 
-mod desk;
+pub mod desk;
 mod documented;
 mod extraction;
 mod faults;

@@ -1,0 +1,175 @@
+//! The jobs in a running server: they run by themselves, are seen, can be asked for, and never stand in the way.
+
+use std::time::Duration;
+
+use scoreline::simulator::{Party, Simulator, SimulatorSettings};
+use serde_json::Value;
+
+use super::killed::command;
+use crate::process::{Server, ask, get, models, scoreline};
+
+fn body(reply: &str) -> Value {
+    let (_, body) = reply.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{reply}"));
+    serde_json::from_str(body).unwrap_or_else(|err| panic!("{err}: {reply}"))
+}
+
+fn post(address: &str, path: &str, body: &str) -> String {
+    let length = body.len();
+    ask(
+        address,
+        &format!("POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"),
+    )
+}
+
+fn wait_for(what: &str, mut ready: impl FnMut() -> bool) {
+    for _ in 0..600 {
+        if ready() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    panic!("{what} did not happen within a minute");
+}
+
+fn job<'a>(jobs: &'a Value, name: &str) -> &'a Value {
+    let all = jobs["jobs"].as_array().expect("a list");
+    all.iter().find(|job| job["job"] == name).unwrap_or_else(|| panic!("no {name} in {jobs}"))
+}
+
+#[test]
+fn a_server_fetches_scores_and_writes_back_by_itself_and_answers_by_id() {
+    let mut settings =
+        SimulatorSettings { customers: 40, interactions_per_customer: 60.0, days: 30, ..SimulatorSettings::default() };
+    settings.limits.requests = 100_000;
+    let platform = Simulator::start(settings).expect("a simulator");
+    let folder = tempfile::tempdir().expect("a folder");
+    let models = models();
+    let environment: Vec<(String, String)> = command(&[], &platform, folder.path(), None)
+        .get_envs()
+        .filter_map(|(name, value)| Some((name.to_str()?.to_owned(), value?.to_str()?.to_owned())))
+        .filter(|(name, _)| name != "SCORELINE__MODELS__DIR")
+        .chain([("SCORELINE__WRITE_BACK__SINK".to_owned(), "profile".to_owned())])
+        .collect();
+    let environment: Vec<_> = environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let server = Server::start_with(models.path(), &environment);
+    assert!(get(&server.admin, "/health/ready").starts_with("HTTP/1.1 200"), "ready before any job has run");
+
+    let jobs = || body(&get(&server.admin, "/admin/jobs"));
+    wait_for("the write-back", || !job(&jobs(), "write_back")["last_success_at"].is_null());
+    let seen = jobs();
+    for name in ["extract", "features", "rescore", "write_back"] {
+        assert!(job(&seen, name)["last_success_at"].is_string(), "{name} in {seen}");
+    }
+    assert!(job(&seen, "extract")["counts"]["new"].as_u64() > Some(100), "{seen}");
+    let written = body(&get(&server.admin, "/admin/write-back"));
+    assert_eq!((&written["target"], &written["dead"]), (&"profile".into(), &0.into()), "{written}");
+    assert_eq!(written["applied"].as_u64(), Some(platform.profiles().len() as u64), "{written}");
+
+    // A customer by the id the platform knows them by.
+    let truth = platform.truth().closed().find_map(|one| match one.party {
+        Party::Contact { id, .. } => Some(id),
+        Party::Address(_) => None,
+    });
+    let contact = truth.expect("somebody");
+    let answer = || body(&post(&server.listen, "/v1/predict/clv", &format!("{{\"customerId\": \"{contact}\"}}")));
+    wait_for("the book", || answer()["metadata"]["features_as_of"].is_string());
+    assert_eq!(answer()["status"], "success", "{}", answer());
+
+    let metrics = get(&server.admin, "/metrics");
+    for line in [
+        "scoreline_job_running{job=\"extract\"} 0",
+        "scoreline_job_runs_total{job=\"extract\",result=\"done\"} 1",
+        "scoreline_extract_hits_missing 0",
+        "scoreline_write_back_dead 0",
+        "scoreline_write_back_pending 0",
+        "scoreline_store_open 1",
+    ] {
+        assert!(metrics.contains(line), "{line} in\n{metrics}");
+    }
+    for name in ["scoreline_job_last_success_timestamp_seconds{job=\"write_back\"}", "scoreline_extract_oldest_timestamp_seconds", "scoreline_extract_interactions_total{result=\"new\"}"] {
+        assert!(metrics.contains(name), "{name} in\n{metrics}");
+    }
+
+    // Asked for, it runs again; what is not there can not be asked for.
+    let asked = post(&server.admin, "/admin/jobs/extract/run", "");
+    assert!(asked.starts_with("HTTP/1.1 202"), "{asked}");
+    wait_for("a second run", || {
+        get(&server.admin, "/metrics").contains("scoreline_job_runs_total{job=\"extract\",result=\"done\"} 2")
+    });
+    let unknown = post(&server.admin, "/admin/jobs/dance/run", "");
+    assert!(unknown.starts_with("HTTP/1.1 404") && unknown.contains("`extract`"), "{unknown}");
+    assert!(post(&server.admin, "/admin/write-back/retry", "").contains("\"retried\":0"));
+
+    // Beside the server: looking is allowed, a second writer is not.
+    let status = command(&["status"], &platform, folder.path(), None).stdout(std::process::Stdio::piped()).output();
+    let status = status.expect("runs");
+    let text = String::from_utf8_lossy(&status.stdout).into_owned();
+    assert!(status.status.success() && text.contains("complete up to"), "{text} {status:?}");
+    let second = command(&["extract", "--once"], &platform, folder.path(), None).output().expect("runs");
+    let text = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(!second.status.success() && text.contains("in use by process"), "{text}");
+
+    // An erased customer is gone from the store and stays away.
+    let erased = ask(
+        &server.listen,
+        &format!("DELETE /v1/customers/{contact} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"),
+    );
+    assert!(erased.starts_with("HTTP/1.1 200") && erased.contains("store"), "{erased}");
+    server.signal("TERM");
+    assert_eq!(server.wait(), 0);
+}
+
+#[test]
+fn a_store_that_can_not_be_opened_costs_the_jobs_and_nothing_else() {
+    let models = models();
+    let folder = tempfile::tempdir().expect("a folder");
+    let damaged = folder.path().join("scoreline.db");
+    std::fs::write(&damaged, "this is no database".repeat(1000)).expect("written");
+    let path = damaged.display().to_string();
+    let environment = [("SCORELINE__STORE__PATH", path.as_str()), ("SCORELINE__PRIVACY__PEPPER", "a pepper that lasts")];
+    let server = Server::start_with(models.path(), &environment);
+    let answer = post(&server.listen, "/v1/predict/clv", r#"{"features": {"recency_days": 30, "frequency_count": 10}}"#);
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(get(&server.admin, "/health/ready").starts_with("HTTP/1.1 200"));
+    assert!(get(&server.admin, "/metrics").contains("scoreline_store_open 0"));
+    let erased = ask(&server.listen, "DELETE /v1/customers/C-1 HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    assert!(erased.starts_with("HTTP/1.1 503") && erased.contains("erasure_incomplete"), "{erased}");
+    assert_eq!(std::fs::read(&damaged).expect("there"), "this is no database".repeat(1000).into_bytes());
+    server.signal("TERM");
+    assert_eq!(server.wait(), 0);
+}
+
+#[test]
+fn who_only_predicts_makes_no_store_and_runs_no_jobs() {
+    let models = models();
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = scoreline(&["serve"], models.path());
+    let mut child = command
+        .current_dir(folder.path())
+        .env("SCORELINE__SERVER__LISTEN", "127.0.0.1:0")
+        .env("SCORELINE__SERVER__ADMIN_LISTEN", "127.0.0.1:0")
+        .env("SCORELINE__MONITORING__OUTCOMES", "false")
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("starts");
+    std::thread::sleep(Duration::from_millis(500));
+    let names: Vec<_> = walk(folder.path());
+    let _ = child.kill();
+    let _ = child.wait();
+    assert!(!names.iter().any(|name| name.contains("scoreline.db")), "{names:?}");
+}
+
+fn walk(folder: &std::path::Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut open = vec![folder.to_owned()];
+    while let Some(next) = open.pop() {
+        for entry in std::fs::read_dir(next).expect("readable") {
+            let path = entry.expect("readable").path();
+            found.push(path.display().to_string());
+            if path.is_dir() {
+                open.push(path);
+            }
+        }
+    }
+    found
+}
