@@ -4,6 +4,7 @@
 mod auth;
 mod config;
 mod extract;
+mod features;
 mod models;
 mod rescore;
 pub mod score;
@@ -58,6 +59,9 @@ enum Command {
     /// List or check model bundles
     #[command(subcommand)]
     Models(models::Command),
+    /// Show the features there are, import purchases, export training data
+    #[command(subcommand)]
+    Features(features::Command),
     /// Make, list or take back API keys and OAuth clients
     Auth(auth::Auth),
     /// Check or print the settings
@@ -143,6 +147,7 @@ impl Cli {
             Command::Rescore(rescore) => rescore.run(&effective.settings),
             Command::Status(status) => status.run(&effective.settings),
             Command::Models(command) => command.run(&effective.settings),
+            Command::Features(command) => command.run(&effective.settings),
             Command::Config(command) => command.run(&effective),
             Command::Auth(auth) => auth.run(Some(&effective.settings)),
         }
