@@ -28,6 +28,7 @@ mod privacy;
 mod process;
 mod score_files;
 mod scrub;
+mod simulator;
 mod soak;
 mod store;
 mod support;

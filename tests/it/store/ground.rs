@@ -11,21 +11,21 @@ use scoreline::store::{Batch, History, Lease, NewInteraction, Recorded, Scan, St
 use sqlx::{AssertSqlSafe, Connection as _};
 
 /// Where a test's store is.
-pub(super) struct Ground {
-    pub(super) settings: StoreSettings,
+pub struct Ground {
+    pub settings: StoreSettings,
     folder: Option<tempfile::TempDir>,
     database: Option<String>,
 }
 
 impl Ground {
-    pub(super) fn sqlite() -> Self {
+    pub fn sqlite() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let settings = StoreSettings::sqlite(folder.path().join("scoreline.db"));
         Self { settings, folder: Some(folder), database: None }
     }
 
     /// A database of its own on the server the tests were given.
-    pub(super) async fn postgres(test: &str) -> Self {
+    pub async fn postgres(test: &str) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let server = server();
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -39,23 +39,23 @@ impl Ground {
         Self { settings, folder: None, database: Some(database) }
     }
 
-    pub(super) async fn remove(self) {
+    pub async fn remove(self) {
         let Some(database) = self.database else { return };
         let mut admin = sqlx::PgConnection::connect(&server()).await.expect("the server");
         let sql = format!("DROP DATABASE {database} WITH (FORCE)");
         sqlx::query(AssertSqlSafe(sql)).execute(&mut admin).await.expect("dropped");
     }
 
-    pub(super) async fn open(&self) -> Store {
+    pub async fn open(&self) -> Store {
         self.open_with(Tombstones::default()).await
     }
 
-    pub(super) async fn open_with(&self, tombstones: Tombstones) -> Store {
+    pub async fn open_with(&self, tombstones: Tombstones) -> Store {
         Store::open(&self.settings, tombstones).await.expect("opened")
     }
 
     /// Of an SQLite store.
-    pub(super) fn path(&self) -> std::path::PathBuf {
+    pub fn path(&self) -> std::path::PathBuf {
         self.folder.as_ref().expect("an SQLite store").path().join("scoreline.db")
     }
 }
@@ -65,31 +65,31 @@ fn server() -> String {
     url.expect("SCORELINE_TEST_POSTGRES names a server: `export SCORELINE_TEST_POSTGRES=$(bash tests/postgres start)`")
 }
 
-pub(super) const MINUTE: Duration = Duration::from_mins(1);
+pub const MINUTE: Duration = Duration::from_mins(1);
 
 /// Seconds after a fixed time.
-pub(super) fn at(second: i64) -> Timestamp {
+pub fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_780_000_000 + second).expect("in the calendar")
 }
 
-pub(super) fn key(number: u32) -> CustomerKey {
+pub fn key(number: u32) -> CustomerKey {
     let mut digest = [0x5a; 32];
     digest[..4].copy_from_slice(&number.to_be_bytes());
     CustomerKey::from_digest(digest)
 }
 
-pub(super) fn id(number: u32) -> InteractionId {
+pub fn id(number: u32) -> InteractionId {
     let mut id = [0xc3; 16];
     id[..4].copy_from_slice(&number.to_le_bytes());
     InteractionId(id)
 }
 
-pub(super) fn sentiment(score: f64) -> Option<Sentiment> {
+pub fn sentiment(score: f64) -> Option<Sentiment> {
     Some(Sentiment::new(score).expect("within -1..1"))
 }
 
 /// A scored voice interaction of five minutes, about billing, in the queue `support`.
-pub(super) fn interaction(number: u32, customer: u32, start: i64) -> Interaction {
+pub fn interaction(number: u32, customer: u32, start: i64) -> Interaction {
     Interaction {
         id: id(number),
         customer: key(customer),
@@ -103,22 +103,22 @@ pub(super) fn interaction(number: u32, customer: u32, start: i64) -> Interaction
     }
 }
 
-pub(super) fn new(interaction: Interaction) -> NewInteraction {
+pub fn new(interaction: Interaction) -> NewInteraction {
     let contact = Some(SealedId(format!("sealed {:?}", interaction.customer).into_bytes().into()));
     NewInteraction { interaction, contact }
 }
 
-pub(super) fn batch<'a>(interactions: &'a [NewInteraction], lease: Option<&'a Lease>) -> Batch<'a> {
+pub fn batch<'a>(interactions: &'a [NewInteraction], lease: Option<&'a Lease>) -> Batch<'a> {
     Batch { interactions, annotations: &[], source: "test", position: "{}", at: at(0), lease }
 }
 
-pub(super) async fn record(store: &Store, interactions: impl IntoIterator<Item = Interaction>) -> Recorded {
+pub async fn record(store: &Store, interactions: impl IntoIterator<Item = Interaction>) -> Recorded {
     let interactions: Vec<_> = interactions.into_iter().map(new).collect();
     store.record(&batch(&interactions, None)).await.expect("recorded")
 }
 
 /// Every history of a scan, over all its pages.
-pub(super) async fn scan(store: &Store, which: Which, interactions: usize) -> Vec<History> {
+pub async fn scan(store: &Store, which: Which, interactions: usize) -> Vec<History> {
     let mut scan = Scan { which, after: None, interactions, since: None };
     let mut all = Vec::new();
     loop {

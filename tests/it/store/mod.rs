@@ -3,7 +3,7 @@
 mod erasing;
 mod feature_rows;
 mod file;
-mod ground;
+pub mod ground;
 mod holders;
 mod kill;
 mod order;

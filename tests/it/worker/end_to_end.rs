@@ -52,10 +52,7 @@ async fn there_and_back(desk: &Desk, store: &Store) {
     profiles_say_what_the_store_says(desk, store, customers.len()).await;
 }
 
-fn by_customer<'a>(
-    desk: &Desk,
-    truth: impl Iterator<Item = &'a Expected>,
-) -> BTreeMap<CustomerKey, Vec<&'a Expected>> {
+fn by_customer<'a>(desk: &Desk, truth: impl Iterator<Item = &'a Expected>) -> BTreeMap<CustomerKey, Vec<&'a Expected>> {
     let mut customers: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for expected in truth {
         let Party::Contact { id, .. } = &expected.party else { continue };
@@ -76,7 +73,8 @@ async fn features_are_those_of_the_truth(
         let next = LabelId(labels.len() as u32);
         labels.entry(text).or_insert(next);
     }
-    let topics = |expected: &Expected| -> Vec<LabelId> { expected.topics.iter().map(|topic| labels[&**topic]).collect() };
+    let topics =
+        |expected: &Expected| -> Vec<LabelId> { expected.topics.iter().map(|topic| labels[&**topic]).collect() };
     let queue = |expected: &Expected| expected.queue.as_ref().map(|queue| labels[&**queue]);
     let as_of = desk.simulator.now();
     let mut queues = QueueSentiment::default();
@@ -182,7 +180,8 @@ async fn an_outage_keeps_every_write_for_later() {
     line.extract().await;
     line.fold().await;
     let rescored = line.score().await;
-    let faults = "[[fault]]\npath = \"/api/v2/externalcontacts/contacts/{contactId}\"\nkind = \"status\"\nstatus = 503\n";
+    let faults =
+        "[[fault]]\npath = \"/api/v2/externalcontacts/contacts/{contactId}\"\nkind = \"status\"\nstatus = 503\n";
     desk.simulator.set_faults(FaultPlan::parse(faults).expect("a plan"));
     let down = line.write_back.run(|_| ()).await.expect_err("nobody takes anything");
     assert!(down.to_string().contains("503"), "{down}");

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use scoreline::sinks::{FileFormat, FileSettings, FileSink};
 use scoreline::simulator::Party;
+use scoreline::sinks::{FileFormat, FileSettings, FileSink};
 
 use super::end_to_end::centre;
 use super::line::Line;

@@ -91,7 +91,10 @@ fn from_end_to_end(database: &str, folder: &Path, url: Option<&str>) {
     println!("  fetched in {:.1} s, {:.0} MiB: {}", extracted.seconds, extracted.memory, extracted.said.trim());
     let at_the_limit = fetching as f64 / REAL_LIMIT;
     println!("  {fetching} requests ({refused} refused): {at_the_limit:.0} minutes at {REAL_LIMIT} a minute");
-    println!("  features, scores, profiles in {:.1} s, {:.0} MiB:\n{}", rescored.seconds, rescored.memory, rescored.said);
+    println!(
+        "  features, scores, profiles in {:.1} s, {:.0} MiB:\n{}",
+        rescored.seconds, rescored.memory, rescored.said
+    );
     let writing = all - fetching;
     println!("  {writing} requests to write ({} refused)", refused_in_all - refused);
     println!("  busiest window: {} of {limit} allowed", platform.busiest_window());

@@ -121,7 +121,9 @@ fn disturbed_is_undisturbed(kills: usize) {
     }
     assert_eq!(kept(&settings(&wild), until), expected, "after {killed} kills");
     let customers = expected.len();
-    println!("{killed} kills in {rounds} extractions of {whole:?}: {truth} interactions of {customers} customers, the same");
+    println!(
+        "{killed} kills in {rounds} extractions of {whole:?}: {truth} interactions of {customers} customers, the same"
+    );
 }
 
 #[test]

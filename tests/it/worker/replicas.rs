@@ -18,10 +18,7 @@ async fn one_of_two_replicas_extracts_and_the_other_keeps_off() {
     let (ground, desk) = (Ground::postgres("one_of_two").await, centre(30));
     let (left, right) = (ground.open().await, ground.open().await);
     let (one, two) = (Line::new(&desk, &left, "one"), Line::new(&desk, &right, "two"));
-    let both = tokio::join!(
-        one.extraction.run(Begin::Onwards, |_| ()),
-        two.extraction.run(Begin::Onwards, |_| ())
-    );
+    let both = tokio::join!(one.extraction.run(Begin::Onwards, |_| ()), two.extraction.run(Begin::Onwards, |_| ()));
     let done = [both.0.expect("no error"), both.1.expect("no error")];
     assert_eq!(done.iter().flatten().count(), 1, "one did it");
     assert_eq!(left.counts().await.expect("counted").interactions, desk.truth().len() as u64);

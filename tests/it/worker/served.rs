@@ -86,7 +86,11 @@ fn a_server_fetches_scores_and_writes_back_by_itself_and_answers_by_id() {
     ] {
         assert!(metrics.contains(line), "{line} in\n{metrics}");
     }
-    for name in ["scoreline_job_last_success_timestamp_seconds{job=\"write_back\"}", "scoreline_extract_oldest_timestamp_seconds", "scoreline_extract_interactions_total{result=\"new\"}"] {
+    for name in [
+        "scoreline_job_last_success_timestamp_seconds{job=\"write_back\"}",
+        "scoreline_extract_oldest_timestamp_seconds",
+        "scoreline_extract_interactions_total{result=\"new\"}",
+    ] {
         assert!(metrics.contains(name), "{name} in\n{metrics}");
     }
 
@@ -126,9 +130,11 @@ fn a_store_that_can_not_be_opened_costs_the_jobs_and_nothing_else() {
     let damaged = folder.path().join("scoreline.db");
     std::fs::write(&damaged, "this is no database".repeat(1000)).expect("written");
     let path = damaged.display().to_string();
-    let environment = [("SCORELINE__STORE__PATH", path.as_str()), ("SCORELINE__PRIVACY__PEPPER", "a pepper that lasts")];
+    let environment =
+        [("SCORELINE__STORE__PATH", path.as_str()), ("SCORELINE__PRIVACY__PEPPER", "a pepper that lasts")];
     let server = Server::start_with(models.path(), &environment);
-    let answer = post(&server.listen, "/v1/predict/clv", r#"{"features": {"recency_days": 30, "frequency_count": 10}}"#);
+    let answer =
+        post(&server.listen, "/v1/predict/clv", r#"{"features": {"recency_days": 30, "frequency_count": 10}}"#);
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert!(get(&server.admin, "/health/ready").starts_with("HTTP/1.1 200"));
     assert!(get(&server.admin, "/metrics").contains("scoreline_store_open 0"));
