@@ -30,10 +30,11 @@ pub(super) struct Pulse {
 }
 
 impl Pulse {
-    pub(super) fn new(cancelled: Counter) -> Self {
+    /// Of a connection that has answered `calls` requests.
+    pub(super) fn new(cancelled: Counter, calls: u32) -> Self {
         Self {
             cancelled,
-            calls: AtomicU32::new(0),
+            calls: AtomicU32::new(calls),
             open: AtomicU32::new(0),
             reading: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
