@@ -106,7 +106,7 @@ where
         Left::Ended(end) => return end,
         Left::ForHyper(handed) => handed,
     };
-    let pulse = Arc::new(Pulse::new(shared.cancelled.clone(), calls));
+    let pulse = Arc::new(Pulse::new(shared.cancelled.clone(), calls, version));
     let io = TokioIo::new(Io::new(stream, unread, Arc::clone(&pulse)));
     let service = Watched {
         inner: service,

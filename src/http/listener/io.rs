@@ -121,14 +121,16 @@ impl<T: AsyncRead + Unpin> AsyncRead for Io<T> {
             this.pulse.read(moved as u64);
             return Poll::Ready(Ok(()));
         }
-        if !this.pulse.may_read() {
+        let allowed = this.pulse.may_read().min(buffer.remaining());
+        if allowed == 0 {
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut this.inner).poll_read(context, buffer);
-        let bytes = buffer.filled().len() - before;
+        let mut room = ReadBuf::new(buffer.initialize_unfilled_to(allowed));
+        let read = Pin::new(&mut this.inner).poll_read(context, &mut room);
+        let bytes = room.filled().len();
         if bytes > 0 {
+            buffer.advance(bytes);
             this.pulse.read(bytes as u64);
         }
         read
