@@ -88,3 +88,66 @@ fn length(headers: &[Header<'_>]) -> Option<usize> {
     }
     length
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use proptest::sample::{Index, select};
+
+    use super::*;
+
+    fn offered(bytes: &[u8]) -> (Found, Option<Vec<u8>>) {
+        let mut body = None;
+        let found = offer(bytes, &Limits::default(), |plain| {
+            body = Some(plain.body.to_vec());
+            true
+        });
+        (found, body)
+    }
+
+    #[test]
+    fn one_length_and_nothing_else_about_the_body() {
+        let request = |headers: &str| format!("POST /x HTTP/1.1\r\n{headers}\r\nbody and more").into_bytes();
+        for plain in ["content-length: 4\r\n", "Content-Length:004\r\nhost: x\r\nConnection: Keep-Alive\r\n"] {
+            let (found, body) = offered(&request(plain));
+            assert!(matches!(found, Found::Taken(_)), "{plain}");
+            assert_eq!(body.as_deref(), Some(&b"body"[..]), "{plain}");
+        }
+        assert_eq!(offered(&request("content-length: 40\r\n")).0, Found::Part);
+        for other in [
+            "",
+            "content-length: 4\r\ncontent-length: 4\r\n",
+            "content-length: 4, 4\r\n",
+            "content-length: +4\r\n",
+            "content-length: 4294967300\r\n",
+            "content-length: 4\r\ntransfer-encoding: chunked\r\n",
+            "content-length: 4\r\nconnection: close\r\n",
+            "content-length: 4\r\nexpect: 100-continue\r\n",
+            "content-length: 4\r\nupgrade: h2c\r\n",
+        ] {
+            assert_eq!(offered(&request(other)), (Found::Other, None), "{other}");
+        }
+    }
+
+    proptest! {
+        /// What a request is does not depend on what comes behind it, and no part of it is a request of its own.
+        #[test]
+        fn a_request_ends_where_it_ends(
+            lines in proptest::collection::vec(
+                select(vec![
+                    "POST /v1/predict/clv HTTP/1.1\r\n", "GET / HTTP/1.1\r\n", "content-length: 2\r\n", "host: x\r\n",
+                    "Content-Length: 0\r\n", "transfer-encoding: chunked\r\n", "a:\r\n", "\r\n", "{}", "\n", "\0",
+                ]),
+                0..8,
+            ),
+            cut in any::<Index>(),
+        ) {
+            let bytes = format!("POST /x HTTP/1.1\r\n{}", lines.concat()).into_bytes();
+            if let (Found::Taken(end), body) = offered(&bytes) {
+                prop_assert!(end <= bytes.len());
+                prop_assert_eq!(offered(&bytes[..end]), (Found::Taken(end), body));
+                prop_assert_eq!(offered(&bytes[..cut.index(end)]), (Found::Part, None));
+            }
+        }
+    }
+}
