@@ -13,6 +13,7 @@ mod deadline;
 mod error;
 mod explanation;
 mod genesys;
+mod head;
 mod headers;
 mod health;
 mod hot;
@@ -32,6 +33,7 @@ mod router;
 mod service;
 mod state;
 pub mod tls;
+mod wire;
 mod writer;
 
 pub use health::Readiness;
