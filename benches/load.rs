@@ -1,4 +1,4 @@
-//! Real sockets: scoreline with its listener against the bare axum handler of the same body under `axum::serve`, in turn,
+//! Real sockets: scoreline with its listener, callers' tokens, rates and metrics against the bare axum handler of the same body under `axum::serve`, in turn,
 //! in one run. Server on one runtime thread, generator on another; keep-alive; 1, 8 and 64 connections.
 //!
 //! `cargo bench --bench load`
@@ -8,6 +8,8 @@
 
 #[path = "support/bare.rs"]
 mod bare;
+#[path = "support/caller.rs"]
+mod caller;
 #[path = "support/client.rs"]
 mod client;
 #[path = "support/run.rs"]
@@ -23,7 +25,7 @@ use scoreline::http::Public;
 use scoreline::http::listener::{Drain, Limits, Listener};
 use tokio::net::TcpListener;
 
-use client::{Round, ask_once, request};
+use client::{Round, ask_once};
 
 const CONNECTIONS: [usize; 3] = [1, 8, 64];
 
@@ -37,30 +39,28 @@ struct Case {
 fn main() {
     let (rounds, length) = if run::is_smoke() { (1, 50) } else { (7, 600) };
     let length = Duration::from_millis(length);
-    let scoreline = start(server::scoreline(), serve_scoreline);
-    let sample = ask_once(scoreline, &request("/v1/predict/clv", "", server::DOCUMENTED));
+    let (authenticator, token) = caller::with_token();
+    let scoreline = start(server::scoreline(Some(authenticator)), serve_scoreline);
+    let request = |path, body| client::request(path, &token, body);
+    let sample = ask_once(scoreline, &request("/v1/predict/clv", server::DOCUMENTED));
     let bare = start(bare::router(Box::leak(sample.into_boxed_slice())), bare::serve);
     let cases = [
         Case {
             name: "bare axum, constant answer",
             address: bare,
-            request: request("/v1/predict/clv", "", server::DOCUMENTED),
+            request: request("/v1/predict/clv", server::DOCUMENTED),
         },
         Case {
             name: "predict, model path",
             address: scoreline,
-            request: request("/v1/predict/clv", "", server::DOCUMENTED),
+            request: request("/v1/predict/clv", server::DOCUMENTED),
         },
         Case {
             name: "predict, cache hit",
             address: scoreline,
-            request: request("/v1/predict/clv", "", server::OF_CUSTOMER),
+            request: request("/v1/predict/clv", server::OF_CUSTOMER),
         },
-        Case {
-            name: "route/tier by customer",
-            address: scoreline,
-            request: request("/v1/route/tier", "", server::ROUTE),
-        },
+        Case { name: "route/tier by customer", address: scoreline, request: request("/v1/route/tier", server::ROUTE) },
     ];
     println!("{rounds} rounds of {length:?} a case, in turn; ratio = requests/s over bare axum's in the same round\n");
     println!("| connections | case | requests/s | p50 us | p99 us | ratio (min .. max) |\n|---|---|---|---|---|---|");

@@ -25,7 +25,7 @@ use tower::{Service, ServiceExt};
 
 fn predict(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let scoreline = server::scoreline();
+    let scoreline = server::scoreline(None);
     let answer = runtime.block_on(ask(&scoreline, "/v1/predict/clv", server::DOCUMENTED));
     let bare = bare::router(Box::leak(answer.into_boxed_slice()));
     let cases = [

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use scoreline::auth::Authenticator;
 use scoreline::domain::feature::CATALOGUE;
 use scoreline::domain::time::{Clock as _, SystemClock};
 use scoreline::domain::{CustomerKey, ModelName};
@@ -41,8 +42,9 @@ pub fn registry() -> Arc<Registry> {
     registry
 }
 
-/// The public service as `serve` builds it, over the shipped models, metrics on.
-pub fn scoreline() -> Public {
+/// The public service as `serve` builds it, over the shipped models, metrics on. Without `auth` nobody is asked who they
+/// are.
+pub fn scoreline(auth: Option<Arc<Authenticator>>) -> Public {
     let metrics = scoreline::telemetry::install_metrics().expect("the only recorder of this process");
     let settings = ScorerSettings {
         clv_model: ModelName::parse("clv").expect("a name"),
@@ -70,7 +72,7 @@ pub fn scoreline() -> Public {
             low_confidence_below: 0.7,
         })),
         monitoring,
-        auth: None,
+        auth,
         settings: HttpSettings {
             body_limit: 64 << 10,
             batch_body_limit: 4 << 20,

@@ -7,13 +7,14 @@ use std::task::{Context, Poll, ready};
 
 use axum::body::Body;
 use axum::extract::{FromRef as _, Request};
-use axum::http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
-use axum::http::{HeaderMap, HeaderValue, Response};
+use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, Response};
 use axum::routing::MethodRouter;
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
 use super::error::{ApiError, Code};
+use super::head::{Head, Repeated};
 use super::listener;
 use super::observe::error_response;
 use super::state::Shared;
@@ -42,12 +43,12 @@ pub fn scope_of(route: &str) -> Option<Scope> {
 /// `AuthFault`, to be answered with `refused`.
 pub fn admit(
     authenticator: &Authenticator,
-    headers: &HeaderMap,
+    head: &Head<'_>,
     peer: Option<&Peer>,
     scope: Scope,
 ) -> Result<Arc<Caller>, AuthFault> {
-    let authorization = only_authorization(headers).ok_or(AuthFault::Malformed)?;
-    authenticator.admit(authorization.map(HeaderValue::as_bytes), peer, scope)
+    let authorization = head.authorization.once().map_err(|Repeated| AuthFault::Malformed)?;
+    authenticator.admit(authorization, peer, scope)
 }
 
 /// The answer to somebody who is not let in, on every route a real 401, 403 or 429. `observe` writes its body.
@@ -66,13 +67,6 @@ pub fn refused<B: Default>(fault: AuthFault) -> Response<B> {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_after));
     }
     response
-}
-
-/// The one header there may be: `Some(None)` without one, `None` when there are several.
-pub fn only_authorization(headers: &HeaderMap) -> Option<Option<&HeaderValue>> {
-    let mut values = headers.get_all(AUTHORIZATION).iter();
-    let first = values.next();
-    if values.next().is_some() { None } else { Some(first) }
 }
 
 /// Puts a route behind authentication. Without authentication, or for an open route, it is returned as it is.
@@ -119,7 +113,7 @@ where
     fn call(&mut self, mut request: Request) -> Self::Future {
         let Guard { authenticator, scope } = &self.guard;
         let peer = request.extensions().get::<Arc<Peer>>().map(AsRef::as_ref);
-        match admit(authenticator, request.headers(), peer, *scope) {
+        match admit(authenticator, &Head::of(request.headers()), peer, *scope) {
             Ok(caller) => {
                 request.extensions_mut().insert(Actor::named(caller.name()));
                 request.extensions_mut().insert(caller);

@@ -7,10 +7,10 @@ use bytes::Bytes;
 use http_body_util::Full;
 use serde::Serialize;
 
-use super::deadline;
 use super::error::ApiError;
 use super::json::{self, JSON};
 use super::observe::{REQUEST_ID, RequestId, error_response};
+use super::wire;
 
 /// A request whose body has arrived, or failed to.
 pub struct Call {
@@ -36,8 +36,13 @@ pub struct Reply {
 }
 
 impl Call {
-    pub fn new(headers: &HeaderMap, body: Result<Bytes, ApiError>) -> Self {
-        Self { body, id: RequestId::of(headers), deadline: deadline::of(headers), hurry: Hurry::default() }
+    /// `given` is the id in its head.
+    pub fn new(
+        given: Option<HeaderValue>,
+        deadline: Result<Option<Duration>, ApiError>,
+        body: Result<Bytes, ApiError>,
+    ) -> Self {
+        Self { body, id: RequestId::of(given), deadline, hurry: Hurry::default() }
     }
 
     /// # Errors
@@ -75,6 +80,11 @@ impl Call {
 }
 
 impl Reply {
+    /// As it goes over an HTTP/1.1 connection.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        wire::reply(self.request_id.as_ref(), &self.body, out);
+    }
+
     pub fn into_response(self) -> Response<Full<Bytes>> {
         let mut headers = HeaderMap::with_capacity(4);
         headers.insert(header::CONTENT_TYPE, JSON);
@@ -105,7 +115,7 @@ mod tests {
     fn the_header_says_the_id_of_the_answer_wherever_it_comes_from() {
         let body = Bytes::from_static(br#"{"request_id":"req-1"}"#);
         let own = std::str::from_utf8(&body[15..20]).expect("ASCII").to_owned();
-        let call = Call::new(&HeaderMap::new(), Ok(body.clone()));
+        let call = Call::new(None, Ok(None), Ok(body.clone()));
         let inside = std::str::from_utf8(&body[15..20]).expect("ASCII");
         for id in [inside, own.as_str(), ""] {
             let response = call.reply(&"answer", id).into_response();

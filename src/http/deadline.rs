@@ -3,33 +3,35 @@
 use std::time::Duration;
 
 use axum::extract::FromRequestParts;
+use axum::http::HeaderName;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName};
 
 use super::call::Hurry;
 use super::error::{ApiError, Code};
+use super::head::{Field, Head};
 use crate::domain::time::Stopwatch;
 
 /// Milliseconds from the arrival of the request. It lowers `scoring.deadline` for this request and never raises it.
-pub const HEADER: HeaderName = HeaderName::from_static("x-deadline-ms");
+pub const HEADER: HeaderName = HeaderName::from_static(HEADER_NAME);
+pub const HEADER_NAME: &str = "x-deadline-ms";
 
 /// The caller's own deadline; `None` without the header.
 ///
 /// # Errors
 /// Names the header when it is not one whole number of milliseconds, or is there twice.
-pub fn of(headers: &HeaderMap) -> Result<Option<Duration>, ApiError> {
-    // Looked up once; the rest is for requests that have it.
-    let Some(value) = headers.get(&HEADER) else { return Ok(None) };
-    let written = value.as_bytes();
+pub fn of(head: &Head<'_>) -> Result<Option<Duration>, ApiError> {
+    let written = match head.deadline {
+        Field::Absent => return Ok(None),
+        Field::Once(written) => written,
+        Field::Repeated(_) => b"",
+    };
     let is_number = !written.is_empty() && written.iter().all(u8::is_ascii_digit);
-    let millis = value.to_str().ok().filter(|_| is_number).and_then(|text| text.parse::<u32>().ok());
-    match millis.filter(|millis| *millis > 0) {
-        Some(millis) if headers.get_all(&HEADER).iter().count() == 1 => Ok(Some(Duration::from_millis(millis.into()))),
-        Some(_) | None => {
-            let problem = format!("header `{HEADER}` must be one whole number of milliseconds from 1 to {}", u32::MAX);
-            Err(ApiError::field(Code::InvalidField, HEADER.as_str(), problem))
-        }
-    }
+    let millis = str::from_utf8(written).ok().filter(|_| is_number).and_then(|text| text.parse::<u32>().ok());
+    let Some(millis) = millis.filter(|millis| *millis > 0) else {
+        let problem = format!("header `{HEADER_NAME}` must be one whole number of milliseconds from 1 to {}", u32::MAX);
+        return Err(ApiError::field(Code::InvalidField, HEADER_NAME, problem));
+    };
+    Ok(Some(Duration::from_millis(millis.into())))
 }
 
 /// The caller's own deadline, for handlers of the router.
@@ -39,7 +41,7 @@ impl<S: Sync> FromRequestParts<S> for OwnDeadline {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        of(&parts.headers).map(Self)
+        of(&Head::of(&parts.headers)).map(Self)
     }
 }
 
@@ -66,7 +68,7 @@ impl BatchTime {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
+    use axum::http::{HeaderMap, HeaderValue};
 
     use super::*;
 
@@ -75,7 +77,7 @@ mod tests {
         for value in values {
             headers.append(HEADER, HeaderValue::from_static(value));
         }
-        of(&headers)
+        of(&Head::of(&headers))
     }
 
     #[test]
@@ -95,7 +97,7 @@ mod tests {
         }
         let mut headers = HeaderMap::new();
         headers.insert(HEADER, HeaderValue::from_bytes(b"\xff").expect("opaque"));
-        assert!(of(&headers).is_err());
+        assert!(of(&Head::of(&headers)).is_err());
     }
 
     #[test]

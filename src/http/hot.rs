@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use axum::http::{HeaderMap, Request, Response};
+use axum::http::{HeaderValue, Request, Response};
 use bytes::{Bytes, BytesMut};
 use http_body::Body;
 use http_body_util::Full;
@@ -20,8 +20,10 @@ use tower::Service;
 use super::admission::{Class, WhenOverloaded};
 use super::call::{self, Call, Reply};
 use super::error::{ApiError, Code};
+use super::head::Head;
+use super::observe::{error_response, given};
 use super::state::{HttpState, Shared};
-use super::{auth, genesys, predict_clv, predict_lead, route_tier};
+use super::{auth, deadline, genesys, predict_clv, predict_lead, route_tier};
 use crate::auth::{AuthFault, Peer, Scope};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -87,21 +89,43 @@ impl Hot {
         Self { app, endpoint, scope: auth::scope_of(name) }
     }
 
-    /// Answers a request of a client whose certificate names `peer`.
-    pub fn answer<B>(&self, request: Request<B>, peer: Option<&Peer>) -> Answering<B> {
-        let (head, body) = request.into_parts();
+    /// Answers a request of a client whose certificate names `peer`. `given` is the id in its head.
+    pub fn answer<B>(&self, head: &Head<'_>, given: Option<HeaderValue>, body: B, peer: Option<&Peer>) -> Answering<B> {
         let settings = self.app.settings;
-        let admitted = match (&self.app.auth, self.scope) {
-            (Some(authenticator), Some(scope)) => auth::admit(authenticator, &head.headers, peer, scope).map(drop),
-            (None, _) | (_, None) => Ok(()),
-        };
         Answering {
             app: self.app.clone(),
             endpoint: self.endpoint,
-            refused: admitted.err(),
-            headers: head.headers,
+            refused: self.admit(head, peer).err(),
+            given,
+            deadline: deadline::of(head),
             body: Reading::new(body, settings.body_limit, settings.body_timeout),
             waiting: None,
+        }
+    }
+
+    /// Answers a request that has come whole; `None` when that would have to wait, or the body is too large.
+    pub fn at_once(
+        &self,
+        head: &Head<'_>,
+        given: Option<HeaderValue>,
+        body: &[u8],
+        peer: Option<&Peer>,
+    ) -> Option<Result<Reply, Response<Vec<u8>>>> {
+        if body.len() > self.app.settings.body_limit || !self.app.scorer.never_waits() {
+            return None;
+        }
+        if let Err(fault) = self.admit(head, peer) {
+            return Some(Err(auth::refused(fault)));
+        }
+        let mut call = Call::new(given, deadline::of(head), Ok(Bytes::copy_from_slice(body)));
+        let outcome = now(self.endpoint.answer(&self.app, &mut call))?;
+        Some(outcome.map_err(error_response))
+    }
+
+    fn admit(&self, head: &Head<'_>, peer: Option<&Peer>) -> Result<(), AuthFault> {
+        match (&self.app.auth, self.scope) {
+            (Some(authenticator), Some(scope)) => auth::admit(authenticator, head, peer, scope).map(drop),
+            (None, _) | (_, None) => Ok(()),
         }
     }
 }
@@ -119,8 +143,10 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Answering<B> {
-        let peer = request.extensions().get::<Arc<Peer>>().cloned();
-        self.answer(request, peer.as_deref())
+        let (parts, body) = request.into_parts();
+        let head = Head::of(&parts.headers);
+        let peer = parts.extensions.get::<Arc<Peer>>();
+        self.answer(&head, given(&head), body, peer.map(AsRef::as_ref))
     }
 }
 
@@ -131,7 +157,8 @@ pub struct Answering<B> {
     app: Shared,
     endpoint: Endpoint,
     refused: Option<AuthFault>,
-    headers: HeaderMap,
+    given: Option<HeaderValue>,
+    deadline: Result<Option<Duration>, ApiError>,
     body: Reading<B>,
     /// The answer, when it has to wait for a model on another thread.
     waiting: Option<Waiting>,
@@ -150,7 +177,8 @@ where
         }
         if this.waiting.is_none() {
             let body = ready!(this.body.poll(context));
-            let mut call = Call::new(&this.headers, body);
+            let deadline = std::mem::replace(&mut this.deadline, Ok(None));
+            let mut call = Call::new(this.given.take(), deadline, body);
             if this.app.scorer.never_waits()
                 && let Some(outcome) = now(this.endpoint.answer(&this.app, &mut call))
             {

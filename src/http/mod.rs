@@ -15,6 +15,7 @@ mod deadline;
 mod error;
 mod explanation;
 mod genesys;
+mod head;
 mod headers;
 mod health;
 mod hot;
@@ -34,6 +35,7 @@ mod router;
 mod service;
 mod state;
 pub mod tls;
+mod wire;
 mod writer;
 
 pub use admin_jobs::Jobs;

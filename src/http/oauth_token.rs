@@ -9,8 +9,8 @@ use axum::http::{Extensions, HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 
-use super::auth::only_authorization;
 use super::error::{ApiError, Code};
+use super::head::{Head, Repeated};
 use super::json::{Payload, respond};
 use super::listener::PeerAddress;
 use crate::auth::{Authenticator, GrantFault, GrantRequest, Granted};
@@ -40,10 +40,10 @@ pub async fn handle(
         let message = "tokens are not issued here: `auth.credentials_file` is not set";
         return ApiError::new(Code::NotFound, message).into_response();
     };
-    let granted = match only_authorization(&headers) {
-        None => Err(GrantFault::InvalidRequest("there must be one authorization header at most")),
-        Some(authorization) => authenticator.grant(&GrantRequest {
-            authorization: authorization.map(HeaderValue::as_bytes),
+    let granted = match Head::of(&headers).authorization.once() {
+        Err(Repeated) => Err(GrantFault::InvalidRequest("there must be one authorization header at most")),
+        Ok(authorization) => authenticator.grant(&GrantRequest {
+            authorization,
             content_type: headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes),
             body: &body,
             from: extensions.get::<PeerAddress>().map(|address| address.0.ip()),

@@ -10,13 +10,14 @@ use std::task::{Context, Poll, ready};
 use axum::extract::FromRequestParts;
 use axum::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
+use axum::http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use metrics::{Counter, Histogram};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
 use super::admission::RETRY_AFTER_SECONDS;
 use super::error::{ApiError, Code};
+use super::head::Head;
 use super::headers::secure;
 use super::json;
 use crate::domain::time::Stopwatch;
@@ -39,8 +40,9 @@ pub struct RequestId {
 }
 
 impl RequestId {
-    pub fn of(headers: &HeaderMap) -> Self {
-        Self { given: given(headers), made: OnceLock::new() }
+    /// From what `given` found.
+    pub fn of(given: Option<HeaderValue>) -> Self {
+        Self { given, made: OnceLock::new() }
     }
 
     pub fn as_str(&self) -> &str {
@@ -53,15 +55,15 @@ impl<S: Sync> FromRequestParts<S> for RequestId {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(Self::of(&parts.headers))
+        Ok(Self::of(given(&Head::of(&parts.headers))))
     }
 }
 
 /// The caller's header, if it may be echoed.
-fn given(headers: &HeaderMap) -> Option<HeaderValue> {
+pub fn given(head: &Head<'_>) -> Option<HeaderValue> {
+    let id = str::from_utf8(head.request_id.first()?).ok()?;
     // What may be personal data is passed over like anything else that can not be shown: proxies set this header too.
-    let shown = |id: &str| accepted(id) && public(id).is_ok();
-    headers.get(&REQUEST_ID).filter(|value| value.to_str().is_ok_and(shown)).cloned()
+    if accepted(id) && public(id).is_ok() { HeaderValue::from_str(id).ok() } else { None }
 }
 
 /// Marks a response with the request id its body carried, so that the header says the same.
@@ -123,11 +125,15 @@ impl Observe {
         Self { metrics: Arc::new(RouteMetrics { route, duration, statuses }) }
     }
 
-    /// Observes the answer to one request.
-    pub fn start<R, F>(&self, request: Request<R>, answer: impl FnOnce(Request<R>) -> F) -> Observed<F> {
+    /// Observes the answer to one request, under the id that its head gave.
+    pub fn start<F>(&self, given: Option<HeaderValue>, answer: impl FnOnce() -> F) -> Observed<F> {
         let watch = Stopwatch::start();
-        let given = given(request.headers());
-        Observed { inner: answer(request), given, watch, metrics: Arc::clone(&self.metrics) }
+        Observed { inner: answer(), given, watch, metrics: Arc::clone(&self.metrics) }
+    }
+
+    /// Counts an answer that was not observed on its way.
+    pub fn record(&self, status: StatusCode, watch: Stopwatch) {
+        self.metrics.record(status, watch);
     }
 }
 
@@ -170,7 +176,8 @@ where
     }
 
     fn call(&mut self, request: Request<R>) -> Self::Future {
-        self.observe.start(request, |request| self.inner.call(request))
+        let given = given(&Head::of(request.headers()));
+        self.observe.start(given, || self.inner.call(request))
     }
 }
 
@@ -193,29 +200,44 @@ where
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| this.inner.poll(context)));
-        let response = if let Ok(poll) = polled {
-            let Ok(response) = ready!(poll);
-            response
-        } else {
-            // The panic hook has logged the message; it is not the caller's business.
-            metrics::counter!("scoreline_panics_total").increment(1);
-            error_response(ApiError::new(Code::Internal, "internal error"))
+        let response = match caught(|| this.inner.poll(context)) {
+            Ok(poll) => {
+                let Ok(response) = ready!(poll);
+                response
+            }
+            Err(error) => error_response(error),
         };
-        let mut response = finish(response, this.given.take());
-        secure(response.headers_mut());
+        let response = finish(response, this.given.take());
         this.metrics.record(response.status(), *this.watch);
         Poll::Ready(Ok(response))
     }
 }
 
-/// Writes an error's body and puts the request id on the reply.
-fn finish<B>(mut response: Response<B>, given: Option<HeaderValue>) -> Response<B>
+/// What `work` gives, or the error that answers for its panic.
+pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, ApiError> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).map_err(|_| {
+        // The panic hook has logged the message; it is not the caller's business.
+        metrics::counter!("scoreline_panics_total").increment(1);
+        ApiError::new(Code::Internal, "internal error")
+    })
+}
+
+/// Writes an error's body and puts the headers of every reply on it.
+pub fn finish<B>(response: Response<B>, given: Option<HeaderValue>) -> Response<B>
+where
+    B: From<Vec<u8>> + Default,
+{
+    let mut response = identified(response, given);
+    secure(response.headers_mut());
+    response
+}
+
+fn identified<B>(mut response: Response<B>, given: Option<HeaderValue>) -> Response<B>
 where
     B: From<Vec<u8>> + Default,
 {
     if let Some(error) = response.extensions_mut().remove::<ApiError>() {
-        let id = RequestId { given, made: OnceLock::new() };
+        let id = RequestId::of(given);
         let id = error.request_id.as_deref().unwrap_or_else(|| id.as_str());
         if response.status().is_server_error() {
             tracing::error!(code = error.code.as_str(), request.id = id, "request failed");
@@ -232,7 +254,7 @@ where
         return response;
     }
     if !response.headers().contains_key(&REQUEST_ID) {
-        let id = RequestId { given, made: OnceLock::new() };
+        let id = RequestId::of(given);
         response = with_request_id(response, id.as_str());
     }
     response

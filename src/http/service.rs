@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Method, Request, Response};
+use axum::http::{Method, Request, Response, StatusCode};
 use axum::routing::future::RouteFuture;
 use bytes::Bytes;
 use http_body_util::{Either, Full};
@@ -18,12 +18,14 @@ use pin_project_lite::pin_project;
 use tower::{BoxError, Service};
 
 use super::auth::identity;
+use super::head::Head;
 use super::hot::{Answering, Hot, ROUTES};
-use super::listener::{Connect, Peer};
-use super::observe::{Observe, Observed};
-use super::router;
+use super::listener::{Connect, Peer, Plain};
+use super::observe::{Observe, Observed, caught, error_response, finish, given};
 use super::state::Shared;
+use super::{router, wire};
 use crate::auth;
+use crate::domain::time::Stopwatch;
 
 /// Answers every request to the public listener. Cheap to clone.
 #[derive(Clone)]
@@ -56,17 +58,43 @@ impl Public {
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError>,
     {
-        match self.hot(&request) {
+        match self.hot(request.method(), request.uri().path()) {
             Some(route) => {
-                Answer::Hot { answer: route.observe.start(request, |request| route.hot.answer(request, peer)) }
+                let (parts, body) = request.into_parts();
+                let head = Head::of(&parts.headers);
+                let given = given(&head);
+                let answer = route.observe.start(given.clone(), || route.hot.answer(&head, given, body, peer));
+                Answer::Hot { answer }
             }
             None => Answer::Routed { answer: self.router.clone().call(request.map(Body::new)) },
         }
     }
 
-    fn hot<B>(&self, request: &Request<B>) -> Option<&HotRoute> {
-        let path = request.uri().path();
-        self.hot.iter().find(|route| route.path == path).filter(|_| request.method() == Method::POST)
+    fn hot(&self, method: &Method, path: &str) -> Option<&HotRoute> {
+        self.hot.iter().find(|route| route.path == path).filter(|_| method == Method::POST)
+    }
+}
+
+impl HotRoute {
+    /// Writes the answer to a request that has come whole; `false` when it has to wait for it.
+    fn at_once(&self, plain: &Plain<'_>, peer: Option<&auth::Peer>, out: &mut Vec<u8>) -> bool {
+        let watch = Stopwatch::start();
+        let head = Head::of_pairs(plain.headers());
+        let given = given(&head);
+        let refused = match caught(|| self.hot.at_once(&head, given.clone(), plain.body, peer)) {
+            Ok(None) => return false,
+            Ok(Some(Ok(reply))) => {
+                reply.write(out);
+                self.observe.record(StatusCode::OK, watch);
+                return true;
+            }
+            Ok(Some(Err(response))) => response,
+            Err(error) => error_response(error),
+        };
+        let response = finish(refused, given);
+        wire::write(&response, out);
+        self.observe.record(response.status(), watch);
+        true
     }
 }
 
@@ -75,6 +103,11 @@ impl Connect for Public {
 
     fn connect(&self, peer: &Peer) -> Connection {
         Connection { public: self.clone(), identity: identity(peer), peer: peer.clone() }
+    }
+
+    fn at_once(service: &Connection, plain: &Plain<'_>, out: &mut Vec<u8>) -> bool {
+        let route = service.public.hot(&Method::POST, plain.path);
+        route.is_some_and(|route| route.at_once(plain, service.identity.as_deref(), out))
     }
 }
 
@@ -91,7 +124,7 @@ impl hyper::service::Service<Request<Incoming>> for Connection {
     type Future = Answer<Incoming>;
 
     fn call(&self, mut request: Request<Incoming>) -> Answer<Incoming> {
-        if self.public.hot(&request).is_none() {
+        if self.public.hot(request.method(), request.uri().path()).is_none() {
             // Only handlers behind the router look for these, and each costs an allocation.
             self.peer.describe(self.identity.as_ref(), request.extensions_mut());
         }

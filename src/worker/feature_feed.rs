@@ -11,35 +11,36 @@ use crate::store::{FeatureChange, Store};
 const PAGE: usize = 10_000;
 
 /// Reads the store from one change to the next.
-pub struct StoreFeed {
-    store: Store,
-}
+pub struct StoreFeed(Store);
 
 impl StoreFeed {
     pub fn new(store: Store) -> Self {
-        Self { store }
-    }
-}
-
-/// `None` for a row of another catalogue: the features job makes it anew.
-fn change(change: FeatureChange) -> Option<Change> {
-    match change {
-        FeatureChange::Saved { number, customer, features } => {
-            let values = catalogue_row::from_bytes(&features.vector)?;
-            let features = StoredFeatures { as_of: features.as_of, exact_until: features.next_change_at, values };
-            Some(Change::Stored { number: number.get(), customer, features })
-        }
-        FeatureChange::Gone { number } => Some(Change::Gone { number: number.get() }),
+        Self(store)
     }
 }
 
 impl FeatureFeed for StoreFeed {
     fn since(&self, position: u64) -> BoxFuture<'_, Result<FeedPage, FeedError>> {
         Box::pin(async move {
-            let page = self.store.features_since(position.cast_signed(), PAGE).await;
+            let page = self.0.features_since(position.cast_signed(), PAGE).await;
             let page = page.map_err(|err| FeedError::Store(Box::new(err)))?;
-            let changes = page.changes.into_iter().filter_map(change).collect();
+            let changes = page.changes.into_iter().map(change).collect();
             Ok(FeedPage { changes, position: page.seq.cast_unsigned(), more: page.more })
         })
+    }
+}
+
+fn change(change: FeatureChange) -> Change {
+    match change {
+        FeatureChange::Saved { number, customer, features } => match catalogue_row::from_bytes(&features.vector) {
+            Some(values) => {
+                let features =
+                    StoredFeatures { as_of: features.as_of, exact_until: features.next_change_at, values };
+                Change::Stored { number: number.get(), customer, features }
+            }
+            // Of another catalogue: nothing to answer from until the features job has made it anew.
+            None => Change::Gone { number: number.get() },
+        },
+        FeatureChange::Gone { number } => Change::Gone { number: number.get() },
     }
 }

@@ -1,7 +1,6 @@
 //! One connection from its first byte to its last: handshake, protocol, requests.
 
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use hyper::server::conn::{http1, http2};
@@ -9,13 +8,13 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use metrics::Counter;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::Sleep;
 use tokio_rustls::TlsAcceptor;
 
 use super::caps::End;
 use super::drain::Drain;
-use super::drive::{Drive, IDLE_WHEN_CLOSED};
-use super::io::{Io, Prefix, Version};
+use super::drive::Drive;
+use super::io::{Io, Version};
+use super::lane::{Handed, Lane, Left};
 use super::peer::{Connect, Peer, PeerAddress, PeerCertificates};
 use super::pulse::Pulse;
 use super::service::Watched;
@@ -93,58 +92,38 @@ pub(super) async fn run<C: Connect>(shared: &Shared<C>, stream: TcpStream, addre
     serve(shared, stream, &peer, Some(version)).await
 }
 
-async fn serve<C, T>(shared: &Shared<C>, mut stream: T, peer: &Peer, version: Option<Version>) -> End
+async fn serve<C, T>(shared: &Shared<C>, stream: T, peer: &Peer, version: Option<Version>) -> End
 where
     C: Connect,
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let (limits, drain) = (&shared.limits, &shared.drain);
     // One timer from here to the end of the first head, so that nobody gets the time twice.
-    let mut timer = Box::pin(tokio::time::sleep(shared.limits.header_timeout));
-    let mut prefix = Prefix::default();
-    let version = match version {
-        Some(version) => version,
-        None => match sniff(&mut prefix, &mut stream, timer.as_mut(), &shared.drain).await {
-            Ok(version) => version,
-            Err(end) => return end,
-        },
+    let timer = Box::pin(tokio::time::sleep(limits.header_timeout));
+    let service = shared.connect.connect(peer);
+    let lane = Lane::<C, T>::new(stream, service, version, timer, limits, drain);
+    let Handed { version, stream, service, unread, timer, calls, age } = match lane.run().await {
+        Left::Ended(end) => return end,
+        Left::ForHyper(handed) => handed,
     };
-    let pulse = Arc::new(Pulse::new(shared.cancelled.clone()));
-    let io = TokioIo::new(Io::new(stream, prefix, Arc::clone(&pulse)));
+    let pulse = Arc::new(Pulse::new(shared.cancelled.clone(), calls, version));
+    let io = TokioIo::new(Io::new(stream, unread, Arc::clone(&pulse)));
     let service = Watched {
-        inner: shared.connect.connect(peer),
+        inner: service,
         pulse: Arc::clone(&pulse),
-        drain: shared.drain.clone(),
+        drain: drain.clone(),
         version,
-        requests: shared.limits.requests,
-        headers: shared.limits.headers,
+        requests: limits.requests,
+        headers: limits.headers,
     };
     match version {
         Version::One => {
             let connection = shared.one.serve_connection(io, service);
-            Drive::new(connection, version, pulse, &shared.limits, timer, shared.drain.clone()).await
+            Drive::new(connection, version, pulse, limits, timer, age, drain.clone()).await
         }
         Version::Two => {
             let connection = shared.two.serve_connection(io, service);
-            Drive::new(connection, version, pulse, &shared.limits, timer, shared.drain.clone()).await
+            Drive::new(connection, version, pulse, limits, timer, age, drain.clone()).await
         }
-    }
-}
-
-/// Which protocol the client speaks, under the timer of its first head.
-async fn sniff(
-    prefix: &mut Prefix,
-    stream: &mut (impl AsyncRead + Unpin),
-    timer: Pin<&mut Sleep>,
-    drain: &Drain,
-) -> Result<Version, End> {
-    tokio::select! {
-        biased;
-        sniffed = prefix.sniff(stream) => match sniffed {
-            Ok(Some(version)) => Ok(version),
-            Ok(None) => Err(End::Finished),
-            Err(_) => Err(End::Error),
-        },
-        () = timer => Err(End::HeaderTimeout),
-        () = async { drain.closed().await; tokio::time::sleep(IDLE_WHEN_CLOSED).await } => Err(End::Finished),
     }
 }

@@ -43,7 +43,7 @@ const IDLE_TALK: u64 = 2 * 1024 * 1024;
 /// The same before the first request, where nothing of a body can be under way.
 const FIRST_TALK: u64 = 128 * 1024;
 /// Looks at an idle connection before it is closed.
-const IDLE_LOOKS: u32 = 4;
+pub(super) const IDLE_LOOKS: u32 = 4;
 
 /// What the timer is set for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,24 +77,36 @@ pin_project! {
 }
 
 impl<C: GracefulConnection> Drive<C> {
+    /// A connection that was opened `age` ago. Before its first request, `timer` is set for its first head.
     pub(super) fn new(
         connection: C,
         version: Version,
         pulse: Arc<Pulse>,
         limits: &Limits,
-        timer: Pin<Box<Sleep>>,
+        mut timer: Pin<Box<Sleep>>,
+        age: Stopwatch,
         drain: Drain,
     ) -> Self {
         let steps = drain.steps().map(Box::pin);
+        let armed = match pulse.calls() {
+            0 => Armed::FirstHead,
+            calls => {
+                timer.set(sleep(limits.idle_timeout / IDLE_LOOKS));
+                Armed::Idle { calls, looks: 0 }
+            }
+        };
+        if age.elapsed() >= limits.age {
+            pulse.retire();
+        }
         Self {
             connection,
             version,
             pulse,
             limits: *limits,
             timer,
-            armed: Armed::FirstHead,
+            armed,
             unheard: true,
-            age: Stopwatch::start(),
+            age,
             drain,
             steps,
             listening: false,

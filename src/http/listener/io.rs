@@ -1,4 +1,4 @@
-//! A connection's socket, noting what its timers need to know, and the bytes that told the protocol.
+//! A connection's socket, noting what its timers need to know, and the bytes that were read before.
 
 use std::io::{IoSlice, Result};
 use std::pin::Pin;
@@ -19,52 +19,80 @@ pub(super) enum Version {
     Two,
 }
 
-/// What was read to find out.
+/// Bytes that were read from a connection and not used yet.
 #[derive(Default)]
-pub(super) struct Prefix {
-    bytes: [u8; 24],
-    taken: usize,
-    filled: usize,
+pub(super) struct Unread {
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
 }
 
-impl Prefix {
-    /// Reads until the protocol is known; `None` when the client leaves first.
-    pub(super) async fn sniff(&mut self, stream: &mut (impl AsyncRead + Unpin)) -> Result<Option<Version>> {
-        loop {
-            let read = std::future::poll_fn(|context| {
-                let mut free = ReadBuf::new(&mut self.bytes[self.filled..]);
-                match Pin::new(&mut *stream).poll_read(context, &mut free) {
-                    Poll::Ready(Ok(())) => Poll::Ready(Ok(free.filled().len())),
-                    Poll::Ready(Err(err)) => Poll::Ready(Err(err)),
-                    Poll::Pending => Poll::Pending,
-                }
-            });
-            let read = read.await?;
-            if read == 0 {
-                return Ok(None);
+/// Room for the usual request; a connection that says nothing holds no more.
+const USUAL: usize = 1024;
+/// A request that is larger with its head is for hyper.
+const MOST: usize = 8 * 1024;
+
+impl Unread {
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Uses the first bytes up.
+    pub(super) fn take(&mut self, bytes: usize) {
+        self.start += bytes;
+        debug_assert!(self.start <= self.end);
+    }
+
+    /// Where more may be read to; `None` when there is too much already.
+    pub(super) fn room(&mut self) -> Option<&mut [u8]> {
+        if self.is_empty() {
+            (self.start, self.end) = (0, 0);
+        }
+        if self.end == self.buffer.len() {
+            self.buffer.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+            if self.end == MOST {
+                return None;
             }
-            self.filled += read;
-            let compared = self.filled.min(PREFACE.len());
-            if self.bytes[..compared] != PREFACE[..compared] {
-                return Ok(Some(Version::One));
-            }
-            if self.filled >= PREFACE.len() {
-                return Ok(Some(Version::Two));
+            if self.end == self.buffer.len() {
+                self.buffer.resize((self.buffer.len() * 2).clamp(USUAL, MOST), 0);
             }
         }
+        Some(&mut self.buffer[self.end..])
+    }
+
+    /// So many bytes were read to the room.
+    pub(super) fn filled(&mut self, bytes: usize) {
+        self.end += bytes;
+        debug_assert!(self.end <= self.buffer.len());
+    }
+
+    /// The protocol that begins like this; `None` while it can not be told.
+    pub(super) fn version(&self) -> Option<Version> {
+        let bytes = self.bytes();
+        let compared = bytes.len().min(PREFACE.len());
+        if bytes[..compared] != PREFACE[..compared] {
+            return Some(Version::One);
+        }
+        (compared == PREFACE.len()).then_some(Version::Two)
     }
 }
 
 /// A socket under watch.
 pub(super) struct Io<T> {
     inner: T,
-    prefix: Prefix,
+    /// Read before.
+    unread: Unread,
     pulse: Arc<Pulse>,
 }
 
 impl<T> Io<T> {
-    pub(super) fn new(inner: T, prefix: Prefix, pulse: Arc<Pulse>) -> Self {
-        Self { inner, prefix, pulse }
+    pub(super) fn new(inner: T, unread: Unread, pulse: Arc<Pulse>) -> Self {
+        Self { inner, unread, pulse }
     }
 
     fn note(&self, written: Poll<Result<usize>>) -> Poll<Result<usize>> {
@@ -83,22 +111,26 @@ impl<T> Io<T> {
 impl<T: AsyncRead + Unpin> AsyncRead for Io<T> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
         let this = &mut *self;
-        let prefix = &mut this.prefix;
-        if prefix.taken < prefix.filled {
-            let left = &prefix.bytes[prefix.taken..prefix.filled];
-            let moved = left.len().min(buffer.remaining());
-            buffer.put_slice(&left[..moved]);
-            prefix.taken += moved;
+        if !this.unread.is_empty() {
+            let moved = this.unread.bytes().len().min(buffer.remaining());
+            buffer.put_slice(&this.unread.bytes()[..moved]);
+            this.unread.take(moved);
+            if this.unread.is_empty() {
+                this.unread = Unread::default();
+            }
+            this.pulse.read(moved as u64);
             return Poll::Ready(Ok(()));
         }
-        if !this.pulse.may_read() {
+        let allowed = this.pulse.may_read().min(buffer.remaining());
+        if allowed == 0 {
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut this.inner).poll_read(context, buffer);
-        let bytes = buffer.filled().len() - before;
+        let mut room = ReadBuf::new(buffer.initialize_unfilled_to(allowed));
+        let read = Pin::new(&mut this.inner).poll_read(context, &mut room);
+        let bytes = room.filled().len();
         if bytes > 0 {
+            buffer.advance(bytes);
             this.pulse.read(bytes as u64);
         }
         read

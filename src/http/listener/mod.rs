@@ -9,7 +9,9 @@ mod connection;
 mod drain;
 mod drive;
 mod io;
+mod lane;
 mod peer;
+mod plain;
 mod pulse;
 mod service;
 
@@ -23,6 +25,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 pub use drain::Drain;
 pub use peer::{Connect, Handle, Peer, PeerAddress, PeerCertificates, router};
+pub use plain::Plain;
 
 use caps::Caps;
 use connection::Shared;

@@ -13,6 +13,7 @@ use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use rustls::pki_types::CertificateDer;
 
+use super::plain::Plain;
 use crate::auth;
 use crate::http::auth::identity;
 
@@ -42,6 +43,12 @@ pub trait Connect: Send + Sync + 'static {
     type Service: Handle;
 
     fn connect(&self, peer: &Peer) -> Self::Service;
+
+    /// Answers a plain request by writing the whole HTTP/1.1 answer to `out`; `false`, with nothing written, for those
+    /// that shall go the long way. Never waits, never panics.
+    fn at_once(_service: &Self::Service, _plain: &Plain<'_>, _out: &mut Vec<u8>) -> bool {
+        false
+    }
 }
 
 impl<F, S> Connect for F

@@ -4,9 +4,12 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use metrics::Counter;
 
-/// Bytes a connection may bring in before it lets others go first. A flood of tiny frames could else hold a thread for
-/// milliseconds.
+use super::io::Version;
+
+/// Bytes a connection may bring in before it lets others go first. HTTP/2 can make hundreds of frames of the smaller
+/// one: a flood of them could else hold a thread for milliseconds.
 const READ_AT_ONCE: u64 = 16 * 1024;
+const READ_AT_ONCE_TWO: u64 = 2 * 1024;
 
 /// One connection's notes. Written by its own task (an HTTP/2 stream only ends elsewhere), so nothing needs an order.
 pub(super) struct Pulse {
@@ -23,33 +26,41 @@ pub(super) struct Pulse {
     written: AtomicU64,
     /// Bytes read since the last request, while none was being answered.
     talk: AtomicU64,
-    /// What may still be read before the next turn.
+    /// What may be read in one turn, and what of it is left.
+    read_at_once: u64,
     allowance: AtomicU64,
     /// The next answer is the last.
     retired: AtomicBool,
 }
 
 impl Pulse {
-    pub(super) fn new(cancelled: Counter) -> Self {
+    /// Of a connection that has answered `calls` requests.
+    pub(super) fn new(cancelled: Counter, calls: u32, version: Version) -> Self {
+        let read_at_once = match version {
+            Version::One => READ_AT_ONCE,
+            Version::Two => READ_AT_ONCE_TWO,
+        };
         Self {
             cancelled,
-            calls: AtomicU32::new(0),
+            calls: AtomicU32::new(calls),
             open: AtomicU32::new(0),
             reading: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
             written: AtomicU64::new(0),
             talk: AtomicU64::new(0),
-            allowance: AtomicU64::new(READ_AT_ONCE),
+            read_at_once,
+            allowance: AtomicU64::new(read_at_once),
             retired: AtomicBool::new(false),
         }
     }
 
     pub(super) fn turn_begins(&self) {
-        self.allowance.store(READ_AT_ONCE, Ordering::Relaxed);
+        self.allowance.store(self.read_at_once, Ordering::Relaxed);
     }
 
-    pub(super) fn may_read(&self) -> bool {
-        self.allowance.load(Ordering::Relaxed) > 0
+    /// Bytes that may still be read in this turn.
+    pub(super) fn may_read(&self) -> usize {
+        usize::try_from(self.allowance.load(Ordering::Relaxed)).unwrap_or(usize::MAX)
     }
 
     pub(super) fn read(&self, bytes: u64) {

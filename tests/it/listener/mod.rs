@@ -4,6 +4,7 @@
 mod clients;
 mod drain;
 mod floods;
+mod lane;
 mod overload;
 mod seams;
 mod slow_clients;

@@ -1,0 +1,313 @@
+//! The short lane and hyper give the same answers to the same bytes, whatever the bytes are and however they arrive.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::test_runner::{Config, TestRunner};
+use scoreline::http::listener::{Connect, Limits, Peer, Plain};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::clients::{Served, ask, closed, connect, get, post, serve};
+use crate::support::TestApp;
+
+const DOCUMENTED: &str = r#"{"features":{"recency_days":12,"frequency_count":48,"avg_handling_time_sec":245,"sentiment_score_avg":0.65,"topic_diversity":7},"model_version":"v1.2"}"#;
+
+/// Makes a connection's service without saying what can be answered at once.
+fn without_lane(app: &TestApp) -> impl Connect {
+    let public = app.public();
+    move |peer: &Peer| public.connect(peer)
+}
+
+/// The service with its short cuts, counted.
+struct Counted(scoreline::http::Public);
+
+static SHORT: AtomicUsize = AtomicUsize::new(0);
+
+impl Connect for Counted {
+    type Service = <scoreline::http::Public as Connect>::Service;
+
+    fn connect(&self, peer: &Peer) -> Self::Service {
+        self.0.connect(peer)
+    }
+
+    fn at_once(service: &Self::Service, plain: &Plain<'_>, out: &mut Vec<u8>) -> bool {
+        let answered = scoreline::http::Public::at_once(service, plain, out);
+        SHORT.fetch_add(usize::from(answered), Ordering::Relaxed);
+        answered
+    }
+}
+
+#[tokio::test]
+async fn plain_requests_take_the_lane_until_one_is_not() {
+    let served = serve(1, Limits::default(), None, Counted(TestApp::new().public()));
+    let plain =
+        with("authorization: Bearer x\r\nuser-agent: somebody/1.0\r\naccept: */*\r\nconnection: keep-alive\r\n");
+    let mut stream = connect(served.address).await;
+    for _ in 0..20 {
+        assert_eq!(ask(&mut stream, &plain).await.expect("an answer").status, 200);
+    }
+    // Head and body apart, as some clients send them.
+    let (head, body) = plain.split_at(plain.len() - DOCUMENTED.len());
+    stream.write_all(head).await.expect("the server reads");
+    tokio::time::sleep(Duration::from_millis(30)).await;
+    assert_eq!(ask(&mut stream, body).await.expect("an answer").status, 200);
+    assert_eq!(SHORT.load(Ordering::Relaxed), 21);
+    for request in [get("/health/live"), plain] {
+        assert_eq!(ask(&mut stream, &request).await.expect("an answer").status, 200);
+    }
+    assert_eq!(SHORT.load(Ordering::Relaxed), 21, "what went to hyper stays there");
+}
+
+struct Both {
+    lane: Served,
+    hyper: Served,
+}
+
+impl Both {
+    fn start() -> Self {
+        let app = TestApp::new();
+        let limits = Limits { requests: 40, ..Limits::default() };
+        Self { lane: serve(1, limits, None, app.public()), hyper: serve(1, limits, None, without_lane(&app)) }
+    }
+
+    /// Sends the pieces to both, a moment apart, and expects the same back.
+    async fn expect_same(&self, pieces: &[&[u8]]) -> String {
+        let (lane, hyper) = tokio::join!(send(self.lane.address, pieces), send(self.hyper.address, pieces));
+        assert_eq!(lane, hyper, "for {}", String::from_utf8_lossy(&pieces.concat()));
+        lane
+    }
+}
+
+/// What comes back on a connection of its own until it is closed or says nothing for a while, without what differs from
+/// answer to answer.
+async fn send(address: SocketAddr, pieces: &[&[u8]]) -> String {
+    let mut stream = connect(address).await;
+    let mut read = Vec::new();
+    for (number, piece) in pieces.iter().enumerate() {
+        if number > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        // The server may have closed after a mistake in an earlier piece.
+        if stream.write_all(piece).await.is_err() {
+            break;
+        }
+    }
+    let quiet = Duration::from_millis(150);
+    while let Ok(Ok(bytes)) = tokio::time::timeout(quiet, stream.read_buf(&mut read)).await {
+        if bytes == 0 {
+            read.extend_from_slice(b"<closed>");
+            break;
+        }
+    }
+    unchanging(&String::from_utf8_lossy(&read))
+}
+
+fn unchanging(answers: &str) -> String {
+    let mut text = String::new();
+    for line in answers.split_inclusive("\r\n") {
+        let name = line.split(':').next().unwrap_or_default();
+        match name {
+            "date" | "content-length" => text.push_str(name),
+            _ => text.push_str(&without_times(line)),
+        }
+    }
+    text
+}
+
+/// Without the time the model took and ids that were drawn.
+fn without_times(line: &str) -> String {
+    let mut text = String::new();
+    let mut rest = line;
+    while let Some((before, after)) = rest.split_once("\"inference_latency_ms\":") {
+        text.push_str(before);
+        rest = after.trim_start_matches(|c: char| c.is_ascii_digit() || ".e-".contains(c));
+    }
+    text.push_str(rest);
+    let is_drawn = |id: &str| id.len() == 36 && id.split('-').map(str::len).eq([8, 4, 4, 4, 12]);
+    text.split(['"', ' ', '\r']).map(|word| if is_drawn(word) { "drawn" } else { word }).collect::<Vec<_>>().join("|")
+}
+
+fn with(headers: &str) -> Vec<u8> {
+    let body = DOCUMENTED;
+    format!("POST /v1/predict/clv HTTP/1.1\r\nhost: x\r\n{headers}content-length: {}\r\n\r\n{body}", body.len())
+        .into_bytes()
+}
+
+#[tokio::test]
+async fn the_same_bytes_get_the_same_answers() {
+    let both = Both::start();
+    let plain = with("");
+    let answer = both.expect_same(&[&plain]).await;
+    assert!(answer.starts_with("HTTP/1.1|200|OK") && answer.contains("clv_value_usd"), "{answer}");
+
+    let many_headers = "x-many: 1\r\n".repeat(65);
+    let large = format!("x-large: {}\r\n", "a".repeat(9000));
+    let too_large = format!("x-large: {}\r\n", "a".repeat(20_000));
+    for headers in [
+        "Content-Type: application/json\r\n",
+        "X-Request-ID: req-1\r\n",
+        "x-request-id: 4111111111111111\r\n",
+        "x-request-id: a\r\nx-request-id: b\r\n",
+        "x-deadline-ms: 100\r\n",
+        "X-DEADLINE-MS: none\r\n",
+        "x-deadline-ms: 1\r\nx-deadline-ms: 2\r\n",
+        "authorization: Bearer x\r\n",
+        "connection: keep-alive\r\n",
+        "connection: close\r\n",
+        "connection: upgrade\r\nupgrade: h2c\r\n",
+        "expect: 100-continue\r\n",
+        "te: trailers\r\n",
+        "content-length: 3\r\n",
+        "content-length: -1\r\n",
+        "content-length: 1e2\r\n",
+        "content-length: +3\r\n",
+        "content-length:\r\n",
+        "transfer-encoding: chunked\r\n",
+        "transfer-encoding : chunked\r\n",
+        "content-encoding: gzip\r\n",
+        " folded: header\r\n",
+        "bad header\r\n",
+        "x-null: \0\r\n",
+        "x-bare: a\nx-line: b\r\n",
+        &many_headers,
+        &large,
+        &too_large,
+    ] {
+        both.expect_same(&[&with(headers)]).await;
+    }
+    for raw in [
+        get("/health/live"),
+        get("/v1/predict/clv"),
+        post("/v1/predict/clv?x=1", DOCUMENTED),
+        post("http://x/v1/predict/clv", DOCUMENTED),
+        post("/v1/predict/clv", "{"),
+        post("/v1/predict/clv", r#"{"features":{},"surprise":1}"#),
+        post("/v1/predict/clv", r#"{"features":{"recency_days":-1},"request_id":"r-1"}"#),
+        post("/v1/predict/clv", &format!(r#"{{"request_id":"{}"}}"#, "a".repeat(70_000))),
+        post("/v1/route/tier", r#"{"customerId":"C-1","request_id":"r-1"}"#),
+        post("/v1/genesys/clv", r#"{"recency_days":"oops"}"#),
+        post("/v1/unknown", "{}"),
+        b"\r\n\r\nPOST /v1/predict/clv HTTP/1.1\r\ncontent-length: 2\r\n\r\n{}".to_vec(),
+        b"POST /v1/predict/clv HTTP/1.0\r\ncontent-length: 2\r\n\r\n{}".to_vec(),
+        b"POST /v1/predict/clv HTTP/2.0\r\ncontent-length: 2\r\n\r\n{}".to_vec(),
+        b"post /v1/predict/clv HTTP/1.1\r\ncontent-length: 2\r\n\r\n{}".to_vec(),
+        b"POST /v1/predict/clv HTTP/1.1\ncontent-length: 2\n\n{}".to_vec(),
+        b"POST /v1/predict/clv HTTP/1.1\r\n\r\n".to_vec(),
+        b"PRI * HTTP/1.1\r\n\r\n".to_vec(),
+        b"nonsense\r\n\r\n".to_vec(),
+        vec![0x16, 3, 1, 0, 200],
+        Vec::new(),
+    ] {
+        // Both what comes alone and what comes behind and before a request of the lane.
+        both.expect_same(&[&raw]).await;
+        both.expect_same(&[&plain, &raw]).await;
+        both.expect_same(&[&[&plain[..], &raw, &plain].concat()]).await;
+    }
+}
+
+#[tokio::test]
+async fn however_a_request_arrives_it_is_answered() {
+    let both = Both::start();
+    let plain = with("x-request-id: r-1\r\n");
+    for cut in [1, 3, 4, 20, plain.len() - DOCUMENTED.len() - 2, plain.len() - DOCUMENTED.len(), plain.len() - 1] {
+        let answer = both.expect_same(&[&plain[..cut], &plain[cut..]]).await;
+        assert!(answer.contains("200|OK"), "{answer}");
+    }
+    let slow: Vec<&[u8]> = plain.chunks(plain.len() / 20).collect();
+    assert!(both.expect_same(&slow).await.contains("200|OK"), "slower than the lane has patience for");
+    // More at once than one turn takes; the server says goodbye with the fortieth.
+    let answers = both.expect_same(&[&plain.repeat(45)]).await;
+    assert_eq!(answers.matches("HTTP/1.1|200|OK").count(), 40);
+    assert!(answers.contains("connection:|close") && answers.ends_with("<closed>"), "{answers}");
+}
+
+/// Requests put together of good and bad parts, several on a connection, cut anywhere.
+#[test]
+fn no_mixture_tells_the_lane_from_hyper() {
+    let header = select(vec![
+        "host: x\r\n",
+        "x-request-id: r-1\r\n",
+        "X-Deadline-MS: 50\r\n",
+        "x-deadline-ms: x\r\n",
+        "connection: keep-alive\r\n",
+        "Connection: close\r\n",
+        "transfer-encoding: chunked\r\n",
+        "content-length: 0\r\n",
+        "content-length: 7\r\n",
+        "expect: 100-continue\r\n",
+        "te: x\r\n",
+        "a:b\r\n",
+        "a b: c\r\n",
+        "\r\n",
+    ]);
+    let line = select(vec![
+        "POST /v1/predict/clv HTTP/1.1\r\n",
+        "POST /v1/route/tier HTTP/1.1\r\n",
+        "POST /v1/genesys/clv HTTP/1.1\r\n",
+        "GET /health/live HTTP/1.1\r\n",
+        "POST /v1/predict/clv HTTP/1.0\r\n",
+        "POST  /v1/predict/clv HTTP/1.1\r\n",
+    ]);
+    let body = select(vec![DOCUMENTED, "{}", "", "0\r\n\r\n", "2\r\n{}\r\n0\r\n\r\n", r#"{"customerId":"C-1"}"#]);
+    let request = (line, proptest::collection::vec(header, 0..3), body, any::<bool>()).prop_map(
+        |(line, headers, body, sized)| {
+            let length = if sized { format!("content-length: {}\r\n", body.len()) } else { String::new() };
+            format!("{line}{}{length}\r\n{body}", headers.concat())
+        },
+    );
+    let several = (proptest::collection::vec(request, 1..4), any::<prop::sample::Index>());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let both = Both::start();
+    let config = Config { cases: 60, failure_persistence: None, ..Config::default() };
+    TestRunner::new(config)
+        .run(&several, |(requests, cut)| {
+            let bytes = requests.concat().into_bytes();
+            let (first, second) = bytes.split_at(cut.index(bytes.len()));
+            runtime.block_on(both.expect_same(&[first, second]));
+            Ok(())
+        })
+        .expect("the same answers");
+}
+
+#[tokio::test]
+async fn a_connection_in_the_lane_has_its_limits() {
+    let limits = Limits {
+        header_timeout: Duration::from_millis(400),
+        idle_timeout: Duration::from_millis(600),
+        write_timeout: Duration::from_millis(300),
+        ..Limits::default()
+    };
+    let app = TestApp::new();
+    let served = serve(1, limits, None, app.public());
+    let plain = with("");
+
+    // Idle from the start, idle after an answer, and half a request after an answer.
+    for (first, then) in [(&b""[..], &b""[..]), (&plain, b""), (&plain, &plain[..40])] {
+        let mut stream = connect(served.address).await;
+        if !first.is_empty() {
+            assert_eq!(ask(&mut stream, first).await.expect("an answer").status, 200);
+        }
+        stream.write_all(then).await.expect("the server reads");
+        let ended = tokio::time::timeout(Duration::from_secs(2), closed(&mut stream)).await;
+        assert_eq!(ended.expect("the server closes"), b"", "nothing is said to somebody who says nothing");
+    }
+
+    // Somebody who never reads: answers fill the buffers of both ends, then the time of a write runs.
+    let mut stream = connect(served.address).await;
+    let many = plain.repeat(64);
+    let stuck = async { while stream.write_all(&many).await.is_ok() {} };
+    tokio::time::timeout(Duration::from_secs(30), stuck).await.expect("the server closes");
+
+    // A closed listener gives an idle connection a moment, and takes a request that comes within it.
+    let (mut idle, mut late) = (connect(served.address).await, connect(served.address).await);
+    for stream in [&mut idle, &mut late] {
+        assert_eq!(ask(stream, &plain).await.expect("an answer").status, 200);
+    }
+    served.drain.close();
+    let answer = ask(&mut late, &plain).await.expect("an answer");
+    assert!(answer.status == 200 && answer.is_last(), "{}", answer.head);
+    tokio::time::timeout(Duration::from_secs(3), closed(&mut idle)).await.expect("the server closes");
+}
