@@ -8,13 +8,14 @@ use anyhow::{Context as _, anyhow};
 use futures_util::future::{BoxFuture, join_all};
 use tokio::time::sleep;
 
+use super::stored;
 use crate::config::Settings;
 use crate::domain::time::{SystemClock, Timestamp};
 use crate::domain::{CustomerKey, JobName};
 use crate::genesys::Genesys;
 use crate::http::{Jobs, WriteBackDesk};
 use crate::inference::registry::Patience;
-use crate::lifecycle::{Signals, Stop};
+use crate::lifecycle::Stop;
 use crate::monitoring::Monitoring;
 use crate::privacy::erasure::EraseError;
 use crate::privacy::seal::Sealer;
@@ -155,11 +156,10 @@ pub async fn extract_once(
     from: Option<Timestamp>,
     mut observe: impl FnMut(&Seen) + Send,
 ) -> anyhow::Result<Extracted> {
-    let tombstones = tombstones(settings)?;
-    let hasher = IdHasher::watching(&settings.privacy, tombstones.clone(), Arc::new(SystemClock));
+    let (hasher, tombstones) = stored::hasher(settings)?;
     let platform = platform(settings, hasher)?;
     let platform = platform.context("there is no platform to fetch from: set `[genesys]`")?;
-    let store = open(settings, tombstones).await?;
+    let store = stored::open(settings, tombstones).await?;
     let leases = Leases::new(store.clone(), &holder(settings), Arc::new(SystemClock));
     resume(&store, &platform).await;
     let extraction = Extraction { source: platform.history(), leases, settings: settings.extract };
@@ -177,15 +177,14 @@ pub async fn rescore_once(
     settings: &Settings,
     whose: Whose,
 ) -> anyhow::Result<(Folded, Rescored, Option<WrittenBack>)> {
-    let tombstones = tombstones(settings)?;
-    let hasher = IdHasher::watching(&settings.privacy, tombstones.clone(), Arc::new(SystemClock));
+    let (hasher, tombstones) = stored::hasher(settings)?;
     let platform = platform(settings, hasher)?;
     let registry = super::registry(settings);
     super::scan(&registry, Patience::Now).await?;
     let book = FeatureBook::new(settings.scoring.features_stale_after);
     let scorer = super::scorer_settings(settings);
     let scorer = Scorer::with_book(registry, Arc::new(SystemClock), scorer, Monitoring::default(), Some(book));
-    let store = open(settings, tombstones).await?;
+    let store = stored::open(settings, tombstones).await?;
     let leases = Leases::new(store.clone(), &holder(settings), Arc::new(SystemClock));
     let sink = match file_sink(settings)? {
         None => profile_sink(settings, platform.as_ref()),
@@ -209,14 +208,6 @@ pub async fn rescore_once(
     done
 }
 
-/// Opens the store to look into it, beside a server that uses it.
-///
-/// # Errors
-/// When there is none, or it does not answer.
-pub async fn open_to_read(settings: &Settings) -> anyhow::Result<Store> {
-    Store::open_to_read(&settings.store).await.with_context(|| format!("`{}`", store_key(settings)))
-}
-
 /// The place that profiles are written to.
 pub fn target(settings: &Settings) -> Option<&'static str> {
     match (&settings.write_back.sink, &settings.genesys) {
@@ -224,24 +215,6 @@ pub fn target(settings: &Settings) -> Option<&'static str> {
         (SinkSettings::Profile, Some(genesys)) => Some(ProfileSink::target_of(genesys.api)),
         (SinkSettings::None, _) | (SinkSettings::Profile, None) => None,
     }
-}
-
-/// Runs a command's work until it is done or a signal comes.
-///
-/// # Errors
-/// As the work, or when no runtime can be started, or a signal came.
-pub fn run_until_signal<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let runtime = runtime.context("runtime can not start")?;
-    let ended = runtime.block_on(async {
-        let mut signals = Signals::listen();
-        tokio::select! {
-            ended = work => ended,
-            signal = signals.next() => Err(anyhow!("interrupted by {signal}")),
-        }
-    });
-    runtime.shutdown_timeout(Duration::from_secs(1));
-    ended
 }
 
 /// Waits for a job that another process has under its lease.
@@ -292,10 +265,6 @@ fn successors(job: JobName) -> &'static [JobName] {
     }
 }
 
-async fn open(settings: &Settings, tombstones: Tombstones) -> anyhow::Result<Store> {
-    Store::open(&settings.store, tombstones).await.with_context(|| format!("`{}`", store_key(settings)))
-}
-
 /// Both processes together keep to the platform's limit.
 async fn resume(store: &Store, platform: &Genesys) {
     platform.resume(&worker::write_back::spent(store, platform.history().name()).await);
@@ -310,7 +279,7 @@ async fn open_patiently(settings: &Settings, tombstones: Tombstones) -> (Store, 
     gauge.set(0.0);
     loop {
         let opened = async {
-            let store = open(settings, tombstones.clone()).await?;
+            let store = stored::open(settings, tombstones.clone()).await?;
             match file_sink(settings) {
                 Ok(sink) => Ok((store, sink)),
                 Err(err) => {
@@ -357,20 +326,6 @@ fn profile_sink(settings: &Settings, platform: Option<&Genesys>) -> Option<Arc<d
             Some(Arc::new(ProfileSink::new(platform.clone(), genesys.api)))
         }
         (SinkSettings::None | SinkSettings::Profile | SinkSettings::File(_), _, _) => None,
-    }
-}
-
-fn tombstones(settings: &Settings) -> anyhow::Result<Tombstones> {
-    match &settings.privacy.tombstones {
-        Some(path) => Tombstones::open(path).context("`privacy.tombstones_path`"),
-        None => Ok(Tombstones::default()),
-    }
-}
-
-fn store_key(settings: &Settings) -> &'static str {
-    match &settings.store.place {
-        Place::Sqlite(_) => "store.path",
-        Place::Postgres(_) => "store.url",
     }
 }
 

@@ -1,6 +1,7 @@
 //! The composition root: configuration becomes services, services become a router. The only file that sees every module.
 
 pub mod jobs;
+pub mod stored;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

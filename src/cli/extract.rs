@@ -9,7 +9,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use super::Failure;
-use crate::app::jobs;
+use crate::app::{jobs, stored};
 use crate::config::Settings;
 use crate::domain::time::{Stopwatch, Timestamp};
 use crate::worker::extract::{Extracted, Seen};
@@ -53,7 +53,7 @@ impl Extract {
         let bar = bar(quiet);
         let watch = Stopwatch::start();
         let shown = bar.clone();
-        let extracted = jobs::run_until_signal(jobs::extract_once(settings, from, move |seen| show(&shown, seen)));
+        let extracted = stored::run_until_signal(jobs::extract_once(settings, from, move |seen| show(&shown, seen)));
         bar.finish_and_clear();
         let extracted = extracted.context(
             "history could not be fetched; what was fetched is kept, and the same command goes on from there",

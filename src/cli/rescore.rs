@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use clap::Args;
 
 use super::{Failure, print};
-use crate::app::jobs;
+use crate::app::{jobs, stored};
 use crate::config::Settings;
 use crate::worker::features::{Folded, Whose};
 use crate::worker::rescore::Rescored;
@@ -30,7 +30,7 @@ Examples:
 impl Rescore {
     pub(super) fn run(self, settings: &Settings) -> Result<(), Failure> {
         let whose = if self.all { Whose::Everybody } else { Whose::Due };
-        let (folded, rescored, written) = jobs::run_until_signal(jobs::rescore_once(settings, whose))?;
+        let (folded, rescored, written) = stored::run_until_signal(jobs::rescore_once(settings, whose))?;
         print(&summary(&folded, &rescored, written.as_ref()))
     }
 }

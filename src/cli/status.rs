@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use clap::Args;
 
 use super::{Failure, print};
-use crate::app::jobs;
+use crate::app::{jobs, stored};
 use crate::config::Settings;
 use crate::genesys::source::Position;
 use crate::store::{Counts, ProfileCounts, Store, StoreError};
@@ -24,8 +24,8 @@ const SOURCES: [&str; 2] = ["platform", "documented"];
 impl Status {
     pub(super) fn run(self, settings: &Settings) -> Result<(), Failure> {
         let target = jobs::target(settings);
-        let text = jobs::run_until_signal(async {
-            let store = jobs::open_to_read(settings).await?;
+        let text = stored::run_until_signal(async {
+            let store = stored::open_to_read(settings).await?;
             let text = describe(&store, target, self.failures).await;
             store.close().await;
             Ok(text?)

@@ -15,7 +15,7 @@ use super::super::score::chunk::Cell;
 use super::super::score::purchases::{CUSTOMER, Places, purchase};
 use super::super::score::source::{self, Format};
 use super::super::score::{Progress, delimiter, for_the_log};
-use super::stored;
+use crate::app::stored;
 use crate::config::Settings;
 use crate::domain::CustomerKey;
 use crate::features::purchases::LARGEST;

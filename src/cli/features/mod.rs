@@ -3,7 +3,6 @@
 mod catalogue;
 mod export;
 mod import;
-mod stored;
 mod table;
 
 use clap::Subcommand;

@@ -60,7 +60,7 @@ async fn measure(ground: &Ground, name: &str, rows: u32) {
     assert_eq!(seen as u64, before + u64::from(ROWS));
 
     let watch = Stopwatch::start();
-    let sums = store.queue_sums(at(i64::from(ROWS) * 10)).await.expect("summed");
+    let sums = store.queue_sums(at(i64::from(ROWS) * 10), at(-1_000_000_000)).await.expect("summed");
     println!("{name}: sums of {} scored interactions: {:.2} s", sums[0].scored, watch.elapsed().as_secs_f64());
     store.close().await;
 }

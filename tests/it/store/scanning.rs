@@ -53,17 +53,20 @@ async fn queues_are_summed_up_to_a_time_and_read_in_order(ground: &Ground) {
     )
     .await;
     let labels = store.labels().await.expect("read");
-    let sums = async |as_of| -> Vec<(String, u64, i64)> {
-        let sums = store.queue_sums(at(as_of)).await.expect("summed");
+    let sums = async |as_of, since| -> Vec<(String, u64, i64)> {
+        let sums = store.queue_sums(at(as_of), at(since)).await.expect("summed");
         let each = |sum: &QueueSum| (labels[&sum.queue].to_string(), sum.scored, sum.sum_millionths);
         let mut sums: Vec<_> = sums.iter().map(each).collect();
         sums.sort_unstable();
         sums
     };
-    assert_eq!(sums(299).await, []);
-    assert_eq!(sums(300).await, [("support".to_owned(), 1, 500_000)]);
-    assert_eq!(sums(1199).await, [("sales".to_owned(), 1, -250_000), ("support".to_owned(), 2, -500_000)]);
-    assert_eq!(sums(1200).await[1], ("support".to_owned(), 3, -375_000));
+    assert_eq!(sums(299, -1).await, []);
+    assert_eq!(sums(300, -1).await, [("support".to_owned(), 1, 500_000)]);
+    assert_eq!(sums(1199, -1).await, [("sales".to_owned(), 1, -250_000), ("support".to_owned(), 2, -500_000)]);
+    assert_eq!(sums(1200, -1).await[1], ("support".to_owned(), 3, -375_000));
+    // What began at the beginning of the window or before is not in it.
+    assert_eq!(sums(1200, 0).await[1], ("support".to_owned(), 2, -875_000));
+    assert_eq!(sums(1200, 100).await, [("support".to_owned(), 1, 125_000)]);
 
     for least in [1, 2, 100] {
         let (mut after, mut ends) = (None, Vec::new());

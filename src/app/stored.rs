@@ -8,20 +8,20 @@ use crate::config::Settings;
 use crate::domain::time::SystemClock;
 use crate::lifecycle::Signals;
 use crate::privacy::{IdHasher, Tombstones};
-use crate::store::Store;
+use crate::store::{Place, Store};
 
 /// Opens the store to write, with what hashes its customers' identifiers.
-pub(super) async fn open(settings: &Settings, tombstones: Tombstones) -> anyhow::Result<Store> {
-    Store::open(&settings.store, tombstones).await.context("`[store]`")
+pub async fn open(settings: &Settings, tombstones: Tombstones) -> anyhow::Result<Store> {
+    Store::open(&settings.store, tombstones).await.with_context(|| key(settings))
 }
 
 /// Opens the store to read from, beside a server that uses it.
-pub(super) async fn open_to_read(settings: &Settings) -> anyhow::Result<Store> {
-    Store::open_to_read(&settings.store).await.context("`[store]`")
+pub async fn open_to_read(settings: &Settings) -> anyhow::Result<Store> {
+    Store::open_to_read(&settings.store).await.with_context(|| key(settings))
 }
 
 /// Who was erased, and what identifiers are hashed with.
-pub(super) fn hasher(settings: &Settings) -> anyhow::Result<(IdHasher, Tombstones)> {
+pub fn hasher(settings: &Settings) -> anyhow::Result<(IdHasher, Tombstones)> {
     let tombstones = match &settings.privacy.tombstones {
         Some(path) => Tombstones::open(path).context("`privacy.tombstones_path`")?,
         None => Tombstones::default(),
@@ -30,7 +30,7 @@ pub(super) fn hasher(settings: &Settings) -> anyhow::Result<(IdHasher, Tombstone
 }
 
 /// Runs a command's work until it is done or a signal comes.
-pub(super) fn run_until_signal<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+pub fn run_until_signal<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.context("runtime can not start")?.block_on(async {
         let mut signals = Signals::listen();
@@ -39,4 +39,12 @@ pub(super) fn run_until_signal<T>(work: impl Future<Output = anyhow::Result<T>>)
             signal = signals.next() => Err(anyhow!("interrupted by {signal}")),
         }
     })
+}
+
+/// The key that says where the store is.
+fn key(settings: &Settings) -> &'static str {
+    match &settings.store.place {
+        Place::Sqlite(_) => "`store.path`",
+        Place::Postgres(_) => "`store.url`",
+    }
 }
