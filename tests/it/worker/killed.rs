@@ -101,8 +101,9 @@ fn disturbed_is_undisturbed(kills: usize) {
     let whole = watch.elapsed();
     let settings = |folder: &tempfile::TempDir| StoreSettings::sqlite(folder.path().join("scoreline.db"));
     let expected = kept(&settings(&calm), until);
-    let truth = platform.truth().closed().filter(|one| matches!(one.party, Party::Contact { .. }));
-    let truth = truth.filter(|one| one.end.is_some_and(|end| end <= until)).count();
+    let truth = platform.truth();
+    let closed = truth.closed().filter(|one| matches!(one.party, Party::Contact { .. }));
+    let truth = closed.filter(|one| one.end.is_some_and(|end| end <= until)).count();
     assert_eq!(expected.iter().map(|(_, lines)| lines.len()).sum::<usize>(), truth);
 
     let mut random = fastrand::Rng::with_seed(17);
