@@ -7,11 +7,13 @@ use serde::{Deserialize, Serialize};
 use tracing::{debug, warn};
 
 use super::record::{Conversation, Text};
-use super::{At, Gathered, PlatformHistory, Stage, halved, questions};
+use super::{At, Gathered, PlatformHistory, Stage, before, days, halved, questions};
 use crate::genesys::GenesysError;
 use crate::genesys::source::Window;
 use crate::genesys::transport::{HASTY, Method, Operation, Request};
 
+/// Conversations that have been open for longer are not waited for: some never end.
+const OPEN_DAYS: u32 = 31;
 /// Jobs for one span that may come to nothing.
 const LOST: u32 = 5;
 /// Pauses between two looks at a job: users report about three seconds as the least a job takes.
@@ -145,7 +147,10 @@ impl PlatformHistory {
             Err(err) => return Err(err),
         };
         let page: Page<'_> = answer.json()?;
+        let oldest_open = before(self.clock.now(), days(OPEN_DAYS));
         let rows = page.conversations.iter().flatten();
+        gathered.open_since =
+            rows.clone().filter_map(Conversation::open_since).filter(|since| *since >= oldest_open).min();
         gathered.interactions = rows.filter_map(|row| row.extract(&self.identity, &mut gathered.tally)).collect();
         let next = page.cursor.filter(|cursor| !cursor.as_str().is_empty());
         Ok(if let Some(cursor) = next {

@@ -3,15 +3,14 @@
 //!
 //! An extraction asks up to when jobs see everything (the watermark) and reads its window up to there in job spans, each
 //! followed by the annotations of its time. Then it reads the tail page by page, from a look-back before the watermark to
-//! now, and last looks for the oldest conversation that is still open. The next extraction begins there, or a look-back
-//! before the watermark: what is missed in the tail, or ends late, is found then.
+//! now. The next extraction begins a look-back before the watermark, or with the oldest conversation that was still open
+//! then: what is missed in the tail, or goes on for days, is brought by its jobs.
 //!
 //! The platform matches whole days: a window brings what started on any day it touches. So windows begin at midnight UTC,
 //! overlap where they meet, and bring some conversations twice.
 
 mod annotations;
 mod jobs;
-mod open;
 mod questions;
 mod record;
 mod seen;
@@ -45,6 +44,9 @@ pub(super) struct Stage {
     watermark: Timestamp,
     /// Bulk questions for annotations are this long; halved when the platform does not answer so much at once.
     annotated_at_once: u64,
+    /// The oldest conversation that was open at the watermark.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    open_since: Option<Timestamp>,
     /// Conversations of the page before that have to be annotated first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pending: Option<Pending>,
@@ -67,13 +69,7 @@ enum At {
         from: Timestamp,
     },
     Tail(Tail),
-    /// The oldest open conversation that started from `from` on.
-    Open {
-        from: Timestamp,
-    },
-    End {
-        resume_from: Timestamp,
-    },
+    End,
 }
 
 impl Stage {
@@ -81,7 +77,7 @@ impl Stage {
         match &self.at {
             At::Submit { .. } | At::Job(_) => "jobs",
             At::Annotations { .. } => "annotations",
-            At::Tail(_) | At::Open { .. } | At::End { .. } => "tail",
+            At::Tail(_) | At::End => "tail",
         }
     }
 
@@ -90,7 +86,7 @@ impl Stage {
         match &self.at {
             At::Submit { span, .. } | At::Job(Job { span, .. }) | At::Annotations { span, .. } => span.from,
             At::Tail(tail) => tail.window.from.max(self.watermark.min(window.to)),
-            At::Open { .. } | At::End { .. } => window.to,
+            At::End => window.to,
         }
     }
 }
@@ -104,6 +100,7 @@ struct Gathered {
     total_hits: Option<u64>,
     mismatch: Option<Mismatch>,
     wait: Option<Duration>,
+    open_since: Option<Timestamp>,
 }
 
 /// `HistorySource` of the platform.
@@ -186,7 +183,7 @@ impl PlatformHistory {
         let answer = self.ask(Operation::Availability, Method::GET, &path, &[], None, gathered).await?;
         let watermark = answer.json::<Availability>()?.data_availability_date.min(window.to);
         let annotated_at_once = ANNOTATED_AT_ONCE.as_secs();
-        let stage = Stage { watermark, annotated_at_once, pending: None, at: At::End { resume_from: watermark } };
+        let stage = Stage { watermark, annotated_at_once, open_since: None, pending: None, at: At::End };
         Ok(Stage { at: self.jobs_from(midnight(window.from), &stage, window), ..stage })
     }
 
@@ -200,12 +197,14 @@ impl PlatformHistory {
             At::Job(job) => self.work_on(stage, job, gathered).await?,
             At::Annotations { span, from } => self.annotate(stage, *span, *from, window, gathered).await?,
             At::Tail(tail) => self.tail_page(stage, tail, window, gathered).await?,
-            At::Open { from } => self.look_for_open(stage, *from, window, gathered).await?,
-            At::End { resume_from } => {
-                return Ok(Next::Done(Reach { watermark: stage.watermark, resume_from: *resume_from }));
+            At::End => {
+                let usual = before(stage.watermark, self.settings.look_back);
+                let resume_from = stage.open_since.map_or(usual, |open| open.min(usual));
+                return Ok(Next::Done(Reach { watermark: stage.watermark, resume_from }));
             }
         };
-        Ok(Next::Stage(next))
+        let open_since = stage.open_since.into_iter().chain(gathered.open_since).min();
+        Ok(Next::Stage(Stage { open_since, ..next }))
     }
 
     /// The job span that begins at `from`, or the tail when the data lake holds nothing from there on.
@@ -236,9 +235,9 @@ impl PlatformHistory {
 
 /// The first half of a span that was too much to ask for, in whole days; `None` when it is one day already.
 fn halved(span: Window) -> Option<Window> {
-    let whole = (span.to.as_second() - span.from.as_second()).div_euclid(DAY_S);
-    let half = u32::try_from(whole / 2).unwrap_or(0);
-    (half > 0).then(|| Window { from: span.from, to: after(span.from, days(half)) })
+    let seconds = span.to.as_second() - span.from.as_second();
+    let half = u32::try_from(seconds / DAY_S / 2).unwrap_or(0).max(1);
+    (seconds > DAY_S).then(|| Window { from: span.from, to: after(span.from, days(half)) })
 }
 
 const DAY_S: i64 = 86_400;

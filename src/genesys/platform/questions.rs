@@ -1,6 +1,5 @@
 //! The bodies of the questions that are asked of the platform.
 
-use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::domain::time::Timestamp;
@@ -15,49 +14,21 @@ fn moment(at: Timestamp) -> String {
     format!("{at:.3}")
 }
 
-/// Whether conversations that have ended are asked for, or those that have not.
-#[derive(Clone, Copy)]
-pub(super) enum Ended {
-    Exists,
-    NotExists,
-}
-
-impl Serialize for Ended {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(match self {
-            Self::Exists => "exists",
-            Self::NotExists => "notExists",
-        })
-    }
-}
-
-fn ended(ended: Ended) -> Value {
-    json!([{
-        "type": "and",
-        "predicates": [{ "type": "dimension", "dimension": "conversationEnd", "operator": ended }],
-    }])
-}
-
-/// Everything that ended, in the order in which it did.
+/// Everything, also what goes on: the next extraction has to begin with that.
 pub(super) fn job(window: Window) -> Vec<u8> {
+    bytes(&json!({ "interval": interval(window), "order": "asc", "orderBy": "conversationStart" }))
+}
+
+/// What has ended, in the order in which it did: pages of conversations that go on would move even more.
+pub(super) fn query(window: Window, page: u32, size: u32) -> Vec<u8> {
     bytes(&json!({
         "interval": interval(window),
         "order": "asc",
         "orderBy": "conversationEnd",
-        "conversationFilters": ended(Ended::Exists),
-    }))
-}
-
-pub(super) fn query(window: Window, asked: Ended, page: u32, size: u32) -> Vec<u8> {
-    let order_by = match asked {
-        Ended::Exists => "conversationEnd",
-        Ended::NotExists => "conversationStart",
-    };
-    bytes(&json!({
-        "interval": interval(window),
-        "order": "asc",
-        "orderBy": order_by,
-        "conversationFilters": ended(asked),
+        "conversationFilters": [{
+            "type": "and",
+            "predicates": [{ "type": "dimension", "dimension": "conversationEnd", "operator": "exists" }],
+        }],
         "paging": { "pageSize": size, "pageNumber": page },
     }))
 }

@@ -118,7 +118,7 @@ fn channel(media: &str) -> Option<Channel> {
     }
 }
 
-pub(super) fn moment(text: Option<&Text<'_>>) -> Option<Timestamp> {
+fn moment(text: Option<&Text<'_>>) -> Option<Timestamp> {
     text?.as_str().parse().ok()
 }
 
@@ -169,6 +169,14 @@ impl Conversation<'_> {
             queue: last_queue(participants),
         };
         Some(Extracted { interaction, contact: Some(sealed) })
+    }
+
+    /// When it started, if it goes on.
+    pub(super) fn open_since(&self) -> Option<Timestamp> {
+        if self.end.is_some() {
+            return None;
+        }
+        moment(self.start.as_ref())
     }
 }
 

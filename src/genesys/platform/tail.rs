@@ -8,11 +8,9 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use super::annotations::Pending;
-use super::open::first_open_day;
-use super::questions::{self, Ended};
 use super::record::{Conversation, Text};
 use super::seen::Seen;
-use super::{At, Gathered, PlatformHistory, Stage, after, before, days, halved, midnight};
+use super::{At, Gathered, PlatformHistory, Stage, after, before, days, halved, midnight, questions};
 use crate::domain::time::Timestamp;
 use crate::genesys::GenesysError;
 use crate::genesys::source::{Mismatch, Window};
@@ -94,7 +92,7 @@ impl PlatformHistory {
     fn tail_window(&self, from: Timestamp, stage: &Stage, window: Window) -> At {
         let end = window.to.min(before(self.clock.now(), SETTLED));
         if from >= end || window.to <= stage.watermark {
-            return At::Open { from: first_open_day(window) };
+            return At::End;
         }
         let to = after(from, days(self.settings.query_window_days)).min(end);
         At::Tail(Tail::of(Window { from, to }))
@@ -109,7 +107,7 @@ impl PlatformHistory {
     ) -> Result<Stage, GenesysError> {
         let path = ["analytics", "conversations", "details", "query"];
         let size = tail.page_size(self.settings.query_page_size);
-        let body = Some(questions::query(tail.window, Ended::Exists, tail.page, size));
+        let body = Some(questions::query(tail.window, tail.page, size));
         let answer = match self.ask(Operation::Query, Method::POST, &path, &[], body, gathered).await {
             Ok(answer) => answer,
             Err(err) if err.asks_for_less() => {

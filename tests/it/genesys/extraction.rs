@@ -68,7 +68,8 @@ async fn the_next_extraction_brings_what_has_happened_since_however_long_it_took
 
     desk.simulator.advance(Duration::from_hours(4));
     assert!(desk.simulator.close(long));
-    desk.simulator.advance(Duration::from_hours(1));
+    // Until jobs see it.
+    desk.simulator.advance(Duration::from_hours(8));
     let before = kept.interactions.len();
     let next = position.following(desk.simulator.now()).expect("done");
     let (position, _) = extract(&desk, next, &mut kept, Restart::Never).await;

@@ -39,7 +39,7 @@ fn plans() -> Vec<(&'static str, String)> {
         ("rows are left out of every page", fault(QUERY, "kind = \"skip_rows\"\nrows = 2")),
         ("totals move", fault(QUERY, "kind = \"moving_total\"\nrows = 4")),
         ("pages for people", fault("/api/**", "kind = \"wrong_content_type\"\nevery = 6")),
-        ("huge answers", fault("/api/**", "kind = \"oversized\"\nbytes = 67108864\nevery = 13")),
+        ("huge answers", fault("/api/**", "kind = \"oversized\"\nbytes = 4194304\nevery = 13")),
     ]
 }
 
@@ -51,7 +51,8 @@ async fn every_fault_ends_with_exactly_what_is_there() {
         // Several pages of everything.
         desk.settings.query_page_size = 10;
         desk.settings.job_page_size = 40;
-        desk.settings.job_window_days = 20;
+        desk.settings.job_window_days = 14;
+        desk.settings.max_response = 1 << 20;
         let mut kept = Kept::default();
         let (_, outcome) = extract(&desk, desk.everything(), &mut kept, Restart::Never).await;
         let struck = desk.simulator.log().iter().filter(|logged| logged.fault.is_some()).count();
