@@ -10,6 +10,7 @@ mod breaker;
 mod candidates;
 mod config;
 mod explanations;
+mod features_cli;
 mod fuzz;
 mod http_api;
 mod lead_api;
