@@ -11,6 +11,7 @@ mod by_id;
 mod candidates;
 mod config;
 mod explanations;
+mod features_cli;
 mod fuzz;
 mod genesys;
 mod http_api;
