@@ -24,7 +24,7 @@ impl Key {
     }
 
     pub(super) fn unpack(packed: u64) -> Self {
-        Self { day: (packed >> 36) as i64, customer: (packed >> 8) as u32 & 0x0FFF_FFFF, number: packed as u8 }
+        Self { day: (packed >> 36).cast_signed(), customer: (packed >> 8) as u32 & 0x0FFF_FFFF, number: packed as u8 }
     }
 }
 

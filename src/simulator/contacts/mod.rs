@@ -177,8 +177,10 @@ fn check_custom(custom: &Map<String, Value>) -> Result<(), Refusal> {
     Ok(())
 }
 
+type Fields = Map<String, Value>;
+
 /// Splits a body into what may be written and the custom fields.
-fn parts(mut contact: Map<String, Value>) -> Result<(Map<String, Value>, Option<Map<String, Value>>), Refusal> {
+fn parts(mut contact: Fields) -> Result<(Fields, Option<Fields>), Refusal> {
     let custom = match contact.remove("customFields") {
         None | Some(Value::Null) => None,
         Some(Value::Object(custom)) => Some(custom),

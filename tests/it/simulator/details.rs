@@ -17,7 +17,7 @@ fn call(visitor: &Visitor, start: &str, open: bool) -> NewConversation {
     NewConversation {
         contact: Some(visitor.simulator.contact(1)),
         start: start.parse().expect("a date"),
-        handle: Some(Duration::from_secs(60)),
+        handle: Some(Duration::from_mins(1)),
         open,
         channel: Channel::Voice,
         sentiment: Some(250_000),
@@ -169,8 +169,7 @@ async fn jobs_expire_and_are_limited() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_window_of_the_period_exceeds_the_limit() {
-    let limits =
-        PlatformLimits { requests: 5, period: Duration::from_secs(60), tokens: 3, ..PlatformLimits::default() };
+    let limits = PlatformLimits { requests: 5, period: Duration::from_mins(1), tokens: 3, ..PlatformLimits::default() };
     let mut visitor = Visitor::new(SimulatorSettings { limits, ..settings() }).await;
     let path = "/api/v2/organizations/limits/namespaces/platform.api";
     for _ in 0..5 {
