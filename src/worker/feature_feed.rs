@@ -34,8 +34,7 @@ fn change(change: FeatureChange) -> Change {
     match change {
         FeatureChange::Saved { number, customer, features } => match catalogue_row::from_bytes(&features.vector) {
             Some(values) => {
-                let features =
-                    StoredFeatures { as_of: features.as_of, exact_until: features.next_change_at, values };
+                let features = StoredFeatures { as_of: features.as_of, exact_until: features.next_change_at, values };
                 Change::Stored { number: number.get(), customer, features }
             }
             // Of another catalogue: nothing to answer from until the features job has made it anew.
