@@ -8,6 +8,7 @@ mod auth_tokens;
 mod backend_conformance;
 mod breaker;
 mod by_id;
+mod by_id_store;
 mod candidates;
 mod config;
 mod explanations;
