@@ -2,12 +2,14 @@
 //! passes, and of those whose queues' sentiment stands in for their own. One pass, page by page: memory does not grow with
 //! the number of customers.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use jiff::SignedDuration;
 use metrics::{counter, describe_counter};
+use serde::{Deserialize, Serialize};
 
 use super::JobError;
 use super::lease::{Held, Leases};
@@ -22,15 +24,22 @@ use crate::store::{Computed, Cursor, Features, History, Saved, Scan, Which};
 
 /// Interactions of a page: some ten megabytes.
 const PAGE: usize = 50_000;
-/// Where the catalogue is kept that all vectors were made under.
-const CATALOGUE_KEPT: &str = "features:catalogue";
+/// Where it is kept what all vectors were made with.
+const MADE_WITH_KEPT: &str = "features";
 
 /// Folds histories.
 #[derive(Clone)]
 pub struct FeaturePass {
-    pub leases: Leases,
-    /// The queues' sums of the pass before. Locked for a moment, never across an await.
-    pub queues: Arc<Mutex<Option<QueueSentiment>>>,
+    leases: Leases,
+}
+
+/// What a complete pass made all vectors with that depend on more than their customer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct MadeWith {
+    /// The mark of the catalogue: rows of another one can not be read.
+    catalogue: String,
+    /// Label, scored interactions and the sum of their scores of each queue; absent while a pass takes others in.
+    queues: Option<Vec<(u32, i64, i64)>>,
 }
 
 /// What a pass did.
@@ -56,7 +65,7 @@ pub enum Whose {
 
 impl FeaturePass {
     pub fn new(leases: Leases) -> Self {
-        Self { leases, queues: Arc::default() }
+        Self { leases }
     }
 
     /// One pass as of now, telling `observe` after each page. `None` while another process is at it.
@@ -84,14 +93,20 @@ impl FeaturePass {
         let sums = store.queue_sums(window.as_of, window.from).await?;
         let sums = sums.iter().map(|sum| (sum.queue, QueueSum { scored: sum.scored, millionths: sum.sum_millionths }));
         let queues = Arc::new(QueueSentiment::from_sums(sums));
-        let filled = self.last_queues() != Some((*queues).clone());
-        let catalogue = catalogue();
-        let known = store.position(CATALOGUE_KEPT).await?.map(|(kept, _)| kept);
+        let made_with = MadeWith { catalogue: catalogue(), queues: Some(sums_of(&queues)) };
+        let known = self.made_with().await?;
+        let filled = known.as_ref().is_none_or(|known| known.queues != made_with.queues);
         let which = match whose {
-            // Vectors of another catalogue can not be read.
-            Whose::Due if known.as_deref() == Some(&catalogue) => Which::Due { as_of, filled },
+            Whose::Due if known.as_ref().is_some_and(|known| known.catalogue == made_with.catalogue) => {
+                Which::Due { as_of, filled }
+            }
+            // Rows of another catalogue can not be read.
             Whose::Due | Whose::Everybody => Which::All,
         };
+        if filled && let Some(known) = &known {
+            // From here on some rows are made with the old sums and some with the new ones.
+            self.keep(held, &MadeWith { queues: None, ..known.clone() }).await?;
+        }
 
         let mut folded = Folded::default();
         let mut after: Option<Cursor> = None;
@@ -116,10 +131,9 @@ impl FeaturePass {
                 break;
             }
         }
-        if known.as_deref() != Some(&catalogue) {
-            store.save_position(CATALOGUE_KEPT, &catalogue, clock.now(), Some(held.lease())).await?;
+        if known.as_ref() != Some(&made_with) {
+            self.keep(held, &made_with).await?;
         }
-        self.set_last_queues((*queues).clone());
         folded.elapsed = watch.elapsed();
         folded.report();
         Ok(folded)
@@ -137,12 +151,16 @@ impl FeaturePass {
         folded.map_err(|_| JobError::Panicked { doing: "folding histories" })
     }
 
-    fn last_queues(&self) -> Option<QueueSentiment> {
-        self.queues.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    async fn made_with(&self) -> Result<Option<MadeWith>, JobError> {
+        let kept = self.leases.store().position(MADE_WITH_KEPT).await?;
+        Ok(kept.and_then(|(kept, _)| serde_json::from_str(&kept).ok()))
     }
 
-    fn set_last_queues(&self, queues: QueueSentiment) {
-        *self.queues.lock().unwrap_or_else(PoisonError::into_inner) = Some(queues);
+    async fn keep(&self, held: &Held, made_with: &MadeWith) -> Result<(), JobError> {
+        let kept = serde_json::to_string(made_with);
+        let kept = kept.map_err(|err| JobError::Position { source_name: MADE_WITH_KEPT, err })?;
+        let now = self.leases.clock().now();
+        Ok(self.leases.store().save_position(MADE_WITH_KEPT, &kept, now, Some(held.lease())).await?)
     }
 }
 
@@ -184,10 +202,17 @@ impl Folded {
     }
 }
 
-/// What all vectors of a store were made under, told apart by the mark they begin with.
+/// The mark that rows of this program's catalogue begin with.
 fn catalogue() -> String {
     let bytes = catalogue_row::to_bytes(&catalogue_row::row(None, None));
-    bytes.iter().take(8).fold("\"".to_owned(), |text, byte| format!("{text}{byte:02x}")) + "\""
+    bytes.iter().take(8).fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn sums_of(queues: &QueueSentiment) -> Vec<(u32, i64, i64)> {
+    queues.sums().iter().map(|(queue, sum)| (queue.0, sum.scored.cast_signed(), sum.millionths)).collect()
 }
 
 fn fold(histories: &[History], as_of: Timestamp, queues: &QueueSentiment) -> (Vec<Computed>, Folded) {

@@ -16,7 +16,7 @@ async fn a_file_gets_one_line_for_each_change_and_no_name() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("scores.ndjson");
     let sink = FileSink::open(FileSettings { path: path.clone(), format: FileFormat::Ndjson }).expect("opens");
-    let line = Line::writing_to(&desk, &store, "one", desk.client(), Arc::new(sink));
+    let line = Line::writing_to(&desk, &store, "one", &desk.client(), Arc::new(sink));
     let (.., rescored, written) = line.run().await;
     assert_eq!(written.written, rescored.customers);
     line.run().await;

@@ -18,7 +18,7 @@ const PEPPER: &str = "a pepper that lasts for this test";
 /// A platform under the real clock, with small pages so that there are many places to be killed at.
 fn platform() -> Simulator {
     let mut settings =
-        SimulatorSettings { customers: 150, interactions_per_customer: 60.0, days: 45, ..SimulatorSettings::default() };
+        SimulatorSettings { customers: 150, interactions_per_customer: 60.0, days: 21, ..SimulatorSettings::default() };
     settings.limits.requests = 100_000;
     Simulator::start(settings).expect("a simulator")
 }
@@ -40,9 +40,9 @@ pub fn command(arguments: &[&str], platform: &Simulator, folder: &Path, url: Opt
         .env("SCORELINE__GENESYS__CLIENT_SECRET_FILE", &secret)
         .env("SCORELINE__GENESYS__REQUESTS_PER_MINUTE", "100000")
         .env("SCORELINE__GENESYS__JOB_PAGE_SIZE", "40")
-        .env("SCORELINE__GENESYS__JOB_WINDOW_DAYS", "5")
+        .env("SCORELINE__GENESYS__JOB_WINDOW_DAYS", "31")
         .env("SCORELINE__GENESYS__QUERY_PAGE_SIZE", "20")
-        .env("SCORELINE__EXTRACT__LOOK_BACK_DAYS", "45")
+        .env("SCORELINE__EXTRACT__LOOK_BACK_DAYS", "21")
         .env("SCORELINE__PRIVACY__PEPPER", PEPPER)
         .env("SCORELINE__PRIVACY__TOMBSTONES_PATH", folder.join("tombstones"))
         .stdin(Stdio::null())
@@ -128,6 +128,12 @@ fn disturbed_is_undisturbed(kills: usize) {
 }
 
 #[test]
+fn kills_leave_what_an_undisturbed_extraction_does() {
+    disturbed_is_undisturbed(4);
+}
+
+#[test]
+#[ignore = "a minute or two: cargo test --workspace --test it worker::killed -- --ignored"]
 fn twenty_kills_leave_what_an_undisturbed_extraction_does() {
     disturbed_is_undisturbed(20);
 }
@@ -139,6 +145,7 @@ fn two_hundred_kills_leave_what_an_undisturbed_extraction_does() {
 }
 
 #[test]
+#[ignore = "the lease of a killed process is waited for: cargo test --workspace --test it worker::killed -- --ignored"]
 fn kills_are_survived_on_postgresql_too() {
     let platform = platform();
     let until = SystemClock.now().checked_sub(Duration::from_hours(2)).expect("in the calendar");

@@ -24,8 +24,6 @@ use crate::support::TestBundle;
 
 /// What one process of the line holds.
 pub struct Line {
-    pub store: Store,
-    pub platform: Genesys,
     pub extraction: Extraction,
     pub features: FeaturePass,
     pub rescore: Rescore,
@@ -38,10 +36,10 @@ impl Line {
     pub fn new(desk: &Desk, store: &Store, holder: &str) -> Self {
         let platform = desk.client();
         let sink = Arc::new(ProfileSink::new(platform.clone(), desk.settings.api));
-        Self::writing_to(desk, store, holder, platform, sink)
+        Self::writing_to(desk, store, holder, &platform, sink)
     }
 
-    pub fn writing_to(desk: &Desk, store: &Store, holder: &str, platform: Genesys, sink: Arc<dyn ScoreSink>) -> Self {
+    pub fn writing_to(desk: &Desk, store: &Store, holder: &str, platform: &Genesys, sink: Arc<dyn ScoreSink>) -> Self {
         let models = tempfile::tempdir().expect("a folder");
         TestBundle::clv("v1.2").write(models.path());
         let clock: Arc<dyn Clock> = Arc::new(desk.simulator.clock());
@@ -58,7 +56,6 @@ impl Line {
             give_up_after: Duration::from_hours(24),
         };
         Self {
-            store: store.clone(),
             extraction: Extraction { source: platform.history(), leases: leases.clone(), settings },
             features: FeaturePass::new(leases.clone()),
             rescore: Rescore {
@@ -67,7 +64,6 @@ impl Line {
                 target: Some(sink.target()),
             },
             write_back: WriteBack { sink, leases, settings: write_back },
-            platform,
             models,
         }
     }

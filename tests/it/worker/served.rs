@@ -63,7 +63,9 @@ fn a_server_fetches_scores_and_writes_back_by_itself_and_answers_by_id() {
     assert!(job(&seen, "extract")["counts"]["new"].as_u64() > Some(100), "{seen}");
     let written = body(&get(&server.admin, "/admin/write-back"));
     assert_eq!((&written["target"], &written["dead"]), (&"profile".into(), &0.into()), "{written}");
-    assert_eq!(written["applied"].as_u64(), Some(platform.profiles().len() as u64), "{written}");
+    // Contacts that were merged share a profile.
+    assert!(written["applied"].as_u64() >= Some(platform.profiles().len() as u64), "{written}");
+    assert!(platform.profiles().len() > 20, "{written}");
 
     // A customer by the id the platform knows them by.
     let truth = platform.truth().closed().find_map(|one| match one.party {
