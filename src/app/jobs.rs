@@ -39,7 +39,7 @@ const BOOK_POLL: Duration = Duration::from_secs(1);
 const OPEN_AGAIN: Duration = Duration::from_secs(1);
 const OPEN_AGAIN_MOST: Duration = Duration::from_mins(1);
 /// How long a command waits for a lease that a killed process has left behind.
-const LEASE_PATIENCE: Duration = Duration::from_secs(60);
+const LEASE_PATIENCE: Duration = Duration::from_mins(1);
 const LEASE_POLL: Duration = Duration::from_secs(1);
 
 /// The jobs of a server, before the store is open.
@@ -164,7 +164,7 @@ pub async fn extract_once(
     resume(&store, &platform).await;
     let extraction = Extraction { source: platform.history(), leases, settings: settings.extract };
     let begin = from.map_or(Begin::Onwards, Begin::At);
-    let extracted = patiently(async || extraction.run(begin, &mut observe).await).await;
+    let extracted = Box::pin(patiently(async || Box::pin(extraction.run(begin, &mut observe)).await)).await;
     store.close().await;
     extracted
 }

@@ -67,14 +67,10 @@ async fn describe(store: &Store, target: Option<&str>, failures: usize) -> Resul
 fn position(kept: &str) -> String {
     let Ok(position) = serde_json::from_str::<Position>(kept) else { return "of another version".to_owned() };
     let window = position.window();
-    match position.outcome() {
-        Some(outcome) => {
-            let oldest = outcome.totals.oldest.map_or_else(|| "none".to_owned(), |oldest| oldest.to_string());
-            format!("complete up to {}, oldest conversation {oldest}", outcome.watermark)
-        }
-        None => {
-            let percent = (position.progress() * 100.0) as u32;
-            format!("{percent} % of {} to {}, {}", window.from, window.to, position.phase())
-        }
+    if let Some(outcome) = position.outcome() {
+        let oldest = outcome.totals.oldest.map_or_else(|| "none".to_owned(), |oldest| oldest.to_string());
+        return format!("complete up to {}, oldest conversation {oldest}", outcome.watermark);
     }
+    let percent = (position.progress() * 100.0) as u32;
+    format!("{percent} % of {} to {}, {}", window.from, window.to, position.phase())
 }

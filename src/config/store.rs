@@ -80,7 +80,7 @@ mod tests {
         let settings = load(&[PEPPER, ("SCORELINE__STORE__PATH", "here.db")]).expect("valid");
         assert!(
             settings.serves_store
-                && matches!(settings.store.place, Place::Sqlite(path) if path == PathBuf::from("here.db"))
+                && matches!(settings.store.place, Place::Sqlite(path) if path == "here.db")
         );
         let settings = load(&[PEPPER, ("SCORELINE__STORE__URL", "postgres://u:p@h/d")]).expect("valid");
         assert!(settings.serves_store && matches!(settings.store.place, Place::Postgres(_)));

@@ -87,17 +87,15 @@ pub async fn run(
     let Extension(actor) = actor.unwrap_or_default();
     let outcome = if asked.is_some() { Outcome::Done } else { Outcome::Refused };
     audit::record(&actor, Action::RunJob, asked.map_or("unknown", JobName::as_str), outcome, id.as_str());
-    match asked {
-        Some(job) => respond(StatusCode::ACCEPTED, &Nudged { status: "asked_for", job: job.as_str() }),
-        None => {
-            let there: Vec<_> = (jobs.statuses)().into_iter().map(|(job, _)| format!("`{}`", job.as_str())).collect();
-            let message = match there.as_slice() {
-                [] => "no jobs run here".to_owned(),
-                there => format!("there is no such job; jobs are {}", there.join(", ")),
-            };
-            error_response(ApiError::new(Code::NotFound, message))
-        }
+    if let Some(job) = asked {
+        return respond(StatusCode::ACCEPTED, &Nudged { status: "asked_for", job: job.as_str() });
     }
+    let there: Vec<_> = (jobs.statuses)().into_iter().map(|(job, _)| format!("`{}`", job.as_str())).collect();
+    let message = match there.as_slice() {
+        [] => "no jobs run here".to_owned(),
+        there => format!("there is no such job; jobs are {}", there.join(", ")),
+    };
+    error_response(ApiError::new(Code::NotFound, message))
 }
 
 impl From<(JobName, JobStatus)> for JobBody {

@@ -3,6 +3,7 @@
 //! What is acknowledged is synced. A line that a kill cut off was never acknowledged: it is cut away when the file is
 //! opened again, and written anew. So a line may come twice, whole; for a customer the last one holds.
 
+use std::fmt::Write as _;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -170,7 +171,7 @@ impl FileFormat {
                     let number = |number: Option<f64>| number.map_or_else(String::new, |number| number.to_string());
                     let (confidence, risk) = (number(update.confidence_score), number(update.risk_score));
                     let (value, tier) = (update.predicted_clv_value, update.clv_tier);
-                    text += &format!("{key},{value},{tier},{confidence},{risk},{at}\n");
+                    let _ = writeln!(text, "{key},{value},{tier},{confidence},{risk},{at}");
                 }
                 Self::Ndjson => {
                     let line = Line {
@@ -192,7 +193,6 @@ impl FileFormat {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text

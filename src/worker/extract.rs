@@ -227,7 +227,7 @@ impl Job for Extraction {
                 progress.set("changed", seen.written.changed);
                 progress.set("limited_seconds", seen.limited.as_secs());
             };
-            Ok(self.run(Begin::Onwards, observe).await?.map_or(Ended::Elsewhere, |_| Ended::Done))
+            Ok(Box::pin(self.run(Begin::Onwards, observe)).await?.map_or(Ended::Elsewhere, |_| Ended::Done))
         })
     }
 }

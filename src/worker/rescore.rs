@@ -5,6 +5,7 @@
 //! has no room refuses a batch row like any other.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -241,7 +242,7 @@ fn models(route: &Route) -> String {
     if let Some(candidate) = &route.candidate
         && let CandidateMode::Canary { share } = candidate.mode
     {
-        text += &format!(" canary {} {share}", candidate.snapshot.digest());
+        let _ = write!(text, " canary {} {share}", candidate.snapshot.digest());
     }
     text
 }

@@ -290,7 +290,7 @@ mod tests {
         for _ in 0..5 {
             it.wake.nudge();
         }
-        sleep(Duration::from_secs(60)).await;
+        sleep(Duration::from_mins(1)).await;
         let causes: Vec<_> = it.started().iter().map(|(_, cause)| *cause).collect();
         assert_eq!(causes, [Cause::Timer, Cause::Nudge]);
     }
