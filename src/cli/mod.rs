@@ -3,6 +3,7 @@
 
 mod auth;
 mod config;
+mod genesys;
 mod models;
 pub mod score;
 
@@ -51,6 +52,9 @@ enum Command {
     Models(models::Command),
     /// Make, list or take back API keys and OAuth clients
     Auth(auth::Auth),
+    /// Simulate a Genesys Cloud organisation
+    #[command(subcommand)]
+    Genesys(genesys::Command),
     /// Check or print the settings
     #[command(subcommand)]
     Config(config::Command),
@@ -120,6 +124,9 @@ impl Cli {
         if matches!(self.command, Command::Models(models::Command::Probe)) {
             return models::probe();
         }
+        if let Command::Genesys(command) = self.command {
+            return command.run();
+        }
         if let Command::Auth(auth) = self.command {
             let standing = auth.stands_alone();
             let read = || crate::config::explain(self.config.as_deref(), crate::config::environment());
@@ -133,6 +140,8 @@ impl Cli {
             Command::Models(command) => command.run(&effective.settings),
             Command::Config(command) => command.run(&effective),
             Command::Auth(auth) => auth.run(Some(&effective.settings)),
+            // Has run above, without settings.
+            Command::Genesys(command) => command.run(),
         }
     }
 }

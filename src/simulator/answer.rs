@@ -91,6 +91,13 @@ impl Refusal {
         Self::new(StatusCode::NOT_FOUND, "not.found", format!("{what} not found"))
     }
 
+    /// 429 by a limit.
+    pub(super) fn too_many(key: &str, namespace: &'static str, value: u64) -> Self {
+        let limit = Limit { key: key.to_owned(), namespace, value };
+        let message = "Rate limit exceeded the maximum";
+        Self { limit: Some(limit), ..Self::new(StatusCode::TOO_MANY_REQUESTS, "too.many.requests", message) }
+    }
+
     pub(super) fn into_answer(self, correlation: &str) -> Answer {
         let body = ErrorBody {
             message: &self.message,

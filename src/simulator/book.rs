@@ -29,6 +29,7 @@ pub(super) struct Entry {
 
 /// A conversation.
 #[derive(Clone)]
+#[expect(clippy::large_enum_variant, reason = "lives for a moment, and a box would cost more than its bytes")]
 pub(super) enum Record {
     Made(Facts),
     Recorded(Arc<Recorded>),
@@ -149,13 +150,12 @@ impl Book {
             let extras = self.extras();
             extras.by_id.get(&id).map(|&position| extras.records[position].clone())
         };
-        let record = match extra {
-            Some(record) => record,
-            None => {
-                let key = Key::unpack(id.value(self.seed, Kind::Conversation)?);
-                let there = key.day >= self.first_day && self.population.exists(key);
-                Record::Made(there.then(|| self.population.facts(key))?)
-            }
+        let record = if let Some(record) = extra {
+            record
+        } else {
+            let key = Key::unpack(id.value(self.seed, Kind::Conversation)?);
+            let there = key.day >= self.first_day && self.population.exists(key);
+            Record::Made(there.then(|| self.population.facts(key))?)
         };
         (record.start() <= as_of).then_some(record)
     }

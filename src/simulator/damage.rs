@@ -17,7 +17,7 @@ pub(super) fn instead(world: &World, fault: &FaultKind, token: Option<u32>) -> R
     match fault {
         FaultKind::TooManyRequests { retry_after, limit_key } => {
             let value = u64::from(world.settings.limits.requests);
-            let mut refusal = world.too_many(limit_key, "platform.api", value);
+            let mut refusal = Refusal::too_many(limit_key, "platform.api", value);
             match retry_after {
                 RetryAfter::Seconds(seconds) => refusal.headers.push(("retry-after", seconds.to_string())),
                 RetryAfter::Date(seconds) => {

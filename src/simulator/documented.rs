@@ -101,6 +101,7 @@ enum Operator {
 /// The answer is ours: the guide shows none.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_field_names, reason = "they are called so in the JSON")]
 struct Page {
     page: usize,
     page_size: usize,
@@ -111,6 +112,7 @@ struct Page {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_field_names, reason = "they are called so in the JSON")]
 struct Interaction {
     interaction_id: Id,
     #[serde(skip_serializing_if = "Option::is_none")]

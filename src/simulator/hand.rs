@@ -91,12 +91,11 @@ impl Simulator {
         let caller = match new.contact.map(|contact| Id(contact.into_bytes())) {
             None => Caller::Address(id.digits()),
             Some(id) => {
-                let canonical = match population.customer(id) {
-                    Some((customer, _)) => population.contact(customer),
-                    None => {
-                        self.world.contacts.know(id);
-                        id
-                    }
+                let canonical = if let Some((customer, _)) = population.customer(id) {
+                    population.contact(customer)
+                } else {
+                    self.world.contacts.know(id);
+                    id
                 };
                 Caller::Contact { id, canonical }
             }

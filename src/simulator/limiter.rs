@@ -45,7 +45,7 @@ mod tests {
 
     #[test]
     fn no_window_of_a_period_holds_more_than_the_limit() {
-        let mut limiter = Limiter::new(3, Duration::from_secs(60));
+        let mut limiter = Limiter::new(3, Duration::from_mins(1));
         let at = Duration::from_secs;
         assert_eq!(limiter.ask(1, at(0)), Verdict::Accepted(1));
         assert_eq!(limiter.ask(1, at(50)), Verdict::Accepted(2));

@@ -69,6 +69,7 @@ impl Tokens {
 }
 
 /// `POST /oauth/token`.
+#[expect(clippy::unnecessary_wraps, reason = "every endpoint has this form")]
 pub(super) fn token(world: &World, call: &Call<'_>) -> Result<Answer, Refusal> {
     if matches!(call.fault, Some(FaultKind::TokenRateLimit)) {
         return Ok(error(StatusCode::BAD_REQUEST, "invalid_request", RATE_LIMITED));

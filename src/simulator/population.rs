@@ -24,7 +24,7 @@ impl Key {
     }
 
     pub(super) fn unpack(packed: u64) -> Self {
-        Self { day: (packed >> 36) as i64, customer: (packed >> 8) as u32 & 0x0FFF_FFFF, number: packed as u8 }
+        Self { day: (packed >> 36).cast_signed(), customer: (packed >> 8) as u32 & 0x0FFF_FFFF, number: packed as u8 }
     }
 }
 
@@ -210,7 +210,11 @@ impl Population {
             facts.legs.push(Leg {
                 queue: *draw.pick(&self.queues),
                 agent: *draw.pick(&self.agents),
-                wait: if facts.outbound { 0 } else { draw.spread(wait, 0.8, 100_000_000.0) },
+                // Whoever is transferred waits a moment, so that it can be told which queue was the last.
+                wait: match (facts.outbound, facts.legs.is_empty()) {
+                    (true, true) => 0,
+                    (true, false) | (false, _) => draw.spread(wait, 0.8, 100_000_000.0).max(500),
+                },
                 talk: draw.spread(talk, 0.7, longest),
                 held,
                 wrap_up: if draw.chance(0.9) { draw.spread(wrap_up, 0.5, 300_000.0) } else { 0 },

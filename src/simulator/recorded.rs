@@ -21,6 +21,7 @@ pub(super) struct Recorded {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_field_names, reason = "they are called so in the JSON")]
 struct Head {
     conversation_id: String,
     conversation_start: Timestamp,
@@ -50,7 +51,12 @@ pub(super) fn read(path: &Path) -> Result<Vec<Recorded>, SimulatorError> {
                     })?);
                 }
             }
-            conversation => {
+            conversation @ (Value::Object(_)
+            | Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::String(_)
+            | Value::Array(_)) => {
                 let recorded = recorded(&conversation).map_err(invalid)?;
                 found.push(recorded);
             }
@@ -80,9 +86,10 @@ impl Recorded {
             match value {
                 Value::Object(fields) => {
                     for (key, value) in fields {
-                        match value {
-                            Value::String(text) if key == name => found.push(text),
-                            other => open.push(other),
+                        if let Some(text) = value.as_str().filter(|_| key == name) {
+                            found.push(text.to_owned());
+                        } else {
+                            open.push(value);
                         }
                     }
                 }

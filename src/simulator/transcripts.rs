@@ -267,12 +267,11 @@ fn groups<'a>(
         }
         let (start, end) = (from.0 + piece * step, to.0.min(from.0 + (piece + 1) * step));
         let data = Data { interval: format!("{}/{}", Moment(start), Moment(end)), metrics };
-        match groups.last_mut().filter(|_| last == Some(key)) {
-            Some(group) => group.data.push(data),
-            None => {
-                let names = query.group_by.iter().map(String::as_str);
-                groups.push(Group { group: names.zip(key.iter().map(String::as_str)).collect(), data: vec![data] });
-            }
+        if let Some(group) = groups.last_mut().filter(|_| last == Some(key)) {
+            group.data.push(data);
+        } else {
+            let names = query.group_by.iter().map(String::as_str);
+            groups.push(Group { group: names.zip(key.iter().map(String::as_str)).collect(), data: vec![data] });
         }
         last = Some(key);
     }
@@ -302,6 +301,7 @@ fn analysed(world: &World, facts: &Facts, call: &Call<'_>) -> bool {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_field_names, reason = "they are called so in the JSON")]
 struct Metrics {
     conversation: Reference,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -321,6 +321,7 @@ struct Reference {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_field_names, reason = "they are called so in the JSON")]
 struct ParticipantMetrics {
     agent_duration_percentage: f64,
     customer_duration_percentage: f64,

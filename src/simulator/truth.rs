@@ -15,7 +15,7 @@ pub struct Expected {
     pub id: InteractionId,
     pub party: Party,
     pub start: Timestamp,
-    /// `None` while it goes on; then there is no handle time, sentiment or topic either.
+    /// `None` while it goes on; then there is no handle time, wrap-up, sentiment or topic either.
     pub end: Option<Timestamp>,
     pub channel: Channel,
     /// Talk, hold and wrap-up of all agents; `None` when nobody handled it.
@@ -24,6 +24,8 @@ pub struct Expected {
     pub sentiment: Option<Sentiment>,
     /// Topic ids; empty when there are none, or not yet.
     pub topics: Vec<Box<str>>,
+    /// Distinct wrap-up codes of its agents, which can stand in for topics.
+    pub wrap_ups: Vec<Box<str>>,
     /// Id of the last queue it went through.
     pub queue: Option<Box<str>>,
 }
@@ -59,6 +61,11 @@ impl Truth<'_> {
         })
     }
 
+    /// Conversations there are, those among colleagues and recorded ones included.
+    pub fn conversations(&self) -> usize {
+        self.days.clone().map(|day| self.book.entries(day..=day, self.now).len()).sum()
+    }
+
     /// Those that are over.
     pub fn closed(&self) -> impl Iterator<Item = Expected> {
         self.interactions().filter(|expected| expected.end.is_some())
@@ -88,7 +95,19 @@ impl Truth<'_> {
             handle_ms: facts.handle_ms().filter(|_| over),
             sentiment: facts.sentiment.filter(|_| analysed).and_then(Sentiment::from_millionths),
             topics: facts.topics.iter().filter(|_| analysed).map(|topic| topic.to_string().into()).collect(),
+            wrap_ups: if over { wrap_ups(facts) } else { Vec::new() },
             queue: facts.queue().map(|queue| queue.to_string().into()),
         })
     }
+}
+
+fn wrap_ups(facts: &Facts) -> Vec<Box<str>> {
+    let mut codes: Vec<Box<str>> = Vec::new();
+    for leg in facts.legs.iter().filter(|leg| leg.wrap_up > 0) {
+        let code = leg.wrap_up_code.to_string().into();
+        if !codes.contains(&code) {
+            codes.push(code);
+        }
+    }
+    codes
 }

@@ -5,11 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::http::StatusCode;
 use serde_json::Value;
 
 use super::SimulatorError;
-use super::answer::{Call, Limit, Refusal};
+use super::answer::{Call, Refusal};
 use super::book::Book;
 use super::clock::PlatformClock;
 use super::contacts::Contacts;
@@ -88,17 +87,10 @@ impl World {
         *self.faults.lock().unwrap_or_else(PoisonError::into_inner) = Faults::new(plan, self.settings.seed);
     }
 
-    /// 429 by a limit.
-    pub(super) fn too_many(&self, key: &str, namespace: &'static str, value: u64) -> Refusal {
-        let limit = Limit { key: key.to_owned(), namespace, value };
-        let message = "Rate limit exceeded the maximum";
-        Refusal { limit: Some(limit), ..Refusal::new(StatusCode::TOO_MANY_REQUESTS, "too.many.requests", message) }
-    }
-
     /// 429 by the limit of requests.
     pub(super) fn over_limit(&self, free_in: Duration) -> Refusal {
         let limits = &self.settings.limits;
-        let mut refusal = self.too_many(TOKEN_LIMIT, "platform.api", u64::from(limits.requests));
+        let mut refusal = Refusal::too_many(TOKEN_LIMIT, "platform.api", u64::from(limits.requests));
         let seconds = (free_in.as_millis().div_ceil(1000)).max(1);
         if limits.retry_after {
             refusal.message = format!("Rate limit exceeded the maximum. Retry the request in [{seconds}] seconds");

@@ -27,6 +27,7 @@ mod privacy;
 mod process;
 mod score_files;
 mod scrub;
+mod simulator;
 mod soak;
 mod support;
 mod tidy;

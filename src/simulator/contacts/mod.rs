@@ -41,7 +41,7 @@ struct Written {
 }
 
 /// Fields a caller may change.
-const WRITABLE: [&str; 10] = [
+const WRITABLE: [&str; 11] = [
     "firstName",
     "middleName",
     "lastName",
@@ -52,10 +52,11 @@ const WRITABLE: [&str; 10] = [
     "otherEmail",
     "surveyOptOut",
     "externalSystemUrl",
+    "schema",
 ];
 /// Fields that come back as they were and may be sent along.
 const READ_ONLY: [&str; 8] =
-    ["id", "schema", "identifiers", "externalIds", "createDate", "modifyDate", "type", "selfUri"];
+    ["id", "canonicalContact", "identifiers", "externalIds", "createDate", "modifyDate", "type", "selfUri"];
 /// What a custom field's name ends in says what it holds.
 const TEXTS: [&str; 6] = ["_text", "_longtext", "_url", "_identifier", "_enum", "_tag"];
 
@@ -132,6 +133,10 @@ impl World {
             let (mut fields, mut custom) = before.unwrap_or_default();
             change(&mut fields, &mut custom)?;
             check_custom(&custom)?;
+            if let Some(Value::Object(schema)) = fields.get_mut("schema") {
+                // Named by id and version; it comes back whole.
+                schema.entry("jsonSchema").or_insert_with(|| json!({}));
+            }
             let written = Written { fields, custom: custom.clone(), modified: call.now };
             inner.written.insert(id, written);
             custom
@@ -172,8 +177,10 @@ fn check_custom(custom: &Map<String, Value>) -> Result<(), Refusal> {
     Ok(())
 }
 
+type Fields = Map<String, Value>;
+
 /// Splits a body into what may be written and the custom fields.
-fn parts(mut contact: Map<String, Value>) -> Result<(Map<String, Value>, Option<Map<String, Value>>), Refusal> {
+fn parts(mut contact: Fields) -> Result<(Fields, Option<Fields>), Refusal> {
     let custom = match contact.remove("customFields") {
         None | Some(Value::Null) => None,
         Some(Value::Object(custom)) => Some(custom),

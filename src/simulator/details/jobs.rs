@@ -91,6 +91,7 @@ fn available(world: &World, now: i64) -> i64 {
 }
 
 /// `GET …/jobs/availability`.
+#[expect(clippy::unnecessary_wraps, reason = "every endpoint has this form")]
 pub(in crate::simulator) fn availability(world: &World, call: &Call<'_>) -> Result<Answer, Refusal> {
     Ok(Answer::json(&AvailabilityDate { date: Moment(available(world, call.now)).to_string() }))
 }
@@ -103,7 +104,7 @@ pub(in crate::simulator) fn start(world: &World, call: &Call<'_>) -> Result<Answ
         let inner = world.jobs.locked();
         let open = inner.jobs.values().filter(|job| job.done.is_none() && job.fate != Fate::Fails).count();
         if open >= settings.jobs.at_once {
-            return Err(world.too_many(
+            return Err(Refusal::too_many(
                 "details.jobs.concurrent.access.max",
                 "analytics",
                 settings.jobs.at_once as u64,

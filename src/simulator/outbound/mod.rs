@@ -41,6 +41,7 @@ struct List {
 
 #[derive(Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_field_names, reason = "they are called so in the JSON")]
 struct Contact {
     id: String,
     contact_list_id: String,

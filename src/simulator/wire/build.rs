@@ -52,7 +52,7 @@ pub(in crate::simulator) fn conversation(facts: &Facts, as_of: i64, attributes: 
         media_stats_min_conversation_mos: (facts.media == Media::Voice).then_some(4.5),
         participants,
     };
-    if facts.closed(as_of) { whole } else { whole.as_of(as_of) }
+    if facts.closed(as_of) { whole } else { whole.until(as_of) }
 }
 
 fn direction(facts: &Facts) -> &'static str {

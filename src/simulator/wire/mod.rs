@@ -1,6 +1,8 @@
 //! A conversation as the platform writes it: `AnalyticsConversation`, complete with everything personal in it. What is
 //! personal says CANARY, so that a test can look for it where it must not be.
 
+#![expect(clippy::struct_field_names, reason = "they are called so in the JSON")]
+
 mod build;
 
 use serde::{Serialize, Serializer};
@@ -132,7 +134,7 @@ impl Serialize for Canary {
 
 impl Conversation {
     /// Forgets what had not happened at `as_of`.
-    fn as_of(mut self, as_of: i64) -> Self {
+    fn until(mut self, as_of: i64) -> Self {
         self.conversation_end = self.conversation_end.filter(|end| end.0 <= as_of);
         if self.conversation_end.is_some() {
             return self;

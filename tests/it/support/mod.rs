@@ -7,4 +7,5 @@ pub mod onnx_file;
 pub mod test_app;
 
 pub use bundle::TestBundle;
+pub use scoreline::simulator;
 pub use test_app::TestApp;
