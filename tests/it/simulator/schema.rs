@@ -24,12 +24,9 @@ impl Schemas {
         match schema {
             Value::Null if status >= 400 => json!({ "$ref": "#/components/schemas/ErrorBody" }),
             Value::Null => json!({}),
-            known @ (Value::Null
-            | Value::Bool(_)
-            | Value::Number(_)
-            | Value::String(_)
-            | Value::Array(_)
-            | Value::Object(_)) => known.clone(),
+            known @ (Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_)) => {
+                known.clone()
+            }
         }
     }
 
