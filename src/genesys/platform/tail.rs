@@ -121,6 +121,7 @@ impl PlatformHistory {
         let rows = page.conversations.as_deref().unwrap_or_default();
         let mut tail = tail.clone();
         let mut pending = Pending::default();
+        let fresh_before = tail.fresh;
         for row in rows {
             let new = row.id.as_ref().map(Text::as_str).is_some_and(|id| tail.seen.add(id));
             tail.fresh += u64::from(new);
@@ -134,7 +135,10 @@ impl PlatformHistory {
         let (least, most) = tail.totals.unwrap_or((page.total_hits, page.total_hits));
         let (least, most) = (least.min(page.total_hits), most.max(page.total_hits));
         tail.totals = Some((least, most));
-        let over = rows.is_empty() || u64::from(tail.page) * u64::from(size) >= most;
+        let was_last = u64::from(tail.page) * u64::from(size) >= most;
+        // Rows that were pushed back stand behind the last page there should be.
+        let is_complete = tail.seen.len() >= most || tail.fresh == fresh_before;
+        let over = rows.is_empty() || was_last && is_complete;
         tail.page += 1;
         let at = if over { self.end_of_pass(stage, tail, window, gathered) } else { At::Tail(tail) };
         Ok(Stage { at, pending: pending.unless_empty(), ..stage.clone() })

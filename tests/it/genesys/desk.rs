@@ -105,7 +105,9 @@ pub struct Kept {
 impl Kept {
     pub fn of(steps: &[Step]) -> Self {
         let mut kept = Self::default();
-        steps.iter().for_each(|step| kept.apply(step));
+        for step in steps {
+            kept.apply(step);
+        }
         kept
     }
 

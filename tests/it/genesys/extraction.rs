@@ -53,7 +53,7 @@ async fn the_next_extraction_brings_what_has_happened_since_however_long_it_took
     let long = desk.simulator.add(&NewConversation {
         contact: Some(desk.simulator.contact(3)),
         start: desk.simulator.now().checked_sub(5 * day).expect("a time"),
-        handle: Some(Duration::from_secs(300)),
+        handle: Some(Duration::from_mins(5)),
         open: true,
         channel: Channel::Message,
         sentiment: Some(-250_000),

@@ -1,5 +1,7 @@
 //! Each scripted fault alone: it costs time, and nothing else.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 
 use super::desk::{Analysis, Desk, Kept, Restart, assert_complete, extract};
@@ -49,10 +51,12 @@ async fn every_fault_ends_with_exactly_what_is_there() {
     let ended = plans().into_iter().map(|(name, plan)| async move {
         let mut desk = Desk::with_faults(&plan);
         // Several pages of everything.
-        desk.settings.query_page_size = 10;
+        desk.settings.query_page_size = 4;
         desk.settings.job_page_size = 40;
         desk.settings.job_window_days = 14;
         desk.settings.max_response = 1 << 20;
+        // A refusal halves the rate, so what is left of it is waited for: not for minutes.
+        desk.settings.period = Duration::from_secs(1);
         let mut kept = Kept::default();
         let (_, outcome) = extract(&desk, desk.everything(), &mut kept, Restart::Never).await;
         let struck = desk.simulator.log().iter().filter(|logged| logged.fault.is_some()).count();
@@ -68,7 +72,7 @@ async fn every_fault_ends_with_exactly_what_is_there() {
 /// What no retry within a call can help with ends the step; the position stays good.
 #[tokio::test]
 async fn redirects_are_not_followed_and_a_step_that_failed_can_be_taken_again() {
-    let desk = Desk::with_faults(&fault("/api/**", "kind = \"redirect\"\nevery = 9\ntimes = 4"));
+    let desk = Desk::with_faults(&fault("/api/**", "kind = \"redirect\"\nevery = 7\ntimes = 4"));
     let mut kept = Kept::default();
     extract(&desk, desk.everything(), &mut kept, Restart::Never).await;
     assert_eq!(kept.failures.len(), 4);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::support::simulator::{Expected, Party, SimulatorSettings};
+use scoreline::domain::interaction::Sentiment;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -81,7 +82,7 @@ fn told(expected: &Expected) -> Seen {
         channel: expected.channel.as_str(),
         handle_ms: expected.handle_ms.map(u64::from),
         queue: expected.queue.as_deref().map(str::to_owned),
-        wrap_ups: expected.wrap_ups.iter().map(|code| code.to_string()).collect(),
+        wrap_ups: expected.wrap_ups.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -155,13 +156,13 @@ async fn sentiment_and_topics(visitor: &Visitor, truth: &BTreeMap<String, Expect
         topics.entry(id).or_default().insert(text(&group["group"]["topicId"]).expect("a topic"));
     }
     for (id, expected) in truth {
-        assert_eq!(scores.get(id).copied(), expected.sentiment.map(|score| score.millionths()), "{id}");
-        let own: BTreeSet<String> = expected.topics.iter().map(|topic| topic.to_string()).collect();
+        assert_eq!(scores.get(id).copied(), expected.sentiment.map(Sentiment::millionths), "{id}");
+        let own: BTreeSet<String> = expected.topics.iter().map(ToString::to_string).collect();
         assert_eq!(topics.get(id).cloned().unwrap_or_default(), own, "{id}");
     }
     let (id, expected) = truth.iter().find(|(_, expected)| expected.sentiment.is_some()).expect("a scored one");
     let one = visitor.ok("GET", &format!("/api/v2/speechandtextanalytics/conversations/{id}"), None).await;
-    assert_eq!(one["sentimentScore"].as_f64(), expected.sentiment.map(|score| score.score()));
+    assert_eq!(one["sentimentScore"].as_f64(), expected.sentiment.map(Sentiment::score));
     let (id, _) =
         truth.iter().find(|(_, one)| one.sentiment.is_none() && one.topics.is_empty()).expect("one that was not");
     assert_eq!(visitor.get(&format!("/api/v2/speechandtextanalytics/conversations/{id}")).await.status, 404);
