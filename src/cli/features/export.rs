@@ -207,10 +207,10 @@ mod tests {
     #[test]
     fn a_horizon_that_is_not_over_is_refused() {
         let at = |text: &str| text.parse::<Timestamp>().expect("a time");
-        let now = at("2026-03-31T00:00:00Z");
-        // As of the first of January the last known day is the 31st of December; 90 days later is the 30th of March.
+        let now = at("2026-04-01T00:00:00Z");
+        // As of the first of January the last known day is the 31st of December; 90 days later is the 31st of March.
         assert_eq!(is_over(&[at("2026-01-01T00:00:00Z")], 90, now), Ok(()));
         let refused = is_over(&[at("2026-01-01T00:00:00Z")], 91, now).expect_err("not over");
-        assert!(refused.contains("`--horizon-days 91`") && refused.contains("2026-03-31"), "{refused}");
+        assert!(refused.contains("`--horizon-days 91`") && refused.contains("2026-04-01"), "{refused}");
     }
 }
