@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use sha2::{Digest as _, Sha256};
 
-use super::db::{Arg, Column, Tx};
+use super::db::{Column, Tx};
 use super::error::StoreError;
 use crate::domain::{CustomerKey, SealedId};
 use crate::privacy::Tombstones;
@@ -49,12 +49,6 @@ async fn known(
         found.insert(key, (row.int(1)?, row.int(2)? == 1));
     }
     Ok(found)
-}
-
-/// The number of one customer, if the store knows them.
-pub(super) async fn number(tx: &mut Tx, key: &CustomerKey) -> Result<Option<i64>, StoreError> {
-    let row = tx.row("SELECT num FROM customers WHERE key = $1", &[Arg::Bytes(key.as_bytes())]).await?;
-    row.map(|row| row.int(0)).transpose()
 }
 
 /// The numbers of these customers, new ones included, and their contacts kept where they were not known. Whoever was

@@ -76,7 +76,7 @@ impl Erasable for Store {
             std::thread::Builder::new()
                 .name("erase".to_owned())
                 .spawn_scoped(scope, work)
-                .map(|thread| thread.join())
+                .map(std::thread::ScopedJoinHandle::join)
                 .map_err(|err| EraseError(format!("store could not be reached: {err}")))
         })?;
         erased.unwrap_or_else(|_| Err(EraseError("erasing panicked".to_owned())))

@@ -30,7 +30,7 @@ impl Version {
     /// The version with the later end wins; at the same end the greater one does, for no reason but that it is always the
     /// same. What analysis found is kept on its own: a version without it takes nothing away.
     pub(super) fn merge(self, told: Self, labels: &Labels) -> Self {
-        let sentiment = later(self.sentiment.clone(), told.sentiment.clone(), |a, b| a.max(b));
+        let sentiment = later(self.sentiment.clone(), told.sentiment.clone(), Ord::max);
         let topics = later(self.topics.clone(), told.topics.clone(), |mut a, b| {
             a.extend(b);
             a.sort_unstable();

@@ -64,7 +64,7 @@ impl Store {
         const TIES: &str = "SELECT end_ms, queue, sentiment FROM interactions \
                             WHERE sentiment IS NOT NULL AND queue IS NOT NULL AND end_ms = $1";
         let mut tx = self.read("read").await?;
-        let after = after.map_or(i64::MIN, |after| after.as_millisecond());
+        let after = after.map_or(i64::MIN, Timestamp::as_millisecond);
         let least = i64::try_from(least.max(1)).unwrap_or(i64::MAX);
         let mut rows = tx.rows(PAGE, &[Arg::Int(after), Arg::Int(least)]).await?;
         if let Some(last) = rows.last().map(|row| row.int(0)).transpose()? {

@@ -78,6 +78,9 @@ struct Kept {
 
 type Versions = HashMap<InteractionId, Kept>;
 
+/// A row to write: customer, start, id and the rest.
+type Write<'a> = (i64, i64, [u8; 16], &'a Version);
+
 impl Store {
     /// Records a batch and its position, whole or not at all. Telling a batch again, in any order, changes nothing.
     ///
@@ -283,12 +286,12 @@ async fn write(tx: &mut Tx, versions: &Versions, known: &HashMap<CustomerKey, i6
     Ok((new, changed))
 }
 
-fn columns(rows: &[(i64, i64, [u8; 16], &Version)]) -> [Column; 11] {
+fn columns(rows: &[Write<'_>]) -> [Column; 11] {
     /// Absent where it is the interaction's own end, as it nearly always is.
     fn end_of<T>(found: Option<&Found<T>>, version: &Version) -> Option<i64> {
         found.map(|found| found.end_ms).filter(|end| *end != version.end_ms)
     }
-    let ints = |each: fn(&(i64, i64, [u8; 16], &Version)) -> i64| Column::Ints(rows.iter().map(each).collect());
+    let ints = |each: fn(&Write<'_>) -> i64| Column::Ints(rows.iter().map(each).collect());
     let opt_ints = |each: fn(&Version) -> Option<i64>| Column::OptInts(rows.iter().map(|(.., v)| each(v)).collect());
     [
         ints(|(customer, ..)| *customer),

@@ -196,7 +196,7 @@ async fn fill(tx: &mut Tx, mut group: Vec<History>, since: Option<Timestamp>) ->
                              SELECT p.customer, p.day, p.amount_usd, p.items FROM given CROSS JOIN purchases p \
                              WHERE p.customer = given.customer ORDER BY p.customer, p.day, p.id";
     let numbers: Vec<_> = group.iter().map(|history| history.number.0).collect();
-    let since = vec![since.map_or(i64::MIN, |since| since.as_millisecond()); numbers.len()];
+    let since = vec![since.map_or(i64::MIN, Timestamp::as_millisecond); numbers.len()];
     let rows = tx.bulk_rows(INTERACTIONS, &[Column::Ints(numbers.clone()), Column::Ints(since)]).await?;
     each(&mut group, &rows, History::add)?;
     let rows = tx.bulk_rows(PURCHASES, &[Column::Ints(numbers)]).await?;

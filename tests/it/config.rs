@@ -196,6 +196,24 @@ fn a_file_that_can_not_be_read_is_named_with_the_line() {
 }
 
 #[test]
+fn the_store_is_a_file_or_a_server() {
+    let both = problems("[store]\npath = \"a.db\"\nurl = \"postgres://u:pw@h/d\"\n", &[]);
+    assert_eq!(
+        both,
+        ["`store.url` can not be used together with `store.path`: keep one of them (file `settings.toml`)"]
+    );
+    let other = problems("[store]\nurl = \"mysql://u:pw@h/d\"\ncheck = \"never\"\n", &[]);
+    assert_eq!(
+        other,
+        [
+            "`store.url` must be a URL of PostgreSQL, such as `postgres://user:password@host/database` \
+             (file `settings.toml`)",
+            "`store.check` must be `quick` or `full`, got `never` (file `settings.toml`)",
+        ]
+    );
+}
+
+#[test]
 fn secrets_are_never_shown() {
     let (_folder, path) =
         file("[privacy]\npepper = \"a pepper nobody sees\"\n[store]\nurl = \"postgres://u:pw@h/d\"\n");

@@ -29,6 +29,7 @@ mod process;
 mod score_files;
 mod scrub;
 mod soak;
+mod store;
 mod support;
 mod tidy;
 mod tls;

@@ -79,7 +79,7 @@ impl Db {
     /// The same database for another runtime.
     pub(super) fn apart(&self) -> Self {
         match self {
-            Self::Sqlite(file) => Self::Sqlite(file.clone()),
+            Self::Sqlite(file) => Self::Sqlite(file.apart()),
             Self::Postgres(server) => Self::Postgres(server.apart()),
         }
     }
@@ -87,7 +87,7 @@ impl Db {
     /// Ends what `apart` began.
     pub(super) async fn leave(&self) {
         match self {
-            Self::Sqlite(_) => {}
+            Self::Sqlite(file) => file.leave().await,
             Self::Postgres(server) => server.close().await,
         }
     }

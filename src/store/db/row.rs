@@ -11,11 +11,9 @@ use crate::store::error::{StoreError, failed};
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) enum Arg<'a> {
     Int(i64),
-    OptInt(Option<i64>),
     Real(f64),
     OptReal(Option<f64>),
     Text(&'a str),
-    OptText(Option<&'a str>),
     Bytes(&'a [u8]),
 }
 
@@ -31,11 +29,9 @@ macro_rules! bind {
         for arg in $args {
             query = match *arg {
                 Arg::Int(value) => query.bind(value),
-                Arg::OptInt(value) => query.bind(value),
                 Arg::Real(value) => query.bind(value),
                 Arg::OptReal(value) => query.bind(value),
                 Arg::Text(value) => query.bind(value.to_owned()),
-                Arg::OptText(value) => query.bind(value.map(str::to_owned)),
                 Arg::Bytes(value) => query.bind(value.to_owned()),
             };
         }
@@ -69,10 +65,6 @@ impl Row {
     }
 
     pub(in crate::store) fn text(&self, column: usize) -> Result<&str, StoreError> {
-        self.get(column)
-    }
-
-    pub(in crate::store) fn opt_text(&self, column: usize) -> Result<Option<&str>, StoreError> {
         self.get(column)
     }
 

@@ -1,14 +1,16 @@
 //! An SQLite file: locked, checked, in WAL mode with every commit synced, one connection that writes and a few that read.
 
+use std::borrow::Cow;
 use std::fs;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous, SqliteTransaction,
 };
-use sqlx::{Connection as _, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
 
 use super::Access;
 use crate::store::error::{StoreError, failed};
@@ -17,7 +19,8 @@ use crate::store::schema;
 use crate::store::settings::{Check, StoreSettings};
 
 /// In the header of the file: whose it is.
-const APPLICATION: i64 = 0x5343_4c4e;
+const APPLICATION: u32 = 0x5343_4c4e;
+const MAGIC: &[u8] = b"SQLite format 3\0";
 /// Before it, a commit in WAL mode could be lost to a race of two checkpoints.
 const OLDEST_SQLITE: (u32, u32, u32) = (3, 51, 3);
 /// Pages of the write-ahead log that are taken over into the file at a time. A page that changed often is written once.
@@ -34,7 +37,8 @@ pub(in crate::store) struct File {
     /// One connection; none when the file was opened for reading only.
     writer: Option<SqlitePool>,
     readers: SqlitePool,
-    _lock: Option<Arc<Lock>>,
+    /// Given back by `close`, though clones are still around. Locked for a moment.
+    lock: Arc<Mutex<Option<Lock>>>,
 }
 
 impl File {
@@ -49,28 +53,22 @@ impl File {
                 })?;
                 let lock = Lock::take(path)?;
                 begin_if_absent(path, settings).await?;
-                let writer = SqlitePoolOptions::new()
-                    .max_connections(1)
-                    .idle_timeout(None)
-                    .max_lifetime(None)
-                    .connect_lazy_with(options(path, settings).pragma("secure_delete", "ON"));
+                belongs_to_us(path)?;
+                let writer = pool(options(path, settings).pragma("secure_delete", "ON"), 1);
                 let mut connection = writer.acquire().await.map_err(|err| unopened(path, err))?;
                 check(&mut connection, path, settings.check).await?;
                 schema::migrate_sqlite(&mut connection).await?;
                 assert_settings(&mut connection).await?;
-                (Some(Arc::new(lock)), Some(writer))
+                (Some(lock), Some(writer))
             }
-            Access::Read => (None, None),
+            Access::Read => {
+                belongs_to_us(path)?;
+                (None, None)
+            }
         };
-        let readers = SqlitePoolOptions::new()
-            .max_connections(settings.connections)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .connect_lazy_with(options(path, settings).read_only(true));
-        let mut connection = readers.acquire().await.map_err(|err| unopened(path, err))?;
-        belongs_to_us(&mut connection, path).await?;
-        drop(connection);
-        Ok(Self { path: path.to_owned(), writer, readers, _lock: lock })
+        let readers = pool(options(path, settings).read_only(true), settings.connections);
+        drop(readers.acquire().await.map_err(|err| unopened(path, err))?);
+        Ok(Self { path: path.to_owned(), writer, readers, lock: Arc::new(Mutex::new(lock)) })
     }
 
     pub(super) async fn write(&self) -> Result<SqliteTransaction<'static>, sqlx::Error> {
@@ -97,13 +95,36 @@ impl File {
         Ok(())
     }
 
+    /// With a connection of its own to write with: one that the pool lent may wait for a task of the other runtime to be
+    /// given back.
+    pub(super) fn apart(&self) -> Self {
+        let writer = self.writer.as_ref().map(|writer| pool(SqliteConnectOptions::clone(&writer.connect_options()), 1));
+        Self { writer, ..self.clone() }
+    }
+
+    /// Ends what `apart` began.
+    pub(super) async fn leave(&self) {
+        if let Some(writer) = &self.writer {
+            writer.close().await;
+        }
+    }
+
     /// The last connection to close takes the log over and removes it.
     pub(super) async fn close(&self) {
         self.readers.close().await;
         if let Some(writer) = &self.writer {
             writer.close().await;
         }
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
+}
+
+fn pool(options: SqliteConnectOptions, connections: u32) -> SqlitePool {
+    SqlitePoolOptions::new()
+        .max_connections(connections)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .connect_lazy_with(options)
 }
 
 fn options(path: &Path, settings: &StoreSettings) -> SqliteConnectOptions {
@@ -153,7 +174,8 @@ async fn begin_if_absent(path: &Path, settings: &StoreSettings) -> Result<(), St
     }
     let options = options(&begun, settings).create_if_missing(true);
     let mut connection = SqliteConnection::connect_with(&options).await.map_err(failed("begun"))?;
-    sqlx::query("PRAGMA application_id = 1396919374").execute(&mut connection).await.map_err(failed("begun"))?;
+    let mark = AssertSqlSafe(format!("PRAGMA application_id = {APPLICATION}"));
+    sqlx::query(mark).execute(&mut connection).await.map_err(failed("begun"))?;
     schema::migrate_sqlite(&mut connection).await?;
     connection.close().await.map_err(failed("begun"))?;
     let synced = fs::File::open(&begun).and_then(|file| file.sync_all());
@@ -162,7 +184,6 @@ async fn begin_if_absent(path: &Path, settings: &StoreSettings) -> Result<(), St
 }
 
 async fn check(connection: &mut SqliteConnection, path: &Path, check: Check) -> Result<(), StoreError> {
-    belongs_to_us(connection, path).await?;
     let sql = match check {
         Check::Quick => "PRAGMA quick_check(1)",
         Check::Full => "PRAGMA integrity_check(1)",
@@ -171,10 +192,22 @@ async fn check(connection: &mut SqliteConnection, path: &Path, check: Check) -> 
     if finding == "ok" { Ok(()) } else { Err(StoreError::Corrupt { path: path.to_owned(), finding }) }
 }
 
-async fn belongs_to_us(connection: &mut SqliteConnection, path: &Path) -> Result<(), StoreError> {
-    let application: i64 =
-        sqlx::query_scalar("PRAGMA application_id").fetch_one(connection).await.map_err(|err| unopened(path, err))?;
-    if application == APPLICATION { Ok(()) } else { Err(StoreError::NotAStore { path: path.to_owned() }) }
+/// Looks at the header before SQLite does: an empty file would be a new one to it.
+fn belongs_to_us(path: &Path) -> Result<(), StoreError> {
+    let mut header = [0; 100];
+    let read = fs::File::open(path).and_then(|mut file| file.read_exact(&mut header));
+    if let Err(source) = read {
+        if source.kind() == io::ErrorKind::UnexpectedEof {
+            let finding = "it is shorter than its header".to_owned();
+            return Err(StoreError::Corrupt { path: path.to_owned(), finding });
+        }
+        return Err(StoreError::File { path: path.to_owned(), what: "opened", source });
+    }
+    if header.starts_with(MAGIC) && header[68..72] == APPLICATION.to_be_bytes() {
+        Ok(())
+    } else {
+        Err(StoreError::NotAStore { path: path.to_owned() })
+    }
 }
 
 /// What a commit promises depends on these.
@@ -204,7 +237,7 @@ async fn text(connection: &mut SqliteConnection, sql: &'static str) -> Result<St
 
 /// SQLite's own words for a damaged file (11) and for something else (26); anything else is a failure to open.
 fn unopened(path: &Path, err: sqlx::Error) -> StoreError {
-    let code = err.as_database_error().and_then(|err| err.code().map(|code| code.into_owned()));
+    let code = err.as_database_error().and_then(|err| err.code().map(Cow::into_owned));
     match code.as_deref() {
         Some("11" | "26" | "267" | "523" | "779" | "522") => {
             StoreError::Corrupt { path: path.to_owned(), finding: err.to_string() }
