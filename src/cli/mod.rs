@@ -3,6 +3,7 @@
 
 mod auth;
 mod config;
+mod features;
 mod models;
 pub mod score;
 
@@ -49,6 +50,9 @@ enum Command {
     /// List or check model bundles
     #[command(subcommand)]
     Models(models::Command),
+    /// Show the features there are, import purchases, export training data
+    #[command(subcommand)]
+    Features(features::Command),
     /// Make, list or take back API keys and OAuth clients
     Auth(auth::Auth),
     /// Check or print the settings
@@ -131,6 +135,7 @@ impl Cli {
             Command::Serve => serve(effective),
             Command::Score(score) => score.run(effective.settings),
             Command::Models(command) => command.run(&effective.settings),
+            Command::Features(command) => command.run(&effective.settings),
             Command::Config(command) => command.run(&effective),
             Command::Auth(auth) => auth.run(Some(&effective.settings)),
         }

@@ -31,7 +31,7 @@ const CLOSED: &str = "interactions ended by the time and begun in the 365 days b
 const SCORED: &str = "the scored ones among the interactions that count for `frequency_count`";
 const LATEST: &str = "the 64 scored interactions that began last, among those that count for `frequency_count`";
 const STAND_IN: &str = "the scored ones among the interactions that count for `frequency_count`; without any, the means of \
-                        the customer's queues over everybody's interactions ended by the time";
+                        the customer's queues over everybody's interactions that count as of the same time";
 const BOUGHT: &str = "purchases of days (UTC) that were over by the time";
 const BOUGHT_IN_90: &str = "purchases of the last 90 days (UTC) that were over by the time";
 

@@ -234,6 +234,15 @@ pub fn known_from(day: Date) -> Option<Timestamp> {
     Some(day.tomorrow().ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp())
 }
 
+/// US dollars spent on the `horizon_days` days after `day`: an outcome, never a feature.
+pub fn spent_after(purchases: impl IntoIterator<Item = Purchase>, day: Date, horizon_days: u16) -> f64 {
+    let within = purchases.into_iter().filter(|purchase| {
+        let days = days_between(day, purchase.date);
+        days > 0.0 && days <= f64::from(horizon_days)
+    });
+    unscaled(within.map(|purchase| (purchase.amount_usd * SCALE).round() as u128).sum())
+}
+
 fn plus(sum: Option<u128>, more: Option<u128>) -> Option<u128> {
     Some(sum? + more?)
 }
@@ -340,6 +349,23 @@ mod tests {
             let known = catalogued(name).expect(name);
             assert_eq!(value.and_then(|value| known.impossible(value)), None, "{name}");
         }
+    }
+
+    #[test]
+    fn what_is_spent_after_a_day_is_spent_within_the_horizon() {
+        let on = |day: i8, amount_usd| purchase(date(1997, 10, day), amount_usd, 1.0);
+        let all = [purchase(AS_OF, 1.0, 1.0), on(1, 2.0), on(10, 4.1), on(11, 8.0)];
+        assert_eq!(spent_after(all, AS_OF, 10), 6.1);
+        assert_eq!(spent_after([], AS_OF, 10), 0.0);
+    }
+
+    #[test]
+    fn a_day_is_known_once_it_is_over() {
+        let at = |time: &str| last_whole_day(time.parse().expect("a time"));
+        assert_eq!(at("1997-10-01T00:00:00Z"), AS_OF);
+        assert_eq!(at("1997-10-01T23:59:59Z"), AS_OF);
+        assert_eq!(at("1997-09-30T23:59:59.999Z"), date(1997, 9, 29));
+        assert_eq!(known_from(AS_OF).map(last_whole_day), Some(AS_OF));
     }
 
     fn purchases() -> impl Strategy<Value = Vec<Purchase>> {

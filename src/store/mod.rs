@@ -18,6 +18,7 @@ mod profiles;
 mod purchases;
 mod queues;
 mod record;
+mod rows;
 mod scan;
 mod schema;
 mod scores;

@@ -12,6 +12,7 @@ mod by_id_store;
 mod candidates;
 mod config;
 mod explanations;
+mod features_cli;
 mod fuzz;
 mod http_api;
 mod lead_api;

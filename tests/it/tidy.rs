@@ -35,8 +35,8 @@ const KEPT_IN: [(&str, &[&str]); 19] = [
     ("httparse", &["http/listener/"]),
     ("figment", &["config/"]),
     ("metrics_exporter_prometheus", &["telemetry.rs"]),
-    ("arrow", &["cli/score/"]),
-    ("parquet", &["cli/score/"]),
+    ("arrow", &["cli/score/", "cli/features/"]),
+    ("parquet", &["cli/score/", "cli/features/"]),
     ("clap", &["cli/"]),
 ];
 

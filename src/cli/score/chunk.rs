@@ -14,10 +14,10 @@ use serde_json::value::RawValue;
 use super::purchases::Customer;
 
 /// Rows in a chunk: enough to keep a core busy for a millisecond, few enough to keep memory flat.
-pub(super) const CHUNK_ROWS: usize = 4096;
+pub(in crate::cli) const CHUNK_ROWS: usize = 4096;
 
 /// Consecutive rows of one input.
-pub(super) enum Chunk {
+pub(in crate::cli) enum Chunk {
     /// CSV.
     Records(Records),
     /// NDJSON.
@@ -30,7 +30,7 @@ pub(super) enum Chunk {
 
 /// Records in one piece of memory: a record of its own for every row spends a fifth of the time on allocation.
 #[derive(Default)]
-pub(super) struct Records {
+pub(in crate::cli) struct Records {
     text: Vec<u8>,
     /// Ends of all fields in `text`.
     field_ends: Vec<usize>,
@@ -40,14 +40,14 @@ pub(super) struct Records {
 
 /// One row of `Records`.
 #[derive(Clone, Copy)]
-pub(super) struct Record<'a> {
+pub(in crate::cli) struct Record<'a> {
     text: &'a [u8],
     start: usize,
     field_ends: &'a [usize],
 }
 
 impl Records {
-    pub(super) fn push(&mut self, record: &ByteRecord) {
+    pub(in crate::cli) fn push(&mut self, record: &ByteRecord) {
         for field in record {
             self.text.extend_from_slice(field);
             self.field_ends.push(self.text.len());
@@ -55,11 +55,11 @@ impl Records {
         self.row_ends.push(self.field_ends.len());
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::cli) fn len(&self) -> usize {
         self.row_ends.len()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = Record<'_>> {
+    pub(in crate::cli) fn iter(&self) -> impl Iterator<Item = Record<'_>> {
         let starts = std::iter::once(0).chain(self.row_ends.iter().copied());
         starts.zip(&self.row_ends).map(|(first, &end)| Record {
             text: &self.text,
@@ -70,11 +70,11 @@ impl Records {
 }
 
 impl<'a> Record<'a> {
-    pub(super) fn len(self) -> usize {
+    pub(in crate::cli) fn len(self) -> usize {
         self.field_ends.len()
     }
 
-    pub(super) fn get(self, column: usize) -> Option<&'a [u8]> {
+    pub(in crate::cli) fn get(self, column: usize) -> Option<&'a [u8]> {
         let end = *self.field_ends.get(column)?;
         let start = column.checked_sub(1).map_or(self.start, |before| self.field_ends[before]);
         Some(&self.text[start..end])
@@ -83,29 +83,29 @@ impl<'a> Record<'a> {
 
 /// Lines without their ends, in one piece of memory.
 #[derive(Default)]
-pub(super) struct Lines {
+pub(in crate::cli) struct Lines {
     text: Vec<u8>,
     ends: Vec<usize>,
 }
 
 impl Lines {
-    pub(super) fn push(&mut self, line: &[u8]) {
+    pub(in crate::cli) fn push(&mut self, line: &[u8]) {
         self.text.extend_from_slice(line);
         self.ends.push(self.text.len());
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::cli) fn len(&self) -> usize {
         self.ends.len()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+    pub(in crate::cli) fn iter(&self) -> impl Iterator<Item = &[u8]> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         starts.zip(&self.ends).map(|(start, &end)| &self.text[start..end])
     }
 }
 
 impl Chunk {
-    pub(super) fn rows(&self) -> usize {
+    pub(in crate::cli) fn rows(&self) -> usize {
         match self {
             Self::Records(records) => records.len(),
             Self::Lines(lines) => lines.len(),
@@ -115,7 +115,7 @@ impl Chunk {
     }
 
     /// Every row's cells by the names in `columns`, for an output of another kind than the input.
-    pub(super) fn cells(&self, columns: &[String]) -> anyhow::Result<Vec<Vec<Cell>>> {
+    pub(in crate::cli) fn cells(&self, columns: &[String]) -> anyhow::Result<Vec<Vec<Cell>>> {
         match self {
             Self::Records(records) => Ok(records.iter().map(|record| record_cells(record, columns.len())).collect()),
             Self::Lines(lines) => Ok(lines.iter().map(|line| line_cells(line, columns)).collect()),
@@ -127,7 +127,7 @@ impl Chunk {
 
 /// One value on its way to another format.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Cell {
+pub(in crate::cli) enum Cell {
     Absent,
     Text(String),
     /// A number, a boolean or a nested value, as JSON.
@@ -136,7 +136,7 @@ pub(super) enum Cell {
 
 impl Cell {
     /// A cell of a column that holds numbers: written as a number where it is one, left out where there is none.
-    pub(super) fn into_number(self) -> Self {
+    pub(in crate::cli) fn into_number(self) -> Self {
         match self {
             Self::Text(text) if text.trim().is_empty() => Self::Absent,
             Self::Text(text) if serde_json::from_str::<serde_json::Number>(text.trim()).is_ok() => {
@@ -147,7 +147,7 @@ impl Cell {
     }
 
     /// As CSV and text columns show it.
-    pub(super) fn as_text(&self) -> &str {
+    pub(in crate::cli) fn as_text(&self) -> &str {
         match self {
             Self::Absent => "",
             Self::Text(text) | Self::Literal(text) => text,
@@ -166,7 +166,7 @@ fn record_cells(record: Record<'_>, width: usize) -> Vec<Cell> {
 
 impl Lines {
     /// How many rows have a field that is not among `columns`.
-    pub(super) fn rows_with_more_than(&self, columns: &[String]) -> u64 {
+    pub(in crate::cli) fn rows_with_more_than(&self, columns: &[String]) -> u64 {
         let has_more = |line: &&[u8]| {
             object(line).unwrap_or_default().iter().any(|(name, _)| !columns.iter().any(|column| column == name))
         };
@@ -216,7 +216,7 @@ fn batch_cells(batch: &RecordBatch) -> anyhow::Result<Vec<Vec<Cell>>> {
 }
 
 /// The fields of a JSON object in their order, values as they are written.
-pub(super) fn object(line: &[u8]) -> Result<Vec<(Cow<'_, str>, &RawValue)>, serde_json::Error> {
+pub(in crate::cli) fn object(line: &[u8]) -> Result<Vec<(Cow<'_, str>, &RawValue)>, serde_json::Error> {
     struct Fields;
     impl<'de> Visitor<'de> for Fields {
         type Value = Vec<(Cow<'de, str>, &'de RawValue)>;

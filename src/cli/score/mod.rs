@@ -1,12 +1,12 @@
 //! `scoreline score`: tables of millions of rows through a model, on all cores, in flat memory.
 
 mod answer;
-mod chunk;
+pub(super) mod chunk;
 mod draw;
 mod pipeline;
-mod purchases;
-mod sink;
-mod source;
+pub(super) mod purchases;
+pub(super) mod sink;
+pub(super) mod source;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -104,7 +104,7 @@ columns of its first 4,096 rows when it becomes CSV or Parquet.
 A purchase log has customer_id, date, amount (or dollar_value, amount_usd) and optionally items (or number_of_cds).
 It is held in memory, 32 bytes a purchase; tables of customers are not.";
 
-fn delimiter(text: &str) -> Result<u8, String> {
+pub(super) fn delimiter(text: &str) -> Result<u8, String> {
     match text.as_bytes() {
         [only] => Ok(*only),
         b"\\t" | b"tab" => Ok(b'\t'),
@@ -277,7 +277,7 @@ fn until_interrupted<T: Send + 'static>(
 
 /// A reason without the cell it repeats, unless that is a number: the output stays beside the table, but what is printed
 /// ends up in logs.
-fn for_the_log(reason: &str) -> &str {
+pub(super) fn for_the_log(reason: &str) -> &str {
     match reason.split_once(", got `") {
         Some((_, cell)) if cell.trim_end_matches('`').parse::<f64>().is_ok() => reason,
         Some((reason, _)) => reason,
@@ -307,14 +307,14 @@ fn summary(tally: &Tally, elapsed: f64, model: &str, output: &str) -> String {
 }
 
 /// A progress bar on a terminal, nothing elsewhere.
-struct Progress {
+pub(super) struct Progress {
     bar: ProgressBar,
     /// Bytes read so far, when that is what the bar shows.
     read: Option<Arc<AtomicU64>>,
 }
 
 impl Progress {
-    fn start(length: &Length, what: &str, quiet: bool) -> Self {
+    pub(super) fn start(length: &Length, what: &str, quiet: bool) -> Self {
         let (bar, template, read) = match length {
             Length::Bytes(total, read) => (
                 ProgressBar::new(*total),
@@ -333,14 +333,14 @@ impl Progress {
         Self { bar, read }
     }
 
-    fn advance(&self, rows: u64) {
+    pub(super) fn advance(&self, rows: u64) {
         match &self.read {
             Some(read) => self.bar.set_position(read.load(Ordering::Relaxed)),
             None => self.bar.inc(rows),
         }
     }
 
-    fn finish(&self) {
+    pub(super) fn finish(&self) {
         self.bar.finish_and_clear();
     }
 }

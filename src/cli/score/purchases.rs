@@ -16,7 +16,7 @@ use super::source::{Input, Layout, Length, Source};
 use crate::features::FeatureSchema;
 use crate::features::purchases::{Purchase, PurchaseFeatures, PurchaseHistory};
 
-const CUSTOMER: &str = "customer_id";
+pub(in crate::cli) const CUSTOMER: &str = "customer_id";
 const DATE: &str = "date";
 const AMOUNT: [&str; 3] = ["amount", "dollar_value", "amount_usd"];
 const ITEMS: [&str; 2] = ["items", "number_of_cds"];
@@ -26,7 +26,7 @@ const COUNT_FEATURE: &str = "purchase_count";
 const RECENCY_BESIDE_INTERACTIONS: &str = "purchase_recency_days";
 
 /// One customer's purchases, folded.
-pub(super) struct Customer {
+pub(in crate::cli) struct Customer {
     id: String,
     /// Why there are no features to score.
     fault: Option<String>,
@@ -67,24 +67,7 @@ impl Customer {
 /// customer's row.
 pub(super) fn fold(log: Input, as_of: Date, schema: &FeatureSchema, tick: impl Fn(usize)) -> anyhow::Result<Input> {
     let Input { layout: Layout { columns, .. }, mut rows, .. } = log;
-    let find = |names: &[&str]| columns.iter().position(|column| names.contains(&column.as_str()));
-    let need = |names: &[&str]| {
-        find(names).with_context(|| {
-            let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
-            format!(
-                "a purchase log needs a column {}; the input has {}",
-                names.join(" or "),
-                columns.iter().map(|column| format!("`{column}`")).collect::<Vec<_>>().join(", ")
-            )
-        })
-    };
-    let places = Places {
-        customer: need(&[CUSTOMER])?,
-        date: need(&[DATE])?,
-        amount: need(&AMOUNT)?,
-        items: find(&ITEMS),
-        amount_name: columns[need(&AMOUNT)?].clone(),
-    };
+    let places = Places::find(&columns)?;
     let beside_interactions = schema.position(RECENCY_BESIDE_INTERACTIONS).is_some();
     let names = names(beside_interactions, places.items.is_some());
 
@@ -130,12 +113,38 @@ fn named(features: &PurchaseFeatures, beside_interactions: bool, items: bool) ->
 }
 
 /// Columns of the log.
-struct Places {
-    customer: usize,
+pub(in crate::cli) struct Places {
+    pub(in crate::cli) customer: usize,
     date: usize,
     amount: usize,
-    items: Option<usize>,
+    pub(in crate::cli) items: Option<usize>,
     amount_name: String,
+}
+
+impl Places {
+    /// # Errors
+    /// Names the columns there are and the one that is missing.
+    pub(in crate::cli) fn find(columns: &[String]) -> anyhow::Result<Self> {
+        let find = |names: &[&str]| columns.iter().position(|column| names.contains(&column.as_str()));
+        let need = |names: &[&str]| {
+            find(names).with_context(|| {
+                let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+                format!(
+                    "a purchase log needs a column {}; the input has {}",
+                    names.join(" or "),
+                    columns.iter().map(|column| format!("`{column}`")).collect::<Vec<_>>().join(", ")
+                )
+            })
+        };
+        let amount = need(&AMOUNT)?;
+        Ok(Self {
+            customer: need(&[CUSTOMER])?,
+            date: need(&[DATE])?,
+            amount,
+            items: find(&ITEMS),
+            amount_name: columns[amount].clone(),
+        })
+    }
 }
 
 /// Customers in the order they first appear.
@@ -175,7 +184,11 @@ impl Ledger {
     }
 }
 
-fn purchase(places: &Places, cells: &[Cell]) -> Result<Purchase, String> {
+/// One line of the log.
+///
+/// # Errors
+/// Names the column and what is allowed there.
+pub(in crate::cli) fn purchase(places: &Places, cells: &[Cell]) -> Result<Purchase, String> {
     let text = cells[places.date].as_text().trim();
     // A time of day may follow; the day is what counts.
     let day = text.split(['T', ' ']).next().unwrap_or(text);

@@ -407,13 +407,13 @@ impl Sink {
 }
 
 /// An opened output.
-pub(super) enum Target {
+pub(in crate::cli) enum Target {
     Stdout,
     File(File),
 }
 
 /// The file that becomes the output. Until `complete` it has another name; dropped before that, it is removed.
-pub(super) struct Output {
+pub(in crate::cli) struct Output {
     partial: Option<PathBuf>,
     path: PathBuf,
 }
@@ -423,7 +423,7 @@ impl Output {
     ///
     /// # Errors
     /// When the folder is missing or not writable, the path is a folder, or it is the input.
-    pub(super) fn open(path: &Path, input: &Path) -> anyhow::Result<(Self, Target)> {
+    pub(in crate::cli) fn open(path: &Path, input: &Path) -> anyhow::Result<(Self, Target)> {
         let path = path.to_path_buf();
         if path.as_os_str() == "-" {
             return Ok((Self { partial: None, path }, Target::Stdout));
@@ -455,7 +455,7 @@ impl Output {
     }
 
     /// Gives the finished file its name, once it is on disk.
-    pub(super) fn complete(mut self) -> anyhow::Result<()> {
+    pub(in crate::cli) fn complete(mut self) -> anyhow::Result<()> {
         let Some(partial) = &self.partial else { return Ok(()) };
         File::open(partial).and_then(|file| file.sync_all()).context("output can not be synced to disk")?;
         fs::rename(partial, &self.path)

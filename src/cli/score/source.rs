@@ -23,7 +23,7 @@ pub enum Format {
 
 impl Format {
     /// By the end of the file's name.
-    pub(super) fn of(path: &Path) -> Option<Self> {
+    pub(in crate::cli) fn of(path: &Path) -> Option<Self> {
         match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
             "csv" | "tsv" => Some(Self::Csv),
             "ndjson" | "jsonl" => Some(Self::Ndjson),
@@ -38,21 +38,21 @@ const LINE_LIMIT: u64 = 16 << 20;
 const READ_BUFFER: usize = 1 << 18;
 
 /// An input that was opened, with what is known of it before the first row.
-pub(super) struct Input {
-    pub(super) layout: Layout,
-    pub(super) rows: Box<dyn Source>,
-    pub(super) length: Length,
+pub(in crate::cli) struct Input {
+    pub(in crate::cli) layout: Layout,
+    pub(in crate::cli) rows: Box<dyn Source>,
+    pub(in crate::cli) length: Length,
 }
 
 /// The columns of an input. NDJSON has those of its first chunk.
-pub(super) struct Layout {
-    pub(super) columns: Vec<String>,
+pub(in crate::cli) struct Layout {
+    pub(in crate::cli) columns: Vec<String>,
     /// What they hold, where the input says so.
-    pub(super) schema: Option<SchemaRef>,
+    pub(in crate::cli) schema: Option<SchemaRef>,
 }
 
 /// How much there is to read, as far as it can be known.
-pub(super) enum Length {
+pub(in crate::cli) enum Length {
     /// Bytes in all, and how many of them were read.
     Bytes(u64, Arc<AtomicU64>),
     Rows(u64),
@@ -60,13 +60,13 @@ pub(super) enum Length {
 }
 
 /// A stream of chunks.
-pub(super) trait Source: Send {
+pub(in crate::cli) trait Source: Send {
     /// The next rows; `None` at the end.
     fn next(&mut self) -> anyhow::Result<Option<Chunk>>;
 }
 
 /// Opens `path` (`-` is standard input) and reads as much as is needed to know its columns.
-pub(super) fn open(path: &Path, format: Format, delimiter: u8) -> anyhow::Result<Input> {
+pub(in crate::cli) fn open(path: &Path, format: Format, delimiter: u8) -> anyhow::Result<Input> {
     if format == Format::Parquet {
         return open_parquet(path);
     }
@@ -227,12 +227,12 @@ impl Source for Parquet {
 }
 
 /// Whether a Parquet column can hold a feature: numbers, or text that is read as numbers.
-pub(super) fn can_be_number(kind: &DataType) -> bool {
+pub(in crate::cli) fn can_be_number(kind: &DataType) -> bool {
     let kind = plain(kind);
     kind.is_numeric() || kind.is_string() || kind.is_null()
 }
 
 /// The type of the values, whether or not they are kept in a dictionary.
-pub(super) fn plain(kind: &DataType) -> &DataType {
+pub(in crate::cli) fn plain(kind: &DataType) -> &DataType {
     if let DataType::Dictionary(_, values) = kind { values } else { kind }
 }

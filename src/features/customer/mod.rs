@@ -106,9 +106,14 @@ impl CustomerFold {
 }
 
 impl CustomerVector {
-    /// Whether nothing is known that counts, now or later: there is nothing to keep.
-    pub fn is_empty(&self) -> bool {
+    /// Whether nothing is known that counts as of the time: the customer is new.
+    pub fn is_unknown(&self) -> bool {
         // The count of interactions is always there.
-        self.next_change_at.is_none() && catalogue_row::same(&self.values, &catalogue_row::row(None, None))
+        catalogue_row::same(&self.values, &catalogue_row::row(None, None))
+    }
+
+    /// Whether nothing counts, now or later: there is nothing to keep.
+    pub fn is_empty(&self) -> bool {
+        self.next_change_at.is_none() && self.is_unknown()
     }
 }

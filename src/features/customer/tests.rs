@@ -31,10 +31,14 @@ struct Record {
 impl Record {
     fn vector(&self, as_of: Timestamp, queues: &QueueSentiment) -> CustomerVector {
         let mut fold = CustomerFold::as_of(as_of);
-        self.interactions.iter().for_each(|one| fold.interaction(one).expect("possible"));
+        for one in &self.interactions {
+            fold.interaction(one).expect("possible");
+        }
         let mut purchases = self.purchases.clone();
         purchases.sort_by_key(|purchase| purchase.date);
-        purchases.iter().for_each(|one| fold.purchase(one).expect("possible"));
+        for one in &purchases {
+            fold.purchase(one).expect("possible");
+        }
         fold.vector(queues)
     }
 }
@@ -204,7 +208,7 @@ proptest! {
             match event {
                 Event::Interaction(customer, one) => {
                     // Already over when the last pass was made: it is late news for the sums.
-                    if let (true, Some(queue), Some(score)) = (ended(&one, now), one.queue, one.sentiment) {
+                    if let (true, Some(queue), Some(score)) = (counts(&one, now), one.queue, one.sentiment) {
                         sums.observe(queue, score);
                     }
                     records.entry(customer).or_default().interactions.push(one);
@@ -215,8 +219,10 @@ proptest! {
                         continue;
                     };
                     let before = one.sentiment.replace(score);
-                    if let (true, Some(queue)) = (ended(one, now), one.queue) {
-                        before.into_iter().for_each(|before| sums.retract(queue, before));
+                    if let (true, Some(queue)) = (counts(one, now), one.queue) {
+                        if let Some(before) = before {
+                            sums.retract(queue, before);
+                        }
                         sums.observe(queue, score);
                     }
                     dirty.push(customer);
@@ -228,10 +234,11 @@ proptest! {
                 Event::Pass(hours) => {
                     let until = after(now, hours * HOUR_MS);
                     for one in records.values().flat_map(|record| &record.interactions) {
-                        if let (false, true, Some(queue), Some(score)) =
-                            (ended(one, now), ended(one, until), one.queue, one.sentiment)
-                        {
-                            sums.observe(queue, score);
+                        let (Some(queue), Some(score)) = (one.queue, one.sentiment) else { continue };
+                        match (counts(one, now), counts(one, until)) {
+                            (false, true) => sums.observe(queue, score),
+                            (true, false) => sums.retract(queue, score),
+                            (false, false) | (true, true) => {}
                         }
                     }
                     now = until;
@@ -246,7 +253,7 @@ proptest! {
                     dirty.clear();
                     let mut anew = QueueSentiment::default();
                     for one in records.values().flat_map(|record| &record.interactions) {
-                        if let (true, Some(queue), Some(score)) = (ended(one, now), one.queue, one.sentiment) {
+                        if let (true, Some(queue), Some(score)) = (counts(one, now), one.queue, one.sentiment) {
                             anew.observe(queue, score);
                         }
                     }
@@ -263,6 +270,8 @@ proptest! {
     }
 }
 
-fn ended(one: &Interaction<'_>, time: Timestamp) -> bool {
-    one.end_ms.is_some_and(|end| end <= time.as_millisecond())
+/// Whether it counts as of a time: ended, and begun in the 365 days before it.
+fn counts(one: &Interaction<'_>, time: Timestamp) -> bool {
+    let time = time.as_millisecond();
+    one.end_ms.is_some_and(|end| end <= time) && one.start_ms > time - 365 * 24 * HOUR_MS
 }

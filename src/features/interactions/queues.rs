@@ -1,12 +1,12 @@
 //! Mean sentiment of each queue as of a time: what stands in for a customer whose interactions were never scored.
 //!
-//! The interactions that count are the scored ones, with a queue, that had ended by the time, however long before it: the
-//! history of a queue is longer than a customer's look-back window. So sums only grow with time, in the order in which
-//! interactions end. They are whole numbers: kept up to date by adding and taking back they are exactly those of adding
-//! everything anew.
+//! The interactions that count are those that count for customers, ended by the time and begun in the 365 days before it,
+//! as far as they are scored and have a queue. Sums are whole numbers: kept up to date by adding and taking back they are
+//! exactly those of adding everything anew.
 
 use jiff::Timestamp;
 
+use super::{Interaction, LOOK_BACK_MS};
 use crate::domain::{LabelId, Sentiment};
 
 /// The scores of one queue.
@@ -34,21 +34,14 @@ impl QueueSentiment {
         queues
     }
 
-    /// Counts the score of an interaction that had ended by the time.
+    /// Counts the score of an interaction that counts as of the time.
     pub fn observe(&mut self, queue: LabelId, sentiment: Sentiment) {
         self.add(queue, QueueSum { scored: 1, millionths: i64::from(sentiment.millionths()) });
     }
 
-    /// Takes back a score that was counted: the interaction is known better now.
+    /// Takes back a score that was counted: the interaction left the window, or is known better now.
     pub fn retract(&mut self, queue: LabelId, sentiment: Sentiment) {
-        if let Ok(position) = self.find(queue) {
-            let sum = &mut self.queues[position].1;
-            sum.scored -= 1;
-            sum.millionths -= i64::from(sentiment.millionths());
-            if sum.scored == 0 {
-                self.queues.remove(position);
-            }
-        }
+        self.take(queue, QueueSum { scored: 1, millionths: i64::from(sentiment.millionths()) });
     }
 
     /// -1 to 1; `None` for a queue without a score.
@@ -75,43 +68,64 @@ impl QueueSentiment {
         sum.millionths += more.millionths;
     }
 
+    fn take(&mut self, queue: LabelId, less: QueueSum) {
+        if let Ok(position) = self.find(queue) {
+            let sum = &mut self.queues[position].1;
+            sum.scored -= less.scored;
+            sum.millionths -= less.millionths;
+            if sum.scored == 0 {
+                self.queues.remove(position);
+            }
+        }
+    }
+
     fn find(&self, queue: LabelId) -> Result<usize, usize> {
         self.queues.binary_search_by_key(&queue, |(known, _)| *known)
     }
 }
 
-/// The scores of every queue as of many times, from one pass over the scored interactions in any order.
+/// The scores of every queue as of many times, from one pass over all interactions in any order.
 #[derive(Clone, Debug)]
 pub struct QueueTimeline {
     /// In milliseconds, ascending.
     times: Vec<i64>,
-    /// What ended by each of them and not by the time before.
-    since: Vec<QueueSentiment>,
+    /// What begins to count with each of them, and what no longer does.
+    changes: Vec<(QueueSentiment, QueueSentiment)>,
 }
 
 impl QueueTimeline {
     pub fn over(times: &[Timestamp]) -> Self {
         let mut times: Vec<i64> = times.iter().map(|time| time.as_millisecond()).collect();
         times.sort_unstable();
-        let since = vec![QueueSentiment::default(); times.len()];
-        Self { times, since }
+        let changes = vec![Default::default(); times.len()];
+        Self { times, changes }
     }
 
-    /// Counts the score of an interaction; one that had not ended by the last of the times changes nothing.
-    pub fn observe(&mut self, end_ms: i64, queue: LabelId, sentiment: Sentiment) {
-        let first = self.times.partition_point(|time| *time < end_ms);
-        if let Some(since) = self.since.get_mut(first) {
-            since.observe(queue, sentiment);
+    pub fn add(&mut self, interaction: &Interaction<'_>) {
+        let (Some(end_ms), Some(queue), Some(sentiment)) =
+            (interaction.end_ms, interaction.queue, interaction.sentiment)
+        else {
+            return;
+        };
+        // It counts as of its end, and no longer a window after its start.
+        let [enters, leaves] =
+            [end_ms, interaction.start_ms + LOOK_BACK_MS].map(|at| self.times.partition_point(|time| *time < at));
+        if enters < leaves {
+            self.changes[enters].0.observe(queue, sentiment);
+            if let Some((_, left)) = self.changes.get_mut(leaves) {
+                left.observe(queue, sentiment);
+            }
         }
     }
 
     /// The sums as of each time, in the order of the times.
     pub fn finish(self) -> Vec<QueueSentiment> {
         let mut sums = QueueSentiment::default();
-        let step = |since: QueueSentiment| {
-            since.queues.into_iter().for_each(|(queue, sum)| sums.add(queue, sum));
+        let step = |(entered, left): (QueueSentiment, QueueSentiment)| {
+            entered.queues.into_iter().for_each(|(queue, sum)| sums.add(queue, sum));
+            left.queues.into_iter().for_each(|(queue, sum)| sums.take(queue, sum));
             sums.clone()
         };
-        self.since.into_iter().map(step).collect()
+        self.changes.into_iter().map(step).collect()
     }
 }

@@ -21,8 +21,8 @@ fn before(milliseconds: i64) -> i64 {
     as_of().as_millisecond() - milliseconds
 }
 
-fn score(score: f64) -> Option<Sentiment> {
-    Some(Sentiment::new(score).expect("from -1 to 1"))
+fn score(score: f64) -> Sentiment {
+    Sentiment::new(score).expect("from -1 to 1")
 }
 
 /// A voice interaction of ten minutes that began so long before the as-of time.
@@ -33,7 +33,7 @@ fn voice(before_ms: i64, sentiment: Option<f64>) -> Interaction<'static> {
         end_ms: Some(before(before_ms - 10 * MINUTES)),
         channel: Channel::Voice,
         handle_ms: Some(500_000),
-        sentiment: sentiment.and_then(score),
+        sentiment: sentiment.map(score),
         topics: &[BILLING],
         queue: Some(SUPPORT),
     }
@@ -93,7 +93,9 @@ fn the_live_interaction_is_left_out_though_it_is_said_to_have_ended() {
     let told = Interaction { id: Some(live), ..voice(DAYS, Some(-1.0)) };
     let other = Interaction { id: Some(InteractionId([8; 16])), ..voice(9 * DAYS, Some(1.0)) };
     let mut history = InteractionHistory::as_of(as_of()).excluding(Some(live));
-    [told, other, voice(10 * DAYS, None)].iter().for_each(|one| history.add(one).expect("possible"));
+    for one in [told, other, voice(10 * DAYS, None)] {
+        history.add(&one).expect("possible");
+    }
     assert_eq!(history.features(&QueueSentiment::default()), features(&[other, voice(10 * DAYS, None)]));
     history.retract(&told).expect("was never counted");
     assert_eq!(history.features(&QueueSentiment::default()).map(|found| found.frequency_count), Some(2.0));
@@ -132,7 +134,7 @@ fn only_the_latest_scores_count_for_the_trend_in_whatever_order_they_come() {
 fn the_queue_mean_stands_in_for_a_customer_who_was_never_scored() {
     let mut queues = QueueSentiment::default();
     for (queue, found) in [(SUPPORT, 0.25), (SUPPORT, -0.75), (SALES, 0.5)] {
-        queues.observe(queue, score(found).expect("a score"));
+        queues.observe(queue, score(found));
     }
     let sales = Interaction { queue: Some(SALES), ..voice(9 * DAYS, None) };
     let unknown = Interaction { queue: Some(LabelId(99)), ..voice(8 * DAYS, None) };
@@ -159,7 +161,9 @@ fn a_history_is_as_large_as_its_labels_however_long_it_is() {
     let one = |i: i64| voice(300 * DAYS - i, Some((i % 21) as f64 / 10.0 - 1.0));
     let mut history = fold(&(0..200).map(one).collect::<Vec<_>>());
     let measured = allocation_counter::measure(|| {
-        (200..20_000).for_each(|i| history.add(&one(i)).expect("possible"));
+        for i in 200..20_000 {
+            history.add(&one(i)).expect("possible");
+        }
     });
     assert_eq!(measured.count_total, 0, "no allocation for an interaction");
     assert_eq!(history.features(&QueueSentiment::default()).map(|found| found.frequency_count), Some(20_000.0));
@@ -182,7 +186,7 @@ fn interaction() -> impl Strategy<Value = Interaction<'static>> {
                 end_ms: length.map(|quarters| start_ms + quarters * DAYS / 4),
                 channel,
                 handle_ms: handled.then_some(length.unwrap_or_default() as u32 * 1000 + 1),
-                sentiment: sentiment.and_then(score),
+                sentiment: sentiment.map(score),
                 topics: TOPICS[topics],
                 queue,
             }
@@ -241,7 +245,9 @@ proptest! {
     ) {
         let queues = QueueSentiment::from_sums([(SUPPORT, QueueSum { scored: 3, millionths: 1_000_000 })]);
         let mut history = fold(&all);
-        more.iter().for_each(|one| history.add(one).expect("possible"));
+        for one in &more {
+            history.add(one).expect("possible");
+        }
         let mut left: Vec<bool> = vec![true; more.len()];
         for position in order {
             let before = (history.features(&queues), history.next_change_at());
@@ -276,18 +282,22 @@ proptest! {
         let mut times: Vec<_> = days.iter().map(|days| before(days * DAYS)).collect();
         times.sort_unstable();
         let stamps: Vec<_> = times.iter().map(|ms| Timestamp::from_millisecond(*ms).expect("a time")).collect();
-        let scored = || all.iter().filter_map(|one| Some((one.end_ms?, one.queue?, one.sentiment?)));
         let mut timeline = QueueTimeline::over(&stamps);
-        scored().for_each(|(end, queue, sentiment)| timeline.observe(end, queue, sentiment));
-        for (sums, time) in timeline.finish().into_iter().zip(times) {
+        for one in &all {
+            timeline.add(one);
+        }
+        for (sums, time) in timeline.finish().into_iter().zip(stamps) {
             let mut alone = QueueSentiment::default();
-            let ended = scored().filter(|(end, ..)| *end <= time);
-            ended.clone().for_each(|(_, queue, sentiment)| alone.observe(queue, sentiment));
+            let window = Window::before(time);
+            let scored = |counts: bool| {
+                let counting = all.iter().filter(move |one| window.holds(one) == counts);
+                counting.filter_map(|one| Some((one.queue?, one.sentiment?)))
+            };
+            scored(true).for_each(|(queue, sentiment)| alone.observe(queue, sentiment));
             prop_assert_eq!(&sums, &alone);
-            // Whatever came later and was taken back leaves no trace.
-            let later = scored().filter(|(end, ..)| *end > time);
-            later.clone().for_each(|(_, queue, sentiment)| alone.observe(queue, sentiment));
-            later.for_each(|(_, queue, sentiment)| alone.retract(queue, sentiment));
+            // Whatever is added and taken back leaves no trace.
+            scored(false).for_each(|(queue, sentiment)| alone.observe(queue, sentiment));
+            scored(false).for_each(|(queue, sentiment)| alone.retract(queue, sentiment));
             prop_assert_eq!(&sums, &alone);
         }
     }

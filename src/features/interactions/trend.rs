@@ -32,13 +32,13 @@ pub(super) struct Latest {
     held: Vec<Score>,
     /// How many were thrown out, and the latest of them.
     thrown: u32,
-    latest_thrown: Option<Score>,
+    last_thrown: Option<Score>,
 }
 
 impl Latest {
     #[inline]
     pub(super) fn add(&mut self, score: Score) {
-        if self.thrown > 0 && Some(score) <= self.latest_thrown {
+        if self.thrown > 0 && Some(score) <= self.last_thrown {
             self.thrown += 1;
             return;
         }
@@ -54,8 +54,8 @@ impl Latest {
     /// # Errors
     /// When one that was thrown out would have to come back. Nothing has changed then.
     pub(super) fn retract(&mut self, score: Score) -> Result<(), MustRefold> {
-        if self.thrown > 0 && Some(score) <= self.latest_thrown {
-            if Some(score) == self.latest_thrown {
+        if self.thrown > 0 && Some(score) <= self.last_thrown {
+            if Some(score) == self.last_thrown {
                 return Err(MustRefold);
             }
             self.thrown -= 1;
@@ -72,7 +72,7 @@ impl Latest {
     pub(super) fn clear(&mut self) {
         self.held.clear();
         self.thrown = 0;
-        self.latest_thrown = None;
+        self.last_thrown = None;
     }
 
     /// Theil-Sen slope in score per 30 days over pairs that began at different times, shrunk towards 0; 0 below three
@@ -102,8 +102,8 @@ impl Latest {
     fn throw_out(&mut self) {
         let surplus = self.held.len() - TREND_INTERACTIONS;
         self.held.select_nth_unstable(surplus);
-        let latest_thrown = self.held.drain(..surplus).max();
-        self.latest_thrown = self.latest_thrown.max(latest_thrown);
+        let last_thrown = self.held.drain(..surplus).max();
+        self.last_thrown = self.last_thrown.max(last_thrown);
         self.thrown += surplus as u32;
     }
 }

@@ -1,0 +1,273 @@
+//! `scoreline features import-purchases`: a log of purchases into the store.
+//!
+//! The log is read twice: first every line is looked at, so that a log with a mistake in it changes nothing, then it is
+//! written. Telling the same log again changes nothing either.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+
+use super::super::Failure;
+use super::super::score::chunk::Cell;
+use super::super::score::purchases::{CUSTOMER, Places, purchase};
+use super::super::score::source::{self, Format};
+use super::super::score::{Progress, delimiter, for_the_log};
+use super::stored;
+use crate::config::Settings;
+use crate::domain::CustomerKey;
+use crate::features::purchases::LARGEST;
+use crate::privacy::IdHasher;
+use crate::store::{NewPurchase, PurchaseId, PurchasesRecorded, Store};
+
+/// A purchase's own name, for those that are told again with another amount.
+const PURCHASE: [&str; 2] = ["purchase_id", "order_id"];
+/// Mistakes that are shown.
+const SHOWN: usize = 20;
+/// Purchases of one transaction.
+const BATCH: usize = 20_000;
+
+#[derive(Debug, Args)]
+#[command(after_help = HELP)]
+pub(in crate::cli) struct Import {
+    /// Log to read: .csv, .ndjson or .parquet
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Format of the log, when its name does not say
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<Format>,
+    /// Separator of CSV columns
+    #[arg(long, value_name = "CHAR", default_value = ",", value_parser = delimiter)]
+    delimiter: u8,
+    /// Items of every line, for a log that does not tell
+    #[arg(long, value_name = "N")]
+    items: Option<u32>,
+    /// Neither progress bar nor summary
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+const HELP: &str = "\
+Examples:
+  scoreline features import-purchases purchases.csv
+  scoreline features import-purchases orders.parquet --items 1
+
+Columns: customer_id, date, amount (or amount_usd, dollar_value) in US dollars, items (or number_of_cds); optionally
+purchase_id (or order_id). With it a purchase told again takes the place of the one before; without it purchases of the
+same customer, day, amount and items are told apart by counting them. A customer's identifier is hashed at once and must be
+the one that predictions are asked with. A log with a mistake changes nothing. From a database: have its own client write
+a CSV of the columns above.";
+
+impl Import {
+    pub(super) fn run(self, settings: &Settings) -> Result<(), Failure> {
+        let find = || {
+            Failure::Usage(format!(
+                "format of `{}` is not known: name it .csv, .ndjson or .parquet, or give `--format`",
+                self.file.display()
+            ))
+        };
+        let format = self.format.or_else(|| Format::of(&self.file)).ok_or_else(find)?;
+        if self.file.as_os_str() == "-" {
+            return Err(Failure::Usage("a log of purchases is read twice: give a file, not standard input".to_owned()));
+        }
+        let (hasher, tombstones) = stored::hasher(settings)?;
+        if !hasher.lasts() {
+            let problem =
+                "purchases can not be kept without `privacy.pepper`: their customers would not be found again";
+            return Err(Failure::Usage(problem.to_owned()));
+        }
+        let log = Log { import: &self, format, hasher: &hasher };
+        let lines = log.check()?;
+        let recorded = stored::run_until_signal(async {
+            let store = stored::open(settings, tombstones).await?;
+            let recorded = log.write(&store).await;
+            store.close().await;
+            recorded
+        })
+        .context("the log was not taken in whole; the same command does the rest")?;
+        if !self.quiet {
+            let PurchasesRecorded { written, same, refused, impossible } = recorded;
+            eprintln!(
+                "read {lines} purchases: {written} new or changed, {same} known already, {} of erased customers",
+                refused + impossible
+            );
+        }
+        Ok(())
+    }
+}
+
+/// A log and how it is read.
+struct Log<'a> {
+    import: &'a Import,
+    format: Format,
+    hasher: &'a IdHasher,
+}
+
+impl Log<'_> {
+    /// Looks at every line; how many there are.
+    fn check(&self) -> anyhow::Result<u64> {
+        let mut lines = 0;
+        let mut problems = Vec::new();
+        let mut wrong = 0_u64;
+        self.read("lines checked", |line| {
+            lines += 1;
+            if let Err(problem) = line {
+                wrong += 1;
+                if problems.len() < SHOWN {
+                    problems.push(problem);
+                }
+            }
+            Ok(())
+        })?;
+        if wrong > 0 {
+            let more = if wrong > SHOWN as u64 { "\n  ..." } else { "" };
+            bail!("{wrong} of {lines} lines can not be taken in, so none was:\n  {}{more}", problems.join("\n  "));
+        }
+        if lines == 0 {
+            bail!("`{}` has no purchases", self.import.file.display());
+        }
+        Ok(lines)
+    }
+
+    async fn write(&self, store: &Store) -> anyhow::Result<PurchasesRecorded> {
+        let (batches, mut taken) = tokio::sync::mpsc::channel::<Vec<NewPurchase>>(2);
+        let reading = async {
+            let mut told = Repetitions::default();
+            let mut batch = Vec::with_capacity(BATCH);
+            let mut reader = self.lines()?;
+            let bar = Progress::start(&reader.length, "purchases", self.import.quiet);
+            while let Some(lines) = reader.next(self)? {
+                bar.advance(lines.len() as u64);
+                for line in lines {
+                    let line = line.map_err(|problem| anyhow::anyhow!("the log has changed: {problem}"))?;
+                    batch.push(told.named(line));
+                    if batch.len() == BATCH {
+                        batches.send(std::mem::take(&mut batch)).await?;
+                    }
+                }
+            }
+            batches.send(batch).await?;
+            bar.finish();
+            drop(batches);
+            anyhow::Ok(())
+        };
+        let writing = async {
+            let mut all = PurchasesRecorded::default();
+            while let Some(batch) = taken.recv().await {
+                let PurchasesRecorded { written, same, refused, impossible } =
+                    store.record_purchases(&batch, None).await?;
+                all.written += written;
+                all.same += same;
+                all.refused += refused;
+                all.impossible += impossible;
+            }
+            anyhow::Ok(all)
+        };
+        let ((), recorded) = tokio::try_join!(reading, writing)?;
+        Ok(recorded)
+    }
+
+    fn read(&self, what: &str, mut each: impl FnMut(Result<Line, String>) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        let mut reader = self.lines()?;
+        let bar = Progress::start(&reader.length, what, self.import.quiet);
+        while let Some(lines) = reader.next(self)? {
+            bar.advance(lines.len() as u64);
+            lines.into_iter().try_for_each(&mut each)?;
+        }
+        bar.finish();
+        Ok(())
+    }
+
+    fn lines(&self) -> anyhow::Result<Lines> {
+        let file = &self.import.file;
+        let input = source::open(file, self.format, self.import.delimiter)?;
+        let columns = input.layout.columns;
+        let places = Places::find(&columns).with_context(|| format!("`{}`", file.display()))?;
+        if places.items.is_none() && self.import.items.is_none() {
+            bail!(
+                "`{}` has no column `items`: not known is not 0. Give `--items 1` when every line is one item",
+                file.display()
+            );
+        }
+        let name = columns.iter().position(|column| PURCHASE.contains(&column.as_str()));
+        Ok(Lines { rows: input.rows, length: input.length, columns, places, name, number: 0 })
+    }
+
+    fn line(&self, places: &Places, name: Option<usize>, cells: &[Cell]) -> Result<Line, String> {
+        let id = cells[places.customer].as_text().trim();
+        if id.is_empty() {
+            return Err(format!("`{CUSTOMER}` is missing"));
+        }
+        self.hasher.screen().identifier(id).map_err(|refused| format!("`{CUSTOMER}` {refused}"))?;
+        let read = purchase(places, cells)?;
+        let items = read.items.or(self.import.items.map(f64::from)).unwrap_or_default();
+        for (column, value) in [("amount", read.amount_usd), ("items", items)] {
+            if value > LARGEST {
+                return Err(format!("`{column}` must be at most {LARGEST:e}, got `{value}`"));
+            }
+        }
+        let name = name.map(|name| cells[name].as_text().trim()).filter(|name| !name.is_empty());
+        Ok(Line {
+            customer: self.hasher.key(id),
+            name: name.map(PurchaseId::named),
+            day: read.date,
+            amount_usd: read.amount_usd,
+            items,
+        })
+    }
+}
+
+/// The lines of a log, some thousands at a time.
+struct Lines {
+    rows: Box<dyn source::Source>,
+    length: source::Length,
+    columns: Vec<String>,
+    places: Places,
+    name: Option<usize>,
+    number: u64,
+}
+
+impl Lines {
+    fn next(&mut self, log: &Log<'_>) -> anyhow::Result<Option<Vec<Result<Line, String>>>> {
+        let Some(chunk) = self.rows.next()? else { return Ok(None) };
+        let mut lines = Vec::with_capacity(chunk.rows());
+        for cells in chunk.cells(&self.columns)? {
+            self.number += 1;
+            let line = log.line(&self.places, self.name, &cells);
+            // What is wrong is said without the cell: it may be personal, and messages end up in logs.
+            lines.push(line.map_err(|problem| format!("row {}: {}", self.number, for_the_log(&problem))));
+        }
+        Ok(Some(lines))
+    }
+}
+
+/// One purchase, its customer's name already hashed.
+#[derive(Clone, Copy)]
+struct Line {
+    customer: CustomerKey,
+    name: Option<PurchaseId>,
+    day: jiff::civil::Date,
+    amount_usd: f64,
+    items: f64,
+}
+
+/// How often lines were told that say the same. 24 bytes for each distinct one: half a key and a hash of the rest tell
+/// lines apart well enough.
+#[derive(Default)]
+struct Repetitions(HashMap<(u64, u64), u32>);
+
+impl Repetitions {
+    fn named(&mut self, line: Line) -> NewPurchase {
+        let Line { customer, name, day, amount_usd, items } = line;
+        let id = name.unwrap_or_else(|| {
+            let mut rest = DefaultHasher::new();
+            (customer.as_bytes(), day, amount_usd.to_bits(), items.to_bits()).hash(&mut rest);
+            let told = self.0.entry((customer.prefix(), rest.finish())).or_default();
+            *told += 1;
+            PurchaseId::line(day, amount_usd, items, *told - 1)
+        });
+        NewPurchase { customer, id, day, amount_usd, items }
+    }
+}

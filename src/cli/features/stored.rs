@@ -1,0 +1,42 @@
+//! The store that a command works with, and how a signal ends the work.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, anyhow};
+
+use crate::config::Settings;
+use crate::domain::time::SystemClock;
+use crate::lifecycle::Signals;
+use crate::privacy::{IdHasher, Tombstones};
+use crate::store::Store;
+
+/// Opens the store to write, with what hashes its customers' identifiers.
+pub(super) async fn open(settings: &Settings, tombstones: Tombstones) -> anyhow::Result<Store> {
+    Store::open(&settings.store, tombstones).await.context("`[store]`")
+}
+
+/// Opens the store to read from, beside a server that uses it.
+pub(super) async fn open_to_read(settings: &Settings) -> anyhow::Result<Store> {
+    Store::open_to_read(&settings.store).await.context("`[store]`")
+}
+
+/// Who was erased, and what identifiers are hashed with.
+pub(super) fn hasher(settings: &Settings) -> anyhow::Result<(IdHasher, Tombstones)> {
+    let tombstones = match &settings.privacy.tombstones {
+        Some(path) => Tombstones::open(path).context("`privacy.tombstones_path`")?,
+        None => Tombstones::default(),
+    };
+    Ok((IdHasher::watching(&settings.privacy, tombstones.clone(), Arc::new(SystemClock)), tombstones))
+}
+
+/// Runs a command's work until it is done or a signal comes.
+pub(super) fn run_until_signal<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("runtime can not start")?.block_on(async {
+        let mut signals = Signals::listen();
+        tokio::select! {
+            ended = work => ended,
+            signal = signals.next() => Err(anyhow!("interrupted by {signal}")),
+        }
+    })
+}

@@ -1,0 +1,262 @@
+//! `scoreline features` as a user sees it: purchases in, training data out, nothing of the future in between.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use arrow::array::AsArray;
+use arrow::datatypes::Float64Type;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use scoreline::domain::feature::CATALOGUE;
+use scoreline::domain::time::Timestamp;
+use scoreline::domain::{Channel, Interaction, InteractionId, Sentiment};
+use scoreline::privacy::{IdHasher, PrivacySettings, Tombstones};
+use scoreline::store::{Batch, NewInteraction, Store, StoreSettings};
+use tempfile::TempDir;
+
+const PEPPER: &str = "a pepper of these tests, long enough";
+
+/// A folder with a store and room for tables.
+struct Desk {
+    folder: TempDir,
+}
+
+impl Desk {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().expect("temporary folder") }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn put(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).expect("written");
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_scoreline"));
+        command.arg("features").args(arguments).current_dir(self.folder.path()).env_remove("SCORELINE_CONFIG");
+        command.env("SCORELINE__STORE__PATH", "store.db").env("SCORELINE__PRIVACY__PEPPER", PEPPER);
+        command.output().expect("the binary runs")
+    }
+
+    /// Runs and expects success; what it says.
+    fn done(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {said}");
+        said
+    }
+
+    /// Runs and expects this exit code; what it says.
+    fn fails(&self, arguments: &[&str], code: i32) -> String {
+        let output = self.run(arguments);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
+    /// Exports and reads the rows by column.
+    fn export(&self, as_of: &str, name: &str) -> Vec<Vec<(String, String)>> {
+        self.done(&["export", "--as-of", as_of, "--horizon-days", "30", "--output", name, "--quiet"]);
+        let mut reader = csv::Reader::from_path(self.path(name)).expect("a table");
+        let header = reader.headers().expect("a header").clone();
+        let rows = reader.records().map(|record| {
+            let record = record.expect("a row");
+            header.iter().zip(&record).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+        });
+        rows.collect()
+    }
+
+    fn record(&self, customer: &str, interactions: &[(&str, &str, f64)]) {
+        let hasher = IdHasher::new(&PrivacySettings { pepper: Some(PEPPER.into()), ..PrivacySettings::default() });
+        let time = |text: &str| text.parse::<Timestamp>().expect("a time");
+        let interactions: Vec<_> = interactions
+            .iter()
+            .map(|(start, end, sentiment)| NewInteraction {
+                interaction: Interaction {
+                    id: InteractionId(
+                        *hasher.key(&format!("{customer} {start}")).as_bytes().first_chunk().expect("long"),
+                    ),
+                    customer: hasher.key(customer),
+                    start: time(start),
+                    end: Some(time(end)),
+                    channel: Channel::Voice,
+                    handle_ms: Some(60_000),
+                    sentiment: Sentiment::new(*sentiment),
+                    topics: vec!["billing".into()],
+                    queue: Some("support".into()),
+                },
+                contact: None,
+            })
+            .collect();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let settings = StoreSettings::sqlite(self.path("store.db"));
+            let store = Store::open(&settings, Tombstones::default()).await.expect("opens");
+            let at = time("2021-01-01T00:00:00Z");
+            let batch = Batch {
+                interactions: &interactions,
+                annotations: &[],
+                source: "test",
+                position: "{}",
+                at,
+                lease: None,
+            };
+            store.record(&batch).await.expect("records");
+            store.close().await;
+        });
+    }
+}
+
+fn value<'a>(row: &'a [(String, String)], name: &str) -> &'a str {
+    &row.iter().find(|(known, _)| known == name).expect(name).1
+}
+
+const LOG: &str = "customer_id,date,amount,items\nA1,2020-01-05,10.50,1\nA1,2020-01-05,10.50,1\nA1,2020-03-01,5,2\nB2,2020-03-10T11:00:00Z,7.25,1\n";
+
+#[test]
+fn a_log_told_twice_is_taken_in_once() {
+    let desk = Desk::new();
+    desk.put("log.csv", LOG);
+    let said = desk.done(&["import-purchases", "log.csv"]);
+    assert!(said.contains("read 4 purchases: 4 new or changed, 0 known already"), "{said}");
+    let said = desk.done(&["import-purchases", "log.csv"]);
+    assert!(said.contains("0 new or changed, 4 known already"), "{said}");
+    // Another order, another format: the same purchases.
+    desk.put(
+        "log.ndjson",
+        "{\"customer_id\":\"B2\",\"date\":\"2020-03-10\",\"amount\":7.25,\"items\":1}\n\
+         {\"customer_id\":\"A1\",\"date\":\"2020-01-05\",\"amount\":10.5,\"items\":1}\n",
+    );
+    let said = desk.done(&["import-purchases", "log.ndjson"]);
+    assert!(said.contains("0 new or changed, 2 known already"), "{said}");
+    // With names of their own, the last told holds.
+    desk.put("named.csv", "customer_id,date,amount,items,order_id\nC3,2020-02-01,1,1,x\nC3,2020-02-01,1,1,y\n");
+    assert!(desk.done(&["import-purchases", "named.csv"]).contains("2 new or changed"));
+    desk.put("named.csv", "customer_id,date,amount,items,order_id\nC3,2020-02-01,9,1,x\n");
+    assert!(desk.done(&["import-purchases", "named.csv"]).contains("1 new or changed"));
+    let rows = desk.export("2020-03-01", "out.csv");
+    let of_c3 = rows.iter().find(|row| value(row, "max_order_usd") == "10").expect("9 and 1 on one day");
+    assert_eq!(value(of_c3, "purchase_count"), "1");
+}
+
+#[test]
+fn a_log_with_a_mistake_changes_nothing_and_says_where_it_is_without_what_was_there() {
+    let desk = Desk::new();
+    desk.put(
+        "log.csv",
+        "customer_id,date,amount,items\nA1,2020-01-05,10,1\nA1,5 January,10,1\nA1,2020-01-05,-3,1\n\
+         jane.doe@example.com,2020-01-05,3,1\n,2020-01-05,3,1\nA1,2020-01-05,3,many\nA1,2020-01-05,1e13,1\n",
+    );
+    let said = desk.fails(&["import-purchases", "log.csv"], 1);
+    for expected in [
+        "6 of 7 lines can not be taken in, so none was",
+        "row 2: `date` must be a day such as `1997-01-31`",
+        "row 3: `amount` must be a finite number >= 0, got `-3`",
+        "row 4: `customer_id` looks like",
+        "row 5: `customer_id` is missing",
+        "row 6: `items` must be a finite number >= 0",
+        "row 7: `amount` must be at most 1e12",
+    ] {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+    assert!(!said.contains("jane") && !said.contains("January") && !said.contains("many"), "{said}");
+    assert!(!desk.path("store.db").exists(), "the store was not even opened");
+
+    desk.put("log.csv", "customer_id,date,amount\nA1,2020-01-05,10\n");
+    let said = desk.fails(&["import-purchases", "log.csv"], 1);
+    assert!(said.contains("no column `items`") && said.contains("`--items 1`"), "{said}");
+    desk.done(&["import-purchases", "log.csv", "--items", "1"]);
+    desk.put("log.csv", "customer,date,amount\nA1,2020-01-05,10\n");
+    assert!(desk.fails(&["import-purchases", "log.csv"], 1).contains("needs a column `customer_id`"));
+}
+
+#[test]
+fn what_happens_after_the_time_changes_the_outcome_and_no_feature() {
+    let desk = Desk::new();
+    desk.put("log.csv", LOG);
+    desk.done(&["import-purchases", "log.csv"]);
+    desk.record("A1", &[("2020-02-01T10:00:00Z", "2020-02-01T10:10:00Z", 0.5)]);
+    let before = desk.export("2020-03-01", "before.csv");
+    assert_eq!(before.len(), 1, "of B2 nothing was known");
+    let row = &before[0];
+    let expected = [
+        ("recency_days", "28"),
+        ("frequency_count", "1"),
+        ("avg_handling_time_sec", "60"),
+        ("sentiment_score_avg", "0.5"),
+        ("purchase_count", "1"),
+        ("total_spend_usd", "21"),
+        ("purchase_recency_days", "55"),
+        ("items_count", "2"),
+        ("spend_usd", "5"),
+        ("as_of", "2020-03-01T00:00:00Z"),
+    ];
+    for (name, expected) in expected {
+        assert_eq!(value(row, name), expected, "{name}");
+    }
+
+    desk.put("later.csv", "customer_id,date,amount,items\nA1,2020-03-30,100,9\nA1,2020-03-31,1000,9\n");
+    desk.done(&["import-purchases", "later.csv"]);
+    // One that was going on at the time, and one that began later.
+    let later = [
+        ("2020-02-29T23:59:00Z", "2020-03-01T00:00:01Z", -1.0),
+        ("2020-03-02T10:00:00Z", "2020-03-02T10:10:00Z", -1.0),
+    ];
+    desk.record("A1", &later);
+    desk.record("D4", &later);
+    let after = desk.export("2020-03-01", "after.csv");
+    assert_eq!(after.len(), 1);
+    for ((name, then), (_, now)) in before[0].iter().zip(&after[0]) {
+        if name == "spend_usd" {
+            assert_eq!((then.as_str(), now.as_str()), ("5", "105"), "30 days from the first of March");
+        } else {
+            assert_eq!(then, now, "{name}");
+        }
+    }
+    let both = desk.export("2020-04-01,2020-03-01", "both.csv");
+    assert_eq!(both.len(), 4, "A1 twice, B2 and D4 by April");
+    assert!(both.contains(&after[0]));
+}
+
+#[test]
+fn a_parquet_export_holds_what_the_csv_does() {
+    let desk = Desk::new();
+    desk.put("log.csv", LOG);
+    desk.done(&["import-purchases", "log.csv"]);
+    let rows = desk.export("2020-04-01", "out.csv");
+    desk.done(&["export", "--as-of", "2020-04-01", "--horizon-days", "30", "--output", "out.parquet"]);
+    let file = File::open(desk.path("out.parquet")).expect("written");
+    let mut reader = ParquetRecordBatchReaderBuilder::try_new(file).expect("Parquet").build().expect("a reader");
+    let batch = reader.next().expect("a batch").expect("reads");
+    assert_eq!((batch.num_rows(), batch.num_columns()), (rows.len(), CATALOGUE.len() + 3));
+    for feature in CATALOGUE {
+        let column = batch.column_by_name(feature.name).expect(feature.name).as_primitive::<Float64Type>();
+        for (value_in_csv, found) in rows.iter().map(|row| value(row, feature.name)).zip(column) {
+            assert_eq!(value_in_csv.parse().ok(), found, "{}", feature.name);
+        }
+    }
+}
+
+#[test]
+fn what_can_not_be_exported_is_said_before_anything_is_read() {
+    let desk = Desk::new();
+    let said = desk.fails(&["export", "--as-of", "2999-01-01", "--output", "out.csv"], 64);
+    assert!(said.contains("which is not over"), "{said}");
+    let said = desk.fails(&["export", "--as-of", "2020-01-01", "--output", "out.xls"], 64);
+    assert!(said.contains("must be named .csv or .parquet"), "{said}");
+    assert!(desk.fails(&["export", "--as-of", "soon", "--output", "out.csv"], 64).contains("must be a date"));
+    desk.fails(&["export", "--as-of", "2020-01-01", "--output", "out.csv"], 1);
+    assert!(!desk.path("out.csv").exists());
+}
+
+#[test]
+fn the_catalogue_is_printed_for_people_and_programs() {
+    let desk = Desk::new();
+    let text = desk.run(&["catalogue"]).stdout;
+    assert!(String::from_utf8_lossy(&text).contains("recency_days  days, >= 0\n"));
+    let json: serde_json::Value =
+        serde_json::from_slice(&desk.run(&["catalogue", "--format", "json"]).stdout).expect("JSON");
+    assert_eq!(json.as_array().map(Vec::len), Some(CATALOGUE.len()));
+}
