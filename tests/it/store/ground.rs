@@ -85,7 +85,9 @@ pub(super) fn id(number: u32) -> InteractionId {
 }
 
 pub(super) fn sentiment(score: f64) -> Option<Sentiment> {
-    Some(Sentiment::new(score).expect("within -1..1"))
+    let sentiment = Sentiment::new(score);
+    assert!(sentiment.is_some(), "within -1..1: {score}");
+    sentiment
 }
 
 /// A scored voice interaction of five minutes, about billing, in the queue `support`.

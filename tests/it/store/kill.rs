@@ -49,7 +49,7 @@ async fn kill(times: u32) {
         store.close().await;
     }
     assert!(told > 0, "no batch was ever recorded: the kills come too early");
-    println!("{times} kills, {told} batches of {ROWS}, 0 lost; {beyond} times a commit was killed before its answer");
+    eprintln!("{times} kills, {told} batches of {ROWS}, 0 lost; {beyond} times a commit was killed before its answer");
 }
 
 /// Lets a child record until it is killed, some time after its first batch; the last batch it told of, counted from 1.
@@ -57,13 +57,13 @@ fn killed(store: &Path, after: Duration) -> u32 {
     let child = Command::new(std::env::current_exe().expect("this program"))
         .args(["--exact", "store::kill::child", "--ignored", "--nocapture", "--test-threads=1"])
         .env(STORE, store)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn();
     let mut child: Child = child.expect("started");
-    let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let lines = BufReader::new(child.stderr.take().expect("piped")).lines();
     let (tell, hear) = mpsc::channel();
-    let last = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         let reading = scope.spawn(move || {
             let mut last = 0;
             for line in lines.map_while(Result::ok) {
@@ -75,15 +75,14 @@ fn killed(store: &Path, after: Duration) -> u32 {
             last
         });
         // A first batch, so that the kill does not always fall into the start of the process.
-        let begun = hear.recv_timeout(Duration::from_secs(60));
+        let begun = hear.recv_timeout(Duration::from_mins(1));
         std::thread::sleep(after);
         child.kill().expect("killed");
         child.wait().expect("ended");
         let last = reading.join().expect("read");
         assert!(begun.is_ok(), "the child recorded nothing for a minute");
         last
-    });
-    last
+    })
 }
 
 /// What is killed: records batch after batch where the last process stopped.
@@ -103,6 +102,6 @@ async fn child() {
         let next = position.to_string();
         let batch = scoreline::store::Batch { position: &next, ..batch(&rows, None) };
         store.record(&batch).await.expect("recorded");
-        println!("recorded {position}");
+        eprintln!("recorded {position}");
     }
 }

@@ -44,7 +44,7 @@ async fn measure(ground: &Ground, name: &str, rows: u32) {
         store.record(&batch(&told, None)).await.expect("recorded");
         seconds += watch.elapsed().as_secs_f64();
     }
-    println!("{name}: {ROWS} interactions in batches of {rows}: {:.0}/s", f64::from(ROWS) / seconds);
+    eprintln!("{name}: {ROWS} interactions in batches of {rows}: {:.0}/s", f64::from(ROWS) / seconds);
 
     let mut scan = Scan { which: Which::All, after: None, interactions: 20_000, since: None };
     let (watch, mut seen) = (Stopwatch::start(), 0);
@@ -56,12 +56,12 @@ async fn measure(ground: &Ground, name: &str, rows: u32) {
             break;
         }
     }
-    println!("{name}: scan of {seen} interactions: {:.0}/s", seen as f64 / watch.elapsed().as_secs_f64());
+    eprintln!("{name}: scan of {seen} interactions: {:.0}/s", seen as f64 / watch.elapsed().as_secs_f64());
     assert_eq!(seen as u64, before + u64::from(ROWS));
 
     let watch = Stopwatch::start();
     let sums = store.queue_sums(at(i64::from(ROWS) * 10)).await.expect("summed");
-    println!("{name}: sums of {} scored interactions: {:.2} s", sums[0].scored, watch.elapsed().as_secs_f64());
+    eprintln!("{name}: sums of {} scored interactions: {:.2} s", sums[0].scored, watch.elapsed().as_secs_f64());
     store.close().await;
 }
 
