@@ -164,7 +164,7 @@ pub async fn extract_once(
     resume(&store, &platform).await;
     let extraction = Extraction { source: platform.history(), leases, settings: settings.extract };
     let begin = from.map_or(Begin::Onwards, Begin::At);
-    let extracted = Box::pin(patiently(async || Box::pin(extraction.run(begin, &mut observe)).await)).await;
+    let extracted = patiently(async || extraction.run(begin, &mut observe).await).await;
     store.close().await;
     extracted
 }

@@ -78,7 +78,10 @@ mod tests {
     #[test]
     fn a_store_that_is_named_is_used() {
         let settings = load(&[PEPPER, ("SCORELINE__STORE__PATH", "here.db")]).expect("valid");
-        assert!(settings.serves_store && matches!(settings.store.place, Place::Sqlite(path) if path == "here.db"));
+        assert!(
+            settings.serves_store
+                && matches!(settings.store.place, Place::Sqlite(path) if path.as_os_str() == "here.db")
+        );
         let settings = load(&[PEPPER, ("SCORELINE__STORE__URL", "postgres://u:p@h/d")]).expect("valid");
         assert!(settings.serves_store && matches!(settings.store.place, Place::Postgres(_)));
     }

@@ -93,7 +93,8 @@ impl Extraction {
     /// When the platform or the store does not answer. What was kept stays, and the next call goes on from there.
     pub async fn run(&self, begin: Begin, observe: impl FnMut(&Seen) + Send) -> Result<Option<Extracted>, JobError> {
         let Some(held) = self.leases.take(JobName::Extract).await? else { return Ok(None) };
-        held.during(self.extract(&held, begin, observe)).await.map(Some)
+        // Boxed: requests and their answers make it large.
+        Box::pin(held.during(self.extract(&held, begin, observe))).await.map(Some)
     }
 
     /// When the next regular run is due; `None` when it is already.
@@ -227,7 +228,7 @@ impl Job for Extraction {
                 progress.set("changed", seen.written.changed);
                 progress.set("limited_seconds", seen.limited.as_secs());
             };
-            Ok(Box::pin(self.run(Begin::Onwards, observe)).await?.map_or(Ended::Elsewhere, |_| Ended::Done))
+            Ok(self.run(Begin::Onwards, observe).await?.map_or(Ended::Elsewhere, |_| Ended::Done))
         })
     }
 }

@@ -197,7 +197,8 @@ fn a_file_that_can_not_be_read_is_named_with_the_line() {
 
 #[test]
 fn the_store_is_a_file_or_a_server() {
-    let both = problems("[store]\npath = \"a.db\"\nurl = \"postgres://u:pw@h/d\"\n", &[]);
+    let both = "[privacy]\npepper = \"sixteen characters\"\n[store]\npath = \"a.db\"\nurl = \"postgres://u:pw@h/d\"\n";
+    let both = problems(both, &[]);
     assert_eq!(
         both,
         ["`store.url` can not be used together with `store.path`: keep one of them (file `settings.toml`)"]

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use scoreline::domain::feature::CATALOGUE;
-use scoreline::domain::{CustomerKey, Estimate, InteractionId, LabelId};
+use scoreline::domain::time::Timestamp;
+use scoreline::domain::{CustomerKey, Estimate, InteractionId, LabelId, Probability};
 use scoreline::features::interactions::{Interaction, QueueSentiment};
 use scoreline::features::{CustomerFold, catalogue_row};
 use scoreline::simulator::{Expected, FaultPlan, Party, SimulatorSettings};
@@ -90,7 +91,7 @@ async fn features_are_those_of_the_truth(
             let interaction = Interaction {
                 id: None::<InteractionId>,
                 start_ms: expected.start.as_millisecond(),
-                end_ms: expected.end.map(|end| end.as_millisecond()),
+                end_ms: expected.end.map(Timestamp::as_millisecond),
                 channel: expected.channel,
                 handle_ms: expected.handle_ms,
                 sentiment: expected.sentiment,
@@ -142,8 +143,8 @@ fn says(fields: &serde_json::Map<String, serde_json::Value>, score: &Estimate) -
     };
     fields["clv_tier_text"] == score.tier.as_str()
         && close("predicted_clv_value_number", Some(score.value), 0.005)
-        && close("confidence_score_number", score.confidence.map(|it| it.get()), 0.000_05)
-        && close("risk_score_number", score.risk.map(|it| it.get()), 0.000_05)
+        && close("confidence_score_number", score.confidence.map(Probability::get), 0.000_05)
+        && close("risk_score_number", score.risk.map(Probability::get), 0.000_05)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

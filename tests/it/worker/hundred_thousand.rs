@@ -87,22 +87,22 @@ fn from_end_to_end(database: &str, folder: &Path, url: Option<&str>) {
     let (with_again, _) = platform.requests();
     let nothing = run(&["rescore"], &platform, folder, url, limit);
 
-    println!("{database}: {customers} customers, limit {limit} requests a minute");
-    println!("  fetched in {:.1} s, {:.0} MiB: {}", extracted.seconds, extracted.memory, extracted.said.trim());
+    eprintln!("{database}: {customers} customers, limit {limit} requests a minute");
+    eprintln!("  fetched in {:.1} s, {:.0} MiB: {}", extracted.seconds, extracted.memory, extracted.said.trim());
     let at_the_limit = fetching as f64 / REAL_LIMIT;
-    println!("  {fetching} requests ({refused} refused): {at_the_limit:.0} minutes at {REAL_LIMIT} a minute");
-    println!(
+    eprintln!("  {fetching} requests ({refused} refused): {at_the_limit:.0} minutes at {REAL_LIMIT} a minute");
+    eprintln!(
         "  features, scores, profiles in {:.1} s, {:.0} MiB:\n{}",
         rescored.seconds, rescored.memory, rescored.said
     );
     let writing = all - fetching;
-    println!("  {writing} requests to write ({} refused)", refused_in_all - refused);
-    println!("  busiest window: {} of {limit} allowed", platform.busiest_window());
-    println!("  fetched again in {:.1} s with {} requests: {}", again.seconds, with_again - all, again.said.trim());
-    println!("  and rescored in {:.1} s, {:.0} MiB:\n{}", nothing.seconds, nothing.memory, nothing.said);
+    eprintln!("  {writing} requests to write ({} refused)", refused_in_all - refused);
+    eprintln!("  busiest window: {} of {limit} allowed", platform.busiest_window());
+    eprintln!("  fetched again in {:.1} s with {} requests: {}", again.seconds, with_again - all, again.said.trim());
+    eprintln!("  and rescored in {:.1} s, {:.0} MiB:\n{}", nothing.seconds, nothing.memory, nothing.said);
     if url.is_none() {
         let size = std::fs::metadata(folder.join("scoreline.db")).expect("there").len();
-        println!("  store: {:.0} MiB", size as f64 / f64::from(1 << 20));
+        eprintln!("  store: {:.0} MiB", size as f64 / f64::from(1 << 20));
     }
     assert!(platform.busiest_window() <= limit as usize);
     assert!(platform.profiles().len() as u32 > customers / 2, "{}", platform.profiles().len());

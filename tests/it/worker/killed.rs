@@ -122,7 +122,7 @@ fn disturbed_is_undisturbed(kills: usize) {
     }
     assert_eq!(kept(&settings(&wild), until), expected, "after {killed} kills");
     let customers = expected.len();
-    println!(
+    eprintln!(
         "{killed} kills in {rounds} extractions of {whole:?}: {truth} interactions of {customers} customers, the same"
     );
 }
@@ -161,6 +161,6 @@ fn kills_are_survived_on_postgresql_too() {
     // The lease of a killed process runs out after half a minute, and the next one waits for it.
     let killed = extract(&platform, wild.path(), Some(&url), [Duration::from_millis(600)].into_iter());
     assert_eq!(kept(&ground.settings, until), expected);
-    println!("{killed} kill on PostgreSQL, the same");
+    eprintln!("{killed} kill on PostgreSQL, the same");
     runtime.block_on(ground.remove());
 }
