@@ -12,7 +12,7 @@ use super::value::{Setting, written};
 pub(super) const DEFAULTS: &str = include_str!("default.toml");
 
 /// Keys without a default.
-const OPTIONAL: [&str; 30] = [
+const OPTIONAL: [&str; 31] = [
     "server.tls.certificate",
     "server.tls.key",
     "server.tls.client_ca",
@@ -40,6 +40,7 @@ const OPTIONAL: [&str; 30] = [
     "genesys.profile.schema_id",
     "genesys.profile.schema_version",
     "write_back.path",
+    "store.path",
     "store.url",
     "models.pins",
     "models.candidates",

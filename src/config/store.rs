@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::layers::Reader;
-use super::problem::Origin;
 use super::value::{Bytes, Setting, quoted};
 use super::{duration, whole};
 use crate::store::{Check, Place, StoreSettings};
@@ -29,10 +28,13 @@ impl Setting for Check {
     }
 }
 
+/// Where a store is that nobody named a place for.
+const FILE: &str = "state/scoreline.db";
+
 /// The settings, and whether a server uses them: one that has no platform to read from, and nobody named a store for, has
 /// nothing to keep.
 pub(super) fn section(read: &mut Reader, has_platform: bool, keys_last: bool) -> (StoreSettings, bool) {
-    let path: PathBuf = read.get("store.path");
+    let path: Option<PathBuf> = read.optional("store.path");
     let allowed = "a URL of PostgreSQL, such as `postgres://user:password@host/database`";
     let url: Option<SecretString> = read.optional_if("store.url", allowed, is_postgres);
     let check = read.get("store.check");
@@ -40,18 +42,18 @@ pub(super) fn section(read: &mut Reader, has_platform: bool, keys_last: bool) ->
     let cache_size = read.get_if("store.cache_size", allowed, |size: &Bytes| (1 << 20..=64 << 30).contains(&size.0)).0;
     let connections = whole(read, "store.connections", 1, 256);
     let statement_timeout = duration(read, "store.statement_timeout", "from `1s` to `24h`", 1_000, 24 * 3_600_000);
-    let named = read.origin_of("store.path") != Origin::Default;
-    if named && url.is_some() {
+    if path.is_some() && url.is_some() {
         read.problem("store.url", "can not be used together with `store.path`: keep one of them");
     }
-    let used = has_platform || named || url.is_some();
+    let used = has_platform || path.is_some() || url.is_some();
     if used && !keys_last {
         let key = if url.is_some() { "store.url" } else { "store.path" };
         let problem = "needs `privacy.pepper_file` beside it: without a pepper that lasts, nothing that is kept is found again \
                        after a restart";
         read.problem(key, problem);
     }
-    let place = url.map_or(Place::Sqlite(path), Place::Postgres);
+    let file = Place::Sqlite(path.unwrap_or_else(|| PathBuf::from(FILE)));
+    let place = url.map_or(file, Place::Postgres);
     (StoreSettings { place, check, cache_size, connections: connections as u32, statement_timeout }, used)
 }
 
