@@ -67,7 +67,8 @@ fn killed(store: &Path, after: Duration) -> u32 {
         let reading = scope.spawn(move || {
             let mut last = 0;
             for line in lines.map_while(Result::ok) {
-                if let Some(number) = line.strip_prefix("recorded ") {
+                // A line that the kill cut ends otherwise.
+                if let Some(number) = line.strip_prefix("recorded ").and_then(|rest| rest.strip_suffix('.')) {
                     last = number.parse().expect("a number");
                     let _ = tell.send(());
                 }
@@ -102,6 +103,6 @@ async fn child() {
         let next = position.to_string();
         let batch = scoreline::store::Batch { position: &next, ..batch(&rows, None) };
         store.record(&batch).await.expect("recorded");
-        eprintln!("recorded {position}");
+        eprintln!("recorded {position}.");
     }
 }
