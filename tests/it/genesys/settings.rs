@@ -12,7 +12,8 @@ fn explain(text: &str, secret_mode: u32) -> Result<config::Effective, Vec<String
     fs::write(&secret, "CANARY-SECRET\n").expect("written");
     fs::set_permissions(&secret, Permissions::from_mode(secret_mode)).expect("changed");
     fs::write(&path, text.replace("SECRET", &secret.display().to_string())).expect("written");
-    let explained = config::explain(Some(&path), std::iter::empty());
+    let pepper = ("SCORELINE__PRIVACY__PEPPER".to_owned(), "a pepper that lasts".to_owned());
+    let explained = config::explain(Some(&path), std::iter::once(pepper));
     explained.map_err(|problems| problems.0.iter().map(ToString::to_string).collect())
 }
 
