@@ -47,10 +47,9 @@ pub(super) fn section(read: &mut Reader, has_platform: bool, keys_last: bool) ->
     }
     let used = has_platform || path.is_some() || url.is_some();
     if used && !keys_last {
-        let key = if url.is_some() { "store.url" } else { "store.path" };
-        let problem = "needs `privacy.pepper_file` beside it: without a pepper that lasts, nothing that is kept is found again \
-                       after a restart";
-        read.problem(key, problem);
+        let problem = "is needed with `[genesys]`, `store.path` or `store.url`: without a pepper that lasts, nothing that \
+                       is kept is found again after a restart";
+        read.problem("privacy.pepper_file", problem);
     }
     let file = Place::Sqlite(path.unwrap_or_else(|| PathBuf::from(FILE)));
     let place = url.map_or(file, Place::Postgres);
@@ -97,6 +96,6 @@ mod tests {
         let both = [PEPPER, ("SCORELINE__STORE__URL", "postgres://h/d"), ("SCORELINE__STORE__PATH", "x.db")];
         assert!(load(&both).expect_err("two stores")[0].contains("`store.path`"));
         let problems = load(&[("SCORELINE__STORE__PATH", "here.db")]).expect_err("no pepper");
-        assert!(problems[0].contains("`store.path`") && problems[0].contains("`privacy.pepper_file`"), "{problems:?}");
+        assert!(problems[0].contains("`privacy.pepper_file` is needed with"), "{problems:?}");
     }
 }

@@ -255,18 +255,16 @@ fn secrets_of_the_settings_are_never_shown() {
         expect_none(what, &[output.stdout.as_slice(), &output.stderr].concat());
     };
     mode(0o600);
-    for setting in [
-        ("SCORELINE__PRIVACY__PEPPER", secret.as_str()),
-        ("SCORELINE__PRIVACY__PEPPER_FILE", path.as_str()),
-        ("SCORELINE__STORE__URL", "postgres://user:kanarienvogel@host/db"),
+    let pepper_file = ("SCORELINE__PRIVACY__PEPPER_FILE", path.as_str());
+    for settings in [
+        &[("SCORELINE__PRIVACY__PEPPER", secret.as_str())][..],
+        &[pepper_file],
+        &[("SCORELINE__STORE__URL", "postgres://user:kanarienvogel@host/db"), pepper_file],
     ] {
         for arguments in [&["config", "show", "--sources"][..], &["config", "check"], &["models", "list"]] {
-            // A store needs a pepper that lasts.
-            let pepper = [("SCORELINE__PRIVACY__PEPPER_FILE", path.as_str())];
-            let beside = if setting.0.contains("STORE") { &pepper[..] } else { &[] };
-            let output = run(arguments, &[&[setting], beside].concat());
+            let output = run(arguments, settings);
             assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-            clean(setting.0, &output);
+            clean(settings[0].0, &output);
         }
     }
     let refused = |what: &str, environment: &[(&str, &str)], config: Option<&str>| {

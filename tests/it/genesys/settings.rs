@@ -11,10 +11,9 @@ fn explain(text: &str, secret_mode: u32) -> Result<config::Effective, Vec<String
     let (path, secret) = (folder.path().join("settings.toml"), folder.path().join("secret"));
     fs::write(&secret, "CANARY-SECRET\n").expect("written");
     fs::set_permissions(&secret, Permissions::from_mode(secret_mode)).expect("changed");
-    let text = text.replace("SECRET", &secret.display().to_string());
-    // History is kept, and what is kept needs a pepper that lasts.
-    fs::write(&path, format!("{text}[privacy]\npepper = \"0123456789abcdef\"\n")).expect("written");
-    let explained = config::explain(Some(&path), std::iter::empty());
+    fs::write(&path, text.replace("SECRET", &secret.display().to_string())).expect("written");
+    let pepper = ("SCORELINE__PRIVACY__PEPPER".to_owned(), "a pepper that lasts".to_owned());
+    let explained = config::explain(Some(&path), std::iter::once(pepper));
     explained.map_err(|problems| problems.0.iter().map(ToString::to_string).collect())
 }
 
