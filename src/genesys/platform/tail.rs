@@ -90,7 +90,8 @@ impl PlatformHistory {
     }
 
     fn tail_window(&self, from: Timestamp, stage: &Stage, window: Window) -> At {
-        let end = window.to.min(before(self.clock.now(), SETTLED));
+        // From the window, not from the clock: an end that moves on while it is read is never reached.
+        let end = before(window.to, SETTLED);
         if from >= end || window.to <= stage.watermark {
             return At::End;
         }

@@ -108,6 +108,11 @@ async fn features_are_those_of_the_truth(
             let topics = CATALOGUE.iter().position(|feature| feature.name == "topic_diversity").expect("catalogued");
             row[topics] = vector.values[topics];
         }
+        // The means of several queues are summed in the order of their numbers, which are others here.
+        let mean = CATALOGUE.iter().position(|feature| feature.name == "sentiment_score_avg").expect("catalogued");
+        if vector.depends_on_queues && (row[mean] - vector.values[mean]).abs() < 1e-12 {
+            row[mean] = vector.values[mean];
+        }
         assert!(catalogue_row::same(&row, &vector.values), "{customer:?}: {row:?} and {:?}", vector.values);
         assert_eq!((kept.as_of, kept.next_change_at), (vector.as_of, vector.next_change_at));
     }
