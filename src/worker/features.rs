@@ -17,8 +17,7 @@ use super::progress::Progress;
 use super::schedule::{Cause, Ended, Job};
 use crate::domain::JobName;
 use crate::domain::time::{Stopwatch, Timestamp};
-use crate::features::interactions::{Interaction, LOOK_BACK_DAYS, QueueSentiment, QueueSum};
-use crate::features::purchases::Purchase;
+use crate::features::interactions::{LOOK_BACK_DAYS, QueueSentiment, QueueSum};
 use crate::features::{CustomerFold, catalogue_row};
 use crate::store::{Computed, Cursor, Features, History, Saved, Scan, Which};
 
@@ -221,23 +220,11 @@ fn fold(histories: &[History], as_of: Timestamp, queues: &QueueSentiment) -> (Ve
     let mut computed = Vec::with_capacity(histories.len());
     for history in histories {
         fold.clear();
-        for kept in &history.interactions {
-            let interaction = Interaction {
-                // Nobody is asked about: no interaction is left out by its id.
-                id: None,
-                start_ms: kept.start_ms,
-                end_ms: Some(kept.end_ms),
-                channel: kept.channel,
-                handle_ms: kept.handle_ms,
-                sentiment: kept.sentiment,
-                topics: history.topics(kept),
-                queue: kept.queue,
-            };
+        for interaction in history.interaction_rows() {
             // The store keeps none that ends before it starts.
             counts.interactions += u64::from(fold.interaction(&interaction).is_ok());
         }
-        for kept in &history.purchases {
-            let purchase = Purchase { date: kept.day, amount_usd: kept.amount_usd, items: Some(kept.items) };
+        for purchase in history.purchase_rows() {
             // Nor a purchase that can not be, and it hands them out in the order of their days.
             counts.purchases += u64::from(fold.purchase(&purchase).is_ok());
         }
