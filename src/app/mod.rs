@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use crate::auth::{self, Authenticator};
 use crate::config::{self, Settings};
 use crate::domain::time::{Clock as _, SystemClock};
-use crate::http::admission::{Admission, Lag};
+use crate::http::admission::{Admission, Lag, SAMPLERS};
 use crate::http::listener::{self, ConnectionTask, Drain, Limits, Listener, TlsConfigs};
 use crate::http::tls::{Reloading, TlsListener, TlsSettings};
 use crate::http::{self, HttpSettings, HttpState, Public, Readiness, Shared};
@@ -105,8 +105,10 @@ pub async fn serve(settings: Settings, metrics: MetricsHandle) -> anyhow::Result
         &stop,
     )?;
     serve_public(public, tls, Public::new(state), settings.connections, drain.clone(), admin_drain, &stop);
-    let sampled = drain.clone();
-    stop.supervise("lag sampler", async move { lag.sample(admission, sampled.closed()).await });
+    for _ in 0..SAMPLERS {
+        let (lag, admission, sampled) = (lag.clone(), admission.clone(), drain.clone());
+        stop.supervise("lag sampler", async move { lag.sample(admission, sampled.closed()).await });
+    }
     stop.supervise("drift monitor", judge(Arc::clone(&registry), monitoring.clone(), stop.clone()));
     let (comparing, candidates) = (stop.clone(), scorer.clone());
     stop.supervise("candidates", async move { candidates.compare(comparing.requested()).await });

@@ -5,8 +5,9 @@
 //! by half whenever an overdue sample passes the limit (and twice, four times the limit), which is soon enough to stop a
 //! queue that grows by seconds per second, and by little for each sample above the target, which keeps it there. Below
 //! the target it rises again. Lag without calls is not made by them: another process has the processor, and refusing the
-//! few there are would help nobody; so pressure begins only while many calls come. Simulated in the tests, and tuned there: under five times what a thread can do, more than
-//! 95 % of what the refusals leave over is used.
+//! few there are would help nobody; so pressure begins only while many calls come, and a sample is overdue only while
+//! others are begun before it: when none is, the whole machine stands still. Simulated in the tests, and tuned there:
+//! under five times what a thread can do, more than 95 % of what the refusals leave over is used.
 
 use std::time::Duration;
 
@@ -37,13 +38,15 @@ pub(super) struct Controller {
     before: Duration,
     /// How many times the outstanding sample has halved the share.
     halved: u32,
+    /// Calls begun since it was sent, when it was last seen overdue.
+    passed_by: Option<u32>,
     batches_closed: bool,
     calm: u32,
 }
 
 impl Controller {
     pub(super) fn new() -> Self {
-        Self { admitted: 1.0, before: Duration::ZERO, halved: 0, batches_closed: false, calm: 0 }
+        Self { admitted: 1.0, before: Duration::ZERO, halved: 0, passed_by: None, batches_closed: false, calm: 0 }
     }
 
     /// Whether samples should follow each other closely.
@@ -53,7 +56,8 @@ impl Controller {
 
     /// A sample is not begun and late by `lag` already; `calls` were begun since the one before.
     pub(super) fn overdue(&mut self, lag: Duration, calls: u32) -> Decision {
-        if !self.is_pressed() && calls < MANY_CALLS {
+        let moving = self.passed_by.replace(calls).is_some_and(|before| before < calls);
+        if !moving || (!self.is_pressed() && calls < MANY_CALLS) {
             return self.decision();
         }
         if lag > BATCH_TARGET {
@@ -78,7 +82,7 @@ impl Controller {
         } else if self.halved == 0 {
             self.admitted *= (1.0 / ratio).clamp(0.8, 0.98);
         }
-        self.halved = 0;
+        (self.halved, self.passed_by) = (0, None);
         self.admitted = self.admitted.clamp(LEAST_ADMITTED, 1.0);
 
         if standing > BATCH_TARGET {
@@ -110,6 +114,8 @@ mod tests {
         free_at: f64,
         sample_at: f64,
         look_at: f64,
+        /// Calls begun since the outstanding sample was sent.
+        calls: u32,
         dice: u32,
     }
 
@@ -135,6 +141,7 @@ mod tests {
                 free_at: 0.0,
                 sample_at: 0.01,
                 look_at: 0.01,
+                calls: 0,
                 dice: 7,
             }
         }
@@ -144,7 +151,7 @@ mod tests {
             while self.look_at <= time {
                 if self.look_at > self.sample_at {
                     let lag = Duration::from_secs_f64(self.look_at - self.sample_at);
-                    self.refused = self.controller.overdue(lag, MANY_CALLS).refused;
+                    self.refused = self.controller.overdue(lag, self.calls).refused;
                 }
                 self.look_at += SAMPLE_EVERY;
             }
@@ -159,12 +166,14 @@ mod tests {
                     let begun = self.free_at.max(self.sample_at);
                     self.look_until(begun);
                     let lag = Duration::from_secs_f64(begun - self.sample_at);
-                    self.refused = self.controller.observe(lag, MANY_CALLS).refused;
+                    self.refused = self.controller.observe(lag, self.calls).refused;
+                    self.calls = 0;
                     self.sample_at = begun + if self.controller.is_pressed() { PRESSED_EVERY } else { SAMPLE_EVERY };
                 }
                 self.now = arrival;
                 let begun = self.free_at.max(arrival);
                 self.look_until(begun);
+                self.calls += 1;
                 seen.worst_wait = seen.worst_wait.max(begun - arrival);
                 self.dice = self.dice.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                 if f64::from(self.dice) / f64::from(u32::MAX) < self.refused {
@@ -205,8 +214,8 @@ mod tests {
     #[test]
     fn an_overdue_sample_halves_the_share_each_time_its_lag_doubles() {
         let mut controller = Controller::new();
-        let shares: Vec<f64> = [10, 29, 30, 50, 60, 119, 120]
-            .map(|lag| controller.overdue(Duration::from_millis(lag), MANY_CALLS).refused)
+        let shares: Vec<f64> = [(10, 0), (29, 1), (30, 2), (50, 3), (60, 4), (119, 5), (120, 6)]
+            .map(|(lag, calls)| controller.overdue(Duration::from_millis(lag), MANY_CALLS + calls).refused)
             .into();
         assert_eq!(shares, [0.0, 0.0, 0.5, 0.5, 0.75, 0.75, 0.875]);
         let begun = controller.observe(Duration::from_millis(130), MANY_CALLS).refused;
@@ -223,7 +232,20 @@ mod tests {
             assert_eq!(controller.observe(lag, MANY_CALLS - 1), nobody, "{lag:?}");
         }
         controller.overdue(OVERDUE, MANY_CALLS);
+        controller.overdue(OVERDUE, MANY_CALLS + 1);
         assert!(controller.observe(OVERDUE, 0).refused > 0.0, "few calls come when most are refused");
+    }
+
+    #[test]
+    fn a_machine_that_stands_still_is_no_queue() {
+        let mut controller = Controller::new();
+        for lag in [40, 80, 160, 320] {
+            let stopped = controller.overdue(Duration::from_millis(lag), 1_000);
+            assert_eq!(stopped, Decision { refused: 0.0, batches_closed: false }, "{lag} ms");
+        }
+        assert_eq!(controller.observe(Duration::from_millis(330), 1_000).refused, 0.0);
+        assert_eq!(controller.overdue(Duration::from_millis(40), 1_200).refused, 0.0, "a sample of its own");
+        assert_eq!(controller.overdue(Duration::from_millis(50), 1_201).refused, 0.5, "it moves and passes it by");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! whoever is in it.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -13,6 +13,10 @@ use crate::domain::time::Stopwatch;
 /// Between two samples, between two looks from outside, and between two samples while calls are refused.
 const SAMPLE_EVERY: Duration = Duration::from_millis(10);
 const PRESSED_EVERY: Duration = Duration::from_millis(1);
+/// Tasks to be run for each runtime.
+pub const SAMPLERS: usize = 2;
+/// No sample is outstanding.
+const NONE: u64 = u64::MAX;
 /// A timer fires up to a millisecond after its time even when nothing is late.
 const TIMER_STEP: Duration = Duration::from_millis(1);
 /// Looks between two values of the metric.
@@ -46,33 +50,60 @@ impl Lag {
     pub fn new() -> Self {
         Self(Arc::new(Beat {
             since: Stopwatch::start(),
-            due: AtomicU64::new(u64::MAX),
+            due: AtomicU64::new(NONE),
             calls: AtomicU32::new(0),
             worst: AtomicU64::new(0),
             controller: Mutex::new(Controller::new()),
         }))
     }
 
-    /// Samples the runtime this is run on, and moves `door` with it, until `stop` is ready. A supervised task.
+    /// Samples the runtime this is run on, and moves `door` with it, until `stop` is ready. A supervised task, to be run
+    /// `SAMPLERS` times: a sample is begun by whichever task comes first, so that one thread that has lost its processor
+    /// does not pass for a queue while the others go on.
     pub async fn sample(self, door: Admission, stop: impl Future<Output = ()>) {
         let mut stop = std::pin::pin!(stop);
-        let mut pause = SAMPLE_EVERY;
         loop {
-            let due = self.0.since.elapsed() + pause;
-            self.0.calls.store(door.calls(), Ordering::Relaxed);
-            self.0.due.store(micros(due), Ordering::Relaxed);
+            let due = self.outstanding(&door);
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
+                () = tokio::time::sleep(due.saturating_sub(self.0.since.elapsed())) => {}
                 () = &mut stop => break,
             }
             to_the_end_of_the_queue().await;
-            let lag = self.0.since.elapsed().saturating_sub(due + TIMER_STEP);
-            self.0.worst.fetch_max(micros(lag), Ordering::Relaxed);
-            let mut controller = self.0.controller.lock().unwrap_or_else(PoisonError::into_inner);
-            door.apply(controller.observe(lag, self.calls_since(&door)));
-            pause = if controller.is_pressed() { PRESSED_EVERY } else { SAMPLE_EVERY };
+            self.begun(due, &door);
         }
-        self.0.due.store(u64::MAX, Ordering::Relaxed);
+        self.0.due.store(NONE, Ordering::Relaxed);
+    }
+
+    /// When the outstanding sample is due; sends one if there is none.
+    fn outstanding(&self, door: &Admission) -> Duration {
+        let controller = self.controller();
+        if self.0.due.load(Ordering::Relaxed) == NONE {
+            self.send(&controller, door);
+        }
+        Duration::from_micros(self.0.due.load(Ordering::Relaxed))
+    }
+
+    /// The sample that was due then is begun; the first to say so counts.
+    fn begun(&self, due: Duration, door: &Admission) {
+        let mut controller = self.controller();
+        if self.0.due.load(Ordering::Relaxed) != micros(due) {
+            return;
+        }
+        let lag = self.0.since.elapsed().saturating_sub(due + TIMER_STEP);
+        self.0.worst.fetch_max(micros(lag), Ordering::Relaxed);
+        door.apply(controller.observe(lag, self.calls_since(door)));
+        self.send(&controller, door);
+    }
+
+    /// Under the lock, because several tasks do.
+    fn send(&self, controller: &Controller, door: &Admission) {
+        let pause = if controller.is_pressed() { PRESSED_EVERY } else { SAMPLE_EVERY };
+        self.0.calls.store(door.calls(), Ordering::Relaxed);
+        self.0.due.store(micros(self.0.since.elapsed() + pause), Ordering::Relaxed);
+    }
+
+    fn controller(&self) -> MutexGuard<'_, Controller> {
+        self.0.controller.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Moves `door` when a sample is overdue, and publishes the worst lag as `scoreline_runtime_lag_seconds`; a runtime
@@ -89,8 +120,7 @@ impl Lag {
             let overdue = self.overdue();
             if !overdue.is_zero() {
                 self.0.worst.fetch_max(micros(overdue), Ordering::Relaxed);
-                let mut controller = self.0.controller.lock().unwrap_or_else(PoisonError::into_inner);
-                door.apply(controller.overdue(overdue, self.calls_since(&door)));
+                door.apply(self.controller().overdue(overdue, self.calls_since(&door)));
             }
             if (overdue >= STUCK_AFTER) != stuck {
                 stuck = !stuck;

@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use metrics::Counter;
 
-pub use lag::Lag;
+pub use lag::{Lag, SAMPLERS};
 
 use super::error::{ApiError, Code};
 

@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 use axum::routing::get as on_get;
-use scoreline::http::admission::{Admission, AdmissionSettings, Class, Lag, WhenOverloaded};
+use scoreline::http::admission::{Admission, AdmissionSettings, Class, Lag, SAMPLERS, WhenOverloaded};
 use scoreline::http::listener::{Connect, Limits, router};
 use tokio::net::TcpStream;
 
-use super::clients::{Prober, ask, connect, get, quantile_ms, serve_beside};
+use super::clients::{Prober, ask, connect, get, post, quantile_ms, serve_beside};
+use crate::process::{Server, models};
 
 /// What a request costs the thread: a model so heavy that refusing is much cheaper than answering.
 const WORK: Duration = Duration::from_millis(4);
@@ -59,7 +60,12 @@ async fn run(scale: &Scale) {
     let settings = AdmissionSettings { live: 4096, batches: 1, when_overloaded: WhenOverloaded::Refuse };
     let (door, lag) = (Admission::new(settings), Lag::new());
     let limits = Limits { exempt_loopback: true, requests: u32::MAX, ..Limits::default() };
-    let sampling = lag.clone().sample(door.clone(), std::future::pending());
+    let samplers = [(); SAMPLERS].map(|()| lag.clone().sample(door.clone(), std::future::pending()));
+    let sampling = async move {
+        for sampler in samplers {
+            tokio::spawn(sampler);
+        }
+    };
     let served = serve_beside(1, limits, None, busy(door.clone()), sampling);
     // The governor and liveness are where `serve` has them: on a thread of their own.
     let governing = lag.govern(door.clone(), std::future::pending());
@@ -171,4 +177,47 @@ async fn offer(address: SocketAddr, per_second: f64, length: Duration) -> Load {
     while calls.join_next().await.is_some() {}
     let mut load = load.lock().expect("lock");
     std::mem::take(&mut *load)
+}
+
+/// The whole process stands still again and again, as it does on a machine with too much to do, while a few callers ask
+/// one call after the other: all of them wait, none is refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_stands_still_is_no_overload() {
+    let models = models();
+    let server = Server::start_with(models.path(), &[]);
+    let address: SocketAddr = server.listen.parse().expect("an address");
+    let request = Arc::new(post("/v1/predict/clv", r#"{"features": {"recency_days": 30, "frequency_count": 10}}"#));
+    let until = Instant::now() + Duration::from_secs(4);
+    let callers: Vec<_> = (0..4)
+        .map(|_| {
+            let request = Arc::clone(&request);
+            tokio::spawn(async move {
+                let (mut answered, mut stood, mut stream) = (0, 0, connect(address).await);
+                while Instant::now() < until {
+                    let begun = Instant::now();
+                    let answer = ask(&mut stream, &request).await.expect("an answer");
+                    assert_eq!(answer.status, 200, "after {answered}: {}", String::from_utf8_lossy(&answer.body));
+                    answered += 1;
+                    stood += usize::from(begun.elapsed() > Duration::from_millis(30));
+                    if answer.is_last() {
+                        stream = connect(address).await;
+                    }
+                }
+                (answered, stood)
+            })
+        })
+        .collect();
+    for pause in (20..90).step_by(10).cycle().map(Duration::from_millis) {
+        if Instant::now() > until {
+            break;
+        }
+        server.signal("STOP");
+        tokio::time::sleep(pause).await;
+        server.signal("CONT");
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+    for caller in callers {
+        let (answered, stood) = caller.await.expect("nobody is refused");
+        assert!(answered > 100 && stood > 10, "{answered} answered, {stood} of them late");
+    }
 }
