@@ -13,14 +13,13 @@ use axum::http::{Method, Request, Response, StatusCode};
 use axum::routing::future::RouteFuture;
 use bytes::Bytes;
 use http_body_util::{Either, Full};
-use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 use tower::{BoxError, Service};
 
 use super::auth::identity;
 use super::head::Head;
 use super::hot::{Answering, Hot, ROUTES};
-use super::listener::{Connect, Peer, Plain};
+use super::listener::{Connect, Peer, Plain, RequestBody};
 use super::observe::{Observe, Observed, caught, error_response, finish, given};
 use super::state::Shared;
 use super::{router, wire};
@@ -118,12 +117,12 @@ pub struct Connection {
     peer: Peer,
 }
 
-impl hyper::service::Service<Request<Incoming>> for Connection {
+impl hyper::service::Service<Request<RequestBody>> for Connection {
     type Response = Response<ReplyBody>;
     type Error = Infallible;
-    type Future = Answer<Incoming>;
+    type Future = Answer<RequestBody>;
 
-    fn call(&self, mut request: Request<Incoming>) -> Answer<Incoming> {
+    fn call(&self, mut request: Request<RequestBody>) -> Answer<RequestBody> {
         if self.public.hot(request.method(), request.uri().path()).is_none() {
             // Only handlers behind the router look for these, and each costs an allocation.
             self.peer.describe(self.identity.as_ref(), request.extensions_mut());

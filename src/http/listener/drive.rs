@@ -8,6 +8,7 @@
 //! * the socket takes no more: `write_timeout`, and less than `WRITE_LEAST` taken in it counts as nothing
 //! * idle: `idle_timeout`, looked at every quarter of it
 //! * told to end, for whatever reason: `FAREWELL`
+//! * has been answered and shut, and still sends: `LINGER`
 //! * bytes that no request comes of: `IDLE_TALK`, `FIRST_TALK`, whatever the time
 //!
 //! While a request is being answered no timer of the connection runs: its body and its scoring have deadlines of their
@@ -35,6 +36,8 @@ use crate::domain::time::Stopwatch;
 pub(super) const IDLE_WHEN_CLOSED: Duration = Duration::from_secs(1);
 /// From being told to end to being cut.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// From the last word to a client that is still sending to the end of it.
+const LINGER: Duration = Duration::from_secs(2);
 /// Bytes a client must take in `write_timeout`.
 const WRITE_LEAST: u64 = 8 * 1024;
 /// Bytes that may come without a request coming of them: pings, window updates, what was under way when a body was
@@ -54,6 +57,7 @@ enum Armed {
     Idle { calls: u32, looks: u32 },
     LastChance { calls: u32 },
     Farewell,
+    Linger,
 }
 
 pin_project! {
@@ -123,6 +127,7 @@ impl<C: GracefulConnection> Drive<C> {
             Armed::Idle { .. } => limits.idle_timeout / IDLE_LOOKS,
             Armed::LastChance { .. } => IDLE_WHEN_CLOSED.min(limits.idle_timeout),
             Armed::Farewell => FAREWELL,
+            Armed::Linger => LINGER,
         };
         *this.armed = armed;
         this.timer.set(sleep(after));
@@ -142,6 +147,8 @@ impl<C: GracefulConnection> Drive<C> {
         let (pulse, armed) = (&self.pulse, self.armed);
         let calls = pulse.calls();
         let next = match armed {
+            Armed::Linger => None,
+            _ if pulse.is_lingering() => Some(Armed::Linger),
             Armed::Farewell => None,
             Armed::Write { .. } if pulse.is_blocked() => None,
             _ if pulse.is_blocked() => Some(Armed::Write { written: pulse.written() }),
@@ -217,6 +224,8 @@ impl<C: GracefulConnection> Drive<C> {
                     self.as_mut().tell();
                 }
             }
+            // It has been told everything.
+            Armed::Linger => return Some(End::Finished),
             Armed::Farewell => {
                 // What is being answered has deadlines of its own, and the drain time above it.
                 if self.pulse.is_answering() {

@@ -1,9 +1,10 @@
 //! A connection's socket, noting what its timers need to know, and the bytes that were read before.
 
 use std::io::{IoSlice, Result};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -11,6 +12,11 @@ use super::pulse::Pulse;
 
 /// How HTTP/2 begins. No HTTP/1 method is called `PRI`.
 const PREFACE: &[u8] = b"PRI ";
+
+/// Bytes that may still come after a refusal: many times what a body may have, and soon read.
+const LINGER_MOST: usize = 16 * 1024 * 1024;
+/// So much of it at a time.
+const SCRAP: usize = 8 * 1024;
 
 /// Which protocol a connection speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,11 +94,13 @@ pub(super) struct Io<T> {
     /// Read before.
     unread: Unread,
     pulse: Arc<Pulse>,
+    /// Bytes read after everything was said.
+    lingered: usize,
 }
 
 impl<T> Io<T> {
     pub(super) fn new(inner: T, unread: Unread, pulse: Arc<Pulse>) -> Self {
-        Self { inner, unread, pulse }
+        Self { inner, unread, pulse, lingered: 0 }
     }
 
     fn note(&self, written: Poll<Result<usize>>) -> Poll<Result<usize>> {
@@ -137,7 +145,29 @@ impl<T: AsyncRead + Unpin> AsyncRead for Io<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Io<T> {
+impl<T: AsyncRead + Unpin> Io<T> {
+    /// Reads what still comes, to its end. Closed with bytes unread, a socket resets the connection, and a client that is
+    /// still sending loses the answer it was refused with (RFC 9112, section 9.6).
+    fn poll_linger(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let mut scrap = [MaybeUninit::uninit(); SCRAP];
+        loop {
+            if self.pulse.may_read() == 0 {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let mut room = ReadBuf::uninit(&mut scrap);
+            let read = ready!(Pin::new(&mut self.inner).poll_read(context, &mut room));
+            let bytes = room.filled().len();
+            self.pulse.discarded(bytes as u64);
+            self.lingered += bytes;
+            if read.is_err() || bytes == 0 || self.lingered > LINGER_MOST {
+                return Poll::Ready(());
+            }
+        }
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Io<T> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
         let written = Pin::new(&mut self.inner).poll_write(context, bytes);
         self.note(written)
@@ -163,9 +193,16 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Io<T> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
-        let shut = Pin::new(&mut self.inner).poll_shutdown(context);
-        // TLS says goodbye, and waits for room to say it.
-        self.pulse.set_blocked(shut.is_pending());
-        shut
+        if !self.pulse.is_lingering() {
+            let shut = Pin::new(&mut self.inner).poll_shutdown(context);
+            // TLS says goodbye, and waits for room to say it.
+            self.pulse.set_blocked(shut.is_pending());
+            ready!(shut)?;
+            if !self.pulse.is_interrupted() {
+                return Poll::Ready(Ok(()));
+            }
+            self.pulse.linger();
+        }
+        self.poll_linger(context).map(Ok)
     }
 }

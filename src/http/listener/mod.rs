@@ -26,6 +26,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 pub use drain::Drain;
 pub use peer::{Connect, Handle, Peer, PeerAddress, PeerCertificates, router};
 pub use plain::Plain;
+pub use service::RequestBody;
 
 use caps::Caps;
 use connection::Shared;

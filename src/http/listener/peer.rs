@@ -8,12 +8,12 @@ use axum::http::{Extensions, Request, Response};
 use axum::{BoxError, Router};
 use bytes::Bytes;
 use http_body::Body;
-use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use rustls::pki_types::CertificateDer;
 
 use super::plain::Plain;
+use super::service::RequestBody;
 use crate::auth;
 use crate::http::auth::identity;
 
@@ -22,18 +22,20 @@ pub trait Handle: Send + 'static {
     type Body: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static;
     type Future: Future<Output = Result<Response<Self::Body>, Infallible>> + Send + 'static;
 
-    fn handle(&self, request: Request<Incoming>) -> Self::Future;
+    fn handle(&self, request: Request<RequestBody>) -> Self::Future;
 }
 
 impl<S, B> Handle for S
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send + 'static> + Send + 'static,
+    S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible, Future: Send + 'static>
+        + Send
+        + 'static,
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     type Body = B;
     type Future = S::Future;
 
-    fn handle(&self, request: Request<Incoming>) -> S::Future {
+    fn handle(&self, request: Request<RequestBody>) -> S::Future {
         self.call(request)
     }
 }
@@ -106,12 +108,12 @@ struct WithPeer<S> {
     peer: Peer,
 }
 
-impl<S: Service<Request<Incoming>>> Service<Request<Incoming>> for WithPeer<S> {
+impl<S: Service<Request<RequestBody>>> Service<Request<RequestBody>> for WithPeer<S> {
     type Response = S::Response;
     type Error = S::Error;
     type Future = S::Future;
 
-    fn call(&self, mut request: Request<Incoming>) -> S::Future {
+    fn call(&self, mut request: Request<RequestBody>) -> S::Future {
         self.peer.describe(self.identity.as_ref(), request.extensions_mut());
         self.inner.call(request)
     }

@@ -13,6 +13,7 @@ const READ_AT_ONCE_TWO: u64 = 2 * 1024;
 
 /// One connection's notes. Written by its own task (an HTTP/2 stream only ends elsewhere), so nothing needs an order.
 pub(super) struct Pulse {
+    version: Version,
     /// Requests whose caller left before the answer.
     cancelled: Counter,
     /// Requests so far.
@@ -29,6 +30,10 @@ pub(super) struct Pulse {
     /// What may be read in one turn, and what of it is left.
     read_at_once: u64,
     allowance: AtomicU64,
+    /// A body was given up before its end, and nothing has been asked since.
+    cut_short: AtomicBool,
+    /// All is said; what still comes is read so that the other end can hear it.
+    lingering: AtomicBool,
     /// The next answer is the last.
     retired: AtomicBool,
 }
@@ -41,6 +46,7 @@ impl Pulse {
             Version::Two => READ_AT_ONCE_TWO,
         };
         Self {
+            version,
             cancelled,
             calls: AtomicU32::new(calls),
             open: AtomicU32::new(0),
@@ -50,6 +56,8 @@ impl Pulse {
             talk: AtomicU64::new(0),
             read_at_once,
             allowance: AtomicU64::new(read_at_once),
+            cut_short: AtomicBool::new(false),
+            lingering: AtomicBool::new(false),
             retired: AtomicBool::new(false),
         }
     }
@@ -64,7 +72,7 @@ impl Pulse {
     }
 
     pub(super) fn read(&self, bytes: u64) {
-        self.allowance.store(self.allowance.load(Ordering::Relaxed).saturating_sub(bytes), Ordering::Relaxed);
+        self.discarded(bytes);
         if self.open.load(Ordering::Relaxed) == 0 {
             self.reading.store(true, Ordering::Relaxed);
             self.talk.store(self.talk.load(Ordering::Relaxed) + bytes, Ordering::Relaxed);
@@ -79,9 +87,33 @@ impl Pulse {
         self.blocked.store(blocked, Ordering::Relaxed);
     }
 
+    pub(super) fn cut_short(&self) {
+        self.cut_short.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the client may be in the middle of a request that is not read on. (HTTP/2 has frames to refuse one.)
+    pub(super) fn is_interrupted(&self) -> bool {
+        let interrupted = self.cut_short.load(Ordering::Relaxed) || self.reading.load(Ordering::Relaxed);
+        interrupted && self.version == Version::One
+    }
+
+    pub(super) fn linger(&self) {
+        self.lingering.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_lingering(&self) -> bool {
+        self.lingering.load(Ordering::Relaxed)
+    }
+
+    /// What is read and thrown away; it counts for the turn.
+    pub(super) fn discarded(&self, bytes: u64) {
+        self.allowance.store(self.allowance.load(Ordering::Relaxed).saturating_sub(bytes), Ordering::Relaxed);
+    }
+
     /// A request has come whole as far as its head; how many that makes.
     pub(super) fn called(&self) -> u32 {
         self.reading.store(false, Ordering::Relaxed);
+        self.cut_short.store(false, Ordering::Relaxed);
         self.talk.store(0, Ordering::Relaxed);
         self.open.fetch_add(1, Ordering::Relaxed);
         self.calls.fetch_add(1, Ordering::Relaxed) + 1

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use axum::http::{HeaderValue, Request, Response, StatusCode, header};
 use bytes::Bytes;
 use http_body_util::{Either, Empty};
-use hyper::body::Incoming;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::service::Service;
 use pin_project_lite::pin_project;
 
@@ -30,6 +30,49 @@ pub(super) struct Watched<S> {
     pub(super) headers: usize,
 }
 
+pin_project! {
+    /// A request's body, which notes when it was given up before its end.
+    pub struct RequestBody {
+        #[pin]
+        inner: Incoming,
+        rest: Rest,
+    }
+}
+
+/// Dropped before the end of its body, there are bytes on their way that nobody will read.
+struct Rest {
+    pulse: Arc<Pulse>,
+    ended: bool,
+}
+
+impl Drop for Rest {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.pulse.cut_short();
+        }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let mut this = self.project();
+        let frame = ready!(this.inner.as_mut().poll_frame(context));
+        this.rest.ended |= frame.is_none() || this.inner.is_end_stream();
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
 impl<S: Handle> Service<Request<Incoming>> for Watched<S> {
     type Response = Response<Either<S::Body, Empty<Bytes>>>;
     type Error = Infallible;
@@ -38,6 +81,10 @@ impl<S: Handle> Service<Request<Incoming>> for Watched<S> {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let count = self.pulse.called();
         let fits = request.headers().len() <= self.headers;
+        let request = request.map(|inner| {
+            let rest = Rest { pulse: Arc::clone(&self.pulse), ended: inner.is_end_stream() };
+            RequestBody { inner, rest }
+        });
         let last = !fits || count >= self.requests || self.pulse.is_retired() || self.drain.is_leaving();
         Answering {
             inner: fits.then(|| self.inner.handle(request)),

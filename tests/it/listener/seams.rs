@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::http::Request;
-use axum::routing::get as on_get;
+use axum::routing::{get as on_get, post as on_post};
+use bytes::Bytes;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::server::WebPkiClientVerifier;
@@ -187,6 +188,51 @@ async fn a_head_has_its_limits() {
         let answer = answer.unwrap_or_else(|err| panic!("{count} of {size} bytes: {err}"));
         assert_eq!(answer.status, expected, "{count} of {size} bytes");
     }
+}
+
+/// A client that sends more than it may, and looks for an answer only after that, finds one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_reaches_a_client_that_is_still_sending() {
+    const BODY: usize = 3_000_000;
+    let refusing = router(axum::Router::new().route("/small", on_post(async |_: Bytes| "taken")));
+    let Certificates { server, authority, .. } = certificates();
+    let server = Arc::new(server);
+    let configs: TlsConfigs = Arc::new(move || Arc::clone(&server));
+    let (plain, secret) = (serve(1, short(), None, who()), serve(1, short(), Some(configs), refusing));
+    for (path, fields, expected) in [
+        // Nobody is there to read it, or nobody wants to.
+        ("/nobody", String::new(), 404),
+        ("/who", String::new(), 405),
+        ("/who", "x-field: 1\r\n".repeat(70), 431),
+        ("/who", format!("x-field: {}\r\n", "a".repeat(30_000)), 431),
+        ("/nobody", "connection: close\r\n".to_owned(), 404),
+    ] {
+        let mut stream = connect(plain.address).await;
+        let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {BODY}\r\n{fields}\r\n");
+        let request = [head.into_bytes(), vec![b'x'; BODY]].concat();
+        // In pieces, and with time between them: everything there is has been read when the answer is made.
+        for piece in request.chunks(BODY / 10) {
+            stream.write_all(piece).await.unwrap_or_else(|err| panic!("{expected} for {path}: {err}"));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let answer = String::from_utf8(closed(&mut stream).await).expect("text");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {expected} ")), "{path}: {answer}");
+    }
+    let root = reqwest::Certificate::from_pem(authority.as_bytes()).expect("an authority");
+    let client = reqwest::Client::builder().tls_certs_only([root]).resolve("localhost", secret.address);
+    let client = client.http1_only().build().expect("a client");
+    let url = format!("https://localhost:{}/small", secret.address.port());
+    let answer = client.post(&url).body(vec![b'x'; BODY]).send().await.expect("an answer");
+    assert_eq!(answer.status(), 413, "over TLS");
+    // One that never ends is not waited for.
+    let mut stream = connect(plain.address).await;
+    stream.write_all(b"POST /nobody HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\nx").await.expect("sent");
+    let begun = Instant::now();
+    while stream.write_all(b"x").await.is_ok() && begun.elapsed() < Duration::from_secs(10) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let lasted = begun.elapsed();
+    assert!((Duration::from_millis(1_500)..Duration::from_secs(4)).contains(&lasted), "{lasted:?}");
 }
 
 #[test]
