@@ -133,6 +133,24 @@ pub async fn serve(settings: Settings, metrics: MetricsHandle) -> anyhow::Result
     ended.context("the server did not stop cleanly")
 }
 
+/// Reads the credentials, certificates and keys that the settings name, as a start would, and says which there are.
+///
+/// # Errors
+/// What a start would end with.
+pub fn read_files(settings: &Settings) -> anyhow::Result<Vec<&'static str>> {
+    let mut read = Vec::new();
+    if Authenticator::open(&settings.auth, Arc::new(SystemClock))?.is_some() {
+        read.push("auth.credentials_file");
+    }
+    for (section, tls) in [("server.tls", &settings.tls.public), ("server.admin_tls", &settings.tls.admin)] {
+        if let Some(tls) = tls {
+            Reloading::start(tls.clone(), Arc::new(SystemClock))?;
+            read.push(section);
+        }
+    }
+    Ok(read)
+}
+
 /// The registry as configured, still empty.
 pub fn registry(settings: &Settings) -> Arc<Registry> {
     let settings = RegistrySettings {

@@ -6,11 +6,12 @@ use std::fmt::Write as _;
 use clap::Subcommand;
 
 use super::{Failure, print};
+use crate::app;
 use crate::config::{Effective, Origin};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Say whether the settings are valid, or everything that is wrong with them
+    /// Say whether the settings are valid, or everything that is wrong with them and the files they name
     #[command(after_help = "Example:\n  scoreline --config /etc/scoreline.toml config check")]
     Check,
     /// Print every setting in effect as TOML, secrets masked
@@ -26,18 +27,24 @@ impl Command {
     /// Settings that are not valid do not get this far: they are refused when they are read.
     pub(super) fn run(self, effective: &Effective) -> Result<(), Failure> {
         match self {
-            Self::Check => print(&check(effective)),
+            Self::Check => {
+                let read = app::read_files(&effective.settings)?;
+                print(&check(effective, &read))
+            }
             Self::Show { sources } => print(&effective.to_toml(sources)),
         }
     }
 }
 
-fn check(effective: &Effective) -> String {
+fn check(effective: &Effective, read: &[&str]) -> String {
     let mut keys: BTreeMap<&Origin, Vec<&str>> = BTreeMap::new();
     for entry in effective.entries.iter().filter(|entry| entry.value.is_some()) {
         keys.entry(&entry.origin).or_default().push(&entry.key);
     }
     let mut text = "settings are valid\n".to_owned();
+    if !read.is_empty() {
+        let _ = writeln!(text, "  files were read and are good: {}", read.join(", "));
+    }
     for (origin, keys) in keys {
         let _ = match origin {
             Origin::Default => writeln!(text, "  {origin}: {} keys", keys.len()),

@@ -100,11 +100,18 @@ fn credentials_are_made_used_listed_and_taken_back() {
 #[test]
 fn a_server_does_not_start_open_or_with_secrets_others_can_read() {
     let models = models();
-    let start = |environment: &[(&str, &str)]| {
-        let mut command = scoreline(&["serve"], models.path());
+    let run = |arguments: &[&str], environment: &[(&str, &str)]| {
+        let mut command = scoreline(arguments, models.path());
         command.env("SCORELINE__SERVER__ADMIN_LISTEN", "127.0.0.1:0").envs(environment.iter().copied());
         let output = command.output().expect("the binary runs");
-        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+        (output.status.code(), String::from_utf8_lossy(&[output.stderr, output.stdout].concat()).into_owned())
+    };
+    // What a start ends with is found without one.
+    let start = |environment: &[(&str, &str)]| {
+        let started = run(&["serve"], environment);
+        let (code, told) = run(&["config", "check"], environment);
+        assert!(code == started.0 && (code == Some(64) || started.1.contains(told.trim_end())), "{told}");
+        started
     };
     let (code, told) = start(&[("SCORELINE__SERVER__LISTEN", "0.0.0.0:0")]);
     assert_eq!(code, Some(64));
@@ -113,9 +120,11 @@ fn a_server_does_not_start_open_or_with_secrets_others_can_read() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let file = folder.path().join("credentials.toml");
     printed(&auth(&["new-key", "--name", "a", "--scope", "predict"], &file));
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).expect("set");
     let path = file.display().to_string();
     let named = ("SCORELINE__AUTH__CREDENTIALS_FILE", path.as_str());
+    let (code, told) = run(&["config", "check"], &[named]);
+    assert!(code == Some(0) && told.contains("good: auth.credentials_file"), "{told}");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).expect("set");
     let (code, told) = start(&[named, ("SCORELINE__SERVER__LISTEN", "127.0.0.1:0")]);
     assert_eq!(code, Some(1));
     assert!(told.contains("chmod 600") && told.contains("auth.credentials_file"), "{told}");
