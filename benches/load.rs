@@ -29,6 +29,9 @@ use client::{Round, ask_once};
 
 const CONNECTIONS: [usize; 3] = [1, 8, 64];
 
+/// The documented question about another customer each time, whom the cache does not know: a score to be made and kept.
+const OF_NEW_CUSTOMER: &str = r#"{"customerId":"EACH-00000000","features":{"recency_days":12,"frequency_count":48,"avg_handling_time_sec":245,"sentiment_score_avg":0.65,"topic_diversity":7},"model_version":"v1.2","request_id":"req-998877"}"#;
+
 /// One thing to ask one server.
 struct Case {
     name: &'static str,
@@ -54,6 +57,11 @@ fn main() {
             name: "predict, model path",
             address: scoreline,
             request: request("/v1/predict/clv", server::DOCUMENTED),
+        },
+        Case {
+            name: "predict, new customers",
+            address: scoreline,
+            request: request("/v1/predict/clv", OF_NEW_CUSTOMER),
         },
         Case {
             name: "predict, cache hit",

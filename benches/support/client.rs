@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -24,22 +24,52 @@ pub fn request(path: &str, headers: &str, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
+/// Where this is in a request, every request has digits of its own.
+pub const EACH: &str = "EACH-00000000";
+
+/// A request, or one of many that are alike but for their digits.
+struct Template {
+    bytes: Vec<u8>,
+    digits: Option<std::ops::Range<usize>>,
+}
+
+impl Template {
+    fn new(request: &[u8]) -> Self {
+        let found = request.windows(EACH.len()).position(|window| window == EACH.as_bytes());
+        let digits = found.map(|at| at + EACH.len() - 8..at + EACH.len());
+        Self { bytes: request.to_vec(), digits }
+    }
+
+    /// The next of the process.
+    fn next(&mut self) -> &[u8] {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        if let Some(digits) = self.digits.clone() {
+            let mut number = NUMBER.fetch_add(1, Ordering::Relaxed);
+            for digit in self.bytes[digits].iter_mut().rev() {
+                *digit = b'0' + (number % 10) as u8;
+                number /= 10;
+            }
+        }
+        &self.bytes
+    }
+}
+
 /// Closed loop: every connection sends its next request when it has read the answer to the last.
 pub fn closed(address: SocketAddr, request: &[u8], connections: usize, length: Duration) -> Round {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let stop = Arc::new(AtomicBool::new(false));
-        let request: Arc<[u8]> = request.into();
         let start = Instant::now();
         let tasks: Vec<_> = (0..connections)
             .map(|_| {
-                let (stop, request) = (Arc::clone(&stop), Arc::clone(&request));
+                let (stop, mut request) = (Arc::clone(&stop), Template::new(request));
                 tokio::spawn(async move {
                     let mut connection = Connection::open(address).await;
                     let mut micros = Vec::with_capacity(1 << 14);
                     while !stop.load(Ordering::Relaxed) {
+                        let request = request.next();
                         let asked = Instant::now();
-                        connection.ask(&request).await;
+                        connection.ask(request).await;
                         micros.push(asked.elapsed().as_micros() as u64);
                     }
                     micros

@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use super::lease::{Held, Leases};
 use super::progress::Progress;
 use super::schedule::{Cause, Ended, Job};
-use super::{ExtractSettings, JobError};
+use super::{ExtractSettings, JobError, position};
 use crate::domain::JobName;
 use crate::domain::time::{Stopwatch, Timestamp};
 use crate::genesys::source::{HistorySource, Mismatch, Position, Step, Tally, Window};
@@ -108,13 +108,7 @@ impl Extraction {
     }
 
     async fn position(&self) -> Result<Option<Position>, JobError> {
-        let name = self.source.name();
-        let Some((kept, _)) = self.leases.store().position(name).await? else { return Ok(None) };
-        let read = serde_json::from_str(&kept);
-        if let Err(err) = &read {
-            tracing::warn!(source = name, error = %err, "position is of another version: the look-back begins anew");
-        }
-        Ok(read.ok())
+        position::kept(&self.leases, self.source.name()).await
     }
 
     async fn begin(&self, begin: Begin) -> Result<Position, JobError> {
@@ -192,8 +186,7 @@ impl Extraction {
         written: &mut Written,
     ) -> Result<(), JobError> {
         let source = self.source.name();
-        let position =
-            serde_json::to_string(position).map_err(|err| JobError::Position { source_name: source, err })?;
+        let position = position::written(source, position)?;
         let batch = Batch {
             interactions: &pending.interactions,
             annotations: &pending.annotations,

@@ -11,10 +11,10 @@ use jiff::SignedDuration;
 use metrics::{counter, describe_counter};
 use serde::{Deserialize, Serialize};
 
-use super::JobError;
 use super::lease::{Held, Leases};
 use super::progress::Progress;
 use super::schedule::{Cause, Ended, Job};
+use super::{JobError, position};
 use crate::domain::JobName;
 use crate::domain::time::{Stopwatch, Timestamp};
 use crate::features::interactions::{LOOK_BACK_DAYS, QueueSentiment, QueueSum};
@@ -93,7 +93,7 @@ impl FeaturePass {
         let sums = sums.iter().map(|sum| (sum.queue, QueueSum { scored: sum.scored, millionths: sum.sum_millionths }));
         let queues = Arc::new(QueueSentiment::from_sums(sums));
         let made_with = MadeWith { catalogue: catalogue(), queues: Some(sums_of(&queues)) };
-        let known = self.made_with().await?;
+        let known = position::kept::<MadeWith>(&self.leases, MADE_WITH_KEPT).await?;
         let filled = known.as_ref().is_none_or(|known| known.queues != made_with.queues);
         let which = match whose {
             Whose::Due if known.as_ref().is_some_and(|known| known.catalogue == made_with.catalogue) => {
@@ -104,7 +104,7 @@ impl FeaturePass {
         };
         if filled && let Some(known) = &known {
             // From here on some rows are made with the old sums and some with the new ones.
-            self.keep(held, &MadeWith { queues: None, ..known.clone() }).await?;
+            position::keep(&self.leases, held, MADE_WITH_KEPT, &MadeWith { queues: None, ..known.clone() }).await?;
         }
 
         let mut folded = Folded::default();
@@ -131,7 +131,7 @@ impl FeaturePass {
             }
         }
         if known.as_ref() != Some(&made_with) {
-            self.keep(held, &made_with).await?;
+            position::keep(&self.leases, held, MADE_WITH_KEPT, &made_with).await?;
         }
         folded.elapsed = watch.elapsed();
         folded.report();
@@ -148,18 +148,6 @@ impl FeaturePass {
         let queues = Arc::clone(queues);
         let folded = tokio::task::spawn_blocking(move || fold(&histories, as_of, &queues)).await;
         folded.map_err(|_| JobError::Panicked { doing: "folding histories" })
-    }
-
-    async fn made_with(&self) -> Result<Option<MadeWith>, JobError> {
-        let kept = self.leases.store().position(MADE_WITH_KEPT).await?;
-        Ok(kept.and_then(|(kept, _)| serde_json::from_str(&kept).ok()))
-    }
-
-    async fn keep(&self, held: &Held, made_with: &MadeWith) -> Result<(), JobError> {
-        let kept = serde_json::to_string(made_with);
-        let kept = kept.map_err(|err| JobError::Position { source_name: MADE_WITH_KEPT, err })?;
-        let now = self.leases.clock().now();
-        Ok(self.leases.store().save_position(MADE_WITH_KEPT, &kept, now, Some(held.lease())).await?)
     }
 }
 

@@ -9,6 +9,7 @@ pub mod feature_feed;
 pub mod features;
 pub mod follow_features;
 mod lease;
+mod position;
 mod progress;
 pub mod rescore;
 pub mod schedule;

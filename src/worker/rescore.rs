@@ -12,10 +12,10 @@ use futures_util::future::BoxFuture;
 use metrics::{counter, describe_counter};
 use serde::{Deserialize, Serialize};
 
-use super::JobError;
 use super::lease::{Held, Leases};
 use super::progress::Progress;
 use super::schedule::{Cause, Ended, Job};
+use super::{JobError, position};
 use crate::domain::score::{cents, round};
 use crate::domain::time::Stopwatch;
 use crate::domain::{CustomerKey, Estimate, JobName, Probability, Source, Tier};
@@ -78,7 +78,7 @@ impl Rescore {
 
     /// Whether anything is waiting.
     async fn is_due(&self) -> Result<bool, JobError> {
-        let Some(place) = self.kept().await? else { return Ok(true) };
+        let Some(place) = position::kept::<Place>(&self.leases, SCORED_KEPT).await? else { return Ok(true) };
         if (place.models, place.target) != (self.models()?, self.target.unwrap_or_default().to_owned()) {
             return Ok(true);
         }
@@ -86,17 +86,11 @@ impl Rescore {
         Ok(!changes.changes.is_empty())
     }
 
-    async fn kept(&self) -> Result<Option<Place>, JobError> {
-        let kept = self.leases.store().position(SCORED_KEPT).await?;
-        // Of another version of the program: everybody is scored anew.
-        Ok(kept.and_then(|(place, _)| serde_json::from_str(&place).ok()))
-    }
-
     async fn pass(&self, held: &Held, mut observe: impl FnMut(&Rescored) + Send) -> Result<Rescored, JobError> {
         let watch = Stopwatch::start();
         let store = self.leases.store();
         let mut rescored = Rescored::default();
-        let mut place = self.kept().await?.unwrap_or_default();
+        let mut place = position::kept::<Place>(&self.leases, SCORED_KEPT).await?.unwrap_or_default();
         loop {
             let target = self.target.unwrap_or_default();
             let models = self.models()?;
@@ -112,10 +106,8 @@ impl Rescore {
             let now = self.leases.clock().now();
             let ScoresSaved { wishes, .. } = store.save_scores(&scores, &targets, now, Some(held.lease())).await?;
             place.seq = page.seq;
-            let kept = serde_json::to_string(&place);
-            let kept = kept.map_err(|err| JobError::Position { source_name: SCORED_KEPT, err })?;
             // After the scores: a kill in between scores them once more, to the same effect.
-            store.save_position(SCORED_KEPT, &kept, now, Some(held.lease())).await?;
+            position::keep(&self.leases, held, SCORED_KEPT, &place).await?;
             rescored.wishes += wishes;
             rescored.elapsed = watch.elapsed();
             observe(&rescored);

@@ -10,11 +10,8 @@ use super::attribution;
 use super::graph::Number;
 use super::transform::{self, Transform};
 use crate::inference::explain::{Question, Shares, Unexplained, sampling};
-use crate::inference::trees::{Ensemble, Span};
+use crate::inference::trees::Ensemble;
 use crate::inference::{Backend, BackendError, FeatureMatrix};
-
-/// Rows that are computed together.
-const TILE: usize = 64;
 
 /// A register's number.
 pub(super) type Register = u32;
@@ -114,10 +111,6 @@ impl Backend for Program {
 
     fn predict(&self, rows: FeatureMatrix<'_>, out: &mut [f64]) -> Result<(), BackendError> {
         rows.fits(self.inputs(), self.results.len(), out.len())?;
-        if rows.rows() > 1 && self.steps.iter().any(|step| matches!(step.operation, Operation::Trees { .. })) {
-            self.run_rows(rows, out);
-            return Ok(());
-        }
         let mut registers: SmallVec<[f64; 128]> = SmallVec::from_slice(&self.initial);
         for (row, out) in rows.iter().zip(out.chunks_exact_mut(self.results.len())) {
             self.run(row, &mut registers);
@@ -137,35 +130,6 @@ impl Backend for Program {
 }
 
 impl Program {
-    /// Computes many rows, step by step for a tile of them: tree ensembles are faster so.
-    fn run_rows(&self, rows: FeatureMatrix<'_>, out: &mut [f64]) {
-        let width = self.initial.len();
-        let mut registers = self.initial.repeat(TILE.min(rows.rows()));
-        let tiles = rows.values().chunks(TILE * rows.columns()).zip(out.chunks_mut(TILE * self.results.len()));
-        for (rows, out) in tiles {
-            let registers = &mut registers[..rows.len() / self.features * width];
-            for (row, registers) in rows.chunks_exact(self.features).zip(registers.chunks_exact_mut(width)) {
-                self.give(row, registers);
-            }
-            for step in &self.steps {
-                if let Operation::Trees { from, width: reads, ensemble } = &step.operation {
-                    let span = Span { row: width, from: *from as usize, width: *reads, to: step.to as usize };
-                    ensemble.run_rows(registers, span);
-                } else {
-                    for registers in registers.chunks_exact_mut(width) {
-                        step.run(registers);
-                    }
-                }
-            }
-            let results = out.chunks_exact_mut(self.results.len()).zip(registers.chunks_exact(width));
-            for (out, registers) in results {
-                for (out, &result) in out.iter_mut().zip(&self.results) {
-                    *out = registers[result as usize];
-                }
-            }
-        }
-    }
-
     /// Computes one row in registers that hold the constants.
     #[inline]
     pub(super) fn run(&self, row: &[f64], registers: &mut [f64]) {

@@ -3,10 +3,11 @@
 //! One bit per leaf, left to right. A split that a value lies outside of rules out the leaves inside it; the leaf a
 //! row ends in is the first that no split rules out (Lucchese et al., `QuickScorer`, 2015). Going further, all splits
 //! on one feature are sorted by threshold, and for every rank the intersection of the masks up to it is kept. Scoring
-//! a row is then one binary search per feature and one pass over a table row per feature, which the compiler turns
-//! into vector instructions, with no branch that depends on the data.
-
-use std::hint::select_unpredictable;
+//! a row is then one search per feature and one pass over a table row per feature, which the compiler turns into vector
+//! instructions, with no branch that depends on the data.
+//!
+//! Masks of many trees are intersected before the first leaf is looked up: the tables are larger than the nearest
+//! caches, and so a processor asks for all they hold for a row at once.
 
 use pulp::NullaryFnOnce;
 use smallvec::SmallVec;
@@ -26,7 +27,7 @@ pub(super) trait Mask: Copy + Send + Sync {
     /// All leaves but `first..end`.
     fn without(first: u32, end: u32) -> Self;
     fn and(self, other: Self) -> Self;
-    /// The leftmost leaf.
+    /// The leftmost leaf; the last one of a set that is empty, which the masks of a row never are.
     fn first(self) -> usize;
 }
 
@@ -45,8 +46,9 @@ macro_rules! mask {
                 self & other
             }
 
+            #[inline]
             fn first(self) -> usize {
-                self.trailing_zeros() as usize
+                (self | 1 << (Self::BITS - 1)).trailing_zeros() as usize
             }
         }
     };
@@ -55,18 +57,19 @@ macro_rules! mask {
 mask!(u32);
 mask!(u64);
 
-/// Features whose ranks are searched side by side: a search waits for its last step most of the time.
-const SIDE: usize = 8;
+/// Thresholds that are compared at once.
+const ABREAST: usize = 16;
 
-/// Rows that are scored together.
-pub(super) const TILE: usize = 64;
+/// Blocks whose masks are intersected before their leaves are looked up.
+const CHUNK: usize = 16;
 
-/// Rows whose leaves are added side by side: a sum waits for its last addition, and its order is given.
-const ABREAST: usize = 4;
+/// Table rows that are intersected in one pass.
+const TOGETHER: usize = 4;
 
-/// `LANES` trees are scored together; their masks fill half the vector registers of the plainest processor.
+/// `LANES` trees share a block of masks, as long as a cache line.
 pub(super) struct Prefix<T, M, const LANES: usize> {
-    groups: Vec<Group<T>>,
+    /// Ascending by column.
+    features: Vec<Feature<T>>,
     /// Rows of `blocks` blocks: for each feature a row per rank and one for a missing value.
     masks: Vec<[M; LANES]>,
     blocks: usize,
@@ -74,34 +77,22 @@ pub(super) struct Prefix<T, M, const LANES: usize> {
     instructions: Instructions,
 }
 
-/// Up to `SIDE` features with about as many thresholds each.
-struct Group<T> {
-    places: Vec<Place>,
-    /// For each of `SIDE` features its thresholds, ascending, and infinities up to `room` of them.
-    thresholds: Vec<T>,
-    /// A power of two.
-    room: usize,
-}
-
-/// Where the mask rows of a feature begin and which is that of a missing value, in blocks.
-#[derive(Clone, Copy)]
-struct Place {
-    column: u32,
-    start: u32,
-    missing: u32,
-}
-
-/// Where a row's masks begin, for each feature.
-type Starts = SmallVec<[u32; 64]>;
-
 /// All splits on one feature.
 struct Feature<T> {
     column: usize,
-    /// Distinct, ascending.
-    thresholds: Vec<T>,
+    /// How many distinct ones there are.
+    thresholds: usize,
+    steps: Vec<Step<T>>,
     /// Where its rows begin, in blocks.
     start: usize,
 }
+
+/// One step of a search: the part of the one before says which part to look at, and the count of what lies below the
+/// value there says which part of the next.
+type Step<T> = Vec<[T; ABREAST]>;
+
+/// Where a row's masks begin, for each feature.
+type Starts = SmallVec<[u32; 64]>;
 
 impl<T: Scalar, M: Mask, const LANES: usize> Prefix<T, M, LANES> {
     /// `None` when the forest has splits or trees this form can not hold, or too many.
@@ -123,28 +114,31 @@ impl<T: Scalar, M: Mask, const LANES: usize> Prefix<T, M, LANES> {
         for cuts in cuts.chunk_by(|left, right| left.0 == right.0) {
             let thresholds: Vec<T> = cuts.iter().map(|&(_, threshold)| threshold).collect();
             let ranks = thresholds.len() + 2;
-            features.push(Feature { column: cuts[0].0 as usize, thresholds, start: rows * blocks });
+            let steps = steps(&thresholds);
+            features.push(Feature {
+                column: cuts[0].0 as usize,
+                thresholds: thresholds.len(),
+                steps,
+                start: rows * blocks,
+            });
             rows += ranks;
         }
         if rows.checked_mul(blocks)?.checked_mul(size_of::<[M; LANES]>())? > MOST_BYTES {
             return None;
         }
         let masks = vec![[M::ALL; LANES]; rows * blocks];
-        let mut prefix = Self { groups: Vec::new(), masks, blocks, trees: forest.trees.len(), instructions };
-        prefix.rule_out(forest, &features);
-        prefix.accumulate(&features);
-        // The order of features means nothing; those of a group take as many steps as the longest.
-        features.sort_by_key(|feature| feature.thresholds.len());
-        prefix.groups = features.chunks(SIDE).map(|features| Group::of(features, blocks)).collect();
+        let mut prefix = Self { features, masks, blocks, trees: forest.trees.len(), instructions };
+        prefix.rule_out(forest);
+        prefix.accumulate();
         Some(prefix)
     }
 
     /// Enters every split where it first rules its inside out: right above its threshold, and for a missing value.
-    fn rule_out(&mut self, forest: &Forest<T>, features: &[Feature<T>]) {
+    fn rule_out(&mut self, forest: &Forest<T>) {
         for (number, tree) in forest.trees.iter().enumerate() {
             for split in &tree.splits {
-                let known = features.binary_search_by_key(&(split.feature as usize), |feature| feature.column);
-                let feature = &features[known.expect("every split's feature was listed")];
+                let known = self.features.binary_search_by_key(&(split.feature as usize), |feature| feature.column);
+                let feature = &self.features[known.expect("every split's feature was listed")];
                 let inside = M::without(split.leaves.0, split.leaves.1);
                 let mut rule_out = |row: usize| {
                     let block = feature.start + row * self.blocks + number / LANES;
@@ -160,8 +154,8 @@ impl<T: Scalar, M: Mask, const LANES: usize> Prefix<T, M, LANES> {
     }
 
     /// Gives every rank what the ranks below it rule out.
-    fn accumulate(&mut self, features: &[Feature<T>]) {
-        for feature in features {
+    fn accumulate(&mut self) {
+        for feature in &self.features {
             let ranks = feature.start..feature.start + feature.missing() * self.blocks;
             for at in ranks.skip(self.blocks) {
                 let below = self.masks[at - self.blocks];
@@ -173,182 +167,103 @@ impl<T: Scalar, M: Mask, const LANES: usize> Prefix<T, M, LANES> {
     }
 
     /// Calls back with the leaf each tree ends in, tree by tree: `tree * M::LEAVES + leaf`.
-    ///
-    /// With the same instructions everywhere: through the closure that picks AVX2, one row took more than twice as long.
     #[inline]
-    pub(super) fn each_leaf(&self, row: &[T], mut visit: impl FnMut(usize)) {
-        let starts = self.starts(row);
-        for block in 0..self.blocks {
-            let left = self.left(&starts, block);
-            for (tree, left) in (block * LANES..self.trees).zip(left) {
-                visit(tree * M::LEAVES + (left.first() & (M::LEAVES - 1)));
-            }
-        }
+    pub(super) fn each_leaf(&self, row: &[T], visit: impl FnMut(usize)) {
+        self.instructions.run(EachLeaf { prefix: self, row, visit });
     }
 
-    /// Carries a state through the leaves each row ends in, tree by tree. `rows` are at most `TILE`, `width` numbers
-    /// each; there is a state for each row.
-    #[inline]
-    pub(super) fn fold_rows<A: Copy>(&self, rows: &[T], width: usize, states: &mut [A], fold: impl Fn(A, usize) -> A) {
-        self.instructions.run(ManyRows { prefix: self, rows, width, states, fold });
-    }
-
-    /// Where a row's masks begin: eight searches at a time.
-    #[inline]
-    fn starts(&self, row: &[T]) -> Starts {
-        let mut starts = Starts::new();
-        for group in &self.groups {
-            let mut values = [T::ZERO; SIDE];
-            for (value, place) in values.iter_mut().zip(&group.places) {
-                *value = row[place.column as usize];
-            }
-            let mut at: [usize; SIDE] = std::array::from_fn(|feature| feature * group.room);
-            let mut step = group.room;
-            while step > 1 {
-                step /= 2;
-                for (at, &value) in at.iter_mut().zip(&values) {
-                    let above = group.thresholds[*at + step - 1] < value;
-                    *at = select_unpredictable(above, *at + step, *at);
-                }
-            }
-            for (feature, place) in group.places.iter().enumerate() {
-                starts.push(place.start_of(values[feature], at[feature] - feature * group.room, self.blocks));
-            }
-        }
-        starts
-    }
-
-    /// As `starts`, rows × features: the rows side by side, feature by feature.
+    /// The leaves that no feature rules out, from a block on.
     #[expect(clippy::inline_always, reason = "vector instructions do not cross a call")]
     #[inline(always)]
-    fn starts_of_rows(&self, rows: &[T], width: usize, features: usize) -> SmallVec<[u32; 8 * TILE]> {
-        let mut starts = SmallVec::from_elem(0, rows.len() / width * features);
-        let places =
-            self.groups.iter().flat_map(|group| group.places.iter().zip(group.thresholds.chunks_exact(group.room)));
-        for (feature, (place, thresholds)) in places.enumerate() {
-            let mut values = [T::ZERO; TILE];
-            for (value, row) in values.iter_mut().zip(rows.chunks_exact(width)) {
-                *value = row[place.column as usize];
-            }
-            let mut at = [0_usize; TILE];
-            let mut step = thresholds.len();
-            while step > 1 {
-                step /= 2;
-                for (at, &value) in at.iter_mut().zip(&values) {
-                    // The mask changes nothing but spares the check of the bound.
-                    let above = thresholds[(*at + step - 1) & (thresholds.len() - 1)] < value;
-                    *at = select_unpredictable(above, *at + step, *at);
-                }
-            }
-            let ranked = values.iter().zip(at);
-            for (starts, (&value, rank)) in starts.chunks_exact_mut(features).zip(ranked) {
-                starts[feature] = place.start_of(value, rank, self.blocks);
+    fn intersect(&self, starts: &[u32], from: usize, left: &mut [[M; LANES]]) {
+        let blocks = left.len();
+        let left = left.as_flattened_mut();
+        let masks = |start: u32| self.masks[start as usize + from..][..blocks].as_flattened();
+        let (fours, rest) = starts.as_chunks::<TOGETHER>();
+        for &four in fours {
+            let [a, b, c, d] = four.map(masks);
+            for ((((left, &a), &b), &c), &d) in left.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+                *left = left.and(a.and(b)).and(c.and(d));
             }
         }
-        starts
-    }
-
-    /// The leaves that no feature rules out, of one block of trees.
-    #[expect(clippy::inline_always, reason = "vector instructions do not cross a call")]
-    #[inline(always)]
-    fn left(&self, starts: &[u32], block: usize) -> [M; LANES] {
-        let mut left = [M::ALL; LANES];
-        for &start in starts {
-            for (left, &mask) in left.iter_mut().zip(&self.masks[start as usize + block]) {
+        for &start in rest {
+            for (left, &mask) in left.iter_mut().zip(masks(start)) {
                 *left = left.and(mask);
             }
         }
-        left
     }
 }
 
-struct ManyRows<'a, T, M, const LANES: usize, A, F> {
+struct EachLeaf<'a, T, M, const LANES: usize, V> {
     prefix: &'a Prefix<T, M, LANES>,
-    rows: &'a [T],
-    width: usize,
-    states: &'a mut [A],
-    fold: F,
+    row: &'a [T],
+    visit: V,
 }
 
-impl<T, M, const LANES: usize, A, F> NullaryFnOnce for ManyRows<'_, T, M, LANES, A, F>
+impl<T, M, const LANES: usize, V> NullaryFnOnce for EachLeaf<'_, T, M, LANES, V>
 where
     T: Scalar,
     M: Mask,
-    A: Copy,
-    F: Fn(A, usize) -> A,
+    V: FnMut(usize),
 {
     type Output = ();
 
-    /// Block by block, so that a block's masks stay in the second-level cache for all rows.
     #[expect(clippy::inline_always, reason = "vector instructions do not cross a call")]
     #[inline(always)]
     fn call(self) {
-        let Self { prefix, rows, width, states, fold } = self;
-        let features: usize = prefix.groups.iter().map(|group| group.places.len()).sum();
-        if features == 0 {
-            // Every tree is one leaf.
-            for state in states {
-                *state = (0..prefix.trees).fold(*state, |state, tree| fold(state, tree * M::LEAVES));
-            }
-            return;
-        }
-        let starts = prefix.starts_of_rows(rows, width, features);
-        for block in 0..prefix.blocks {
-            let first = block * LANES;
-            let trees = LANES.min(prefix.trees - first);
-            let tile = starts.chunks(ABREAST * features).zip(states.chunks_mut(ABREAST));
-            for (starts, states) in tile {
-                let mut left = [[M::ALL; LANES]; ABREAST];
-                for (left, starts) in left.iter_mut().zip(starts.chunks_exact(features)) {
-                    *left = prefix.left(starts, block);
-                }
-                let mut carried = [states[0]; ABREAST];
-                carried[..states.len()].copy_from_slice(states);
-                for lane in 0..trees {
-                    for (carried, left) in carried.iter_mut().zip(&left) {
-                        let leaf = left[lane].first() & (M::LEAVES - 1);
-                        *carried = fold(*carried, (first + lane) * M::LEAVES + leaf);
-                    }
-                }
-                states.copy_from_slice(&carried[..states.len()]);
+        let Self { prefix, row, mut visit } = self;
+        let starts: Starts =
+            prefix.features.iter().map(|feature| feature.start_of(row[feature.column], prefix.blocks)).collect();
+        let mut left = [[M::ALL; LANES]; CHUNK];
+        for from in (0..prefix.blocks).step_by(CHUNK) {
+            let left = &mut left[..CHUNK.min(prefix.blocks - from)];
+            left.fill([M::ALL; LANES]);
+            prefix.intersect(&starts, from, left);
+            for (tree, left) in (from * LANES..prefix.trees).zip(left.as_flattened()) {
+                visit(tree * M::LEAVES + left.first());
             }
         }
-    }
-}
-
-impl<T: Scalar> Group<T> {
-    fn of(features: &[Feature<T>], blocks: usize) -> Self {
-        let most = features.iter().map(|feature| feature.thresholds.len()).max().unwrap_or(0);
-        let room = (most + 1).next_power_of_two();
-        let mut thresholds = vec![T::INFINITY; SIDE * room];
-        for (room, feature) in thresholds.chunks_exact_mut(room).zip(features) {
-            room[..feature.thresholds.len()].copy_from_slice(&feature.thresholds);
-        }
-        let place = |feature: &Feature<T>| Place {
-            column: feature.column as u32,
-            start: feature.start as u32,
-            missing: (feature.start + feature.missing() * blocks) as u32,
-        };
-        Self { places: features.iter().map(place).collect(), thresholds, room }
-    }
-}
-
-impl Place {
-    #[expect(clippy::inline_always, reason = "vector instructions do not cross a call")]
-    #[inline(always)]
-    fn start_of<T: Scalar>(self, value: T, rank: usize, blocks: usize) -> u32 {
-        if value.is_missing() { self.missing } else { self.start + (rank * blocks) as u32 }
     }
 }
 
 impl<T: Scalar> Feature<T> {
+    /// Where the masks of a value begin, in blocks.
+    #[expect(clippy::inline_always, reason = "vector instructions do not cross a call")]
+    #[inline(always)]
+    fn start_of(&self, value: T, blocks: usize) -> u32 {
+        let row = if value.is_missing() { self.missing() } else { self.rank(value) };
+        (self.start + row * blocks) as u32
+    }
+
     /// The row of a value: how many thresholds it lies above.
+    #[expect(clippy::inline_always, reason = "vector instructions do not cross a call")]
+    #[inline(always)]
     fn rank(&self, value: T) -> usize {
-        self.thresholds.partition_point(|&threshold| threshold < value)
+        self.steps.iter().fold(0, |at, step| {
+            let below: u32 = step[at].iter().map(|&threshold| u32::from(threshold < value)).sum();
+            at * ABREAST + below as usize
+        })
     }
 
     /// The row of a missing value, behind those of all ranks.
     fn missing(&self) -> usize {
-        self.thresholds.len() + 1
+        self.thresholds + 1
+    }
+}
+
+/// A search among ascending thresholds, the widest step last. There is an infinity behind them, so that no value lies
+/// above all there is.
+fn steps<T: Scalar>(thresholds: &[T]) -> Vec<Step<T>> {
+    let mut steps = Vec::new();
+    let mut bounds = [thresholds, &[T::INFINITY]].concat();
+    loop {
+        bounds.resize(bounds.len().next_multiple_of(ABREAST), T::INFINITY);
+        let step = bounds.as_chunks().0.to_vec();
+        bounds = step.iter().map(|part: &[T; ABREAST]| part[ABREAST - 1]).collect();
+        steps.push(step);
+        if bounds.len() == 1 {
+            steps.reverse();
+            return steps;
+        }
     }
 }
