@@ -41,9 +41,9 @@ impl<T: Scalar> Compiled<T> {
         if matches!(finish.aggregate, Aggregate::Min | Aggregate::Max) || crosses {
             return Ok(None);
         }
+        let (from, to) = (self.scores(duel.reference), self.scores(duel.row));
         let [reference, row] = [duel.reference, duel.row]
             .map(|row| -> SmallVec<[T; 64]> { row.iter().map(|&value| T::from_f64(value)).collect() });
-        let (from, to) = (self.scores(&reference), self.scores(&row));
         let mut scores = vec![0.0; finish.targets() * duel.features];
         for (target, shares) in scores.chunks_exact_mut(duel.features).enumerate() {
             self.split(target as u32, (&row, &reference), duel, shares)?;
@@ -55,17 +55,8 @@ impl<T: Scalar> Compiled<T> {
     }
 
     /// Each target's score for a row.
-    fn scores(&self, row: &[T]) -> Vec<f64> {
-        let mut aggregated: SmallVec<[T; 16]> = SmallVec::from_elem(self.finish.nothing(), self.finish.targets());
-        self.each_leaf(row, |leaf| match &self.leaves {
-            Leaves::One(weights) => aggregated[0] = self.finish.add(aggregated[0], weights[leaf]),
-            Leaves::Many { starts, weights } => {
-                for &(target, weight) in &weights[starts[leaf] as usize..starts[leaf + 1] as usize] {
-                    let aggregated = &mut aggregated[target as usize];
-                    *aggregated = self.finish.add(*aggregated, weight);
-                }
-            }
-        });
+    fn scores(&self, row: &[f64]) -> Vec<f64> {
+        let aggregated = self.aggregated(row);
         let mut scores = vec![0.0; aggregated.len()];
         self.finish.scores(&aggregated, self.trees, &mut scores);
         scores

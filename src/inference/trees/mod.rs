@@ -13,10 +13,10 @@ mod read;
 mod scalar;
 mod walker;
 
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 pub(super) use self::attribution::Duel;
-use self::finish::Finish;
+use self::finish::{Aggregate, Finish};
 use self::forest::Forest;
 use self::instructions::Instructions;
 use self::prefix::{Mask, Prefix};
@@ -97,8 +97,8 @@ struct Compiled<T> {
 
 /// How the leaves a row ends in are found; the fastest form the forest fits.
 enum Form<T> {
-    Masks32(Prefix<T, u32, 16>),
-    Masks64(Prefix<T, u64, 8>),
+    Masks32(Prefix<T, u32>),
+    Masks64(Prefix<T, u64>),
     Nodes,
 }
 
@@ -142,34 +142,47 @@ impl<T: Scalar> Compiled<T> {
     }
 
     fn run(&self, row: &[f64], out: &mut [f64]) {
-        let row: SmallVec<[T; 64]> = row.iter().map(|&value| T::from_f64(value)).collect();
+        self.finish.write(&self.aggregated(row), self.trees, out);
+    }
+
+    /// What the weights of the leaves a row ends in come to, for each target.
+    #[inline]
+    fn aggregated(&self, row: &[f64]) -> SmallVec<[T; 16]> {
         match &self.leaves {
-            Leaves::One(weights) => {
-                // In the order of the trees, one after the other: that is what ONNX Runtime's sum is.
-                let mut aggregated = self.finish.nothing();
-                self.each_leaf(&row, |leaf| aggregated = self.finish.add(aggregated, weights[leaf]));
-                self.finish.write(&[aggregated], self.trees, out);
-            }
+            Leaves::One(weights) => smallvec![self.aggregate(weights, row)],
             Leaves::Many { starts, weights } => {
-                let mut aggregated: SmallVec<[T; 16]> =
-                    SmallVec::from_elem(self.finish.nothing(), self.finish.targets());
-                self.each_leaf(&row, |leaf| {
+                let mut aggregated = SmallVec::from_elem(self.finish.nothing(), self.finish.targets());
+                self.fold(row, (), |(), leaf| {
                     for &(target, weight) in &weights[starts[leaf] as usize..starts[leaf + 1] as usize] {
                         let aggregated = &mut aggregated[target as usize];
                         *aggregated = self.finish.add(*aggregated, weight);
                     }
                 });
-                self.finish.write(&aggregated, self.trees, out);
+                aggregated
             }
         }
     }
 
+    /// Of the leaves' weights for the only target, in the order of the trees, one after the other: that is what ONNX
+    /// Runtime's sum is.
     #[inline]
-    fn each_leaf(&self, row: &[T], visit: impl FnMut(usize)) {
+    fn aggregate(&self, weights: &[T], row: &[f64]) -> T {
+        let nothing = self.finish.nothing();
+        match self.finish.aggregate {
+            Aggregate::Sum | Aggregate::Average => self.fold(row, nothing, |sum, leaf| sum + weights[leaf]),
+            Aggregate::Min | Aggregate::Max => {
+                self.fold(row, nothing, |extreme, leaf| self.finish.add(extreme, weights[leaf]))
+            }
+        }
+    }
+
+    /// Carries a state through the leaves a row ends in, tree by tree.
+    #[inline]
+    fn fold<A>(&self, row: &[f64], state: A, step: impl FnMut(A, usize) -> A) -> A {
         match &self.form {
-            Form::Masks32(masks) => masks.each_leaf(row, visit),
-            Form::Masks64(masks) => masks.each_leaf(row, visit),
-            Form::Nodes => self.walker.each_leaf(row, visit),
+            Form::Masks32(masks) => masks.fold(row, state, step),
+            Form::Masks64(masks) => masks.fold(row, state, step),
+            Form::Nodes => self.walker.fold(row, state, step),
         }
     }
 }
@@ -217,7 +230,6 @@ impl<T: Scalar> Leaves<T> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::finish::Aggregate;
     use super::forest::{Listed, Question};
     use super::*;
 
@@ -316,13 +328,13 @@ mod tests {
         at
     }
 
-    fn masked<M: Mask, const LANES: usize>(
-        forest: &Forest<f32>,
-        row: &[f32],
-        instructions: Instructions,
-    ) -> Option<Vec<usize>> {
+    fn wide(row: &[f32]) -> Vec<f64> {
+        row.iter().map(|&value| value.into()).collect()
+    }
+
+    fn masked<M: Mask>(forest: &Forest<f32>, row: &[f32], instructions: Instructions) -> Option<Vec<usize>> {
         let mut reached = Vec::new();
-        Prefix::<f32, M, LANES>::build(forest, instructions)?.each_leaf(row, |leaf| {
+        Prefix::<f32, M>::build(forest, instructions)?.fold(&wide(row), (), |(), leaf| {
             reached.push(forest.trees[leaf / M::LEAVES].leaves[leaf % M::LEAVES].start);
         });
         Some(reached)
@@ -331,7 +343,7 @@ mod tests {
     fn walked(forest: &Forest<f32>, row: &[f32]) -> Vec<usize> {
         let leaves: Vec<usize> = forest.trees.iter().flat_map(|tree| &tree.leaves).map(|leaf| leaf.start).collect();
         let mut reached = Vec::new();
-        Walker::build(forest).each_leaf(row, |leaf| reached.push(leaves[leaf]));
+        Walker::build(forest).fold(&wide(row), (), |(), leaf| reached.push(leaves[leaf]));
         reached
     }
 
@@ -354,9 +366,9 @@ mod tests {
             for row in rows {
                 let walked = walked(&forest, &row);
                 for instructions in Instructions::available() {
-                    let masked32 = masked::<u32, 16>(&forest, &row, instructions);
+                    let masked32 = masked::<u32>(&forest, &row, instructions);
                     prop_assert_eq!(masked32, (most <= 32 && !never).then(|| walked.clone()));
-                    let masked64 = masked::<u64, 8>(&forest, &row, instructions);
+                    let masked64 = masked::<u64>(&forest, &row, instructions);
                     prop_assert_eq!(masked64, (most <= 64 && !never).then(|| walked.clone()));
                 }
             }
@@ -380,8 +392,6 @@ mod tests {
         assert_eq!(Instructions::available().last().map(Instructions::name), Some(instruction_set()));
         #[cfg(target_arch = "x86_64")]
         assert!(instruction_set() != "avx2" || std::arch::is_x86_feature_detected!("avx2"));
-        #[cfg(target_arch = "x86_64")]
-        assert!(instruction_set() != "avx512" || std::arch::is_x86_feature_detected!("avx512f"));
     }
 
     proptest! {
@@ -430,7 +440,7 @@ mod tests {
         let forest = Forest::grow(&listed, std::iter::once(0), vec![(0, 1.0), (0, 2.0)]).expect("no cycle");
         assert_eq!(walked(&forest, &[0.0]), [0]);
         assert_eq!(walked(&forest, &[1.0]), [0], "outside, then outside to the shared first leaf");
-        assert!(Prefix::<f32, u32, 16>::build(&forest, Instructions::Portable).is_none());
+        assert!(Prefix::<f32, u32>::build(&forest, Instructions::Portable).is_none());
     }
 
     #[test]

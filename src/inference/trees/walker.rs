@@ -5,6 +5,8 @@
 //!
 //! Explanations walk two rows at once, one node at a time: [`Walker::step`].
 
+use smallvec::SmallVec;
+
 use super::forest::{Child, Forest};
 use super::scalar::Scalar;
 
@@ -63,19 +65,21 @@ impl<T: Scalar> Walker<T> {
         Self { nodes, splits: splits as u32, roots: roots.as_chunks().0.to_vec(), trees }
     }
 
-    /// Calls back with the leaf each tree ends in, tree by tree, leaves numbered through all trees.
-    pub(super) fn each_leaf(&self, row: &[T], mut visit: impl FnMut(usize)) {
+    /// Carries a state through the leaves the trees end in, tree by tree, leaves numbered through all trees.
+    pub(super) fn fold<A>(&self, row: &[f64], mut state: A, mut step: impl FnMut(A, usize) -> A) -> A {
+        let row: SmallVec<[T; 64]> = row.iter().map(|&value| T::from_f64(value)).collect();
         for (group, &roots) in self.roots.iter().enumerate() {
             let mut at = roots;
             while at.iter().any(|&node| node < self.splits) {
                 for at in &mut at {
-                    *at = self.nodes[*at as usize].next(row);
+                    *at = self.nodes[*at as usize].next(&row);
                 }
             }
             for (_, at) in (group * LANES..self.trees).zip(at) {
-                visit((at - self.splits) as usize);
+                state = step(state, (at - self.splits) as usize);
             }
         }
+        state
     }
 
     /// The node each tree begins at.
