@@ -3,7 +3,7 @@
 //! The exact key is model digest, hashed customer and features, so an answer can never be another model's or another
 //! customer's. The last score of a customer is what the ladder falls back on and what routing uses.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, RandomState};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -44,8 +44,31 @@ struct LastKey {
     model: ModelName,
 }
 
-// A customer's key is a digest under a secret: eight bytes of it are as good as all of the key to spread entries, and
-// nobody can aim at them.
+// A customer's key is a digest under a secret: eight bytes of it are as good as all of the key to spread entries, nobody
+// can aim at them, and there is nothing left to hash.
+
+/// Takes the one number a key is spread by as it is.
+#[derive(Clone, Default)]
+struct AsItIs(u64);
+
+impl std::hash::Hasher for AsItIs {
+    fn write(&mut self, bytes: &[u8]) {
+        debug_assert!(false, "{} bytes where one number is expected", bytes.len());
+        for &byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+type Spread = BuildHasherDefault<AsItIs>;
 
 impl std::hash::Hash for ExactKey {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
@@ -62,8 +85,8 @@ impl std::hash::Hash for LastKey {
 /// Both caches. Cheap to clone.
 #[derive(Clone)]
 pub struct ScoreCache {
-    exact: Cache<ExactKey, Arc<CachedScore>>,
-    last: Cache<LastKey, Arc<CachedScore>>,
+    exact: Cache<ExactKey, Arc<CachedScore>, Spread>,
+    last: Cache<LastKey, Arc<CachedScore>, Spread>,
     ttl: Duration,
     // Two independently keyed hashes of the question: 128 bits that a caller can not aim at.
     hashers: [RandomState; 2],
@@ -78,8 +101,8 @@ impl ScoreCache {
     /// `bytes` is shared by both caches, half each.
     pub fn new(bytes: u64, ttl: Duration) -> Self {
         Self {
-            exact: Cache::builder().max_capacity(bytes / 2).weigher(|_, _| ENTRY_BYTES).time_to_live(ttl).build(),
-            last: Cache::builder().max_capacity(bytes / 2).weigher(|_, _| ENTRY_BYTES).time_to_live(ttl).build(),
+            exact: half(bytes, ttl),
+            last: half(bytes, ttl),
             ttl,
             hashers: [RandomState::new(), RandomState::new()],
             tombstones: Arc::default(),
@@ -155,6 +178,14 @@ impl Erasable for ScoreCache {
         self.last.run_pending_tasks();
         Ok(entries)
     }
+}
+
+fn half<K: Eq + std::hash::Hash + Send + Sync + 'static>(
+    bytes: u64,
+    ttl: Duration,
+) -> Cache<K, Arc<CachedScore>, Spread> {
+    let builder = Cache::builder().max_capacity(bytes / 2).weigher(|_, _| ENTRY_BYTES).time_to_live(ttl);
+    builder.build_with_hasher(Spread::default())
 }
 
 struct QuestionBits<'a>(&'a [f64], Wish);
