@@ -72,13 +72,15 @@ fn variable(name: &str) -> Option<String> {
 }
 
 /// Drives every target whose name begins with `only`, one after the other on threads of their own.
-fn drive_all(inputs: u64, time: Option<Duration>, only: &str) -> Vec<Report> {
+fn drive_all(inputs: u64, time: Option<Duration>, only: &str) -> impl Iterator<Item = Report> {
     let chosen: Vec<_> = TARGETS.iter().filter(|target| target.name.starts_with(only)).collect();
     assert!(!chosen.is_empty(), "no target begins with `{only}`");
-    chosen.into_iter().map(|target| watched(target, inputs, time)).collect()
+    chosen.into_iter().map(move |target| watched(target, inputs, time))
 }
 
-/// Drives a target on a thread of its own and waits no longer than `STUCK` for each input.
+/// Drives a target on a thread of its own, says every now and then how far it is, and waits no longer than `STUCK` for
+/// each input.
+#[expect(clippy::print_stdout, reason = "a suite says that it goes on")]
 fn watched(target: &'static Target, inputs: u64, time: Option<Duration>) -> Report {
     let current = Arc::new(Mutex::new((0_u64, Vec::new())));
     let (done, result) = mpsc::channel();
@@ -105,6 +107,7 @@ fn watched(target: &'static Target, inputs: u64, time: Option<Duration>) -> Repo
                 let current = current.lock().expect("never held across a panic");
                 assert!(seen != Some(current.0), "{} hangs on {}", target.name, shown(&current.1));
                 seen = Some(current.0);
+                println!("{:<20} {:>9} of {inputs}, still at it", target.name, current.0);
             }
             Err(mpsc::RecvTimeoutError::Disconnected) => {
                 panic!("{}: its seeds or subject can not be made", target.name)
@@ -154,9 +157,9 @@ fn drive_with(target: &Target, inputs: u64, time: Option<Duration>, mut announce
     report
 }
 
-/// Prints a line for each target and fails when one was broken.
+/// Prints a line for each target when it is done, and fails when one was broken.
 #[expect(clippy::print_stdout, reason = "a suite prints its figures")]
-fn report(reports: Vec<Report>) {
+fn report(reports: impl Iterator<Item = Report>) {
     println!("{:<20} {:>9} {:>9} {:>10} {:>9} {:>12}", "target", "inputs", "seconds", "inputs/s", "MB", "most held");
     let (mut inputs, mut seconds) = (0, 0.0);
     let mut broken = Vec::new();
