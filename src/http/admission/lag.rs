@@ -34,6 +34,12 @@ struct Beat {
     due: AtomicU64,
     /// Calls that had come when it was sent.
     calls: AtomicU32,
+    /// How long the process had stood still by then, and has by now, in microseconds: what the governor's own looks came
+    /// late by. Nobody's queue is behind that.
+    stood_then: AtomicU64,
+    stood: AtomicU64,
+    /// When the governor last looked, in microseconds of `since`.
+    looked: AtomicU64,
     /// The worst lag since the metric was set, in microseconds.
     worst: AtomicU64,
     /// Locked for a moment, every few milliseconds.
@@ -52,6 +58,9 @@ impl Lag {
             since: Stopwatch::start(),
             due: AtomicU64::new(NONE),
             calls: AtomicU32::new(0),
+            stood_then: AtomicU64::new(0),
+            stood: AtomicU64::new(0),
+            looked: AtomicU64::new(NONE),
             worst: AtomicU64::new(0),
             controller: Mutex::new(Controller::new()),
         }))
@@ -91,7 +100,7 @@ impl Lag {
         }
         let lag = self.0.since.elapsed().saturating_sub(due + TIMER_STEP);
         self.0.worst.fetch_max(micros(lag), Ordering::Relaxed);
-        door.apply(controller.observe(lag, self.calls_since(door)));
+        door.apply(controller.observe(lag.saturating_sub(self.stood_still()), self.calls_since(door)));
         self.send(&controller, door);
     }
 
@@ -99,6 +108,7 @@ impl Lag {
     fn send(&self, controller: &Controller, door: &Admission) {
         let pause = if controller.is_pressed() { PRESSED_EVERY } else { SAMPLE_EVERY };
         self.0.calls.store(door.calls(), Ordering::Relaxed);
+        self.0.stood_then.store(self.0.stood.load(Ordering::Relaxed), Ordering::Relaxed);
         self.0.due.store(micros(self.0.since.elapsed() + pause), Ordering::Relaxed);
     }
 
@@ -115,11 +125,13 @@ impl Lag {
         loop {
             tokio::select! {
                 () = tokio::time::sleep(SAMPLE_EVERY) => {}
-                () = &mut stop => return,
+                () = &mut stop => break,
             }
-            let overdue = self.overdue();
+            self.look();
+            let late = self.late();
+            self.0.worst.fetch_max(micros(late), Ordering::Relaxed);
+            let overdue = late.saturating_sub(self.stood_still());
             if !overdue.is_zero() {
-                self.0.worst.fetch_max(micros(overdue), Ordering::Relaxed);
                 door.apply(self.controller().overdue(overdue, self.calls_since(&door)));
             }
             if (overdue >= STUCK_AFTER) != stuck {
@@ -135,6 +147,7 @@ impl Lag {
                 gauge.set(self.worst().as_secs_f64());
             }
         }
+        self.0.looked.store(NONE, Ordering::Relaxed);
     }
 
     /// Calls that came since the outstanding sample was sent.
@@ -142,8 +155,27 @@ impl Lag {
         door.calls().wrapping_sub(self.0.calls.load(Ordering::Relaxed))
     }
 
+    /// The governor is awake: what it is late by, the process stood still.
+    fn look(&self) {
+        let now = self.0.since.elapsed();
+        self.0.stood.fetch_add(micros(self.unlooked(now)), Ordering::Relaxed);
+        self.0.looked.store(micros(now), Ordering::Relaxed);
+    }
+
+    /// By how much the governor's next look is late.
+    fn unlooked(&self, now: Duration) -> Duration {
+        let looked = Duration::from_micros(self.0.looked.load(Ordering::Relaxed));
+        now.saturating_sub(looked.saturating_add(SAMPLE_EVERY + TIMER_STEP))
+    }
+
+    /// How long the process has stood still since the outstanding sample was sent.
+    fn stood_still(&self) -> Duration {
+        let stood = self.0.stood.load(Ordering::Relaxed) - self.0.stood_then.load(Ordering::Relaxed);
+        Duration::from_micros(stood) + self.unlooked(self.0.since.elapsed())
+    }
+
     /// By how much the outstanding sample is late.
-    fn overdue(&self) -> Duration {
+    fn late(&self) -> Duration {
         let due = Duration::from_micros(self.0.due.load(Ordering::Relaxed));
         self.0.since.elapsed().saturating_sub(due.saturating_add(TIMER_STEP))
     }
@@ -186,7 +218,7 @@ mod tests {
         let outside = lag.clone();
         let watcher = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(250));
-            outside.overdue()
+            outside.late()
         });
         runtime.block_on(async {
             let stop = async {
