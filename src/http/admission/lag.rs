@@ -15,7 +15,7 @@ const SAMPLE_EVERY: Duration = Duration::from_millis(10);
 const PRESSED_EVERY: Duration = Duration::from_millis(1);
 /// Tasks to be run for each runtime.
 pub const SAMPLERS: usize = 2;
-/// No sample is outstanding.
+/// A moment that is not there: no sample is outstanding, no governor looks.
 const NONE: u64 = u64::MAX;
 /// A timer fires up to a millisecond after its time even when nothing is late.
 const TIMER_STEP: Duration = Duration::from_millis(1);
@@ -116,8 +116,9 @@ impl Lag {
         self.0.controller.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Moves `door` when a sample is overdue, and publishes the worst lag as `scoreline_runtime_lag_seconds`; a runtime
-    /// that is stuck counts as late for as long as it is. To be run where it can not get stuck with it.
+    /// Moves `door` when a sample is overdue, notes when the whole process stood still, and publishes the worst lag as
+    /// `scoreline_runtime_lag_seconds`; a runtime that is stuck counts as late for as long as it is. To be run where it can
+    /// not get stuck with it.
     pub async fn govern(self, door: Admission, stop: impl Future<Output = ()>) {
         let gauge = metrics::gauge!("scoreline_runtime_lag_seconds");
         let mut stop = std::pin::pin!(stop);

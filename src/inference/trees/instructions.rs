@@ -2,7 +2,7 @@
 //!
 //! All ways are the same source, compiled several times, and give the same bits: nothing is added in another order and
 //! no product is fused into a sum. AVX-512 is not among them: the same source was slower with it, 246 ns a row against 230
-//! (portable: 248; 200 trees of 31 leaves), because what is looked up leaf by leaf costs more than what it intersects.
+//! (portable: 248; 200 trees of 31 leaves).
 
 use pulp::NullaryFnOnce;
 
