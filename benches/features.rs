@@ -15,14 +15,14 @@ use std::path::Path;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use jiff::civil::date;
 use jiff::{Timestamp, ToSpan};
-use scoreline::domain::time::Stopwatch;
-use scoreline::domain::{Channel, LabelId, Sentiment};
-use scoreline::features::CustomerFold;
-use scoreline::features::drift::{DriftBins, quantile_edges};
-use scoreline::features::interactions::{Interaction, InteractionHistory, QueueSentiment};
-use scoreline::features::purchases::{Purchase, PurchaseHistory};
-use scoreline::inference::bundle::{LoadSettings, ModelSnapshot};
 use scoreline::monitoring::counts::Counts;
+use scoreline_domain::time::Stopwatch;
+use scoreline_domain::{Channel, LabelId, Sentiment};
+use scoreline_engine::features::CustomerFold;
+use scoreline_engine::features::drift::{DriftBins, quantile_edges};
+use scoreline_engine::features::interactions::{Interaction, InteractionHistory, QueueSentiment};
+use scoreline_engine::features::purchases::{Purchase, PurchaseHistory};
+use scoreline_engine::inference::bundle::{LoadSettings, ModelSnapshot};
 
 const DOCUMENTED: [(&str, Option<f64>); 5] = [
     ("recency_days", Some(12.0)),

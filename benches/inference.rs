@@ -14,14 +14,14 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
-use scoreline::features::FeatureSchema;
-use scoreline::inference::bundle::{BundleFiles, LoadSettings, ModelSnapshot};
-use scoreline::inference::explain::{Budget, Question};
-use scoreline::inference::manifest::Manifest;
-use scoreline::inference::onnx_graph::OnnxModel;
-use scoreline::inference::runtime_search::RuntimeSearch;
-use scoreline::inference::smartcore::{Kind, write};
-use scoreline::inference::{Backend, FeatureMatrix, linear, onnx, smartcore, trees};
+use scoreline_engine::features::FeatureSchema;
+use scoreline_engine::inference::bundle::{BundleFiles, LoadSettings, ModelSnapshot};
+use scoreline_engine::inference::explain::{Budget, Question};
+use scoreline_engine::inference::manifest::Manifest;
+use scoreline_engine::inference::onnx_graph::OnnxModel;
+use scoreline_engine::inference::runtime_search::RuntimeSearch;
+use scoreline_engine::inference::smartcore::{Kind, write};
+use scoreline_engine::inference::{Backend, FeatureMatrix, linear, onnx, smartcore, trees};
 use serde_json::json;
 
 const FEATURES: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];

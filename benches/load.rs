@@ -22,7 +22,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use scoreline::http::Public;
-use scoreline::http::listener::{Drain, Limits, Listener};
+use scoreline_listener::{Drain, Limits, Listener};
 use tokio::net::TcpListener;
 
 use client::{Round, ask_once};

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Estimate, Tier};
+use scoreline_domain::{Estimate, Tier};
 
 /// What an interaction of one tier gets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,7 +75,7 @@ impl Routing<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Probability;
+    use scoreline_domain::Probability;
 
     fn policy() -> TierPolicy {
         let route = |skill: &str, priority| TierRoute { skill_id: skill.into(), priority, queue: None };

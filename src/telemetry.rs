@@ -40,7 +40,7 @@ pub const ROWS_BUCKETS: [f64; 8] = [1.0, 2.0, 8.0, 16.0, 64.0, 128.0, 256.0, 100
 /// How often recorded samples are folded into buckets when nobody scrapes; without it they pile up in memory.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 /// Target of audit lines; `privacy::audit` writes them, from a lower floor.
-const AUDIT: &str = crate::privacy::audit::TARGET;
+const AUDIT: &str = scoreline_domain::privacy::audit::TARGET;
 const QUEUED_LINES: usize = 8192;
 const FLUSH_WITHIN: Duration = Duration::from_secs(1);
 

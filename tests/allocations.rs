@@ -10,16 +10,16 @@ use std::time::Duration;
 use std::{fs, hint};
 
 use allocation_counter::{AllocationInfo, measure};
-use scoreline::domain::feature::CATALOGUE;
-use scoreline::domain::time::{ManualClock, Timestamp};
-use scoreline::domain::{CustomerKey, ModelName, Source};
-use scoreline::features::Value;
-use scoreline::inference::bundle::sha256_hex;
-use scoreline::inference::registry::{Patience, Registry, RegistrySettings};
 use scoreline::monitoring::Monitoring;
 use scoreline::scoring::explanation::ExplainSettings;
 use scoreline::scoring::feature_book::{Change, FeatureBook, StoredFeatures};
 use scoreline::scoring::{Ask, Scorer, ScorerSettings, golden};
+use scoreline_domain::feature::CATALOGUE;
+use scoreline_domain::time::{ManualClock, Timestamp};
+use scoreline_domain::{CustomerKey, ModelName, Source};
+use scoreline_engine::features::Value;
+use scoreline_engine::inference::bundle::sha256_hex;
+use scoreline_engine::inference::registry::{Patience, Registry, RegistrySettings};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use scoreline::auth::{self, AuthSettings, Authenticator, GrantRequest, Rate, RateRecord, Rates, Scopes};
-use scoreline::domain::time::{Clock as _, SystemClock};
+use scoreline_domain::time::{Clock as _, SystemClock};
 
 /// What asks for a token, and the header line of a caller who has one and whose rate is never reached.
 pub fn with_token() -> (Arc<Authenticator>, String) {

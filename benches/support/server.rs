@@ -5,18 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use scoreline::auth::Authenticator;
-use scoreline::domain::feature::CATALOGUE;
-use scoreline::domain::time::{Clock as _, SystemClock};
-use scoreline::domain::{CustomerKey, ModelName};
 use scoreline::http::admission::{Admission, AdmissionSettings, WhenOverloaded};
 use scoreline::http::{HttpSettings, HttpState, Public, Readiness, Shared};
-use scoreline::inference::registry::{Patience, Registry, RegistrySettings};
 use scoreline::monitoring::Monitoring;
-use scoreline::privacy::{Eraser, IdHasher, PrivacySettings};
 use scoreline::routing::{RoutingSettings, TierPolicy, TierRoute};
 use scoreline::scoring::explanation::ExplainSettings;
 use scoreline::scoring::feature_book::{Change, FeatureBook, StoredFeatures};
 use scoreline::scoring::{Scorer, ScorerSettings, golden};
+use scoreline_domain::feature::CATALOGUE;
+use scoreline_domain::privacy::{Eraser, IdHasher, PrivacySettings};
+use scoreline_domain::time::{Clock as _, SystemClock};
+use scoreline_domain::{CustomerKey, ModelName};
+use scoreline_engine::inference::registry::{Patience, Registry, RegistrySettings};
 
 /// The documented request, about 200 bytes.
 pub const DOCUMENTED: &str = r#"{"features":{"recency_days":12,"frequency_count":48,"avg_handling_time_sec":245,"sentiment_score_avg":0.65,"topic_diversity":7},"model_version":"v1.2","request_id":"req-998877"}"#;

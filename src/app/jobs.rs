@@ -10,20 +10,12 @@ use tokio::time::sleep;
 
 use super::stored;
 use crate::config::Settings;
-use crate::domain::time::{SystemClock, Timestamp};
-use crate::domain::{CustomerKey, JobName};
-use crate::genesys::Genesys;
 use crate::http::{Jobs, WriteBackDesk};
-use crate::inference::registry::Patience;
 use crate::lifecycle::Stop;
 use crate::monitoring::Monitoring;
-use crate::privacy::erasure::EraseError;
-use crate::privacy::seal::Sealer;
-use crate::privacy::{Erasable, Eraser, IdHasher, Tombstones};
 use crate::scoring::Scorer;
 use crate::scoring::feature_book::FeatureBook;
 use crate::sinks::{FileSink, ProfileSink, ScoreSink};
-use crate::store::{Place, Store};
 use crate::worker::extract::{Begin, Extracted, Extraction, Seen};
 use crate::worker::feature_feed::StoreFeed;
 use crate::worker::features::{FeaturePass, Folded, Whose};
@@ -32,6 +24,14 @@ use crate::worker::rescore::{Rescore, Rescored};
 use crate::worker::schedule::{Driver, Job, Timetable};
 use crate::worker::write_back::{WriteBack, WrittenBack};
 use crate::worker::{self, Board, Leases, SinkSettings};
+use scoreline_domain::privacy::erasure::EraseError;
+use scoreline_domain::privacy::seal::Sealer;
+use scoreline_domain::privacy::{Erasable, Eraser, IdHasher, Tombstones};
+use scoreline_domain::time::{SystemClock, Timestamp};
+use scoreline_domain::{CustomerKey, JobName};
+use scoreline_engine::inference::registry::Patience;
+use scoreline_genesys::Genesys;
+use scoreline_store::{Place, Store};
 
 /// How often predictions by id look for changed features.
 const BOOK_POLL: Duration = Duration::from_secs(1);

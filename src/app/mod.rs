@@ -13,23 +13,23 @@ use tokio::net::TcpListener;
 
 use crate::auth::{self, Authenticator};
 use crate::config::{self, Settings};
-use crate::domain::time::{Clock as _, SystemClock};
 use crate::http::admission::{Admission, Lag, SAMPLERS};
-use crate::http::listener::{self, ConnectionTask, Drain, Limits, Listener, TlsConfigs};
-use crate::http::tls::{Reloading, TlsListener, TlsSettings};
 use crate::http::{self, HttpSettings, HttpState, Public, Readiness, Shared};
-use crate::inference::bundle::LoadSettings;
-use crate::inference::registry::{Patience, Registry, RegistrySettings, Wake};
-use crate::inference::runtime_search::RuntimeSearch;
 use crate::lifecycle::{Lifecycle, Signals, Stop};
 use crate::monitoring::Monitoring;
-use crate::privacy::audit::{self, Action, Actor, Outcome};
-use crate::privacy::{Erasable, Eraser, IdHasher, Tombstones};
 use crate::routing::TierPolicy;
 use crate::scoring::feature_book::FeatureBook;
 use crate::scoring::self_probe::SelfProbe;
 use crate::scoring::{Scorer, ScorerSettings, golden};
 use crate::telemetry::MetricsHandle;
+use scoreline_domain::privacy::audit::{self, Action, Actor, Outcome};
+use scoreline_domain::privacy::{Erasable, Eraser, IdHasher, Tombstones};
+use scoreline_domain::time::{Clock as _, SystemClock};
+use scoreline_engine::inference::bundle::LoadSettings;
+use scoreline_engine::inference::registry::{Patience, Registry, RegistrySettings, Wake};
+use scoreline_engine::inference::runtime_search::RuntimeSearch;
+use scoreline_listener::tls::{Reloading, TlsListener, TlsSettings};
+use scoreline_listener::{ConnectionTask, Drain, Limits, Listener, TlsConfigs};
 
 use jobs::{Parts, Pipeline};
 
@@ -332,7 +332,7 @@ pub fn runtime(settings: &Settings) -> std::io::Result<tokio::runtime::Runtime> 
 }
 
 fn open(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
-    listener::open(address).with_context(|| format!("`{key}` = `{address}` can not be opened"))
+    scoreline_listener::open(address).with_context(|| format!("`{key}` = `{address}` can not be opened"))
 }
 
 /// What a listener speaks TLS with, kept current; without settings it speaks plain HTTP.
@@ -384,7 +384,7 @@ fn serve_admin(
         let limits = Limits { connections: ADMIN_CONNECTIONS, exempt_loopback: true, ..Limits::default() };
         let listener = Listener { name: "admin", limits, tls, drain: drain.clone() };
         let spawn = move |connection: ConnectionTask| connections.track(connection);
-        tokio::join!(listener.serve(socket, listener::router(router), spawn), lag.govern(door, drain.closed()));
+        tokio::join!(listener.serve(socket, http::routed(router), spawn), lag.govern(door, drain.closed()));
         Ok::<(), std::io::Error>(())
     };
     stop.supervise_apart("admin listener", work).context("the admin thread can not be started")

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use anyhow::{Context as _, anyhow};
 
 use crate::config::Settings;
-use crate::domain::time::SystemClock;
 use crate::lifecycle::Signals;
-use crate::privacy::{IdHasher, Tombstones};
-use crate::store::{Place, Store};
+use scoreline_domain::privacy::{IdHasher, Tombstones};
+use scoreline_domain::time::SystemClock;
+use scoreline_store::{Place, Store};
 
 /// Opens the store to write, with what hashes its customers' identifiers.
 pub async fn open(settings: &Settings, tombstones: Tombstones) -> anyhow::Result<Store> {

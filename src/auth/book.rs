@@ -8,7 +8,7 @@ use super::file::{Credentials, RateRecord, SecretRecord};
 use super::issuer::Issuer;
 use super::pace::{Pace, Rate, Rates};
 use super::secret::Hashed;
-use crate::domain::time::Clock;
+use scoreline_domain::time::Clock;
 
 /// Most credentials of each kind; the file is read whole.
 const MOST: usize = 10_000;

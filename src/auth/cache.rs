@@ -99,7 +99,7 @@ mod tests {
     use super::*;
     use crate::auth::caller::{Proof, Scopes};
     use crate::auth::pace::{Pace, Rate, Rates};
-    use crate::domain::time::{Clock, SystemClock};
+    use scoreline_domain::time::{Clock, SystemClock};
 
     fn caller(name: &str) -> Arc<Caller> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);

@@ -23,7 +23,7 @@ use super::mint::OURSELVES;
 use super::pace::{Pace, Rates};
 use super::secret::hex;
 use super::token::Token;
-use crate::domain::time::Clock;
+use scoreline_domain::time::Clock;
 
 /// Pause between two tries, whatever the reason.
 pub(super) const COOLDOWN: Duration = Duration::from_secs(30);

@@ -38,11 +38,11 @@ pub use keeper::{Task, keep};
 pub use pace::{Rate, Rates};
 pub use records::{NewSecret, add_client, add_key, revoke};
 
-use crate::domain::time::{Clock, Timestamp};
 use book::Book;
 use cache::Cache;
 use mint::{Mint, OURSELVES};
 use pace::AddressPaces;
+use scoreline_domain::time::{Clock, Timestamp};
 use secret::API_KEY;
 use token::Token;
 

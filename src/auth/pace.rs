@@ -15,7 +15,7 @@ use governor::state::{InMemoryState, NotKeyed};
 use governor::{NotUntil, Quota, RateLimiter};
 
 use super::caller::Scope;
-use crate::domain::time::Clock;
+use scoreline_domain::time::Clock;
 
 /// A sustained rate and the burst above it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -151,7 +151,7 @@ impl Ticking for Ticks {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::time::ManualClock;
+    use scoreline_domain::time::ManualClock;
 
     fn clock() -> (Arc<ManualClock>, Arc<dyn Clock>) {
         let clock = Arc::new(ManualClock::at("2026-11-21T10:00:00Z".parse().expect("a time")));

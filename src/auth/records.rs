@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::caller::Scopes;
 use super::file::{Credentials, FileFault, RateRecord, SecretRecord, append};
 use super::secret::{API_KEY, Hashed, new_id, new_secret};
-use crate::domain::time::Timestamp;
+use scoreline_domain::time::Timestamp;
 
 /// A secret that was just made. It is nowhere else.
 pub struct NewSecret {

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use super::{Failure, print};
 use crate::auth::{self, Credentials, NewSecret, RateRecord, Scopes, SecretRecord};
 use crate::config::Settings;
-use crate::domain::time::{Clock as _, SystemClock};
+use scoreline_domain::time::{Clock as _, SystemClock};
 
 #[derive(Debug, Args)]
 pub(super) struct Auth {
@@ -94,7 +94,7 @@ impl Auth {
     }
 }
 
-type Add = fn(&Path, &str, Scopes, RateRecord, crate::domain::time::Timestamp) -> Result<NewSecret, auth::FileFault>;
+type Add = fn(&Path, &str, Scopes, RateRecord, scoreline_domain::time::Timestamp) -> Result<NewSecret, auth::FileFault>;
 
 impl New {
     fn make(self, path: &Path, add: Add) -> Result<(NewSecret, String), Failure> {

@@ -11,8 +11,8 @@ use jiff::tz::TimeZone;
 use super::Failure;
 use crate::app::{jobs, stored};
 use crate::config::Settings;
-use crate::domain::time::{Stopwatch, Timestamp};
 use crate::worker::extract::{Extracted, Seen};
+use scoreline_domain::time::{Stopwatch, Timestamp};
 
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]

@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Failure, print};
 use crate::lifecycle::Signals;
-use crate::simulator::{FaultPlan, JobSettings, PRESETS, PlatformLimits, Simulator, SimulatorSettings};
+use scoreline_simulator::{FaultPlan, JobSettings, PRESETS, PlatformLimits, Simulator, SimulatorSettings};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {

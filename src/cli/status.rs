@@ -7,8 +7,8 @@ use clap::Args;
 use super::{Failure, print};
 use crate::app::{jobs, stored};
 use crate::config::Settings;
-use crate::genesys::source::Position;
-use crate::store::{Counts, ProfileCounts, Store, StoreError};
+use scoreline_genesys::source::Position;
+use scoreline_store::{Counts, ProfileCounts, Store, StoreError};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  scoreline status\n\nA running server knows more: curl 127.0.0.1:9090/admin/jobs")]

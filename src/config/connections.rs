@@ -6,7 +6,7 @@ use super::layers::Reader;
 use super::value::Bytes;
 use super::{duration, whole};
 use crate::http::admission::AdmissionSettings;
-use crate::http::listener::Limits;
+use scoreline_listener::Limits;
 
 pub(super) fn limits(read: &mut Reader, header_timeout: Duration) -> Limits {
     let most = whole(read, "connections.most", 1, 1_000_000);

@@ -10,8 +10,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::layers::Reader;
 use super::secret_file;
 use super::value::{Bytes, Setting, quoted};
-use crate::genesys::GenesysSettings;
-use crate::genesys::settings::{Api, BaseUrl, ContactSchema, Endpoints, PlainHttp, ProfileFields, ProfileWrite};
+use scoreline_genesys::GenesysSettings;
+use scoreline_genesys::settings::{Api, BaseUrl, ContactSchema, Endpoints, PlainHttp, ProfileFields, ProfileWrite};
 
 impl Setting for Api {
     const ALLOWED: &'static str = "`platform` or `documented`";

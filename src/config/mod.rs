@@ -23,17 +23,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::auth::AuthSettings;
-use crate::genesys::GenesysSettings;
-use crate::http::listener::Limits;
-use crate::inference::manifest::TierThresholds;
 use crate::monitoring::book::BookLimits;
 use crate::monitoring::{LedgerSettings, MonitoringSettings, WindowSettings};
-use crate::privacy::PrivacySettings;
 use crate::routing::{RoutingSettings, TierRoute};
 use crate::scoring::explanation::ExplainSettings;
-use crate::store::StoreSettings;
 use crate::telemetry::{LogFilter, LogSettings};
 use crate::worker::{ExtractSettings, UpkeepSettings, WriteBackSettings};
+use scoreline_domain::privacy::PrivacySettings;
+use scoreline_engine::inference::manifest::TierThresholds;
+use scoreline_genesys::GenesysSettings;
+use scoreline_listener::Limits;
+use scoreline_store::StoreSettings;
 
 pub use layers::Entry;
 pub use problem::{ConfigProblems, Origin, Problem};

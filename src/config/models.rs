@@ -8,8 +8,8 @@ use figment::value::Value;
 use super::layers::Reader;
 use super::settings::ModelSettings;
 use super::value::{Setting as _, quoted, written};
-use crate::domain::{ModelName, ModelVersion};
-use crate::inference::registry::{CandidateMode, CandidateSettings};
+use scoreline_domain::{ModelName, ModelVersion};
+use scoreline_engine::inference::registry::{CandidateMode, CandidateSettings};
 
 /// Tables with a model's name as the key.
 pub(super) const FREE_TABLES: [&str; 2] = [PINS, CANDIDATES];

@@ -8,8 +8,8 @@ use secrecy::{ExposeSecret, SecretString};
 use super::layers::Reader;
 use super::secret_file;
 use super::value::{Setting, quoted};
-use crate::domain::time::Timestamp;
-use crate::privacy::{Identifiers, PrivacySettings, Screen};
+use scoreline_domain::privacy::{Identifiers, PrivacySettings, Screen};
+use scoreline_domain::time::Timestamp;
 
 const PEPPER_MIN_CHARACTERS: usize = 16;
 

@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::domain::{ModelName, ModelVersion};
 use crate::http::admission::AdmissionSettings;
-use crate::inference::registry::CandidateSettings;
 use crate::scoring::explanation::ExplainSettings;
+use scoreline_domain::{ModelName, ModelVersion};
+use scoreline_engine::inference::registry::CandidateSettings;
 
 #[derive(Clone, Debug)]
 pub struct ServerSettings {

@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::layers::Reader;
 use super::value::{Bytes, Setting, quoted};
 use super::{duration, whole};
-use crate::store::{Check, Place, StoreSettings};
+use scoreline_store::{Check, Place, StoreSettings};
 
 impl Setting for Check {
     const ALLOWED: &'static str = "`quick` or `full`";

@@ -7,7 +7,7 @@ use figment::value::Value;
 use super::layers::Reader;
 use super::settings::ServerSettings;
 use super::value::{Setting, quoted};
-use crate::http::tls::{AllowedSubjects, ClientSettings, MinVersion, Presence, TlsListener, TlsSettings};
+use scoreline_listener::tls::{AllowedSubjects, ClientSettings, MinVersion, Presence, TlsListener, TlsSettings};
 
 /// TLS of both listeners; `None`: plain HTTP.
 #[derive(Clone, Debug)]

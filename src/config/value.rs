@@ -10,9 +10,9 @@ use std::time::Duration;
 use figment::value::Value;
 use secrecy::SecretString;
 
-use crate::domain::ModelName;
 use crate::http::admission::WhenOverloaded;
 use crate::telemetry::LogFormat;
+use scoreline_domain::ModelName;
 
 /// A type that a setting can have.
 pub(super) trait Setting: Sized {

@@ -3,10 +3,10 @@
 use serde::Serialize;
 
 use super::answer::round;
-use crate::inference::manifest::Task;
-use crate::inference::registry::{State, VersionStatus};
 use crate::monitoring::comparison::Summary;
 use crate::monitoring::trials::TrialStatus;
+use scoreline_engine::inference::manifest::Task;
+use scoreline_engine::inference::registry::{State, VersionStatus};
 
 #[derive(Serialize)]
 pub struct ComparisonBody {

@@ -12,9 +12,9 @@ use serde::Serialize;
 use super::error::{ApiError, Code};
 use super::json::respond;
 use super::observe::{RequestId, error_response};
-use crate::domain::job::RunResult;
-use crate::domain::{JobName, JobStatus};
-use crate::privacy::audit::{self, Action, Actor, Outcome};
+use scoreline_domain::job::RunResult;
+use scoreline_domain::privacy::audit::{self, Action, Actor, Outcome};
+use scoreline_domain::{JobName, JobStatus};
 
 /// The jobs, as whoever runs them shows them.
 #[derive(Clone)]

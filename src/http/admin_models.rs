@@ -15,11 +15,11 @@ use super::error::{ApiError, Code};
 use super::json::respond;
 use super::observe::{RequestId, error_response};
 use super::state::Shared;
-use crate::inference::registry::{CandidateMode, ChangeFault, Hold, Registry, VersionStatus};
 use crate::monitoring::Monitoring;
 use crate::monitoring::drift::{ColumnStatus, DriftStatus};
-use crate::privacy::audit::{self, Action, Actor, Outcome};
 use crate::scoring::Scorer;
+use scoreline_domain::privacy::audit::{self, Action, Actor, Outcome};
+use scoreline_engine::inference::registry::{CandidateMode, ChangeFault, Hold, Registry, VersionStatus};
 
 #[derive(Serialize)]
 struct Models {

@@ -7,10 +7,10 @@ use serde::Serialize;
 
 use super::answer::{cents, round};
 use super::json::respond;
-use crate::domain::Tier;
 use crate::monitoring::Monitoring;
 use crate::monitoring::ledger::LedgerStatus;
 use crate::monitoring::quality::{Calibrated, Quality, Share};
+use scoreline_domain::Tier;
 
 pub async fn handle(State(monitoring): State<Monitoring>) -> Response {
     let body = match monitoring.ledger() {

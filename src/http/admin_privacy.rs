@@ -6,7 +6,7 @@ use axum::response::Response;
 use serde::Serialize;
 
 use super::json::respond;
-use crate::privacy::{Eraser, IdHasher, Identifiers, Screen};
+use scoreline_domain::privacy::{Eraser, IdHasher, Identifiers, Screen};
 
 #[derive(Serialize)]
 struct PrivacyBody {

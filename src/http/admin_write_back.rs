@@ -13,10 +13,10 @@ use super::admin_jobs::Jobs;
 use super::error::{ApiError, Code};
 use super::json::respond;
 use super::observe::{RequestId, error_response};
-use crate::domain::JobName;
-use crate::domain::time::{Clock as _, SystemClock};
-use crate::privacy::audit::{self, Action, Actor, Outcome};
-use crate::store::{Failure, ProfileCounts, Store, StoreError};
+use scoreline_domain::JobName;
+use scoreline_domain::privacy::audit::{self, Action, Actor, Outcome};
+use scoreline_domain::time::{Clock as _, SystemClock};
+use scoreline_store::{Failure, ProfileCounts, Store, StoreError};
 
 /// Failures that are shown.
 const SHOWN: usize = 100;

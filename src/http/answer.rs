@@ -7,13 +7,13 @@ use serde::Serialize;
 use serde::ser::{SerializeSeq, Serializer};
 
 use super::explanation::{Explained, ExplanationBody};
-pub use crate::domain::score::{cents, round};
-use crate::domain::time::Timestamp;
-use crate::domain::{Estimate, Tier};
 use crate::routing::Routing;
 use crate::scoring::explanation::NotExplained;
 use crate::scoring::task::Score;
 use crate::scoring::{Scored, Warning};
+pub use scoreline_domain::score::{cents, round};
+use scoreline_domain::time::Timestamp;
+use scoreline_domain::{Estimate, Tier};
 
 /// Reply of `POST /v1/predict/clv` and, with `routing`, of `POST /v1/route/tier`.
 #[derive(Serialize)]

@@ -11,16 +11,16 @@ use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, Response};
 use axum::routing::MethodRouter;
 use pin_project_lite::pin_project;
+use scoreline_listener as listener;
+use scoreline_listener::tls::{self, San};
 use tower::{Layer, Service};
 
 use super::error::{ApiError, Code};
 use super::head::{Head, Repeated};
-use super::listener;
 use super::observe::error_response;
 use super::state::Shared;
-use super::tls::{self, San};
 use crate::auth::{AuthFault, Authenticator, Caller, Peer, Scope};
-use crate::privacy::audit::Actor;
+use scoreline_domain::privacy::audit::Actor;
 
 /// The scope a route asks for, by the route's stable name; `None` for the few that are open. A route that is not
 /// listed asks for `admin`, so that a new one is closed until somebody decides.

@@ -14,10 +14,10 @@ use super::error::{ApiError, Code};
 use super::json::respond;
 use super::observe::{RequestId, with_request_id};
 use super::personal::refusal;
-use crate::privacy::audit::{self, Action, Actor, Outcome};
-use crate::privacy::erasure::{Erased, ErasureFault};
-use crate::privacy::{Eraser, IdHasher};
 use crate::scoring::{Ask, Prefer, Scorer};
+use scoreline_domain::privacy::audit::{self, Action, Actor, Outcome};
+use scoreline_domain::privacy::erasure::{Erased, ErasureFault};
+use scoreline_domain::privacy::{Eraser, IdHasher};
 
 /// Longest identifier, in bytes, as in a body.
 const LONGEST_ID: usize = 256;

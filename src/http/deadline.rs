@@ -9,7 +9,7 @@ use axum::http::request::Parts;
 use super::call::Hurry;
 use super::error::{ApiError, Code};
 use super::head::{Field, Head};
-use crate::domain::time::Stopwatch;
+use scoreline_domain::time::Stopwatch;
 
 /// Milliseconds from the arrival of the request. It lowers `scoring.deadline` for this request and never raises it.
 pub const HEADER: HeaderName = HeaderName::from_static(HEADER_NAME);

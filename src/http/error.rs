@@ -4,8 +4,8 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use crate::privacy::screen::public;
 use crate::scoring::AskFault;
+use scoreline_domain::privacy::screen::public;
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $variant:ident = $name:literal, $status:ident;)*) => {

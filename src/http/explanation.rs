@@ -2,10 +2,10 @@
 
 use serde::ser::{Serialize, SerializeStruct as _, Serializer};
 
-use crate::features::FeatureRule;
 use crate::scoring::explanation::{Contribution, Explanation, NotExplained, Written};
 use crate::scoring::task::{Score, Unit};
 use crate::scoring::{Scored, Scorer};
+use scoreline_engine::features::FeatureRule;
 
 /// What came of `explain: true`.
 #[derive(Debug)]

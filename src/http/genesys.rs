@@ -15,9 +15,9 @@ use super::json::parse_object;
 use super::predict_clv::Question;
 use super::request::{FeatureValue, Features, PredictRequest, Text};
 use super::state::HttpState;
-use crate::domain::{Estimate, Tier};
 use crate::routing::TierPolicy;
 use crate::scoring::{Prefer, Scored};
+use scoreline_domain::{Estimate, Tier};
 
 pub async fn clv(app: &HttpState, call: &Call) -> Reply {
     answer(app, call, Prefer::Exact).await

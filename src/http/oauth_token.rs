@@ -12,8 +12,8 @@ use serde::Serialize;
 use super::error::{ApiError, Code};
 use super::head::{Head, Repeated};
 use super::json::{Payload, respond};
-use super::listener::PeerAddress;
 use crate::auth::{Authenticator, GrantFault, GrantRequest, Granted};
+use scoreline_listener::PeerAddress;
 
 /// Named as RFC 6749 section 5.1 names it.
 #[derive(Serialize)]

@@ -20,8 +20,8 @@ use super::error::{ApiError, Code};
 use super::head::Head;
 use super::headers::secure;
 use super::json;
-use crate::domain::time::Stopwatch;
-use crate::privacy::screen::public;
+use scoreline_domain::privacy::screen::public;
+use scoreline_domain::time::Stopwatch;
 
 pub static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 

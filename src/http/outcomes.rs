@@ -15,14 +15,14 @@ use super::personal::refusal;
 use super::predict_batch::{BatchMetadata, RowError, Rows, reply};
 use super::request::Text;
 use super::state::HttpSettings;
-use crate::domain::time::{Timestamp, seconds_between};
-use crate::domain::{CustomerKey, ModelName, ModelVersion, Probability, Tier};
-use crate::inference::ModelSnapshot;
 use crate::monitoring::ledger::LedgerError;
 use crate::monitoring::outcome::{LevelInterval, Outcome, Prediction, Verdict};
 use crate::monitoring::{Ledger, Monitoring, assigned_tier};
-use crate::privacy::IdHasher;
 use crate::scoring::Scorer;
+use scoreline_domain::privacy::IdHasher;
+use scoreline_domain::time::{Timestamp, seconds_between};
+use scoreline_domain::{CustomerKey, ModelName, ModelVersion, Probability, Tier};
+use scoreline_engine::inference::ModelSnapshot;
 
 /// How far another machine's clock may be ahead.
 const CLOCK_SKEW_SECONDS: u64 = 300;

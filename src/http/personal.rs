@@ -2,8 +2,8 @@
 
 use super::error::{ApiError, Code};
 use super::request::{FeatureValue, Features};
-use crate::privacy::Screen;
-use crate::privacy::screen::{Refused, public};
+use scoreline_domain::privacy::Screen;
+use scoreline_domain::privacy::screen::{Refused, public};
 
 /// The texts of one request.
 pub struct Texts<'a, const N: usize> {

@@ -17,8 +17,8 @@ use super::observe::{RequestId, with_request_id};
 use super::predict_clv::Question;
 use super::request::PredictRequest;
 use super::state::{HttpSettings, Shared};
-use crate::privacy::IdHasher;
 use crate::scoring::{Prefer, Scorer};
+use scoreline_domain::privacy::IdHasher;
 
 pub async fn handle(batch: Batch, BatchPayload(body): BatchPayload) -> Result<Response, ApiError> {
     batch.answer::<Clv>(&body).await

@@ -7,8 +7,8 @@ use super::explanation::Explained;
 use super::json::parse_object;
 use super::request::{PredictRequest, checked_request_id};
 use super::state::HttpState;
-use crate::privacy::IdHasher;
 use crate::scoring::{Ask, Prefer, Scored, Scorer};
+use scoreline_domain::privacy::IdHasher;
 
 pub async fn handle(app: &HttpState, call: &Call) -> Result<Reply, ApiError> {
     let request: PredictRequest<'_> = parse_object(call.body()?)?;

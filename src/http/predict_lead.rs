@@ -13,10 +13,10 @@ use super::personal::Texts;
 use super::predict_batch::{Batch, Row};
 use super::request::{Features, Text, checked_request_id, time};
 use super::state::HttpState;
-use crate::domain::LeadScore;
-use crate::privacy::IdHasher;
 use crate::scoring::baseline::Known;
 use crate::scoring::{Ask, Scored, Scorer};
+use scoreline_domain::LeadScore;
+use scoreline_domain::privacy::IdHasher;
 
 /// Body of `POST /v1/predict/lead`.
 #[derive(Deserialize, Default)]

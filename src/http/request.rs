@@ -11,12 +11,12 @@ use smallvec::SmallVec;
 use super::error::{ApiError, Code};
 use super::observe::accepted;
 use super::personal::{Texts, request_id_passes};
-use crate::domain::Tier;
-use crate::domain::time::Timestamp;
-use crate::features::Value;
-use crate::privacy::{IdHasher, Screen};
 use crate::scoring::baseline::Known;
 use crate::scoring::{Ask, Prefer};
+use scoreline_domain::Tier;
+use scoreline_domain::privacy::{IdHasher, Screen};
+use scoreline_domain::time::Timestamp;
+use scoreline_engine::features::Value;
 
 /// Body of `POST /v1/predict/clv` and `POST /v1/route/tier`.
 #[derive(Deserialize, Default)]

@@ -9,22 +9,23 @@ use std::task::{Context, Poll};
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Method, Request, Response, StatusCode};
+use axum::http::{Extensions, Method, Request, Response, StatusCode};
 use axum::routing::future::RouteFuture;
 use bytes::Bytes;
 use http_body_util::{Either, Full};
+use hyper_util::service::TowerToHyperService;
 use pin_project_lite::pin_project;
+use scoreline_listener::{Connect, Peer, Plain, RequestBody};
 use tower::{BoxError, Service};
 
 use super::auth::identity;
 use super::head::Head;
 use super::hot::{Answering, Hot, ROUTES};
-use super::listener::{Connect, Peer, Plain, RequestBody};
 use super::observe::{Observe, Observed, caught, error_response, finish, given};
 use super::state::Shared;
 use super::{router, wire};
 use crate::auth;
-use crate::domain::time::Stopwatch;
+use scoreline_domain::time::Stopwatch;
 
 /// Answers every request to the public listener. Cheap to clone.
 #[derive(Clone)]
@@ -125,9 +126,42 @@ impl hyper::service::Service<Request<RequestBody>> for Connection {
     fn call(&self, mut request: Request<RequestBody>) -> Answer<RequestBody> {
         if self.public.hot(request.method(), request.uri().path()).is_none() {
             // Only handlers behind the router look for these, and each costs an allocation.
-            self.peer.describe(self.identity.as_ref(), request.extensions_mut());
+            describe(&self.peer, self.identity.as_ref(), request.extensions_mut());
         }
         self.public.answer(request, self.identity.as_deref())
+    }
+}
+
+/// Serves every connection with the router; requests carry what is known of the peer as extensions, which costs each one
+/// an allocation.
+pub fn routed(router: Router) -> impl Connect {
+    let service = TowerToHyperService::new(router);
+    move |peer: &Peer| WithPeer { inner: service.clone(), identity: identity(peer), peer: peer.clone() }
+}
+
+#[derive(Clone)]
+struct WithPeer<S> {
+    inner: S,
+    identity: Option<Arc<auth::Peer>>,
+    peer: Peer,
+}
+
+impl<S: hyper::service::Service<Request<RequestBody>>> hyper::service::Service<Request<RequestBody>> for WithPeer<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn call(&self, mut request: Request<RequestBody>) -> S::Future {
+        describe(&self.peer, self.identity.as_ref(), request.extensions_mut());
+        self.inner.call(request)
+    }
+}
+
+/// Puts into a request's extensions where it comes from, the certificates, and whom they name.
+fn describe(peer: &Peer, identity: Option<&Arc<auth::Peer>>, extensions: &mut Extensions) {
+    peer.describe(extensions);
+    if let Some(identity) = identity {
+        extensions.insert(Arc::clone(identity));
     }
 }
 

@@ -10,10 +10,10 @@ use super::admission::Admission;
 use super::health::Readiness;
 use crate::auth::Authenticator;
 use crate::monitoring::Monitoring;
-use crate::privacy::{Eraser, IdHasher};
 use crate::routing::TierPolicy;
 use crate::scoring::Scorer;
 use axum::extract::FromRef;
+use scoreline_domain::privacy::{Eraser, IdHasher};
 
 /// Limits of the transport.
 #[derive(Clone, Copy, Debug)]

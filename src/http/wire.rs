@@ -5,7 +5,7 @@ use std::io::Write as _;
 
 use axum::http::{HeaderValue, Response};
 
-use crate::domain::time::{Clock as _, SystemClock};
+use scoreline_domain::time::{Clock as _, SystemClock};
 
 /// Head of a usual answer up to the id.
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-request-id: ";

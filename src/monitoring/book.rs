@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::outcome::{Matched, Outcome, OutcomeKey, Prediction, Verdict};
 use super::quality::{Quality, Rolling};
-use crate::domain::time::Timestamp;
-use crate::domain::{CustomerKey, ModelName, ModelVersion};
+use scoreline_domain::time::Timestamp;
+use scoreline_domain::{CustomerKey, ModelName, ModelVersion};
 
 /// A recorded prediction is kept this long after its horizon, waiting for its outcome.
 const GRACE_SECONDS: i64 = 90 * 86_400;
@@ -274,7 +274,7 @@ mod hex_key {
     use serde::de::Error as _;
     use serde::{Deserialize as _, Deserializer, Serializer};
 
-    use crate::domain::CustomerKey;
+    use scoreline_domain::CustomerKey;
 
     pub fn serialize<S: Serializer>(key: &CustomerKey, serializer: S) -> Result<S::Ok, S::Error> {
         use std::fmt::Write as _;

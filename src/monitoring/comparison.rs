@@ -3,7 +3,7 @@
 //!
 //! Means and rates are over all rows. Quantiles and the rank correlation are exact over the last rows.
 
-use crate::domain::Tier;
+use scoreline_domain::Tier;
 
 /// Rows that quantiles and the rank correlation are over.
 pub const WINDOW: usize = 2_000;

@@ -7,7 +7,7 @@
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use crate::features::drift::{self, DriftBins};
+use scoreline_engine::features::drift::{self, DriftBins};
 
 /// Most copies of the counters; threads beyond that share.
 const MOST_COPIES: usize = 16;

@@ -12,11 +12,11 @@ use super::counts::Counts;
 use super::gauges;
 use super::psi::{Psi, psi};
 use super::window::{Alarm, Change, WindowSettings};
-use crate::domain::time::{Timestamp, seconds_between};
-use crate::domain::{ModelName, ModelVersion};
-use crate::features::drift::DriftBins;
-use crate::inference::ModelSnapshot;
-use crate::inference::bundle::BundleDigest;
+use scoreline_domain::time::{Timestamp, seconds_between};
+use scoreline_domain::{ModelName, ModelVersion};
+use scoreline_engine::features::drift::DriftBins;
+use scoreline_engine::inference::ModelSnapshot;
+use scoreline_engine::inference::bundle::BundleDigest;
 
 /// All models that are watched. Counting is wait-free; following and judging are for one task.
 pub struct DriftMonitor {

@@ -5,7 +5,7 @@ use metrics::{Unit, describe_counter, describe_gauge, gauge};
 
 use super::drift::Subject;
 use super::quality::{Calibrated, Quality, Share};
-use crate::domain::{ModelName, ModelVersion};
+use scoreline_domain::{ModelName, ModelVersion};
 
 /// Tells the recorder what the metrics mean; it shows that as their help text.
 pub fn describe() {

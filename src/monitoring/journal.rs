@@ -7,7 +7,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use crate::inference::bundle::sha256_hex;
+use scoreline_engine::inference::bundle::sha256_hex;
 
 const FILE: &str = "outcomes.journal";
 const REWRITTEN: &str = "outcomes.journal.new";

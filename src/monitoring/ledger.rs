@@ -19,10 +19,10 @@ use super::gauges;
 use super::journal::{self, Journal, JournalError, Recovered};
 use super::outcome::{Outcome, Prediction, Verdict};
 use super::quality::Quality;
-use crate::domain::time::Stopwatch;
-use crate::domain::{CustomerKey, ModelName, ModelVersion};
-use crate::privacy::Tombstones;
-use crate::privacy::erasure::{Erasable, EraseError};
+use scoreline_domain::privacy::Tombstones;
+use scoreline_domain::privacy::erasure::{Erasable, EraseError};
+use scoreline_domain::time::Stopwatch;
+use scoreline_domain::{CustomerKey, ModelName, ModelVersion};
 
 /// Predictions and reports that may wait for the thread.
 const PREDICTION_QUEUE: usize = 4096;

@@ -20,9 +20,9 @@ pub mod window;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::time::Timestamp;
-use crate::domain::{CustomerKey, Estimate, Probability, Tier};
-use crate::inference::ModelSnapshot;
+use scoreline_domain::time::Timestamp;
+use scoreline_domain::{CustomerKey, Estimate, Probability, Tier};
+use scoreline_engine::inference::ModelSnapshot;
 
 pub use drift::DriftMonitor;
 pub use ledger::{Ledger, LedgerSettings};

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::time::Timestamp;
-use crate::domain::{CustomerKey, ModelName, ModelVersion, Tier};
-use crate::inference::manifest::TierThresholds;
+use scoreline_domain::time::Timestamp;
+use scoreline_domain::{CustomerKey, ModelName, ModelVersion, Tier};
+use scoreline_engine::inference::manifest::TierThresholds;
 
 const SECONDS_PER_DAY: i64 = 86_400;
 

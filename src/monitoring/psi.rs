@@ -88,7 +88,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::features::drift::{DriftBins, quantile_edges};
+    use scoreline_engine::features::drift::{DriftBins, quantile_edges};
 
     /// `SplitMix64` (Steele, Lea & Flood 2014), as a number from 0 to 1.
     struct Draw(u64);

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::outcome::Matched;
-use crate::domain::Tier;
+use scoreline_domain::Tier;
 
 /// Bins of the calibration error, of equal numbers of customers.
 const CALIBRATION_BINS: usize = 10;

@@ -10,9 +10,9 @@ use arc_swap::ArcSwap;
 use metrics::{Counter, counter, describe_counter, describe_gauge, gauge};
 
 use super::comparison::{Comparison, Judgement, Summary, WINDOW};
-use crate::domain::{ModelName, ModelVersion};
-use crate::inference::bundle::BundleDigest;
-use crate::inference::registry::{Candidate, CandidateMode, Route};
+use scoreline_domain::{ModelName, ModelVersion};
+use scoreline_engine::inference::bundle::BundleDigest;
+use scoreline_engine::inference::registry::{Candidate, CandidateMode, Route};
 
 /// Tells the recorder what the metrics mean.
 pub fn describe() {

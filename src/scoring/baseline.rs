@@ -1,8 +1,8 @@
 //! Baselines: the answer for a customer the model can not score. A table look-up in the snapshot, no I/O.
 
-use crate::domain::Probability;
-use crate::inference::bundle::ModelSnapshot;
-use crate::inference::manifest::Baseline;
+use scoreline_domain::Probability;
+use scoreline_engine::inference::bundle::ModelSnapshot;
+use scoreline_engine::inference::manifest::Baseline;
 
 /// What is known about a customer beside features.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -7,12 +7,12 @@
 use super::feature_book::StoredFeatures;
 use super::task::Score;
 use super::{Answer, Ask, AskFault, Parts, Warning};
-use crate::domain::CustomerKey;
-use crate::domain::time::Timestamp;
-use crate::features::FeatureFault;
-use crate::inference::ModelSnapshot;
-use crate::inference::bundle::Customer;
-use crate::inference::manifest::Task;
+use scoreline_domain::CustomerKey;
+use scoreline_domain::time::Timestamp;
+use scoreline_engine::features::FeatureFault;
+use scoreline_engine::inference::ModelSnapshot;
+use scoreline_engine::inference::bundle::Customer;
+use scoreline_engine::inference::manifest::Task;
 
 impl Parts {
     /// Reads the features that are stored of the customer, for a question that brings none. A customer of whom nothing

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use moka::sync::Cache;
 
-use crate::domain::time::{Timestamp, seconds_between};
-use crate::domain::{CustomerKey, ModelName, ModelVersion};
-use crate::inference::bundle::{BundleDigest, ModelSnapshot};
-use crate::privacy::Tombstones;
-use crate::privacy::erasure::{Erasable, EraseError};
+use scoreline_domain::privacy::Tombstones;
+use scoreline_domain::privacy::erasure::{Erasable, EraseError};
+use scoreline_domain::time::{Timestamp, seconds_between};
+use scoreline_domain::{CustomerKey, ModelName, ModelVersion};
+use scoreline_engine::inference::bundle::{BundleDigest, ModelSnapshot};
 
 use super::estimate::Wish;
 use super::task::Outcome;

@@ -16,16 +16,16 @@ use super::estimate::Wish;
 use super::run::{self, RunFailure, TimeLimit};
 use super::task::Score;
 use super::{Ask, AskFault, Parts, Scored};
-use crate::domain::time::Stopwatch;
-use crate::domain::{CustomerKey, Estimate, LeadScore};
-use crate::features::{Row, Value};
-use crate::inference::bundle::{BundleDigest, Customer};
-use crate::inference::engine::Engine;
-use crate::inference::manifest::Task;
-use crate::inference::registry::{Candidate, CandidateMode, Route};
-use crate::inference::{BackendError, ModelSnapshot};
 use crate::monitoring::comparison::Judgement;
 use crate::monitoring::trials::Trial;
+use scoreline_domain::time::Stopwatch;
+use scoreline_domain::{CustomerKey, Estimate, LeadScore};
+use scoreline_engine::features::{Row, Value};
+use scoreline_engine::inference::bundle::{BundleDigest, Customer};
+use scoreline_engine::inference::engine::Engine;
+use scoreline_engine::inference::manifest::Task;
+use scoreline_engine::inference::registry::{Candidate, CandidateMode, Route};
+use scoreline_engine::inference::{BackendError, ModelSnapshot};
 
 /// Rows that may wait to be compared. Those that come while it is full are dropped.
 const WAITING: usize = 256;

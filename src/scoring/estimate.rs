@@ -7,10 +7,10 @@
 //! * Tier: by value; a customer whose tier is known keeps it inside the dead band of a limit.
 
 use super::predictive::{HurdleLogNormal, share_below};
-use crate::domain::{Estimate, Interval, Probability, Tier};
-use crate::inference::BackendError;
-use crate::inference::bundle::{ModelSnapshot, Roles, run_rows};
-use crate::inference::manifest::{Calibration, CalibrationGroup, CalibrationMethod, LogOdds};
+use scoreline_domain::{Estimate, Interval, Probability, Tier};
+use scoreline_engine::inference::BackendError;
+use scoreline_engine::inference::bundle::{ModelSnapshot, Roles, run_rows};
+use scoreline_engine::inference::manifest::{Calibration, CalibrationGroup, CalibrationMethod, LogOdds};
 
 /// Groups with fewer calibration customers than this use the pooled quantiles: the 90 % rank of a small sample is noise.
 const SMALLEST_GROUP: u32 = 100;
@@ -89,11 +89,11 @@ struct Said {
 
 impl Said {
     fn read(roles: &Roles, outputs: &[f64]) -> Result<Self, NotANumber> {
-        let finite = |column: &crate::inference::bundle::Column, output| {
+        let finite = |column: &scoreline_engine::inference::bundle::Column, output| {
             let value = column.of(outputs);
             if value.is_finite() { Ok(value) } else { Err(NotANumber { output }) }
         };
-        let optional = |column: &Option<crate::inference::bundle::Column>, output| {
+        let optional = |column: &Option<scoreline_engine::inference::bundle::Column>, output| {
             column.as_ref().map(|column| finite(column, output)).transpose()
         };
         // Least-squares trees can dip below zero; nobody spends a negative amount.
@@ -156,7 +156,7 @@ fn group_of(calibration: &Calibration, value: f64) -> &CalibrationGroup {
 }
 
 /// A baseline as a score: its tier follows from its value, its confidence is at most one half.
-pub fn from_baseline(snapshot: &ModelSnapshot, baseline: &crate::inference::manifest::Baseline) -> Estimate {
+pub fn from_baseline(snapshot: &ModelSnapshot, baseline: &scoreline_engine::inference::manifest::Baseline) -> Estimate {
     let tier = snapshot.tier_from(baseline.value, None);
     let share = baseline.tier_share[Tier::ALL.iter().position(|t| *t == tier).unwrap_or_default()];
     Estimate {

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use super::task::Score;
 use super::{Parts, Scored};
-use crate::domain::score::round;
-use crate::domain::{CustomerKey, Source};
-use crate::features::{FeatureSchema, Row, Value};
-use crate::inference::ModelSnapshot;
-use crate::inference::bundle::{Column, Customer};
-use crate::inference::explain::{Budget, Method, Question, Unexplained};
+use scoreline_domain::score::round;
+use scoreline_domain::{CustomerKey, Source};
+use scoreline_engine::features::{FeatureSchema, Row, Value};
+use scoreline_engine::inference::ModelSnapshot;
+use scoreline_engine::inference::bundle::{Column, Customer};
+use scoreline_engine::inference::explain::{Budget, Method, Question, Unexplained};
 
 /// Settings of explanations.
 #[derive(Clone, Copy, Debug)]

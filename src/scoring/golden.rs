@@ -1,7 +1,7 @@
 //! Golden rows: a bundle's promised answers, checked through the whole pipeline before it may serve.
 
-use crate::domain::{Interval, Probability};
-use crate::inference::bundle::{BundleError, Customer, GoldenAnswer, GoldenRow, ModelSnapshot};
+use scoreline_domain::{Interval, Probability};
+use scoreline_engine::inference::bundle::{BundleError, Customer, GoldenAnswer, GoldenRow, ModelSnapshot};
 
 use super::baseline::Known;
 use super::estimate::Wish;

@@ -4,9 +4,9 @@ use metrics::{Counter, Histogram, counter, gauge, histogram};
 
 use super::cache::ScoreCache;
 use super::{AskFault, Reason, Scored, Warning};
-use crate::domain::Source;
-use crate::inference::registry::{Registry, State};
-use crate::resilience::breaker::Phase;
+use scoreline_domain::Source;
+use scoreline_domain::resilience::breaker::Phase;
+use scoreline_engine::inference::registry::{Registry, State};
 
 pub struct ScoringMetrics {
     by_source: [Counter; Source::ALL.len()],

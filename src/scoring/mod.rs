@@ -26,15 +26,15 @@ use std::time::Duration;
 use jiff::civil::Date;
 use smallvec::SmallVec;
 
-use crate::domain::time::{Clock, Stopwatch, Timestamp, seconds_between};
-use crate::domain::{CustomerKey, Estimate, LeadScore, ModelName, ModelVersion, Source, Tier};
-use crate::features::{FeatureFault, Given, Value, schema};
-use crate::inference::bundle::Customer;
-use crate::inference::engine::Engine;
-use crate::inference::manifest::Task;
-use crate::inference::registry::{Registry, Route};
-use crate::inference::{BackendError, ModelSnapshot};
 use crate::monitoring::{Monitoring, ScoredRow};
+use scoreline_domain::time::{Clock, Stopwatch, Timestamp, seconds_between};
+use scoreline_domain::{CustomerKey, Estimate, LeadScore, ModelName, ModelVersion, Source, Tier};
+use scoreline_engine::features::{FeatureFault, Given, Value, schema};
+use scoreline_engine::inference::bundle::Customer;
+use scoreline_engine::inference::engine::Engine;
+use scoreline_engine::inference::manifest::Task;
+use scoreline_engine::inference::registry::{Registry, Route};
+use scoreline_engine::inference::{BackendError, ModelSnapshot};
 
 use baseline::Known;
 use cache::{CachedScore, ScoreCache};

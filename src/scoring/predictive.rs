@@ -1,6 +1,6 @@
 //! What a model says about the whole range of a customer's spend: spend is 0 with some probability, else log-normal.
 
-use crate::domain::normal;
+use scoreline_domain::normal;
 
 /// A hurdle log-normal distribution of spend in US dollars.
 #[derive(Clone, Copy, Debug, PartialEq)]

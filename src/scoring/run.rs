@@ -7,9 +7,9 @@ use smallvec::SmallVec;
 use super::Reason;
 use super::estimate::{NotANumber, Wish};
 use super::task::Score;
-use crate::features::Row;
-use crate::inference::engine::{Engine, Pooled};
-use crate::inference::{BackendError, FeatureMatrix, ModelSnapshot};
+use scoreline_engine::features::Row;
+use scoreline_engine::inference::engine::{Engine, Pooled};
+use scoreline_engine::inference::{BackendError, FeatureMatrix, ModelSnapshot};
 
 /// The time for an answer.
 #[derive(Clone, Copy, Debug)]

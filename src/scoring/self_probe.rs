@@ -10,10 +10,10 @@ use super::estimate::Wish;
 use super::run::{self, TimeLimit};
 use super::task::{Outcome, Score, StandIn};
 use super::{Scorer, golden};
-use crate::domain::{Estimate, LeadScore, ModelName};
-use crate::inference::ModelSnapshot;
-use crate::inference::bundle::Customer;
-use crate::inference::manifest::Task;
+use scoreline_domain::{Estimate, LeadScore, ModelName};
+use scoreline_engine::inference::ModelSnapshot;
+use scoreline_engine::inference::bundle::Customer;
+use scoreline_engine::inference::manifest::Task;
 
 /// Probes what serves. One for the process; it remembers what it found, to tell changes only.
 pub struct SelfProbe {

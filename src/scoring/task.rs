@@ -5,10 +5,10 @@ use smallvec::SmallVec;
 use super::baseline::{self, Found, Known};
 use super::estimate::{NotANumber, Wish, estimate, from_baseline};
 use super::{BaselineUsed, Warning};
-use crate::domain::{Estimate, LeadScore, Probability, Tier};
-use crate::inference::bundle::run_rows;
-use crate::inference::manifest::Task;
-use crate::inference::{BackendError, ModelSnapshot};
+use scoreline_domain::{Estimate, LeadScore, Probability, Tier};
+use scoreline_engine::inference::bundle::run_rows;
+use scoreline_engine::inference::manifest::Task;
+use scoreline_engine::inference::{BackendError, ModelSnapshot};
 
 /// A score of one task. The snapshot handed to it is always one of this task.
 pub trait Score: Copy + Send + Sync {

@@ -15,8 +15,8 @@ use futures_util::future::BoxFuture;
 use serde::Serialize;
 
 use super::{ScoreSink, ScoreUpdate, SinkFault};
-use crate::domain::Tier;
-use crate::genesys::Spent;
+use scoreline_domain::Tier;
+use scoreline_genesys::Spent;
 
 const HEADER: &str = "customer_key,predicted_clv_value,clv_tier,confidence_score,risk_score,last_calculated_at\n";
 
@@ -226,7 +226,7 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::CustomerKey;
+    use scoreline_domain::CustomerKey;
 
     fn update(byte: u8, confidence: Option<f64>) -> ScoreUpdate {
         ScoreUpdate {

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use crate::domain::time::Timestamp;
-use crate::domain::{CustomerKey, SealedId, Tier};
-use crate::genesys::Spent;
+use scoreline_domain::time::Timestamp;
+use scoreline_domain::{CustomerKey, SealedId, Tier};
+use scoreline_genesys::Spent;
 
 pub use file::{FileFormat, FileSettings, FileSink};
 pub use profile::ProfileSink;

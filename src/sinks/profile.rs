@@ -3,9 +3,9 @@
 use futures_util::future::BoxFuture;
 
 use super::{ScoreSink, ScoreUpdate, SinkFault};
-use crate::genesys::profile::{ProfileUpdate, ProfileWriter, WriteFault};
-use crate::genesys::settings::Api;
-use crate::genesys::{Genesys, Spent};
+use scoreline_genesys::profile::{ProfileUpdate, ProfileWriter, WriteFault};
+use scoreline_genesys::settings::Api;
+use scoreline_genesys::{Genesys, Spent};
 
 /// A process that starts after a kill assumes a dozen requests that nobody wrote down; an update takes two.
 const PORTION: usize = 6;

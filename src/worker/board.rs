@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::progress::Progress;
 use super::schedule::Wake;
-use crate::domain::{JobName, JobStatus};
+use scoreline_domain::{JobName, JobStatus};
 
 /// Cheap to clone.
 #[derive(Clone, Debug, Default)]

@@ -12,10 +12,10 @@ use super::lease::{Held, Leases};
 use super::progress::Progress;
 use super::schedule::{Cause, Ended, Job};
 use super::{ExtractSettings, JobError, position};
-use crate::domain::JobName;
-use crate::domain::time::{Stopwatch, Timestamp};
-use crate::genesys::source::{HistorySource, Mismatch, Position, Step, Tally, Window};
-use crate::store::{Batch, LateAnnotation, NewInteraction, Recorded};
+use scoreline_domain::JobName;
+use scoreline_domain::time::{Stopwatch, Timestamp};
+use scoreline_genesys::source::{HistorySource, Mismatch, Position, Step, Tally, Window};
+use scoreline_store::{Batch, LateAnnotation, NewInteraction, Recorded};
 
 /// What is fetched is kept at the latest after so many requests: a process that starts after a kill has to assume that
 /// they were sent, and may not exceed the platform's limit.

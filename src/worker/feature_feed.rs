@@ -3,9 +3,9 @@
 use futures_util::future::BoxFuture;
 
 use super::follow_features::{FeatureFeed, FeedError, FeedPage};
-use crate::features::catalogue_row;
 use crate::scoring::feature_book::{Change, StoredFeatures};
-use crate::store::{FeatureChange, Store};
+use scoreline_engine::features::catalogue_row;
+use scoreline_store::{FeatureChange, Store};
 
 /// Vectors of a page.
 const PAGE: usize = 10_000;

@@ -15,11 +15,11 @@ use super::lease::{Held, Leases};
 use super::progress::Progress;
 use super::schedule::{Cause, Ended, Job};
 use super::{JobError, position};
-use crate::domain::JobName;
-use crate::domain::time::{Stopwatch, Timestamp};
-use crate::features::interactions::{LOOK_BACK_DAYS, QueueSentiment, QueueSum};
-use crate::features::{CustomerFold, catalogue_row};
-use crate::store::{Computed, Cursor, Features, History, Saved, Scan, Which};
+use scoreline_domain::JobName;
+use scoreline_domain::time::{Stopwatch, Timestamp};
+use scoreline_engine::features::interactions::{LOOK_BACK_DAYS, QueueSentiment, QueueSum};
+use scoreline_engine::features::{CustomerFold, catalogue_row};
+use scoreline_store::{Computed, Cursor, Features, History, Saved, Scan, Which};
 
 /// Interactions of a page: some ten megabytes.
 const PAGE: usize = 50_000;

@@ -150,10 +150,10 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
-    use crate::domain::CustomerKey;
-    use crate::domain::feature::CATALOGUE;
-    use crate::domain::time::Timestamp;
     use crate::scoring::feature_book::StoredFeatures;
+    use scoreline_domain::CustomerKey;
+    use scoreline_domain::feature::CATALOGUE;
+    use scoreline_domain::time::Timestamp;
 
     /// What a test says is stored, in pages of two.
     #[derive(Clone, Default)]

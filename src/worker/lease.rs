@@ -7,9 +7,9 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::JobError;
-use crate::domain::JobName;
-use crate::domain::time::Clock;
-use crate::store::{Lease, Store, StoreError};
+use scoreline_domain::JobName;
+use scoreline_domain::time::Clock;
+use scoreline_store::{Lease, Store, StoreError};
 
 /// How long a runner may not be heard of before another takes over.
 const TTL: Duration = Duration::from_secs(30);

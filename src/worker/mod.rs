@@ -21,8 +21,8 @@ pub use lease::Leases;
 pub use progress::Progress;
 pub use settings::{ExtractSettings, SinkSettings, UpkeepSettings, WriteBackSettings};
 
-use crate::genesys::GenesysError;
-use crate::store::StoreError;
+use scoreline_genesys::GenesysError;
+use scoreline_store::StoreError;
 
 /// Tells the recorder what the jobs measure.
 pub fn describe() {

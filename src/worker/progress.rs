@@ -2,9 +2,9 @@
 
 use tokio::sync::watch;
 
-use crate::domain::JobName;
-use crate::domain::job::{JobStatus, LastRun, RunResult};
-use crate::domain::time::Timestamp;
+use scoreline_domain::JobName;
+use scoreline_domain::job::{JobStatus, LastRun, RunResult};
+use scoreline_domain::time::Timestamp;
 
 /// Where a job writes down how it gets on. Cheap to clone; all clones are one status.
 #[derive(Clone, Debug)]

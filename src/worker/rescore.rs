@@ -16,14 +16,14 @@ use super::lease::{Held, Leases};
 use super::progress::Progress;
 use super::schedule::{Cause, Ended, Job};
 use super::{JobError, position};
-use crate::domain::score::{cents, round};
-use crate::domain::time::Stopwatch;
-use crate::domain::{CustomerKey, Estimate, JobName, Probability, Source, Tier};
-use crate::features::catalogue_row;
-use crate::inference::registry::{CandidateMode, Route};
 use crate::scoring::feature_book::StoredFeatures;
 use crate::scoring::{Ask, Reason, Scored, Scorer};
-use crate::store::{CustomerNumber, FeatureChange, Features, Profile, ScoresSaved, StoredScore};
+use scoreline_domain::score::{cents, round};
+use scoreline_domain::time::Stopwatch;
+use scoreline_domain::{CustomerKey, Estimate, JobName, Probability, Source, Tier};
+use scoreline_engine::features::catalogue_row;
+use scoreline_engine::inference::registry::{CandidateMode, Route};
+use scoreline_store::{CustomerNumber, FeatureChange, Features, Profile, ScoresSaved, StoredScore};
 
 /// Vectors of a page; their scores are kept in one transaction.
 const PAGE: usize = 2_000;

@@ -16,9 +16,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::JobError;
 use super::progress::Progress;
-use crate::domain::JobName;
-use crate::domain::job::RunResult;
-use crate::domain::time::{Clock, Timestamp};
+use scoreline_domain::JobName;
+use scoreline_domain::job::RunResult;
+use scoreline_domain::time::{Clock, Timestamp};
 
 /// How soon a job that another replica is at is looked at again.
 const ELSEWHERE: Duration = Duration::from_mins(1);
@@ -205,7 +205,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::domain::time::ManualClock;
+    use scoreline_domain::time::ManualClock;
 
     /// Takes a second, counts who is inside, and ends as it is told.
     struct Scripted {

@@ -12,12 +12,12 @@ use super::lease::{Held, Leases};
 use super::progress::Progress;
 use super::schedule::{Cause, Ended, Job};
 use super::{JobError, WriteBackSettings};
-use crate::domain::JobName;
-use crate::domain::time::Timestamp;
-use crate::genesys::Spent;
-use crate::genesys::source::Position;
 use crate::sinks::{ScoreSink, ScoreUpdate, SinkFault};
-use crate::store::{Claim, Outcome, ProfileCounts, Settled, Store};
+use scoreline_domain::JobName;
+use scoreline_domain::time::Timestamp;
+use scoreline_genesys::Spent;
+use scoreline_genesys::source::Position;
+use scoreline_store::{Claim, Outcome, ProfileCounts, Settled, Store};
 
 /// How long claimed updates are nobody else's: longer than writing them takes with every retry and every pause that the
 /// platform asks for.

@@ -5,24 +5,24 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
-use scoreline::domain::time::{ManualClock, Stopwatch};
-use scoreline::domain::{CustomerKey, ModelName, Source};
-use scoreline::inference::bundle::{LoadSettings, sha256_hex};
-use scoreline::inference::engine::Engine;
-use scoreline::inference::guard::ModelGuard;
-use scoreline::inference::registry::{Patience, Registry, RegistrySettings};
 use scoreline::monitoring::Monitoring;
-use scoreline::privacy::IdHasher;
-use scoreline::resilience::breaker::{FAILURES_IN_A_ROW, LEAST_CALLS, Phase};
 use scoreline::scoring::baseline::Known;
 use scoreline::scoring::explanation::ExplainSettings;
 use scoreline::scoring::self_probe::SelfProbe;
 use scoreline::scoring::{Ask, Prefer, Reason, Scored, Scorer, ScorerSettings, golden};
+use scoreline_domain::privacy::IdHasher;
+use scoreline_domain::resilience::breaker::{FAILURES_IN_A_ROW, LEAST_CALLS, Phase};
+use scoreline_domain::time::{ManualClock, Stopwatch};
+use scoreline_domain::{CustomerKey, ModelName, Source};
+use scoreline_engine::inference::bundle::{LoadSettings, sha256_hex};
+use scoreline_engine::inference::engine::Engine;
+use scoreline_engine::inference::guard::ModelGuard;
+use scoreline_engine::inference::registry::{Patience, Registry, RegistrySettings};
 use tempfile::TempDir;
 
-use super::onnx_runtime::{fixture, search};
 use super::support::TestBundle;
 use super::support::test_app::privacy;
+use crate::support::onnx_runtime::{fixture, search};
 
 const WELL: f64 = 0.0;
 const NOT_A_NUMBER: f64 = 1.0;
@@ -121,7 +121,7 @@ impl Subject {
         self.snapshot().engine().phase()
     }
 
-    fn snapshot(&self) -> Arc<scoreline::inference::ModelSnapshot> {
+    fn snapshot(&self) -> Arc<scoreline_engine::inference::ModelSnapshot> {
         self.registry.serving(&ModelName::parse("clv").expect("a name")).expect("it serves")
     }
 

@@ -8,7 +8,7 @@ use axum::http::{HeaderValue, Request};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use scoreline::auth::{self, Authenticator, NewSecret, Peer, RateRecord, Scope, Scopes};
-use scoreline::domain::time::Timestamp;
+use scoreline_domain::time::Timestamp;
 use serde_json::Value;
 
 use crate::auth_tokens::predict;
@@ -340,7 +340,7 @@ async fn replicas_with_one_key_take_each_others_tokens_and_others_do_not() {
     let mut shared = file.settings();
     shared.token_key_file = Some(path.clone());
     let open = |settings: &auth::AuthSettings| {
-        let clock = Arc::new(scoreline::domain::time::ManualClock::at(now()));
+        let clock = Arc::new(scoreline_domain::time::ManualClock::at(now()));
         Authenticator::open(settings, clock).map(|auth| auth.expect("on"))
     };
     let refused = open(&shared).err().expect("others may read it").to_string();
@@ -368,7 +368,7 @@ async fn replicas_with_one_key_take_each_others_tokens_and_others_do_not() {
 fn records_that_can_not_be_used_are_named() {
     let refused = |text: &str| {
         let file = CredentialsFile::new(text);
-        let clock = Arc::new(scoreline::domain::time::ManualClock::at(now()));
+        let clock = Arc::new(scoreline_domain::time::ManualClock::at(now()));
         let err = Authenticator::open(&file.settings(), clock).err().expect("refused");
         let cause = std::error::Error::source(&err).map(|cause| format!(": {cause}")).unwrap_or_default();
         format!("{err}{cause}")

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
 
-use scoreline::domain::time::Stopwatch;
+use scoreline_domain::time::Stopwatch;
 
 use crate::process::{Server, ask, models, scoreline};
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use jsonwebtoken::Algorithm;
 use scoreline::auth::{AuthFault, Authenticator, Refusal, Scope, Task};
-use scoreline::domain::time::{ManualClock, Stopwatch};
 use scoreline::lifecycle::Stop;
+use scoreline_domain::time::{ManualClock, Stopwatch};
 use serde_json::json;
 
 use crate::support::identity::{
@@ -255,12 +255,12 @@ fn how_long_a_hot_check_takes() {
 /// The real monotonic clock, and a wall clock at which the tokens are valid.
 struct Frozen;
 
-impl scoreline::domain::time::Clock for Frozen {
-    fn now(&self) -> scoreline::domain::time::Timestamp {
-        scoreline::domain::time::Timestamp::from_second(NOW).expect("a time")
+impl scoreline_domain::time::Clock for Frozen {
+    fn now(&self) -> scoreline_domain::time::Timestamp {
+        scoreline_domain::time::Timestamp::from_second(NOW).expect("a time")
     }
 
     fn monotonic(&self) -> Duration {
-        scoreline::domain::time::SystemClock.monotonic()
+        scoreline_domain::time::SystemClock.monotonic()
     }
 }

@@ -7,7 +7,7 @@ use axum::http::{HeaderValue, Request};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey};
-use scoreline::domain::time::Stopwatch;
+use scoreline_domain::time::Stopwatch;
 use serde_json::{Value, json};
 
 use crate::support::TestApp;

@@ -9,17 +9,17 @@ use axum::http::StatusCode;
 use futures_util::future::BoxFuture;
 use insta::assert_json_snapshot;
 use proptest::prelude::*;
-use scoreline::domain::feature::CATALOGUE;
-use scoreline::domain::time::{ManualClock, Timestamp};
-use scoreline::domain::{CustomerKey, ModelName, Source};
-use scoreline::features::Value as FeatureValue;
-use scoreline::inference::registry::{Patience, Registry, RegistrySettings};
 use scoreline::monitoring::Monitoring;
-use scoreline::privacy::IdHasher;
 use scoreline::scoring::explanation::ExplainSettings;
 use scoreline::scoring::feature_book::{Change, FeatureBook, StoredFeatures};
 use scoreline::scoring::{Ask, Scorer, ScorerSettings, golden};
 use scoreline::worker::follow_features::{BookKeeper, FeatureFeed, FeedError, FeedPage};
+use scoreline_domain::feature::CATALOGUE;
+use scoreline_domain::privacy::IdHasher;
+use scoreline_domain::time::{ManualClock, Timestamp};
+use scoreline_domain::{CustomerKey, ModelName, Source};
+use scoreline_engine::features::Value as FeatureValue;
+use scoreline_engine::inference::registry::{Patience, Registry, RegistrySettings};
 use serde_json::json;
 
 use crate::support::test_app::privacy;
@@ -259,8 +259,8 @@ async fn an_answer_by_id_is_explained_from_the_row_it_was_made_from() {
 
 #[tokio::test]
 async fn a_shadow_compares_the_stored_row_too() {
-    use scoreline::domain::ModelVersion;
-    use scoreline::inference::registry::{CandidateMode, CandidateSettings};
+    use scoreline_domain::ModelVersion;
+    use scoreline_engine::inference::registry::{CandidateMode, CandidateSettings};
 
     let book = empty_book();
     store(&book, "CUST-1", known(PASS));
@@ -349,7 +349,7 @@ fn shipped() -> (Scorer, FeatureBook) {
     (scorer, book)
 }
 
-fn value_of(feature: &scoreline::domain::Catalogued) -> BoxedStrategy<f64> {
+fn value_of(feature: &scoreline_domain::Catalogued) -> BoxedStrategy<f64> {
     let highest = feature.highest.min(5_000.0);
     let lowest = feature.lowest.max(-3.0);
     let number = if feature.whole { (0..=5_000_u32).prop_map(f64::from).boxed() } else { (lowest..=highest).boxed() };
@@ -390,7 +390,7 @@ fn by_id_is_the_same_as_the_same_features_in_the_request() {
                 .collect();
             // Nobody's cache answers for the other.
             let other = CustomerKey::from_digest([7; 32]);
-            scoreline::privacy::Erasable::erase(scorer.cache(), &[customer, other]).expect("erased");
+            scoreline_domain::privacy::Erasable::erase(scorer.cache(), &[customer, other]).expect("erased");
             let by_id =
                 runtime.block_on(scorer.score(Ask { model: Some(model), customer: Some(customer), ..Ask::default() }));
             let inline = Ask { model: Some(model), customer: Some(other), features: Some(&named), ..Ask::default() };

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use scoreline::domain::feature::{CATALOGUE, CatalogueRow};
-use scoreline::domain::time::Timestamp;
-use scoreline::domain::{Channel, CustomerKey, Interaction, InteractionId};
-use scoreline::features::catalogue_row;
-use scoreline::privacy::{Erasable, IdHasher, Tombstones};
 use scoreline::scoring::feature_book::{Absorbed, FeatureBook};
-use scoreline::store::{Batch, Computed, Features, NewInteraction, Store, StoreSettings};
 use scoreline::worker::feature_feed::StoreFeed;
 use scoreline::worker::follow_features::BookKeeper;
+use scoreline_domain::feature::{CATALOGUE, CatalogueRow};
+use scoreline_domain::privacy::{Erasable, IdHasher, Tombstones};
+use scoreline_domain::time::Timestamp;
+use scoreline_domain::{Channel, CustomerKey, Interaction, InteractionId};
+use scoreline_engine::features::catalogue_row;
+use scoreline_store::{Batch, Computed, Features, NewInteraction, Store, StoreSettings};
 use serde_json::json;
 use tempfile::TempDir;
 

@@ -7,22 +7,22 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use scoreline::domain::time::SystemClock;
-use scoreline::domain::{CustomerKey, ModelName, ModelVersion, Source};
-use scoreline::features::Value as FeatureValue;
-use scoreline::inference::bundle::{LoadSettings, sha256_hex};
-use scoreline::inference::registry::{
-    Candidate, CandidateMode, CandidateSettings, Patience, Registry, RegistrySettings, Route,
-};
 use scoreline::monitoring::Monitoring;
 use scoreline::monitoring::trials::TrialStatus;
 use scoreline::scoring::explanation::ExplainSettings;
 use scoreline::scoring::{Ask, Prefer, Scored, Scorer, ScorerSettings, golden};
+use scoreline_domain::time::SystemClock;
+use scoreline_domain::{CustomerKey, ModelName, ModelVersion, Source};
+use scoreline_engine::features::Value as FeatureValue;
+use scoreline_engine::inference::bundle::{LoadSettings, sha256_hex};
+use scoreline_engine::inference::registry::{
+    Candidate, CandidateMode, CandidateSettings, Patience, Registry, RegistrySettings, Route,
+};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::monitoring::watched_bundle;
-use crate::onnx_runtime;
+use crate::support::onnx_runtime;
 use crate::support::{TestApp, TestBundle};
 
 const SHADOW: CandidateMode = CandidateMode::Shadow;

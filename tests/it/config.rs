@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use scoreline::config::{self, Effective, Origin};
-use scoreline::inference::registry::CandidateMode;
+use scoreline_engine::inference::registry::CandidateMode;
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
 

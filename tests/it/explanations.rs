@@ -4,9 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use insta::assert_json_snapshot;
-use scoreline::inference::bundle::{Customer, LoadSettings, ModelSnapshot};
-use scoreline::inference::explain::{Budget, Method};
 use scoreline::scoring::explanation::{Explanation, NotExplained, explain};
+use scoreline_engine::inference::bundle::{Customer, LoadSettings, ModelSnapshot};
+use scoreline_engine::inference::explain::{Budget, Method};
 use serde_json::{Value, json};
 
 use crate::support::{TestApp, TestBundle};

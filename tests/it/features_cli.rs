@@ -7,11 +7,11 @@ use std::process::{Command, Output};
 use arrow::array::AsArray;
 use arrow::datatypes::Float64Type;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use scoreline::domain::feature::CATALOGUE;
-use scoreline::domain::time::Timestamp;
-use scoreline::domain::{Channel, Interaction, InteractionId, Sentiment};
-use scoreline::privacy::{IdHasher, PrivacySettings, Tombstones};
-use scoreline::store::{Batch, NewInteraction, Store, StoreSettings};
+use scoreline_domain::feature::CATALOGUE;
+use scoreline_domain::privacy::{IdHasher, PrivacySettings, Tombstones};
+use scoreline_domain::time::Timestamp;
+use scoreline_domain::{Channel, Interaction, InteractionId, Sentiment};
+use scoreline_store::{Batch, NewInteraction, Store, StoreSettings};
 use tempfile::TempDir;
 
 const PEPPER: &str = "a pepper of these tests, long enough";

@@ -143,7 +143,7 @@ async fn a_swapped_model_never_answers_from_the_old_ones_cache() {
     let body = json!({"customerId": "CUST-1", "features": features(10.0, 5)});
     let old = app.ok(PREDICT, body.clone()).await;
     TestBundle::clv("v1.3").with_log_mean(4.0).write(app.models.path());
-    app.registry.scan(scoreline::inference::registry::Patience::Now);
+    app.registry.scan(scoreline_engine::inference::registry::Patience::Now);
     let new = app.ok(PREDICT, body).await;
     assert_eq!(
         (new["metadata"]["source"].as_str(), new["metadata"]["model_version"].as_str()),
@@ -199,7 +199,7 @@ async fn a_failing_model_is_covered_by_the_customers_last_score() {
     let app = TestApp::new();
     let good = app.ok(PREDICT, json!({"customerId": "CUST-1", "features": features(10.0, 5)})).await;
     failing("v1.3").write(app.models.path());
-    app.registry.scan(scoreline::inference::registry::Patience::Now);
+    app.registry.scan(scoreline_engine::inference::registry::Patience::Now);
     app.clock.advance(Duration::from_mins(10));
     let answer = app.ok(PREDICT, json!({"customerId": "CUST-1", "features": features(10.0, 6)})).await;
     assert_eq!((&answer["status"], &answer["metadata"]["source"]), (&json!("fallback"), &json!("stale_cache")));
@@ -407,7 +407,7 @@ async fn health_tells_the_truth() {
 async fn admin_shows_models_and_metrics_with_real_histograms() {
     let app = TestApp::new();
     TestBundle::clv("v1.3").edit("sha256 = \"", "sha256 = \"00").write(app.models.path());
-    app.registry.scan(scoreline::inference::registry::Patience::Now);
+    app.registry.scan(scoreline_engine::inference::registry::Patience::Now);
     let models = app.admin("/admin/models").await.json();
     assert_eq!(models["models"][0]["state"], "serving");
     assert_eq!(models["models"][1]["state"], "refused");
@@ -457,7 +457,7 @@ async fn swaps_under_load_fail_nothing_and_mix_nothing() {
         for version in 3..63 {
             // A log mean of its own for every version, so that a mixed answer could not go unseen.
             TestBundle::clv(&format!("v1.{version}")).with_log_mean(2.0 + f64::from(version) / 20.0).write(&models);
-            let events = registry.scan(scoreline::inference::registry::Patience::Now);
+            let events = registry.scan(scoreline_engine::inference::registry::Patience::Now);
             assert_eq!(events.len(), 1, "{events:?}");
         }
     })

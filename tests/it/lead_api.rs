@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use insta::assert_json_snapshot;
-use scoreline::inference::bundle::{LoadSettings, ModelSnapshot};
-use scoreline::inference::registry::Patience;
 use scoreline::scoring::golden;
+use scoreline_engine::inference::bundle::{LoadSettings, ModelSnapshot};
+use scoreline_engine::inference::registry::Patience;
 use serde_json::{Value, json};
 
 use crate::support::{TestApp, TestBundle};

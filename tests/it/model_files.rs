@@ -6,11 +6,11 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
-use scoreline::domain::ModelName;
-use scoreline::inference::ModelSnapshot;
-use scoreline::inference::bundle::BundleFiles;
-use scoreline::inference::registry::{Patience, Registry, RegistrySettings};
 use scoreline::scoring::golden;
+use scoreline_domain::ModelName;
+use scoreline_engine::inference::ModelSnapshot;
+use scoreline_engine::inference::bundle::BundleFiles;
+use scoreline_engine::inference::registry::{Patience, Registry, RegistrySettings};
 
 use crate::support::TestBundle;
 use crate::support::onnx_file::{
@@ -52,7 +52,7 @@ impl Models {
     /// Code and reason of every refused version.
     fn refusals(&self) -> Vec<(String, String)> {
         let status = self.registry.status().into_iter();
-        let refused = |state: &scoreline::inference::registry::State| {
+        let refused = |state: &scoreline_engine::inference::registry::State| {
             state.refusal().map(|(code, reason)| (code.to_owned(), reason.to_owned()))
         };
         status.filter_map(|version| refused(&version.state)).collect()

@@ -5,15 +5,15 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use scoreline::domain::ModelName;
-use scoreline::inference::bundle::{BundleFiles, LoadSettings};
-use scoreline::inference::probe::probe;
-use scoreline::inference::registry::{Patience, Registry, RegistrySettings};
 use scoreline::scoring::golden;
+use scoreline_domain::ModelName;
+use scoreline_engine::inference::bundle::{BundleFiles, LoadSettings};
+use scoreline_engine::inference::probe::probe;
+use scoreline_engine::inference::registry::{Patience, Registry, RegistrySettings};
 
-use crate::onnx_runtime::search;
 use crate::support::TestBundle;
 use crate::support::onnx_file::{self as onnx, features, field, linear, node, output, tensor};
+use crate::support::onnx_runtime::search;
 
 fn program() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_scoreline"))

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use scoreline::domain::{ModelName, Tier};
-use scoreline::features::Value;
-use scoreline::inference::bundle::BundleFiles;
-use scoreline::inference::registry::{Event, Patience, Registry, RegistrySettings};
 use scoreline::scoring::{Ask, golden};
+use scoreline_domain::{ModelName, Tier};
+use scoreline_engine::features::Value;
+use scoreline_engine::inference::bundle::BundleFiles;
+use scoreline_engine::inference::registry::{Event, Patience, Registry, RegistrySettings};
 
 use crate::support::{TestApp, TestBundle};
 

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use scoreline::domain::{ModelName, ModelVersion};
-use scoreline::inference::registry::{
+use scoreline::scoring::golden;
+use scoreline_domain::{ModelName, ModelVersion};
+use scoreline_engine::inference::registry::{
     CandidateMode, CandidateSettings, ChangeFault, Event, Hold, Patience, Registry, RegistrySettings,
 };
-use scoreline::scoring::golden;
 
 use crate::support::test_app::Reply;
 use crate::support::{TestApp, TestBundle};

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use scoreline::domain::ModelName;
-use scoreline::inference::registry::Patience;
 use scoreline::monitoring::book::BookLimits;
 use scoreline::monitoring::drift::{DriftEvent, Subject};
 use scoreline::monitoring::window::Change;
 use scoreline::monitoring::{LedgerSettings, Monitoring, MonitoringSettings, WindowSettings};
+use scoreline_domain::ModelName;
+use scoreline_engine::inference::registry::Patience;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -60,8 +60,8 @@ impl TestApp {
         self.monitoring.drift().follow(&self.registry.all_serving(), self.clock_now());
     }
 
-    fn clock_now(&self) -> scoreline::domain::time::Timestamp {
-        scoreline::domain::time::Clock::now(&*self.clock)
+    fn clock_now(&self) -> scoreline_domain::time::Timestamp {
+        scoreline_domain::time::Clock::now(&*self.clock)
     }
 
     /// A day of rows with these frequencies in turn; what the window's end said.

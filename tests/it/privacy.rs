@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
 use scoreline::monitoring::book::BookLimits;
 use scoreline::monitoring::{LedgerSettings, Monitoring, MonitoringSettings, WindowSettings};
-use scoreline::privacy::{Identifiers, PrivacySettings, Screen};
+use scoreline_domain::privacy::{Identifiers, PrivacySettings, Screen};
 use serde_json::{Value, json};
 
 use crate::support::test_app::privacy;

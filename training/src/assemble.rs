@@ -7,19 +7,19 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use jiff::civil::Date;
-use scoreline::domain::time::Timestamp;
-use scoreline::domain::{ModelName, ModelVersion, Probability, Tier};
-use scoreline::features::{DerivedRule, FeatureRule};
-use scoreline::inference::bundle::{
+use scoreline::scoring::golden;
+use scoreline_domain::time::Timestamp;
+use scoreline_domain::{ModelName, ModelVersion, Probability, Tier};
+use scoreline_engine::features::{DerivedRule, FeatureRule};
+use scoreline_engine::inference::bundle::{
     BundleFiles, GOLDEN_FILE, GoldenAnswer, GoldenRequest, GoldenRow, LoadSettings, MANIFEST_FILE, ModelSnapshot,
     run_rows, sha256_hex,
 };
-use scoreline::inference::manifest::{
+use scoreline_engine::inference::manifest::{
     BUNDLE_VERSION, BackendKind, Baseline, Baselines, CalibrationMethod, Manifest, Outputs, Task, Tiers,
     TrainingSummary,
 };
-use scoreline::inference::runtime_search::RuntimeSearch;
-use scoreline::scoring::golden;
+use scoreline_engine::inference::runtime_search::RuntimeSearch;
 
 use crate::baseline::{Peer, baselines};
 use crate::calibrate::{Grouping, Scored, calibrate, hysteresis, recalibration};

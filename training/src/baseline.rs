@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use jiff::civil::Date;
-use scoreline::domain::Probability;
-use scoreline::inference::manifest::{Baseline, Baselines, TierThresholds};
+use scoreline_domain::Probability;
+use scoreline_engine::inference::manifest::{Baseline, Baselines, TierThresholds};
 
 use crate::calibrate::{LEVEL, upper_rank};
 use crate::statistics::round;

@@ -2,11 +2,11 @@
 //! group; and from the same customers how firmly a tier is held.
 
 use anyhow::Context as _;
-use scoreline::domain::Probability;
-use scoreline::inference::manifest::{
+use scoreline::scoring::predictive::HurdleLogNormal;
+use scoreline_domain::Probability;
+use scoreline_engine::inference::manifest::{
     Band, Calibration, CalibrationGroup, CalibrationMethod, Hysteresis, LogOdds, TierThresholds,
 };
-use scoreline::scoring::predictive::HurdleLogNormal;
 
 use crate::logit;
 use crate::statistics::round;

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use scoreline::domain::time::{Clock as _, SystemClock, Timestamp};
-use scoreline::domain::{ModelName, ModelVersion};
-use scoreline::inference::bundle::{LoadSettings, ModelSnapshot};
-use scoreline::inference::manifest::BackendKind;
+use scoreline_domain::time::{Clock as _, SystemClock, Timestamp};
+use scoreline_domain::{ModelName, ModelVersion};
+use scoreline_engine::inference::bundle::{LoadSettings, ModelSnapshot};
+use scoreline_engine::inference::manifest::BackendKind;
 
 use crate::assemble::Staged;
 use crate::calibrate::Grouping;

@@ -5,7 +5,7 @@ use jiff::ToSpan as _;
 use jiff::civil::{Date, date};
 use rand::SeedableRng as _;
 use rand::rngs::Xoshiro256PlusPlus;
-use scoreline::features::purchases::{PurchaseFeatures, PurchaseHistory};
+use scoreline_engine::features::purchases::{PurchaseFeatures, PurchaseHistory};
 
 use crate::cdnow::Customer;
 use crate::generator;

@@ -1,8 +1,8 @@
 //! The drift reference of a bundle: where rows lay in a feature, and rows left out of the fit in the score.
 
 use anyhow::Context as _;
-use scoreline::features::drift::{DriftBins, category_edges, quantile_edges};
-use scoreline::inference::manifest::DriftReference;
+use scoreline_engine::features::drift::{DriftBins, category_edges, quantile_edges};
+use scoreline_engine::inference::manifest::DriftReference;
 
 use crate::statistics::round;
 

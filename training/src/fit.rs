@@ -7,8 +7,8 @@ use linfa::{Dataset, DatasetBase};
 use linfa_linear::LinearRegression;
 use linfa_logistic::LogisticRegression;
 use ndarray::{Array1, Array2};
-use scoreline::features::FeatureSchema;
-use scoreline::inference::linear::{Format, HurdleVariant, LinearModel, Predictor};
+use scoreline_engine::features::FeatureSchema;
+use scoreline_engine::inference::linear::{Format, HurdleVariant, LinearModel, Predictor};
 
 use crate::table::Row;
 

@@ -8,12 +8,12 @@ use std::fmt::Write as _;
 use anyhow::Context as _;
 use jiff::ToSpan as _;
 use jiff::civil::{Date, date};
-use scoreline::domain::Tier;
-use scoreline::features::purchases::PurchaseHistory;
-use scoreline::inference::bundle::ModelSnapshot;
-use scoreline::inference::manifest::TierThresholds;
 use scoreline::scoring::estimate::{Wish, estimate_rows};
 use scoreline::scoring::predictive::HurdleLogNormal;
+use scoreline_domain::Tier;
+use scoreline_engine::features::purchases::PurchaseHistory;
+use scoreline_engine::inference::bundle::ModelSnapshot;
+use scoreline_engine::inference::manifest::TierThresholds;
 
 use crate::cdnow::Customer;
 use crate::report::Progress;
@@ -107,7 +107,7 @@ fn answers(snapshot: &ModelSnapshot, customer: &Customer) -> anyhow::Result<Vec<
         let value = |name: &&str| named.iter().find(|(known, _)| known == name).and_then(|(_, value)| *value);
         raw.extend(names.iter().map(|name| value(name).unwrap_or(f64::NAN)));
     }
-    let outputs = scoreline::inference::bundle::run_rows(snapshot, &raw)?;
+    let outputs = scoreline_engine::inference::bundle::run_rows(snapshot, &raw)?;
     let roles = snapshot.roles();
     let shape = roles.log_mean.as_ref().zip(roles.log_sigma.as_ref());
     let (mean, sigma) = shape.context("the model gives no distribution")?;

@@ -16,9 +16,9 @@ use jiff::tz::TimeZone;
 use rand::RngExt as _;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand_distr::{Distribution as _, Gamma, LogNormal, Poisson, StandardNormal};
-use scoreline::domain::{Channel, LabelId, Sentiment, normal};
-use scoreline::features::interactions::{Interaction, InteractionFeatures, InteractionHistory, QueueSentiment};
-use scoreline::features::purchases::Purchase;
+use scoreline_domain::{Channel, LabelId, Sentiment, normal};
+use scoreline_engine::features::interactions::{Interaction, InteractionFeatures, InteractionHistory, QueueSentiment};
+use scoreline_engine::features::purchases::Purchase;
 
 use crate::cdnow::Customer;
 use crate::cohort::{AS_OF, Member, randomness};

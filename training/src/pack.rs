@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use scoreline::domain::time::Timestamp;
-use scoreline::domain::{ModelName, ModelVersion};
-use scoreline::features::Impute;
-use scoreline::features::schema::{NamedImpute, Transform};
-use scoreline::inference::bundle::BundleFiles;
-use scoreline::inference::manifest::{Apply, BackendKind, Manifest, MappedOutput, Output, Outputs, TrainingSummary};
+use scoreline_domain::time::Timestamp;
+use scoreline_domain::{ModelName, ModelVersion};
+use scoreline_engine::features::Impute;
+use scoreline_engine::features::schema::{NamedImpute, Transform};
+use scoreline_engine::inference::bundle::BundleFiles;
+use scoreline_engine::inference::manifest::{
+    Apply, BackendKind, Manifest, MappedOutput, Output, Outputs, TrainingSummary,
+};
 
 use crate::assemble::{self, Draft, Evidence};
 use crate::calibrate::Grouping;
@@ -286,7 +288,7 @@ mod tests {
 
     #[test]
     fn a_model_from_elsewhere_becomes_a_bundle_that_is_calibrated_and_verified() {
-        use scoreline::inference::linear::{Format, LinearModel, Link, Predictor, RegressionVariant};
+        use scoreline_engine::inference::linear::{Format, LinearModel, Link, Predictor, RegressionVariant};
 
         let folder = tempfile::tempdir().expect("a folder");
         let model = folder.path().join("outside.json");

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use scoreline::features::interactions::InteractionFeatures;
-use scoreline::features::schema::{NamedImpute, Transform};
-use scoreline::features::{Bend, Factor, Impute};
-use scoreline::inference::bundle::GoldenRequest;
+use scoreline_engine::features::interactions::InteractionFeatures;
+use scoreline_engine::features::schema::{NamedImpute, Transform};
+use scoreline_engine::features::{Bend, Factor, Impute};
+use scoreline_engine::inference::bundle::GoldenRequest;
 
 use crate::calibrate::Grouping;
 use crate::cohort::Member;

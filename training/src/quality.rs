@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context as _;
-use scoreline::domain::{Estimate, Probability, Tier};
-use scoreline::inference::bundle::ModelSnapshot;
 use scoreline::scoring::estimate::{Wish, estimate_rows};
+use scoreline_domain::{Estimate, Probability, Tier};
+use scoreline_engine::inference::bundle::ModelSnapshot;
 
 use crate::assemble::raw;
 use crate::calibrate::{Grouping, LEVEL, LEVELS};

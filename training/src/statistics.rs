@@ -1,8 +1,8 @@
 //! A bundle's feature rules from the rows that fit its model: range, mean and deviation, drift bins. No other row is
 //! looked at.
 
-use scoreline::features::schema::Transform;
-use scoreline::features::{DerivedRule, Factor, FeatureRule, FeatureSchema, Impute};
+use scoreline_engine::features::schema::Transform;
+use scoreline_engine::features::{DerivedRule, Factor, FeatureRule, FeatureSchema, Impute};
 
 use crate::drift;
 use crate::table::Row;
@@ -71,7 +71,7 @@ fn rule(plan: &FeaturePlan, column: usize, rows: &[&Row]) -> anyhow::Result<Feat
     let (mean, std) = moments(&transformed);
     Ok(FeatureRule {
         name: plan.name.clone(),
-        unit: scoreline::domain::catalogued(&plan.name).map_or(String::new(), |known| known.unit.to_owned()),
+        unit: scoreline_domain::catalogued(&plan.name).map_or(String::new(), |known| known.unit.to_owned()),
         required: plan.required,
         impute: plan.impute,
         transform: plan.transform,
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn derived_columns_are_measured_as_they_are_served() {
-        use scoreline::features::Bend;
+        use scoreline_engine::features::Bend;
         let rows = rows(&[1.0, 3.0]);
         let rows: Vec<&Row> = rows.iter().collect();
         let factors = vec![Factor { of: "monetary_avg".into(), over: None, apply: Bend::AboveOne }];

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use scoreline::domain::time::{Stopwatch, Timestamp};
-use scoreline::domain::{ModelName, ModelVersion};
-use scoreline::features::FeatureSchema;
-use scoreline::inference::FeatureMatrix;
-use scoreline::inference::linear::{self, LinearModel};
-use scoreline::inference::manifest::{BackendKind, Manifest, Output, Outputs, TrainingSummary};
+use scoreline_domain::time::{Stopwatch, Timestamp};
+use scoreline_domain::{ModelName, ModelVersion};
+use scoreline_engine::features::FeatureSchema;
+use scoreline_engine::inference::FeatureMatrix;
+use scoreline_engine::inference::linear::{self, LinearModel};
+use scoreline_engine::inference::manifest::{BackendKind, Manifest, Output, Outputs, TrainingSummary};
 
 use crate::assemble::{self, Draft, Evidence, Staged};
 use crate::baseline::Peer;
@@ -337,8 +337,8 @@ mod tests {
     use std::fs;
     use std::path::Path;
 
-    use scoreline::inference::bundle::{GOLDEN_FILE, LoadSettings, MANIFEST_FILE, ModelSnapshot};
     use scoreline::scoring::golden;
+    use scoreline_engine::inference::bundle::{GOLDEN_FILE, LoadSettings, MANIFEST_FILE, ModelSnapshot};
 
     use super::*;
 

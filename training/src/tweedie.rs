@@ -2,7 +2,7 @@
 //! with. linfa-linear has one too, but its line search does not come back on this data.
 
 use anyhow::Context as _;
-use scoreline::inference::linear::{Format, LinearModel, Link, RegressionVariant};
+use scoreline_engine::inference::linear::{Format, LinearModel, Link, RegressionVariant};
 
 use crate::fit::{Design, Prepared, within_seen};
 

@@ -6,8 +6,8 @@ use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use super::super::{Failure, print};
-use crate::domain::Catalogued;
-use crate::domain::feature::{CATALOGUE, Origin};
+use scoreline_domain::Catalogued;
+use scoreline_domain::feature::{CATALOGUE, Origin};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  scoreline features catalogue\n  scoreline features catalogue --format json")]

@@ -16,11 +16,11 @@ use super::super::score::source::{Format, Length};
 use super::table::{Row, Table};
 use crate::app::stored;
 use crate::config::Settings;
-use crate::domain::time::{Clock as _, Stopwatch, SystemClock};
-use crate::features::CustomerFold;
-use crate::features::interactions::{LOOK_BACK_DAYS, QueueSentiment, QueueTimeline};
-use crate::features::purchases::{known_from, last_whole_day, spent_after};
-use crate::store::{Cursor, History, Scan, Store, Which};
+use scoreline_domain::time::{Clock as _, Stopwatch, SystemClock};
+use scoreline_engine::features::CustomerFold;
+use scoreline_engine::features::interactions::{LOOK_BACK_DAYS, QueueSentiment, QueueTimeline};
+use scoreline_engine::features::purchases::{known_from, last_whole_day, spent_after};
+use scoreline_store::{Cursor, History, Scan, Store, Which};
 
 /// Interactions of a page: some ten megabytes.
 const PAGE: usize = 50_000;

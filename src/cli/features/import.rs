@@ -17,10 +17,10 @@ use super::super::score::source::{self, Format};
 use super::super::score::{Progress, delimiter, for_the_log};
 use crate::app::stored;
 use crate::config::Settings;
-use crate::domain::CustomerKey;
-use crate::features::purchases::LARGEST;
-use crate::privacy::IdHasher;
-use crate::store::{NewPurchase, PurchaseId, PurchasesRecorded, Store};
+use scoreline_domain::CustomerKey;
+use scoreline_domain::privacy::IdHasher;
+use scoreline_engine::features::purchases::LARGEST;
+use scoreline_store::{NewPurchase, PurchaseId, PurchasesRecorded, Store};
 
 /// A purchase's own name, for those that are told again with another amount.
 const PURCHASE: [&str; 2] = ["purchase_id", "order_id"];

@@ -12,7 +12,7 @@ use parquet::file::properties::WriterProperties;
 
 use super::super::score::sink::Target;
 use super::super::score::source::Format;
-use crate::domain::feature::{CATALOGUE, CatalogueRow};
+use scoreline_domain::feature::{CATALOGUE, CatalogueRow};
 
 /// Rows of a Parquet batch.
 const BATCH: usize = 8192;

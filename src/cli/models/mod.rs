@@ -11,12 +11,12 @@ use clap::Subcommand;
 use super::{Failure, print};
 use crate::app;
 use crate::config::Settings;
-use crate::domain::ModelVersion;
-use crate::inference::bundle::{BundleFiles, LONE_EXTENSION, MANIFEST_FILE};
-use crate::inference::manifest::Manifest;
-use crate::inference::probe;
-use crate::inference::registry::{CandidateMode, Hold, Patience, VersionStatus};
 use crate::scoring::golden;
+use scoreline_domain::ModelVersion;
+use scoreline_engine::inference::bundle::{BundleFiles, LONE_EXTENSION, MANIFEST_FILE};
+use scoreline_engine::inference::manifest::Manifest;
+use scoreline_engine::inference::probe;
+use scoreline_engine::inference::registry::{CandidateMode, Hold, Patience, VersionStatus};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {

@@ -7,9 +7,9 @@ use anyhow::Context as _;
 
 use super::super::{Failure, print};
 use super::verify;
-use crate::domain::ModelVersion;
-use crate::inference::bundle::{LONE_EXTENSION, LoadSettings, sha256_hex};
-use crate::inference::manifest::{Manifest, TrainingSummary};
+use scoreline_domain::ModelVersion;
+use scoreline_engine::inference::bundle::{LONE_EXTENSION, LoadSettings, sha256_hex};
+use scoreline_engine::inference::manifest::{Manifest, TrainingSummary};
 
 pub(super) fn run(
     bundle: &Path,

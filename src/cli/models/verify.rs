@@ -7,13 +7,15 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 use super::super::{Failure, print};
-use crate::domain::ModelVersion;
-use crate::inference::ModelSnapshot;
-use crate::inference::bundle::{self, BundleError, BundleFiles, LONE_EXTENSION, LoadSettings, MANIFEST_FILE};
-use crate::inference::manifest::Manifest;
-use crate::inference::probe::probe;
-use crate::inference::warm::warm;
 use crate::scoring::golden;
+use scoreline_domain::ModelVersion;
+use scoreline_engine::inference::ModelSnapshot;
+use scoreline_engine::inference::bundle::{
+    self, BundleError, BundleFiles, LONE_EXTENSION, LoadSettings, MANIFEST_FILE,
+};
+use scoreline_engine::inference::manifest::Manifest;
+use scoreline_engine::inference::probe::probe;
+use scoreline_engine::inference::warm::warm;
 
 pub(super) fn run(path: &Path, load: &LoadSettings) -> Result<(), Failure> {
     let bundles = bundles(path)?;

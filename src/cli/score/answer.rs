@@ -1,13 +1,13 @@
 //! From drawn rows to answers: the same steps as a request takes, for a chunk at a time. No cache and no deadline: a
 //! file is scored by the model or told why not.
 
-use crate::domain::Source;
-use crate::inference::ModelSnapshot;
-use crate::inference::bundle::Customer;
 use crate::scoring::baseline::Known;
 use crate::scoring::estimate::Wish;
 use crate::scoring::task::{self, Outcome, outcome_rows};
 use crate::scoring::{Warning, Warnings};
+use scoreline_domain::Source;
+use scoreline_engine::inference::ModelSnapshot;
+use scoreline_engine::inference::bundle::Customer;
 
 use super::draw::{Drawn, Row};
 

@@ -11,9 +11,9 @@ use serde_json::value::RawValue;
 use super::chunk::{Chunk, Lines, Records, object};
 use super::sink::output_columns;
 use super::source::{Layout, can_be_number, plain};
-use crate::features::{FeatureRule, FeatureSchema, Value};
-use crate::inference::ModelSnapshot;
-use crate::inference::manifest::Task;
+use scoreline_engine::features::{FeatureRule, FeatureSchema, Value};
+use scoreline_engine::inference::ModelSnapshot;
+use scoreline_engine::inference::manifest::Task;
 
 pub(super) const CHANNEL: &str = "acquisition_channel";
 pub(super) const LEAD_SOURCE: &str = "lead_source";

@@ -23,13 +23,13 @@ use tokio::sync::oneshot;
 use super::Failure;
 use crate::app;
 use crate::config::Settings;
-use crate::domain::time::Stopwatch;
-use crate::domain::{ModelName, ModelVersion};
-use crate::inference::ModelSnapshot;
-use crate::inference::registry::{Patience, State};
 use crate::lifecycle::Signals;
 use crate::scoring::estimate::Wish;
 use crate::scoring::interval_level;
+use scoreline_domain::time::Stopwatch;
+use scoreline_domain::{ModelName, ModelVersion};
+use scoreline_engine::inference::ModelSnapshot;
+use scoreline_engine::inference::registry::{Patience, State};
 
 use chunk::CHUNK_ROWS;
 use draw::Mapping;

@@ -16,9 +16,9 @@ use super::chunk::Chunk;
 use super::draw::Mapping;
 use super::sink::{Encoded, Encoder, Sink};
 use super::source::Source;
-use crate::domain::Source as AnswerSource;
-use crate::inference::ModelSnapshot;
 use crate::scoring::estimate::Wish;
+use scoreline_domain::Source as AnswerSource;
+use scoreline_engine::inference::ModelSnapshot;
 
 /// Chunks on their way, for each worker.
 const WINDOW: usize = 4;

@@ -18,11 +18,11 @@ use smallvec::SmallVec;
 use super::answer::Answer;
 use super::chunk::{Cell, Chunk, object};
 use super::source::{Format, Layout};
-use crate::domain::score::{cents, round};
-use crate::domain::{Estimate, Interval, Probability};
-use crate::inference::ModelSnapshot;
-use crate::inference::manifest::Task;
 use crate::scoring::task::Outcome;
+use scoreline_domain::score::{cents, round};
+use scoreline_domain::{Estimate, Interval, Probability};
+use scoreline_engine::inference::ModelSnapshot;
+use scoreline_engine::inference::manifest::Task;
 
 /// What the output adds for a model of this task, in order: numbers, then texts.
 pub(super) fn output_columns(task: Task) -> &'static [&'static str] {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::Admission;
 use super::controller::Controller;
-use crate::domain::time::Stopwatch;
+use scoreline_domain::time::Stopwatch;
 
 /// Between two samples, between two looks from outside, and between two samples while calls are refused.
 const SAMPLE_EVERY: Duration = Duration::from_millis(10);

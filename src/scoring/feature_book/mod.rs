@@ -15,11 +15,11 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use metrics::{Counter, counter, gauge};
 
-use crate::domain::CustomerKey;
-use crate::domain::feature::CatalogueRow;
-use crate::domain::time::{Timestamp, seconds_between};
-use crate::privacy::Tombstones;
-use crate::privacy::erasure::{Erasable, EraseError};
+use scoreline_domain::CustomerKey;
+use scoreline_domain::feature::CatalogueRow;
+use scoreline_domain::privacy::Tombstones;
+use scoreline_domain::privacy::erasure::{Erasable, EraseError};
+use scoreline_domain::time::{Timestamp, seconds_between};
 
 use shard::{Merged, Shard};
 

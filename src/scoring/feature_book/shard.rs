@@ -2,9 +2,9 @@
 //! replaced.
 
 use super::{Edit, StoredFeatures};
-use crate::domain::CustomerKey;
-use crate::domain::feature::{CATALOGUE, CatalogueRow};
-use crate::domain::time::Timestamp;
+use scoreline_domain::CustomerKey;
+use scoreline_domain::feature::{CATALOGUE, CatalogueRow};
+use scoreline_domain::time::Timestamp;
 
 /// Stands for "until something new is known".
 const FOR_EVER: u32 = u32::MAX;

@@ -7,8 +7,8 @@ use std::thread;
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::feature::CATALOGUE;
-use crate::privacy::{CustomerKeys, Eraser};
+use scoreline_domain::feature::CATALOGUE;
+use scoreline_domain::privacy::{CustomerKeys, Eraser};
 
 const HOUR: i64 = 3600;
 

@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use scoreline::domain::time::Stopwatch;
+use scoreline_domain::time::Stopwatch;
 
 use targets::{TARGETS, Target};
 
@@ -188,7 +188,7 @@ fn report(reports: impl Iterator<Item = Report>) {
 /// Writes a breaking input where it can be looked at, and says where.
 fn kept(name: &str, input: &[u8]) -> String {
     let folder = targets::root().join("target/fuzz");
-    let path = folder.join(format!("{name}-{}", &scoreline::inference::bundle::sha256_hex(input)[..12]));
+    let path = folder.join(format!("{name}-{}", &scoreline_engine::inference::bundle::sha256_hex(input)[..12]));
     match std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&path, input)) {
         Ok(()) => format!("  in target/fuzz: {}", shown(input)),
         Err(err) => format!("  not kept ({err}): {}", shown(input)),

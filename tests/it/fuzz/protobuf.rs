@@ -180,7 +180,7 @@ fn put(bytes: &mut Vec<u8>, mut number: u64) {
 
 #[test]
 fn a_message_survives_being_taken_apart() {
-    for model in super::targets::files("tests/fixtures/onnx", "onnx", 16 * 1024) {
+    for model in super::targets::files("crates/engine/tests/fixtures/onnx", "onnx", 16 * 1024) {
         let fields = parse(&model).expect("a model is a message");
         assert!(write(&fields) == model, "the same bytes");
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use scoreline::http::listener::{self, Connect, Drain, Limits, Listener, TlsConfigs};
+use scoreline_listener::{Connect, Drain, Limits, Listener, TlsConfigs};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -37,7 +37,7 @@ pub fn serve_beside<C: Connect>(
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         let runtime = builder.worker_threads(threads).event_interval(16).enable_all().build().expect("a runtime");
         let served = runtime.spawn(async move {
-            let socket = listener::open("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+            let socket = scoreline_listener::open("127.0.0.1:0".parse().expect("an address")).expect("a free port");
             bound.send(socket.local_addr().expect("bound")).expect("the test waits");
             drop(tokio::spawn(beside));
             let serving = Listener { name: "test", limits, tls, drain: draining };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, TestRunner};
-use scoreline::http::listener::{Connect, Limits, Peer, Plain};
+use scoreline_listener::{Connect, Limits, Peer, Plain};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::clients::{Served, ask, closed, connect, get, post, serve};

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use axum::http::StatusCode;
 use axum::routing::get as on_get;
 use scoreline::http::admission::{Admission, AdmissionSettings, Class, Lag, SAMPLERS, WhenOverloaded};
-use scoreline::http::listener::{Connect, Limits, router};
+use scoreline::http::routed as router;
+use scoreline_listener::{Connect, Limits};
 use tokio::net::TcpStream;
 
 use super::clients::{Prober, ask, connect, get, post, quantile_ms, serve_beside};

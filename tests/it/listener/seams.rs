@@ -13,8 +13,9 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use scoreline::http::admission::{Admission, AdmissionSettings, Lag, WhenOverloaded};
-use scoreline::http::listener::{Connect, Limits, PeerAddress, PeerCertificates, TlsConfigs, router};
+use scoreline::http::routed as router;
 use scoreline::lifecycle::Lifecycle;
+use scoreline_listener::{Connect, Limits, PeerAddress, PeerCertificates, TlsConfigs};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
@@ -257,15 +258,15 @@ fn liveness_answers_while_every_request_thread_is_stuck() {
     let admin = app.admin.clone();
     let _inside = runtime.enter();
     let apart = move || async move {
-        let socket = scoreline::http::listener::open("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+        let socket = scoreline_listener::open("127.0.0.1:0".parse().expect("an address")).expect("a free port");
         bound.send(socket.local_addr().expect("bound")).expect("the test waits");
-        let serving = scoreline::http::listener::Listener {
+        let serving = scoreline_listener::Listener {
             name: "admin",
             limits: Limits::default(),
             tls: None,
-            drain: scoreline::http::listener::Drain::new(),
+            drain: scoreline_listener::Drain::new(),
         };
-        let spawn = move |connection: scoreline::http::listener::ConnectionTask| connections.track(connection);
+        let spawn = move |connection: scoreline_listener::ConnectionTask| connections.track(connection);
         tokio::join!(serving.serve(socket, router(admin), spawn), lag.govern(door, std::future::pending()));
     };
     stop.supervise_apart("admin listener", apart).expect("a thread");

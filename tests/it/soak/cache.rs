@@ -4,13 +4,13 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use scoreline::domain::time::Stopwatch;
-use scoreline::domain::{CustomerKey, Estimate, ModelName, ModelVersion, Tier};
-use scoreline::inference::ModelSnapshot;
-use scoreline::inference::bundle::LoadSettings;
 use scoreline::scoring::cache::{CachedScore, ScoreCache};
 use scoreline::scoring::estimate::Wish;
 use scoreline::scoring::task::Outcome;
+use scoreline_domain::time::Stopwatch;
+use scoreline_domain::{CustomerKey, Estimate, ModelName, ModelVersion, Tier};
+use scoreline_engine::inference::ModelSnapshot;
+use scoreline_engine::inference::bundle::LoadSettings;
 
 use crate::support::TestBundle;
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use scoreline::domain::time::Stopwatch;
+use scoreline_domain::time::Stopwatch;
 
 /// Customers that come again and again, so that caches are hit and turned over.
 const CUSTOMERS: u64 = 40_000;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use scoreline::domain::time::Stopwatch;
+use scoreline_domain::time::Stopwatch;
 
 use crate::support::TestBundle;
 use load::{Load, Tally};

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use scoreline::inference::bundle::sha256_hex;
+use scoreline_engine::inference::bundle::sha256_hex;
 
 /// A bundle to be written; tests change what they are about.
 #[derive(Clone)]

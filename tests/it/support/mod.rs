@@ -4,8 +4,8 @@ pub mod bundle;
 pub mod identity;
 pub mod lead_bundle;
 pub mod onnx_file;
+pub mod onnx_runtime;
 pub mod test_app;
 
 pub use bundle::TestBundle;
-pub use scoreline::simulator;
 pub use test_app::TestApp;

@@ -5,7 +5,7 @@ use rcgen::DnType;
 use reqwest::tls::Version as Tls;
 use rustls::HandshakeKind;
 use rustls::version::{TLS12, TLS13};
-use scoreline::http::tls::{Checked, Presence};
+use scoreline_listener::tls::{Checked, Presence};
 
 use super::authority::{Authority, Identity, dns, uri};
 use super::client::{Shown, alert, ask, client};

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use scoreline::domain::time::Clock;
-use scoreline::http::tls::{Loaded, TlsError, TlsFiles};
+use scoreline_domain::time::Clock;
+use scoreline_listener::tls::{Loaded, TlsError, TlsFiles};
 
 use super::authority::{Authority, Identity, pem};
 use super::server::{Files, clock, mode, write};

@@ -92,7 +92,7 @@ async fn weak_keys_and_sha1_signatures_are_refused() {
         );
     }
     files.clients().ca = folder.join("ca.pem");
-    let clock = std::sync::Arc::new(scoreline::domain::time::ManualClock::at(now()));
+    let clock = std::sync::Arc::new(scoreline_domain::time::ManualClock::at(now()));
     let server = Server::at(&files, clock).await;
     let root = folder.join("root.pem");
     write(&root, own.pem().as_bytes());
@@ -116,6 +116,6 @@ async fn weak_keys_and_sha1_signatures_are_refused() {
 
 /// OpenSSL dates what it signs by the machine's clock.
 fn now() -> jiff::Timestamp {
-    use scoreline::domain::time::{Clock as _, SystemClock};
+    use scoreline_domain::time::{Clock as _, SystemClock};
     SystemClock.now()
 }

@@ -317,7 +317,7 @@ async fn what_is_not_tls_1_2_is_refused() {
         }
     }
     let mut newest = Files::new(&root.server());
-    newest.settings.min_version = scoreline::http::tls::MinVersion::Tls13;
+    newest.settings.min_version = scoreline_listener::tls::MinVersion::Tls13;
     let server = Server::start(&newest).await;
     assert_eq!(alert(&server, &client(&root, Shown::nothing(), &TLS12)).await, Alert::ProtocolVersion);
     ask(&server, &client(&root, Shown::nothing(), &TLS13)).await.expect("accepted");

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusBuilder;
 use rustls::version::{TLS12, TLS13};
-use scoreline::http::tls::Checked;
+use scoreline_listener::tls::Checked;
 use tokio_util::sync::CancellationToken;
 
 use super::authority::{Authority, Identity};

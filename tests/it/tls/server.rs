@@ -10,8 +10,8 @@ use axum::body::Body;
 use axum::http::Response;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
-use scoreline::domain::time::ManualClock;
-use scoreline::http::tls::{
+use scoreline_domain::time::ManualClock;
+use scoreline_listener::tls::{
     AllowedSubjects, ClientSettings, MinVersion, Peer, Presence, Refusal, Reloading, TlsListener, TlsSettings,
 };
 use tempfile::TempDir;

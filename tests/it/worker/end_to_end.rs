@@ -3,17 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use scoreline::domain::feature::CATALOGUE;
-use scoreline::domain::time::Timestamp;
-use scoreline::domain::{CustomerKey, Estimate, InteractionId, LabelId, Probability};
-use scoreline::features::interactions::{Interaction, QueueSentiment};
-use scoreline::features::{CustomerFold, catalogue_row};
-use scoreline::simulator::{Expected, FaultPlan, Party, SimulatorSettings};
-use scoreline::store::Store;
+use scoreline_domain::feature::CATALOGUE;
+use scoreline_domain::time::Timestamp;
+use scoreline_domain::{CustomerKey, Estimate, InteractionId, LabelId, Probability};
+use scoreline_engine::features::interactions::{Interaction, QueueSentiment};
+use scoreline_engine::features::{CustomerFold, catalogue_row};
+use scoreline_simulator::{Expected, FaultPlan, Party, SimulatorSettings};
+use scoreline_store::Store;
 
 use super::line::{Line, dump};
-use crate::genesys::desk::{Desk, small};
-use crate::store::ground::Ground;
+use crate::desk::{Desk, small};
+use crate::ground::Ground;
 
 /// A contact centre of this many customers whose platform allows many requests.
 pub fn centre(customers: u32) -> Desk {

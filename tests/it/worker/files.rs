@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use scoreline::simulator::Party;
 use scoreline::sinks::{FileFormat, FileSettings, FileSink};
+use scoreline_simulator::Party;
 
 use super::end_to_end::centre;
 use super::line::Line;
-use crate::store::ground::Ground;
+use crate::ground::Ground;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_gets_one_line_for_each_change_and_no_name() {

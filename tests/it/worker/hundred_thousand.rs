@@ -8,12 +8,12 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use scoreline::config::variable;
-use scoreline::domain::time::Stopwatch;
-use scoreline::simulator::{Simulator, SimulatorSettings};
-use scoreline::store::Place;
+use scoreline_domain::time::Stopwatch;
+use scoreline_simulator::{Simulator, SimulatorSettings};
+use scoreline_store::Place;
 
 use super::killed::command;
-use crate::store::ground::Ground;
+use crate::ground::Ground;
 
 const CUSTOMERS: u32 = 100_000;
 /// Requests a minute, as many as the settings allow: with the platform's 300 it would be a matter of the limit alone.

@@ -4,14 +4,14 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use scoreline::domain::time::{Clock as _, Stopwatch, SystemClock, Timestamp};
-use scoreline::privacy::Tombstones;
-use scoreline::simulator::{Party, Simulator, SimulatorSettings};
-use scoreline::store::{Store, StoreSettings};
+use scoreline_domain::privacy::Tombstones;
+use scoreline_domain::time::{Clock as _, Stopwatch, SystemClock, Timestamp};
+use scoreline_simulator::{Party, Simulator, SimulatorSettings};
+use scoreline_store::{Store, StoreSettings};
 
 use super::line::dump;
+use crate::ground::Ground;
 use crate::process::scoreline;
-use crate::store::ground::Ground;
 
 const PEPPER: &str = "a pepper that lasts for this test";
 
@@ -82,7 +82,7 @@ fn extract(platform: &Simulator, folder: &Path, url: Option<&str>, kills: impl I
 }
 
 /// What a store holds of what had ended, and been analysed, well before the test began.
-fn kept(settings: &StoreSettings, until: Timestamp) -> Vec<(scoreline::domain::CustomerKey, Vec<String>)> {
+fn kept(settings: &StoreSettings, until: Timestamp) -> Vec<(scoreline_domain::CustomerKey, Vec<String>)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let store = Store::open(settings, Tombstones::default()).await.expect("whole after every kill");
@@ -152,8 +152,8 @@ fn kills_are_survived_on_postgresql_too() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let ground = runtime.block_on(Ground::postgres("killed"));
     let url = match &ground.settings.place {
-        scoreline::store::Place::Postgres(url) => secrecy::ExposeSecret::expose_secret(url).to_owned(),
-        scoreline::store::Place::Sqlite(_) => unreachable!("asked for PostgreSQL"),
+        scoreline_store::Place::Postgres(url) => secrecy::ExposeSecret::expose_secret(url).to_owned(),
+        scoreline_store::Place::Sqlite(_) => unreachable!("asked for PostgreSQL"),
     };
     let (calm, wild) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
     extract(&platform, calm.path(), None, std::iter::empty());

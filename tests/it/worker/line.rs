@@ -3,23 +3,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use scoreline::domain::time::{Clock, Timestamp};
-use scoreline::domain::{CustomerKey, LabelId, ModelName};
-use scoreline::genesys::Genesys;
-use scoreline::inference::registry::{Patience, Registry, RegistrySettings};
 use scoreline::monitoring::Monitoring;
 use scoreline::scoring::explanation::ExplainSettings;
 use scoreline::scoring::feature_book::FeatureBook;
 use scoreline::scoring::{Scorer, ScorerSettings, golden};
 use scoreline::sinks::{ProfileSink, ScoreSink};
-use scoreline::store::{History, Scan, Store, StoredInteraction, Which};
 use scoreline::worker::extract::{Begin, Extracted, Extraction};
 use scoreline::worker::features::{FeaturePass, Folded, Whose};
 use scoreline::worker::rescore::{Rescore, Rescored};
 use scoreline::worker::write_back::{WriteBack, WrittenBack};
 use scoreline::worker::{ExtractSettings, Leases, SinkSettings, WriteBackSettings};
+use scoreline_domain::time::{Clock, Timestamp};
+use scoreline_domain::{CustomerKey, LabelId, ModelName};
+use scoreline_engine::inference::registry::{Patience, Registry, RegistrySettings};
+use scoreline_genesys::Genesys;
+use scoreline_store::{History, Scan, Store, StoredInteraction, Which};
 
-use crate::genesys::desk::Desk;
+use crate::desk::Desk;
 use crate::support::TestBundle;
 
 /// What one process of the line holds.

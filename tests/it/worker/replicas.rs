@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use scoreline::domain::JobName;
-use scoreline::domain::time::{Clock, SystemClock};
-use scoreline::store::Store;
 use scoreline::worker::Leases;
 use scoreline::worker::extract::Begin;
+use scoreline_domain::JobName;
+use scoreline_domain::time::{Clock, SystemClock};
+use scoreline_store::Store;
 
 use super::end_to_end::centre;
 use super::line::Line;
-use crate::store::ground::Ground;
+use crate::ground::Ground;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_of_two_replicas_extracts_and_the_other_keeps_off() {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use scoreline::simulator::{Party, Simulator, SimulatorSettings};
+use scoreline_simulator::{Party, Simulator, SimulatorSettings};
 use serde_json::Value;
 
 use super::killed::command;

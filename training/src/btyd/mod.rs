@@ -14,7 +14,7 @@ mod special;
 
 use std::collections::BTreeMap;
 
-use scoreline::features::purchases::PurchaseFeatures;
+use scoreline_engine::features::purchases::PurchaseFeatures;
 
 pub use self::bgnbd::BgNbd;
 pub use self::gamma_gamma::GammaGamma;
@@ -275,7 +275,7 @@ mod tests {
     #[test]
     fn a_history_is_read_from_features() {
         use jiff::civil::date;
-        use scoreline::features::purchases::{Purchase, PurchaseHistory};
+        use scoreline_engine::features::purchases::{Purchase, PurchaseHistory};
 
         let purchase = |day, amount_usd| Purchase { date: date(1997, 1, day), amount_usd, items: Some(1.0) };
         let mut purchases = [purchase(1, 10.0), purchase(8, 4.0), purchase(8, 5.0), purchase(15, 12.0)];

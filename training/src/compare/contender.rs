@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use scoreline::features::FeatureSchema;
-use scoreline::inference::FeatureMatrix;
-use scoreline::inference::linear::{self, LinearModel};
+use scoreline_engine::features::FeatureSchema;
+use scoreline_engine::inference::FeatureMatrix;
+use scoreline_engine::inference::linear::{self, LinearModel};
 
 use super::python::{self, Python};
 use super::task::{Case, RECENT_DAYS, Task};

@@ -7,9 +7,9 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use scoreline::domain::time::Stopwatch;
-use scoreline::inference::onnx_graph::OnnxModel;
-use scoreline::inference::{FeatureMatrix, trees};
+use scoreline_domain::time::Stopwatch;
+use scoreline_engine::inference::onnx_graph::OnnxModel;
+use scoreline_engine::inference::{FeatureMatrix, trees};
 
 use super::contender::Outcome;
 use super::task::Task;

@@ -2,8 +2,8 @@
 
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt as _, SeedableRng as _};
-use scoreline::domain::Tier;
-use scoreline::features::drift::DriftBins;
+use scoreline_domain::Tier;
+use scoreline_engine::features::drift::DriftBins;
 
 use crate::html::data::{Confusion, Coverage, Covered, Decile, Drift, Gain, Histogram, Reliability, ReliabilityBin};
 use crate::html::svg::{Unit, nice_end};

@@ -1,7 +1,7 @@
 //! The report of a customer-value run: from a staged bundle and its answers on the test rows to `ReportData`.
 
-use scoreline::domain::Probability;
-use scoreline::inference::manifest::{Baseline, Calibration, Manifest};
+use scoreline_domain::Probability;
+use scoreline_engine::inference::manifest::{Baseline, Calibration, Manifest};
 
 use crate::html::data::{Drift, Figure, Goal, ReportData, Table};
 use crate::html::measured::{self, Tested};

@@ -1,7 +1,7 @@
 //! Newton boosting of shallow trees on the log-loss, starting from log-odds that something else has fitted (Friedman
 //! 2001; second order as in Chen & Guestrin 2016).
 
-use scoreline::inference::additive::{Node, Tree};
+use scoreline_engine::inference::additive::{Node, Tree};
 
 use super::recipe::sigmoid;
 

@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Context as _;
-use scoreline::domain::time::Timestamp;
-use scoreline::domain::{ModelName, ModelVersion, Probability};
-use scoreline::inference::bundle::{GoldenAnswer, GoldenRequest, GoldenRow, GoldenValue, ModelSnapshot, sha256_hex};
-use scoreline::inference::manifest::{
+use scoreline::scoring::golden;
+use scoreline_domain::time::Timestamp;
+use scoreline_domain::{ModelName, ModelVersion, Probability};
+use scoreline_engine::inference::bundle::{
+    GoldenAnswer, GoldenRequest, GoldenRow, GoldenValue, ModelSnapshot, sha256_hex,
+};
+use scoreline_engine::inference::manifest::{
     BUNDLE_VERSION, BackendKind, Baselines, LeadTable, Manifest, Output, Outputs, Reference, SourceBaseline, Task,
     TrainingSummary,
 };
-use scoreline::scoring::golden;
 
 use super::data::Leads;
 use super::evaluate::Figures;

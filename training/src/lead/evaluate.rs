@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use scoreline::domain::time::Stopwatch;
+use scoreline_domain::time::Stopwatch;
 
 use super::data::Leads;
 use super::recipe::{Fitted, fit};

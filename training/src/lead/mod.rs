@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use scoreline::domain::time::Timestamp;
-use scoreline::domain::{ModelVersion, Probability};
-use scoreline::inference::bundle::{LoadSettings, ModelSnapshot, run_rows};
-use scoreline::inference::manifest::Manifest;
+use scoreline_domain::time::Timestamp;
+use scoreline_domain::{ModelVersion, Probability};
+use scoreline_engine::inference::bundle::{LoadSettings, ModelSnapshot, run_rows};
+use scoreline_engine::inference::manifest::Manifest;
 
 use crate::assemble::{self, Staged};
 use crate::html::data::ReportData;

@@ -5,10 +5,10 @@
 //! and not the leads; a linear part carries over to a state that was never seen. Everything that is learnt, the list
 //! of categories included, comes from the training rows.
 
-use scoreline::features::schema::Transform;
-use scoreline::features::{FeatureRule, Impute, NamedImpute};
-use scoreline::inference::additive::{self, AdditiveModel, Term};
-use scoreline::inference::{Backend, FeatureMatrix};
+use scoreline_engine::features::schema::Transform;
+use scoreline_engine::features::{FeatureRule, Impute, NamedImpute};
+use scoreline_engine::inference::additive::{self, AdditiveModel, Term};
+use scoreline_engine::inference::{Backend, FeatureMatrix};
 
 use super::boost::{Boost, Column};
 use super::data::Leads;

@@ -5,9 +5,9 @@ use std::fmt::Debug;
 
 use jiff::civil::Date;
 use jiff::{Timestamp, ToSpan as _};
-use scoreline::domain::{Channel, LabelId, Sentiment};
-use scoreline::features::interactions::Interaction;
-use scoreline::features::purchases::Purchase;
+use scoreline_domain::{Channel, LabelId, Sentiment};
+use scoreline_engine::features::interactions::Interaction;
+use scoreline_engine::features::purchases::Purchase;
 
 use crate::leaks::Check;
 
@@ -108,8 +108,8 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use jiff::civil::date;
-    use scoreline::features::interactions::{InteractionHistory, QueueSentiment};
-    use scoreline::features::purchases::PurchaseHistory;
+    use scoreline_engine::features::interactions::{InteractionHistory, QueueSentiment};
+    use scoreline_engine::features::purchases::PurchaseHistory;
 
     use super::*;
 

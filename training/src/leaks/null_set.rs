@@ -2,8 +2,8 @@
 //! something of the outcome reaches the features on another way.
 
 use anyhow::Context as _;
-use scoreline::inference::FeatureMatrix;
-use scoreline::inference::linear::{self, LinearModel};
+use scoreline_engine::inference::FeatureMatrix;
+use scoreline_engine::inference::linear::{self, LinearModel};
 
 use crate::fit::{Prepared, hurdle};
 use crate::leaks::Check;

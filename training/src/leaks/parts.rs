@@ -64,8 +64,8 @@ pub fn unchanged<T: PartialEq>(table: &Table, learn: impl Fn(&Table) -> anyhow::
 
 #[cfg(test)]
 mod tests {
-    use scoreline::features::Impute;
-    use scoreline::features::schema::Transform;
+    use scoreline_engine::features::Impute;
+    use scoreline_engine::features::schema::Transform;
 
     use super::*;
 

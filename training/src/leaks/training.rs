@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use scoreline::features::interactions::{InteractionHistory, QueueSentiment};
-use scoreline::features::purchases::PurchaseHistory;
+use scoreline_engine::features::interactions::{InteractionHistory, QueueSentiment};
+use scoreline_engine::features::purchases::PurchaseHistory;
 
 use crate::cdnow::Customer;
 use crate::cohort::{AS_OF, Member};

@@ -2,9 +2,9 @@
 
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Method, Request};
-use scoreline::inference::registry::Patience;
 use scoreline::monitoring::book::BookLimits;
 use scoreline::monitoring::{LedgerSettings, Monitoring, MonitoringSettings, WindowSettings};
+use scoreline_engine::inference::registry::Patience;
 use serde_json::Value;
 use std::fs;
 use std::path::Path;

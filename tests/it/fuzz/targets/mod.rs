@@ -13,7 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use scoreline::domain::time::Stopwatch;
+use scoreline_domain::time::Stopwatch;
 
 /// Takes one input. Panics when it breaks a promise.
 pub type Feed = Box<dyn FnMut(&[u8])>;

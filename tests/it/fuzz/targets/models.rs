@@ -2,13 +2,17 @@
 
 use std::fs;
 
-use scoreline::inference::bundle::{BundleFiles, GOLDEN_FILE, GoldenRow, LoadSettings, MANIFEST_FILE, sha256_hex};
-use scoreline::inference::explain::{Budget, Question};
-use scoreline::inference::manifest::Manifest;
-use scoreline::inference::onnx_graph::{self, OnnxModel};
-use scoreline::inference::{Backend, FeatureMatrix, ModelSnapshot, additive as additive_file, linear as linear_file};
-use scoreline::inference::{smartcore as smartcore_file, trees};
 use scoreline::scoring::golden as golden_rows;
+use scoreline_engine::inference::bundle::{
+    BundleFiles, GOLDEN_FILE, GoldenRow, LoadSettings, MANIFEST_FILE, sha256_hex,
+};
+use scoreline_engine::inference::explain::{Budget, Question};
+use scoreline_engine::inference::manifest::Manifest;
+use scoreline_engine::inference::onnx_graph::{self, OnnxModel};
+use scoreline_engine::inference::{
+    Backend, FeatureMatrix, ModelSnapshot, additive as additive_file, linear as linear_file,
+};
+use scoreline_engine::inference::{smartcore as smartcore_file, trees};
 use serde::Deserialize;
 use serde_json::json;
 use std::time::Duration;
@@ -27,7 +31,7 @@ fn onnx_features() -> Vec<String> {
     struct Cases {
         features: Vec<String>,
     }
-    let text = fs::read(root().join("tests/fixtures/onnx/cases.json")).expect("a fixture");
+    let text = fs::read(root().join("crates/engine/tests/fixtures/onnx/cases.json")).expect("a fixture");
     serde_json::from_slice::<Cases>(&text).expect("cases.json lists the features").features
 }
 
@@ -155,7 +159,7 @@ fn model_of(version: &str) -> Vec<u8> {
 }
 
 pub fn onnx_seeds() -> Vec<Vec<u8>> {
-    files("tests/fixtures/onnx", "onnx", LARGEST_SEED)
+    files("crates/engine/tests/fixtures/onnx", "onnx", LARGEST_SEED)
 }
 
 pub fn linear_seeds() -> Vec<Vec<u8>> {

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use scoreline::cli::score::{self, Format};
-use scoreline::inference::ModelSnapshot;
-use scoreline::inference::bundle::LoadSettings;
+use scoreline_engine::inference::ModelSnapshot;
+use scoreline_engine::inference::bundle::LoadSettings;
 
 use super::{Feed, root};
 

@@ -1,0 +1,37 @@
+//! Identifiers become keyed hashes at the edge; a raw one is never stored, cached, logged or measured. Personal data in
+//! the few fields that are text is refused, a customer can be erased, and what administrators do is written down.
+
+pub mod audit;
+pub mod erasure;
+mod hash;
+pub mod replay;
+pub mod screen;
+pub mod scrub;
+pub mod seal;
+pub mod signature;
+pub mod tombstones;
+
+use std::path::PathBuf;
+
+use secrecy::SecretString;
+
+pub use erasure::{Erasable, Eraser};
+pub use hash::{CustomerKeys, IdHasher, PepperId};
+pub use screen::{Identifiers, Screen};
+pub use tombstones::Tombstones;
+
+use crate::time::Timestamp;
+
+/// How identifiers are hashed and what is refused.
+#[derive(Clone, Debug, Default)]
+pub struct PrivacySettings {
+    /// The secret key of the hash; without one a random key is used and keys differ after a restart.
+    pub pepper: Option<SecretString>,
+    /// Peppers that were in use before, newest first: what is kept under them is still found.
+    pub previous: Vec<SecretString>,
+    /// When the previous peppers are no longer tried; never, when absent.
+    pub previous_until: Option<Timestamp>,
+    pub screen: Screen,
+    /// Where erased customers are kept; only in memory when absent.
+    pub tombstones: Option<PathBuf>,
+}

@@ -1,0 +1,4 @@
+//! The breaker and the screen for personal data, over many random inputs.
+
+mod breaker;
+mod scrub;

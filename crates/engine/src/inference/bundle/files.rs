@@ -1,0 +1,181 @@
+//! A bundle's files, read once and checked against each other: a folder, or a lone ONNX file that carries its manifest or
+//! inherits it.
+
+use std::path::Path;
+
+use super::digest::{BundleDigest, hex, sha256};
+use super::error::BundleError;
+use super::golden_rows::{self, GoldenRow};
+use super::plain_file;
+use super::snapshot_columns;
+use crate::inference::manifest::{BackendKind, Manifest, TrainingSummary};
+use crate::inference::onnx_graph::{self, OnnxModel};
+use scoreline_domain::ModelVersion;
+
+/// File names inside a bundle folder.
+pub const MANIFEST_FILE: &str = "bundle.toml";
+pub const GOLDEN_FILE: &str = "golden.jsonl";
+/// How a lone model file's name ends.
+pub const LONE_EXTENSION: &str = "onnx";
+/// What a lone model file carries in its `metadata_props`.
+pub const MANIFEST_KEY: &str = "scoreline.bundle";
+pub const GOLDEN_KEY: &str = "scoreline.golden";
+
+/// Largest model file that is read (bytes).
+pub const MODEL_FILE_LIMIT: u64 = 512 * 1024 * 1024;
+/// Largest manifest or golden file that is read (bytes).
+const TEXT_FILE_LIMIT: u64 = 16 * 1024 * 1024;
+
+/// A bundle's files, read once.
+pub struct BundleFiles {
+    pub manifest: Manifest,
+    /// The model file; of a lone file without what `models pack` added to it.
+    pub model: Vec<u8>,
+    pub golden: Vec<GoldenRow>,
+    pub digest: BundleDigest,
+}
+
+impl BundleFiles {
+    /// Reads and checks the files of the bundle in `folder`.
+    ///
+    /// # Errors
+    /// Says which file is missing, too large, unreadable or not what the manifest promises.
+    pub fn read(folder: &Path) -> Result<Self, BundleError> {
+        let root = folder.canonicalize().map_err(|err| BundleError::File { path: folder.to_owned(), err })?;
+        Self::read_within(&root, folder)
+    }
+
+    /// As `read`, for a folder of which every file must lie below `root`, an absolute path without links.
+    ///
+    /// # Errors
+    /// As `read`, and when a link leads outside.
+    pub fn read_within(root: &Path, folder: &Path) -> Result<Self, BundleError> {
+        let manifest_path = folder.join(MANIFEST_FILE);
+        let manifest_bytes = plain_file::read(root, &manifest_path, TEXT_FILE_LIMIT)?;
+        let manifest = parse_manifest(&manifest_path, &manifest_bytes)?;
+        if manifest.file.contains(['/', '\\']) || manifest.file.starts_with('.') || manifest.file.is_empty() {
+            return Err(BundleError::Field {
+                key: "file",
+                problem: format!("must be a bare file name beside {MANIFEST_FILE}, got `{}`", manifest.file),
+            });
+        }
+        let model = plain_file::read(root, &folder.join(&manifest.file), MODEL_FILE_LIMIT)?;
+        let golden_path = folder.join(GOLDEN_FILE);
+        let golden = match plain_file::read(root, &golden_path, TEXT_FILE_LIMIT) {
+            Ok(bytes) => golden_rows::parse(&golden_path, &bytes)?,
+            Err(BundleError::File { err, .. }) if err.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(err) => return Err(err),
+        };
+        Self::checked(manifest, &manifest_bytes, model, golden)
+    }
+
+    /// Reads the lone ONNX file at `path`, which must lie below `root`. Without a manifest of its own it inherits the one
+    /// of `base`.
+    ///
+    /// # Errors
+    /// As `read`, and [`BundleError::NoManifest`] when there is no manifest anywhere.
+    pub fn read_lone(
+        root: &Path,
+        path: &Path,
+        version: &ModelVersion,
+        base: Option<&Manifest>,
+    ) -> Result<Self, BundleError> {
+        let bytes = plain_file::read(root, path, MODEL_FILE_LIMIT)?;
+        let carried = onnx_graph::carried(&bytes, &[MANIFEST_KEY, GOLDEN_KEY])?;
+        let model = carried.model;
+        match carried.values.get(MANIFEST_KEY) {
+            Some(text) => {
+                let manifest = parse_manifest(path, text)?;
+                let golden = carried.values.get(GOLDEN_KEY).map(|rows| golden_rows::parse(path, rows));
+                Self::checked(manifest, text, model, golden.transpose()?.unwrap_or_default())
+            }
+            None => inherit(path, version, model, base.ok_or(BundleError::NoManifest)?),
+        }
+    }
+
+    /// A bundle that is not on disk: what training measures before it writes anything.
+    ///
+    /// # Errors
+    /// When the manifest can not be written down, or does not name this model.
+    pub fn from_parts(manifest: Manifest, model: Vec<u8>, golden: Vec<GoldenRow>) -> Result<Self, BundleError> {
+        let text = written(&manifest)?;
+        Self::checked(manifest, text.as_bytes(), model, golden)
+    }
+
+    fn checked(
+        manifest: Manifest,
+        manifest_text: &[u8],
+        model: Vec<u8>,
+        golden: Vec<GoldenRow>,
+    ) -> Result<Self, BundleError> {
+        let actual = sha256(&model);
+        if !hex(&actual).eq_ignore_ascii_case(&manifest.sha256) {
+            let (file, expected) = (manifest.file, manifest.sha256);
+            return Err(BundleError::Checksum { file, expected, actual: hex(&actual) });
+        }
+        let digest = BundleDigest::of(manifest_text, actual);
+        Ok(Self { manifest, model, golden, digest })
+    }
+
+    /// The lone file that holds this bundle: the model with manifest and golden rows in its metadata.
+    ///
+    /// # Errors
+    /// When the model is not ONNX, or the manifest can not be written down.
+    pub fn to_lone(&self) -> Result<Vec<u8>, BundleError> {
+        let manifest = written(&self.manifest)?;
+        let mut entries = vec![(MANIFEST_KEY, manifest)];
+        if !self.golden.is_empty() {
+            let lines: Result<Vec<_>, _> = self.golden.iter().map(serde_json::to_string).collect();
+            let lines = lines.map_err(|err| BundleError::Text { path: GOLDEN_FILE.into(), reason: err.to_string() })?;
+            entries.push((GOLDEN_KEY, lines.join("\n")));
+        }
+        let entries: Vec<_> = entries.iter().map(|(key, text)| (*key, text.as_str())).collect();
+        Ok(onnx_graph::with_metadata(&self.model, &entries)?)
+    }
+}
+
+/// The manifest of a model file that has none: the serving version's, with the new file in it. What was measured on the
+/// other model is not repeated.
+fn inherit(path: &Path, version: &ModelVersion, model: Vec<u8>, base: &Manifest) -> Result<BundleFiles, BundleError> {
+    let file = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    // Named after the version that really has a manifest, so that a restart comes to the same digest.
+    let from = base.inherited_from.clone().unwrap_or_else(|| base.version.clone());
+    let columns = snapshot_columns(base)?;
+    let manifest = Manifest {
+        version: version.clone(),
+        backend: backend_of(&model, &columns)?,
+        file,
+        sha256: hex(&sha256(&model)),
+        description: format!("everything but the model itself is inherited from {from}"),
+        training: TrainingSummary { synthetic: base.training.synthetic.clone(), ..TrainingSummary::default() },
+        inherited_from: Some(from),
+        ..base.clone()
+    };
+    BundleFiles::from_parts(manifest, model, Vec::new())
+}
+
+/// Our own engines where they can run the graph, ONNX Runtime otherwise.
+fn backend_of(model: &[u8], columns: &[String]) -> Result<BackendKind, BundleError> {
+    let names: Vec<&str> = columns.iter().map(String::as_str).collect();
+    if onnx_graph::screen(model, &names, false).is_err() {
+        // Not looked into any further here: every load says what is wrong with it before anything runs it.
+        return Ok(BackendKind::Onnx);
+    }
+    let graph = OnnxModel::parse(model)?;
+    Ok(graph.runs_natively(&names).unwrap_or(BackendKind::Onnx))
+}
+
+fn parse_manifest(path: &Path, bytes: &[u8]) -> Result<Manifest, BundleError> {
+    let wrong = |reason: String| BundleError::Text { path: path.to_owned(), reason };
+    let text = std::str::from_utf8(bytes).map_err(|_| wrong("is not UTF-8".into()))?;
+    let manifest: Manifest = toml::from_str(text).map_err(|err| wrong(err.to_string().trim_end().to_owned()))?;
+    if manifest.inherited_from.is_some() {
+        let problem = "is only known while scoreline runs: a manifest that is written down stands for itself";
+        return Err(BundleError::Field { key: "inherited_from", problem: problem.into() });
+    }
+    Ok(manifest)
+}
+
+fn written(manifest: &Manifest) -> Result<String, BundleError> {
+    toml::to_string(manifest).map_err(|err| BundleError::Text { path: MANIFEST_FILE.into(), reason: err.to_string() })
+}

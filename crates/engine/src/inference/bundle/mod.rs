@@ -1,0 +1,369 @@
+//! A bundle read from disk, checked, and turned into the immutable snapshot that answers requests.
+//!
+//! Reading and building are two steps: every byte is read once into memory and hashed, and what was hashed is what is
+//! loaded. A snapshot never changes; a swap replaces it whole.
+
+mod check;
+mod digest;
+mod error;
+mod files;
+mod golden_rows;
+mod plain_file;
+
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use super::backend::{Backend, BackendError, FeatureMatrix};
+use super::engine::{Engine, Pooled};
+use super::guard::ModelGuard;
+use super::manifest::{Apply, BackendKind, Curve, Manifest, Output, Task, TierThresholds};
+use super::onnx;
+use super::onnx_graph::Unfit;
+use super::runtime_search::RuntimeSearch;
+use super::{additive, linear, onnx_graph, smartcore, trees};
+use crate::features::{FeatureFault, FeatureSchema, Given, Value};
+use scoreline_domain::feature::CatalogueRow;
+use scoreline_domain::{ModelName, ModelVersion, Tier};
+
+pub use digest::{BundleDigest, sha256_hex};
+pub use error::{BundleError, CHILD_CODES, ProbeFault};
+pub use files::{BundleFiles, GOLDEN_FILE, GOLDEN_KEY, LONE_EXTENSION, MANIFEST_FILE, MANIFEST_KEY, MODEL_FILE_LIMIT};
+pub use golden_rows::{GoldenAnswer, GoldenRequest, GoldenRow, GoldenValue};
+
+/// What loading may use beside the bundle itself.
+#[derive(Clone, Debug, Default)]
+pub struct LoadSettings {
+    /// Where ONNX Runtime is looked for.
+    pub runtime: RuntimeSearch,
+    /// Threads, each with a handle of its own, for a model that needs ONNX Runtime.
+    pub onnx_threads: usize,
+    /// Requests that may wait for such a model before it answers "overloaded".
+    pub onnx_queue: usize,
+    /// Longest wait of a live request before such a model answers "overloaded"; without one, any.
+    pub onnx_queue_age: Option<Duration>,
+    /// Let ONNX models use `If`, `Loop` and `Scan`, which may never end. No setting does: it is for models that are meant to
+    /// misbehave.
+    pub control_flow: bool,
+    /// Tier thresholds that override every CLV bundle's.
+    pub tiers: Option<TierThresholds>,
+}
+
+/// Position and last steps of one model output.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Column {
+    index: usize,
+    apply: Apply,
+    curve: Option<Curve>,
+}
+
+impl Column {
+    pub fn of(&self, outputs: &[f64]) -> f64 {
+        self.last_steps(outputs[self.index])
+    }
+
+    /// Which of the model's outputs it is.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// From the model's output to what is served.
+    pub fn last_steps(&self, output: f64) -> f64 {
+        let value = self.apply.to(output);
+        self.curve.as_ref().map_or(value, |curve| curve.at(value))
+    }
+}
+
+/// The model's outputs by meaning.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Roles {
+    /// The main output: expected spend of a `clv` model, probability of conversion of a `lead` model. The others are
+    /// a `clv` model's only.
+    pub value: Column,
+    pub risk: Option<Column>,
+    pub low: Option<Column>,
+    pub high: Option<Column>,
+    pub log_mean: Option<Column>,
+    pub log_sigma: Option<Column>,
+}
+
+/// One version of a model, ready to answer: the model, its schema, calibration, baselines and tiers. Immutable; every
+/// part of an answer comes from the same snapshot.
+pub struct ModelSnapshot {
+    manifest: Manifest,
+    digest: BundleDigest,
+    schema: FeatureSchema,
+    engine: Engine,
+    roles: Roles,
+    tiers: TierThresholds,
+    cold_start: Option<usize>,
+    group_by: Option<usize>,
+    /// What must be given too for the group to be known.
+    group_with: Vec<usize>,
+    golden: Vec<GoldenRow>,
+}
+
+/// A customer as a model sees them.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "lives on the stack of one request; a box would allocate for every one")]
+pub enum Customer {
+    /// Without history: answered from a baseline.
+    New,
+    Known(Given),
+}
+
+impl fmt::Debug for ModelSnapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ModelSnapshot")
+            .field("name", &self.manifest.name)
+            .field("version", &self.manifest.version)
+            .field("digest", &self.digest)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ModelSnapshot {
+    /// Reads the bundle in `folder` and builds its snapshot.
+    pub fn load(folder: &Path, settings: &LoadSettings) -> Result<Self, BundleError> {
+        Self::build(BundleFiles::read(folder)?, settings)
+    }
+
+    /// Checks the manifest against the model and loads it. Golden rows are not run here: that takes the scoring
+    /// pipeline, see `scoring::golden`.
+    ///
+    /// # Errors
+    /// Names the manifest key or the model property that is wrong.
+    pub fn build(files: BundleFiles, settings: &LoadSettings) -> Result<Self, BundleError> {
+        let BundleFiles { manifest, model, golden, digest } = files;
+        check::check(&manifest)?;
+        let schema = schema(&manifest)?;
+        let engine = open(&manifest, &schema, &model, settings)?;
+        if engine.inputs() != schema.columns() {
+            return Err(BackendError::Inputs { model: engine.inputs(), bundle: schema.columns() }.into());
+        }
+        let roles = Roles::resolve(&manifest, engine.outputs())?;
+        let grouping = |key, name: &String| {
+            schema.position(name).ok_or_else(|| BundleError::Field {
+                key,
+                problem: format!("names `{name}`, which is not one of the features"),
+            })
+        };
+        let (group_by, group_with) = match &manifest.interval {
+            None => (None, Vec::new()),
+            Some(calibration) => {
+                let with = calibration.group_with.iter().map(|name| grouping("interval.group_with", name));
+                (Some(grouping("interval.group_by", &calibration.group_by)?), with.collect::<Result<_, _>>()?)
+            }
+        };
+        let cold_start = manifest.cold_start().and_then(|name| schema.position(name));
+        // A lead model has no tiers, and nobody asks it for one.
+        let none = TierThresholds { medium: f64::INFINITY, high: f64::INFINITY };
+        let tiers = manifest.tiers.as_ref().map_or(none, |tiers| settings.tiers.unwrap_or(tiers.thresholds()));
+        Ok(Self { manifest, digest, schema, engine, roles, tiers, cold_start, group_by, group_with, golden })
+    }
+
+    pub fn name(&self) -> &ModelName {
+        &self.manifest.name
+    }
+
+    pub fn version(&self) -> &ModelVersion {
+        &self.manifest.version
+    }
+
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    pub fn digest(&self) -> &BundleDigest {
+        &self.digest
+    }
+
+    pub fn schema(&self) -> &FeatureSchema {
+        &self.schema
+    }
+
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    pub fn roles(&self) -> &Roles {
+        &self.roles
+    }
+
+    /// The question the model answers.
+    pub fn task(&self) -> Task {
+        self.manifest.task
+    }
+
+    pub fn golden(&self) -> &[GoldenRow] {
+        &self.golden
+    }
+
+    /// Where the tiers begin: the bundle's limits unless the settings override them.
+    pub fn tiers(&self) -> TierThresholds {
+        self.tiers
+    }
+
+    /// The tier of a customer with this value, who was in `previous` before.
+    pub fn tier_from(&self, value: f64, previous: Option<Tier>) -> Tier {
+        match previous.zip(self.manifest.tiers.as_ref().and_then(|tiers| tiers.hysteresis.as_ref())) {
+            Some((previous, hysteresis)) => self.tiers.tier_from(value, previous, hysteresis),
+            None => self.tiers.tier(value),
+        }
+    }
+
+    /// Reads what is known about a customer. One without history needs no more than that to be said: a recency of
+    /// nothing does not exist.
+    ///
+    /// # Errors
+    /// Names the feature that is unknown, given twice, impossible, or required and missing.
+    pub fn read<'a, V: Into<Value<'a>>>(
+        &self,
+        features: impl IntoIterator<Item = (&'a str, Option<V>)>,
+    ) -> Result<Customer, FeatureFault> {
+        self.known(self.schema.collect(features)?)
+    }
+
+    /// As `read`, for one row that is already in schema order; `NaN` is missing, a category is its position.
+    ///
+    /// # Errors
+    /// As `read`.
+    pub fn read_row(&self, raw: &[f64]) -> Result<Customer, FeatureFault> {
+        self.known(self.schema.collect_row(raw)?)
+    }
+
+    /// As `read`, for a row of every catalogued feature.
+    ///
+    /// # Errors
+    /// Names the feature that is impossible, or required and missing.
+    pub fn read_catalogued(&self, row: &CatalogueRow) -> Result<Customer, FeatureFault> {
+        self.known(self.schema.collect_catalogued(row)?)
+    }
+
+    fn known(&self, given: Given) -> Result<Customer, FeatureFault> {
+        if self.is_cold_start(&given.raw) {
+            return Ok(Customer::New);
+        }
+        self.schema.require(&given)?;
+        Ok(Customer::Known(given))
+    }
+
+    /// Whether these raw values are of a customer without history.
+    pub fn is_cold_start(&self, raw: &[f64]) -> bool {
+        self.cold_start.is_some_and(|position| raw[position] == 0.0)
+    }
+
+    /// The raw value that picks the calibration group, `NaN` when unknown.
+    pub fn group_value(&self, raw: &[f64]) -> f64 {
+        match self.group_by {
+            Some(position) if !self.group_with.iter().any(|other| raw[*other].is_nan()) => raw[position],
+            _ => f64::NAN,
+        }
+    }
+}
+
+fn schema(manifest: &Manifest) -> Result<FeatureSchema, BundleError> {
+    let Manifest { features, derived, standardize, .. } = manifest;
+    Ok(FeatureSchema::with_derived(features.clone(), derived.clone(), *standardize)?)
+}
+
+/// Looks through the model file of a bundle without loading it: every problem there is.
+///
+/// # Errors
+/// When the manifest does not say which columns the model reads.
+pub fn screen(files: &BundleFiles, settings: &LoadSettings) -> Result<Vec<Unfit>, BundleError> {
+    if !is_onnx(&files.manifest, &files.model) {
+        return Ok(Vec::new());
+    }
+    let columns = snapshot_columns(&files.manifest)?;
+    let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
+    Ok(onnx_graph::screen_all(&files.model, &columns, settings.control_flow))
+}
+
+/// Whether the model file is ONNX rather than JSON of our own or of smartcore.
+fn is_onnx(manifest: &Manifest, model: &[u8]) -> bool {
+    match manifest.backend {
+        BackendKind::Trees | BackendKind::Onnx => true,
+        BackendKind::Linear => !model.trim_ascii_start().starts_with(b"{"),
+        BackendKind::Smartcore => false,
+    }
+}
+
+/// The columns a manifest's model reads.
+fn snapshot_columns(manifest: &Manifest) -> Result<Vec<String>, BundleError> {
+    Ok(schema(manifest)?.column_names().map(str::to_owned).collect())
+}
+
+fn open(
+    manifest: &Manifest,
+    schema: &FeatureSchema,
+    model: &[u8],
+    settings: &LoadSettings,
+) -> Result<Engine, BundleError> {
+    let names: Vec<&str> = schema.column_names().collect();
+    let features = names.as_slice();
+    let inline = |backend: Box<dyn Backend>| Engine::Inline(backend);
+    if is_onnx(manifest, model) {
+        onnx_graph::screen(model, features, settings.control_flow)?;
+    }
+    let own_json = !is_onnx(manifest, model);
+    Ok(match manifest.backend {
+        BackendKind::Trees => inline(trees::load(&onnx_graph::OnnxModel::parse(model)?, features)?),
+        BackendKind::Linear if additive::is_additive(model) => inline(additive::load(model, &manifest.features)?),
+        BackendKind::Linear if own_json => inline(linear::load_with_schema(model, schema)?),
+        BackendKind::Linear => inline(onnx_graph::load_linear(&onnx_graph::OnnxModel::parse(model)?, features)?),
+        BackendKind::Smartcore => inline(smartcore::load(model, features)?),
+        BackendKind::Onnx => {
+            let threads = settings.onnx_threads.max(1);
+            let (handles, spares) = onnx::open_with_spares(model, features, &settings.runtime, threads)?;
+            let guard = ModelGuard::new(manifest.name.clone(), manifest.version.clone());
+            let queue = settings.onnx_queue.max(1);
+            Engine::Pooled(Pooled::start(guard, handles, Some(spares), queue, settings.onnx_queue_age)?)
+        }
+    })
+}
+
+impl Roles {
+    fn resolve(manifest: &Manifest, columns: &[String]) -> Result<Self, BundleError> {
+        let find = |key: &'static str, output: Option<&Output>| -> Result<Option<Column>, BundleError> {
+            let Some(output) = output else { return Ok(None) };
+            let index =
+                columns.iter().position(|column| column == output.name()).ok_or_else(|| BundleError::Field {
+                    key,
+                    problem: format!("names `{}`; the model has {}", output.name(), columns.join(", ")),
+                })?;
+            Ok(Some(Column { index, apply: output.apply(), curve: output.curve().cloned() }))
+        };
+        let outputs = &manifest.outputs;
+        let (key, main) = match manifest.task {
+            Task::Clv => ("outputs.value", &outputs.value),
+            Task::Lead => ("outputs.probability", &outputs.probability),
+        };
+        Ok(Self {
+            value: find(key, main.as_ref())?.ok_or_else(|| BundleError::Field {
+                key,
+                problem: format!("is required for a `{}` model; it has {}", manifest.task.as_str(), columns.join(", ")),
+            })?,
+            risk: find("outputs.risk", outputs.risk.as_ref())?,
+            low: find("outputs.low", outputs.low.as_ref())?,
+            high: find("outputs.high", outputs.high.as_ref())?,
+            log_mean: find("outputs.log_mean", outputs.log_mean.as_ref())?,
+            log_sigma: find("outputs.log_sigma", outputs.log_sigma.as_ref())?,
+        })
+    }
+}
+
+/// Prepares raw rows and runs them to completion on the calling thread.
+///
+/// `raw` is `rows × schema.len()`, row-major; the result is `rows × outputs`.
+pub fn run_rows(snapshot: &ModelSnapshot, raw: &[f64]) -> Result<Vec<f64>, BackendError> {
+    let (width, columns) = (snapshot.schema.len(), snapshot.schema.columns());
+    let rows = raw.len() / width;
+    let mut prepared = vec![0.0; rows * columns];
+    for (raw, row) in raw.chunks_exact(width).zip(prepared.chunks_exact_mut(columns)) {
+        snapshot.schema.prepare(raw, row);
+    }
+    let mut out = vec![0.0; rows * snapshot.engine.outputs().len()];
+    snapshot.engine.run(FeatureMatrix::new(&prepared, columns), &mut out)?;
+    Ok(out)
+}

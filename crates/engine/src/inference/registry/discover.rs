@@ -1,0 +1,106 @@
+//! What lies in the models folder: `<model>/<version>/bundle.toml` and `<model>/<version>.onnx`.
+//!
+//! Only names and file marks are looked at, nothing is read. Links are followed here; whether they stay inside is
+//! decided when a file is read.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::inference::bundle::{LONE_EXTENSION, MANIFEST_FILE};
+use scoreline_domain::{ModelName, ModelVersion};
+
+pub(super) type Key = (ModelName, ModelVersion);
+
+/// Where a version lies and how its files look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) path: PathBuf,
+    pub(super) form: Form,
+    /// Changes whenever a file does.
+    pub(super) marks: Vec<Mark>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    Folder,
+    /// A lone model file, which carries its manifest or inherits it.
+    Lone,
+}
+
+/// A file as the system describes it. The change time catches what keeps the others: `cp -p` and edits in place.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Mark {
+    name: String,
+    inode: u64,
+    pub(super) bytes: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Place {
+    fn new(path: PathBuf, form: Form) -> Self {
+        let marks = marks(&path, form);
+        Self { path, form, marks }
+    }
+
+    /// The same place as it is now.
+    pub(super) fn again(&self) -> Self {
+        Self::new(self.path.clone(), self.form)
+    }
+
+    /// The largest file: about what the model takes.
+    pub(super) fn largest_file(&self) -> u64 {
+        self.marks.iter().map(|mark| mark.bytes).max().unwrap_or(0)
+    }
+}
+
+/// Every version in the folder; `None` when the folder can not be read. Names that are none of ours are left alone.
+pub(super) fn discover(dir: &Path) -> Option<BTreeMap<Key, Place>> {
+    let mut found = BTreeMap::new();
+    for (model, folder) in entries(dir)? {
+        let Ok(model) = ModelName::parse(&model) else { continue };
+        for (name, path) in entries(&folder).unwrap_or_default() {
+            let lone = name.strip_suffix(LONE_EXTENSION).and_then(|stem| stem.strip_suffix('.'));
+            if let Some(version) = lone.and_then(|stem| ModelVersion::parse(stem).ok())
+                && path.is_file()
+            {
+                // A folder of the same version says more.
+                found.entry((model.clone(), version)).or_insert_with(|| Place::new(path, Form::Lone));
+            } else if let Ok(version) = ModelVersion::parse(&name)
+                && path.join(MANIFEST_FILE).is_file()
+            {
+                found.insert((model.clone(), version), Place::new(path, Form::Folder));
+            }
+        }
+    }
+    Some(found)
+}
+
+fn entries(dir: &Path) -> Option<Vec<(String, PathBuf)>> {
+    let entries = fs::read_dir(dir).ok()?.flatten();
+    Some(entries.filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path()))).collect())
+}
+
+fn marks(path: &Path, form: Form) -> Vec<Mark> {
+    let files = match form {
+        Form::Folder => entries(path).unwrap_or_default(),
+        Form::Lone => vec![(String::new(), path.to_owned())],
+    };
+    let mut marks: Vec<_> = files
+        .into_iter()
+        .filter_map(|(name, path)| {
+            let metadata = fs::metadata(path).ok().filter(|metadata| !metadata.is_dir())?;
+            Some(Mark {
+                name,
+                inode: metadata.ino(),
+                bytes: metadata.len(),
+                modified: (metadata.mtime(), metadata.mtime_nsec()),
+                changed: (metadata.ctime(), metadata.ctime_nsec()),
+            })
+        })
+        .collect();
+    marks.sort();
+    marks
+}

@@ -1,0 +1,322 @@
+//! What is on disk, what is loaded and what serves.
+//!
+//! The models folder is the truth. A look compares it with what is known (`discover`, `versions`); a version that is
+//! wanted and stands still goes through every stage beside the one that serves (`stages`) and is published in one store
+//! (`route`), after which the old one is freed elsewhere (`retire`). A bad version is refused with its reason and not
+//! tried again until it changes; a missing folder unloads nothing. People choose over `change`, kept in `choice`.
+//!
+//! One task at a time decides. Reading what serves, or how things stand, never waits for it.
+
+mod change;
+mod choice;
+mod discover;
+mod report;
+mod retire;
+mod route;
+mod settle;
+mod stages;
+mod versions;
+mod wake;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use self::choice::Choices;
+use self::retire::Retired;
+use self::versions::{Outcome, Version, Versions};
+use super::bundle::{BundleError, LoadSettings, ModelSnapshot};
+use super::memory;
+use scoreline_domain::{ModelName, ModelVersion};
+
+pub use change::ChangeFault;
+pub use report::Event;
+pub use route::{Candidate, CandidateMode, CandidateSettings, Route};
+pub use wake::Wake;
+
+/// Checks a freshly built snapshot through the whole scoring pipeline before it may serve.
+pub type Verify = fn(&ModelSnapshot) -> Result<(), BundleError>;
+
+/// Where models are, which version of them is wanted, and what a load may use.
+#[derive(Clone, Debug)]
+pub struct RegistrySettings {
+    pub dir: PathBuf,
+    /// Models held at one version; every other model serves what was promoted, else its newest complete version.
+    pub pins: BTreeMap<ModelName, ModelVersion>,
+    /// Versions on trial beside the serving one. A candidate never becomes the serving version by being the newest.
+    pub candidates: BTreeMap<ModelName, CandidateSettings>,
+    pub load: LoadSettings,
+    /// File in which promoted versions outlive the process; without one they end with it.
+    pub state: Option<PathBuf>,
+    /// The program that tries a model in a process of its own: scoreline itself. Without one, models are only tried in
+    /// this process.
+    pub probe: Option<PathBuf>,
+    /// How long files must stand still before they are loaded, beside being unchanged over two looks.
+    pub settle: Duration,
+    /// Bytes of memory that may still be taken; `None` is unknown.
+    pub memory: fn() -> Option<u64>,
+}
+
+impl RegistrySettings {
+    /// The newest versions in `dir`, looked at as often as somebody asks, without a child process.
+    pub fn new(dir: PathBuf) -> Self {
+        Self {
+            dir,
+            pins: BTreeMap::new(),
+            candidates: BTreeMap::new(),
+            load: LoadSettings::default(),
+            state: None,
+            probe: None,
+            settle: Duration::ZERO,
+            memory: memory::available,
+        }
+    }
+}
+
+/// The state of one version of one model, as `models list` and `/admin/models` show it.
+#[derive(Clone, Debug)]
+pub struct VersionStatus {
+    pub model: ModelName,
+    pub version: ModelVersion,
+    pub state: State,
+    /// The loaded snapshot, of the serving version and of the candidate.
+    pub snapshot: Option<Arc<ModelSnapshot>>,
+    /// Whether it answers requests. A serving version whose files were damaged since is refused and serves on.
+    pub serves: bool,
+    /// Why this version and not the newest.
+    pub held: Option<Hold>,
+    /// How it is tried, when the settings name it as candidate.
+    pub trial: Option<CandidateMode>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    Serving,
+    /// Loaded beside the serving version, to be compared with it.
+    Candidate,
+    /// On disk, complete as far as is known, not loaded: another version serves.
+    Available,
+    /// Seen for the first time, or changed a moment ago: somebody may still be writing.
+    Settling,
+    /// Could not be loaded; the reason and its short code.
+    Refused {
+        code: &'static str,
+        reason: String,
+    },
+}
+
+impl State {
+    /// What `as_str` can say.
+    pub const WORDS: [&str; 5] = ["serving", "candidate", "available", "settling", "refused"];
+
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Serving => "serving",
+            Self::Candidate => "candidate",
+            Self::Available => "available",
+            Self::Settling => "settling",
+            Self::Refused { .. } => "refused",
+        }
+    }
+
+    /// Code and reason of a refusal.
+    pub fn refusal(&self) -> Option<(&'static str, &str)> {
+        match self {
+            Self::Refused { code, reason } => Some((code, reason)),
+            Self::Serving | Self::Candidate | Self::Available | Self::Settling => None,
+        }
+    }
+}
+
+/// What holds a model at a version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// The settings.
+    Pinned,
+    /// A call of the admin listener.
+    Promoted,
+}
+
+impl Hold {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pinned => "pinned",
+            Self::Promoted => "promoted",
+        }
+    }
+}
+
+/// How patient a scan is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Patience {
+    /// Load what is there: at start, and on the command line.
+    Now,
+    /// Load only what has not changed since the last scan: a copy may still be running.
+    WhenStable,
+}
+
+type Routes = BTreeMap<ModelName, Arc<Route>>;
+
+/// All models. Reading what serves is wait-free; whoever changes it takes turns.
+pub struct Registry {
+    settings: RegistrySettings,
+    verify: Verify,
+    routes: ArcSwap<Routes>,
+    /// Whether no model that answers has threads of its own; every request asks.
+    inline: AtomicBool,
+    /// Held while models are loaded.
+    work: Mutex<Work>,
+    /// How things stood when something last changed, for people.
+    view: ArcSwap<Vec<VersionStatus>>,
+    retired: Retired,
+}
+
+/// What the one who decides knows.
+struct Work {
+    versions: Versions,
+    choices: Choices,
+    /// Of the look or call under way.
+    events: Vec<Event>,
+    /// How patient the last look was.
+    patience: Patience,
+}
+
+impl Registry {
+    pub fn new(settings: RegistrySettings, verify: Verify) -> Self {
+        let choices = Choices::read(settings.state.clone());
+        let work =
+            Mutex::new(Work { versions: Versions::default(), choices, events: Vec::new(), patience: Patience::Now });
+        let (routes, view, retired) = (ArcSwap::default(), ArcSwap::default(), Retired::default());
+        Self { settings, verify, routes, inline: AtomicBool::new(true), work, view, retired }
+    }
+
+    /// Who answers for `model` now: the serving version and its candidate, of one moment.
+    pub fn route(&self, model: &ModelName) -> Option<Arc<Route>> {
+        self.routes.load().get(model).cloned()
+    }
+
+    /// The snapshot that answers for `model` now.
+    pub fn serving(&self, model: &ModelName) -> Option<Arc<ModelSnapshot>> {
+        self.routes.load().get(model).map(|route| Arc::clone(&route.serving))
+    }
+
+    /// Every snapshot that serves, by model.
+    pub fn all_serving(&self) -> Vec<Arc<ModelSnapshot>> {
+        self.routes.load().values().map(|route| Arc::clone(&route.serving)).collect()
+    }
+
+    /// Names of the models that serve, for messages.
+    pub fn serving_names(&self) -> String {
+        let routes = self.routes.load();
+        let names: Vec<_> = routes.keys().map(ModelName::as_str).collect();
+        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    }
+
+    /// Whether no model that answers has threads of its own.
+    pub fn is_inline(&self) -> bool {
+        self.inline.load(Ordering::Relaxed)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.routes.load().is_empty()
+    }
+
+    /// Every known version with its state, by model and version. Never waits for a load.
+    pub fn status(&self) -> Vec<VersionStatus> {
+        self.view.load().to_vec()
+    }
+
+    /// Replaced snapshots that are not freed yet, because a request still holds them.
+    pub fn retiring(&self) -> usize {
+        self.retired.waiting()
+    }
+
+    /// Looks at the models folder once and publishes what should serve. Blocks on disk and model loads: not for a
+    /// request's thread.
+    pub fn scan(&self, patience: Patience) -> Vec<Event> {
+        let mut work = self.work();
+        // A folder that can not be read, say because it is not mounted now, says nothing about its models.
+        let Some(found) = discover::discover(&self.settings.dir) else { return Vec::new() };
+        work.patience = patience;
+        let routes = self.routes.load_full();
+        work.versions.look(found, |(model, version)| is_loaded(&routes, model, version));
+        for model in work.versions.models() {
+            self.settle(&mut work, &model, patience);
+        }
+        self.tell(&mut work)
+    }
+
+    fn work(&self) -> MutexGuard<'_, Work> {
+        // Loads catch their panics; what is left can not leave the books half written.
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reports what happened and shows how things stand now.
+    fn tell(&self, work: &mut Work) -> Vec<Event> {
+        self.view.store(Arc::new(self.describe(work)));
+        let events = std::mem::take(&mut work.events);
+        events.iter().for_each(Event::report);
+        events
+    }
+
+    fn describe(&self, work: &Work) -> Vec<VersionStatus> {
+        let routes = self.routes.load();
+        let shown = work.versions.iter().filter(|((model, version), known)| {
+            // A refused version that is gone is remembered, but no concern of anybody's.
+            known.here || is_loaded(&routes, model, version)
+        });
+        let mut all: Vec<_> =
+            shown.map(|((model, version), known)| self.status_of(work, &routes, model, version, known)).collect();
+        all.sort_by(|a, b| a.model.cmp(&b.model).then_with(|| a.version.cmp_natural(&b.version)));
+        all
+    }
+
+    fn status_of(
+        &self,
+        work: &Work,
+        routes: &Routes,
+        model: &ModelName,
+        version: &ModelVersion,
+        known: &Version,
+    ) -> VersionStatus {
+        let route = routes.get(model);
+        let serving = route.map(|route| &route.serving).filter(|snapshot| snapshot.version() == version);
+        let candidate = route.and_then(|route| route.candidate.as_ref()).map(|candidate| &candidate.snapshot);
+        let candidate = candidate.filter(|snapshot| snapshot.version() == version);
+        let state = match (&known.outcome, serving, candidate) {
+            (Outcome::Refused(refusal), _, _) => State::Refused { code: refusal.code, reason: refusal.reason.clone() },
+            (Outcome::Untried | Outcome::Loaded, Some(_), _) => State::Serving,
+            (Outcome::Untried | Outcome::Loaded, None, Some(_)) => State::Candidate,
+            (Outcome::Loaded, None, None) => State::Available,
+            (Outcome::Untried, None, None) if work.patience == Patience::Now => State::Available,
+            (Outcome::Untried, None, None) if known.stands_still(self.settings.settle) => State::Available,
+            (Outcome::Untried, None, None) => State::Settling,
+        };
+        let held = match (self.settings.pins.get(model), work.choices.promoted(model)) {
+            (Some(pin), _) => (pin == version).then_some(Hold::Pinned),
+            (None, Some(promoted)) => (promoted == version).then_some(Hold::Promoted),
+            (None, None) => None,
+        };
+        let trial = self.settings.candidates.get(model).filter(|candidate| candidate.version == *version);
+        VersionStatus {
+            model: model.clone(),
+            version: version.clone(),
+            state,
+            snapshot: serving.or(candidate).cloned(),
+            serves: serving.is_some(),
+            held,
+            trial: trial.map(|candidate| candidate.mode),
+        }
+    }
+}
+
+fn is_loaded(routes: &Routes, model: &ModelName, version: &ModelVersion) -> bool {
+    routes.get(model).is_some_and(|route| {
+        let candidate = route.candidate.as_ref().map(|candidate| candidate.snapshot.version());
+        route.serving.version() == version || candidate == Some(version)
+    })
+}

@@ -1,0 +1,46 @@
+//! What happens to models, told once: a metric by outcome and one log line.
+
+use scoreline_domain::{ModelName, ModelVersion};
+
+/// What a look at the models folder, or a person, brought about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    Published {
+        model: ModelName,
+        version: ModelVersion,
+        digest: String,
+    },
+    /// Loaded as the candidate.
+    Trial {
+        model: ModelName,
+        version: ModelVersion,
+        digest: String,
+        mode: &'static str,
+    },
+    Refused {
+        model: ModelName,
+        version: ModelVersion,
+        code: &'static str,
+        reason: String,
+    },
+}
+
+impl Event {
+    pub(super) fn report(&self) {
+        let outcome = match self {
+            Self::Published { .. } => "published",
+            Self::Trial { .. } => "candidate",
+            Self::Refused { code, .. } => code,
+        };
+        metrics::counter!("scoreline_model_loads_total", "outcome" => outcome).increment(1);
+        match self {
+            Self::Published { model, version, digest } => tracing::info!(%model, %version, digest, "model serves"),
+            Self::Trial { model, version, digest, mode } => {
+                tracing::info!(%model, %version, digest, mode, "model is tried beside the serving one");
+            }
+            Self::Refused { model, version, code, reason } => {
+                tracing::error!(%model, %version, code, reason, "model refused; what served before keeps serving");
+            }
+        }
+    }
+}

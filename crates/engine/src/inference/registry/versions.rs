@@ -1,0 +1,127 @@
+//! What is known of every version: whether it stands still, what came of loading it, when it may be tried again.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::discover::{Key, Place};
+use crate::inference::bundle::{BundleDigest, BundleError};
+use scoreline_domain::time::Stopwatch;
+use scoreline_domain::{ModelName, ModelVersion};
+
+/// A reason that lies in the machine is looked at again after this time.
+const TRY_AGAIN: Duration = Duration::from_secs(30);
+/// Refused versions that are gone from the disk and still remembered, so that putting one back is no new try.
+const MOST_GONE: usize = 1000;
+
+/// All versions by model and version.
+#[derive(Default)]
+pub(super) struct Versions(BTreeMap<Key, Version>);
+
+pub(super) struct Version {
+    /// As it was last seen.
+    pub(super) place: Place,
+    /// Whether the last look found it.
+    pub(super) here: bool,
+    looks: u32,
+    since: Stopwatch,
+    pub(super) outcome: Outcome,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Outcome {
+    Untried,
+    /// These very files were loaded.
+    Loaded,
+    Refused(Refusal),
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Refusal {
+    pub(super) code: &'static str,
+    pub(super) reason: String,
+    /// Set when the reason may pass: since when, and what served then.
+    passing: Option<(Stopwatch, Option<BundleDigest>)>,
+}
+
+impl Refusal {
+    pub(super) fn new(err: &BundleError, serving: Option<BundleDigest>) -> Self {
+        let passing = err.is_passing().then(|| (Stopwatch::start(), serving));
+        Self { code: err.code(), reason: err.to_string(), passing }
+    }
+
+    /// Whether it is too early to try the same files again.
+    pub(super) fn holds(&self, serving: Option<BundleDigest>) -> bool {
+        match &self.passing {
+            None => true,
+            Some((since, served)) => since.elapsed() < TRY_AGAIN && *served == serving,
+        }
+    }
+}
+
+impl Version {
+    fn new(place: Place) -> Self {
+        Self { place, here: true, looks: 1, since: Stopwatch::start(), outcome: Outcome::Untried }
+    }
+
+    /// Whether nobody is writing any more: unchanged over two looks and for some time.
+    pub(super) fn stands_still(&self, settle: Duration) -> bool {
+        self.looks > 1 && self.since.elapsed() >= settle
+    }
+
+    /// What was tried may not be what is there now: everything begins anew.
+    pub(super) fn changed_to(&mut self, place: Place) {
+        *self = Self::new(place);
+    }
+}
+
+impl Versions {
+    /// Takes in what a look found.
+    pub(super) fn look(&mut self, found: BTreeMap<Key, Place>, is_loaded: impl Fn(&Key) -> bool) {
+        for version in self.0.values_mut() {
+            version.here = false;
+        }
+        for (key, place) in found {
+            match self.0.get_mut(&key) {
+                Some(version) if version.place == place => {
+                    version.here = true;
+                    version.looks = version.looks.saturating_add(1);
+                }
+                Some(version) => version.changed_to(place),
+                None => drop(self.0.insert(key, Version::new(place))),
+            }
+        }
+        // A missing file unloads nothing, and what was refused is not tried again because it was away for a while.
+        let mut gone = 0;
+        self.0.retain(|key, version| {
+            let refused = matches!(version.outcome, Outcome::Refused(_));
+            gone += usize::from(!version.here);
+            version.here || is_loaded(key) || (refused && gone <= MOST_GONE)
+        });
+    }
+
+    pub(super) fn get(&self, key: &Key) -> Option<&Version> {
+        self.0.get(key)
+    }
+
+    pub(super) fn get_mut(&mut self, key: &Key) -> Option<&mut Version> {
+        self.0.get_mut(key)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Key, &Version)> {
+        self.0.iter()
+    }
+
+    pub(super) fn models(&self) -> Vec<ModelName> {
+        let mut models: Vec<_> = self.0.keys().map(|(model, _)| model.clone()).collect();
+        models.dedup();
+        models
+    }
+
+    /// The versions of a model that are on disk, newest first.
+    pub(super) fn newest_first(&self, model: &ModelName) -> Vec<ModelVersion> {
+        let here = self.0.iter().filter(|((name, _), version)| name == model && version.here);
+        let mut versions: Vec<_> = here.map(|((_, version), _)| version.clone()).collect();
+        versions.sort_by(|a, b| b.cmp_natural(a));
+        versions
+    }
+}

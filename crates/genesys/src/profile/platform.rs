@@ -1,0 +1,155 @@
+//! Custom fields of an external contact: read, compared, and what differs is written.
+//!
+//! Contacts carry no version, so a writer that comes in between is noticed only when the platform says so with a 409: then
+//! the contact is read once more.
+
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::{ProfileUpdate, WriteFault, Written, fault};
+use crate::GenesysError;
+use crate::settings::{GenesysSettings, ProfileWrite};
+use crate::transport::{HASTY, Method, Operation, Request, Transport};
+
+/// Numbers are the same when they differ by less than they are written with.
+const SAME: f64 = 1e-9;
+
+/// The two things of a contact that are looked at; the rest is not read.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Contact {
+    #[serde(default)]
+    custom_fields: Option<Map<String, Value>>,
+    #[serde(default)]
+    schema: Option<Schema>,
+}
+
+#[derive(Deserialize)]
+struct Schema {
+    id: Option<String>,
+    version: Option<u32>,
+}
+
+pub(super) async fn write(
+    transport: &Transport,
+    settings: &GenesysSettings,
+    contact: &SecretString,
+    update: &ProfileUpdate,
+) -> Result<Written, WriteFault> {
+    let wanted = wanted(settings, update);
+    let path = ["externalcontacts", "contacts", contact.expose_secret()];
+    let mut has_conflicted = false;
+    loop {
+        let read = Request {
+            operation: Operation::ContactRead,
+            method: Method::GET,
+            path: &path,
+            query: &[],
+            body: None,
+            attempts: HASTY,
+        };
+        let answer = transport.call(&read).await.map_err(|err| fault(&err))?;
+        let current: Contact = answer.json().map_err(|err| fault(&err))?;
+        let changed = changed(&wanted, current.custom_fields.as_ref());
+        if changed.is_empty() {
+            return Ok(Written::AsItWas);
+        }
+        let (method, body) = match settings.profile_write {
+            ProfileWrite::Patch => (Method::PATCH, patch(settings, &current, &changed)),
+            ProfileWrite::Put => {
+                let whole: Map<String, Value> = answer.json().map_err(|err| fault(&err))?;
+                (Method::PUT, put(settings, whole, &changed))
+            }
+        };
+        let body = Some(body.to_string().into_bytes());
+        let operation = Operation::ContactWrite;
+        let write = Request { operation, method, path: &path, query: &[], body, attempts: HASTY };
+        match transport.call(&write).await {
+            Ok(_) => return Ok(Written::Changed),
+            Err(GenesysError::Refused { status: 409, .. }) if !has_conflicted => has_conflicted = true,
+            Err(err) => return Err(fault(&err)),
+        }
+    }
+}
+
+/// The fields an update wants; what is not known is left alone.
+fn wanted(settings: &GenesysSettings, update: &ProfileUpdate) -> Vec<(String, Value)> {
+    let fields = &settings.fields;
+    let score = |score: f64| json!((score * 1e4).round() / 1e4);
+    let mut wanted = vec![
+        (fields.predicted_clv_value.clone(), json!((update.predicted_clv_value * 1e2).round() / 1e2)),
+        (fields.clv_tier.clone(), json!(update.clv_tier.as_str())),
+        (fields.last_calculated_at.clone(), json!(format!("{:.3}", update.last_calculated_at))),
+    ];
+    wanted.extend(update.confidence_score.map(|confidence| (fields.confidence_score.clone(), score(confidence))));
+    wanted.extend(update.risk_score.map(|risk| (fields.risk_score.clone(), score(risk))));
+    wanted
+}
+
+fn changed(wanted: &[(String, Value)], current: Option<&Map<String, Value>>) -> Vec<(String, Value)> {
+    let differs = |(name, value): &&(String, Value)| {
+        !current.and_then(|fields| fields.get(name)).is_some_and(|is| same(is, value))
+    };
+    wanted.iter().filter(differs).cloned().collect()
+}
+
+fn same(one: &Value, another: &Value) -> bool {
+    match (one.as_f64(), another.as_f64()) {
+        (Some(one), Some(another)) => (one - another).abs() < SAME,
+        (None, Some(_)) | (Some(_), None) => false,
+        (None, None) => one == another,
+    }
+}
+
+fn patch(settings: &GenesysSettings, current: &Contact, changed: &[(String, Value)]) -> Value {
+    let mut changes: Vec<Value> = Vec::new();
+    if let Some(schema) = schema(settings, current.schema.as_ref()) {
+        changes.push(json!({ "field": "$.schema", "value": schema, "action": "Update" }));
+    }
+    changes.extend(
+        changed.iter().map(
+            |(name, value)| json!({ "field": format!("$.customFields.{name}"), "value": value, "action": "Update" }),
+        ),
+    );
+    json!({ "changes": changes })
+}
+
+/// The contact as it was read, with what has changed. It is held for this moment only.
+fn put(settings: &GenesysSettings, mut whole: Map<String, Value>, changed: &[(String, Value)]) -> Value {
+    let current = whole.get("schema").and_then(|schema| Schema::deserialize(schema).ok());
+    if let Some(schema) = schema(settings, current.as_ref()) {
+        whole.insert("schema".to_owned(), schema);
+    }
+    let mut fields = match whole.remove("customFields") {
+        Some(Value::Object(fields)) => fields,
+        Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) | None => Map::new(),
+    };
+    fields.extend(changed.iter().cloned());
+    whole.insert("customFields".to_owned(), Value::Object(fields));
+    Value::Object(whole)
+}
+
+/// The schema that has to be named, when the contact has another one or none.
+fn schema(settings: &GenesysSettings, current: Option<&Schema>) -> Option<Value> {
+    let wanted = settings.contact_schema.as_ref()?;
+    let is_there = current.is_some_and(|schema| {
+        schema.id.as_deref() == Some(&wanted.id) && schema.version.is_some_and(|version| version >= wanted.version)
+    });
+    (!is_there).then(|| json!({ "id": wanted.id, "version": wanted.version }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_differs_is_written() {
+        let wanted = vec![("a_number".to_owned(), json!(1.5)), ("b_text".to_owned(), json!("High_Value"))];
+        let current = json!({ "a_number": 1.5, "b_text": "Low_Value", "others": 1 });
+        let current = current.as_object();
+        assert_eq!(changed(&wanted, current), [("b_text".to_owned(), json!("High_Value"))]);
+        assert_eq!(changed(&wanted, None).len(), 2);
+        assert!(same(&json!(2), &json!(2.0)) && !same(&json!("2"), &json!(2.0)));
+    }
+}

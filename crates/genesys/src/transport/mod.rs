@@ -1,0 +1,321 @@
+//! One way to the platform: every request gets a token, a permit and a time limit, is tried again where that may help,
+//! and is counted. Redirects are not followed, answers have a largest size, and neither bodies nor ids are logged.
+
+pub(crate) mod decide;
+pub(crate) mod patience;
+mod received;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use metrics::counter;
+pub(crate) use reqwest::Method;
+use reqwest::Url;
+use reqwest::header::CONTENT_TYPE;
+use serde::Deserialize;
+use tracing::{debug, warn};
+
+use super::GenesysError;
+use super::error::Reason;
+use super::limiter::{Pace, Spent};
+use super::oauth::{AccessToken, Tokens};
+use super::settings::{BaseUrl, GenesysSettings};
+use decide::{Attempt, Decision, Token, decide};
+use patience::{RetryBudget, backoff};
+pub(crate) use received::{Missing, Received, count, not_let_in, receive};
+use received::{limit_key, refusal};
+use scoreline_domain::time::{Clock, Stopwatch};
+
+/// Attempts of a call that reads.
+pub(crate) const PATIENT: u32 = 8;
+/// Attempts of a call that is repeated later by somebody who keeps what it was about.
+pub(crate) const HASTY: u32 = 3;
+/// Refusals for the rate in one call, each with its pause.
+const MOST_REFUSALS: u32 = 20;
+
+/// What is asked of the platform, for errors, logs and metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    Token,
+    Availability,
+    JobSubmit,
+    JobStatus,
+    JobResults,
+    JobDelete,
+    Query,
+    Sentiments,
+    Topics,
+    ConversationSentiment,
+    History,
+    ContactRead,
+    ContactWrite,
+    EnrichmentWrite,
+}
+
+impl Operation {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Availability => "availability",
+            Self::JobSubmit => "job_submit",
+            Self::JobStatus => "job_status",
+            Self::JobResults => "job_results",
+            Self::JobDelete => "job_delete",
+            Self::Query => "query",
+            Self::Sentiments => "sentiments",
+            Self::Topics => "topics",
+            Self::ConversationSentiment => "conversation_sentiment",
+            Self::History => "history",
+            Self::ContactRead => "contact_read",
+            Self::ContactWrite => "contact_write",
+            Self::EnrichmentWrite => "enrichment_write",
+        }
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One request to the API.
+pub(crate) struct Request<'a> {
+    pub operation: Operation,
+    pub method: Method,
+    /// Parts of the path below `/api/v2/`.
+    pub path: &'a [&'a str],
+    pub query: &'a [(&'a str, &'a str)],
+    /// JSON.
+    pub body: Option<Vec<u8>>,
+    /// Attempts before an answer is given up; refusals for the rate do not count.
+    pub attempts: u32,
+}
+
+/// An answer that is what was asked for.
+pub(crate) struct Answer {
+    operation: Operation,
+    body: Vec<u8>,
+    /// Requests it took.
+    pub attempts: u32,
+}
+
+impl Answer {
+    /// The answer's body.
+    ///
+    /// # Errors
+    /// Where it is not as expected. The values are not repeated.
+    pub(crate) fn json<'a, T: Deserialize<'a>>(&'a self) -> Result<T, GenesysError> {
+        match serde_json::from_slice(&self.body) {
+            Ok(read) => Ok(read),
+            Err(_) => Err(self.unreadable::<T>()),
+        }
+    }
+
+    /// Reads again to say where it fails: following the path costs time that good answers need not pay.
+    fn unreadable<'a, T: Deserialize<'a>>(&'a self) -> GenesysError {
+        let mut deserializer = serde_json::Deserializer::from_slice(&self.body);
+        let (path, line, column) = match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
+            Ok(_) => ("the end".to_owned(), 0, 0),
+            Err(err) => (err.path().to_string(), err.inner().line(), err.inner().column()),
+        };
+        GenesysError::Unreadable { operation: self.operation, path, line, column }
+    }
+}
+
+/// Everything a request needs on its way.
+pub(crate) struct Transport {
+    client: reqwest::Client,
+    api: BaseUrl,
+    tokens: Tokens,
+    pub(crate) pace: Pace,
+    budget: RetryBudget,
+    clock: Arc<dyn Clock>,
+    max_response: usize,
+    /// Whether what the process before has sent is counted.
+    resumed: AtomicBool,
+}
+
+impl Transport {
+    pub(crate) fn new(settings: &GenesysSettings, clock: Arc<dyn Clock>) -> Result<Self, GenesysError> {
+        let client = client(settings)?;
+        let tokens = Tokens::new(client.clone(), settings, Arc::clone(&clock));
+        Ok(Self {
+            client,
+            api: settings.endpoints.api.clone(),
+            tokens,
+            pace: Pace::new(settings.requests_per_minute, settings.period, Arc::clone(&clock)),
+            budget: RetryBudget::new(),
+            clock,
+            max_response: settings.max_response,
+            resumed: AtomicBool::new(false),
+        })
+    }
+
+    /// Counts what the process before has sent. Only the first call does: afterwards it is known better here.
+    pub(crate) fn resume(&self, spent: &Spent) {
+        if !self.resumed.swap(true, Ordering::AcqRel) {
+            self.pace.restore(spent);
+        }
+    }
+
+    /// What this process has sent, for the next one.
+    pub(crate) fn spent(&self) -> Spent {
+        self.pace.spent()
+    }
+
+    /// Sends a request until it is answered, refused for good, or not worth another attempt.
+    pub(crate) async fn call(&self, request: &Request<'_>) -> Result<Answer, GenesysError> {
+        let operation = request.operation;
+        let url = self.url(request);
+        let mut token_is = Token::AsItWas;
+        let (mut attempts, mut failures, mut refusals, mut too_large) = (0, 0, 0, 0);
+        self.budget.first_attempt(self.clock.monotonic());
+        loop {
+            let token = self.tokens.get().await?;
+            attempts += 1;
+            let (attempt, received) = match self.attempt(request, &url, &token).await {
+                Ok(received) => (received.attempt(), Some(received)),
+                Err(Missing::Failed(reason)) => (Attempt::Failed(reason), None),
+                // Once may be a mistake; the same again is its size.
+                Err(Missing::TooLarge) if too_large == 0 => {
+                    too_large += 1;
+                    (Attempt::Failed(Reason::TooLarge), None)
+                }
+                Err(Missing::TooLarge) => return Err(GenesysError::TooLarge { operation, limit: self.max_response }),
+                Err(Missing::Unsendable) => {
+                    return Err(GenesysError::Settings { reason: format!("`{operation}` can not be written") });
+                }
+            };
+            let decision = decide(attempt, token_is);
+            let correlation = received.as_ref().map(|received| received.correlation.clone()).unwrap_or_default();
+            if decision != Decision::Take {
+                debug!(
+                    operation = operation.as_str(),
+                    ?attempt,
+                    ?decision,
+                    attempts,
+                    correlation.id = correlation.as_str(),
+                    "platform request"
+                );
+            }
+            let reason = match (decision, received) {
+                (Decision::Take, Some(received)) => {
+                    self.pace.answered();
+                    return Ok(Answer { operation, body: received.body, attempts });
+                }
+                (Decision::Reauthorise, _) => {
+                    token_is = Token::Renewed;
+                    self.tokens.reject(&token).await;
+                    continue;
+                }
+                (Decision::GiveUp, Some(received)) => return Err(refusal(operation, &received)),
+                (Decision::Wait, _) => {
+                    refusals += 1;
+                    Reason::RateLimited
+                }
+                (Decision::Retry(reason), _) => {
+                    failures += 1;
+                    reason
+                }
+                // Only answers are taken or given up on.
+                (Decision::Take | Decision::GiveUp, None) => Reason::Cut,
+            };
+            if failures >= request.attempts || refusals >= MOST_REFUSALS {
+                return Err(GenesysError::Unavailable { operation, attempts, reason, correlation });
+            }
+            warn!(
+                operation = operation.as_str(),
+                reason = reason.label(),
+                attempts,
+                correlation.id = correlation.as_str(),
+                "the platform is asked again"
+            );
+            if reason != Reason::RateLimited {
+                let pause = backoff(failures, fastrand::f64()) + self.budget.retry(self.clock.monotonic());
+                tokio::time::sleep(pause).await;
+            }
+        }
+    }
+
+    /// One request, counted, within a permit.
+    async fn attempt(&self, request: &Request<'_>, url: &Url, token: &AccessToken) -> Result<Received, Missing> {
+        let permit = self.pace.enter().await;
+        let taken = Stopwatch::start();
+        let mut builder = self.client.request(request.method.clone(), url.clone()).bearer_auth(token.expose());
+        if let Some(body) = &request.body {
+            builder = builder.header(CONTENT_TYPE, "application/json").body(body.clone());
+        }
+        let received = receive(builder, self.max_response, &*self.clock).await;
+        count(request.operation, &received, taken);
+        if let Ok(Received { status, retry_after, body, .. }) = &received {
+            // Before the permit goes: nobody slips in between.
+            match (status, retry_after) {
+                (429, _) => {
+                    let key = limit_key(body);
+                    counter!("scoreline_genesys_rate_limited_total", "limit_key" => key).increment(1);
+                    let pause = self.pace.refused(*retry_after);
+                    warn!(
+                        operation = request.operation.as_str(),
+                        limit.key = key,
+                        pause_ms = pause.as_millis() as u64,
+                        "the platform's rate limit is reached"
+                    );
+                }
+                (500.., Some(pause)) => self.pace.hold(*pause),
+                _ => {}
+            }
+        }
+        drop(permit);
+        received
+    }
+
+    fn url(&self, request: &Request<'_>) -> Url {
+        let mut url = self.api.join(["api", "v2"].into_iter().chain(request.path.iter().copied()));
+        if !request.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(request.query);
+        }
+        url
+    }
+}
+
+/// The client that everything is sent with.
+fn client(settings: &GenesysSettings) -> Result<reqwest::Client, GenesysError> {
+    let builder = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(settings.connect_timeout)
+        .timeout(settings.timeout)
+        .user_agent(concat!("scoreline/", env!("CARGO_PKG_VERSION")));
+    let endpoints = &settings.endpoints;
+    let builder = match (endpoints.api.is_plain(), endpoints.login.is_plain()) {
+        (false, false) => builder.https_only(true),
+        // To this machine no certificate is needed, and no proxy.
+        (true, true) => builder.no_proxy().tls_certs_only([]),
+        (true, false) | (false, true) => builder.no_proxy(),
+    };
+    builder.build().map_err(|err| GenesysError::Settings { reason: err.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(body: &str) -> Answer {
+        Answer { operation: Operation::Query, body: body.as_bytes().to_vec(), attempts: 1 }
+    }
+
+    #[test]
+    fn an_unreadable_answer_is_named_by_its_path_and_not_repeated() {
+        #[derive(Debug, Deserialize)]
+        struct Page {
+            #[expect(dead_code, reason = "only read")]
+            rows: Vec<u32>,
+        }
+        let err = answer(r#"{"rows":[1,"canary@example.com"]}"#).json::<Page>().expect_err("text for a number");
+        let shown = format!("{err} {err:?}");
+        assert!(shown.contains("rows[1]") && !shown.contains("canary"), "{shown}");
+        assert!(answer(r#"{"rows":[1],"#).json::<Page>().is_err());
+        assert!(answer(r#"{"rows":[1,2],"other":{}}"#).json::<Page>().is_ok());
+    }
+}

@@ -1,0 +1,11 @@
+//! The platform client against the simulated platform: whatever goes wrong, it ends with exactly what is there.
+
+pub mod desk;
+mod documented;
+mod extraction;
+mod faults;
+mod limits;
+mod profiles;
+mod resume;
+mod silence;
+mod tokens;

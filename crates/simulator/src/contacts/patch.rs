@@ -1,0 +1,64 @@
+//! Changes of single fields of a contact, by path.
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::WRITABLE;
+use crate::answer::{Answer, Call, Refusal};
+use crate::world::World;
+
+#[derive(Deserialize)]
+struct Patch {
+    changes: Vec<Change>,
+}
+
+#[derive(Deserialize)]
+struct Change {
+    field: String,
+    #[serde(default)]
+    value: Value,
+    action: Action,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+enum Action {
+    UpdateIfEmpty,
+    UpdateIfExists,
+    Update,
+    Remove,
+    AppendToCollection,
+    RemoveFromCollection,
+}
+
+impl Change {
+    fn apply(self, fields: &mut Map<String, Value>, custom: &mut Map<String, Value>) -> Result<(), Refusal> {
+        let unknown = || Refusal::bad(format!("field {} can not be changed", self.field));
+        let path = self.field.strip_prefix("$.").ok_or_else(unknown)?;
+        let (place, name) = match path.strip_prefix("customFields.") {
+            Some(name) => (custom, name),
+            None if WRITABLE.contains(&path) => (fields, path),
+            None => return Err(unknown()),
+        };
+        let there = place.get(name).is_some_and(|value| !value.is_null());
+        match self.action {
+            Action::Update => drop(place.insert(name.to_owned(), self.value)),
+            Action::UpdateIfEmpty if !there => drop(place.insert(name.to_owned(), self.value)),
+            Action::UpdateIfExists if there => drop(place.insert(name.to_owned(), self.value)),
+            Action::UpdateIfEmpty | Action::UpdateIfExists => {}
+            Action::Remove => drop(place.remove(name)),
+            Action::AppendToCollection | Action::RemoveFromCollection => {
+                return Err(Refusal::bad(format!("field {} is no collection", self.field)));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `PATCH /api/v2/externalcontacts/contacts/{contactId}`: all changes or none.
+pub(crate) fn patch(world: &World, call: &Call<'_>) -> Result<Answer, Refusal> {
+    let id = world.contact(call.parameter(0))?;
+    let Patch { changes } = call.json()?;
+    let document = world
+        .change(call, id, |fields, custom| changes.into_iter().try_for_each(|change| change.apply(fields, custom)))?;
+    Ok(Answer::json(&document))
+}

@@ -1,0 +1,247 @@
+//! An SQLite file: locked, checked, in WAL mode with every commit synced, one connection that writes and a few that read.
+
+use std::borrow::Cow;
+use std::fs;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous, SqliteTransaction,
+};
+use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
+
+use super::Access;
+use crate::error::{StoreError, failed};
+use crate::lock::{Lock, beside};
+use crate::schema;
+use crate::settings::{Check, StoreSettings};
+
+/// In the header of the file: whose it is.
+const APPLICATION: u32 = 0x5343_4c4e;
+const MAGIC: &[u8] = b"SQLite format 3\0";
+/// Before it, a commit in WAL mode could be lost to a race of two checkpoints.
+const OLDEST_SQLITE: (u32, u32, u32) = (3, 51, 3);
+/// Pages of the write-ahead log that are taken over into the file at a time. A page that changed often is written once.
+const CHECKPOINT_PAGES: u32 = 16_384;
+const PAGE_SIZE: u32 = 4096;
+const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How many rows a reading connection may be ahead of who reads.
+const ROWS_AHEAD: usize = 2048;
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct File {
+    path: PathBuf,
+    /// One connection; none when the file was opened for reading only.
+    writer: Option<SqlitePool>,
+    readers: SqlitePool,
+    /// Given back by `close`, though clones are still around. Locked for a moment.
+    lock: Arc<Mutex<Option<Lock>>>,
+}
+
+impl File {
+    pub(super) async fn open(path: &Path, settings: &StoreSettings, access: Access) -> Result<Self, StoreError> {
+        let (lock, writer) = match access {
+            Access::Write => {
+                let folder = folder_of(path);
+                fs::create_dir_all(folder).map_err(|source| StoreError::File {
+                    path: folder.to_owned(),
+                    what: "made",
+                    source,
+                })?;
+                let lock = Lock::take(path)?;
+                begin_if_absent(path, settings).await?;
+                belongs_to_us(path)?;
+                let writer = pool(options(path, settings).pragma("secure_delete", "ON"), 1);
+                let mut connection = writer.acquire().await.map_err(|err| unopened(path, err))?;
+                check(&mut connection, path, settings.check).await?;
+                schema::migrate_sqlite(&mut connection).await?;
+                assert_settings(&mut connection).await?;
+                (Some(lock), Some(writer))
+            }
+            Access::Read => {
+                belongs_to_us(path)?;
+                (None, None)
+            }
+        };
+        let readers = pool(options(path, settings).read_only(true), settings.connections);
+        drop(readers.acquire().await.map_err(|err| unopened(path, err))?);
+        Ok(Self { path: path.to_owned(), writer, readers, lock: Arc::new(Mutex::new(lock)) })
+    }
+
+    pub(super) async fn write(&self) -> Result<SqliteTransaction<'static>, sqlx::Error> {
+        let writer = self.writer.as_ref().ok_or(sqlx::Error::PoolClosed)?;
+        writer.begin_with("BEGIN IMMEDIATE").await
+    }
+
+    pub(super) async fn read(&self) -> Result<SqliteTransaction<'static>, sqlx::Error> {
+        self.readers.begin().await
+    }
+
+    /// Takes the write-ahead log over into the file and cuts it to nothing. Deleted rows were overwritten there.
+    pub(super) async fn scrub(&self) -> Result<(), StoreError> {
+        let Some(writer) = &self.writer else { return Err(StoreError::ReadOnly) };
+        // Whoever reads an earlier state keeps the log; `busy_timeout` waits for them.
+        let (busy, ..): (i64, i64, i64) = sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)")
+            .fetch_one(writer)
+            .await
+            .map_err(failed("cleared of what was deleted"))?;
+        if busy != 0 {
+            let source = std::io::Error::other("a reader holds an earlier state");
+            return Err(StoreError::File { path: beside(&self.path, "-wal"), what: "cut to nothing", source });
+        }
+        Ok(())
+    }
+
+    /// With a connection of its own to write with: one that the pool lent may wait for a task of the other runtime to be
+    /// given back.
+    pub(super) fn apart(&self) -> Self {
+        let writer = self.writer.as_ref().map(|writer| pool(SqliteConnectOptions::clone(&writer.connect_options()), 1));
+        Self { writer, ..self.clone() }
+    }
+
+    /// Ends what `apart` began.
+    pub(super) async fn leave(&self) {
+        if let Some(writer) = &self.writer {
+            writer.close().await;
+        }
+    }
+
+    /// The last connection to close takes the log over and removes it.
+    pub(super) async fn close(&self) {
+        self.readers.close().await;
+        if let Some(writer) = &self.writer {
+            writer.close().await;
+        }
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+fn pool(options: SqliteConnectOptions, connections: u32) -> SqlitePool {
+    SqlitePoolOptions::new()
+        .max_connections(connections)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .connect_lazy_with(options)
+}
+
+fn options(path: &Path, settings: &StoreSettings) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .page_size(PAGE_SIZE)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY_TIMEOUT)
+        .row_buffer_size(ROWS_AHEAD)
+        // Negative: KiB.
+        .pragma("cache_size", format!("-{}", settings.cache_size / 1024))
+        // A damaged or cut file would end the process with a signal.
+        .pragma("mmap_size", "0")
+        .pragma("wal_autocheckpoint", CHECKPOINT_PAGES.to_string())
+        .pragma("temp_store", "MEMORY")
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// A new file is made under another name and takes its place whole: a file that is there is never taken for a new one.
+async fn begin_if_absent(path: &Path, settings: &StoreSettings) -> Result<(), StoreError> {
+    if path.exists() {
+        return Ok(());
+    }
+    let begun = beside(path, ".new");
+    let failed_at = |what| {
+        let path = path.to_owned();
+        move |source| StoreError::File { path, what, source }
+    };
+    for ending in ["", "-wal", "-shm", "-journal"] {
+        let left = beside(&begun, ending);
+        if left.exists() {
+            fs::remove_file(&left).map_err(failed_at("begun"))?;
+        }
+    }
+    // Of a file that somebody moved away: it would be taken for the new file's own.
+    for ending in ["-wal", "-shm"] {
+        let left = beside(path, ending);
+        if left.exists() {
+            let finding = format!("`{}` is there without its store", left.display());
+            return Err(StoreError::Corrupt { path: path.to_owned(), finding });
+        }
+    }
+    let options = options(&begun, settings).create_if_missing(true);
+    let mut connection = SqliteConnection::connect_with(&options).await.map_err(failed("begun"))?;
+    let mark = AssertSqlSafe(format!("PRAGMA application_id = {APPLICATION}"));
+    sqlx::query(mark).execute(&mut connection).await.map_err(failed("begun"))?;
+    schema::migrate_sqlite(&mut connection).await?;
+    connection.close().await.map_err(failed("begun"))?;
+    let synced = fs::File::open(&begun).and_then(|file| file.sync_all());
+    synced.and_then(|()| fs::rename(&begun, path)).map_err(failed_at("begun"))?;
+    fs::File::open(folder_of(path)).and_then(|folder| folder.sync_all()).map_err(failed_at("begun"))
+}
+
+async fn check(connection: &mut SqliteConnection, path: &Path, check: Check) -> Result<(), StoreError> {
+    let sql = match check {
+        Check::Quick => "PRAGMA quick_check(1)",
+        Check::Full => "PRAGMA integrity_check(1)",
+    };
+    let finding: String = sqlx::query_scalar(sql).fetch_one(connection).await.map_err(|err| unopened(path, err))?;
+    if finding == "ok" { Ok(()) } else { Err(StoreError::Corrupt { path: path.to_owned(), finding }) }
+}
+
+/// Looks at the header before SQLite does: an empty file would be a new one to it.
+fn belongs_to_us(path: &Path) -> Result<(), StoreError> {
+    let mut header = [0; 100];
+    let read = fs::File::open(path).and_then(|mut file| file.read_exact(&mut header));
+    if let Err(source) = read {
+        if source.kind() == io::ErrorKind::UnexpectedEof {
+            let finding = "it is shorter than its header".to_owned();
+            return Err(StoreError::Corrupt { path: path.to_owned(), finding });
+        }
+        return Err(StoreError::File { path: path.to_owned(), what: "opened", source });
+    }
+    if header.starts_with(MAGIC) && header[68..72] == APPLICATION.to_be_bytes() {
+        Ok(())
+    } else {
+        Err(StoreError::NotAStore { path: path.to_owned() })
+    }
+}
+
+/// What a commit promises depends on these.
+async fn assert_settings(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    let version: String = text(connection, "SELECT sqlite_version()").await?;
+    let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
+    let mut part = || parts.next().unwrap_or(0);
+    if (part(), part(), part()) < OLDEST_SQLITE {
+        return Err(StoreError::Setting { setting: "sqlite_version", allowed: "`3.51.3` or newer", found: version });
+    }
+    for (setting, sql, allowed) in [
+        ("journal_mode", "SELECT journal_mode FROM pragma_journal_mode", "wal"),
+        ("synchronous", "SELECT CAST(synchronous AS TEXT) FROM pragma_synchronous", "2"),
+        ("secure_delete", "SELECT CAST(secure_delete AS TEXT) FROM pragma_secure_delete", "1"),
+    ] {
+        let found = text(connection, sql).await?;
+        if found != allowed {
+            return Err(StoreError::Setting { setting, allowed, found });
+        }
+    }
+    Ok(())
+}
+
+async fn text(connection: &mut SqliteConnection, sql: &'static str) -> Result<String, StoreError> {
+    sqlx::query_scalar(sql).fetch_one(connection).await.map_err(failed("opened"))
+}
+
+/// SQLite's own words for a damaged file (11) and for something else (26); anything else is a failure to open.
+fn unopened(path: &Path, err: sqlx::Error) -> StoreError {
+    let code = err.as_database_error().and_then(|err| err.code().map(Cow::into_owned));
+    match code.as_deref() {
+        Some("11" | "26" | "267" | "523" | "779" | "522") => {
+            StoreError::Corrupt { path: path.to_owned(), finding: err.to_string() }
+        }
+        Some(_) | None => failed("opened")(err),
+    }
+}

@@ -1,0 +1,86 @@
+//! Why the store could not be opened, read or written.
+
+use std::io;
+use std::path::PathBuf;
+
+use scoreline_domain::privacy::erasure::EraseError;
+
+/// A failure of the store, with its cause.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("store `{}` can not be {what}", path.display())]
+    File { path: PathBuf, what: &'static str, source: io::Error },
+    #[error("store `{}` is in use by process {process}: one process at a time may write to it (lock `{}`)", path.display(), lock.display())]
+    Locked { path: PathBuf, lock: PathBuf, process: String },
+    #[error("store `{}` is damaged and was left as it is: {finding}; put a copy in its place, or move it away to begin anew", path.display())]
+    Corrupt { path: PathBuf, finding: String },
+    #[error("`{}` is not a store of scoreline", path.display())]
+    NotAStore { path: PathBuf },
+    #[error("the store's schema has version {found}, this program knows versions up to {known}: run the newer program")]
+    Newer { found: i64, known: i64 },
+    #[error("migration {version} was applied with another content: this program does not belong to this store")]
+    OtherSchema { version: i64 },
+    #[error("migrations of the store failed")]
+    Migration(#[source] sqlx::migrate::MigrateError),
+    #[error("`{setting}` must be {allowed}, the database has `{found}`")]
+    Setting { setting: &'static str, allowed: &'static str, found: String },
+    #[error("URL of the store is not one of PostgreSQL, such as `postgres://user:password@host/database`")]
+    Url(#[source] Box<sqlx::Error>),
+    #[error("store could not be {doing}")]
+    Database { doing: &'static str, source: Box<sqlx::Error> },
+    #[error("store holds `{value}` for `{column}`, which can not be")]
+    Unreadable { column: &'static str, value: String },
+    #[error("lease of job `{job}` was lost: another process does it now")]
+    LeaseLost { job: Box<str> },
+    #[error("store was opened for reading only")]
+    ReadOnly,
+}
+
+impl StoreError {
+    /// Whether the same call may succeed a moment later: the database was not reached, was busy, or another writer came
+    /// first.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Database { source, .. } => {
+                matches!(source.as_ref(), sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut)
+                    || source
+                        .as_database_error()
+                        .and_then(sqlx::error::DatabaseError::code)
+                        .is_some_and(|code| PASSING.contains(&code.as_ref()))
+            }
+            Self::File { .. }
+            | Self::Locked { .. }
+            | Self::Corrupt { .. }
+            | Self::NotAStore { .. }
+            | Self::Newer { .. }
+            | Self::OtherSchema { .. }
+            | Self::Migration(_)
+            | Self::Setting { .. }
+            | Self::Url(_)
+            | Self::Unreadable { .. }
+            | Self::LeaseLost { .. }
+            | Self::ReadOnly => false,
+        }
+    }
+}
+
+/// SQLite: busy, busy snapshot. PostgreSQL: serialisation failure, deadlock, lock not available, statement cancelled,
+/// going down, starting up, too many connections.
+const PASSING: [&str; 9] = ["5", "517", "40001", "40P01", "55P03", "57014", "57P01", "57P03", "53300"];
+
+/// What was being done, for the message of a failed statement.
+pub(super) fn failed(doing: &'static str) -> impl FnOnce(sqlx::Error) -> StoreError {
+    move |source| StoreError::Database { doing, source: Box::new(source) }
+}
+
+impl From<StoreError> for EraseError {
+    fn from(err: StoreError) -> Self {
+        let mut text = err.to_string();
+        let mut cause = std::error::Error::source(&err);
+        while let Some(source) = cause {
+            text = format!("{text}: {source}");
+            cause = source.source();
+        }
+        Self(text)
+    }
+}

@@ -1,0 +1,145 @@
+//! What outlasts the process: interactions, purchases, features, scores, wishes for profiles, positions of extractions and
+//! leases of jobs, in an SQLite file or in PostgreSQL with one logical schema.
+//!
+//! No clock is read: times are arguments. No raw identifier comes here. What a writing call has answered is committed and
+//! synced. `sqlx` is named here and nowhere else.
+
+mod customers;
+mod db;
+mod erase;
+mod error;
+mod features;
+mod labels;
+mod leases;
+mod lock;
+mod merge;
+mod positions;
+mod profiles;
+mod purchases;
+mod queues;
+mod record;
+mod rows;
+mod scan;
+mod schema;
+mod scores;
+mod settings;
+mod wish;
+
+use std::sync::{Arc, RwLock};
+
+use scoreline_domain::privacy::Tombstones;
+use scoreline_domain::time::Timestamp;
+
+pub use customers::CustomerNumber;
+pub use error::StoreError;
+pub use features::{Computed, FeatureChange, FeatureChanges, Features, Saved};
+pub use leases::Lease;
+pub use profiles::{Claim, Failure, Landed, Outcome, ProfileCounts, Settled};
+pub use purchases::{NewPurchase, PurchaseId, PurchasesRecorded};
+pub use queues::{QueueSum, ScoredInteraction};
+pub use record::{Annotated, Batch, LateAnnotation, NewInteraction, Recorded};
+pub use scan::{Cursor, History, Mark, Page, Scan, StoredInteraction, StoredPurchase, Which};
+pub use scores::{ScoresSaved, StoredScore};
+pub use settings::{Check, Place, StoreSettings};
+pub use wish::Profile;
+
+use db::{Access, Db, Tx};
+use labels::Labels;
+
+/// The store, open. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    db: Db,
+    tombstones: Tombstones,
+    access: Access,
+    /// Labels seen so far. Locked for a moment, never across an await.
+    labels: RwLock<Labels>,
+}
+
+/// How much there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub customers: u64,
+    pub interactions: u64,
+    pub purchases: u64,
+    pub features: u64,
+    pub scores: u64,
+    /// Customers whose features do not tell everything yet.
+    pub dirty: u64,
+}
+
+impl Store {
+    /// Opens the store to read and write, begins it when there is none, and brings its schema up to date. An SQLite file
+    /// is locked for this process and checked first. Of customers with a tombstone nothing is taken in.
+    ///
+    /// # Errors
+    /// When it is in use, damaged, not ours, newer than this program, or not reached. Nothing is changed then.
+    pub async fn open(settings: &StoreSettings, tombstones: Tombstones) -> Result<Self, StoreError> {
+        Self::open_for(settings, tombstones, Access::Write).await
+    }
+
+    /// Opens a store that is there to read from, beside whoever writes.
+    ///
+    /// # Errors
+    /// As `open`, but being in use is no reason. Every writing call fails.
+    pub async fn open_to_read(settings: &StoreSettings) -> Result<Self, StoreError> {
+        Self::open_for(settings, Tombstones::default(), Access::Read).await
+    }
+
+    async fn open_for(settings: &StoreSettings, tombstones: Tombstones, access: Access) -> Result<Self, StoreError> {
+        let db = Db::open(settings, access).await?;
+        let inner = Inner { db, tombstones, access, labels: RwLock::default() };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Finishes what runs and closes the connections; an SQLite file takes its log over. Every later call fails.
+    pub async fn close(&self) {
+        self.inner.db.close().await;
+    }
+
+    /// # Errors
+    /// When it can not be read.
+    pub async fn counts(&self) -> Result<Counts, StoreError> {
+        const COUNT: &str = "SELECT (SELECT COUNT(*) FROM customers), (SELECT COUNT(*) FROM interactions), \
+                             (SELECT COUNT(*) FROM purchases), (SELECT COUNT(*) FROM features), \
+                             (SELECT COUNT(*) FROM scores), (SELECT COUNT(*) FROM dirty)";
+        let mut tx = self.read("counted").await?;
+        let Some(row) = tx.row(COUNT, &[]).await? else { return Ok(Counts::default()) };
+        let count = |column| row.int(column).map(i64::cast_unsigned);
+        Ok(Counts {
+            customers: count(0)?,
+            interactions: count(1)?,
+            purchases: count(2)?,
+            features: count(3)?,
+            scores: count(4)?,
+            dirty: count(5)?,
+        })
+    }
+
+    /// The same store for another runtime.
+    fn apart(&self) -> Self {
+        let Inner { db, tombstones, access, labels: _ } = &*self.inner;
+        let (db, tombstones) = (db.apart(), tombstones.clone());
+        Self { inner: Arc::new(Inner { db, tombstones, access: *access, labels: RwLock::default() }) }
+    }
+
+    async fn write(&self, doing: &'static str) -> Result<Tx, StoreError> {
+        match self.inner.access {
+            Access::Write => self.inner.db.write(doing).await,
+            Access::Read => Err(StoreError::ReadOnly),
+        }
+    }
+
+    async fn read(&self, doing: &'static str) -> Result<Tx, StoreError> {
+        self.inner.db.read(doing).await
+    }
+}
+
+/// A time of the store; its millisecond.
+fn time(ms: i64, column: &'static str) -> Result<Timestamp, StoreError> {
+    Timestamp::from_millisecond(ms).map_err(|_| StoreError::Unreadable { column, value: ms.to_string() })
+}

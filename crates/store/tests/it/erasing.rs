@@ -1,0 +1,89 @@
+//! Erasure leaves nothing of a customer.
+
+use std::fs;
+
+use scoreline_domain::SealedId;
+use scoreline_domain::privacy::Erasable as _;
+use scoreline_store::{Computed, Features, NewInteraction, NewPurchase, PurchaseId, Store, Which};
+
+use super::ground::{Ground, at, batch, interaction, key, record, scan};
+use super::on_both;
+
+on_both!(everything_about_a_customer_goes_and_everybody_else_stays);
+
+const SEALED: &[u8] = b"a sealed contact that nobody else has";
+
+async fn fill(store: &Store) {
+    record(store, (10..200).map(|number| interaction(number, number % 7 + 2, i64::from(number)))).await;
+    let mut mine: Vec<_> = (1000..1100_u32).map(|number| interaction(number, 1, i64::from(number))).collect();
+    mine[3].topics.push("returns".into());
+    let mine: Vec<_> = mine
+        .into_iter()
+        .map(|interaction| NewInteraction { interaction, contact: Some(SealedId(SEALED.into())) })
+        .collect();
+    store.record(&batch(&mine, None)).await.expect("recorded");
+    let day = jiff::civil::date(2026, 3, 1);
+    let purchase = NewPurchase { customer: key(1), id: PurchaseId::named("1"), day, amount_usd: 1.0, items: 1.0 };
+    store.record_purchases(&[purchase], None).await.expect("recorded");
+    let computed: Vec<_> = scan(store, Which::All, 10_000)
+        .await
+        .iter()
+        .map(|history| Computed {
+            number: history.number,
+            mark: history.mark,
+            features: Some(Features {
+                as_of: at(0),
+                vector: history.customer.as_bytes()[..6].into(),
+                next_change_at: None,
+                fills_from_queue: false,
+            }),
+        })
+        .collect();
+    store.save_features(&computed, None).await.expect("saved");
+}
+
+async fn everything_about_a_customer_goes_and_everybody_else_stays(ground: &Ground) {
+    let store = ground.open().await;
+    fill(&store).await;
+    let before = store.counts().await.expect("counted");
+    let erased = {
+        let store = store.clone();
+        tokio::task::spawn_blocking(move || store.erase(&[key(1), key(77)])).await.expect("joined").expect("erased")
+    };
+    // A hundred interactions, a purchase, features and the customer.
+    assert_eq!(erased, 103);
+    let after = store.counts().await.expect("counted");
+    assert_eq!(before.interactions - after.interactions, 100);
+    assert_eq!((after.customers, after.purchases, after.features), (7, 0, 7));
+    assert_eq!(store.history(&key(1)).await.expect("read"), None);
+    assert_eq!(store.erase(&[key(1)]).expect("erased"), 0);
+    store.close().await;
+}
+
+/// In the file and in its log, while the store is open.
+#[tokio::test]
+async fn no_byte_of_an_erased_customer_is_left_in_the_files() {
+    let ground = Ground::sqlite();
+    let store = ground.open().await;
+    fill(&store).await;
+    assert!(found(&ground, key(1).as_bytes()) && found(&ground, SEALED), "it is there before");
+    store.erase_customers(&[key(1)]).await.expect("erased");
+    assert!(!found(&ground, key(1).as_bytes()), "key");
+    assert!(!found(&ground, SEALED), "contact");
+    for number in 1000..1100 {
+        assert!(!found(&ground, &super::ground::id(number).0), "interaction {number}");
+    }
+    assert!(found(&ground, key(2).as_bytes()), "somebody else");
+    // Both ways of erasing agree, on a runtime of one thread too.
+    assert!(store.erase(&[key(2)]).expect("erased") > 0);
+    assert!(!found(&ground, key(2).as_bytes()));
+    store.close().await;
+}
+
+fn found(ground: &Ground, bytes: &[u8]) -> bool {
+    let folder = ground.path().parent().expect("a folder").to_owned();
+    fs::read_dir(folder).expect("a folder").any(|entry| {
+        let content = fs::read(entry.expect("an entry").path()).expect("a file");
+        memchr::memmem::find(&content, bytes).is_some()
+    })
+}

@@ -1,0 +1,33 @@
+//! The store: one suite on both databases, and what only an SQLite file can suffer.
+
+mod erasing;
+mod feature_rows;
+mod file;
+pub mod ground;
+mod holders;
+mod kill;
+mod order;
+mod outbox;
+mod rates;
+mod recording;
+mod scanning;
+
+/// Runs each test on an SQLite file and on a real PostgreSQL.
+macro_rules! on_both {
+    ($($test:ident),+ $(,)?) => {
+        mod on_sqlite {
+            $(#[tokio::test] async fn $test() {
+                let ground = crate::ground::Ground::sqlite();
+                super::$test(&ground).await;
+            })+
+        }
+        mod on_postgres {
+            $(#[tokio::test] async fn $test() {
+                let ground = crate::ground::Ground::postgres(stringify!($test)).await;
+                super::$test(&ground).await;
+                ground.remove().await;
+            })+
+        }
+    };
+}
+pub(crate) use on_both;

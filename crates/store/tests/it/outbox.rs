@@ -1,0 +1,161 @@
+//! Scores and the wishes for profiles: only news, one write in the air, failures kept.
+
+use scoreline_domain::time::Timestamp;
+use scoreline_domain::{Estimate, Interval, ModelName, ModelVersion, Probability, SealedId, Tier};
+use scoreline_store::{
+    Claim, CustomerNumber, Landed, Outcome, Profile, ProfileCounts, ScoresSaved, Settled, Store, StoredScore, Which,
+};
+
+use super::ground::{Ground, MINUTE, at, interaction, key, record, scan};
+use super::on_both;
+
+on_both!(
+    a_score_is_kept_and_an_older_one_passed_over,
+    only_news_is_written,
+    a_wish_that_changes_in_the_air_stays_to_be_written,
+    failures_are_kept_with_their_reasons_and_tried_again,
+    a_claim_is_one_holders_until_it_runs_out,
+);
+
+fn score(value: f64, second: i64) -> StoredScore {
+    let estimate = Estimate {
+        value,
+        interval: Interval::around(value, value - 1.0, value + 0.1),
+        risk: Probability::clamped(0.125),
+        confidence: None,
+        tier: Tier::High,
+    };
+    StoredScore {
+        estimate,
+        model: ModelName::parse("clv").expect("a name"),
+        version: ModelVersion::parse("v1.2").expect("a version"),
+        features_as_of: at(second - 5),
+        scored_at: at(second),
+    }
+}
+
+fn profile(score: &StoredScore) -> Profile {
+    Profile {
+        value_usd: score.estimate.value,
+        tier: score.estimate.tier,
+        confidence: None,
+        risk: Some(0.125),
+        calculated_at: score.scored_at,
+    }
+}
+
+async fn customer(store: &Store) -> CustomerNumber {
+    record(store, [interaction(1, 1, 0)]).await;
+    scan(store, Which::All, 1).await[0].number
+}
+
+async fn tell(store: &Store, number: CustomerNumber, value: f64, second: i64) -> ScoresSaved {
+    let score = score(value, second);
+    let wish = profile(&score);
+    store.save_scores(&[(number, score, wish)], &["profile"], at(second), None).await.expect("saved")
+}
+
+async fn claim(store: &Store, holder: &str, now: Timestamp) -> Vec<Claim> {
+    store.claim_profiles("profile", holder, 10, now, MINUTE).await.expect("claimed")
+}
+
+async fn settle(store: &Store, holder: &str, claim: &Claim, outcome: Outcome) -> Landed {
+    store.settle_profiles("profile", holder, &[Settled { claim, outcome }]).await.expect("settled")
+}
+
+async fn a_score_is_kept_and_an_older_one_passed_over(ground: &Ground) {
+    let store = ground.open().await;
+    let number = customer(&store).await;
+    assert_eq!(
+        tell(&store, number, 0.1 + 0.2, 10).await,
+        ScoresSaved { written: 1, wishes: 1, ..ScoresSaved::default() }
+    );
+    assert_eq!(tell(&store, number, 7.0, 9).await, ScoresSaved { older: 1, ..ScoresSaved::default() });
+    assert_eq!(store.score_of(&key(1)).await.expect("read"), Some(score(0.1 + 0.2, 10)));
+    store.erase_customers(&[key(1)]).await.expect("erased");
+    assert_eq!(tell(&store, number, 7.0, 20).await, ScoresSaved { unknown: 1, ..ScoresSaved::default() });
+    assert_eq!(store.score_of(&key(1)).await.expect("read"), None);
+    store.close().await;
+}
+
+async fn only_news_is_written(ground: &Ground) {
+    let store = ground.open().await;
+    let number = customer(&store).await;
+    tell(&store, number, 10.0, 10).await;
+    let claims = claim(&store, "a", at(10)).await;
+    let [first] = &claims[..] else { panic!("one claim, {claims:?}") };
+    let contact = SealedId(format!("sealed {:?}", key(1)).into_bytes().into());
+    assert_eq!(
+        (first.customer, first.contact.as_ref(), first.profile),
+        (key(1), Some(&contact), profile(&score(10.0, 10)))
+    );
+    let landed = settle(&store, "a", first, Outcome::Applied).await;
+    assert_eq!(landed, Landed { taken: 1, lost: 0 });
+    assert_eq!(tell(&store, number, 10.0, 20).await.wishes, 0, "a later time alone is no news");
+    assert_eq!(claim(&store, "a", at(20)).await, []);
+    assert_eq!(tell(&store, number, 11.0, 30).await.wishes, 1);
+    assert_eq!(tell(&store, number, 10.0, 40).await.wishes, 0, "the profile says so already");
+    assert_eq!(claim(&store, "a", at(40)).await, []);
+    let counts = store.profile_counts("profile").await.expect("counted");
+    assert_eq!(counts, ProfileCounts { applied: 1, ..ProfileCounts::default() });
+    store.close().await;
+}
+
+async fn a_wish_that_changes_in_the_air_stays_to_be_written(ground: &Ground) {
+    let store = ground.open().await;
+    let number = customer(&store).await;
+    tell(&store, number, 10.0, 10).await;
+    let sent = claim(&store, "a", at(10)).await.remove(0);
+    tell(&store, number, 11.0, 11).await;
+    assert_eq!(claim(&store, "b", at(12)).await, [], "one write in the air");
+    settle(&store, "a", &sent, Outcome::Applied).await;
+    let next = claim(&store, "a", at(12)).await.remove(0);
+    assert_eq!(next.profile.value_usd, 11.0);
+    // It changes there and back while a write is in the air: what was sent is what is wished for.
+    tell(&store, number, 12.0, 13).await;
+    tell(&store, number, 11.0, 14).await;
+    settle(&store, "a", &next, Outcome::Applied).await;
+    assert_eq!(claim(&store, "a", at(20)).await, []);
+    store.close().await;
+}
+
+async fn failures_are_kept_with_their_reasons_and_tried_again(ground: &Ground) {
+    let store = ground.open().await;
+    let number = customer(&store).await;
+    tell(&store, number, 10.0, 10).await;
+    let first = claim(&store, "a", at(10)).await.remove(0);
+    settle(&store, "a", &first, Outcome::Retry { reason: "answered 503".into(), at: at(100) }).await;
+    assert_eq!(claim(&store, "a", at(99)).await, []);
+    let counts = store.profile_counts("profile").await.expect("counted");
+    assert_eq!(counts, ProfileCounts { pending: 1, failing: 1, ..ProfileCounts::default() });
+    let failures = store.profile_failures("profile", 10).await.expect("listed");
+    assert_eq!((failures.len(), failures[0].dead, failures[0].attempts), (1, false, 1));
+    assert_eq!((&*failures[0].reason, failures[0].next_at), ("answered 503", at(100)));
+    let second = claim(&store, "a", at(100)).await.remove(0);
+    assert_eq!(second.attempts, 1);
+    settle(&store, "a", &second, Outcome::Untried).await;
+    let third = claim(&store, "a", at(100)).await.remove(0);
+    assert_eq!(third.attempts, 1);
+    settle(&store, "a", &third, Outcome::Dead { reason: "answered 404".into() }).await;
+    assert_eq!(claim(&store, "a", at(9999)).await, []);
+    assert_eq!(tell(&store, number, 10.0, 200).await.wishes, 0, "it would fail again");
+    let failures = store.profile_failures("profile", 10).await.expect("listed");
+    assert_eq!((failures[0].dead, &*failures[0].reason), (true, "answered 404"));
+    assert_eq!(store.retry_dead_profiles("profile", at(300)).await.expect("retried"), 1);
+    assert_eq!(claim(&store, "a", at(300)).await.len(), 1);
+    store.close().await;
+}
+
+async fn a_claim_is_one_holders_until_it_runs_out(ground: &Ground) {
+    let store = ground.open().await;
+    let number = customer(&store).await;
+    tell(&store, number, 10.0, 10).await;
+    let first = claim(&store, "a", at(10)).await.remove(0);
+    assert_eq!(claim(&store, "b", at(69)).await, []);
+    let taken = claim(&store, "b", at(70)).await.remove(0);
+    assert_eq!(taken.profile, first.profile);
+    let landed = settle(&store, "a", &first, Outcome::Applied).await;
+    assert_eq!(landed, Landed { taken: 0, lost: 1 });
+    assert_eq!(settle(&store, "b", &taken, Outcome::Applied).await, Landed { taken: 1, lost: 0 });
+    store.close().await;
+}
