@@ -3,7 +3,8 @@
 use scoreline_genesys::settings::Api;
 use scoreline_simulator::{FaultPlan, SimulatorSettings};
 
-use super::desk::{Analysis, Desk, Kept, Restart, assert_complete, extract, small};
+use super::desk::{Desk, small};
+use super::kept::{Analysis, Kept, Restart, assert_complete, extract};
 
 #[tokio::test]
 async fn the_documented_history_is_extracted_page_by_page() {

@@ -5,7 +5,8 @@ use std::time::Duration;
 use scoreline_domain::Channel;
 use scoreline_simulator::{NewConversation, SimulatorSettings};
 
-use super::desk::{Analysis, Desk, Kept, Restart, assert_complete, extract, small};
+use super::desk::{Desk, small};
+use super::kept::{Analysis, Kept, Restart, assert_complete, extract};
 
 #[tokio::test]
 async fn a_whole_history_is_extracted_with_all_that_belongs_to_it() {

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use super::desk::{Analysis, Desk, Kept, Restart, assert_complete, extract};
+use super::desk::Desk;
+use super::kept::{Analysis, Kept, Restart, assert_complete, extract};
 
 const JOBS: &str = "/api/v2/analytics/conversations/details/jobs";
 const QUERY: &str = "/api/v2/analytics/conversations/details/query";

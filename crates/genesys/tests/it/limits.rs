@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use scoreline_simulator::{FaultPlan, Logged, SimulatorSettings};
 
-use super::desk::{Analysis, Desk, Kept, Restart, assert_complete, extract, small};
+use super::desk::{Desk, small};
+use super::kept::{Analysis, Kept, Restart, assert_complete, extract};
 
 const PERIOD: Duration = Duration::from_millis(400);
 const MOST: u32 = 12;

@@ -1,9 +1,10 @@
 //! The platform client against the simulated platform: whatever goes wrong, it ends with exactly what is there.
 
-pub mod desk;
+mod desk;
 mod documented;
 mod extraction;
 mod faults;
+mod kept;
 mod limits;
 mod profiles;
 mod resume;

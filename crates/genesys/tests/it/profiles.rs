@@ -119,8 +119,8 @@ async fn the_documented_entity_is_replaced_whole() {
 async fn an_extracted_contact_can_be_written_to() {
     let desk = Desk::open(small());
     let client = desk.client();
-    let mut kept = super::desk::Kept::default();
-    super::desk::extract(&desk, desk.everything(), &mut kept, super::desk::Restart::Never).await;
+    let mut kept = super::kept::Kept::default();
+    super::kept::extract(&desk, desk.everything(), &mut kept, super::kept::Restart::Never).await;
     let Interaction { customer, .. } = kept.interactions.values().next().expect("some").clone();
     let update = ProfileUpdate { contact: kept.contacts[&customer].clone(), customer, ..update(&desk, "x", 3.0) };
     assert_eq!(client.profiles().write(&[update]).await, [Ok(Written::Changed)]);

@@ -3,7 +3,8 @@
 use scoreline_genesys::source::{Position, Window};
 use scoreline_simulator::{FaultPlan, SimulatorSettings};
 
-use super::desk::{Analysis, Desk, Kept, Restart, assert_complete, extract, small};
+use super::desk::{Desk, small};
+use super::kept::{Analysis, Kept, Restart, assert_complete, extract};
 
 #[tokio::test]
 async fn another_process_can_take_over_after_every_step() {

@@ -7,7 +7,8 @@ use scoreline_simulator::{FaultPlan, SimulatorSettings};
 use tracing::instrument::WithSubscriber as _;
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::desk::{Desk, Kept, Restart, extract, small};
+use super::desk::{Desk, small};
+use super::kept::{Kept, Restart, extract};
 
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<u8>>>);

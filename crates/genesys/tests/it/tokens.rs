@@ -5,7 +5,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use scoreline_simulator::SimulatorSettings;
 
-use super::desk::{Analysis, Desk, Kept, Restart, assert_complete, extract, small};
+use super::desk::{Desk, small};
+use super::kept::{Analysis, Kept, Restart, assert_complete, extract};
 
 fn logins(desk: &Desk) -> usize {
     desk.simulator.log().iter().filter(|logged| logged.template == "/oauth/token").count()

@@ -6,8 +6,9 @@ use scoreline_domain::SealedId;
 use scoreline_domain::privacy::Erasable as _;
 use scoreline_store::{Computed, Features, NewInteraction, NewPurchase, PurchaseId, Store, Which};
 
-use super::ground::{Ground, at, batch, interaction, key, record, scan};
+use super::ground::Ground;
 use super::on_both;
+use super::rows::{at, batch, interaction, key, record, scan};
 
 on_both!(everything_about_a_customer_goes_and_everybody_else_stays);
 
@@ -71,7 +72,7 @@ async fn no_byte_of_an_erased_customer_is_left_in_the_files() {
     assert!(!found(&ground, key(1).as_bytes()), "key");
     assert!(!found(&ground, SEALED), "contact");
     for number in 1000..1100 {
-        assert!(!found(&ground, &super::ground::id(number).0), "interaction {number}");
+        assert!(!found(&ground, &super::rows::id(number).0), "interaction {number}");
     }
     assert!(found(&ground, key(2).as_bytes()), "somebody else");
     // Both ways of erasing agree, on a runtime of one thread too.

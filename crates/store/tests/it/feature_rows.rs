@@ -2,8 +2,9 @@
 
 use scoreline_store::{Computed, FeatureChange, Features, Saved, Store, Which};
 
-use super::ground::{Ground, at, interaction, key, record, scan};
+use super::ground::Ground;
 use super::on_both;
+use super::rows::{at, interaction, key, record, scan};
 
 on_both!(
     a_mark_is_cleared_only_when_nothing_came_since,

@@ -6,7 +6,8 @@ use scoreline_domain::privacy::Tombstones;
 use scoreline_store::{Check, Store, StoreError, StoreSettings};
 use sqlx::{Connection as _, SqliteConnection};
 
-use super::ground::{Ground, at, interaction, record};
+use super::ground::Ground;
+use super::rows::{at, interaction, record};
 
 async fn refused(ground: &Ground) -> String {
     match Store::open(&ground.settings, Tombstones::default()).await {

@@ -2,8 +2,9 @@
 
 use scoreline_store::{Lease, Store, StoreError};
 
-use super::ground::{Ground, MINUTE, at, batch, interaction, key, new};
+use super::ground::Ground;
 use super::on_both;
+use super::rows::{MINUTE, at, batch, interaction, key, new};
 
 on_both!(a_job_has_one_holder_at_a_time, two_holders_never_both_write);
 

@@ -9,7 +9,8 @@ use std::time::Duration;
 use scoreline_domain::privacy::Tombstones;
 use scoreline_store::{Store, StoreSettings};
 
-use super::ground::{Ground, batch, interaction, key, new};
+use super::ground::Ground;
+use super::rows::{batch, interaction, key, new};
 
 /// Names the store to the child.
 const STORE: &str = "SCORELINE_TEST_KILLED_STORE";

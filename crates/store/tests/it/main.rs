@@ -3,13 +3,14 @@
 mod erasing;
 mod feature_rows;
 mod file;
-pub mod ground;
+mod ground;
 mod holders;
 mod kill;
 mod order;
 mod outbox;
 mod rates;
 mod recording;
+mod rows;
 mod scanning;
 
 /// Runs each test on an SQLite file and on a real PostgreSQL.

@@ -3,8 +3,9 @@
 use scoreline_domain::{Channel, CustomerKey, Interaction, InteractionId, LabelId, Sentiment};
 use scoreline_store::{History, Store};
 
-use super::ground::{Ground, at, record};
+use super::ground::Ground;
 use super::on_both;
+use super::rows::{at, record};
 
 on_both!(order_and_repetition_do_not_matter);
 

@@ -6,8 +6,9 @@ use scoreline_store::{
     Claim, CustomerNumber, Landed, Outcome, Profile, ProfileCounts, ScoresSaved, Settled, Store, StoredScore, Which,
 };
 
-use super::ground::{Ground, MINUTE, at, interaction, key, record, scan};
+use super::ground::Ground;
 use super::on_both;
+use super::rows::{MINUTE, at, interaction, key, record, scan};
 
 on_both!(
     a_score_is_kept_and_an_older_one_passed_over,

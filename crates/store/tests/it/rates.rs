@@ -4,7 +4,8 @@ use scoreline_domain::time::Stopwatch;
 use scoreline_domain::{CustomerKey, InteractionId};
 use scoreline_store::{Scan, Which};
 
-use super::ground::{Ground, at, batch, interaction, new};
+use super::ground::Ground;
+use super::rows::{at, batch, interaction, new};
 
 const ROWS: u32 = 1_000_000;
 

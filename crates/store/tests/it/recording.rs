@@ -7,8 +7,9 @@ use scoreline_store::{
     Annotated, Batch, LateAnnotation, NewPurchase, PurchaseId, PurchasesRecorded, Recorded, StoreError, Which,
 };
 
-use super::ground::{Ground, MINUTE, at, batch, id, interaction, key, new, record, scan, sentiment};
+use super::ground::Ground;
 use super::on_both;
+use super::rows::{MINUTE, at, batch, id, interaction, key, new, record, scan, sentiment};
 
 on_both!(
     what_is_recorded_is_there_after_a_restart,

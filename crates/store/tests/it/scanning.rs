@@ -3,8 +3,9 @@
 use scoreline_domain::Interaction;
 use scoreline_store::{QueueSum, Scan, Which};
 
-use super::ground::{Ground, at, interaction, record, scan, sentiment};
+use super::ground::Ground;
 use super::on_both;
+use super::rows::{at, interaction, record, scan, sentiment};
 
 on_both!(every_history_comes_once_in_order_whatever_the_page, queues_are_summed_up_to_a_time_and_read_in_order);
 
