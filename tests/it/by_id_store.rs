@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use scoreline::domain::feature::{CATALOGUE, CatalogueRow};
 use scoreline::domain::time::Timestamp;
-use scoreline::domain::{Channel, CustomerKey, Interaction, InteractionId};
+use scoreline::domain::{Channel, CustomerKey, ExtractedInteraction, Interaction, InteractionId};
 use scoreline::features::catalogue_row;
 use scoreline::privacy::{Erasable, IdHasher, Tombstones};
 use scoreline::scoring::feature_book::{Absorbed, FeatureBook};
-use scoreline::store::{Batch, Computed, Features, NewInteraction, Store, StoreSettings};
+use scoreline::store::{Batch, Computed, Features, Store, StoreSettings};
 use scoreline::worker::feature_feed::StoreFeed;
 use scoreline::worker::follow_features::BookKeeper;
 use serde_json::json;
@@ -57,7 +57,7 @@ impl Kept {
     async fn know(&self, customers: &[&str]) {
         let interactions: Vec<_> = (1..)
             .zip(customers)
-            .map(|(number, customer)| NewInteraction {
+            .map(|(number, customer)| ExtractedInteraction {
                 interaction: Interaction {
                     id: InteractionId([number; 16]),
                     customer: key(customer),

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use jiff::civil::Date;
-use scoreline::features::purchases::Purchase;
+use scoreline::domain::Purchase;
 use serde::Deserialize;
 
 /// One customer's purchases in date order.

@@ -13,8 +13,9 @@ use jiff::civil::Date;
 use super::chunk::{CHUNK_ROWS, Cell, Chunk};
 use super::draw::{Row, shown};
 use super::source::{Input, Layout, Length, Source};
+use crate::domain::Purchase;
 use crate::features::FeatureSchema;
-use crate::features::purchases::{Purchase, PurchaseFeatures, PurchaseHistory};
+use crate::features::purchases::{PurchaseFeatures, PurchaseHistory};
 
 pub(in crate::cli) const CUSTOMER: &str = "customer_id";
 const DATE: &str = "date";

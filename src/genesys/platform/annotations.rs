@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::record::{Conversation, Text};
 use super::{At, Gathered, MARGIN, PlatformHistory, Stage, after, before, questions};
 use crate::domain::time::Timestamp;
-use crate::domain::{Interaction, InteractionId, Sentiment};
+use crate::domain::{Annotation, Interaction, InteractionId, Sentiment};
 use crate::genesys::GenesysError;
-use crate::genesys::source::{Annotation, Window};
+use crate::genesys::source::Window;
 use crate::genesys::transport::{Answer, Method, Operation};
 
 /// Up to so many conversations are asked for one by one: they are there sooner than in the aggregates.

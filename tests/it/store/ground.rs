@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use scoreline::config::variable;
 use scoreline::domain::time::Timestamp;
-use scoreline::domain::{Channel, CustomerKey, Interaction, InteractionId, SealedId, Sentiment};
+use scoreline::domain::{Channel, CustomerKey, ExtractedInteraction, Interaction, InteractionId, SealedId, Sentiment};
 use scoreline::privacy::Tombstones;
-use scoreline::store::{Batch, History, Lease, NewInteraction, Recorded, Scan, Store, StoreSettings, Which};
+use scoreline::store::{Batch, History, Lease, Recorded, Scan, Store, StoreSettings, Which};
 use sqlx::{AssertSqlSafe, Connection as _};
 
 /// Where a test's store is.
@@ -105,12 +105,12 @@ pub fn interaction(number: u32, customer: u32, start: i64) -> Interaction {
     }
 }
 
-pub fn new(interaction: Interaction) -> NewInteraction {
+pub fn new(interaction: Interaction) -> ExtractedInteraction {
     let contact = Some(SealedId(format!("sealed {:?}", interaction.customer).into_bytes().into()));
-    NewInteraction { interaction, contact }
+    ExtractedInteraction { interaction, contact }
 }
 
-pub fn batch<'a>(interactions: &'a [NewInteraction], lease: Option<&'a Lease>) -> Batch<'a> {
+pub fn batch<'a>(interactions: &'a [ExtractedInteraction], lease: Option<&'a Lease>) -> Batch<'a> {
     Batch { interactions, annotations: &[], source: "test", position: "{}", at: at(0), lease }
 }
 

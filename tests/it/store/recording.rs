@@ -1,11 +1,9 @@
 //! Interactions, annotations, purchases and positions: told once, twice, late, and of the erased.
 
 use jiff::civil::date;
-use scoreline::domain::{Channel, CustomerKey, Interaction};
+use scoreline::domain::{Annotation, Channel, CustomerKey, Interaction};
 use scoreline::privacy::Tombstones;
-use scoreline::store::{
-    Annotated, Batch, LateAnnotation, NewPurchase, PurchaseId, PurchasesRecorded, Recorded, StoreError, Which,
-};
+use scoreline::store::{Annotated, Batch, NewPurchase, PurchaseId, PurchasesRecorded, Recorded, StoreError, Which};
 
 use super::ground::{Ground, MINUTE, at, batch, id, interaction, key, new, record, scan, sentiment};
 use super::on_both;
@@ -112,7 +110,7 @@ async fn late_annotations_are_added_to_known_interactions(ground: &Ground) {
     let store = ground.open().await;
     let unscored = Interaction { sentiment: None, topics: Vec::new(), ..interaction(1, 1, 0) };
     record(&store, [unscored.clone()]).await;
-    let late = |number, score, topics: &[&str]| LateAnnotation {
+    let late = |number, score, topics: &[&str]| Annotation {
         id: id(number),
         sentiment: sentiment(score),
         topics: topics.iter().map(|topic| (*topic).into()).collect(),

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use scoreline::domain::feature::CATALOGUE;
 use scoreline::domain::time::Timestamp;
-use scoreline::domain::{CustomerKey, Estimate, InteractionId, LabelId, Probability};
-use scoreline::features::interactions::{Interaction, QueueSentiment};
+use scoreline::domain::{CustomerKey, Estimate, InteractionId, InteractionRow, LabelId, Probability};
+use scoreline::features::interactions::QueueSentiment;
 use scoreline::features::{CustomerFold, catalogue_row};
 use scoreline::simulator::{Expected, FaultPlan, Party, SimulatorSettings};
 use scoreline::store::Store;
@@ -88,7 +88,7 @@ async fn features_are_those_of_the_truth(
     for (customer, interactions) in customers {
         let mut fold = CustomerFold::as_of(as_of);
         for expected in interactions {
-            let interaction = Interaction {
+            let interaction = InteractionRow {
                 id: None::<InteractionId>,
                 start_ms: expected.start.as_millisecond(),
                 end_ms: expected.end.map(Timestamp::as_millisecond),
