@@ -17,11 +17,11 @@ use jiff::civil::date;
 use jiff::{Timestamp, ToSpan};
 use scoreline::monitoring::counts::Counts;
 use scoreline_domain::time::Stopwatch;
-use scoreline_domain::{Channel, LabelId, Sentiment};
+use scoreline_domain::{Channel, InteractionRow, LabelId, Purchase, Sentiment};
 use scoreline_engine::features::CustomerFold;
 use scoreline_engine::features::drift::{DriftBins, quantile_edges};
-use scoreline_engine::features::interactions::{Interaction, InteractionHistory, QueueSentiment};
-use scoreline_engine::features::purchases::{Purchase, PurchaseHistory};
+use scoreline_engine::features::interactions::{InteractionHistory, QueueSentiment};
+use scoreline_engine::features::purchases::PurchaseHistory;
 use scoreline_engine::inference::bundle::{LoadSettings, ModelSnapshot};
 
 const DOCUMENTED: [(&str, Option<f64>); 5] = [
@@ -114,7 +114,7 @@ fn fold(criterion: &mut Criterion) {
 }
 
 /// Interactions a second on one core: folded alone, and with the features of each customer of fifty. The best of nine runs.
-fn print_rates(as_of: Timestamp, interactions: &[Interaction<'_>]) {
+fn print_rates(as_of: Timestamp, interactions: &[InteractionRow<'_>]) {
     let rate = |what: &str, run: &dyn Fn()| {
         let seconds = (0..9).map(|_| {
             let watch = Stopwatch::start();
@@ -146,12 +146,12 @@ fn print_rates(as_of: Timestamp, interactions: &[Interaction<'_>]) {
     });
 }
 
-fn interactions(as_of: Timestamp) -> Vec<Interaction<'static>> {
+fn interactions(as_of: Timestamp) -> Vec<InteractionRow<'static>> {
     const TOPICS: [&[LabelId]; 3] = [&[LabelId(3)], &[LabelId(1), LabelId(7)], &[]];
     (0..INTERACTIONS)
         .map(|i| {
             let start = as_of - ((300 - i / 40) * 24).hours() - (i % 40).minutes();
-            Interaction {
+            InteractionRow {
                 id: None,
                 start_ms: start.as_millisecond(),
                 end_ms: Some((start + 5.minutes()).as_millisecond()),

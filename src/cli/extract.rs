@@ -35,7 +35,7 @@ Examples:
 
 The first run goes back `extract.look_back_days`, the next ones fetch what is new. A run that was interrupted, killed even,
 goes on where it was. While a server runs on the same file, ask it instead:
-  curl -X POST 127.0.0.1:9090/admin/jobs/extract/run";
+  curl -X POST 127.0.0.1:8081/admin/jobs/extract/run";
 
 /// Steps of the bar: its share of the window is all that is known beforehand.
 const STEPS: u64 = 10_000;

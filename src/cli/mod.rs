@@ -81,7 +81,7 @@ Examples:
 Then:
   curl -s 127.0.0.1:8080/v1/predict/clv -H 'content-type: application/json' -d '{\"features\":
     {\"recency_days\":12,\"frequency_count\":48,\"avg_handling_time_sec\":245,\"sentiment_score_avg\":0.65,\"topic_diversity\":7}}'
-  curl -s 127.0.0.1:9090/metrics
+  curl -s 127.0.0.1:8081/metrics
 
 The first signal finishes what has begun (server.drain_timeout), a second one ends at once.";
 

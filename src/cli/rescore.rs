@@ -25,7 +25,7 @@ Examples:
   scoreline rescore --all
 
 `scoreline serve` does this by itself after each extraction. While a server runs on the same file, ask it instead:
-  curl -X POST 127.0.0.1:9090/admin/jobs/features/run";
+  curl -X POST 127.0.0.1:8081/admin/jobs/features/run";
 
 impl Rescore {
     pub(super) fn run(self, settings: &Settings) -> Result<(), Failure> {

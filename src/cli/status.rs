@@ -11,7 +11,7 @@ use scoreline_genesys::source::Position;
 use scoreline_store::{Counts, ProfileCounts, Store, StoreError};
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  scoreline status\n\nA running server knows more: curl 127.0.0.1:9090/admin/jobs")]
+#[command(after_help = "Example:\n  scoreline status\n\nA running server knows more: curl 127.0.0.1:8081/admin/jobs")]
 pub(super) struct Status {
     /// Failed writes to show
     #[arg(long, value_name = "N", default_value_t = 20)]

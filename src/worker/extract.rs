@@ -12,10 +12,10 @@ use super::lease::{Held, Leases};
 use super::progress::Progress;
 use super::schedule::{Cause, Ended, Job};
 use super::{ExtractSettings, JobError, position};
-use scoreline_domain::JobName;
 use scoreline_domain::time::{Stopwatch, Timestamp};
+use scoreline_domain::{Annotation, ExtractedInteraction, JobName};
 use scoreline_genesys::source::{HistorySource, Mismatch, Position, Step, Tally, Window};
-use scoreline_store::{Batch, LateAnnotation, NewInteraction, Recorded};
+use scoreline_store::{Batch, Recorded};
 
 /// What is fetched is kept at the latest after so many requests: a process that starts after a kill has to assume that
 /// they were sent, and may not exceed the platform's limit.
@@ -228,8 +228,8 @@ impl Job for Extraction {
 
 /// What was fetched and is not kept yet.
 struct Pending {
-    interactions: Vec<NewInteraction>,
-    annotations: Vec<LateAnnotation>,
+    interactions: Vec<ExtractedInteraction>,
+    annotations: Vec<Annotation>,
     requests: u64,
     since: Stopwatch,
 }
@@ -245,16 +245,8 @@ impl Pending {
     /// them or before.
     fn take_in(&mut self, step: Step) -> Position {
         self.requests += step.seen.tally.requests;
-        self.interactions.extend(
-            step.interactions
-                .into_iter()
-                .map(|told| NewInteraction { interaction: told.interaction, contact: told.contact }),
-        );
-        self.annotations.extend(step.annotations.into_iter().map(|told| LateAnnotation {
-            id: told.id,
-            sentiment: told.sentiment,
-            topics: told.topics,
-        }));
+        self.interactions.extend(step.interactions);
+        self.annotations.extend(step.annotations);
         step.position
     }
 

@@ -8,9 +8,9 @@ use scoreline::worker::follow_features::BookKeeper;
 use scoreline_domain::feature::{CATALOGUE, CatalogueRow};
 use scoreline_domain::privacy::{Erasable, IdHasher, Tombstones};
 use scoreline_domain::time::Timestamp;
-use scoreline_domain::{Channel, CustomerKey, Interaction, InteractionId};
+use scoreline_domain::{Channel, CustomerKey, ExtractedInteraction, Interaction, InteractionId};
 use scoreline_engine::features::catalogue_row;
-use scoreline_store::{Batch, Computed, Features, NewInteraction, Store, StoreSettings};
+use scoreline_store::{Batch, Computed, Features, Store, StoreSettings};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -57,7 +57,7 @@ impl Kept {
     async fn know(&self, customers: &[&str]) {
         let interactions: Vec<_> = (1..)
             .zip(customers)
-            .map(|(number, customer)| NewInteraction {
+            .map(|(number, customer)| ExtractedInteraction {
                 interaction: Interaction {
                     id: InteractionId([number; 16]),
                     customer: key(customer),

@@ -34,7 +34,7 @@ fn problems(file_text: &str, environment: &[(&str, &str)]) -> Vec<String> {
 fn the_defaults_are_the_documented_ones() {
     let settings = explain(None, &[]).expect("defaults").settings;
     assert_eq!(settings.server.listen.to_string(), "127.0.0.1:8080");
-    assert_eq!(settings.server.admin_listen.to_string(), "127.0.0.1:9090");
+    assert_eq!(settings.server.admin_listen.to_string(), "127.0.0.1:8081");
     assert_eq!((settings.server.body_limit, settings.server.batch_body_limit), (64 * 1024, 4 * 1024 * 1024));
     assert_eq!(settings.scoring.deadline, Duration::from_millis(500));
     assert_eq!(settings.scoring.cache_ttl, Duration::from_hours(24));

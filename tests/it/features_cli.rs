@@ -10,8 +10,8 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use scoreline_domain::feature::CATALOGUE;
 use scoreline_domain::privacy::{IdHasher, PrivacySettings, Tombstones};
 use scoreline_domain::time::Timestamp;
-use scoreline_domain::{Channel, Interaction, InteractionId, Sentiment};
-use scoreline_store::{Batch, NewInteraction, Store, StoreSettings};
+use scoreline_domain::{Channel, ExtractedInteraction, Interaction, InteractionId, Sentiment};
+use scoreline_store::{Batch, Store, StoreSettings};
 use tempfile::TempDir;
 
 const PEPPER: &str = "a pepper of these tests, long enough";
@@ -73,7 +73,7 @@ impl Desk {
         let time = |text: &str| text.parse::<Timestamp>().expect("a time");
         let interactions: Vec<_> = interactions
             .iter()
-            .map(|(start, end, sentiment)| NewInteraction {
+            .map(|(start, end, sentiment)| ExtractedInteraction {
                 interaction: Interaction {
                     id: InteractionId(
                         *hasher.key(&format!("{customer} {start}")).as_bytes().first_chunk().expect("long"),

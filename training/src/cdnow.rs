@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use jiff::civil::Date;
-use scoreline_engine::features::purchases::Purchase;
+use scoreline_domain::Purchase;
 use serde::Deserialize;
 
 /// One customer's purchases in date order.

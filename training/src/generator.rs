@@ -16,9 +16,8 @@ use jiff::tz::TimeZone;
 use rand::RngExt as _;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand_distr::{Distribution as _, Gamma, LogNormal, Poisson, StandardNormal};
-use scoreline_domain::{Channel, LabelId, Sentiment, normal};
-use scoreline_engine::features::interactions::{Interaction, InteractionFeatures, InteractionHistory, QueueSentiment};
-use scoreline_engine::features::purchases::Purchase;
+use scoreline_domain::{Channel, InteractionRow, LabelId, Purchase, Sentiment, normal};
+use scoreline_engine::features::interactions::{InteractionFeatures, InteractionHistory, QueueSentiment};
 
 use crate::cdnow::Customer;
 use crate::cohort::{AS_OF, Member, randomness};
@@ -197,8 +196,8 @@ pub fn conversations(
 }
 
 impl Conversation {
-    pub fn as_interaction(&self) -> Interaction<'_> {
-        Interaction {
+    pub fn as_interaction(&self) -> InteractionRow<'_> {
+        InteractionRow {
             id: None,
             start_ms: self.start.as_millisecond(),
             end_ms: Some(self.end.as_millisecond()),

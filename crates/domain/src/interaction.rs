@@ -94,6 +94,45 @@ pub struct Interaction {
     pub queue: Option<Box<str>>,
 }
 
+/// An interaction as the platform told it, and what its customer is called there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExtractedInteraction {
+    pub interaction: Interaction,
+    /// The id to write scores to, of `interaction.customer`. Kept when the customer's contact is not known yet.
+    pub contact: Option<SealedId>,
+}
+
+/// Sentiment and topics that were found for an interaction after it was extracted. What is absent takes nothing away.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Annotation {
+    pub id: InteractionId,
+    pub sentiment: Option<Sentiment>,
+    /// All topics, instead of those there are; empty: nothing new.
+    pub topics: Vec<Box<str>>,
+}
+
+/// One interaction of a customer as features are folded from it: numbers instead of names.
+///
+/// Adding the same one twice counts it twice: whoever reads histories removes duplicates.
+#[derive(Clone, Copy, Debug)]
+pub struct InteractionRow<'a> {
+    /// Needed to leave one out; `None` where nobody asks.
+    pub id: Option<InteractionId>,
+    /// Milliseconds since 1970, like the end.
+    pub start_ms: i64,
+    /// `None` while it goes on.
+    pub end_ms: Option<i64>,
+    pub channel: Channel,
+    /// Talk, hold and wrap-up; `None` when nobody handled it (abandoned in the queue).
+    pub handle_ms: Option<u32>,
+    /// `None` when it was not scored.
+    pub sentiment: Option<Sentiment>,
+    /// Distinct, in any order.
+    pub topics: &'a [LabelId],
+    /// The queue it went through, for the sentiment that stands in when none of a customer's interactions is scored.
+    pub queue: Option<LabelId>,
+}
+
 /// What a customer is called on the platform, sealed under a key of this server: needed to write to their profile, and
 /// never kept readable (see `privacy::seal`).
 #[derive(Clone, PartialEq, Eq)]

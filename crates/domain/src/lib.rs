@@ -7,13 +7,17 @@ pub mod job;
 pub mod lead;
 pub mod normal;
 pub mod privacy;
+pub mod purchase;
 pub mod resilience;
 pub mod score;
 pub mod time;
 
 pub use feature::{Catalogued, catalogued};
 pub use ids::{CustomerKey, ModelName, ModelVersion};
-pub use interaction::{Channel, Interaction, InteractionId, LabelId, SealedId, Sentiment};
+pub use interaction::{
+    Annotation, Channel, ExtractedInteraction, Interaction, InteractionId, InteractionRow, LabelId, SealedId, Sentiment,
+};
 pub use job::{JobName, JobStatus};
 pub use lead::LeadScore;
+pub use purchase::Purchase;
 pub use score::{Estimate, Interval, Probability, Source, Tier};

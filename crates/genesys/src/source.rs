@@ -14,7 +14,7 @@ use super::GenesysError;
 use super::limiter::Spent;
 use crate::{documented, platform};
 use scoreline_domain::time::Timestamp;
-use scoreline_domain::{Interaction, InteractionId, SealedId, Sentiment};
+use scoreline_domain::{Annotation, ExtractedInteraction};
 
 /// Mismatches that are told in full; more are only counted.
 const MISMATCHES: usize = 20;
@@ -153,7 +153,7 @@ impl Window {
 pub struct Step {
     /// May repeat what an earlier step or run brought: the newest version of an id counts. A repeated interaction comes
     /// without sentiment, which must not erase what an annotation said.
-    pub interactions: Vec<Extracted>,
+    pub interactions: Vec<ExtractedInteraction>,
     /// To be applied after the interactions of the same step. For ids that are not in the store: to be ignored.
     pub annotations: Vec<Annotation>,
     /// To be stored in the same transaction.
@@ -162,24 +162,6 @@ pub struct Step {
     /// How long to wait before the next step: a job is being worked on.
     pub wait: Option<Duration>,
     pub seen: StepReport,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct Extracted {
-    /// Always ended: open conversations are not returned.
-    pub interaction: Interaction,
-    /// The customer's id on the platform, to write scores to; associated with `interaction.customer`.
-    pub contact: Option<SealedId>,
-}
-
-/// Sentiment and topics that were found for an interaction after it was extracted.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Annotation {
-    pub id: InteractionId,
-    /// `None`: nothing new, leave what there is.
-    pub sentiment: Option<Sentiment>,
-    /// All topics, instead of those there are; empty: nothing new, leave what there is.
-    pub topics: Vec<Box<str>>,
 }
 
 /// What one step saw.

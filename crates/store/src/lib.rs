@@ -37,7 +37,7 @@ pub use leases::Lease;
 pub use profiles::{Claim, Failure, Landed, Outcome, ProfileCounts, Settled};
 pub use purchases::{NewPurchase, PurchaseId, PurchasesRecorded};
 pub use queues::{QueueSum, ScoredInteraction};
-pub use record::{Annotated, Batch, LateAnnotation, NewInteraction, Recorded};
+pub use record::{Annotated, Batch, Recorded};
 pub use scan::{Cursor, History, Mark, Page, Scan, StoredInteraction, StoredPurchase, Which};
 pub use scores::{ScoresSaved, StoredScore};
 pub use settings::{Check, Place, StoreSettings};

@@ -9,32 +9,18 @@ use super::labels::{Labels, label, pack, unpack};
 use super::merge::{Found, Version};
 use super::{Lease, Store, positions};
 use scoreline_domain::time::Timestamp;
-use scoreline_domain::{Channel, CustomerKey, Interaction, InteractionId, SealedId, Sentiment};
-
-/// An interaction as it was extracted, and what its customer is called on the platform.
-#[derive(Clone, Debug)]
-pub struct NewInteraction {
-    pub interaction: Interaction,
-    /// Kept when the customer's contact is not known yet.
-    pub contact: Option<SealedId>,
-}
-
-/// What analysis found in an interaction that may have been recorded without it. What is absent takes nothing away.
-#[derive(Clone, Debug)]
-pub struct LateAnnotation {
-    pub id: InteractionId,
-    pub sentiment: Option<Sentiment>,
-    pub topics: Vec<Box<str>>,
-}
+use scoreline_domain::{
+    Annotation, Channel, CustomerKey, ExtractedInteraction, Interaction, InteractionId, SealedId, Sentiment,
+};
 
 /// One step of an extraction. The larger, the less each row costs: with 10,000 rows spread over many customers twice as
 /// much is written per row as with 50,000.
 #[derive(Clone, Copy, Debug)]
 pub struct Batch<'a> {
     /// In any order; several versions of one interaction too. Those without an end are passed over.
-    pub interactions: &'a [NewInteraction],
+    pub interactions: &'a [ExtractedInteraction],
     /// Of interactions recorded before or in this batch.
-    pub annotations: &'a [LateAnnotation],
+    pub annotations: &'a [Annotation],
     /// Whose position it is.
     pub source: &'a str,
     /// Where the extraction stands once this is recorded, as JSON.
@@ -101,11 +87,7 @@ impl Store {
     ///
     /// # Errors
     /// As `record`.
-    pub async fn annotate(
-        &self,
-        annotations: &[LateAnnotation],
-        lease: Option<&Lease>,
-    ) -> Result<Annotated, StoreError> {
+    pub async fn annotate(&self, annotations: &[Annotation], lease: Option<&Lease>) -> Result<Annotated, StoreError> {
         let mut tx = self.write("written").await?;
         positions::check_lease(&mut tx, lease).await?;
         let texts = annotations.iter().flat_map(|annotation| &annotation.topics).map(AsRef::as_ref);
@@ -182,7 +164,7 @@ fn version(told: &Interaction, end: Timestamp, labels: &Labels) -> Version {
 }
 
 /// How many annotations were of interactions that are not known.
-fn apply(versions: &mut Versions, annotations: &[LateAnnotation], labels: &Labels) -> u64 {
+fn apply(versions: &mut Versions, annotations: &[Annotation], labels: &Labels) -> u64 {
     let mut unknown = 0;
     for annotation in annotations {
         let Some(Kept { version, .. }) = versions.get_mut(&annotation.id) else {

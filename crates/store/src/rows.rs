@@ -1,13 +1,12 @@
 //! A stored history as the rows that features are folded from.
 
 use super::scan::History;
-use scoreline_engine::features::interactions::Interaction;
-use scoreline_engine::features::purchases::Purchase;
+use scoreline_domain::{InteractionRow, Purchase};
 
 impl History {
     /// Its interactions, by start.
-    pub fn interaction_rows(&self) -> impl Iterator<Item = Interaction<'_>> {
-        self.interactions.iter().map(|kept| Interaction {
+    pub fn interaction_rows(&self) -> impl Iterator<Item = InteractionRow<'_>> {
+        self.interactions.iter().map(|kept| InteractionRow {
             // Whoever asks for one to be left out names a conversation that goes on, and those are not kept.
             id: None,
             start_ms: kept.start_ms,

@@ -13,8 +13,9 @@ use jiff::civil::Date;
 use super::chunk::{CHUNK_ROWS, Cell, Chunk};
 use super::draw::{Row, shown};
 use super::source::{Input, Layout, Length, Source};
+use scoreline_domain::Purchase;
 use scoreline_engine::features::FeatureSchema;
-use scoreline_engine::features::purchases::{Purchase, PurchaseFeatures, PurchaseHistory};
+use scoreline_engine::features::purchases::{PurchaseFeatures, PurchaseHistory};
 
 pub(in crate::cli) const CUSTOMER: &str = "customer_id";
 const DATE: &str = "date";

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use scoreline_domain::feature::CATALOGUE;
 use scoreline_domain::time::Timestamp;
-use scoreline_domain::{CustomerKey, Estimate, InteractionId, LabelId, Probability};
-use scoreline_engine::features::interactions::{Interaction, QueueSentiment};
+use scoreline_domain::{CustomerKey, Estimate, InteractionId, InteractionRow, LabelId, Probability};
+use scoreline_engine::features::interactions::QueueSentiment;
 use scoreline_engine::features::{CustomerFold, catalogue_row};
 use scoreline_simulator::{Expected, FaultPlan, Party, SimulatorSettings};
 use scoreline_store::Store;
@@ -88,7 +88,7 @@ async fn features_are_those_of_the_truth(
     for (customer, interactions) in customers {
         let mut fold = CustomerFold::as_of(as_of);
         for expected in interactions {
-            let interaction = Interaction {
+            let interaction = InteractionRow {
                 id: None::<InteractionId>,
                 start_ms: expected.start.as_millisecond(),
                 end_ms: expected.end.map(Timestamp::as_millisecond),

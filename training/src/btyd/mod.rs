@@ -275,7 +275,8 @@ mod tests {
     #[test]
     fn a_history_is_read_from_features() {
         use jiff::civil::date;
-        use scoreline_engine::features::purchases::{Purchase, PurchaseHistory};
+        use scoreline_domain::Purchase;
+        use scoreline_engine::features::purchases::PurchaseHistory;
 
         let purchase = |day, amount_usd| Purchase { date: date(1997, 1, day), amount_usd, items: Some(1.0) };
         let mut purchases = [purchase(1, 10.0), purchase(8, 4.0), purchase(8, 5.0), purchase(15, 12.0)];

@@ -5,9 +5,7 @@ use std::fmt::Debug;
 
 use jiff::civil::Date;
 use jiff::{Timestamp, ToSpan as _};
-use scoreline_domain::{Channel, LabelId, Sentiment};
-use scoreline_engine::features::interactions::Interaction;
-use scoreline_engine::features::purchases::Purchase;
+use scoreline_domain::{Channel, InteractionRow, LabelId, Purchase, Sentiment};
 
 use crate::leaks::Check;
 
@@ -43,13 +41,13 @@ pub fn purchases<'a, F: PartialEq + Debug>(
 /// # Errors
 /// When the features can not be computed at all.
 pub fn interactions<'a, F: PartialEq + Debug>(
-    histories: impl ExactSizeIterator<Item = Vec<Interaction<'a>>>,
+    histories: impl ExactSizeIterator<Item = Vec<InteractionRow<'a>>>,
     as_of: Timestamp,
-    features: impl Fn(&[Interaction<'a>]) -> anyhow::Result<F>,
+    features: impl Fn(&[InteractionRow<'a>]) -> anyhow::Result<F>,
 ) -> anyhow::Result<Check> {
     let as_of_ms = as_of.as_millisecond();
     let [hour_before, second_after, hour_after] = [-HOUR_MS, 1000, HOUR_MS].map(|later| as_of_ms + later);
-    let closing = Interaction {
+    let closing = InteractionRow {
         id: None,
         start_ms: hour_before,
         end_ms: Some(second_after),
@@ -61,13 +59,13 @@ pub fn interactions<'a, F: PartialEq + Debug>(
     };
     let later = [
         closing,
-        Interaction { start_ms: second_after, end_ms: Some(hour_after), sentiment: Sentiment::new(1.0), ..closing },
-        Interaction { end_ms: None, ..closing },
+        InteractionRow { start_ms: second_after, end_ms: Some(hour_after), sentiment: Sentiment::new(1.0), ..closing },
+        InteractionRow { end_ms: None, ..closing },
     ];
     let step = histories.len().div_ceil(SAMPLE).max(1);
     let mut tally = Tally::default();
     for history in histories.step_by(step) {
-        let counts = |one: &Interaction<'_>| one.end_ms.is_some_and(|end| end <= as_of_ms);
+        let counts = |one: &InteractionRow<'_>| one.end_ms.is_some_and(|end| end <= as_of_ms);
         let past: Vec<_> = history.iter().copied().filter(counts).collect();
         let with_future = [&history[..], &later[..]].concat();
         tally.compare(&features(&past)?, &features(&with_future)?);
@@ -134,7 +132,7 @@ mod tests {
     fn our_interaction_features_pass_and_counting_open_ones_does_not() {
         let as_of: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
         let at = |hours: i64| as_of.as_millisecond() - hours * HOUR_MS;
-        let one = Interaction {
+        let one = InteractionRow {
             id: None,
             start_ms: at(50),
             end_ms: Some(at(49)),
@@ -145,7 +143,7 @@ mod tests {
             queue: Some(LabelId(1)),
         };
         let all =
-            || vec![vec![one], vec![one, Interaction { start_ms: at(9), end_ms: Some(at(-2)), ..one }]].into_iter();
+            || vec![vec![one], vec![one, InteractionRow { start_ms: at(9), end_ms: Some(at(-2)), ..one }]].into_iter();
         let ours = interactions(all(), as_of, |all| {
             let mut history = InteractionHistory::as_of(as_of);
             for one in all {

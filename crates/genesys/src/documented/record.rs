@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use serde::Deserialize;
 
 use crate::identity::Identity;
-use crate::source::{Extracted, Tally};
+use crate::source::Tally;
 use scoreline_domain::time::Timestamp;
-use scoreline_domain::{Channel, Interaction, Sentiment};
+use scoreline_domain::{Channel, ExtractedInteraction, Interaction, Sentiment};
 
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
@@ -59,7 +59,7 @@ impl Text<'_> {
 
 impl Row<'_> {
     /// The interaction, when it has ended and its customer is known; counted in `tally` either way.
-    pub(super) fn extract(&self, identity: &Identity, tally: &mut Tally) -> Option<Extracted> {
+    pub(super) fn extract(&self, identity: &Identity, tally: &mut Tally) -> Option<ExtractedInteraction> {
         tally.rows += 1;
         let id = self.interaction_id.as_ref().filter(|id| !id.0.is_empty());
         let start = self.start_time.as_ref().and_then(Text::moment);
@@ -100,7 +100,7 @@ impl Row<'_> {
             topics: self.topics(),
             queue: self.queue_id.as_ref().filter(|queue| !queue.0.is_empty()).map(|queue| queue.0.as_ref().into()),
         };
-        Some(Extracted { interaction, contact: Some(sealed) })
+        Some(ExtractedInteraction { interaction, contact: Some(sealed) })
     }
 
     /// When it started, if it goes on.

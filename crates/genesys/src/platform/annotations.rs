@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use super::record::{Conversation, Text};
 use super::{At, Gathered, MARGIN, PlatformHistory, Stage, after, before, questions};
 use crate::GenesysError;
-use crate::source::{Annotation, Window};
+use crate::source::Window;
 use crate::transport::{Answer, Method, Operation};
 use scoreline_domain::time::Timestamp;
-use scoreline_domain::{Interaction, InteractionId, Sentiment};
+use scoreline_domain::{Annotation, Interaction, InteractionId, Sentiment};
 
 /// Up to so many conversations are asked for one by one: they are there sooner than in the aggregates.
 const ONE_BY_ONE: usize = 8;

@@ -26,11 +26,12 @@ use serde::{Deserialize, Serialize};
 use super::GenesysError;
 use super::identity::Identity;
 use super::settings::GenesysSettings;
-use super::source::{Annotation, Extracted, HistorySource, Mismatch, Position, Reach, Step, StepReport, Tally, Window};
+use super::source::{HistorySource, Mismatch, Position, Reach, Step, StepReport, Tally, Window};
 use super::transport::{Answer, Method, Operation, PATIENT, Request, Transport};
 use annotations::Pending;
 use jobs::Job;
 use scoreline_domain::time::{Clock, Timestamp};
+use scoreline_domain::{Annotation, ExtractedInteraction};
 use tail::Tail;
 
 /// Aggregates of analysed conversations are asked for with this much time around them.
@@ -94,7 +95,7 @@ impl Stage {
 /// What one step has gathered so far.
 #[derive(Default)]
 struct Gathered {
-    interactions: Vec<Extracted>,
+    interactions: Vec<ExtractedInteraction>,
     annotations: Vec<Annotation>,
     tally: Tally,
     total_hits: Option<u64>,

@@ -6,9 +6,9 @@ use std::borrow::Cow;
 use serde::Deserialize;
 
 use crate::identity::Identity;
-use crate::source::{Extracted, Tally};
+use crate::source::Tally;
 use scoreline_domain::time::Timestamp;
-use scoreline_domain::{Channel, Interaction};
+use scoreline_domain::{Channel, ExtractedInteraction, Interaction};
 
 /// Text of a record, borrowed from the answer where it can be.
 #[derive(Debug, Deserialize)]
@@ -124,7 +124,7 @@ fn moment(text: Option<&Text<'_>>) -> Option<Timestamp> {
 
 impl Conversation<'_> {
     /// The interaction of a conversation that has ended and whose customer is known; counted in `tally` either way.
-    pub(super) fn extract(&self, identity: &Identity, tally: &mut Tally) -> Option<Extracted> {
+    pub(super) fn extract(&self, identity: &Identity, tally: &mut Tally) -> Option<ExtractedInteraction> {
         tally.rows += 1;
         let id = self.id.as_ref().map(Text::as_str).filter(|id| !id.is_empty());
         let start = moment(self.start.as_ref());
@@ -168,7 +168,7 @@ impl Conversation<'_> {
             topics: wrap_ups(participants),
             queue: last_queue(participants),
         };
-        Some(Extracted { interaction, contact: Some(sealed) })
+        Some(ExtractedInteraction { interaction, contact: Some(sealed) })
     }
 
     /// When it started, if it goes on.
@@ -230,7 +230,7 @@ mod tests {
         (Identity::new(IdHasher::new(&settings), sealer.clone()), sealer)
     }
 
-    fn extract(conversation: &Value) -> (Option<Extracted>, Tally) {
+    fn extract(conversation: &Value) -> (Option<ExtractedInteraction>, Tally) {
         let mut tally = Tally::default();
         let text = conversation.to_string();
         let read: Conversation<'_> = serde_json::from_str(&text).expect("a conversation");
@@ -263,7 +263,7 @@ mod tests {
     #[test]
     fn a_call_becomes_an_interaction() {
         let (extracted, tally) = extract(&call());
-        let Extracted { interaction, contact } = extracted.expect("kept");
+        let ExtractedInteraction { interaction, contact } = extracted.expect("kept");
         let (identity, sealer) = identity();
         assert_eq!(interaction.customer, identity.customer(CONTACT).0);
         let opened = sealer.open(&interaction.customer, &contact.expect("sealed")).expect("ours");

@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use scoreline_domain::SealedId;
 use scoreline_domain::privacy::Erasable as _;
-use scoreline_store::{Computed, Features, NewInteraction, NewPurchase, PurchaseId, Store, Which};
+use scoreline_domain::{ExtractedInteraction, SealedId};
+use scoreline_store::{Computed, Features, NewPurchase, PurchaseId, Store, Which};
 
 use super::ground::Ground;
 use super::on_both;
@@ -20,7 +20,7 @@ async fn fill(store: &Store) {
     mine[3].topics.push("returns".into());
     let mine: Vec<_> = mine
         .into_iter()
-        .map(|interaction| NewInteraction { interaction, contact: Some(SealedId(SEALED.into())) })
+        .map(|interaction| ExtractedInteraction { interaction, contact: Some(SealedId(SEALED.into())) })
         .collect();
     store.record(&batch(&mine, None)).await.expect("recorded");
     let day = jiff::civil::date(2026, 3, 1);

@@ -2,10 +2,8 @@
 
 use jiff::civil::date;
 use scoreline_domain::privacy::Tombstones;
-use scoreline_domain::{Channel, CustomerKey, Interaction};
-use scoreline_store::{
-    Annotated, Batch, LateAnnotation, NewPurchase, PurchaseId, PurchasesRecorded, Recorded, StoreError, Which,
-};
+use scoreline_domain::{Annotation, Channel, CustomerKey, Interaction};
+use scoreline_store::{Annotated, Batch, NewPurchase, PurchaseId, PurchasesRecorded, Recorded, StoreError, Which};
 
 use super::ground::Ground;
 use super::on_both;
@@ -113,7 +111,7 @@ async fn late_annotations_are_added_to_known_interactions(ground: &Ground) {
     let store = ground.open().await;
     let unscored = Interaction { sentiment: None, topics: Vec::new(), ..interaction(1, 1, 0) };
     record(&store, [unscored.clone()]).await;
-    let late = |number, score, topics: &[&str]| LateAnnotation {
+    let late = |number, score, topics: &[&str]| Annotation {
         id: id(number),
         sentiment: sentiment(score),
         topics: topics.iter().map(|topic| (*topic).into()).collect(),

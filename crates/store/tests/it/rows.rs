@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use scoreline_domain::time::Timestamp;
-use scoreline_domain::{Channel, CustomerKey, Interaction, InteractionId, SealedId, Sentiment};
-use scoreline_store::{Batch, History, Lease, NewInteraction, Recorded, Scan, Store, Which};
+use scoreline_domain::{Channel, CustomerKey, ExtractedInteraction, Interaction, InteractionId, SealedId, Sentiment};
+use scoreline_store::{Batch, History, Lease, Recorded, Scan, Store, Which};
 
 pub const MINUTE: Duration = Duration::from_mins(1);
 
@@ -46,12 +46,12 @@ pub fn interaction(number: u32, customer: u32, start: i64) -> Interaction {
     }
 }
 
-pub fn new(interaction: Interaction) -> NewInteraction {
+pub fn new(interaction: Interaction) -> ExtractedInteraction {
     let contact = Some(SealedId(format!("sealed {:?}", interaction.customer).into_bytes().into()));
-    NewInteraction { interaction, contact }
+    ExtractedInteraction { interaction, contact }
 }
 
-pub fn batch<'a>(interactions: &'a [NewInteraction], lease: Option<&'a Lease>) -> Batch<'a> {
+pub fn batch<'a>(interactions: &'a [ExtractedInteraction], lease: Option<&'a Lease>) -> Batch<'a> {
     Batch { interactions, annotations: &[], source: "test", position: "{}", at: at(0), lease }
 }
 

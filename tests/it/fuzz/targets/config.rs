@@ -33,7 +33,7 @@ pub fn layers() -> Feed {
 pub fn seeds() -> Vec<Vec<u8>> {
     let reference = fs::read_to_string(root().join("src/config/default.toml")).expect("the reference");
     let variables = format!(
-        "{ENVIRONMENT}\nSCORELINE__SERVER__LISTEN=127.0.0.1:8081\nSCORELINE__PRIVACY__PEPPER={SECRET}\n\
+        "{ENVIRONMENT}\nSCORELINE__SERVER__LISTEN=127.0.0.1:8181\nSCORELINE__PRIVACY__PEPPER={SECRET}\n\
          SCORELINE__MODELS__PINS={{ clv = \"v1.2\" }}\nSCORELINE__SCORING__DEADLINE=300ms\n\
          SCORELINE__ROUTING__HIGH_VALUE__QUEUE=premium\nSCORELINE__LOG__FILTER=info,scoreline::http=debug\n"
     );

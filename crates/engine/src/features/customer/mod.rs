@@ -12,10 +12,10 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 
 use super::catalogue_row;
-use super::interactions::{EndsBeforeStart, Interaction, InteractionHistory, QueueSentiment};
-use super::purchases::{Purchase, PurchaseError, PurchaseHistory, known_from, last_whole_day};
-use scoreline_domain::InteractionId;
+use super::interactions::{EndsBeforeStart, InteractionHistory, QueueSentiment};
+use super::purchases::{PurchaseError, PurchaseHistory, known_from, last_whole_day};
 use scoreline_domain::feature::CatalogueRow;
+use scoreline_domain::{InteractionId, InteractionRow, Purchase};
 
 /// A customer's features as of a time.
 #[derive(Clone, Debug)]
@@ -74,7 +74,7 @@ impl CustomerFold {
     /// # Errors
     /// When it ends before it starts. Nothing has changed then.
     #[inline]
-    pub fn interaction(&mut self, interaction: &Interaction<'_>) -> Result<(), EndsBeforeStart> {
+    pub fn interaction(&mut self, interaction: &InteractionRow<'_>) -> Result<(), EndsBeforeStart> {
         self.interactions.add(interaction)
     }
 

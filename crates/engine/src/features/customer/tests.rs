@@ -24,7 +24,7 @@ fn after(time: Timestamp, milliseconds: i64) -> Timestamp {
 /// What is on record of a customer.
 #[derive(Clone, Debug, Default)]
 struct Record {
-    interactions: Vec<Interaction<'static>>,
+    interactions: Vec<InteractionRow<'static>>,
     purchases: Vec<Purchase>,
 }
 
@@ -63,7 +63,7 @@ fn queues() -> QueueSentiment {
 }
 
 /// Quarters of a day from 400 days before the origin to 20 days after it; up to two days long, or going on.
-fn interaction() -> impl Strategy<Value = Interaction<'static>> {
+fn interaction() -> impl Strategy<Value = InteractionRow<'static>> {
     const TOPICS: [&[LabelId]; 3] = [&[LabelId(1)], &[LabelId(2), LabelId(1)], &[]];
     let when = (-1600..80_i64, prop_oneof![4 => (0..8_i64).prop_map(Some), 1 => Just(None)]);
     let sentiment = proptest::option::of(-1_000_000..=1_000_000_i32);
@@ -71,7 +71,7 @@ fn interaction() -> impl Strategy<Value = Interaction<'static>> {
     (when, prop::sample::select(Channel::ALL.to_vec()), sentiment, 0..3_usize, queue).prop_map(
         |((start, length), channel, sentiment, topics, queue)| {
             let start_ms = origin().as_millisecond() + start * 6 * HOUR_MS;
-            Interaction {
+            InteractionRow {
                 id: None,
                 start_ms,
                 end_ms: length.map(|quarters| start_ms + quarters * 6 * HOUR_MS),
@@ -104,7 +104,7 @@ fn a_purchase_counts_once_its_day_is_over() {
 
 #[test]
 fn a_fold_is_used_for_one_customer_after_another() {
-    let call = Interaction {
+    let call = InteractionRow {
         id: None,
         start_ms: origin().as_millisecond() - HOUR_MS,
         end_ms: Some(origin().as_millisecond() - 1),
@@ -176,7 +176,7 @@ proptest! {
 /// What happens between two passes.
 #[derive(Clone, Debug)]
 enum Event {
-    Interaction(u8, Interaction<'static>),
+    Interaction(u8, InteractionRow<'static>),
     /// Sentiment that was not known when the interaction was recorded.
     Scored(u8, usize, Sentiment),
     Purchase(u8, Purchase),
@@ -271,7 +271,7 @@ proptest! {
 }
 
 /// Whether it counts as of a time: ended, and begun in the 365 days before it.
-fn counts(one: &Interaction<'_>, time: Timestamp) -> bool {
+fn counts(one: &InteractionRow<'_>, time: Timestamp) -> bool {
     let time = time.as_millisecond();
     one.end_ms.is_some_and(|end| end <= time) && one.start_ms > time - 365 * 24 * HOUR_MS
 }

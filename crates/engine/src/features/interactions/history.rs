@@ -4,8 +4,8 @@ use jiff::Timestamp;
 
 use super::tally::Tally;
 use super::trend::{Latest, Score};
-use super::{DAY_MS, EndsBeforeStart, Interaction, InteractionFeatures, LOOK_BACK_MS, QueueSentiment, Window};
-use scoreline_domain::{Channel, InteractionId};
+use super::{DAY_MS, EndsBeforeStart, InteractionFeatures, LOOK_BACK_MS, QueueSentiment, Window};
+use scoreline_domain::{Channel, InteractionId, InteractionRow};
 
 /// An interaction can not be taken back from the sums alone: it is the first, the last or among the latest of a longer
 /// history. Fold the customer's interactions anew.
@@ -86,7 +86,7 @@ impl InteractionHistory {
     /// # Errors
     /// When it ends before it starts. The history stays as it was.
     #[inline]
-    pub fn add(&mut self, interaction: &Interaction<'_>) -> Result<(), EndsBeforeStart> {
+    pub fn add(&mut self, interaction: &InteractionRow<'_>) -> Result<(), EndsBeforeStart> {
         let (start_ms, Some(end_ms)) = (interaction.start_ms, interaction.end_ms) else { return Ok(()) };
         if end_ms < start_ms {
             return Err(EndsBeforeStart { start_ms, end_ms });
@@ -130,7 +130,7 @@ impl InteractionHistory {
     ///
     /// # Errors
     /// When the sums do not say what the history was without it. The history stays as it was.
-    pub fn retract(&mut self, interaction: &Interaction<'_>) -> Result<(), MustRefold> {
+    pub fn retract(&mut self, interaction: &InteractionRow<'_>) -> Result<(), MustRefold> {
         let (start_ms, Some(end_ms)) = (interaction.start_ms, interaction.end_ms) else { return Ok(()) };
         if self.is_live(interaction) {
             return Ok(());
@@ -212,7 +212,7 @@ impl InteractionHistory {
         Timestamp::from_millisecond(next).ok()
     }
 
-    fn is_live(&self, interaction: &Interaction<'_>) -> bool {
+    fn is_live(&self, interaction: &InteractionRow<'_>) -> bool {
         self.live.is_some() && self.live == interaction.id
     }
 

@@ -17,7 +17,7 @@ mod trend;
 
 use jiff::Timestamp;
 
-use scoreline_domain::{Channel, InteractionId, LabelId, Sentiment};
+use scoreline_domain::InteractionRow;
 
 pub use history::{InteractionHistory, MustRefold};
 pub use queues::{QueueSentiment, QueueSum, QueueTimeline};
@@ -28,27 +28,6 @@ pub const LOOK_BACK_DAYS: i64 = 365;
 
 const DAY_MS: i64 = 86_400_000;
 const LOOK_BACK_MS: i64 = LOOK_BACK_DAYS * DAY_MS;
-
-/// One interaction of a customer. Adding the same one twice counts it twice: whoever reads histories removes
-/// duplicates.
-#[derive(Clone, Copy, Debug)]
-pub struct Interaction<'a> {
-    /// Needed to leave one out; `None` where nobody asks.
-    pub id: Option<InteractionId>,
-    /// Milliseconds since 1970, like the end.
-    pub start_ms: i64,
-    /// `None` while it goes on.
-    pub end_ms: Option<i64>,
-    pub channel: Channel,
-    /// Talk, hold and wrap-up; `None` when nobody handled it (abandoned in the queue).
-    pub handle_ms: Option<u32>,
-    /// `None` when it was not scored.
-    pub sentiment: Option<Sentiment>,
-    /// Distinct, in any order.
-    pub topics: &'a [LabelId],
-    /// The queue it went through, for the sentiment that stands in when none of a customer's interactions is scored.
-    pub queue: Option<LabelId>,
-}
 
 /// Why an interaction can not be added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -111,7 +90,7 @@ impl Window {
         Self { as_of, from: as_of - LOOK_BACK_MS }
     }
 
-    fn holds(self, interaction: &Interaction<'_>) -> bool {
+    fn holds(self, interaction: &InteractionRow<'_>) -> bool {
         interaction.end_ms.is_some_and(|end| end <= self.as_of) && interaction.start_ms > self.from
     }
 }

@@ -6,8 +6,8 @@
 
 use jiff::Timestamp;
 
-use super::{Interaction, LOOK_BACK_MS};
-use scoreline_domain::{LabelId, Sentiment};
+use super::LOOK_BACK_MS;
+use scoreline_domain::{InteractionRow, LabelId, Sentiment};
 
 /// The scores of one queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -101,7 +101,7 @@ impl QueueTimeline {
         Self { times, changes }
     }
 
-    pub fn add(&mut self, interaction: &Interaction<'_>) {
+    pub fn add(&mut self, interaction: &InteractionRow<'_>) {
         let (Some(end_ms), Some(queue), Some(sentiment)) =
             (interaction.end_ms, interaction.queue, interaction.sentiment)
         else {

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::*;
-use scoreline_domain::catalogued;
+use scoreline_domain::{Channel, InteractionId, LabelId, Sentiment, catalogued};
 
 const BILLING: LabelId = LabelId(1);
 const RETURNS: LabelId = LabelId(2);
@@ -26,8 +26,8 @@ fn score(score: f64) -> Sentiment {
 }
 
 /// A voice interaction of ten minutes that began so long before the as-of time.
-fn voice(before_ms: i64, sentiment: Option<f64>) -> Interaction<'static> {
-    Interaction {
+fn voice(before_ms: i64, sentiment: Option<f64>) -> InteractionRow<'static> {
+    InteractionRow {
         id: None,
         start_ms: before(before_ms),
         end_ms: Some(before(before_ms - 10 * MINUTES)),
@@ -39,7 +39,7 @@ fn voice(before_ms: i64, sentiment: Option<f64>) -> Interaction<'static> {
     }
 }
 
-fn fold(interactions: &[Interaction<'_>]) -> InteractionHistory {
+fn fold(interactions: &[InteractionRow<'_>]) -> InteractionHistory {
     let mut history = InteractionHistory::as_of(as_of());
     for interaction in interactions {
         history.add(interaction).expect("possible");
@@ -47,14 +47,14 @@ fn fold(interactions: &[Interaction<'_>]) -> InteractionHistory {
     history
 }
 
-fn features(interactions: &[Interaction<'_>]) -> Option<InteractionFeatures> {
+fn features(interactions: &[InteractionRow<'_>]) -> Option<InteractionFeatures> {
     fold(interactions).features(&QueueSentiment::default())
 }
 
 #[test]
 fn features_of_a_small_history_computed_by_hand() {
-    let abandoned = Interaction { handle_ms: None, topics: &[RETURNS, BILLING], ..voice(20 * DAYS, None) };
-    let email = Interaction { channel: Channel::Email, handle_ms: Some(100_000), ..voice(40 * DAYS, Some(0.5)) };
+    let abandoned = InteractionRow { handle_ms: None, topics: &[RETURNS, BILLING], ..voice(20 * DAYS, None) };
+    let email = InteractionRow { channel: Channel::Email, handle_ms: Some(100_000), ..voice(40 * DAYS, Some(0.5)) };
     let found = features(&[abandoned, email, voice(13 * DAYS, Some(-0.1))]).expect("closed interactions");
     let expected = InteractionFeatures {
         recency_days: 12.0,
@@ -78,9 +78,9 @@ fn features_of_a_small_history_computed_by_hand() {
 
 #[test]
 fn only_interactions_closed_by_the_as_of_time_and_begun_in_the_window_count() {
-    let ends_now = Interaction { end_ms: Some(before(0)), ..voice(10 * MINUTES, None) };
-    let ends_later = Interaction { end_ms: Some(before(-1)), ..ends_now };
-    let open = Interaction { end_ms: None, ..ends_now };
+    let ends_now = InteractionRow { end_ms: Some(before(0)), ..voice(10 * MINUTES, None) };
+    let ends_later = InteractionRow { end_ms: Some(before(-1)), ..ends_now };
+    let open = InteractionRow { end_ms: None, ..ends_now };
     assert_eq!(features(&[ends_now]).map(|found| found.recency_days), Some(0.0));
     assert_eq!(features(&[ends_later, open]), None);
     assert_eq!(features(&[voice(365 * DAYS, None)]), None);
@@ -90,8 +90,8 @@ fn only_interactions_closed_by_the_as_of_time_and_begun_in_the_window_count() {
 #[test]
 fn the_live_interaction_is_left_out_though_it_is_said_to_have_ended() {
     let live = InteractionId([7; 16]);
-    let told = Interaction { id: Some(live), ..voice(DAYS, Some(-1.0)) };
-    let other = Interaction { id: Some(InteractionId([8; 16])), ..voice(9 * DAYS, Some(1.0)) };
+    let told = InteractionRow { id: Some(live), ..voice(DAYS, Some(-1.0)) };
+    let other = InteractionRow { id: Some(InteractionId([8; 16])), ..voice(9 * DAYS, Some(1.0)) };
     let mut history = InteractionHistory::as_of(as_of()).excluding(Some(live));
     for one in [told, other, voice(10 * DAYS, None)] {
         history.add(&one).expect("possible");
@@ -136,8 +136,8 @@ fn the_queue_mean_stands_in_for_a_customer_who_was_never_scored() {
     for (queue, found) in [(SUPPORT, 0.25), (SUPPORT, -0.75), (SALES, 0.5)] {
         queues.observe(queue, score(found));
     }
-    let sales = Interaction { queue: Some(SALES), ..voice(9 * DAYS, None) };
-    let unknown = Interaction { queue: Some(LabelId(99)), ..voice(8 * DAYS, None) };
+    let sales = InteractionRow { queue: Some(SALES), ..voice(9 * DAYS, None) };
+    let unknown = InteractionRow { queue: Some(LabelId(99)), ..voice(8 * DAYS, None) };
     let mut history = fold(&[voice(10 * DAYS, None), sales, unknown]);
     let found = history.features(&queues).expect("closed interactions");
     assert_eq!((found.sentiment_score_avg, found.sentiment_n), (Some(0.125), 0.0));
@@ -151,7 +151,7 @@ fn the_queue_mean_stands_in_for_a_customer_who_was_never_scored() {
 #[test]
 fn an_interaction_that_ends_before_it_starts_is_refused_and_changes_nothing() {
     let mut history = InteractionHistory::as_of(as_of());
-    let backwards = Interaction { end_ms: Some(before(700)), ..voice(600, None) };
+    let backwards = InteractionRow { end_ms: Some(before(700)), ..voice(600, None) };
     assert!(history.add(&backwards).expect_err("refused").to_string().ends_with("before it starts"));
     assert_eq!(history.features(&QueueSentiment::default()), None);
 }
@@ -170,7 +170,7 @@ fn a_history_is_as_large_as_its_labels_however_long_it_is() {
 }
 
 /// Few distinct times, lengths and labels: ties and repetitions are the rule.
-fn interaction() -> impl Strategy<Value = Interaction<'static>> {
+fn interaction() -> impl Strategy<Value = InteractionRow<'static>> {
     const TOPICS: [&[LabelId]; 3] = [&[BILLING], &[RETURNS, BILLING], &[]];
     let channel = prop::sample::select(Channel::ALL.to_vec());
     let sentiment = proptest::option::of((-4..=4_i32).prop_map(|quarters| f64::from(quarters) / 4.0));
@@ -180,7 +180,7 @@ fn interaction() -> impl Strategy<Value = Interaction<'static>> {
     (when, channel, sentiment, 0..3_usize, queue, any::<bool>()).prop_map(
         |((start, length), channel, sentiment, topics, queue, handled)| {
             let start_ms = before(start * DAYS / 4);
-            Interaction {
+            InteractionRow {
                 id: None,
                 start_ms,
                 end_ms: length.map(|quarters| start_ms + quarters * DAYS / 4),
@@ -194,12 +194,12 @@ fn interaction() -> impl Strategy<Value = Interaction<'static>> {
     )
 }
 
-fn interactions(most: usize) -> impl Strategy<Value = Vec<Interaction<'static>>> {
+fn interactions(most: usize) -> impl Strategy<Value = Vec<InteractionRow<'static>>> {
     prop::collection::vec(interaction(), 0..most)
 }
 
 /// Many scores: more than the trend keeps.
-fn long_history() -> impl Strategy<Value = Vec<Interaction<'static>>> {
+fn long_history() -> impl Strategy<Value = Vec<InteractionRow<'static>>> {
     let scored =
         (0..40_i64, -9..=9_i32).prop_map(|(day, tenths)| voice((day + 1) * 9 * DAYS, Some(f64::from(tenths) / 10.0)));
     prop::collection::vec(scored, 0..300)
@@ -208,7 +208,7 @@ fn long_history() -> impl Strategy<Value = Vec<Interaction<'static>>> {
 proptest! {
     #[test]
     fn what_ends_after_the_as_of_time_or_goes_on_changes_nothing(all in interactions(40)) {
-        let closed = |one: &Interaction<'_>| one.end_ms.is_some_and(|end| end <= before(0));
+        let closed = |one: &InteractionRow<'_>| one.end_ms.is_some_and(|end| end <= before(0));
         let past: Vec<_> = all.iter().copied().filter(closed).collect();
         prop_assert_eq!(features(&all), features(&past));
     }
@@ -230,7 +230,7 @@ proptest! {
         // Of those that tie with the oldest kept all are equal: which of them are left out makes no difference.
         let latest: Vec<_> = latest.into_iter().copied().collect();
         if latest.len() <= TREND_INTERACTIONS {
-            let slope = |all: &[Interaction<'_>]| features(all).map(|found| found.sentiment_trend_slope);
+            let slope = |all: &[InteractionRow<'_>]| features(all).map(|found| found.sentiment_trend_slope);
             prop_assert_eq!(slope(&all), slope(&latest));
         }
     }

@@ -11,6 +11,8 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
+use scoreline_domain::Purchase;
+
 /// The days behind `spend_last_90d_usd` and `purchases_last_90d`, the as-of day included.
 pub const WINDOW_DAYS: i32 = 90;
 
@@ -22,16 +24,6 @@ pub const LARGEST: f64 = 1e12;
 
 /// Amounts and items are summed in whole millionths: the purchases of a day may come in any order.
 const SCALE: f64 = 1e6;
-
-/// One purchase, or one line of it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Purchase {
-    pub date: Date,
-    /// US dollars; 0 is a purchase (a free item), a refund is not. Taken to the nearest millionth.
-    pub amount_usd: f64,
-    /// Items bought; `None` when the purchase is known without them.
-    pub items: Option<f64>,
-}
 
 /// Why a purchase can not be added.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
