@@ -5,8 +5,8 @@
 //! known about a customer and not imputed is left unknown about the typical one too, so that both are answered by the
 //! same part of the model and nothing is said to come from a value nobody gave.
 //!
-//! Explaining is extra work behind an answer that is already there: a cached answer is explained like a new one, and
-//! one that is not explained within `scoring.explain_budget` is given without reasons and with a warning. Native models
+//! Explaining is extra work behind an answer that is already there. A cached answer is explained like a new one. One that
+//! is not explained within `scoring.explain_budget` is given without reasons and with a warning. Native models
 //! are explained on the request's thread, models of ONNX Runtime on theirs. What is written sums to the answer to the
 //! cent.
 

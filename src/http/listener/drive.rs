@@ -15,7 +15,7 @@
 //! own.
 //!
 //! A client that is answered before it has sent its whole body (too large, no such route) is read on for `LINGER` and
-//! some MiB at most: closed with bytes unread, the connection would be reset and the answer lost.
+//! some MiB at most. Closed with bytes unread, the connection would be reset and the answer lost.
 
 use std::pin::Pin;
 use std::sync::Arc;
