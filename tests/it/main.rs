@@ -11,6 +11,7 @@ mod by_id;
 mod by_id_store;
 mod candidates;
 mod config;
+mod documents;
 mod explanations;
 mod features_cli;
 mod fuzz;
