@@ -3,6 +3,14 @@
 //!
 //! A row is counted when the model runs for it. Answers from the cache repeat a row that is counted already, and
 //! baselines are for customers the training never saw: neither counts. A model that is swapped starts anew.
+//!
+//! A bundle freezes where its training rows lay: for every feature and for the score, bin edges and the share of the
+//! rows in each bin. Zero and missing values have bins of their own, because plain quantile bins collapse on a feature
+//! that is mostly zero. Features are of the fit rows. The score is of the calibration rows, because a model's answers
+//! to rows it was fitted on are not what it says about others.
+//!
+//! Rows are counted on their own thread's counters. A window closes by time or by rows. An alarm needs two windows in a
+//! row above the limit of `psi`, and two below it clear it. A bundle without a reference is served and not watched.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -1,4 +1,9 @@
 //! A prediction that was given, what came of it, and whether it is time to compare the two. Pure.
+//!
+//! An outcome is the spend of the `horizon_days` after the prediction's `scored_at`. One that is observed earlier is
+//! kept as immature and feeds nothing. An outcome that does not bring its prediction belongs to the customer's last
+//! recorded one whose horizon is over. Two outcomes are the same when customer, model, version and `scored_at` are; the
+//! second is a duplicate and changes nothing, as long as the first is among the remembered ones.
 
 use serde::{Deserialize, Serialize};
 

@@ -4,6 +4,9 @@
 //! about chi-square with B - 1 degrees of freedom times (1/N + 1/M), for B cells, N training rows and M rows now
 //! (Yurdakul & Naranjo, Statistical properties of the population stability index). The usual fixed limit of 0.1 is
 //! therefore far too low below some 200 rows; an alarm here needs both.
+//!
+//! The alarm's limit is max(0.1, chi2(B - 1, 0.99) (1/N + 1/M)): what chance explains in all but 1 % of the windows. B
+//! counts the bins after those expected to hold fewer than five rows are taken together.
 
 use super::chi_square;
 

@@ -4,6 +4,14 @@
 //! version answers. *Shadow*: the serving version answers everybody. In both, the other model scores the same question
 //! after the answer, in one background task that takes a bounded share of a processor: what it scores is compared and
 //! then forgotten, never cached, never counted for drift, never an answer.
+//!
+//! A candidate is chosen by customer: by a mix of the customer's key and the candidate's digest, or of the features
+//! when nobody is named. So retries agree, and a larger share keeps the customers it had. Changing the pepper changes
+//! which customers a canary answers.
+//!
+//! The question, read by the other model's schema, waits in a queue for one supervised task, which rests four times as
+//! long as it works. What finds the queue full is counted and dropped. A trial belongs to one pair of digests: another
+//! serving version starts it anew.
 
 use std::pin::pin;
 use std::sync::Arc;

@@ -1,10 +1,19 @@
 //! From a model's raw outputs to a score: value, interval, risk, confidence and tier. Pure functions of one snapshot.
 //!
+//! The outputs are read by the meaning that the bundle gives them, each with an optional last step and a rising
+//! recalibration curve.
+//!
 //! * Interval: split conformal, Mondrian by activity group (Romano, Patterson & Candes 2019; Bostrom, Johansson &
-//!   Lofstrom 2021). One-sided from 0 where no purchase is likely enough.
+//!   Lofstrom 2021). The bundle holds a few numbers for each group and level, from customers the model had not seen.
+//!   `distribution` leaves (1 - level) / 2 + extra / (value + offset) of the model's own distribution above the upper
+//!   bound. The extra is what the group's outcomes allow; a miss costs least where a customer's dollars are few.
+//!   `scaled_residual` is for a plain point model. The lower bound is 0 where no purchase is likely enough.
+//!   Wider levels hold narrower ones: bundles that break this are refused.
 //! * Confidence: probability of the assigned tier under the predictive distribution, which is the model's own hurdle
 //!   log-normal where it gives one, and the calibration residuals otherwise; recalibrated where the bundle says how.
-//! * Tier: by value; a customer whose tier is known keeps it inside the dead band of a limit.
+//! * Tier: by value; a customer whose tier is known keeps it inside the dead band of a limit. The band's edges are
+//!   where the odds of ending past the limit are 1.5 times, or a 1.5th of, those of a customer exactly at it. Against
+//!   even odds customers would fall but hardly rise, because less than half of those at a limit pass it.
 
 use super::predictive::{HurdleLogNormal, share_below};
 use scoreline_domain::{Estimate, Interval, Probability, Tier};

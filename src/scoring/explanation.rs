@@ -4,6 +4,11 @@
 //! The typical customer has every feature at what the bundle imputes for it, else at its training mean. What is not
 //! known about a customer and not imputed is left unknown about the typical one too, so that both are answered by the
 //! same part of the model and nothing is said to come from a value nobody gave.
+//!
+//! Explaining is extra work behind an answer that is already there. A cached answer is explained like a new one. One that
+//! is not explained within `scoring.explain_budget` is given without reasons and with a warning. Native models
+//! are explained on the request's thread, models of ONNX Runtime on theirs. What is written sums to the answer to the
+//! cent.
 
 use std::time::Duration;
 

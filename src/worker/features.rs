@@ -1,6 +1,9 @@
 //! Histories become feature vectors: of customers something was recorded of, of those whose vector changes because time
 //! passes, and of those whose queues' sentiment stands in for their own. One pass, page by page: memory does not grow with
 //! the number of customers.
+//!
+//! Features are sums of whole numbers: milliseconds, millionths of sentiment, label numbers. Their value does not
+//! depend on the order of rows, and an incremental pass equals a full one bit for bit.
 
 use std::fmt::Write as _;
 use std::sync::Arc;

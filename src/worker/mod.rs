@@ -2,6 +2,10 @@
 //!
 //! Each job finds in the store what there is to do and leaves there what it did, so that it can be killed anywhere. A
 //! failing job is shown and tried again; nothing that answers requests waits for one.
+//!
+//! Rows and the position they end at, a score and the wish for a profile, are one transaction each. One runner among
+//! replicas holds a fenced lease; writes under a lost lease fail. All jobs share one task, so they use no more than one
+//! of the threads that answer requests.
 
 mod board;
 pub mod extract;

@@ -11,6 +11,7 @@ mod candidates;
 mod config;
 #[path = "../../crates/genesys/tests/it/desk.rs"]
 mod desk;
+mod documents;
 mod explanations;
 mod features_cli;
 mod fuzz;

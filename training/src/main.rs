@@ -1,4 +1,10 @@
 //! `scoreline-training`: trains, calibrates and packs the model bundles that scoreline serves.
+//!
+//! A model's birth: raw data are folded into features with the server's own code. Columns that know the outcome are looked
+//! for (`leaks`). The model is fitted on all customers. It is calibrated on predictions of each customer by
+//! a model that had not seen them (`folds`). The same procedure without one fold of customers, run through the server's
+//! own code, gives the reported figures (`quality`, `train`). Model, statistics, calibration, baselines, drift
+//! reference and golden rows become a bundle (`assemble`); the golden answers come from the library that will serve it.
 
 mod assemble;
 mod baseline;

@@ -13,6 +13,9 @@
 //!
 //! While a request is being answered no timer of the connection runs: its body and its scoring have deadlines of their
 //! own.
+//!
+//! A client that is answered before it has sent its whole body (too large, no such route) is read on for `LINGER` and
+//! some MiB at most. Closed with bytes unread, the connection would be reset and the answer lost.
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -4,6 +4,11 @@
 //! hyper with the bytes that were not used, for the rest of its life, so that nothing hyper does is done twice.
 //!
 //! The timers are those of `drive`, and here, too, a usual request does not touch them.
+//!
+//! A plain request is a whole `POST` to a hot path over HTTP/1.1, with one `content-length` and nothing else said about
+//! its body or the connection. So the lane needs no opinion on what HTTP means beyond *plain or not*, and two readers
+//! never take turns on one connection. Tests send the same bytes, cut anywhere, to a server with the lane and to one
+//! without it, and expect the same answers.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};

@@ -3,6 +3,9 @@
 //! pipeline run without an account.
 //!
 //! It knows nothing of the client it is asked by, and runs on threads of its own, so that neither waits for the other.
+//!
+//! Nothing of what is generated is stored: a conversation follows from seed, day, customer and number, and its UUID
+//! carries these. Records, aggregates and the truth that tests compare with are told from the same facts.
 
 mod answer;
 mod book;

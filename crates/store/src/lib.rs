@@ -3,6 +3,11 @@
 //!
 //! No clock is read: times are arguments. No raw identifier comes here. What a writing call has answered is committed and
 //! synced. `sqlx` is named here and nowhere else.
+//!
+//! Writers are alone (one connection, or one advisory lock). So what a writing transaction read still holds when it
+//! commits, and sequence numbers become visible in order. A damaged file is refused and left as it is; a new one is
+//! made under another name and takes its place whole. Erasure overwrites deleted rows and cuts the write-ahead log; in
+//! PostgreSQL erased bytes go with vacuum.
 
 mod customers;
 mod db;

@@ -4,6 +4,8 @@
 //! whoever writes, nor for another reader. Writers take turns. A batch replaces each shard it touches once, so that a
 //! reader sees a customer's whole old row or their whole new one. A lock around each shard would do for readers most of
 //! the time; not while a large batch is taken in on a machine with a busy core.
+//!
+//! `recency_days` is not advanced between passes: the answer is as of `features_as_of` and says so.
 
 mod shard;
 

@@ -8,6 +8,10 @@
 //!
 //! The platform matches whole days: a window brings what started on any day it touches. So windows begin at midnight UTC,
 //! overlap where they meet, and bring some conversations twice.
+//!
+//! Jobs are cut by the day conversations *started*, because that is how the platform matches intervals: one that ran
+//! for days would never be seen otherwise. Sentiment and topics come by aggregates in bulk, by conversation only for
+//! the few.
 
 mod annotations;
 mod jobs;

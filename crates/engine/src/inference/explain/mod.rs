@@ -5,6 +5,19 @@
 //! reference's (Lundberg & Lee 2017): exact for trees (`interventional.rs`), the continuous form of Aumann & Shapley
 //! for functions of linear predictors (`path.rs`), enumerated or sampled for any other model (`sampling.rs`). What is
 //! still done to the output afterwards, a link, a probability's curve, dollars, rescales the shares: [`through`].
+//!
+//! | model | method | `method` |
+//! |---|---|---|
+//! | trees, their sums and means, terms with boosted trees on top | interventional, one reference: exact | `tree_shap` |
+//! | one linear predictor | its terms | `linear`, behind a link `path` |
+//! | hurdle: two predictors, each within its bounds | integral along the straight line | `path` |
+//! | anything else with up to 10 features that differ | Shapley values over all subsets | `exact` |
+//! | anything else, or no time for all subsets | up to 32 antithetic pairs of orders | `permutation` |
+//!
+//! Trees are after Lundberg et al. 2020, the integral after Sundararajan et al. 2017; orders are the same for every
+//! request. A function of one number rescales its shares to the new difference (the rescale rule, Shrikumar et al.
+//! 2017). A weighted sum of models is the weighted sum of their shares. Shares sum to the difference of the two answers
+//! to 1e-6.
 
 pub(in crate::inference) mod interventional;
 pub(in crate::inference) mod path;
