@@ -1,8 +1,8 @@
 //! scoreline: customer lifetime value and lead priority, scored inside the process.
 //!
-//! The crate is a library with one thin binary. Modules only depend downwards; `tests/it/tidy.rs` checks the arrows:
-//! cli, then app, then http, then scoring, then monitoring, then inference, then routing, privacy, auth, features and
-//! resilience, then domain.
+//! The package is a library with one thin binary, on top of the crates in `crates/`. Its modules only depend downwards:
+//! cli, then app, then config, then http and worker, then scoring and sinks, then monitoring, then routing and auth.
+//! `tests/it/tidy.rs` checks these arrows, the compiler those between crates.
 
 pub mod app;
 pub mod auth;
