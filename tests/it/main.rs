@@ -28,6 +28,7 @@ mod onnx_parity;
 mod onnx_runtime;
 mod privacy;
 mod process;
+mod routes;
 mod score_files;
 mod scrub;
 mod simulator;

@@ -24,8 +24,8 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 pub use drain::Drain;
-pub use peer::{Connect, Handle, Peer, PeerAddress, PeerCertificates, router};
-pub use plain::Plain;
+pub use peer::{Connect, Handle, Peer, PeerAddress, PeerCertificates};
+pub use plain::{Found, Plain, offer};
 pub use service::RequestBody;
 
 use caps::Caps;

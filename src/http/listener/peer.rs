@@ -4,18 +4,15 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use axum::BoxError;
 use axum::http::{Extensions, Request, Response};
-use axum::{BoxError, Router};
 use bytes::Bytes;
 use http_body::Body;
 use hyper::service::Service;
-use hyper_util::service::TowerToHyperService;
 use rustls::pki_types::CertificateDer;
 
 use super::plain::Plain;
 use super::service::RequestBody;
-use crate::auth;
-use crate::http::auth::identity;
 
 /// What serves a connection's requests: every hyper service that never fails and whose bodies are plain bytes.
 pub trait Handle: Send + 'static {
@@ -74,14 +71,11 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Puts into a request's extensions where it comes from, the certificates, and whom they name.
-    pub fn describe(&self, identity: Option<&Arc<auth::Peer>>, extensions: &mut Extensions) {
+    /// Puts into a request's extensions where it comes from, and the certificates.
+    pub fn describe(&self, extensions: &mut Extensions) {
         extensions.insert(self.address);
         if let Some(certificates) = &self.certificates {
             extensions.insert(certificates.clone());
-        }
-        if let Some(identity) = identity {
-            extensions.insert(Arc::clone(identity));
         }
     }
 }
@@ -93,28 +87,3 @@ pub struct PeerAddress(pub SocketAddr);
 /// Request extension: the client's certificate chain, its own first.
 #[derive(Clone, Debug)]
 pub struct PeerCertificates(pub Arc<Vec<CertificateDer<'static>>>);
-
-/// Serves every connection with the router; requests carry what is known of the peer as extensions, which costs each one
-/// an allocation.
-pub fn router(router: Router) -> impl Connect {
-    let service = TowerToHyperService::new(router);
-    move |peer: &Peer| WithPeer { inner: service.clone(), identity: identity(peer), peer: peer.clone() }
-}
-
-#[derive(Clone)]
-struct WithPeer<S> {
-    inner: S,
-    identity: Option<Arc<auth::Peer>>,
-    peer: Peer,
-}
-
-impl<S: Service<Request<RequestBody>>> Service<Request<RequestBody>> for WithPeer<S> {
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
-
-    fn call(&self, mut request: Request<RequestBody>) -> S::Future {
-        self.peer.describe(self.identity.as_ref(), request.extensions_mut());
-        self.inner.call(request)
-    }
-}
