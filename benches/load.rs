@@ -21,7 +21,7 @@ mod server;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use scoreline::http::Public;
+use scoreline::http::Endpoints;
 use scoreline_listener::{Drain, Limits, Listener};
 use tokio::net::TcpListener;
 
@@ -116,9 +116,9 @@ where
 }
 
 /// As the program serves, with all its caps and timers.
-async fn serve_scoreline(socket: TcpListener, service: Public) {
+async fn serve_scoreline(socket: TcpListener, endpoints: Endpoints) {
     let limits = Limits { requests: u32::MAX, ..Limits::default() };
     let listener = Listener { name: "bench", limits, tls: None, drain: Drain::new() };
     let spawn = |connection| drop(tokio::spawn(connection));
-    listener.serve(socket, service, spawn).await;
+    listener.serve(socket, endpoints, spawn).await;
 }

@@ -1,4 +1,5 @@
-//! The whole service without sockets: one request through `oneshot`.
+//! The whole service without sockets, through both its doors: the bytes of a request through the lane, and a request
+//! through the router with `oneshot`.
 //!
 //! `cargo bench --bench predict`
 
@@ -14,19 +15,23 @@ mod run;
 #[path = "support/server.rs"]
 mod server;
 
-use std::convert::Infallible;
-
-use axum::body::{Body, HttpBody};
-use axum::http::{Request, Response};
-use bytes::Bytes;
+use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
 use criterion::{Criterion, criterion_group, criterion_main};
 use http_body_util::BodyExt;
-use tower::{Service, ServiceExt};
+use scoreline::http::Endpoints;
+use scoreline_listener::{Connect, Found, Limits, Peer, PeerAddress, offer};
+use tower::ServiceExt;
+
+/// Requests of a paired round.
+const OFTEN: usize = 2_000;
 
 fn predict(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let scoreline = server::scoreline(None);
-    let answer = runtime.block_on(ask(&scoreline, "/v1/predict/clv", server::DOCUMENTED));
+    let lane = Lane::new(&scoreline);
+    let answer = runtime.block_on(ask(scoreline.router(), "/v1/predict/clv", server::DOCUMENTED));
     let bare = bare::router(Box::leak(answer.into_boxed_slice()));
     let cases = [
         ("model_path", "/v1/predict/clv", server::DOCUMENTED),
@@ -39,8 +44,13 @@ fn predict(criterion: &mut Criterion) {
         bencher.to_async(&runtime).iter(|| ask(&bare, "/v1/predict/clv", server::DOCUMENTED));
     });
     for (name, path, body) in cases {
-        group.bench_function(name, |bencher| {
-            bencher.to_async(&runtime).iter(|| ask(&scoreline, path, body));
+        let plain = plain(path, body);
+        group.bench_function(format!("lane/{name}"), |bencher| {
+            let mut out = Vec::new();
+            bencher.iter(|| lane.ask(&plain, &mut out));
+        });
+        group.bench_function(format!("router/{name}"), |bencher| {
+            bencher.to_async(&runtime).iter(|| ask(scoreline.router(), path, body));
         });
     }
     group.finish();
@@ -49,29 +59,58 @@ fn predict(criterion: &mut Criterion) {
     }
     println!("time over bare axum's, 15 paired rounds:");
     for (name, path, body) in cases {
+        let plain = plain(path, body);
         let of_bare = || runtime.block_on(ask_often(&bare, "/v1/predict/clv", server::DOCUMENTED));
-        let [low, ratio, high] = paired::paired(15, of_bare, || runtime.block_on(ask_often(&scoreline, path, body)));
-        println!("  {name:<12} {ratio:.2} ({low:.2} .. {high:.2})");
+        let [low, ratio, high] = paired::paired(15, of_bare, || lane.ask_often(&plain));
+        println!("  lane   {name:<12} {ratio:.2} ({low:.2} .. {high:.2})");
+        let of_router = || runtime.block_on(ask_often(scoreline.router(), path, body));
+        let [low, ratio, high] = paired::paired(15, of_bare, of_router);
+        println!("  router {name:<12} {ratio:.2} ({low:.2} .. {high:.2})");
     }
 }
 
-async fn ask_often<S, B>(service: &S, path: &str, body: &'static str)
-where
-    S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone,
-    B: HttpBody<Data = Bytes, Error: std::fmt::Debug>,
-{
-    for _ in 0..2_000 {
-        ask(service, path, body).await;
+/// A connection in the lane, without its socket.
+struct Lane {
+    connection: <Endpoints as Connect>::Service,
+    limits: Limits,
+}
+
+impl Lane {
+    fn new(endpoints: &Endpoints) -> Self {
+        let address = PeerAddress("127.0.0.1:1".parse().expect("an address"));
+        let connection = endpoints.connect(&Peer { address, certificates: None });
+        Self { connection, limits: Limits::default() }
+    }
+
+    fn ask(&self, plain: &[u8], out: &mut Vec<u8>) {
+        out.clear();
+        let found = offer(plain, &self.limits, |plain| Endpoints::at_once(&self.connection, plain, out));
+        assert_eq!(found, Found::Taken(plain.len()));
+    }
+
+    fn ask_often(&self, plain: &[u8]) {
+        let mut out = Vec::new();
+        for _ in 0..OFTEN {
+            self.ask(plain, &mut out);
+        }
     }
 }
 
-async fn ask<S, B>(service: &S, path: &str, body: &'static str) -> Vec<u8>
-where
-    S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone,
-    B: HttpBody<Data = Bytes, Error: std::fmt::Debug>,
-{
+/// A request as it arrives.
+fn plain(path: &str, body: &str) -> Vec<u8> {
+    let head = "host: localhost\r\ncontent-type: application/json\r\n";
+    format!("POST {path} HTTP/1.1\r\n{head}content-length: {}\r\n\r\n{body}", body.len()).into_bytes()
+}
+
+async fn ask_often(router: &Router, path: &str, body: &'static str) {
+    for _ in 0..OFTEN {
+        ask(router, path, body).await;
+    }
+}
+
+async fn ask(router: &Router, path: &str, body: &'static str) -> Vec<u8> {
     let request = Request::post(path).header("content-type", "application/json").body(Body::from(body));
-    let response = service.clone().oneshot(request.expect("a request")).await.expect("every request is answered");
+    let response = router.clone().oneshot(request.expect("a request")).await.expect("every request is answered");
     assert!(response.status().is_success());
     response.into_body().collect().await.expect("in memory").to_bytes().to_vec()
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use scoreline::auth::Authenticator;
 use scoreline::http::admission::{Admission, AdmissionSettings, WhenOverloaded};
-use scoreline::http::{HttpSettings, HttpState, Public, Readiness, Shared};
+use scoreline::http::{Endpoints, HttpSettings, HttpState, Readiness, Shared};
 use scoreline::monitoring::Monitoring;
 use scoreline::routing::{RoutingSettings, TierPolicy, TierRoute};
 use scoreline::scoring::explanation::ExplainSettings;
@@ -44,7 +44,7 @@ pub fn registry() -> Arc<Registry> {
 
 /// The public service as `serve` builds it, over the shipped models, metrics on. Without `auth` nobody is asked who they
 /// are.
-pub fn scoreline(auth: Option<Arc<Authenticator>>) -> Public {
+pub fn scoreline(auth: Option<Arc<Authenticator>>) -> Endpoints {
     let metrics = scoreline::telemetry::install_metrics().expect("the only recorder of this process");
     let settings = ScorerSettings {
         clv_model: ModelName::parse("clv").expect("a name"),
@@ -61,7 +61,7 @@ pub fn scoreline(auth: Option<Arc<Authenticator>>) -> Public {
     monitoring.drift().follow(&registry.all_serving(), SystemClock.now());
     let hasher = IdHasher::new(&PrivacySettings::default());
     let book = book(hasher.key("CUST-BOOK"));
-    Public::new(Shared::new(HttpState {
+    Endpoints::public(Shared::new(HttpState {
         scorer: Scorer::with_book(registry, Arc::new(SystemClock), settings, monitoring.clone(), Some(book)),
         hasher,
         eraser: Eraser::default(),

@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use crate::auth::{self, Authenticator};
 use crate::config::{self, Settings};
 use crate::http::admission::{Admission, Lag, SAMPLERS};
-use crate::http::{self, HttpSettings, HttpState, Public, Readiness, Shared};
+use crate::http::{Endpoints, HttpSettings, HttpState, Readiness, Shared};
 use crate::lifecycle::{Lifecycle, Signals, Stop};
 use crate::monitoring::Monitoring;
 use crate::routing::TierPolicy;
@@ -99,12 +99,12 @@ pub async fn serve(settings: Settings, metrics: MetricsHandle) -> anyhow::Result
     serve_admin(
         admin,
         admin_tls,
-        http::admin(state.clone()),
+        Endpoints::admin(state.clone()),
         (lag.clone(), admission.clone()),
         admin_drain.clone(),
         &stop,
     )?;
-    serve_public(public, tls, Public::new(state), settings.connections, drain.clone(), admin_drain, &stop);
+    serve_public(public, tls, Endpoints::public(state), settings.connections, drain.clone(), admin_drain, &stop);
     for _ in 0..SAMPLERS {
         let (lag, admission, sampled) = (lag.clone(), admission.clone(), drain.clone());
         stop.supervise("lag sampler", async move { lag.sample(admission, sampled.closed()).await });
@@ -351,7 +351,7 @@ fn tls(settings: Option<TlsSettings>, stop: &Stop) -> anyhow::Result<Option<TlsC
 fn serve_public(
     socket: TcpListener,
     tls: Option<TlsConfigs>,
-    service: Public,
+    endpoints: Endpoints,
     limits: Limits,
     drain: Drain,
     admin_drain: Drain,
@@ -361,7 +361,7 @@ fn serve_public(
     stop.supervise("public listener", async move {
         let listener = Listener { name: "public", limits, tls, drain };
         let spawn = move |connection: ConnectionTask| connections.track(connection);
-        listener.serve(socket, service, spawn).await;
+        listener.serve(socket, endpoints, spawn).await;
         // Who asks how we are is answered until the last request is.
         admin_drain.close();
     });
@@ -371,7 +371,7 @@ fn serve_public(
 fn serve_admin(
     socket: TcpListener,
     tls: Option<TlsConfigs>,
-    router: axum::Router,
+    endpoints: Endpoints,
     (lag, door): (Lag, Admission),
     drain: Drain,
     stop: &Stop,
@@ -384,7 +384,7 @@ fn serve_admin(
         let limits = Limits { connections: ADMIN_CONNECTIONS, exempt_loopback: true, ..Limits::default() };
         let listener = Listener { name: "admin", limits, tls, drain: drain.clone() };
         let spawn = move |connection: ConnectionTask| connections.track(connection);
-        tokio::join!(listener.serve(socket, http::routed(router), spawn), lag.govern(door, drain.closed()));
+        tokio::join!(listener.serve(socket, endpoints, spawn), lag.govern(door, drain.closed()));
         Ok::<(), std::io::Error>(())
     };
     stop.supervise_apart("admin listener", work).context("the admin thread can not be started")

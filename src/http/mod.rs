@@ -1,44 +1,19 @@
 //! HTTP transport only: unpack, call one service, wrap. One endpoint, one file; wire structs never leave this module.
+//!
+//! Its rooms, each of which may only look at those before it: `state` (what there is to ask), `edge` (around every
+//! request), `wire` (what stands on the wire), `routes` and `admin` (one endpoint a file), `router` (the table of them),
+//! `service` (the doors of a listener).
 
-mod admin_comparison;
-mod admin_jobs;
-mod admin_models;
-mod admin_outcomes;
-mod admin_privacy;
-mod admin_write_back;
+mod admin;
 pub mod admission;
-mod answer;
-pub mod auth;
-mod call;
-mod customers;
-mod deadline;
-mod error;
-mod explanation;
-mod genesys;
-mod head;
-mod headers;
-mod health;
-mod hot;
-mod json;
-mod metrics;
-mod oauth_token;
-mod observe;
-mod outcomes;
-mod personal;
-mod predict_batch;
-mod predict_clv;
-mod predict_lead;
-mod request;
-mod route_tier;
+mod edge;
 mod router;
+mod routes;
 mod service;
 mod state;
 mod wire;
-mod writer;
 
-pub use admin_jobs::Jobs;
-pub use admin_write_back::WriteBackDesk;
-pub use health::Readiness;
-pub use router::admin;
-pub use service::{Public, ReplyBody, routed};
-pub use state::{HttpSettings, HttpState, RenderMetrics, Shared};
+pub use edge::auth::Access;
+pub use router::{ListenerName, ROUTES, Route};
+pub use service::Endpoints;
+pub use state::{HttpSettings, HttpState, Jobs, Readiness, RenderMetrics, Shared, WriteBackDesk};

@@ -1,63 +1,114 @@
-//! All routes. Public ones answer questions; metrics and model administration are only on the admin listener.
+//! The route table, and the routers made of it. The short lane, scopes and metrics read the same rows.
 
 use axum::Router;
-use axum::extract::Request;
-use axum::handler::Handler;
+use axum::extract::{Request, State};
+use axum::handler::Handler as _;
+use axum::http::Method;
 use axum::response::Response;
-use axum::routing::{MethodRouter, delete, get, post, post_service};
+use axum::routing::{MethodFilter, MethodRouter, on};
 
-use super::error::{ApiError, Code};
-use super::hot::{Hot, ROUTES};
-use super::observe::{Observe, error_response};
-use super::state::Shared;
-use super::{
-    admin_jobs, admin_models, admin_outcomes, admin_privacy, admin_write_back, auth, customers, health, metrics,
-    oauth_token, outcomes, predict_batch, predict_lead,
+use super::admin::{self, jobs, metrics, models, privacy, write_back};
+use super::edge::auth::{Access, guarded};
+use super::edge::error::{ApiError, Code, error_response};
+use super::edge::observe::Observe;
+use super::routes::live::Endpoint;
+use super::routes::{
+    Call, customer_score, customers, health, oauth_token, outcomes, predict_clv_batch, predict_lead_batch,
 };
+use super::state::Shared;
+use crate::auth::Scope;
 
-/// The public listener's routes. Live calls take a shorter way to the hot ones: see `service`.
-pub fn public(state: Shared) -> Router {
-    // Hot routes ask for credentials themselves.
-    let hot = ROUTES.iter().fold(Router::new(), |router, (path, name, endpoint)| {
-        router.route(path, observed(name, post_service(Hot::new(state.clone(), name, *endpoint))))
+/// Whose endpoints a route is among.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListenerName {
+    Public,
+    Admin,
+}
+
+/// One row: what is asked where, under which name it is counted, who may ask, and what answers.
+pub struct Route {
+    pub listener: ListenerName,
+    pub method: Method,
+    pub path: &'static str,
+    /// Label in metrics. Health and administration have one for all of theirs.
+    pub name: &'static str,
+    pub access: Access,
+    pub(super) answer: Answer,
+}
+
+/// What answers a route.
+#[derive(Clone, Copy)]
+pub(super) enum Answer {
+    /// A live call, which the short lane answers too.
+    Live(Endpoint),
+    /// An axum handler, made for the row's method.
+    Routed(fn(MethodFilter) -> MethodRouter<Shared>),
+}
+
+use Access::{Open, Scoped};
+use Answer::{Live, Routed};
+
+/// Every route there is.
+#[rustfmt::skip]
+pub static ROUTES: &[Route] = &[
+    public(Method::POST, "/v1/predict/clv", "predict_clv", Scoped(Scope::Predict), Live(Endpoint::PredictClv)),
+    public(Method::POST, "/v1/predict/clv/batch", "predict_clv_batch", Scoped(Scope::Predict), Routed(|method| on(method, predict_clv_batch::handle))),
+    public(Method::POST, "/v1/route/tier", "route_tier", Scoped(Scope::Predict), Live(Endpoint::RouteTier)),
+    public(Method::POST, "/v1/genesys/clv", "genesys_clv", Scoped(Scope::Predict), Live(Endpoint::GenesysClv)),
+    public(Method::POST, "/v1/genesys/route", "genesys_route", Scoped(Scope::Predict), Live(Endpoint::GenesysRoute)),
+    public(Method::POST, "/v1/predict/lead", "predict_lead", Scoped(Scope::Leads), Live(Endpoint::PredictLead)),
+    public(Method::POST, "/v1/predict/lead/batch", "predict_lead_batch", Scoped(Scope::Leads), Routed(|method| on(method, predict_lead_batch::handle))),
+    public(Method::POST, "/v1/genesys/lead", "genesys_lead", Scoped(Scope::Leads), Live(Endpoint::GenesysLead)),
+    public(Method::POST, "/v1/outcomes", "outcomes", Scoped(Scope::Events), Routed(|method| on(method, outcomes::handle))),
+    public(Method::DELETE, "/v1/customers/{id}", "customers", Scoped(Scope::Admin), Routed(|method| on(method, customers::handle))),
+    public(Method::GET, "/v1/customers/{id}/score", "customer_score", Scoped(Scope::Predict), Routed(|method| on(method, customer_score::handle))),
+    public(Method::POST, "/oauth/token", "oauth_token", Open, Routed(|method| on(method, oauth_token::handle))),
+    public(Method::GET, "/health/live", "health", Open, Routed(|method| on(method, health::live))),
+    public(Method::GET, "/health/ready", "health", Open, Routed(|method| on(method, health::ready))),
+    admin(Method::GET, "/health/live", Open, Routed(|method| on(method, health::live))),
+    admin(Method::GET, "/health/ready", Open, Routed(|method| on(method, health::ready))),
+    admin(Method::GET, "/metrics", Scoped(Scope::Admin), Routed(|method| on(method, metrics::handle))),
+    admin(Method::GET, "/admin/models", Scoped(Scope::Admin), Routed(|method| on(method, models::handle))),
+    admin(Method::POST, "/admin/models/{model}/{version}/promote", Scoped(Scope::Admin), Routed(|method| on(method, models::promote))),
+    admin(Method::POST, "/admin/models/{model}/rollback", Scoped(Scope::Admin), Routed(|method| on(method, models::rollback))),
+    admin(Method::POST, "/admin/models/{model}/latest", Scoped(Scope::Admin), Routed(|method| on(method, models::latest))),
+    admin(Method::GET, "/admin/jobs", Scoped(Scope::Admin), Routed(|method| on(method, jobs::handle))),
+    admin(Method::POST, "/admin/jobs/{job}/run", Scoped(Scope::Admin), Routed(|method| on(method, jobs::run))),
+    admin(Method::GET, "/admin/outcomes", Scoped(Scope::Admin), Routed(|method| on(method, admin::outcomes::handle))),
+    admin(Method::GET, "/admin/privacy", Scoped(Scope::Admin), Routed(|method| on(method, privacy::handle))),
+    admin(Method::GET, "/admin/write-back", Scoped(Scope::Admin), Routed(|method| on(method, write_back::handle))),
+    admin(Method::POST, "/admin/write-back/retry", Scoped(Scope::Admin), Routed(|method| on(method, write_back::retry))),
+];
+
+const fn public(method: Method, path: &'static str, name: &'static str, access: Access, answer: Answer) -> Route {
+    Route { listener: ListenerName::Public, method, path, name, access, answer }
+}
+
+const fn admin(method: Method, path: &'static str, access: Access, answer: Answer) -> Route {
+    Route { listener: ListenerName::Admin, method, path, name: "admin", access, answer }
+}
+
+/// The routes of one listener behind authentication and under observation. What is no route is answered here too.
+pub(super) fn router(listener: ListenerName, state: Shared) -> Router {
+    let rows = ROUTES.iter().filter(|row| row.listener == listener);
+    let router = rows.fold(Router::new(), |router, row| {
+        let methods = guarded(&state, row.access, row.methods());
+        // Before anybody is asked who they are: a path and its methods are no secret.
+        router.route(row.path, methods.fallback(wrong_method).layer(Observe::new(row.name)))
     });
-    let observed = |route, methods| observed(route, auth::guarded(&state, route, methods));
-    hot.route("/v1/predict/clv/batch", observed("predict_clv_batch", post(predict_batch::handle)))
-        .route("/v1/predict/lead/batch", observed("predict_lead_batch", post(predict_lead::batch)))
-        .route("/v1/outcomes", observed("outcomes", post(outcomes::handle)))
-        .route("/v1/customers/{id}", observed("customers", delete(customers::erase)))
-        .route("/v1/customers/{id}/score", observed("customer_score", get(customers::score)))
-        .route("/oauth/token", observed("oauth_token", post(oauth_token::handle)))
-        .route("/health/live", observed("health", get(health::live)))
-        .route("/health/ready", observed("health", get(health::ready)))
-        .fallback_service(not_found.layer(Observe::new("unmatched")).with_state(()))
-        .with_state(state)
+    router.fallback_service(not_found.layer(Observe::new("unmatched")).with_state(())).with_state(state)
 }
 
-/// The admin listener's routes.
-pub fn admin(state: Shared) -> Router {
-    let open = observed;
-    let observed = |route, methods| observed(route, auth::guarded(&state, route, methods));
-    Router::new()
-        .route("/health/live", open("admin", get(health::live)))
-        .route("/health/ready", open("admin", get(health::ready)))
-        .route("/metrics", observed("admin", get(metrics::handle)))
-        .route("/admin/models", observed("admin", get(admin_models::handle)))
-        .route("/admin/models/{model}/{version}/promote", observed("admin", post(admin_models::promote)))
-        .route("/admin/models/{model}/rollback", observed("admin", post(admin_models::rollback)))
-        .route("/admin/models/{model}/latest", observed("admin", post(admin_models::latest)))
-        .route("/admin/jobs", observed("admin", get(admin_jobs::handle)))
-        .route("/admin/jobs/{job}/run", observed("admin", post(admin_jobs::run)))
-        .route("/admin/outcomes", observed("admin", get(admin_outcomes::handle)))
-        .route("/admin/privacy", observed("admin", get(admin_privacy::handle)))
-        .route("/admin/write-back", observed("admin", get(admin_write_back::handle)))
-        .route("/admin/write-back/retry", observed("admin", post(admin_write_back::retry)))
-        .fallback_service(not_found.layer(Observe::new("unmatched")).with_state(()))
-        .with_state(state)
-}
-
-fn observed(route: &'static str, methods: MethodRouter<Shared>) -> MethodRouter<Shared> {
-    methods.fallback(wrong_method).layer(Observe::new(route))
+impl Route {
+    fn methods(&self) -> MethodRouter<Shared> {
+        let method = MethodFilter::try_from(self.method.clone()).expect("the table holds methods that axum knows");
+        match self.answer {
+            Live(endpoint) => on(method, move |State(app): State<Shared>, mut call: Call| async move {
+                endpoint.answer(&app, &mut call).await
+            }),
+            Routed(methods) => methods(method),
+        }
+    }
 }
 
 async fn wrong_method(request: Request) -> Response {

@@ -1,87 +1,91 @@
-//! The public listener's service: hot routes are looked up here, everything else goes to the router, which knows the
-//! hot ones too. The short way is worth it: matching, boxing and layering a request in the router costs more than
-//! scoring it.
+//! The two doors of a listener. Plain live calls are answered in the short lane, between two bytes of the connection;
+//! everything else goes through the router, which knows every route. Both call the same functions.
 
 use std::convert::Infallible;
-use std::pin::Pin;
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Extensions, Method, Request, Response, StatusCode};
+use axum::http::{HeaderValue, Method, Request, Response, StatusCode};
 use axum::routing::future::RouteFuture;
 use bytes::Bytes;
-use http_body_util::{Either, Full};
-use hyper_util::service::TowerToHyperService;
-use pin_project_lite::pin_project;
-use scoreline_listener::{Connect, Peer, Plain, RequestBody};
-use tower::{BoxError, Service};
+use tower::Service as _;
 
-use super::auth::identity;
-use super::head::Head;
-use super::hot::{Answering, Hot, ROUTES};
-use super::observe::{Observe, Observed, caught, error_response, finish, given};
+use super::edge::auth::{Guard, identity, refused};
+use super::edge::error::error_response;
+use super::edge::head::Head;
+use super::edge::observe::{Observe, caught, finish};
+use super::edge::request_id::given;
+use super::router::{Answer, ListenerName, ROUTES, router};
+use super::routes::Call;
+use super::routes::live::Endpoint;
 use super::state::Shared;
-use super::{router, wire};
+use super::wire::response::{Reply, write_response};
 use crate::auth;
 use scoreline_domain::time::Stopwatch;
+use scoreline_listener::{Connect, Peer, Plain, RequestBody};
 
-/// Answers every request to the public listener. Cheap to clone.
+/// What one listener answers. Cheap to clone.
 #[derive(Clone)]
-pub struct Public {
-    hot: Arc<[HotRoute; ROUTES.len()]>,
+pub struct Endpoints {
+    lane: Arc<[LaneRoute]>,
     router: Router,
 }
 
-struct HotRoute {
+/// A live call's route as the lane takes it.
+struct LaneRoute {
     path: &'static str,
+    endpoint: Endpoint,
+    app: Shared,
+    guard: Option<Guard>,
     observe: Observe,
-    hot: Hot,
 }
 
-/// The body of a hot route's answer, or of the router's.
-pub type ReplyBody = Either<Full<Bytes>, Body>;
-
-impl Public {
-    pub fn new(state: Shared) -> Self {
-        let hot = ROUTES.map(|(path, name, endpoint)| HotRoute {
-            path,
-            observe: Observe::new(name),
-            hot: Hot::new(state.clone(), name, endpoint),
+impl Endpoints {
+    pub fn public(state: Shared) -> Self {
+        let lane = ROUTES.iter().filter(|row| row.listener == ListenerName::Public && row.method == Method::POST);
+        let lane = lane.filter_map(|row| match row.answer {
+            Answer::Live(endpoint) => Some(LaneRoute {
+                path: row.path,
+                endpoint,
+                app: state.clone(),
+                guard: Guard::of(&state, row.access),
+                observe: Observe::new(row.name),
+            }),
+            Answer::Routed(_) => None,
         });
-        Self { hot: Arc::new(hot), router: router::public(state) }
+        Self { lane: lane.collect(), router: router(ListenerName::Public, state) }
     }
 
-    fn answer<B>(&self, request: Request<B>, peer: Option<&auth::Peer>) -> Answer<B>
-    where
-        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
-        B::Error: Into<BoxError>,
-    {
-        match self.hot(request.method(), request.uri().path()) {
-            Some(route) => {
-                let (parts, body) = request.into_parts();
-                let head = Head::of(&parts.headers);
-                let given = given(&head);
-                let answer = route.observe.start(given.clone(), || route.hot.answer(&head, given, body, peer));
-                Answer::Hot { answer }
-            }
-            None => Answer::Routed { answer: self.router.clone().call(request.map(Body::new)) },
-        }
+    pub fn admin(state: Shared) -> Self {
+        router(ListenerName::Admin, state).into()
     }
 
-    fn hot(&self, method: &Method, path: &str) -> Option<&HotRoute> {
-        self.hot.iter().find(|route| route.path == path).filter(|_| method == Method::POST)
+    /// The door of everything that is not plain.
+    pub fn router(&self) -> &Router {
+        &self.router
     }
 }
 
-impl HotRoute {
-    /// Writes the answer to a request that has come whole; `false` when it has to wait for it.
-    fn at_once(&self, plain: &Plain<'_>, peer: Option<&auth::Peer>, out: &mut Vec<u8>) -> bool {
+/// Without a short lane.
+impl From<Router> for Endpoints {
+    fn from(router: Router) -> Self {
+        Self { lane: Arc::default(), router }
+    }
+}
+
+impl LaneRoute {
+    /// Writes the answer to a request that has come whole; `false` when that has to wait, or is for the router to refuse.
+    fn write(&self, plain: &Plain<'_>, peer: Option<&auth::Peer>, out: &mut Vec<u8>) -> bool {
+        if plain.body.len() > self.app.settings.body_limit || !self.app.scorer.never_waits() {
+            return false;
+        }
         let watch = Stopwatch::start();
-        let head = Head::of_pairs(plain.headers());
+        let head = Head::of(plain.headers());
         let given = given(&head);
-        let refused = match caught(|| self.hot.at_once(&head, given.clone(), plain.body, peer)) {
+        let refused = match caught(|| self.answer(&head, given.clone(), plain.body, peer)) {
             Ok(None) => return false,
             Ok(Some(Ok(reply))) => {
                 reply.write(out);
@@ -92,117 +96,61 @@ impl HotRoute {
             Err(error) => error_response(error),
         };
         let response = finish(refused, given);
-        wire::write(&response, out);
+        write_response(&response, out);
         self.observe.record(response.status(), watch);
         true
     }
+
+    /// `None` when the endpoint would have to wait.
+    fn answer(
+        &self,
+        head: &Head<'_>,
+        given: Option<HeaderValue>,
+        body: &[u8],
+        peer: Option<&auth::Peer>,
+    ) -> Option<Result<Reply, Response<Vec<u8>>>> {
+        if let Some(Err(fault)) = self.guard.as_ref().map(|guard| guard.admit(head, peer)) {
+            return Some(Err(refused(fault)));
+        }
+        let mut call = Call::new(head, given, Ok(Bytes::copy_from_slice(body)));
+        let answer = pin!(self.endpoint.answer(&self.app, &mut call));
+        match answer.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(outcome) => Some(outcome.map_err(error_response)),
+            Poll::Pending => None,
+        }
+    }
 }
 
-impl Connect for Public {
+impl Connect for Endpoints {
     type Service = Connection;
 
     fn connect(&self, peer: &Peer) -> Connection {
-        Connection { public: self.clone(), identity: identity(peer), peer: peer.clone() }
+        Connection { endpoints: self.clone(), identity: identity(peer), peer: peer.clone() }
     }
 
     fn at_once(service: &Connection, plain: &Plain<'_>, out: &mut Vec<u8>) -> bool {
-        let route = service.public.hot(&Method::POST, plain.path);
-        route.is_some_and(|route| route.at_once(plain, service.identity.as_deref(), out))
+        let route = service.endpoints.lane.iter().find(|route| route.path == plain.path);
+        route.is_some_and(|route| route.write(plain, service.identity.as_deref(), out))
     }
 }
 
 /// The service of one connection, which knows who is at its other end.
 pub struct Connection {
-    public: Public,
+    endpoints: Endpoints,
     identity: Option<Arc<auth::Peer>>,
     peer: Peer,
 }
 
 impl hyper::service::Service<Request<RequestBody>> for Connection {
-    type Response = Response<ReplyBody>;
+    type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Answer<RequestBody>;
+    type Future = RouteFuture<Infallible>;
 
-    fn call(&self, mut request: Request<RequestBody>) -> Answer<RequestBody> {
-        if self.public.hot(request.method(), request.uri().path()).is_none() {
-            // Only handlers behind the router look for these, and each costs an allocation.
-            describe(&self.peer, self.identity.as_ref(), request.extensions_mut());
+    fn call(&self, mut request: Request<RequestBody>) -> Self::Future {
+        self.peer.describe(request.extensions_mut());
+        if let Some(identity) = &self.identity {
+            request.extensions_mut().insert(Arc::clone(identity));
         }
-        self.public.answer(request, self.identity.as_deref())
-    }
-}
-
-/// Serves every connection with the router; requests carry what is known of the peer as extensions, which costs each one
-/// an allocation.
-pub fn routed(router: Router) -> impl Connect {
-    let service = TowerToHyperService::new(router);
-    move |peer: &Peer| WithPeer { inner: service.clone(), identity: identity(peer), peer: peer.clone() }
-}
-
-#[derive(Clone)]
-struct WithPeer<S> {
-    inner: S,
-    identity: Option<Arc<auth::Peer>>,
-    peer: Peer,
-}
-
-impl<S: hyper::service::Service<Request<RequestBody>>> hyper::service::Service<Request<RequestBody>> for WithPeer<S> {
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
-
-    fn call(&self, mut request: Request<RequestBody>) -> S::Future {
-        describe(&self.peer, self.identity.as_ref(), request.extensions_mut());
-        self.inner.call(request)
-    }
-}
-
-/// Puts into a request's extensions where it comes from, the certificates, and whom they name.
-fn describe(peer: &Peer, identity: Option<&Arc<auth::Peer>>, extensions: &mut Extensions) {
-    peer.describe(extensions);
-    if let Some(identity) = identity {
-        extensions.insert(Arc::clone(identity));
-    }
-}
-
-impl<B> Service<Request<B>> for Public
-where
-    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
-    B::Error: Into<BoxError>,
-{
-    type Response = Response<ReplyBody>;
-    type Error = Infallible;
-    type Future = Answer<B>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<B>) -> Answer<B> {
-        let identity = request.extensions().get::<Arc<auth::Peer>>().cloned();
-        self.answer(request, identity.as_deref())
-    }
-}
-
-pin_project! {
-    /// A request on its way through.
-    #[project = AnswerProjection]
-    pub enum Answer<B> {
-        Hot { #[pin] answer: Observed<Answering<B>> },
-        Routed { #[pin] answer: RouteFuture<Infallible> },
-    }
-}
-
-impl<B> Future for Answer<B>
-where
-    B: http_body::Body<Data = Bytes> + Unpin,
-{
-    type Output = Result<Response<ReplyBody>, Infallible>;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project() {
-            AnswerProjection::Hot { answer } => answer.poll(context).map_ok(|response| response.map(Either::Left)),
-            AnswerProjection::Routed { answer } => answer.poll(context).map_ok(|response| response.map(Either::Right)),
-        }
+        self.endpoints.router.clone().call(request)
     }
 }

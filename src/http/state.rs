@@ -1,19 +1,20 @@
-//! What handlers may ask for. Those of the router take the piece they need with `State<Piece>`; hot routes are lent the
-//! whole, because every piece they took would be one more count to share between cores.
+//! What handlers may ask for. Most take the piece they need with `State<Piece>`; live calls are lent the whole, because
+//! every piece they took would be one more count to share between cores.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use super::admin_jobs::Jobs;
-use super::admin_write_back::WriteBackDesk;
+use axum::extract::FromRef;
+
 use super::admission::Admission;
-use super::health::Readiness;
 use crate::auth::Authenticator;
 use crate::monitoring::Monitoring;
 use crate::routing::TierPolicy;
 use crate::scoring::Scorer;
-use axum::extract::FromRef;
 use scoreline_domain::privacy::{Eraser, IdHasher};
+use scoreline_domain::{JobName, JobStatus};
+use scoreline_store::Store;
 
 /// Limits of the transport.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +29,44 @@ pub struct HttpSettings {
     pub batch_deadline: Duration,
     /// Longest time a body may take to arrive.
     pub body_timeout: Duration,
+}
+
+/// Whether this process wants traffic. Flipped first when it is asked to stop.
+#[derive(Clone, Debug, Default)]
+pub struct Readiness {
+    draining: Arc<AtomicBool>,
+}
+
+impl Readiness {
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+}
+
+/// The jobs, as whoever runs them shows them.
+#[derive(Clone)]
+pub struct Jobs {
+    pub statuses: Arc<dyn Fn() -> Vec<(JobName, JobStatus)> + Send + Sync>,
+    /// Asks for a run; false when there is no such job here.
+    pub nudge: Arc<dyn Fn(JobName) -> bool + Send + Sync>,
+}
+
+/// A server that only predicts has none.
+impl Default for Jobs {
+    fn default() -> Self {
+        Self { statuses: Arc::new(Vec::new), nudge: Arc::new(|_| false) }
+    }
+}
+
+/// The store, once it is open, and where profiles are written to.
+#[derive(Clone, Default)]
+pub struct WriteBackDesk {
+    pub store: Arc<OnceLock<Store>>,
+    pub target: Option<&'static str>,
 }
 
 /// Renders metrics in the Prometheus text format.

@@ -26,7 +26,7 @@ fn scopes(names: &str) -> Scopes {
     Scopes::parse(names.split(' ')).expect("scopes")
 }
 
-fn key(file: &CredentialsFile, names: &str) -> String {
+pub fn key(file: &CredentialsFile, names: &str) -> String {
     let made = auth::add_key(&file.path(), "test key", scopes(names), RateRecord::default(), now()).expect("made");
     format!("Bearer {}", made.secret.as_str())
 }
@@ -35,63 +35,13 @@ fn client(file: &CredentialsFile, names: &str) -> NewSecret {
     auth::add_client(&file.path(), "test client", scopes(names), RateRecord::default(), now()).expect("made")
 }
 
-async fn ask(app: &TestApp, admin: bool, method: &str, path: &str, authorization: Option<&str>) -> Reply {
+pub async fn ask(app: &TestApp, admin: bool, method: &str, path: &str, authorization: Option<&str>) -> Reply {
     let mut request = Request::builder().method(method).uri(path).header("content-type", "application/json");
     if let Some(value) = authorization {
         request = request.header("authorization", value);
     }
     let request = request.body(Body::from(if method == "POST" { BODY } else { "" })).expect("a request");
     if admin { app.send_admin(request).await } else { app.send(request).await }
-}
-
-#[tokio::test]
-async fn every_route_asks_for_its_scope_and_health_for_none() {
-    let file = CredentialsFile::new("");
-    let keys = [
-        (Scope::Predict, key(&file, "predict")),
-        (Scope::Leads, key(&file, "leads")),
-        (Scope::Events, key(&file, "events")),
-        (Scope::Admin, key(&file, "admin")),
-    ];
-    let app = TestApp::guarded(&file.settings());
-    let routes = [
-        (false, "POST", "/v1/predict/clv", Scope::Predict),
-        (false, "POST", "/v1/predict/clv/batch", Scope::Predict),
-        (false, "POST", "/v1/route/tier", Scope::Predict),
-        (false, "POST", "/v1/genesys/clv", Scope::Predict),
-        (false, "POST", "/v1/genesys/route", Scope::Predict),
-        (false, "POST", "/v1/predict/lead", Scope::Leads),
-        (false, "POST", "/v1/predict/lead/batch", Scope::Leads),
-        (false, "POST", "/v1/genesys/lead", Scope::Leads),
-        (false, "POST", "/v1/outcomes", Scope::Events),
-        (true, "GET", "/metrics", Scope::Admin),
-        (true, "GET", "/admin/models", Scope::Admin),
-        (true, "GET", "/admin/outcomes", Scope::Admin),
-    ];
-    for (admin, method, path, needed) in routes {
-        let nobody = ask(&app, admin, method, path, None).await;
-        assert_eq!(nobody.status, 401, "{path}: {}", nobody.text);
-        assert_eq!(nobody.headers["www-authenticate"], "Bearer");
-        assert!(nobody.headers.contains_key("x-request-id"));
-        for (held, key) in &keys {
-            let reply = ask(&app, admin, method, path, Some(key)).await;
-            if *held == needed {
-                assert!(![401, 403, 429].contains(&reply.status.as_u16()), "{path}: {}", reply.text);
-            } else {
-                assert_eq!(reply.status, 403, "{path} with {held:?}: {}", reply.text);
-                assert_eq!(reply.json()["error"]["code"], "forbidden");
-                let challenge = reply.headers["www-authenticate"].to_str().expect("text");
-                let expected = format!("Bearer error=\"insufficient_scope\", scope=\"{}\"", needed.as_str());
-                assert_eq!(challenge, expected);
-            }
-        }
-    }
-    for (admin, path) in
-        [(false, "/health/live"), (false, "/health/ready"), (true, "/health/live"), (true, "/health/ready")]
-    {
-        assert_eq!(ask(&app, admin, "GET", path, None).await.status, 200, "{path}");
-    }
-    assert_eq!(ask(&app, false, "GET", "/metrics", Some(&keys[3].1)).await.status, 404, "never on the public listener");
 }
 
 #[tokio::test]

@@ -29,6 +29,7 @@ mod monitoring;
 mod platform_settings;
 mod privacy;
 mod process;
+mod routes;
 mod score_files;
 mod soak;
 mod support;

@@ -26,7 +26,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 pub use drain::Drain;
 pub use peer::{Connect, Handle, Peer, PeerAddress, PeerCertificates};
-pub use plain::Plain;
+pub use plain::{Found, Plain, offer};
 pub use service::RequestBody;
 
 use caps::Caps;

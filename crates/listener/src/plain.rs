@@ -26,7 +26,7 @@ impl<'a> Plain<'a> {
 
 /// What the first bytes of a buffer are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub enum Found {
     /// A plain request of that many bytes, which was taken.
     Taken(usize),
     /// So far nothing that could not become a plain request. Also when the buffer is empty.
@@ -39,7 +39,7 @@ pub(super) enum Found {
 ///
 /// Whoever reads the body in another way than the client (or a proxy on the way) meant it, reads its end as a request of
 /// somebody else's. So there is one way to give its length here, and it is the only one present.
-pub(super) fn offer(bytes: &[u8], limits: &Limits, take: impl FnOnce(&Plain<'_>) -> bool) -> Found {
+pub fn offer(bytes: &[u8], limits: &Limits, take: impl FnOnce(&Plain<'_>) -> bool) -> Found {
     let mut headers = [const { MaybeUninit::<Header<'_>>::uninit() }; MOST_HEADERS];
     let mut request = Request::new(&mut []);
     let head = match request.parse_with_uninit_headers(bytes, &mut headers) {

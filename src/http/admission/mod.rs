@@ -25,7 +25,7 @@ use metrics::Counter;
 
 pub use lag::{Lag, SAMPLERS};
 
-use super::error::{ApiError, Code};
+use super::edge::error::{ApiError, Code};
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use scoreline_listener::{Connect, Drain, Limits, Listener, TlsConfigs};
+use axum::Router;
+use axum::http::Request;
+use hyper::service::{Service as _, service_fn};
+use hyper_util::service::TowerToHyperService;
+use scoreline_listener::{Connect, Drain, Limits, Listener, Peer, RequestBody, TlsConfigs};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -20,6 +24,19 @@ pub struct Served {
 
 pub fn serve<C: Connect>(threads: usize, limits: Limits, tls: Option<TlsConfigs>, connect: C) -> Served {
     serve_beside(threads, limits, tls, connect, async {})
+}
+
+/// Serves every connection with a router; requests carry what is known of the peer as extensions.
+pub fn router(router: Router) -> impl Connect {
+    let service = TowerToHyperService::new(router);
+    move |peer: &Peer| {
+        let service = service.clone();
+        let peer = peer.clone();
+        service_fn(move |mut request: Request<RequestBody>| {
+            peer.describe(request.extensions_mut());
+            service.call(request)
+        })
+    }
 }
 
 /// As `serve`, with a task of the same runtime beside it.

@@ -1,48 +1,72 @@
 //! The short lane and hyper give the same answers to the same bytes, whatever the bytes are and however they arrive.
 
-use std::net::SocketAddr;
+use std::io::ErrorKind;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use axum::http::Request;
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, TestRunner};
-use scoreline_listener::{Connect, Limits, Peer, Plain};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use scoreline::http::Endpoints;
+use scoreline_listener::{Connect, Handle, Limits, Peer, Plain, RequestBody, TlsConfigs};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio_rustls::TlsConnector;
 
 use super::clients::{Served, ask, closed, connect, get, post, serve};
+use super::seams::certificates;
 use crate::support::TestApp;
 
 const DOCUMENTED: &str = r#"{"features":{"recency_days":12,"frequency_count":48,"avg_handling_time_sec":245,"sentiment_score_avg":0.65,"topic_diversity":7},"model_version":"v1.2"}"#;
 
-/// Makes a connection's service without saying what can be answered at once.
-fn without_lane(app: &TestApp) -> impl Connect {
-    let public = app.public();
-    move |peer: &Peer| public.connect(peer)
+/// The endpoints with their lane, which counts what it takes.
+pub struct Counted {
+    endpoints: Endpoints,
+    pub taken: Arc<AtomicUsize>,
 }
 
-/// The service with its short cuts, counted.
-struct Counted(scoreline::http::Public);
+impl Counted {
+    pub fn new(endpoints: Endpoints) -> Self {
+        Self { endpoints, taken: Arc::default() }
+    }
+}
 
-static SHORT: AtomicUsize = AtomicUsize::new(0);
+/// A connection's service with the count it adds to.
+pub struct CountedService(<Endpoints as Connect>::Service, Arc<AtomicUsize>);
+
+impl Handle for CountedService {
+    type Body = <<Endpoints as Connect>::Service as Handle>::Body;
+    type Future = <<Endpoints as Connect>::Service as Handle>::Future;
+
+    fn handle(&self, request: Request<RequestBody>) -> Self::Future {
+        self.0.handle(request)
+    }
+}
 
 impl Connect for Counted {
-    type Service = <scoreline::http::Public as Connect>::Service;
+    type Service = CountedService;
 
-    fn connect(&self, peer: &Peer) -> Self::Service {
-        self.0.connect(peer)
+    fn connect(&self, peer: &Peer) -> CountedService {
+        CountedService(self.endpoints.connect(peer), Arc::clone(&self.taken))
     }
 
-    fn at_once(service: &Self::Service, plain: &Plain<'_>, out: &mut Vec<u8>) -> bool {
-        let answered = scoreline::http::Public::at_once(service, plain, out);
-        SHORT.fetch_add(usize::from(answered), Ordering::Relaxed);
+    fn at_once(service: &CountedService, plain: &Plain<'_>, out: &mut Vec<u8>) -> bool {
+        let CountedService(service, taken) = service;
+        let answered = Endpoints::at_once(service, plain, out);
+        taken.fetch_add(usize::from(answered), Ordering::Relaxed);
         answered
     }
 }
 
 #[tokio::test]
 async fn plain_requests_take_the_lane_until_one_is_not() {
-    let served = serve(1, Limits::default(), None, Counted(TestApp::new().public()));
+    let counted = Counted::new(TestApp::new().public);
+    let taken = Arc::clone(&counted.taken);
+    let served = serve(1, Limits::default(), None, counted);
     let plain =
         with("authorization: Bearer x\r\nuser-agent: somebody/1.0\r\naccept: */*\r\nconnection: keep-alive\r\n");
     let mut stream = connect(served.address).await;
@@ -54,52 +78,96 @@ async fn plain_requests_take_the_lane_until_one_is_not() {
     stream.write_all(head).await.expect("the server reads");
     tokio::time::sleep(Duration::from_millis(30)).await;
     assert_eq!(ask(&mut stream, body).await.expect("an answer").status, 200);
-    assert_eq!(SHORT.load(Ordering::Relaxed), 21);
+    assert_eq!(taken.load(Ordering::Relaxed), 21);
     for request in [get("/health/live"), plain] {
         assert_eq!(ask(&mut stream, &request).await.expect("an answer").status, 200);
     }
-    assert_eq!(SHORT.load(Ordering::Relaxed), 21, "what went to hyper stays there");
+    assert_eq!(taken.load(Ordering::Relaxed), 21, "what went to hyper stays there");
 }
 
+/// The lane and what is served without one, over TCP and over TLS.
 struct Both {
     lane: Served,
     hyper: Served,
+    lane_in_tls: Served,
+    hyper_in_tls: Served,
+    tls: TlsConnector,
 }
 
 impl Both {
     fn start() -> Self {
-        let app = TestApp::new();
+        let TestApp { public, .. } = TestApp::new();
         let limits = Limits { requests: 40, ..Limits::default() };
-        Self { lane: serve(1, limits, None, app.public()), hyper: serve(1, limits, None, without_lane(&app)) }
+        let certificates = certificates();
+        let server = Arc::new(certificates.server);
+        let configs: TlsConfigs = Arc::new(move || Arc::clone(&server));
+        let without_lane = || Endpoints::from(public.router().clone());
+        Self {
+            lane: serve(1, limits, None, public.clone()),
+            hyper: serve(1, limits, None, without_lane()),
+            lane_in_tls: serve(1, limits, Some(Arc::clone(&configs)), public.clone()),
+            hyper_in_tls: serve(1, limits, Some(configs), without_lane()),
+            tls: tls_client(&certificates.authority),
+        }
     }
 
-    /// Sends the pieces to both, a moment apart, and expects the same back.
+    /// Sends the pieces to all, a moment apart, and expects the same back.
     async fn expect_same(&self, pieces: &[&[u8]]) -> String {
-        let (lane, hyper) = tokio::join!(send(self.lane.address, pieces), send(self.hyper.address, pieces));
-        assert_eq!(lane, hyper, "for {}", String::from_utf8_lossy(&pieces.concat()));
+        let plainly = async |served: &Served| send(connect(served.address).await, pieces).await;
+        let in_tls = async |served: &Served| {
+            let name = ServerName::try_from("localhost").expect("a name");
+            let stream = self.tls.connect(name, connect(served.address).await).await.expect("a handshake");
+            send(stream, pieces).await
+        };
+        let (lane, hyper, lane_in_tls, hyper_in_tls) = tokio::join!(
+            plainly(&self.lane),
+            plainly(&self.hyper),
+            in_tls(&self.lane_in_tls),
+            in_tls(&self.hyper_in_tls)
+        );
+        let sent = pieces.concat();
+        assert_eq!(lane, hyper, "for {}", String::from_utf8_lossy(&sent));
+        assert_eq!(lane_in_tls, hyper_in_tls, "over TLS for {}", String::from_utf8_lossy(&sent));
         lane
     }
 }
 
+/// A client that speaks HTTP/1.1.
+fn tls_client(authority: &str) -> TlsConnector {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(authority.as_bytes()).expect("a certificate")).expect("an authority");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Arc::new(config).into()
+}
+
 /// What comes back on a connection of its own until it is closed or says nothing for a while, without what differs from
 /// answer to answer.
-async fn send(address: SocketAddr, pieces: &[&[u8]]) -> String {
-    let mut stream = connect(address).await;
+async fn send(mut stream: impl AsyncRead + AsyncWrite + Unpin, pieces: &[&[u8]]) -> String {
     let mut read = Vec::new();
     for (number, piece) in pieces.iter().enumerate() {
         if number > 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         // The server may have closed after a mistake in an earlier piece.
-        if stream.write_all(piece).await.is_err() {
+        if stream.write_all(piece).await.is_err() || stream.flush().await.is_err() {
             break;
         }
     }
     let quiet = Duration::from_millis(150);
-    while let Ok(Ok(bytes)) = tokio::time::timeout(quiet, stream.read_buf(&mut read)).await {
-        if bytes == 0 {
-            read.extend_from_slice(b"<closed>");
-            break;
+    loop {
+        match tokio::time::timeout(quiet, stream.read_buf(&mut read)).await {
+            Ok(Ok(1..)) => {}
+            Ok(Err(err)) if err.kind() != ErrorKind::UnexpectedEof => break,
+            Ok(_) => {
+                read.extend_from_slice(b"<closed>");
+                break;
+            }
+            Err(_) => break,
         }
     }
     unchanging(&String::from_utf8_lossy(&read))
@@ -118,7 +186,7 @@ fn unchanging(answers: &str) -> String {
 }
 
 /// Without the time the model took and ids that were drawn.
-fn without_times(line: &str) -> String {
+pub fn without_times(line: &str) -> String {
     let mut text = String::new();
     let mut rest = line;
     while let Some((before, after)) = rest.split_once("\"inference_latency_ms\":") {
@@ -281,7 +349,7 @@ async fn a_connection_in_the_lane_has_its_limits() {
         ..Limits::default()
     };
     let app = TestApp::new();
-    let served = serve(1, limits, None, app.public());
+    let served = serve(1, limits, None, app.public.clone());
     let plain = with("");
 
     // Idle from the start, idle after an answer, and half a request after an answer.

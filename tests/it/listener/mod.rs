@@ -2,6 +2,7 @@
 //! about the process.
 
 mod clients;
+mod doors;
 mod drain;
 mod floods;
 mod lane;

@@ -10,11 +10,10 @@ use std::time::{Duration, Instant};
 use axum::http::StatusCode;
 use axum::routing::get as on_get;
 use scoreline::http::admission::{Admission, AdmissionSettings, Class, Lag, SAMPLERS, WhenOverloaded};
-use scoreline::http::routed as router;
 use scoreline_listener::{Connect, Limits};
 use tokio::net::TcpStream;
 
-use super::clients::{Prober, ask, connect, get, post, quantile_ms, serve_beside};
+use super::clients::{Prober, ask, connect, get, post, quantile_ms, router, serve_beside};
 use crate::process::{Server, models};
 
 /// What a request costs the thread: a model so heavy that refusing is much cheaper than answering.

@@ -13,13 +13,12 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use scoreline::http::admission::{Admission, AdmissionSettings, Lag, WhenOverloaded};
-use scoreline::http::routed as router;
 use scoreline::lifecycle::Lifecycle;
 use scoreline_listener::{Connect, Limits, PeerAddress, PeerCertificates, TlsConfigs};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use super::clients::{Prober, ask, closed, connect, get, metric, serve, serve_beside};
+use super::clients::{Prober, ask, closed, connect, get, metric, router, serve, serve_beside};
 use crate::support::TestApp;
 
 fn short() -> Limits {
@@ -43,14 +42,14 @@ fn who() -> impl Connect {
     ))
 }
 
-struct Certificates {
-    server: ServerConfig,
-    authority: String,
+pub(super) struct Certificates {
+    pub(super) server: ServerConfig,
+    pub(super) authority: String,
     /// Certificate and key in PEM.
     client: String,
 }
 
-fn certificates() -> Certificates {
+pub(super) fn certificates() -> Certificates {
     let mut params = CertificateParams::new(Vec::new()).expect("parameters");
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let key = KeyPair::generate().expect("a key");
@@ -267,7 +266,7 @@ fn liveness_answers_while_every_request_thread_is_stuck() {
             drain: scoreline_listener::Drain::new(),
         };
         let spawn = move |connection: scoreline_listener::ConnectionTask| connections.track(connection);
-        tokio::join!(serving.serve(socket, router(admin), spawn), lag.govern(door, std::future::pending()));
+        tokio::join!(serving.serve(socket, admin, spawn), lag.govern(door, std::future::pending()));
     };
     stop.supervise_apart("admin listener", apart).expect("a thread");
     let admin = at.recv().expect("it starts");

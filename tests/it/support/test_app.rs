@@ -1,16 +1,14 @@
 //! The real router over a temporary models folder and a clock that tests move by hand. No ports, no sleeps.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::{Body, HttpBody};
-use axum::http::{Request, Response, StatusCode};
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use scoreline::auth::{AuthSettings, Authenticator};
 use scoreline::http::admission::{Admission, AdmissionSettings, WhenOverloaded};
-use scoreline::http::{self, HttpSettings, HttpState, Public, Readiness, Shared};
+use scoreline::http::{Endpoints, HttpSettings, HttpState, Jobs, Readiness, Shared, WriteBackDesk};
 use scoreline::monitoring::Monitoring;
 use scoreline::routing::{RoutingSettings, TierPolicy, TierRoute};
 use scoreline::scoring::explanation::ExplainSettings;
@@ -23,7 +21,7 @@ use scoreline_engine::inference::registry::{CandidateSettings, Patience, Registr
 use secrecy::SecretString;
 use serde_json::Value;
 use tempfile::TempDir;
-use tower::{Service, ServiceExt};
+use tower::ServiceExt;
 
 use super::TestBundle;
 
@@ -36,8 +34,8 @@ pub struct TestApp {
     pub models: TempDir,
     /// Only of an app that asks who calls.
     pub auth: Option<Arc<Authenticator>>,
-    public: Public,
-    pub admin: Router,
+    pub public: Endpoints,
+    pub admin: Endpoints,
 }
 
 /// A reply, read whole.
@@ -151,11 +149,12 @@ impl TestApp {
                 when_overloaded: WhenOverloaded::Refuse,
             }),
             readiness: readiness.clone(),
-            jobs: http::Jobs::default(),
-            write_back: http::WriteBackDesk::default(),
+            jobs: Jobs::default(),
+            write_back: WriteBackDesk::default(),
             metrics: Arc::new(move || metrics.render()),
         });
-        let (public, admin) = (Public::new(state.clone()), http::admin(state));
+        let public = Endpoints::public(state.clone());
+        let admin = Endpoints::admin(state);
         Self { clock, registry, readiness, monitoring, scorer, models, auth, public, admin }
     }
 
@@ -188,11 +187,6 @@ impl TestApp {
         call(&self.admin, request).await
     }
 
-    /// The public service, for tests that put a connection in front of it.
-    pub fn public(&self) -> Public {
-        self.public.clone()
-    }
-
     pub async fn delete(&self, path: &str) -> Reply {
         self.send(Request::delete(path).body(Body::empty()).expect("a request")).await
     }
@@ -207,12 +201,8 @@ impl TestApp {
     }
 }
 
-async fn call<S, B>(service: &S, request: Request<Body>) -> Reply
-where
-    S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone,
-    B: HttpBody<Data: Send, Error: std::fmt::Debug>,
-{
-    let response = service.clone().oneshot(request).await.expect("every request is answered");
+async fn call(endpoints: &Endpoints, request: Request<Body>) -> Reply {
+    let response = endpoints.router().clone().oneshot(request).await.expect("every request is answered");
     let (parts, body) = response.into_parts();
     let bytes = body.collect().await.expect("the body is in memory").to_bytes();
     Reply { status: parts.status, headers: parts.headers, text: String::from_utf8(bytes.to_vec()).expect("UTF-8") }

@@ -1,4 +1,4 @@
-//! Raw bytes of a connection: request line, headers and chunks through hyper and the public service, HTTP/1.1 and HTTP/2.
+//! Raw bytes of a connection: request line, headers and chunks through hyper and the public router, HTTP/1.1 and HTTP/2.
 
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -18,7 +18,7 @@ pub fn connection() -> Feed {
     builder.http1().timer(TokioTimer::new()).max_buf_size(32 * 1024).max_headers(64);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(100).max_header_list_size(32 * 1024);
     Box::new(move |input| {
-        let service = TowerToHyperService::new(subject.app.public());
+        let service = TowerToHyperService::new(subject.app.public.router().clone());
         let answers = subject.runtime.block_on(async {
             let (mut client, server) = tokio::io::duplex(PIPE_BYTES);
             let serving = builder.serve_connection(TokioIo::new(server), service);

@@ -1,0 +1,263 @@
+//! `/admin/models`: every version on disk with its state, and why a refused one was refused; and the three calls that
+//! choose a version.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::{FromRequestParts, Path, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Serialize;
+
+use super::comparison::ComparisonBody;
+use crate::http::edge::error::{ApiError, Code, error_response};
+use crate::http::edge::request_id::RequestId;
+use crate::http::state::Shared;
+use crate::http::wire::json::respond;
+use crate::monitoring::Monitoring;
+use crate::monitoring::drift::{ColumnStatus, DriftStatus};
+use crate::scoring::Scorer;
+use scoreline_domain::privacy::audit::{self, Action, Actor, Outcome};
+use scoreline_domain::score::round;
+use scoreline_engine::inference::registry::{CandidateMode, ChangeFault, Hold, Registry, VersionStatus};
+
+#[derive(Serialize)]
+struct Models {
+    models: Vec<ModelBody>,
+}
+
+#[derive(Serialize)]
+struct ModelBody {
+    name: String,
+    version: String,
+    state: &'static str,
+    /// Whether it answers requests. A serving version whose files were damaged since is refused and serves on.
+    serving: bool,
+    /// `pinned` by the settings or `promoted` by a call, when that is why this version serves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    candidate: Option<CandidateBody>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    #[serde(flatten)]
+    loaded: Option<LoadedBody>,
+    /// Of the version that serves, when its bundle carries a reference.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drift: Option<DriftBody>,
+    /// Of a candidate: how it differs from the version that serves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    comparison: Option<ComparisonBody>,
+}
+
+#[derive(Serialize)]
+struct CandidateBody {
+    mode: &'static str,
+    /// Of the requests it answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    share: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct LoadedBody {
+    digest: String,
+    /// Of a lone model file without a manifest: the version whose manifest it took.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inherited_from: Option<String>,
+    task: &'static str,
+    backend: &'static str,
+    trained_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    horizon_days: Option<u32>,
+    description: String,
+    synthetic: String,
+    features: Vec<String>,
+    metrics: std::collections::BTreeMap<String, f64>,
+}
+
+#[derive(Serialize)]
+struct DriftBody {
+    /// When the open window began, and its rows so far.
+    window_opened_at: String,
+    window_rows: u64,
+    /// Columns with a raised alarm.
+    alarms: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_window: Option<WindowBody>,
+}
+
+#[derive(Serialize)]
+struct WindowBody {
+    from: String,
+    to: String,
+    rows: u64,
+    columns: Vec<ColumnBody>,
+}
+
+#[derive(Serialize)]
+struct ColumnBody {
+    /// A feature, or `score`.
+    column: String,
+    psi: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<f64>,
+    alarm: bool,
+    /// The values whose share changed most, and that share at training and in the window.
+    most_moved: String,
+    share_at_training: f64,
+    share_now: f64,
+}
+
+pub async fn handle(State(scorer): State<Scorer>, State(monitoring): State<Monitoring>) -> Response {
+    let (drift, trials) = (monitoring.drift().status(), monitoring.trials().status());
+    let with_drift = |status: VersionStatus| {
+        let comparison = ComparisonBody::of(&status, &trials);
+        let watched = drift.iter().find(|it| it.model == status.model && it.version == status.version);
+        let drift = watched.filter(|_| status.snapshot.is_some()).map(DriftBody::from);
+        ModelBody { drift, comparison, ..ModelBody::from(status) }
+    };
+    let models = scorer.registry().status().into_iter().map(with_drift).collect();
+    respond(StatusCode::OK, &Models { models })
+}
+
+/// Makes a version serve and keeps it.
+pub async fn promote(by: By, Path((model, version)): Path<(String, String)>) -> Response {
+    let object = format!("{model}/{version}");
+    by.change(Action::PromoteModel, object, move |registry| registry.promote(&model, &version)).await
+}
+
+/// Goes back to the version that served before and keeps it.
+pub async fn rollback(by: By, Path(model): Path<String>) -> Response {
+    by.change(Action::RollBackModel, model.clone(), move |registry| registry.rollback(&model)).await
+}
+
+/// Lets the newest complete version serve again.
+pub async fn latest(by: By, Path(model): Path<String>) -> Response {
+    by.change(Action::FollowLatestModel, model.clone(), move |registry| registry.follow_latest(&model)).await
+}
+
+/// Who changes what serves, and under which request.
+#[derive(FromRequestParts)]
+#[from_request(state(Shared))]
+pub struct By {
+    #[from_request(via(State))]
+    scorer: Scorer,
+    actor: Option<Extension<Actor>>,
+    id: RequestId,
+}
+
+impl By {
+    /// Changes what serves, away from the threads that answer requests, and answers how the model's versions stand then.
+    async fn change(
+        self,
+        action: Action,
+        object: String,
+        call: impl FnOnce(&Registry) -> Result<Vec<VersionStatus>, ChangeFault> + Send + 'static,
+    ) -> Response {
+        let registry = Arc::clone(self.scorer.registry());
+        let changed = tokio::task::spawn_blocking(move || call(&registry)).await;
+        let outcome = match &changed {
+            Ok(Ok(_)) => Outcome::Done,
+            Ok(Err(ChangeFault::NotKept(_))) | Err(_) => Outcome::Failed,
+            Ok(Err(_)) => Outcome::Refused,
+        };
+        let Extension(actor) = self.actor.unwrap_or_default();
+        // A path holds what its caller wrote; a name that no model has is not worth a line of theirs.
+        let unknown = matches!(changed, Ok(Err(ChangeFault::UnknownModel { .. } | ChangeFault::UnknownVersion { .. })));
+        let object = if unknown { "unknown" } else { &object };
+        audit::record(&actor, action, object, outcome, self.id.as_str());
+        match changed {
+            Ok(Ok(models)) => {
+                respond(StatusCode::OK, &Models { models: models.into_iter().map(ModelBody::from).collect() })
+            }
+            Ok(Err(fault)) => {
+                let code = match &fault {
+                    ChangeFault::UnknownModel { .. } | ChangeFault::UnknownVersion { .. } => Code::NotFound,
+                    ChangeFault::Pinned { .. }
+                    | ChangeFault::Settling { .. }
+                    | ChangeFault::Refused { .. }
+                    | ChangeFault::NothingBefore { .. } => Code::ModelNotChanged,
+                    ChangeFault::NotKept(_) => Code::Internal,
+                };
+                error_response(ApiError::new(code, fault.to_string()))
+            }
+            Err(_) => error_response(ApiError::new(Code::Internal, "internal error")),
+        }
+    }
+}
+
+impl From<VersionStatus> for ModelBody {
+    fn from(status: VersionStatus) -> Self {
+        let refusal = status.state.refusal();
+        let (code, reason) = (refusal.map(|(code, _)| code), refusal.map(|(_, reason)| reason.to_owned()));
+        let candidate = status.trial.map(|mode| CandidateBody {
+            mode: mode.as_str(),
+            share: match mode {
+                CandidateMode::Shadow => None,
+                CandidateMode::Canary { share } => Some(share),
+            },
+        });
+        let loaded = status.snapshot.as_deref().map(|snapshot| {
+            let manifest = snapshot.manifest();
+            LoadedBody {
+                digest: snapshot.digest().to_string(),
+                inherited_from: manifest.inherited_from.as_ref().map(ToString::to_string),
+                task: manifest.task.as_str(),
+                backend: manifest.backend.as_str(),
+                trained_at: manifest.trained_at.to_string(),
+                horizon_days: manifest.horizon_days,
+                description: manifest.description.clone(),
+                synthetic: manifest.training.synthetic.clone(),
+                features: manifest.features.iter().map(|rule| rule.name.clone()).collect(),
+                metrics: manifest.training.metrics.clone(),
+            }
+        });
+        Self {
+            name: status.model.to_string(),
+            version: status.version.to_string(),
+            state: status.state.as_str(),
+            serving: status.serves,
+            held: status.held.map(Hold::as_str),
+            candidate,
+            code,
+            reason,
+            loaded,
+            drift: None,
+            comparison: None,
+        }
+    }
+}
+
+impl From<&DriftStatus> for DriftBody {
+    fn from(status: &DriftStatus) -> Self {
+        let columns = status.closed.iter().flat_map(|window| &window.columns);
+        Self {
+            window_opened_at: status.opened_at.to_string(),
+            window_rows: status.open_rows,
+            alarms: columns.filter(|column| column.alarm).map(|column| column.subject.as_str().to_owned()).collect(),
+            last_window: status.closed.as_ref().map(|window| WindowBody {
+                from: window.from.to_string(),
+                to: window.to.to_string(),
+                rows: window.rows,
+                columns: window.columns.iter().map(ColumnBody::from).collect(),
+            }),
+        }
+    }
+}
+
+impl From<&ColumnStatus> for ColumnBody {
+    fn from(status: &ColumnStatus) -> Self {
+        let ColumnStatus { subject, psi, worst, worst_trained, alarm } = status;
+        Self {
+            column: subject.as_str().to_owned(),
+            psi: round(psi.value, 1e4),
+            limit: psi.limit.is_finite().then(|| round(psi.limit, 1e4)),
+            alarm: *alarm,
+            most_moved: worst.clone(),
+            share_at_training: round(*worst_trained, 1e4),
+            share_now: round(psi.worst_share, 1e4),
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! `/admin/outcomes`: how the answers of each model version turned out, and the state of the ledger.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Serialize;
+
+use crate::http::wire::json::respond;
+use crate::monitoring::Monitoring;
+use crate::monitoring::ledger::LedgerStatus;
+use crate::monitoring::quality::{Calibrated, Quality, Share};
+use scoreline_domain::Tier;
+use scoreline_domain::score::{cents, round};
+
+pub async fn handle(State(monitoring): State<Monitoring>) -> Response {
+    let body = match monitoring.ledger() {
+        Ok(ledger) => OutcomesBody::kept(ledger.status()),
+        Err(reason) => OutcomesBody { kept: false, reason: Some(reason), ledger: None, models: Vec::new() },
+    };
+    respond(StatusCode::OK, &body)
+}
+
+#[derive(Serialize)]
+struct OutcomesBody<'a> {
+    kept: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ledger: Option<LedgerBody>,
+    models: Vec<QualityBody>,
+}
+
+#[derive(Serialize)]
+struct LedgerBody {
+    predictions_waiting: usize,
+    outcomes_remembered: usize,
+    /// Reported before the horizon was over.
+    immature: u64,
+    journal_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct QualityBody {
+    model: String,
+    version: String,
+    outcomes: usize,
+    coverage: Vec<CoverageBody>,
+    predicted_total_usd: f64,
+    actual_total_usd: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    predicted_to_actual: Option<f64>,
+    no_purchase: ShareBody,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    risk: Option<CalibratedBody>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    confidence: Option<CalibratedBody>,
+    tiers: Vec<TierBody>,
+}
+
+#[derive(Serialize)]
+struct CoverageBody {
+    level: f64,
+    #[serde(flatten)]
+    observed: ShareBody,
+}
+
+#[derive(Serialize)]
+struct TierBody {
+    tier: Tier,
+    #[serde(flatten)]
+    hit: ShareBody,
+}
+
+/// A share with its 95 % bounds.
+#[derive(Serialize)]
+struct ShareBody {
+    n: usize,
+    share: f64,
+    low: f64,
+    high: f64,
+}
+
+#[derive(Serialize)]
+struct CalibratedBody {
+    n: usize,
+    predicted: f64,
+    observed: f64,
+    calibration_error: f64,
+}
+
+impl OutcomesBody<'_> {
+    fn kept(status: LedgerStatus) -> Self {
+        let LedgerStatus { predictions, outcomes, immature, journal_bytes, failed, quality } = status;
+        let models = quality
+            .into_iter()
+            .map(|(model, version, quality)| QualityBody::new(model.to_string(), version.to_string(), quality));
+        Self {
+            kept: !failed,
+            reason: failed.then_some("an outcome could not be synced; scoreline must be restarted"),
+            ledger: Some(LedgerBody {
+                predictions_waiting: predictions,
+                outcomes_remembered: outcomes,
+                immature,
+                journal_bytes,
+            }),
+            models: models.collect(),
+        }
+    }
+}
+
+impl QualityBody {
+    fn new(model: String, version: String, quality: Quality) -> Self {
+        let coverage = quality.coverage.into_iter();
+        let tiers = quality.tiers.into_iter();
+        Self {
+            model,
+            version,
+            outcomes: quality.outcomes,
+            coverage: coverage.map(|(level, share)| CoverageBody { level, observed: share.into() }).collect(),
+            predicted_total_usd: cents(quality.predicted_total),
+            actual_total_usd: cents(quality.actual_total),
+            predicted_to_actual: quality.total_ratio.map(|ratio| round(ratio, 1e4)),
+            no_purchase: quality.no_purchase.into(),
+            risk: quality.risk.map(Into::into),
+            confidence: quality.confidence.map(Into::into),
+            tiers: tiers.map(|(tier, share)| TierBody { tier, hit: share.into() }).collect(),
+        }
+    }
+}
+
+impl From<Share> for ShareBody {
+    fn from(Share { n, share, low, high }: Share) -> Self {
+        Self { n, share: round(share, 1e4), low: round(low, 1e4), high: round(high, 1e4) }
+    }
+}
+
+impl From<Calibrated> for CalibratedBody {
+    fn from(Calibrated { n, mean, observed, error }: Calibrated) -> Self {
+        Self { n, predicted: round(mean, 1e4), observed: round(observed, 1e4), calibration_error: round(error, 1e4) }
+    }
+}

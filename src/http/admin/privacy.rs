@@ -1,0 +1,47 @@
+//! `/admin/privacy`: under which pepper customers are kept, and what is refused. Never a pepper.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Serialize;
+
+use crate::http::wire::json::respond;
+use scoreline_domain::privacy::{Eraser, IdHasher, Identifiers, Screen};
+
+#[derive(Serialize)]
+struct PrivacyBody {
+    /// Tells peppers apart and says nothing about them.
+    pepper_id: String,
+    /// Whether a customer has the same key after a restart.
+    pepper_lasts: bool,
+    previous_pepper_ids: Vec<String>,
+    /// Whether the previous ones are tried at the moment.
+    rotating: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    previous_until: Option<String>,
+    identifiers: &'static str,
+    refuse_pii: bool,
+    tombstones: usize,
+    /// `for_good` or `until_restart`.
+    tombstones_hold: &'static str,
+}
+
+pub async fn handle(State(hasher): State<IdHasher>, State(eraser): State<Eraser>) -> Response {
+    let mut peppers = hasher.pepper_ids().into_iter().map(|id| id.to_string());
+    let Screen { identifiers, refuse_pii } = hasher.screen();
+    let body = PrivacyBody {
+        pepper_id: peppers.next().unwrap_or_default(),
+        pepper_lasts: hasher.lasts(),
+        previous_pepper_ids: peppers.collect(),
+        rotating: hasher.is_rotating(),
+        previous_until: hasher.previous_until().map(|until| until.to_string()),
+        identifiers: match identifiers {
+            Identifiers::Any => "any",
+            Identifiers::Hashed => "hashed",
+        },
+        refuse_pii,
+        tombstones: eraser.tombstones().len(),
+        tombstones_hold: if eraser.tombstones().lasts() && hasher.lasts() { "for_good" } else { "until_restart" },
+    };
+    respond(StatusCode::OK, &body)
+}

@@ -1,0 +1,159 @@
+//! Authentication at the edge: the header and the peer go in, a caller or a finished refusal comes out.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, Response};
+use axum::routing::MethodRouter;
+use pin_project_lite::pin_project;
+use scoreline_listener as listener;
+use scoreline_listener::tls::{self, San};
+use tower::{Layer, Service};
+
+use super::error::{ApiError, Code, error_response};
+use super::head::{Head, Repeated};
+use crate::auth::{AuthFault, Authenticator, Caller, Peer, Scope};
+use crate::http::state::Shared;
+use scoreline_domain::privacy::audit::Actor;
+
+/// What a route asks of its callers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Nothing here. The token endpoint asks for a client's secret itself.
+    Open,
+    /// Credentials with this scope.
+    Scoped(Scope),
+}
+
+/// The answer to somebody who is not let in, on every route a real 401, 403 or 429. `observe` writes its body.
+pub fn refused<B: Default>(fault: AuthFault) -> Response<B> {
+    metrics::counter!("scoreline_auth_refused_total", "reason" => fault.reason()).increment(1);
+    let code = match fault {
+        AuthFault::Missing | AuthFault::Basic | AuthFault::Malformed | AuthFault::Refused(_) => Code::Unauthenticated,
+        AuthFault::Forbidden(_) => Code::Forbidden,
+        AuthFault::TooFast { .. } => Code::RateLimited,
+    };
+    let mut response = error_response(ApiError::new(code, fault.to_string()));
+    if let Some(challenge) = fault.challenge() {
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+    }
+    if let AuthFault::TooFast { retry_after } = fault {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_after));
+    }
+    response
+}
+
+/// Puts a route behind its guard, if it has one.
+pub fn guarded(state: &Shared, access: Access, methods: MethodRouter<Shared>) -> MethodRouter<Shared> {
+    match Guard::of(state, access) {
+        Some(guard) => methods.layer(guard),
+        None => methods,
+    }
+}
+
+/// Lets requests of one scope through; behind the router with `Arc<Caller>` as an extension.
+#[derive(Clone)]
+pub struct Guard {
+    authenticator: Arc<Authenticator>,
+    scope: Scope,
+}
+
+impl Guard {
+    /// None for an open route, and where nobody is asked who they are.
+    pub fn of(state: &Shared, access: Access) -> Option<Self> {
+        match (&state.auth, access) {
+            (Some(authenticator), Access::Scoped(scope)) => {
+                Some(Self { authenticator: Arc::clone(authenticator), scope })
+            }
+            (None, _) | (_, Access::Open) => None,
+        }
+    }
+
+    /// Lets a request in, or says why not. `peer` is the identity in the client's certificate.
+    ///
+    /// # Errors
+    /// `AuthFault`, to be answered with `refused`.
+    pub fn admit(&self, head: &Head<'_>, peer: Option<&Peer>) -> Result<Arc<Caller>, AuthFault> {
+        let authorization = head.authorization.once().map_err(|Repeated| AuthFault::Malformed)?;
+        self.authenticator.admit(authorization, peer, self.scope)
+    }
+}
+
+impl<S> Layer<S> for Guard {
+    type Service = GuardService<S>;
+
+    fn layer(&self, inner: S) -> GuardService<S> {
+        GuardService { inner, guard: self.clone() }
+    }
+}
+
+#[derive(Clone)]
+pub struct GuardService<S> {
+    inner: S,
+    guard: Guard,
+}
+
+impl<S> Service<Request> for GuardService<S>
+where
+    S: Service<Request, Response = Response<Body>, Error = Infallible>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Guarded<S::Future>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let peer = request.extensions().get::<Arc<Peer>>().map(AsRef::as_ref);
+        match self.guard.admit(&Head::of_map(request.headers()), peer) {
+            Ok(caller) => {
+                request.extensions_mut().insert(Actor::named(caller.name()));
+                request.extensions_mut().insert(caller);
+                Guarded { refused: None, inner: Some(self.inner.call(request)) }
+            }
+            Err(fault) => Guarded { refused: Some(refused(fault)), inner: None },
+        }
+    }
+}
+
+pin_project! {
+    /// The refusal, or what is behind the guard.
+    pub struct Guarded<F> {
+        refused: Option<Response<Body>>,
+        #[pin]
+        inner: Option<F>,
+    }
+}
+
+impl<F: Future<Output = Result<Response<Body>, Infallible>>> Future for Guarded<F> {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        match (this.inner.as_pin_mut(), this.refused.take()) {
+            (Some(inner), _) => Poll::Ready(ready!(inner.poll(context))),
+            (None, Some(refused)) => Poll::Ready(Ok(refused)),
+            (None, None) => Poll::Pending,
+        }
+    }
+}
+
+/// The identity in the certificate a client showed; `None` for one that names nobody.
+pub fn identity(peer: &listener::Peer) -> Option<Arc<Peer>> {
+    let certificates = peer.certificates.as_ref()?;
+    let named = tls::Peer::of(&certificates.0).inspect_err(|err| {
+        tracing::warn!(address = %peer.address.0, error = %err, "client certificate names nobody");
+    });
+    let tls::Peer { subject_cn, sans, .. } = named.ok()?;
+    let text = |san: San| match san {
+        San::Dns(name) | San::Uri(name) => name,
+    };
+    Some(Arc::new(Peer { subject: subject_cn.unwrap_or_default(), sans: sans.into_iter().map(text).collect() }))
+}

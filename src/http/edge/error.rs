@@ -1,0 +1,164 @@
+//! Every error a client can get: one table of codes, one place that turns them into responses.
+
+use axum::http::{self, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use crate::scoring::AskFault;
+use scoreline_domain::privacy::screen::public;
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal, $status:ident;)*) => {
+        /// Stable codes: clients match on these, not on messages.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub enum Code { $($(#[$doc])* $variant,)* }
+
+        impl Code {
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            pub fn status(self) -> StatusCode {
+                match self { $(Self::$variant => StatusCode::$status,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The body is not JSON.
+    MalformedJson = "malformed_json", BAD_REQUEST;
+    /// A request field is unknown, missing or of the wrong type.
+    InvalidField = "invalid_field", UNPROCESSABLE_ENTITY;
+    /// A text of the request is personal data, or looks like it.
+    PiiRefused = "pii_refused", UNPROCESSABLE_ENTITY;
+    /// The customer was erased; nothing is kept of them.
+    CustomerErased = "customer_erased", GONE;
+    /// The tombstone or a place could not be written; asking again goes on.
+    ErasureIncomplete = "erasure_incomplete", SERVICE_UNAVAILABLE;
+    /// A feature is unknown, required and missing, mistyped, not finite or impossible.
+    InvalidFeature = "invalid_feature", UNPROCESSABLE_ENTITY;
+    UnknownModel = "unknown_model", UNPROCESSABLE_ENTITY;
+    /// Strict mode: the requested version is not loaded.
+    VersionNotLoaded = "model_version_not_loaded", UNPROCESSABLE_ENTITY;
+    TooManyRows = "too_many_rows", PAYLOAD_TOO_LARGE;
+    BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE;
+    BodyTimeout = "body_timeout", REQUEST_TIMEOUT;
+    BodyUnreadable = "body_unreadable", BAD_REQUEST;
+    /// An outcome without a prediction, of a customer none is recorded of.
+    NoPrediction = "no_prediction", UNPROCESSABLE_ENTITY;
+    /// Outcomes cannot be kept: switched off, too many at once, or the disk fails.
+    OutcomesUnavailable = "outcomes_unavailable", SERVICE_UNAVAILABLE;
+    /// The database is not open yet or gives no answer. Nothing that answers predictions asks it.
+    StoreUnavailable = "store_unavailable", SERVICE_UNAVAILABLE;
+    /// More to do than can be done in time; `Retry-After` says when to ask again.
+    Overloaded = "overloaded", SERVICE_UNAVAILABLE;
+    /// No credentials, or none that are valid.
+    Unauthenticated = "unauthenticated", UNAUTHORIZED;
+    /// Valid credentials without the scope of the route.
+    Forbidden = "forbidden", FORBIDDEN;
+    /// A caller above its rate.
+    RateLimited = "rate_limited", TOO_MANY_REQUESTS;
+    NotFound = "not_found", NOT_FOUND;
+    /// A model version cannot be promoted, or rolled back to, as things are.
+    ModelNotChanged = "model_not_changed", CONFLICT;
+    MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED;
+    /// No model is loaded: there is not even a baseline to answer from.
+    NoModel = "no_model", SERVICE_UNAVAILABLE;
+    Internal = "internal", INTERNAL_SERVER_ERROR;
+}
+
+/// An error on its way out. It travels as a response extension until `observe` writes its body, because only there
+/// the request id is known.
+#[derive(Clone, Debug)]
+pub struct ApiError {
+    pub code: Code,
+    pub message: String,
+    /// Path of the offending field, such as `features.recency_days`.
+    pub field: Option<String>,
+    /// The caller's own request id, once the body was read that far.
+    pub request_id: Option<String>,
+}
+
+impl ApiError {
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), field: None, request_id: None }
+    }
+
+    /// A field that callers named themselves is not repeated when its name is personal data.
+    pub fn field(code: Code, field: impl Into<String>, message: impl Into<String>) -> Self {
+        let field = field.into();
+        if let Err(why) = public(&field) {
+            let above = if field.starts_with("features.") { "features" } else { "body" };
+            let message = format!("the name of a field in `{above}` {why}");
+            return Self { field: Some(above.to_owned()), ..Self::new(Code::PiiRefused, message) };
+        }
+        Self { field: Some(field), ..Self::new(code, message) }
+    }
+
+    #[must_use]
+    pub fn of_request(self, id: Option<&str>) -> Self {
+        Self { request_id: id.map(str::to_owned), ..self }
+    }
+
+    /// The documented error body.
+    pub fn body<'a>(&'a self, generated_id: &'a str) -> ErrorBody<'a> {
+        ErrorBody {
+            status: "error",
+            error: ErrorDetail { code: self.code.as_str(), message: &self.message, field: self.field.as_deref() },
+            metadata: ErrorMetadata { request_id: self.request_id.as_deref().unwrap_or(generated_id) },
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub struct ErrorBody<'a> {
+    status: &'static str,
+    error: ErrorDetail<'a>,
+    metadata: ErrorMetadata<'a>,
+}
+
+#[derive(Serialize)]
+struct ErrorDetail<'a> {
+    code: &'static str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct ErrorMetadata<'a> {
+    request_id: &'a str,
+}
+
+impl From<AskFault> for ApiError {
+    fn from(fault: AskFault) -> Self {
+        let message = fault.to_string();
+        match fault {
+            AskFault::Feature(feature) => {
+                Self::field(Code::InvalidFeature, format!("features.{}", feature.feature), message)
+            }
+            AskFault::Nothing => Self::field(Code::InvalidField, "features", message),
+            AskFault::UnknownModel { .. } | AskFault::OtherTask { .. } => {
+                Self::field(Code::UnknownModel, "model", message)
+            }
+            AskFault::IntervalLevel { .. } => Self::field(Code::InvalidField, "interval_level", message),
+            AskFault::VersionNotLoaded { .. } => Self::field(Code::VersionNotLoaded, "model_version", message),
+            AskFault::NoModel { .. } => Self::new(Code::NoModel, message),
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        error_response(self)
+    }
+}
+
+/// An empty reply that only carries an error to `observe`, where its body is written.
+pub fn error_response<B: Default>(error: ApiError) -> http::Response<B> {
+    let mut response = http::Response::new(B::default());
+    *response.status_mut() = error.code.status();
+    response.extensions_mut().insert(error);
+    response
+}

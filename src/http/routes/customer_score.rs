@@ -1,0 +1,42 @@
+//! `GET /v1/customers/{id}/score`: the score of one customer, by id.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+
+use super::customers::{Customer, identifier};
+use crate::http::edge::error::{ApiError, Code};
+use crate::http::edge::request_id::{RequestId, with_request_id};
+use crate::http::wire::answer::{Answer, Context};
+use crate::http::wire::json::respond;
+use crate::http::wire::personal::refusal;
+use crate::scoring::{Ask, Prefer, Scorer};
+use scoreline_domain::privacy::IdHasher;
+
+/// The last score that was given, with its age; without one, the score of the features that are stored of the customer.
+/// A baseline is nobody's score, so a customer of whom neither is known is not found.
+pub async fn handle(
+    State(scorer): State<Scorer>,
+    State(hasher): State<IdHasher>,
+    id: RequestId,
+    customer: Customer,
+) -> Result<Response, ApiError> {
+    let customer = identifier(customer)?;
+    hasher.screen().identifier(&customer).map_err(|why| refusal("customerId", why))?;
+    let key = hasher.key(&customer);
+    let unknown = || {
+        let problem = "no score of this customer is known from the last 24 hours, and no features are stored of them";
+        ApiError::new(Code::NotFound, problem)
+    };
+    let is_stored = scorer.book().is_some_and(|book| book.find(&key).is_some());
+    if !is_stored && scorer.cache().last(scorer.default_model(), key, scorer.now()).is_none() {
+        return Err(unknown());
+    }
+    let scored = scorer.score(Ask { customer: Some(key), prefer: Prefer::LastScore, ..Ask::default() }).await?;
+    if scored.baseline.is_some() {
+        return Err(unknown());
+    }
+    let context = Context { request_id: id.as_str(), features_as_of: None };
+    let response = respond(StatusCode::OK, &Answer::new(&scored, None, context));
+    Ok(with_request_id(response, id.as_str()))
+}

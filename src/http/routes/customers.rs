@@ -1,0 +1,98 @@
+//! `DELETE /v1/customers/{id}`: erases a customer everywhere, for good.
+
+use std::collections::BTreeMap;
+
+use axum::Extension;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Serialize;
+
+use crate::http::edge::error::{ApiError, Code};
+use crate::http::edge::request_id::{RequestId, with_request_id};
+use crate::http::wire::json::respond;
+use crate::scoring::Scorer;
+use scoreline_domain::privacy::audit::{self, Action, Actor, Outcome};
+use scoreline_domain::privacy::erasure::{Erased, ErasureFault};
+use scoreline_domain::privacy::{Eraser, IdHasher};
+
+/// Longest identifier, in bytes, as in a body.
+const LONGEST_ID: usize = 256;
+
+/// The customer in a path.
+pub type Customer = Result<Path<String>, PathRejection>;
+
+#[derive(Serialize)]
+struct ErasedAnswer<'a> {
+    status: &'static str,
+    /// Entries by place; all 0 for a customer nothing was known of.
+    erased: BTreeMap<&'static str, u64>,
+    tombstone: &'static str,
+    metadata: Metadata<'a>,
+}
+
+#[derive(Serialize)]
+struct Metadata<'a> {
+    request_id: &'a str,
+}
+
+/// Any identifier can be erased, also one that would be refused today.
+pub async fn handle(
+    State(eraser): State<Eraser>,
+    State(hasher): State<IdHasher>,
+    State(scorer): State<Scorer>,
+    actor: Option<Extension<Actor>>,
+    id: RequestId,
+    customer: Customer,
+) -> Result<Response, ApiError> {
+    let Extension(actor) = actor.unwrap_or_default();
+    let keys = hasher.keys(&identifier(customer)?);
+    let now = scorer.now();
+    let request_id = id.as_str().to_owned();
+    // On a thread that may wait for the disk, and to its end even when the caller hangs up.
+    let erasing = tokio::task::spawn_blocking(move || {
+        let erased = eraser.erase(&keys, now);
+        let outcome = if erased.is_ok() { Outcome::Done } else { Outcome::Failed };
+        audit::record(&actor, Action::EraseCustomer, "customer", outcome, &request_id);
+        erased
+    });
+    let Erased { entries, lasts } = erasing.await.map_err(|_| incomplete("it broke off"))??;
+    let answer = ErasedAnswer {
+        status: "success",
+        erased: entries.into_iter().collect(),
+        tombstone: if lasts && hasher.lasts() { "kept" } else { "until_restart" },
+        metadata: Metadata { request_id: id.as_str() },
+    };
+    Ok(with_request_id(respond(StatusCode::OK, &answer), id.as_str()))
+}
+
+/// # Errors
+/// Names what an identifier may be.
+pub fn identifier(customer: Customer) -> Result<String, ApiError> {
+    let problem = || {
+        let problem = format!("the customer's id must be 1 to {LONGEST_ID} bytes of UTF-8");
+        ApiError::field(Code::InvalidField, "customerId", problem)
+    };
+    let Path(customer) = customer.map_err(|_| problem())?;
+    if customer.is_empty() || customer.len() > LONGEST_ID { Err(problem()) } else { Ok(customer) }
+}
+
+fn incomplete(why: &str) -> ApiError {
+    let message = format!("the erasure is not complete: {why}; nothing new is kept of the customer; ask again");
+    ApiError::new(Code::ErasureIncomplete, message)
+}
+
+impl From<ErasureFault> for ApiError {
+    fn from(fault: ErasureFault) -> Self {
+        // The cause names files of this machine: it is in the log.
+        match &fault {
+            ErasureFault::Tombstone(cause) => {
+                let source = std::error::Error::source(cause).map(ToString::to_string);
+                tracing::error!(error = %cause, cause = source, "tombstone could not be laid");
+                incomplete("its tombstone could not be written")
+            }
+            ErasureFault::Place { .. } => incomplete(&fault.to_string()),
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! `POST /v1/genesys/clv`: the prediction for data actions, always HTTP 200 with `status` and `reason`, because a voice flow
+//! cannot read failure outputs.
+
+use super::call::Call;
+use super::question::Question;
+use crate::http::edge::error::ApiError;
+use crate::http::state::HttpState;
+use crate::http::wire::flat::{FlatAnswer, FlatPrediction, FlatRequest};
+use crate::http::wire::json::parse_object;
+use crate::http::wire::request::PredictRequest;
+use crate::http::wire::response::Reply;
+use crate::scoring::Prefer;
+
+pub async fn handle(app: &HttpState, call: &Call) -> Reply {
+    answer(app, call, Prefer::Exact).await
+}
+
+/// The answer, or the neutral one beside the error.
+pub async fn answer(app: &HttpState, call: &Call, prefer: Prefer) -> Reply {
+    match scored(app, call, prefer).await {
+        Ok(reply) => reply,
+        Err(error) => {
+            let neutral = app.scorer.neutral();
+            let neutral = neutral.as_ref().map(|estimate| FlatPrediction::new(estimate, &app.policy));
+            call.flat_error(&error, neutral)
+        }
+    }
+}
+
+async fn scored(app: &HttpState, call: &Call, prefer: Prefer) -> Result<Reply, ApiError> {
+    let FlatRequest(request): FlatRequest<PredictRequest<'_>> = parse_object(call.body()?)?;
+    let question = Question::new(&request, || call.id(), call.hurry()?)?;
+    let scored = question.score(&app.scorer, &app.hasher, prefer).await?;
+    let request_id = question.context().request_id;
+    let flat = FlatAnswer::new(&scored, FlatPrediction::new(&scored.estimate, &app.policy), request_id);
+    Ok(call.reply(&flat, request_id))
+}

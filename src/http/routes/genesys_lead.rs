@@ -1,0 +1,26 @@
+//! `POST /v1/genesys/lead`: which lead to call next, for data actions: flat and always HTTP 200.
+
+use super::call::Call;
+use super::predict_lead::score;
+use crate::http::edge::error::ApiError;
+use crate::http::state::HttpState;
+use crate::http::wire::answer::Context;
+use crate::http::wire::flat::{FlatAnswer, FlatRequest};
+use crate::http::wire::json::parse_object;
+use crate::http::wire::lead::{LeadPrediction, LeadRequest};
+use crate::http::wire::response::Reply;
+
+pub async fn handle(app: &HttpState, call: &Call) -> Reply {
+    match scored(app, call).await {
+        Ok(reply) => reply,
+        Err(error) => call.flat_error(&error, app.scorer.neutral_lead().map(LeadPrediction::new)),
+    }
+}
+
+async fn scored(app: &HttpState, call: &Call) -> Result<Reply, ApiError> {
+    let FlatRequest(request): FlatRequest<LeadRequest<'_>> = parse_object(call.body()?)?;
+    let (scored, Context { request_id, .. }) =
+        score(&request, &app.scorer, &app.hasher, || call.id(), call.hurry()?).await?;
+    let flat = FlatAnswer::new(&scored, LeadPrediction::new(scored.estimate), request_id);
+    Ok(call.reply(&flat, request_id))
+}

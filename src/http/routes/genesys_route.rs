@@ -1,0 +1,11 @@
+//! `POST /v1/genesys/route`: routing for data actions; a customer with a recent score is routed by it.
+
+use super::call::Call;
+use super::genesys_clv::answer;
+use crate::http::state::HttpState;
+use crate::http::wire::response::Reply;
+use crate::scoring::Prefer;
+
+pub async fn handle(app: &HttpState, call: &Call) -> Reply {
+    answer(app, call, Prefer::LastScore).await
+}

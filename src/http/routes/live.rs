@@ -1,0 +1,53 @@
+//! Live calls: one JSON object in, one out, and somebody waits. Both doors answer them from here: the short lane within a
+//! single poll, the router with a handler for each.
+
+use super::call::Call;
+use super::{genesys_clv, genesys_lead, genesys_route, predict_clv, predict_lead, route_tier};
+use crate::http::admission::{Class, WhenOverloaded};
+use crate::http::edge::error::ApiError;
+use crate::http::state::HttpState;
+use crate::http::wire::response::Reply;
+
+/// The endpoints that somebody waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Endpoint {
+    PredictClv,
+    PredictLead,
+    RouteTier,
+    GenesysClv,
+    GenesysRoute,
+    GenesysLead,
+}
+
+impl Endpoint {
+    /// Answers a call that has been let in and read.
+    ///
+    /// # Errors
+    /// Never of an endpoint for data actions.
+    pub async fn answer(self, app: &HttpState, call: &mut Call) -> Result<Reply, ApiError> {
+        let permit = app.admission.enter(Class::Live);
+        if let Err(overloaded) = &permit {
+            let labelled = self.is_flat() || app.admission.when_overloaded() == WhenOverloaded::Fallback;
+            if !labelled {
+                return Err((*overloaded).into());
+            }
+        }
+        call.shed = permit.is_err();
+        match self {
+            Self::PredictClv => predict_clv::handle(app, call).await,
+            Self::PredictLead => predict_lead::handle(app, call).await,
+            Self::RouteTier => route_tier::handle(app, call).await,
+            Self::GenesysClv => Ok(genesys_clv::handle(app, call).await),
+            Self::GenesysRoute => Ok(genesys_route::handle(app, call).await),
+            Self::GenesysLead => Ok(genesys_lead::handle(app, call).await),
+        }
+    }
+
+    /// Whether it is for data actions: a flow cannot read a failure.
+    fn is_flat(self) -> bool {
+        match self {
+            Self::GenesysClv | Self::GenesysRoute | Self::GenesysLead => true,
+            Self::PredictClv | Self::PredictLead | Self::RouteTier => false,
+        }
+    }
+}

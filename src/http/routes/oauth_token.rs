@@ -1,0 +1,84 @@
+//! `POST /oauth/token`: the client credentials grant, for platforms whose credential type calls a token endpoint.
+//! Errors have the body of RFC 6749 section 5.2, not ours.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{Extensions, HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use serde::Serialize;
+
+use crate::auth::{Authenticator, GrantFault, GrantRequest, Granted};
+use crate::http::edge::body::Payload;
+use crate::http::edge::error::{ApiError, Code};
+use crate::http::edge::head::{Head, Repeated};
+use crate::http::wire::json::respond;
+use scoreline_listener::PeerAddress;
+
+/// Named as RFC 6749 section 5.1 names it.
+#[derive(Serialize)]
+struct Success {
+    access_token: String,
+    token_type: &'static str,
+    expires_in: u64,
+    scope: String,
+}
+
+#[derive(Serialize)]
+struct Refused {
+    error: &'static str,
+    error_description: String,
+}
+
+pub async fn handle(
+    State(authenticator): State<Option<Arc<Authenticator>>>,
+    headers: HeaderMap,
+    extensions: Extensions,
+    Payload(body): Payload,
+) -> Response {
+    let Some(authenticator) = authenticator else {
+        let message = "tokens are not issued here: `auth.credentials_file` is not set";
+        return ApiError::new(Code::NotFound, message).into_response();
+    };
+    let granted = match Head::of_map(&headers).authorization.once() {
+        Err(Repeated) => Err(GrantFault::InvalidRequest("there must be one authorization header at most")),
+        Ok(authorization) => authenticator.grant(&GrantRequest {
+            authorization,
+            content_type: headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes),
+            body: &body,
+            from: extensions.get::<PeerAddress>().map(|address| address.0.ip()),
+        }),
+    };
+    let mut response = match granted {
+        Ok(Granted { access_token, expires_in, scope }) => {
+            respond(StatusCode::OK, &Success { access_token, token_type: "Bearer", expires_in, scope })
+        }
+        Err(fault) => refused(fault),
+    };
+    let never = HeaderValue::from_static("no-store");
+    response.headers_mut().insert(CACHE_CONTROL, never);
+    response.headers_mut().insert(PRAGMA, HeaderValue::from_static("no-cache"));
+    response
+}
+
+fn refused(fault: GrantFault) -> Response {
+    metrics::counter!("scoreline_oauth_refused_total", "error" => fault.code()).increment(1);
+    let status = match fault {
+        GrantFault::InvalidRequest(_) | GrantFault::UnsupportedGrantType | GrantFault::InvalidScope => {
+            StatusCode::BAD_REQUEST
+        }
+        GrantFault::InvalidClient => StatusCode::UNAUTHORIZED,
+        GrantFault::TooFast { .. } => StatusCode::TOO_MANY_REQUESTS,
+        GrantFault::Unavailable => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    let mut response = respond(status, &Refused { error: fault.code(), error_description: fault.to_string() });
+    if fault == GrantFault::InvalidClient {
+        let challenge = HeaderValue::from_static("Basic realm=\"scoreline\"");
+        response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    }
+    if let GrantFault::TooFast { retry_after } = fault {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_after));
+    }
+    response
+}

@@ -1,0 +1,51 @@
+//! `POST /v1/predict/lead`: which lead to call next, as a place from 1 to 100.
+
+use super::call::Call;
+use crate::http::edge::deadline::Hurry;
+use crate::http::edge::error::ApiError;
+use crate::http::state::HttpState;
+use crate::http::wire::Explained;
+use crate::http::wire::answer::Context;
+use crate::http::wire::json::parse_object;
+use crate::http::wire::lead::{LeadAnswer, LeadRequest};
+use crate::http::wire::request::{checked_request_id, time};
+use crate::http::wire::response::Reply;
+use crate::http::wire::values::Features;
+use crate::scoring::{Ask, Scored, Scorer};
+use scoreline_domain::LeadScore;
+use scoreline_domain::privacy::IdHasher;
+
+pub async fn handle(app: &HttpState, call: &Call) -> Result<Reply, ApiError> {
+    let request: LeadRequest<'_> = parse_object(call.body()?)?;
+    let (scored, context) = score(&request, &app.scorer, &app.hasher, || call.id(), call.hurry()?).await?;
+    let explained = explain(&request, &app.scorer, &scored).await;
+    Ok(call.reply(&LeadAnswer::new(&scored, context, explained.as_ref()), context.request_id))
+}
+
+/// Scores the lead of a request; `otherwise` gives the id of one that brings none.
+pub async fn score<'s>(
+    request: &'s LeadRequest<'_>,
+    scorer: &Scorer,
+    hasher: &IdHasher,
+    otherwise: impl FnOnce() -> &'s str,
+    Hurry { deadline, shed }: Hurry,
+) -> Result<(Scored<LeadScore>, Context<'s>), ApiError> {
+    let own_id = request.request_id.as_deref();
+    let request_id = checked_request_id(own_id, otherwise)?;
+    let features_as_of = time(request.timestamp_utc.as_deref()).map_err(|err| err.of_request(own_id))?;
+    request.pass(hasher.screen())?;
+    let features = request.features.as_ref().map(Features::named);
+    let ask = Ask { deadline, shed, ..request.ask(features.as_deref(), hasher) };
+    let scored = scorer.score_lead(ask).await.map_err(|fault| ApiError::from(fault).of_request(own_id))?;
+    Ok((scored, Context { request_id, features_as_of }))
+}
+
+/// Explains the answer where the request asks for it; one that does not pays nothing.
+pub async fn explain(request: &LeadRequest<'_>, scorer: &Scorer, scored: &Scored<LeadScore>) -> Option<Explained> {
+    if request.explain != Some(true) {
+        return None;
+    }
+    let features = request.features.as_ref().map(Features::named);
+    // Boxed, so that a request without reasons has no room for them in its future.
+    Some(Explained::new(Box::pin(scorer.explain(features.as_deref(), None, scored)).await, scorer))
+}

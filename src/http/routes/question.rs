@@ -1,0 +1,57 @@
+//! A question about a customer, as the endpoints that answer one ask it.
+
+use crate::http::edge::deadline::Hurry;
+use crate::http::edge::error::ApiError;
+use crate::http::wire::Explained;
+use crate::http::wire::answer::Context;
+use crate::http::wire::request::{PredictRequest, checked_request_id};
+use crate::scoring::{Ask, Prefer, Scored, Scorer};
+use scoreline_domain::privacy::IdHasher;
+
+/// A request with its checked transport fields.
+pub struct Question<'r, 'b> {
+    request: &'r PredictRequest<'b>,
+    context: Context<'r>,
+    hurry: Hurry,
+}
+
+impl<'r, 'b> Question<'r, 'b> {
+    /// `otherwise` gives the id of a request that brings none; `hurry` is what its caller says of their time.
+    pub fn new(
+        request: &'r PredictRequest<'b>,
+        otherwise: impl FnOnce() -> &'r str,
+        hurry: Hurry,
+    ) -> Result<Self, ApiError> {
+        let request_id = checked_request_id(request.id(), otherwise)?;
+        let features_as_of = request.features_as_of().map_err(|err| err.of_request(request.id()))?;
+        Ok(Self { request, context: Context { request_id, features_as_of }, hurry })
+    }
+
+    pub fn context(&self) -> Context<'r> {
+        self.context
+    }
+
+    pub async fn score(&self, scorer: &Scorer, hasher: &IdHasher, prefer: Prefer) -> Result<Scored, ApiError> {
+        self.request.pass(hasher.screen())?;
+        let features = self.request.named_features();
+        let Hurry { deadline, shed } = self.hurry;
+        let ask = Ask { deadline, shed, ..self.request.ask(features.as_deref(), hasher, prefer) };
+        scorer.score(ask).await.map_err(|fault| ApiError::from(fault).of_request(self.request.id()))
+    }
+
+    /// Explains the answer where the request asks for it; one that does not pays nothing.
+    pub async fn explain(&self, scorer: &Scorer, hasher: &IdHasher, scored: &Scored) -> Option<Explained> {
+        if self.request.explain != Some(true) {
+            return None;
+        }
+        // Boxed, so that a request without reasons has no room for them in its future.
+        Some(Box::pin(self.explained(scorer, hasher, scored)).await)
+    }
+
+    async fn explained(&self, scorer: &Scorer, hasher: &IdHasher, scored: &Scored) -> Explained {
+        let features = self.request.named_features();
+        let customer = self.request.customer_id.as_deref().filter(|_| features.is_none());
+        let customer = customer.map(|id| hasher.key(id));
+        Explained::new(scorer.explain(features.as_deref(), customer, scored).await, scorer)
+    }
+}

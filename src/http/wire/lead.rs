@@ -1,0 +1,120 @@
+//! Lead requests and answers, as they stand on the wire.
+
+use serde::{Deserialize, Serialize};
+
+use super::answer::{Context, Metadata, status};
+use super::explanation::{Explained, ExplanationBody};
+use super::flat::{Flat, Slot};
+use super::personal::Texts;
+use super::values::{Features, Text};
+use crate::http::edge::error::ApiError;
+use crate::scoring::baseline::Known;
+use crate::scoring::{Ask, Scored};
+use scoreline_domain::LeadScore;
+use scoreline_domain::privacy::{IdHasher, Screen};
+use scoreline_domain::score::round;
+use scoreline_engine::features::Value;
+
+/// Body of `POST /v1/predict/lead`.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct LeadRequest<'a> {
+    #[serde(borrow, default)]
+    pub features: Option<Features<'a>>,
+    #[serde(borrow, default)]
+    model: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    model_version: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub request_id: Option<Text<'a>>,
+    #[serde(borrow, default, rename = "leadId")]
+    lead_id: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub timestamp_utc: Option<Text<'a>>,
+    /// Where the lead comes from: picks the baseline when there is nothing to score.
+    #[serde(borrow, default)]
+    lead_source: Option<Text<'a>>,
+    #[serde(default)]
+    pub explain: Option<bool>,
+}
+
+/// Reply of `POST /v1/predict/lead`.
+#[derive(Serialize)]
+pub struct LeadAnswer<'a> {
+    status: &'static str,
+    prediction: LeadPrediction,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    explanation: Option<ExplanationBody<'a>>,
+    metadata: Metadata<'a, LeadScore>,
+}
+
+#[derive(Serialize)]
+pub struct LeadPrediction {
+    priority_score: u8,
+    conversion_probability: f64,
+}
+
+impl LeadRequest<'_> {
+    /// Looks at every text for what must not be sent.
+    pub fn pass(&self, screen: Screen) -> Result<(), ApiError> {
+        let texts = Texts {
+            request_id: self.request_id.as_deref(),
+            id: ("leadId", self.lead_id.as_deref()),
+            others: [
+                ("lead_source", self.lead_source.as_deref()),
+                ("model", self.model.as_deref()),
+                ("model_version", self.model_version.as_deref()),
+            ],
+            features: self.features.as_ref(),
+        };
+        texts.pass(screen)
+    }
+
+    /// The question this request asks, about `features` and the hashed lead.
+    pub fn ask<'s>(&'s self, features: Option<&'s [(&'s str, Option<Value<'s>>)]>, hasher: &IdHasher) -> Ask<'s> {
+        Ask {
+            model: self.model.as_deref(),
+            version: self.model_version.as_deref(),
+            customer: self.lead_id.as_deref().map(|id| hasher.key(id)),
+            features,
+            known: Known { channel: self.lead_source.as_deref(), segment: None },
+            ..Ask::default()
+        }
+    }
+}
+
+impl<'a> Flat<'a> for LeadRequest<'a> {
+    fn slot(&mut self, name: &str) -> Option<Slot<'_, 'a>> {
+        Some(Slot::Text(match name {
+            "model" => &mut self.model,
+            "model_version" => &mut self.model_version,
+            "request_id" => &mut self.request_id,
+            "lead_id" | "leadId" => &mut self.lead_id,
+            "timestamp_utc" => &mut self.timestamp_utc,
+            "lead_source" => &mut self.lead_source,
+            _ => return None,
+        }))
+    }
+
+    fn set_features(&mut self, features: Option<Features<'a>>) {
+        self.features = features;
+    }
+}
+
+impl<'a> LeadAnswer<'a> {
+    pub fn new(scored: &'a Scored<LeadScore>, context: Context<'a>, explained: Option<&Explained>) -> Self {
+        let mut metadata = Metadata::new(scored, context);
+        Self {
+            status: status(scored),
+            prediction: LeadPrediction::new(scored.estimate),
+            explanation: metadata.explanation(explained),
+            metadata,
+        }
+    }
+}
+
+impl LeadPrediction {
+    pub fn new(score: LeadScore) -> Self {
+        Self { priority_score: score.priority, conversion_probability: round(score.probability.get(), 1e6) }
+    }
+}

@@ -1,0 +1,54 @@
+//! What of a request is looked at for personal data before it is used: every text there is a field for.
+
+use super::values::{FeatureValue, Features};
+use crate::http::edge::error::{ApiError, Code};
+use scoreline_domain::privacy::Screen;
+use scoreline_domain::privacy::screen::{Refused, public};
+
+/// The texts of one request.
+pub struct Texts<'a, const N: usize> {
+    /// The caller's own id, to refuse the request under.
+    pub request_id: Option<&'a str>,
+    /// Name and value of the field that names a customer or lead.
+    pub id: (&'static str, Option<&'a str>),
+    pub others: [(&'static str, Option<&'a str>); N],
+    pub features: Option<&'a Features<'a>>,
+}
+
+impl<const N: usize> Texts<'_, N> {
+    /// # Errors
+    /// Names the first field that is refused, and never its value.
+    pub fn pass(&self, screen: Screen) -> Result<(), ApiError> {
+        let (name, id) = self.id;
+        let id = id.map_or(Ok(()), |id| screen.identifier(id)).map_err(|why| refusal(name, why));
+        id.and_then(|()| self.others_pass(screen)).map_err(|err| err.of_request(self.request_id))
+    }
+
+    fn others_pass(&self, screen: Screen) -> Result<(), ApiError> {
+        for (name, text) in self.others {
+            if let Some(text) = text {
+                screen.text(text).map_err(|why| refusal(name, why))?;
+            }
+        }
+        for (name, value) in self.features.iter().flat_map(|features| &features.0) {
+            if let Some(FeatureValue::Text(text) | FeatureValue::Typed(text)) = value {
+                screen.text(text).map_err(|why| refusal(&format!("features.{name}"), why))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Looks at an id that is given back and logged as it is.
+pub fn request_id_passes(id: &str) -> Result<(), ApiError> {
+    public(id).map_err(|why| refusal("request_id", why))
+}
+
+/// The refusal of one field.
+pub fn refusal(field: &str, why: Refused) -> ApiError {
+    let code = match why {
+        Refused::Personal(_) => Code::PiiRefused,
+        Refused::NotHashed => Code::InvalidField,
+    };
+    ApiError::field(code, field, format!("`{field}` {why}"))
+}

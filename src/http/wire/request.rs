@@ -1,0 +1,128 @@
+//! The documented request, as it stands on the wire. Strings borrow from the body.
+
+use serde::Deserialize;
+
+use super::personal::{Texts, request_id_passes};
+use super::values::{Features, NamedFeatures, Text};
+use crate::http::edge::error::{ApiError, Code};
+use crate::http::edge::request_id::accepted;
+use crate::scoring::baseline::Known;
+use crate::scoring::{Ask, Prefer};
+use scoreline_domain::Tier;
+use scoreline_domain::privacy::{IdHasher, Screen};
+use scoreline_domain::time::Timestamp;
+use scoreline_engine::features::Value;
+
+/// Body of `POST /v1/predict/clv` and `POST /v1/route/tier`.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct PredictRequest<'a> {
+    #[serde(borrow, default)]
+    pub features: Option<Features<'a>>,
+    #[serde(borrow, default)]
+    pub model: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub model_version: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub request_id: Option<Text<'a>>,
+    #[serde(borrow, default, rename = "customerId")]
+    pub customer_id: Option<Text<'a>>,
+    /// The conversation that is going on. Only closed ones are ever in stored features, so naming it changes nothing:
+    /// callers may send what they have.
+    #[serde(borrow, default, rename = "conversationId")]
+    pub conversation_id: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub timestamp_utc: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub acquisition_channel: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub segment: Option<Text<'a>>,
+    #[serde(default)]
+    pub explain: Option<bool>,
+    /// Level of the prediction interval, among those the bundle is calibrated for.
+    #[serde(default)]
+    pub interval_level: Option<f64>,
+    /// The tier the customer has been in, so that a value near a limit does not move them.
+    #[serde(default)]
+    pub previous_tier: Option<Tier>,
+}
+
+impl PredictRequest<'_> {
+    pub fn id(&self) -> Option<&str> {
+        self.request_id.as_deref()
+    }
+
+    /// When the features were computed, if the caller says so.
+    pub fn features_as_of(&self) -> Result<Option<Timestamp>, ApiError> {
+        time(self.timestamp_utc.as_deref())
+    }
+
+    /// The features in the form a question takes.
+    pub fn named_features(&self) -> Option<NamedFeatures<'_>> {
+        self.features.as_ref().map(Features::named)
+    }
+
+    /// Looks at every text for what must not be sent.
+    pub fn pass(&self, screen: Screen) -> Result<(), ApiError> {
+        if self.conversation_id.as_deref().is_some_and(|id| !accepted(id)) {
+            let problem = "`conversationId` must be 1 to 128 visible ASCII characters";
+            return Err(ApiError::field(Code::InvalidField, "conversationId", problem).of_request(self.id()));
+        }
+        let texts = Texts {
+            request_id: self.id(),
+            id: ("customerId", self.customer_id.as_deref()),
+            others: [
+                ("acquisition_channel", self.acquisition_channel.as_deref()),
+                ("segment", self.segment.as_deref()),
+                ("model", self.model.as_deref()),
+                ("model_version", self.model_version.as_deref()),
+                ("conversationId", self.conversation_id.as_deref()),
+            ],
+            features: self.features.as_ref(),
+        };
+        texts.pass(screen)
+    }
+
+    /// The question this request asks, about `features` and the hashed customer.
+    pub fn ask<'s>(
+        &'s self,
+        features: Option<&'s [(&'s str, Option<Value<'s>>)]>,
+        hasher: &IdHasher,
+        prefer: Prefer,
+    ) -> Ask<'s> {
+        Ask {
+            model: self.model.as_deref(),
+            version: self.model_version.as_deref(),
+            customer: self.customer_id.as_deref().map(|id| hasher.key(id)),
+            features,
+            stored: None,
+            known: Known { channel: self.acquisition_channel.as_deref(), segment: self.segment.as_deref() },
+            prefer,
+            level: self.interval_level,
+            previous: self.previous_tier,
+            deadline: None,
+            shed: false,
+        }
+    }
+}
+
+/// The time in `timestamp_utc`, if there is one.
+pub fn time(text: Option<&str>) -> Result<Option<Timestamp>, ApiError> {
+    let Some(text) = text else { return Ok(None) };
+    text.parse().map(Some).map_err(|_| {
+        let problem = "`timestamp_utc` must be an RFC 3339 time such as `2023-10-27T14:30:00Z`";
+        ApiError::field(Code::InvalidField, "timestamp_utc", problem)
+    })
+}
+
+/// The id to answer under: the caller's own, if it may be echoed.
+pub fn checked_request_id<'a>(own: Option<&'a str>, otherwise: impl FnOnce() -> &'a str) -> Result<&'a str, ApiError> {
+    match own {
+        Some(id) if !accepted(id) => {
+            let problem = "`request_id` must be 1 to 128 visible ASCII characters";
+            Err(ApiError::field(Code::InvalidField, "request_id", problem))
+        }
+        Some(id) => request_id_passes(id).map(|()| id),
+        None => Ok(otherwise()),
+    }
+}

@@ -1,0 +1,107 @@
+//! The route table against the listeners made of it: every row is where it says, and asks for what it says.
+
+use axum::http::{Method, StatusCode};
+use scoreline::auth::Scope;
+use scoreline::http::{Access, ListenerName, ROUTES, Route};
+
+use crate::auth::{ask, key};
+use crate::support::TestApp;
+use crate::support::identity::CredentialsFile;
+use crate::support::test_app::Reply;
+
+/// A path of the row without its placeholders.
+fn path(row: &Route) -> String {
+    let part = |part: &str| if part.starts_with('{') { "x".to_owned() } else { part.to_owned() };
+    row.path.split('/').map(part).collect::<Vec<_>>().join("/")
+}
+
+fn is_unmatched(reply: &Reply) -> bool {
+    reply.status == StatusCode::NOT_FOUND && reply.text.contains("there is no such path")
+}
+
+#[tokio::test]
+async fn every_row_is_on_its_listener_and_on_no_other() {
+    let app = TestApp::new();
+    for row in ROUTES {
+        let path = path(row);
+        let is_admin = row.listener == ListenerName::Admin;
+        let reply = ask(&app, is_admin, row.method.as_str(), &path, None).await;
+        assert!(!is_unmatched(&reply) && reply.status != StatusCode::METHOD_NOT_ALLOWED, "{path}: {}", reply.text);
+
+        let wrong = ask(&app, is_admin, "PUT", &path, None).await;
+        assert_eq!(wrong.status, StatusCode::METHOD_NOT_ALLOWED, "{path}");
+        assert_eq!(wrong.json()["error"]["code"], "method_not_allowed");
+        let allowed = wrong.headers["allow"].to_str().expect("text");
+        assert!(allowed.split(',').any(|method| method == row.method.as_str()), "{path}: {allowed}");
+
+        let on_both = ROUTES.iter().any(|other| other.listener != row.listener && other.path == row.path);
+        let elsewhere = ask(&app, !is_admin, row.method.as_str(), &path, None).await;
+        assert_eq!(is_unmatched(&elsewhere), !on_both, "{path}: {}", elsewhere.text);
+    }
+}
+
+#[tokio::test]
+async fn every_row_asks_for_its_scope_and_open_ones_for_none() {
+    let file = CredentialsFile::new("");
+    let keys = Scope::ALL.map(|scope| (scope, key(&file, scope.as_str())));
+    let app = TestApp::guarded(&file.settings());
+    for row in ROUTES {
+        let path = path(row);
+        let is_admin = row.listener == ListenerName::Admin;
+        let nobody = ask(&app, is_admin, row.method.as_str(), &path, None).await;
+        assert!(nobody.headers.contains_key("x-request-id"), "{path}");
+        let Access::Scoped(needed) = row.access else {
+            // The token endpoint answers in the words of its RFC.
+            assert!(nobody.status == StatusCode::OK || row.name == "oauth_token", "{path}: {}", nobody.text);
+            continue;
+        };
+        assert_eq!(nobody.status, StatusCode::UNAUTHORIZED, "{path}: {}", nobody.text);
+        assert_eq!(nobody.headers["www-authenticate"], "Bearer");
+        for (held, key) in &keys {
+            let reply = ask(&app, is_admin, row.method.as_str(), &path, Some(key)).await;
+            if *held == needed {
+                assert!(![401, 403, 429].contains(&reply.status.as_u16()), "{path}: {}", reply.text);
+            } else {
+                assert_eq!(reply.status, StatusCode::FORBIDDEN, "{path} with {held:?}: {}", reply.text);
+                assert_eq!(reply.json()["error"]["code"], "forbidden");
+                let expected = format!("Bearer error=\"insufficient_scope\", scope=\"{}\"", needed.as_str());
+                assert_eq!(reply.headers["www-authenticate"].to_str().expect("text"), expected);
+            }
+        }
+    }
+}
+
+/// Open are health and the endpoint that asks for a client's secret itself; whoever opens another says so here.
+#[test]
+fn few_rows_are_open() {
+    let open: Vec<_> = ROUTES.iter().filter(|row| row.access == Access::Open).map(|row| row.path).collect();
+    assert_eq!(open, ["/oauth/token", "/health/live", "/health/ready", "/health/live", "/health/ready"]);
+    let admin = ROUTES.iter().filter(|row| row.listener == ListenerName::Admin);
+    assert!(admin.clone().count() > 2);
+    for row in admin.filter(|row| row.access != Access::Open) {
+        assert_eq!(row.access, Access::Scoped(Scope::Admin), "{}", row.path);
+    }
+}
+
+#[tokio::test]
+async fn names_are_the_labels_of_metrics_and_tell_public_routes_apart() {
+    let app = TestApp::new();
+    for row in ROUTES {
+        let is_health = row.path.starts_with("/health/");
+        let twins = ROUTES.iter().filter(|other| other.name == row.name).count();
+        match row.listener {
+            ListenerName::Public if is_health => assert_eq!(row.name, "health"),
+            ListenerName::Public => assert_eq!(twins, 1, "{} stands once", row.name),
+            ListenerName::Admin => assert_eq!(row.name, "admin"),
+        }
+        let places = ROUTES.iter().filter(|other| (other.listener, other.path) == (row.listener, row.path)).count();
+        assert_eq!(places, 1, "{} stands once", row.path);
+        ask(&app, row.listener == ListenerName::Admin, row.method.as_str(), &path(row), None).await;
+    }
+    ask(&app, false, Method::GET.as_str(), "/nowhere", None).await;
+    let metrics = app.admin("/metrics").await.text;
+    for name in ROUTES.iter().map(|row| row.name).chain(["unmatched"]) {
+        let label = format!("scoreline_http_request_duration_seconds_count{{route=\"{name}\"}}");
+        assert!(metrics.contains(&label), "{label}");
+    }
+}
