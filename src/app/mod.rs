@@ -171,7 +171,6 @@ pub fn load_settings(settings: &Settings) -> LoadSettings {
         runtime: RuntimeSearch::new(settings.inference.onnxruntime_path.clone(), config::variable),
         onnx_threads: settings.inference.onnx_threads,
         onnx_queue: settings.inference.onnx_queue,
-        onnx_queue_age: Some(settings.inference.onnx_queue_age),
         control_flow: false,
         tiers: settings.routing_thresholds(),
     }
