@@ -7,10 +7,12 @@ use bytes::Bytes;
 use http_body_util::Full;
 use serde::Serialize;
 
+use super::admission::Overloaded;
 use super::error::ApiError;
 use super::json::{self, JSON};
 use super::observe::{REQUEST_ID, RequestId, error_response};
 use super::wire;
+use crate::scoring::Reason;
 
 /// A request whose body has arrived, or failed to.
 pub struct Call {
@@ -27,6 +29,18 @@ pub struct Hurry {
     pub deadline: Option<Duration>,
     /// There is no room: the model is not asked.
     pub shed: bool,
+    /// A caller that there is no room for is refused. Everybody else gets an answer from the ladder.
+    pub refuse: bool,
+}
+
+impl Hurry {
+    /// Whether the caller takes an answer that the ladder gave for this reason.
+    ///
+    /// # Errors
+    /// When there was no room, and the caller is to be refused then.
+    pub fn takes(self, reason: Option<Reason>) -> Result<(), Overloaded> {
+        if self.refuse && reason == Some(Reason::Overloaded) { Err(Overloaded) } else { Ok(()) }
+    }
 }
 
 /// An answer: always HTTP 200 and JSON. Everything else is an [`ApiError`].

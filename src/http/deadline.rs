@@ -62,7 +62,7 @@ impl BatchTime {
     /// The deadline of a row that begins now. Zero once the time is over: the ladder answers without the model.
     pub fn next_row(&self) -> Hurry {
         let left = self.limit.saturating_sub(self.watch.elapsed());
-        Hurry { deadline: Some(self.row.map_or(left, |row| row.min(left))), shed: false }
+        Hurry { deadline: Some(self.row.map_or(left, |row| row.min(left))), ..Hurry::default() }
     }
 }
 

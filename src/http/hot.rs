@@ -49,13 +49,8 @@ pub const ROUTES: [(&str, &str, Endpoint); 6] = [
 impl Endpoint {
     async fn answer(self, app: &HttpState, call: &mut Call) -> Result<Reply, ApiError> {
         let permit = app.admission.enter(Class::Live);
-        if let Err(overloaded) = &permit {
-            let labelled = self.is_flat() || app.admission.when_overloaded() == WhenOverloaded::Fallback;
-            if !labelled {
-                return Err((*overloaded).into());
-            }
-        }
         call.hurry.shed = permit.is_err();
+        call.hurry.refuse = !self.is_flat() && app.admission.when_overloaded() == WhenOverloaded::Refuse;
         match self {
             Self::PredictClv => predict_clv::handle(app, call).await,
             Self::PredictLead => predict_lead::handle(app, call).await,

@@ -7,7 +7,7 @@ use axum::response::Response;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::admission::{Admission, Class};
+use super::admission::{Admission, Class, GivingWay};
 use super::answer::Answer;
 use super::call::Hurry;
 use super::deadline::{BatchTime, OwnDeadline};
@@ -66,6 +66,7 @@ impl Batch {
         let Rows { rows, is_array } = Rows::split(body, self.settings.batch_rows)?;
         let mut results = Vec::with_capacity(rows.len() * 512);
         let mut errors = 0;
+        let mut way = GivingWay::start();
         for (number, row) in rows.iter().enumerate() {
             if number > 0 {
                 results.push(if is_array { b',' } else { b'\n' });
@@ -75,7 +76,7 @@ impl Batch {
                 errors += 1;
                 append(&mut results, &RowError { row: number, error: error.body(&row_id) });
             }
-            self.admission.give_way(number).await;
+            way.pause().await;
         }
         Ok(reply(results, is_array, BatchMetadata { rows: rows.len(), errors, request_id: self.id.as_str() }))
     }

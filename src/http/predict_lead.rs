@@ -108,7 +108,7 @@ impl LeadRequest<'_> {
         scorer: &Scorer,
         hasher: &IdHasher,
         otherwise: impl FnOnce() -> &'s str,
-        Hurry { deadline, shed }: Hurry,
+        hurry: Hurry,
     ) -> Result<(Scored<LeadScore>, Context<'s>), ApiError> {
         let own_id = self.request_id.as_deref();
         let request_id = checked_request_id(own_id, otherwise)?;
@@ -132,11 +132,12 @@ impl LeadRequest<'_> {
             customer: self.lead_id.as_deref().map(|id| hasher.key(id)),
             features: features.as_deref(),
             known: Known { channel: self.lead_source.as_deref(), segment: None },
-            deadline,
-            shed,
+            deadline: hurry.deadline,
+            shed: hurry.shed,
             ..Ask::default()
         };
         let scored = scorer.score_lead(ask).await.map_err(|fault| ApiError::from(fault).of_request(own_id))?;
+        hurry.takes(scored.reason).map_err(|full| ApiError::from(full).of_request(own_id))?;
         Ok((scored, context))
     }
 

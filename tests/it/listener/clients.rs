@@ -19,17 +19,6 @@ pub struct Served {
 }
 
 pub fn serve<C: Connect>(threads: usize, limits: Limits, tls: Option<TlsConfigs>, connect: C) -> Served {
-    serve_beside(threads, limits, tls, connect, async {})
-}
-
-/// As `serve`, with a task of the same runtime beside it.
-pub fn serve_beside<C: Connect>(
-    threads: usize,
-    limits: Limits,
-    tls: Option<TlsConfigs>,
-    connect: C,
-    beside: impl Future<Output = ()> + Send + 'static,
-) -> Served {
     let drain = Drain::new();
     let draining = drain.clone();
     let (bound, at) = std::sync::mpsc::channel();
@@ -39,7 +28,6 @@ pub fn serve_beside<C: Connect>(
         let served = runtime.spawn(async move {
             let socket = listener::open("127.0.0.1:0".parse().expect("an address")).expect("a free port");
             bound.send(socket.local_addr().expect("bound")).expect("the test waits");
-            drop(tokio::spawn(beside));
             let serving = Listener { name: "test", limits, tls, drain: draining };
             serving.serve(socket, connect, |connection| drop(tokio::spawn(connection))).await;
         });

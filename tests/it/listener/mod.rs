@@ -5,6 +5,8 @@ mod clients;
 mod drain;
 mod floods;
 mod lane;
+mod load;
 mod overload;
 mod seams;
 mod slow_clients;
+mod stalls;
