@@ -81,9 +81,9 @@ pub fn scoreline(auth: Option<Arc<Authenticator>>) -> Endpoints {
             body_timeout: Duration::from_secs(5),
         },
         admission: Admission::new(AdmissionSettings {
-            live: 1024,
+            live: 4096,
             batches: 4,
-            when_overloaded: WhenOverloaded::Refuse,
+            when_overloaded: WhenOverloaded::Fallback,
         }),
         readiness: Readiness::default(),
         jobs: scoreline::http::Jobs::default(),

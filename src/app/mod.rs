@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 
 use crate::auth::{self, Authenticator};
 use crate::config::{self, Settings};
-use crate::http::admission::{Admission, Lag, SAMPLERS};
+use crate::http::admission::Admission;
 use crate::http::{Endpoints, HttpSettings, HttpState, Readiness, Shared};
 use crate::lifecycle::{Lifecycle, Signals, Stop};
 use crate::monitoring::Monitoring;
@@ -79,7 +79,6 @@ pub async fn serve(settings: Settings, metrics: MetricsHandle) -> anyhow::Result
     };
     let readiness = state.readiness.clone();
     let tombstones = state.eraser.tombstones().clone();
-    let admission = state.admission.clone();
     let monitoring = state.monitoring.clone();
     let scorer = state.scorer.clone();
     let state = Shared::new(state);
@@ -95,20 +94,10 @@ pub async fn serve(settings: Settings, metrics: MetricsHandle) -> anyhow::Result
         "serving"
     );
 
-    let (drain, admin_drain, lag) = (Drain::new(), Drain::new(), Lag::new());
-    serve_admin(
-        admin,
-        admin_tls,
-        Endpoints::admin(state.clone()),
-        (lag.clone(), admission.clone()),
-        admin_drain.clone(),
-        &stop,
-    )?;
+    let drain = Drain::new();
+    let admin_drain = Drain::new();
+    serve_admin(admin, admin_tls, Endpoints::admin(state.clone()), admin_drain.clone(), &stop)?;
     serve_public(public, tls, Endpoints::public(state), settings.connections, drain.clone(), admin_drain, &stop);
-    for _ in 0..SAMPLERS {
-        let (lag, admission, sampled) = (lag.clone(), admission.clone(), drain.clone());
-        stop.supervise("lag sampler", async move { lag.sample(admission, sampled.closed()).await });
-    }
     stop.supervise("drift monitor", judge(Arc::clone(&registry), monitoring.clone(), stop.clone()));
     let (comparing, candidates) = (stop.clone(), scorer.clone());
     stop.supervise("candidates", async move { candidates.compare(comparing.requested()).await });
@@ -171,7 +160,6 @@ pub fn load_settings(settings: &Settings) -> LoadSettings {
         runtime: RuntimeSearch::new(settings.inference.onnxruntime_path.clone(), config::variable),
         onnx_threads: settings.inference.onnx_threads,
         onnx_queue: settings.inference.onnx_queue,
-        onnx_queue_age: Some(settings.inference.onnx_queue_age),
         control_flow: false,
         tiers: settings.routing_thresholds(),
     }
@@ -367,12 +355,11 @@ fn serve_public(
     });
 }
 
-/// Health and metrics have a thread of their own: they answer when the threads of requests are stuck, and say so.
+/// Health and metrics have a thread of their own: they answer when the threads of requests are stuck.
 fn serve_admin(
     socket: TcpListener,
     tls: Option<TlsConfigs>,
     endpoints: Endpoints,
-    (lag, door): (Lag, Admission),
     drain: Drain,
     stop: &Stop,
 ) -> anyhow::Result<()> {
@@ -382,9 +369,9 @@ fn serve_admin(
     let work = move || async move {
         let socket = TcpListener::from_std(socket)?;
         let limits = Limits { connections: ADMIN_CONNECTIONS, exempt_loopback: true, ..Limits::default() };
-        let listener = Listener { name: "admin", limits, tls, drain: drain.clone() };
+        let listener = Listener { name: "admin", limits, tls, drain };
         let spawn = move |connection: ConnectionTask| connections.track(connection);
-        tokio::join!(listener.serve(socket, endpoints, spawn), lag.govern(door, drain.closed()));
+        listener.serve(socket, endpoints, spawn).await;
         Ok::<(), std::io::Error>(())
     };
     stop.supervise_apart("admin listener", work).context("the admin thread can not be started")

@@ -69,6 +69,6 @@ mod tests {
         let problems = crate::config::load(None, given).expect_err("three problems").0;
         let keys: Vec<_> = problems.iter().map(|problem| problem.key.as_str()).collect();
         assert_eq!(keys, ["server.overload", "connections.idle_timeout", "connections.header_fields"]);
-        assert!(problems[0].message.contains("`refuse` or `fallback`"), "{}", problems[0].message);
+        assert!(problems[0].message.contains("`fallback` or `refuse`"), "{}", problems[0].message);
     }
 }

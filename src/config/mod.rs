@@ -250,13 +250,6 @@ fn inference(read: &mut Reader) -> InferenceSettings {
         onnxruntime_path: read.optional("inference.onnxruntime_path"),
         onnx_threads: whole(read, "inference.onnx_threads", 1, 256),
         onnx_queue: whole(read, "inference.onnx_queue", 1, 1_000_000),
-        onnx_queue_age: duration(
-            read,
-            "inference.onnx_queue_age",
-            "from `1ms` to `1500ms`, the most any answer may take",
-            1,
-            DEADLINE_CAP.as_millis() as u64,
-        ),
     }
 }
 

@@ -50,8 +50,6 @@ pub struct InferenceSettings {
     pub onnxruntime_path: Option<PathBuf>,
     pub onnx_threads: usize,
     pub onnx_queue: usize,
-    /// Longest wait in that queue.
-    pub onnx_queue_age: Duration,
 }
 
 #[derive(Clone, Debug)]

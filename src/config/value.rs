@@ -169,20 +169,20 @@ impl Setting for ModelName {
 }
 
 impl Setting for WhenOverloaded {
-    const ALLOWED: &'static str = "`refuse` or `fallback`";
+    const ALLOWED: &'static str = "`fallback` or `refuse`";
 
     fn read(value: &Value) -> Option<Self> {
         match value.as_str()? {
-            "refuse" => Some(Self::Refuse),
             "fallback" => Some(Self::Fallback),
+            "refuse" => Some(Self::Refuse),
             _ => None,
         }
     }
 
     fn render(&self) -> String {
         quoted(match self {
-            Self::Refuse => "refuse",
             Self::Fallback => "fallback",
+            Self::Refuse => "refuse",
         })
     }
 }

@@ -261,7 +261,7 @@ impl Pending {
             (Side::Serving, Ok(Ok(judged))) => self.trial.compared(&self.judgement, &judged),
             (Side::Candidate, Ok(Ok(judged))) => self.trial.compared(&judged, &self.judgement),
             // Its own threads have more to do than they can: that is no fault of the model.
-            (_, Ok(Err(RunFailure::Backend(BackendError::Overloaded)))) => self.trial.busy(),
+            (_, Ok(Err(RunFailure::Backend(BackendError::Overloaded | BackendError::NoTurn)))) => self.trial.busy(),
             (Side::Serving, Ok(Err(failure))) => self.trial.failed(&failure),
             (Side::Serving, Err(panicked @ Panicked)) => self.trial.failed(&panicked),
             (Side::Candidate, Ok(Err(_)) | Err(Panicked)) => self.trial.unpaired(),

@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 use super::Reason;
 use super::estimate::{NotANumber, Wish};
 use super::task::Score;
+use scoreline_domain::time::WorkWatch;
 use scoreline_engine::features::Row;
 use scoreline_engine::inference::engine::{Engine, Pooled};
 use scoreline_engine::inference::{BackendError, FeatureMatrix, ModelSnapshot};
@@ -21,10 +22,10 @@ pub struct TimeLimit {
 }
 
 impl TimeLimit {
-    /// Whether a model that does not answer in what is left has itself to blame: a caller in a great hurry may not
-    /// take the model from all others.
-    fn is_fair(self) -> bool {
-        2 * self.left >= self.full
+    /// Whether a model that does not answer in what is left has itself to blame, after the process has `worked` so long
+    /// meanwhile: neither a caller in a great hurry nor a machine that stands still may take the model from all others.
+    fn is_fair(self, worked: Duration) -> bool {
+        2 * self.left >= self.full && 2 * worked >= self.left
     }
 }
 
@@ -45,7 +46,7 @@ impl RunFailure {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Backend(BackendError::Overloaded) => Reason::Overloaded,
-            Self::Backend(BackendError::Deadline) | Self::NoTime => Reason::Deadline,
+            Self::Backend(BackendError::Deadline | BackendError::NoTurn) | Self::NoTime => Reason::Deadline,
             Self::Backend(_) | Self::NotANumber(_) => Reason::ModelError,
             Self::BreakerOpen => Reason::BreakerOpen,
         }
@@ -88,13 +89,14 @@ async fn ask_guarded<E: Score>(
     time: TimeLimit,
 ) -> Result<E, RunFailure> {
     let permit = pooled.guard().admit().ok_or(RunFailure::BreakerOpen)?;
+    let work = WorkWatch::start();
     let ran = pooled.answer(row, time.left).await.map_err(RunFailure::from);
     let scored = ran.and_then(|outputs| Ok(E::of_outputs(snapshot, raw, &outputs, wish)?));
     match &scored {
         Ok(_) => permit.succeeded(),
-        // Too much work says nothing about the model, nor does a caller with hardly any time.
-        Err(RunFailure::Backend(BackendError::Overloaded)) => drop(permit),
-        Err(RunFailure::Backend(BackendError::Deadline)) if !time.is_fair() => drop(permit),
+        // Too much to do says nothing about the model, nor does a call that had hardly any time.
+        Err(RunFailure::Backend(BackendError::Overloaded | BackendError::NoTurn)) => drop(permit),
+        Err(RunFailure::Backend(BackendError::Deadline)) if !time.is_fair(work.elapsed()) => drop(permit),
         Err(_) => permit.failed(),
     }
     scored

@@ -2,6 +2,7 @@
 
 use axum::http::StatusCode;
 use insta::assert_json_snapshot;
+use scoreline::http::admission::WhenOverloaded;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -382,6 +383,41 @@ async fn data_actions_send_flat_scalars_and_always_get_200() {
     }
     let reply = app.post("/v1/genesys/clv", " ".repeat(65 * 1024)).await;
     assert_eq!((reply.status, reply.json()["reason"].as_str()), (StatusCode::OK, Some("body_too_large")));
+}
+
+#[tokio::test]
+async fn a_live_call_without_room_gets_the_ladder_or_a_refusal_as_the_settings_say() {
+    let bundles = [TestBundle::clv("v1.2"), TestBundle::lead("v1.0")];
+    let clv = json!({"features": features(30.0, 10), "request_id": "req-1"});
+    let lead = json!({"features": {"age": 40, "contact": "cellular"}, "request_id": "req-1"});
+    for when in [WhenOverloaded::Fallback, WhenOverloaded::Refuse] {
+        let app = TestApp::without_room(&bundles, when);
+        for (path, body) in [(PREDICT, &clv), (ROUTE, &clv), ("/v1/predict/lead", &lead)] {
+            let reply = app.post(path, body.to_string()).await;
+            assert_eq!(reply.headers["x-request-id"], "req-1");
+            let answer = reply.json();
+            if when == WhenOverloaded::Fallback {
+                assert_eq!((reply.status, &answer["status"]), (StatusCode::OK, &json!("fallback")), "{answer}");
+                assert_eq!(answer["metadata"]["reason"], "model_overloaded");
+            } else {
+                assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE, "{answer}");
+                assert_eq!(reply.headers["retry-after"], "1");
+                assert_eq!(answer["error"]["code"], "overloaded");
+            }
+        }
+        let flat = json!({"recency_days": 30, "frequency_count": 10});
+        let flat_lead = json!({"age": 40, "contact": "cellular"});
+        let flows = [("/v1/genesys/clv", &flat), ("/v1/genesys/route", &flat), ("/v1/genesys/lead", &flat_lead)];
+        for (path, body) in flows {
+            let answer = app.ok(path, body.clone()).await;
+            assert_eq!((&answer["status"], &answer["reason"]), (&json!("fallback"), &json!("model_overloaded")));
+        }
+        let batch = app.ok("/v1/predict/clv/batch", json!([clv])).await;
+        assert_eq!(batch["results"][0]["status"], "success", "batches have room of their own");
+        // What is wrong with a question is told before there is no room to answer it.
+        let wrong = app.post(PREDICT, json!({"features": {"recency_days": -1}}).to_string()).await;
+        assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY, "{}", wrong.text);
+    }
 }
 
 #[tokio::test]

@@ -1,31 +1,22 @@
-//! Who may score now: live calls before batches, and not more of either than can be answered in time.
+//! Who may score now: so many live calls and so many batches in flight, each class in a bulkhead of its own, and batches
+//! give way to live calls.
 //!
-//! What there is to protect depends on where the time goes. A row of a pure-Rust model takes microseconds, less than
-//! reading its request: nothing waits for the model, everything waits for a thread, and a refusal costs nearly as much
-//! as an answer. There the caps on connections bound the queue, and what helps is to keep long work (batches,
-//! explanations) out of the way. When the work does take milliseconds, requests queue in the runtime before any of our
-//! code sees them, so their age can not be read off them. It is sampled instead: a task that asks to be woken is woken
-//! as late as a request is begun. See `lag` for the sampler (and its governor on another thread) and `controller` for what is made of it.
+//! A model that runs inline is answered within one poll, so no more calls are in flight than there are threads: whoever
+//! waits, waits in a socket, and the caps on connections bound how many can. A call to a model with threads of its own
+//! waits in that model's queue, which turns away what it cannot answer in time. What stays for the bulkhead of live calls
+//! is to bound memory; by default it lets in as many as there may be connections.
 //!
-//! In this order, with rising lag:
-//! 1. batches are refused, and running ones give way between rows;
-//! 2. a share of live calls is refused, at once, so that the others are answered in time.
-//!
-//! Beside that each class has a bulkhead: so many in flight and no more, for models that run on threads of their own.
-//! Entering takes one atomic addition and one read of a word that hardly ever changes. Enter after the body has been
-//! read: a client that sends it slowly must not hold a place.
-
-mod controller;
-mod lag;
+//! Entering takes one atomic addition. Enter after the body has been read: a client that sends it slowly must not hold a
+//! place.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use metrics::Counter;
 
-pub use lag::{Lag, SAMPLERS};
-
 use super::edge::error::{ApiError, Code};
+use scoreline_domain::time::Stopwatch;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,10 +29,10 @@ pub enum Class {
 /// What a live call gets when there is no room.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhenOverloaded {
-    /// A labelled baseline: `status: "fallback"`, `reason: "overloaded"`.
+    /// A labelled baseline: `status: "fallback"`, `reason: "model_overloaded"`.
+    #[default]
     Fallback,
     /// 503 with `Retry-After`.
-    #[default]
     Refuse,
 }
 
@@ -67,49 +58,34 @@ pub const RETRY_AFTER_SECONDS: u32 = 1;
 pub struct Admission(Arc<Door>);
 
 struct Door {
-    settings: AdmissionSettings,
-    /// Live calls: in flight in the lower half, all that ever came in the upper.
-    live: AtomicU64,
-    batches: AtomicU32,
-    /// Of `WHOLE` live calls, so many are refused.
-    refused_share: AtomicU32,
-    batches_closed: AtomicBool,
-    refused: [Counter; 4],
+    live: Bulkhead,
+    batches: Bulkhead,
+    when_overloaded: WhenOverloaded,
 }
 
-/// Rows of a batch that a live call may have to wait for: some ten microseconds of a pure-Rust model.
-const ROWS_IN_A_ROW: usize = 8;
-const WHOLE: u32 = 1 << 16;
-const ONE_TICKET: u64 = 1 << 32;
-/// An odd number near 2^32 divided by the golden ratio: multiples of it spread evenly, so that of any few calls in a row
-/// about the right share is refused.
-const SPREAD: u32 = 0x9E37_79B9;
+/// So many at the same time and no more.
+struct Bulkhead {
+    most: u32,
+    inside: AtomicU32,
+    refused: Counter,
+}
 
 /// The right to score; given back when dropped, also when the caller went away.
 #[must_use]
-pub struct Permit<'a> {
-    door: &'a Door,
-    class: Class,
-}
+pub struct Permit<'a>(&'a Bulkhead);
 
 impl Admission {
     pub fn new(settings: AdmissionSettings) -> Self {
-        let refused = [("live", "full"), ("live", "lag"), ("batch", "full"), ("batch", "lag")].map(|(class, reason)| {
-            metrics::counter!("scoreline_admission_refused_total", "class" => class, "reason" => reason)
-        });
         Self(Arc::new(Door {
-            settings,
-            live: AtomicU64::new(0),
-            batches: AtomicU32::new(0),
-            refused_share: AtomicU32::new(0),
-            batches_closed: AtomicBool::new(false),
-            refused,
+            live: Bulkhead::new(settings.live, "live"),
+            batches: Bulkhead::new(settings.batches, "batch"),
+            when_overloaded: settings.when_overloaded,
         }))
     }
 
-    /// What a live call that is not let in gets.
+    /// What a live call that there is no room for gets.
     pub fn when_overloaded(&self) -> WhenOverloaded {
-        self.0.settings.when_overloaded
+        self.0.when_overloaded
     }
 
     /// Never waits.
@@ -118,79 +94,58 @@ impl Admission {
     /// When there is no room for this class now.
     pub fn enter(&self, class: Class) -> Result<Permit<'_>, Overloaded> {
         match class {
-            Class::Live => self.0.enter_live(),
-            Class::Batch => self.0.enter_batch(),
-        }
-    }
-
-    /// After a row of a batch: lets live calls go first, every few rows while nothing waits, after each one otherwise.
-    pub async fn give_way(&self, row: usize) {
-        if row % ROWS_IN_A_ROW == ROWS_IN_A_ROW - 1 || self.0.batches_closed.load(Ordering::Relaxed) {
-            tokio::task::yield_now().await;
+            Class::Live => self.0.live.enter(),
+            Class::Batch => self.0.batches.enter(),
         }
     }
 
     /// Live calls and batches in flight.
     pub fn in_flight(&self) -> (u32, u32) {
-        (self.0.live.load(Ordering::Relaxed) as u32, self.0.batches.load(Ordering::Relaxed))
-    }
-
-    /// Live calls that ever came, modulo 2^32.
-    fn calls(&self) -> u32 {
-        (self.0.live.load(Ordering::Relaxed) >> 32) as u32
-    }
-
-    fn apply(&self, decision: controller::Decision) {
-        let share = (decision.refused * f64::from(WHOLE)) as u32;
-        self.0.refused_share.store(share, Ordering::Relaxed);
-        self.0.batches_closed.store(decision.batches_closed, Ordering::Relaxed);
+        let inside = |bulkhead: &Bulkhead| bulkhead.inside.load(Ordering::Relaxed);
+        (inside(&self.0.live), inside(&self.0.batches))
     }
 }
 
-impl Door {
-    fn enter_live(&self) -> Result<Permit<'_>, Overloaded> {
-        let before = self.live.fetch_add(ONE_TICKET + 1, Ordering::Relaxed);
-        // Made first: it takes the count back when the call is refused.
-        let permit = Permit { door: self, class: Class::Live };
-        if before as u32 >= self.settings.live {
-            self.refused[0].increment(1);
-            return Err(Overloaded);
-        }
-        let share = self.refused_share.load(Ordering::Relaxed);
-        if share > 0 {
-            let ticket = (before >> 32) as u32;
-            if ticket.wrapping_mul(SPREAD) >> 16 < share {
-                self.refused[1].increment(1);
-                return Err(Overloaded);
-            }
-        }
-        Ok(permit)
+impl Bulkhead {
+    fn new(most: u32, class: &'static str) -> Self {
+        let refused = metrics::counter!("scoreline_admission_refused_total", "class" => class);
+        Self { most, inside: AtomicU32::new(0), refused }
     }
 
-    fn enter_batch(&self) -> Result<Permit<'_>, Overloaded> {
-        let before = self.batches.fetch_add(1, Ordering::Relaxed);
-        let permit = Permit { door: self, class: Class::Batch };
-        if before >= self.settings.batches {
-            self.refused[2].increment(1);
-            return Err(Overloaded);
+    fn enter(&self) -> Result<Permit<'_>, Overloaded> {
+        let before = self.inside.fetch_add(1, Ordering::Relaxed);
+        // Made first: it takes the count back when there is no room.
+        let permit = Permit(self);
+        if before < self.most {
+            return Ok(permit);
         }
-        if self.batches_closed.load(Ordering::Relaxed) {
-            self.refused[3].increment(1);
-            return Err(Overloaded);
-        }
-        Ok(permit)
+        self.refused.increment(1);
+        Err(Overloaded)
     }
 }
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        match self.class {
-            Class::Live => {
-                self.door.live.fetch_sub(1, Ordering::Relaxed);
-            }
-            Class::Batch => {
-                self.door.batches.fetch_sub(1, Ordering::Relaxed);
-            }
+        self.0.inside.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How long a batch may keep its thread from live calls: about as long as twenty of them take.
+const SPELL: Duration = Duration::from_micros(200);
+
+/// A batch at work, which gives way to live calls after each spell.
+pub struct GivingWay(Stopwatch);
+
+impl GivingWay {
+    pub fn start() -> Self {
+        Self(Stopwatch::start())
+    }
+
+    /// To be called between rows.
+    pub async fn pause(&mut self) {
+        if self.0.elapsed() >= SPELL {
+            tokio::task::yield_now().await;
+            self.0 = Stopwatch::start();
         }
     }
 }
@@ -225,22 +180,6 @@ mod tests {
     }
 
     #[test]
-    fn the_refused_share_is_spread_evenly() {
-        let door = door(10, 1);
-        for refused in [0.0, 0.1, 0.5, 0.8, 0.95] {
-            door.apply(controller::Decision { refused, batches_closed: true });
-            for _ in 0..20 {
-                let got = (0..100).filter(|_| door.enter(Class::Live).is_err()).count() as f64 / 100.0;
-                assert!((got - refused).abs() <= 0.03, "{got} of {refused}");
-            }
-            assert!(door.enter(Class::Batch).is_err());
-        }
-        door.apply(controller::Decision { refused: 0.0, batches_closed: false });
-        assert!((0..1000).all(|_| door.enter(Class::Live).is_ok()));
-        assert!(door.enter(Class::Batch).is_ok());
-    }
-
-    #[test]
     fn a_caller_that_leaves_gives_its_place_back() {
         let door = door(1, 1);
         let mut call = Box::pin(async {
@@ -252,5 +191,20 @@ mod tests {
         assert_eq!(door.in_flight(), (1, 0));
         drop(call);
         assert_eq!(door.in_flight(), (0, 0));
+    }
+
+    #[test]
+    fn a_batch_gives_way_after_a_spell_of_work_and_not_before() {
+        let mut batch = GivingWay::start();
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        std::thread::sleep(SPELL);
+        let mut pause = Box::pin(batch.pause());
+        assert!(pause.as_mut().poll(&mut context).is_pending());
+        assert!(pause.as_mut().poll(&mut context).is_ready());
+        drop(pause);
+        batch.0 = Stopwatch::start();
+        // Unless the machine takes longer than a spell for this line.
+        let at_once = Box::pin(batch.pause()).as_mut().poll(&mut context).is_ready();
+        assert!(at_once || batch.0.elapsed() >= SPELL);
     }
 }

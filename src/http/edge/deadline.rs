@@ -8,6 +8,8 @@ use axum::http::request::Parts;
 use super::error::{ApiError, Code};
 use super::head::{Field, Head};
 use super::headers::DEADLINE;
+use crate::http::admission::Overloaded;
+use crate::scoring::Reason;
 use scoreline_domain::time::Stopwatch;
 
 /// What keeps a question from being asked at leisure.
@@ -17,6 +19,18 @@ pub struct Hurry {
     pub deadline: Option<Duration>,
     /// There is no room: the model is not asked.
     pub shed: bool,
+    /// A caller that there is no room for is refused. Everybody else gets an answer from the ladder.
+    pub refuse: bool,
+}
+
+impl Hurry {
+    /// Whether the caller takes an answer that the ladder gave for this reason.
+    ///
+    /// # Errors
+    /// When there was no room, and the caller is to be refused then.
+    pub fn takes(self, reason: Option<Reason>) -> Result<(), Overloaded> {
+        if self.refuse && reason == Some(Reason::Overloaded) { Err(Overloaded) } else { Ok(()) }
+    }
 }
 
 /// The caller's own deadline; `None` without the header.
@@ -66,7 +80,7 @@ impl BatchTime {
     /// The deadline of a row that begins now. Zero once the time is over: the ladder answers without the model.
     pub fn next_row(&self) -> Hurry {
         let left = self.limit.saturating_sub(self.watch.elapsed());
-        Hurry { deadline: Some(self.row.map_or(left, |row| row.min(left))), shed: false }
+        Hurry { deadline: Some(self.row.map_or(left, |row| row.min(left))), ..Hurry::default() }
     }
 }
 

@@ -3,7 +3,7 @@
 use axum::extract::{FromRequestParts, State};
 use axum::response::Response;
 
-use crate::http::admission::{Admission, Class};
+use crate::http::admission::{Admission, Class, GivingWay};
 use crate::http::edge::deadline::{BatchTime, Hurry, OwnDeadline};
 use crate::http::edge::error::ApiError;
 use crate::http::edge::request_id::RequestId;
@@ -55,6 +55,7 @@ impl Batch {
         let Rows { rows, is_array } = Rows::split(body, self.settings.batch_rows)?;
         let mut results = Vec::with_capacity(rows.len() * 512);
         let mut errors = 0;
+        let mut way = GivingWay::start();
         for (number, row) in rows.iter().enumerate() {
             if number > 0 {
                 results.push(if is_array { b',' } else { b'\n' });
@@ -64,7 +65,7 @@ impl Batch {
                 errors += 1;
                 append(&mut results, &RowError { row: number, error: error.body(&row_id) });
             }
-            self.admission.give_way(number).await;
+            way.pause().await;
         }
         Ok(reply(results, is_array, BatchMetadata { rows: rows.len(), errors, request_id: self.id.as_str() }))
     }

@@ -26,6 +26,8 @@ pub struct Call {
     deadline: Result<Option<Duration>, ApiError>,
     /// There is no room: the model is not asked.
     pub shed: bool,
+    /// A caller that there is no room for is refused. Everybody else gets an answer from the ladder.
+    pub refuse: bool,
 }
 
 impl FromRequest<Shared> for Call {
@@ -42,7 +44,7 @@ impl FromRequest<Shared> for Call {
 impl Call {
     /// `given` is the id in its head.
     pub fn new(head: &Head<'_>, given: Option<HeaderValue>, body: Result<Bytes, ApiError>) -> Self {
-        Self { body, id: RequestId::of(given), deadline: deadline::of(head), shed: false }
+        Self { body, id: RequestId::of(given), deadline: deadline::of(head), shed: false, refuse: false }
     }
 
     /// # Errors
@@ -56,7 +58,7 @@ impl Call {
     /// # Errors
     /// Names the header when it cannot be read.
     pub fn hurry(&self) -> Result<Hurry, ApiError> {
-        Ok(Hurry { deadline: self.deadline.clone()?, shed: self.shed })
+        Ok(Hurry { deadline: self.deadline.clone()?, shed: self.shed, refuse: self.refuse })
     }
 
     /// The id of the request unless its body carries a better one.

@@ -26,13 +26,8 @@ impl Endpoint {
     /// Never of an endpoint for data actions.
     pub async fn answer(self, app: &HttpState, call: &mut Call) -> Result<Reply, ApiError> {
         let permit = app.admission.enter(Class::Live);
-        if let Err(overloaded) = &permit {
-            let labelled = self.is_flat() || app.admission.when_overloaded() == WhenOverloaded::Fallback;
-            if !labelled {
-                return Err((*overloaded).into());
-            }
-        }
         call.shed = permit.is_err();
+        call.refuse = !self.is_flat() && app.admission.when_overloaded() == WhenOverloaded::Refuse;
         match self {
             Self::PredictClv => predict_clv::handle(app, call).await,
             Self::PredictLead => predict_lead::handle(app, call).await,

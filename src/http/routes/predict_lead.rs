@@ -28,15 +28,16 @@ pub async fn score<'s>(
     scorer: &Scorer,
     hasher: &IdHasher,
     otherwise: impl FnOnce() -> &'s str,
-    Hurry { deadline, shed }: Hurry,
+    hurry: Hurry,
 ) -> Result<(Scored<LeadScore>, Context<'s>), ApiError> {
     let own_id = request.request_id.as_deref();
     let request_id = checked_request_id(own_id, otherwise)?;
     let features_as_of = time(request.timestamp_utc.as_deref()).map_err(|err| err.of_request(own_id))?;
     request.pass(hasher.screen())?;
     let features = request.features.as_ref().map(Features::named);
-    let ask = Ask { deadline, shed, ..request.ask(features.as_deref(), hasher) };
+    let ask = Ask { deadline: hurry.deadline, shed: hurry.shed, ..request.ask(features.as_deref(), hasher) };
     let scored = scorer.score_lead(ask).await.map_err(|fault| ApiError::from(fault).of_request(own_id))?;
+    hurry.takes(scored.reason).map_err(|full| ApiError::from(full).of_request(own_id))?;
     Ok((scored, Context { request_id, features_as_of }))
 }
 

@@ -34,9 +34,11 @@ impl<'r, 'b> Question<'r, 'b> {
     pub async fn score(&self, scorer: &Scorer, hasher: &IdHasher, prefer: Prefer) -> Result<Scored, ApiError> {
         self.request.pass(hasher.screen())?;
         let features = self.request.named_features();
-        let Hurry { deadline, shed } = self.hurry;
+        let Hurry { deadline, shed, .. } = self.hurry;
         let ask = Ask { deadline, shed, ..self.request.ask(features.as_deref(), hasher, prefer) };
-        scorer.score(ask).await.map_err(|fault| ApiError::from(fault).of_request(self.request.id()))
+        let scored = scorer.score(ask).await.map_err(|fault| ApiError::from(fault).of_request(self.request.id()))?;
+        self.hurry.takes(scored.reason).map_err(|full| ApiError::from(full).of_request(self.request.id()))?;
+        Ok(scored)
     }
 
     /// Explains the answer where the request asks for it; one that does not pays nothing.

@@ -23,7 +23,21 @@ pub struct Served {
 }
 
 pub fn serve<C: Connect>(threads: usize, limits: Limits, tls: Option<TlsConfigs>, connect: C) -> Served {
-    serve_beside(threads, limits, tls, connect, async {})
+    let drain = Drain::new();
+    let draining = drain.clone();
+    let (bound, at) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let runtime = builder.worker_threads(threads).event_interval(16).enable_all().build().expect("a runtime");
+        let served = runtime.spawn(async move {
+            let socket = scoreline_listener::open("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+            bound.send(socket.local_addr().expect("bound")).expect("the test waits");
+            let serving = Listener { name: "test", limits, tls, drain: draining };
+            serving.serve(socket, connect, |connection| drop(tokio::spawn(connection))).await;
+        });
+        runtime.block_on(served).expect("serving does not panic");
+    });
+    Served { address: at.recv().expect("the server starts"), drain, thread: Some(thread) }
 }
 
 /// Serves every connection with a router; requests carry what is known of the peer as extensions.
@@ -37,32 +51,6 @@ pub fn router(router: Router) -> impl Connect {
             service.call(request)
         })
     }
-}
-
-/// As `serve`, with a task of the same runtime beside it.
-pub fn serve_beside<C: Connect>(
-    threads: usize,
-    limits: Limits,
-    tls: Option<TlsConfigs>,
-    connect: C,
-    beside: impl Future<Output = ()> + Send + 'static,
-) -> Served {
-    let drain = Drain::new();
-    let draining = drain.clone();
-    let (bound, at) = std::sync::mpsc::channel();
-    let thread = std::thread::spawn(move || {
-        let mut builder = tokio::runtime::Builder::new_multi_thread();
-        let runtime = builder.worker_threads(threads).event_interval(16).enable_all().build().expect("a runtime");
-        let served = runtime.spawn(async move {
-            let socket = scoreline_listener::open("127.0.0.1:0".parse().expect("an address")).expect("a free port");
-            bound.send(socket.local_addr().expect("bound")).expect("the test waits");
-            drop(tokio::spawn(beside));
-            let serving = Listener { name: "test", limits, tls, drain: draining };
-            serving.serve(socket, connect, |connection| drop(tokio::spawn(connection))).await;
-        });
-        runtime.block_on(served).expect("serving does not panic");
-    });
-    Served { address: at.recv().expect("the server starts"), drain, thread: Some(thread) }
 }
 
 impl Drop for Served {

@@ -6,6 +6,8 @@ mod doors;
 mod drain;
 mod floods;
 mod lane;
+mod load;
 mod overload;
 mod seams;
 mod slow_clients;
+mod stalls;

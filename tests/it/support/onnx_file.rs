@@ -109,3 +109,37 @@ pub fn tree(threshold: f32, targets: i64, more: &[Vec<u8>]) -> Vec<u8> {
     let node = node("TreeEnsembleRegressor", "ai.onnx.ml", &["features"], "value", &attributes);
     model(&[node], &[features(4), output()])
 }
+
+/// So many trees of `2^depth` leaves over the four features of the test bundle: a boosted ensemble of the usual shape, of
+/// drawn thresholds and leaves. Its answers lie around 20.
+pub fn forest(trees: u16, depth: u32) -> Vec<u8> {
+    const SPANS: [(f32, f32); 4] = [(0.0, 365.0), (0.0, 60.0), (-1.0, 1.0), (0.0, 12.0)];
+    let mut draw = fastrand::Rng::with_seed(7);
+    let (branches, nodes) = ((1 << depth) - 1, (1 << (depth + 1)) - 1);
+    let all = || (0..i64::from(trees)).flat_map(|tree| (0..nodes).map(move |node| (tree, node)));
+    let leaves = || all().filter(|(_, node)| *node >= branches);
+    let of_branch = |value: i64, node: i64| if node < branches { value } else { 0 };
+    let columns: Vec<u8> = all().map(|_| draw.u8(0..4)).collect();
+    let spans = columns.iter().map(|&column| SPANS[usize::from(column)]);
+    let thresholds = spans.map(|(low, high)| low + draw.f32() * (high - low));
+    let thresholds: Vec<f32> = thresholds.collect();
+    let weights: Vec<f32> = leaves().map(|_| draw.f32() * 40.0 / f32::from(trees)).collect();
+    let modes: Vec<&str> = all().map(|(_, node)| if node < branches { "BRANCH_LEQ" } else { "LEAF" }).collect();
+    let numbers = |name: &str, numbers: &mut dyn Iterator<Item = i64>| ints(name, &numbers.collect::<Vec<_>>());
+    let attributes = [
+        numbers("nodes_treeids", &mut all().map(|(tree, _)| tree)),
+        numbers("nodes_nodeids", &mut all().map(|(_, node)| node)),
+        numbers("nodes_featureids", &mut columns.iter().map(|&column| column.into())),
+        floats("nodes_values", &thresholds),
+        texts("nodes_modes", &modes),
+        numbers("nodes_truenodeids", &mut all().map(|(_, node)| of_branch(2 * node + 1, node))),
+        numbers("nodes_falsenodeids", &mut all().map(|(_, node)| of_branch(2 * node + 2, node))),
+        numbers("target_treeids", &mut leaves().map(|(tree, _)| tree)),
+        numbers("target_nodeids", &mut leaves().map(|(_, node)| node)),
+        numbers("target_ids", &mut leaves().map(|_| 0)),
+        floats("target_weights", &weights),
+        int("n_targets", 1),
+    ];
+    let node = node("TreeEnsembleRegressor", "ai.onnx.ml", &["features"], "value", &attributes);
+    model(&[node], &[features(4), output()])
+}

@@ -93,7 +93,28 @@ impl TestApp {
         Self::build(bundles, change, monitoring, &privacy, None, &[], None)
     }
 
+    /// An app that has no room for live calls.
+    pub fn without_room(bundles: &[TestBundle], when_overloaded: WhenOverloaded) -> Self {
+        let (privacy, none) = (privacy("test pepper", &[]), AdmissionSettings { live: 0, batches: 4, when_overloaded });
+        Self::build_behind(none, bundles, |_| {}, Monitoring::default(), &privacy, None, &[], None)
+    }
+
     fn build(
+        bundles: &[TestBundle],
+        change: impl FnOnce(&mut ScorerSettings),
+        monitoring: Monitoring,
+        privacy: &PrivacySettings,
+        auth: Option<&AuthSettings>,
+        candidates: &[(&str, CandidateSettings)],
+        book: Option<FeatureBook>,
+    ) -> Self {
+        let room = AdmissionSettings { live: 4096, batches: 4, when_overloaded: WhenOverloaded::Fallback };
+        Self::build_behind(room, bundles, change, monitoring, privacy, auth, candidates, book)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "each is what some tests change")]
+    fn build_behind(
+        admission: AdmissionSettings,
         bundles: &[TestBundle],
         change: impl FnOnce(&mut ScorerSettings),
         monitoring: Monitoring,
@@ -143,11 +164,7 @@ impl TestApp {
                 batch_deadline: Duration::from_secs(30),
                 body_timeout: Duration::from_secs(5),
             },
-            admission: Admission::new(AdmissionSettings {
-                live: 1024,
-                batches: 4,
-                when_overloaded: WhenOverloaded::Refuse,
-            }),
+            admission: Admission::new(admission),
             readiness: readiness.clone(),
             jobs: Jobs::default(),
             write_back: WriteBackDesk::default(),

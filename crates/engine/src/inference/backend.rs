@@ -120,10 +120,13 @@ pub enum BackendError {
     RuntimeMissing { reason: String, looked: Vec<PathBuf> },
     #[error("model run failed: {reason}")]
     Run { reason: String },
-    /// Every worker is busy and the queue is full.
-    #[error("model queue is full")]
+    /// The turn would come too late.
+    #[error("model has too much to do")]
     Overloaded,
-    /// The answer did not come in time.
+    /// The turn did not come in time, which says nothing about the model.
+    #[error("model had no thread free within the deadline")]
+    NoTurn,
+    /// The run did not end in time.
     #[error("model did not answer within its deadline")]
     Deadline,
 }

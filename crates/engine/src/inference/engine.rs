@@ -35,12 +35,11 @@ impl Pooled {
         handles: Vec<Box<dyn Backend>>,
         spares: Option<Spares>,
         queue: usize,
-        queue_age: Option<Duration>,
     ) -> Result<Self, BackendError> {
         let guard = Arc::new(guard);
         let told = Arc::clone(&guard);
         let on_unreturned: Box<dyn Fn() + Send + Sync> = Box::new(move || told.unreturned());
-        let settings = PoolSettings { queue, queue_age, spares, on_unreturned: Some(on_unreturned) };
+        let settings = PoolSettings { queue, spares, on_unreturned: Some(on_unreturned) };
         Ok(Self { pool: Pool::with(guard.model().as_str(), handles, settings)?, guard })
     }
 
@@ -146,7 +145,7 @@ mod tests {
             |_| -> Box<dyn Backend> { Box::new(Stuck { outputs: vec!["value".into()], shut: Arc::clone(&shut) }) };
         let (model, version) = (ModelName::parse("clv"), ModelVersion::parse("v1"));
         let guard = ModelGuard::new(model.expect("a name"), version.expect("a version"));
-        let pooled = Pooled::start(guard, (0..3).map(handle).collect(), None, 8, None).expect("threads");
+        let pooled = Pooled::start(guard, (0..3).map(handle).collect(), None, 8).expect("threads");
         let short = Duration::from_millis(100);
         let ask = || pooled.answer(FeatureMatrix::new(&[0.0], 1), short);
         let answers = tokio::join!(ask(), ask(), ask());

@@ -96,7 +96,9 @@ impl BundleError {
             Self::Backend(BackendError::Unsupported { .. }) => "unsupported_model",
             Self::Backend(BackendError::Inputs { .. }) => "inputs",
             Self::Backend(BackendError::RuntimeMissing { .. }) => "runtime_missing",
-            Self::Backend(BackendError::Run { .. } | BackendError::Overloaded | BackendError::Deadline) => "run",
+            Self::Backend(
+                BackendError::Run { .. } | BackendError::Overloaded | BackendError::NoTurn | BackendError::Deadline,
+            ) => "run",
         }
     }
 

@@ -12,7 +12,6 @@ mod plain_file;
 
 use std::fmt;
 use std::path::Path;
-use std::time::Duration;
 
 use super::backend::{Backend, BackendError, FeatureMatrix};
 use super::engine::{Engine, Pooled};
@@ -38,10 +37,8 @@ pub struct LoadSettings {
     pub runtime: RuntimeSearch,
     /// Threads, each with a handle of its own, for a model that needs ONNX Runtime.
     pub onnx_threads: usize,
-    /// Requests that may wait for such a model before it answers "overloaded".
+    /// Requests that may wait for such a model, however short their wait.
     pub onnx_queue: usize,
-    /// Longest wait of a live request before such a model answers "overloaded"; without one, any.
-    pub onnx_queue_age: Option<Duration>,
     /// Let ONNX models use `If`, `Loop` and `Scan`, which may never end. No setting does: it is for models that are meant to
     /// misbehave.
     pub control_flow: bool,
@@ -318,7 +315,7 @@ fn open(
             let (handles, spares) = onnx::open_with_spares(model, features, &settings.runtime, threads)?;
             let guard = ModelGuard::new(manifest.name.clone(), manifest.version.clone());
             let queue = settings.onnx_queue.max(1);
-            Engine::Pooled(Pooled::start(guard, handles, Some(spares), queue, settings.onnx_queue_age)?)
+            Engine::Pooled(Pooled::start(guard, handles, Some(spares), queue)?)
         }
     })
 }

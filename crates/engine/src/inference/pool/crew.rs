@@ -15,7 +15,9 @@ use crate::inference::explain::Question;
 use scoreline_domain::time::Stopwatch;
 
 /// How long a run may take to end after it was told to. ONNX Runtime looks between two nodes of its graph.
-const GRACE: Duration = Duration::from_millis(250);
+const GRACE: Duration = Duration::from_millis(200);
+/// What it gets after that: a process that stood still for all of the grace has let no run end.
+const SECOND_GRACE: Duration = Duration::from_millis(50);
 /// Replaced threads that may still be in their runs at the same time: each keeps a session in memory and may keep a
 /// processor busy.
 const MOST_REPLACED: usize = 8;
@@ -24,7 +26,6 @@ const MOST_REPLACED: usize = 8;
 pub struct Crew {
     name: String,
     pub jobs: Jobs,
-    queue_age: Option<Duration>,
     spares: Option<Spares>,
     on_unreturned: Option<Box<dyn Fn() + Send + Sync>>,
     /// Locked when a thread starts or ends and when a caller leaves; a run that is answered in time never locks it.
@@ -79,7 +80,6 @@ struct CrewMetrics {
     stopped: Counter,
     unreturned: Counter,
     replaced: Counter,
-    aged: Counter,
 }
 
 impl CrewMetrics {
@@ -88,8 +88,7 @@ impl CrewMetrics {
         Self {
             stopped: counter!("scoreline_model_runs_stopped_total", "model" => model.clone()),
             unreturned: counter!("scoreline_model_handles_unreturned_total", "model" => model.clone()),
-            replaced: counter!("scoreline_model_handles_replaced_total", "model" => model.clone()),
-            aged: counter!("scoreline_model_queue_aged_total", "model" => model),
+            replaced: counter!("scoreline_model_handles_replaced_total", "model" => model),
         }
     }
 }
@@ -101,12 +100,11 @@ impl Crew {
         handles: Vec<Box<dyn Backend>>,
         settings: PoolSettings,
     ) -> Result<Arc<Self>, BackendError> {
-        let PoolSettings { queue, queue_age, spares, on_unreturned } = settings;
+        let PoolSettings { queue, spares, on_unreturned } = settings;
         let (overdue, late) = mpsc::channel();
         let crew = Arc::new(Self {
             name: name.to_owned(),
-            jobs: Jobs::new(queue),
-            queue_age,
+            jobs: Jobs::new(queue, handles.len()),
             spares,
             on_unreturned,
             roll: Mutex::default(),
@@ -141,18 +139,22 @@ impl Crew {
     }
 
     fn work(&self, post: &Arc<Post>) {
-        while let Some(job) = self.jobs.next() {
-            let Some(Job { number, rows, reply, .. }) = job.unless_older(self.queue_age) else {
-                self.metrics.aged.increment(1);
-                continue;
-            };
+        let mut took = None;
+        while let Some(Job { number, rows, reply }) = self.jobs.next(took.take()) {
             post.begin(number);
+            // Golden rows come in large jobs, and nobody waits behind them.
+            let live = !matches!(reply, Reply::Blocking(_));
             // Asked again now that a leaving caller can find the run: one of the two sees the other.
             if !reply.is_unwanted() {
                 self.runs.fetch_add(1, Ordering::Relaxed);
+                let watch = Stopwatch::start();
                 self.answer(reply, &*post.handle, &rows);
+                took = live.then(|| watch.elapsed());
             }
-            if post.end() && !self.takes_back(post) {
+            let Run { told_to_stop, given_up, .. } = post.end();
+            // What was cut off might have taken any time.
+            took = took.filter(|_| !told_to_stop);
+            if given_up && !self.takes_back(post) {
                 return;
             }
         }
@@ -178,12 +180,13 @@ impl Crew {
         }
     }
 
-    /// The caller of a job has left: if a thread is in its run, the run is told to stop.
-    fn left(&self, job: u64) {
-        let Some(post) = self.roll().posts.iter().find(|post| post.stop(job)).cloned() else { return };
+    /// The caller of a job has left: if a thread is in its run, the run is told to stop. Whether one was.
+    fn left(&self, job: u64) -> bool {
+        let Some(post) = self.roll().posts.iter().find(|post| post.stop(job)).cloned() else { return false };
         self.metrics.stopped.increment(1);
         // Nobody listens any more when the pool is being dropped.
         drop(self.overdue.send(Overdue { post, job, since: Stopwatch::start() }));
+        true
     }
 
     fn replace(self: &Arc<Self>, post: &Arc<Post>, job: u64) {
@@ -249,7 +252,6 @@ impl Crew {
             return false;
         }
         roll.missing -= 1;
-        post.lock().given_up = false;
         roll.posts.push(Arc::clone(post));
         true
     }
@@ -258,6 +260,12 @@ impl Crew {
 impl Caller<'_> {
     pub fn served(mut self) {
         self.answered = true;
+    }
+
+    /// Leaves without an answer: whether a thread was at it.
+    pub fn leave(mut self) -> bool {
+        self.answered = true;
+        self.crew.left(self.job)
     }
 }
 
@@ -278,14 +286,13 @@ impl Post {
         self.lock().job = job;
     }
 
-    /// Whether the handle has been given up meanwhile.
-    fn end(&self) -> bool {
+    /// What has become of the run meanwhile.
+    fn end(&self) -> Run {
         let mut run = self.lock();
-        run.job = 0;
-        if std::mem::take(&mut run.told_to_stop) {
+        if run.told_to_stop {
             self.handle.resume();
         }
-        run.given_up
+        std::mem::take(&mut *run)
     }
 
     /// Tells the run to stop if it is this job's. Under the lock, so that it can not hit the next one.
@@ -315,6 +322,7 @@ impl Post {
 fn look_after(crew: &Weak<Crew>, overdue: &mpsc::Receiver<Overdue>) {
     for Overdue { post, job, since } in overdue {
         std::thread::sleep(GRACE.saturating_sub(since.elapsed()));
+        std::thread::sleep(SECOND_GRACE);
         if !post.is_in(job) {
             continue;
         }

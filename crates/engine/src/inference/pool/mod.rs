@@ -1,7 +1,7 @@
 //! Backends that need threads of their own: one thread a handle, one bounded queue.
 //!
-//! A full queue is an answer, not a wait; a caller's deadline is kept even while a run is stuck; work whose caller is
-//! gone is not done, and stopped when it has begun; a panic costs one request, not the thread.
+//! A turn that would come too late is an answer, not a wait; a caller's deadline is kept even while a run is stuck; work
+//! whose caller is gone is not done, and stopped when it has begun; a panic costs one request, not the thread.
 
 mod crew;
 mod queue;
@@ -31,8 +31,6 @@ pub struct Pool {
 pub struct PoolSettings {
     /// Requests that may wait; more are turned away.
     pub queue: usize,
-    /// A live request that has waited longer is turned away when its turn comes; without one, none is.
-    pub queue_age: Option<Duration>,
     /// Makes handles in place of those whose run never ends; without it they are missed until they come back.
     pub spares: Option<Spares>,
     /// Told of each handle that does not come back, on a thread of the pool.
@@ -80,19 +78,20 @@ impl Pool {
     /// dropping this future, stops the run.
     ///
     /// # Errors
-    /// `Overloaded` at once when the queue is full, or when the turn comes too late; `Deadline` when the answer takes
-    /// longer than `deadline`, `Run` when the model fails.
+    /// `Overloaded` at once when the queue is full or the turn would come too late; after `deadline`, `NoTurn` when it has
+    /// not come and `Deadline` when the run has not ended; `Run` when the model fails.
     pub async fn predict(&self, rows: Vec<f64>, deadline: Duration) -> Answer {
         self.check(&rows)?;
         let (reply, answer) = oneshot::channel();
-        let caller = self.crew.caller(self.crew.jobs.push(rows, Reply::Async(reply))?);
-        // The receiver is dropped when time is up, and before `caller`: the thread sees that nobody waits.
+        let caller = self.crew.caller(self.crew.jobs.push(rows, Reply::Async(reply), Some(deadline))?);
+        // The receiver is dropped when time is up, and before `caller` leaves: the thread sees that nobody waits.
         match tokio::time::timeout(deadline, answer).await {
             Ok(answer) => {
                 caller.served();
                 answer.unwrap_or_else(|_| Err(stopped()))
             }
-            Err(_) => Err(BackendError::Deadline),
+            Err(_) if caller.leave() => Err(BackendError::Deadline),
+            Err(_) => Err(BackendError::NoTurn),
         }
     }
 
@@ -117,7 +116,8 @@ impl Pool {
         let (reply, answer) = oneshot::channel();
         // The thread stops a little earlier than its caller, so that what it has by then still arrives.
         let (output, budget) = (question.output, question.budget.part(0.8));
-        let caller = self.crew.caller(self.crew.jobs.push(rows, Reply::Explanation { output, budget, reply })?);
+        let job = self.crew.jobs.push(rows, Reply::Explanation { output, budget, reply }, None)?;
+        let caller = self.crew.caller(job);
         match tokio::time::timeout(question.budget.left(), answer).await {
             Ok(answer) => {
                 caller.served();
@@ -226,7 +226,7 @@ mod tests {
     }
 
     /// A pool with everything set that can be; it makes spare handles, and counts those that did not come back.
-    fn mended(queue_age: Duration) -> (Pool, Arc<AtomicUsize>, Arc<Gate>) {
+    fn mended() -> (Pool, Arc<AtomicUsize>, Arc<Gate>) {
         let (unreturned, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(Gate::default()));
         let spare = {
             let gate = Arc::clone(&gate);
@@ -238,7 +238,6 @@ mod tests {
         let told = Arc::clone(&unreturned);
         let settings = PoolSettings {
             queue: 4,
-            queue_age: Some(queue_age),
             on_unreturned: Some(Box::new(move || {
                 told.fetch_add(1, Ordering::SeqCst);
             })),
@@ -249,7 +248,7 @@ mod tests {
 
     #[tokio::test]
     async fn handles_that_do_not_come_back_are_replaced_up_to_a_limit_and_taken_back_later() {
-        let (pool, unreturned, gate) = mended(LONG);
+        let (pool, unreturned, gate) = mended();
         let short = Duration::from_millis(200);
         for stuck in 1..=8 {
             let answer = pool.predict(vec![-1.0], short).await;
@@ -259,7 +258,7 @@ mod tests {
         }
         assert!(pool.predict(vec![-1.0], short).await.is_err());
         let nobody = pool.predict(vec![3.0], Duration::from_millis(600)).await;
-        assert!(matches!(nobody, Err(BackendError::Deadline)), "eight are replaced, the ninth is not: {nobody:?}");
+        assert!(matches!(nobody, Err(BackendError::NoTurn)), "eight are replaced, the ninth is not: {nobody:?}");
         assert_eq!(unreturned.load(Ordering::SeqCst), 9);
         gate.open();
         assert_eq!(pool.predict(vec![4.0], LONG).await.expect("one is taken back"), [8.0]);
@@ -272,19 +271,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_has_waited_too_long_is_turned_away() {
-        let (pool, _, gate) = mended(Duration::from_millis(20));
+    async fn whose_turn_never_came_is_told_so_and_the_machine_may_stand_still_meanwhile() {
+        let (pool, _, gate) = pool(1, 4);
         let mut first = Box::pin(pool.predict(vec![-1.0], LONG));
         assert!(futures_pending(&mut first).await);
-        let arrival = Arc::clone(&gate);
-        tokio::task::spawn_blocking(move || arrival.wait_for_arrival()).await.expect("waits");
+        let late = pool.predict(vec![2.0], Duration::from_millis(40)).await;
+        assert!(matches!(late, Err(BackendError::NoTurn)), "no thread was at it: {late:?}");
         let mut second = Box::pin(pool.predict(vec![2.0], LONG));
         assert!(futures_pending(&mut second).await);
-        tokio::time::sleep(Duration::from_millis(40)).await;
+        tokio::time::sleep(Duration::from_millis(120)).await;
         gate.open();
         assert_eq!(first.await.expect("answer"), [-2.0]);
-        assert!(matches!(second.await, Err(BackendError::Overloaded)));
-        assert_eq!(pool.runs(), 1);
+        assert_eq!(second.await.expect("a long wait is no reason to turn it away"), [4.0]);
+        assert_eq!(pool.runs(), 2);
     }
 
     fn pool(threads: usize, queue: usize) -> (Pool, Arc<AtomicUsize>, Arc<Gate>) {

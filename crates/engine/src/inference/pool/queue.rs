@@ -1,4 +1,5 @@
-//! What waits for a thread: jobs in order, at most so many, each with a way to tell its caller.
+//! What waits for a thread: jobs in order, each with a way to tell its caller. A job whose turn would come too late is
+//! turned away at once, by what is known: the jobs ahead of it and how long jobs take.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, mpsc};
@@ -9,7 +10,14 @@ use tokio::sync::oneshot;
 use super::{Answer, stopped};
 use crate::inference::backend::BackendError;
 use crate::inference::explain::{Budget, Shares, Unexplained};
-use scoreline_domain::time::Stopwatch;
+
+/// Part of a call's time that its turn may be away. The rest is for the run itself, and for what the machine does
+/// meanwhile: a call that was let in is to be answered even if it stands still for some tens of milliseconds.
+const WAITING_SHARE: f64 = 0.4;
+/// Jobs that the mean is over.
+const MEMORY: u32 = 256;
+/// A job counts as no longer than so many times the mean: one that the machine stood still in says little about others.
+const OUTLIER: f64 = 32.0;
 
 /// A bounded queue for several threads.
 pub struct Jobs {
@@ -22,9 +30,18 @@ pub struct Jobs {
 struct Queue {
     jobs: VecDeque<Job>,
     capacity: usize,
+    threads: usize,
     stopped: bool,
     /// Number of the job that was added last.
     last: u64,
+    pace: Pace,
+}
+
+/// How long a job keeps a thread: the mean of the last ones, in seconds.
+#[derive(Default)]
+struct Pace {
+    mean: f64,
+    jobs: u32,
 }
 
 pub struct Job {
@@ -32,7 +49,6 @@ pub struct Job {
     pub number: u64,
     pub rows: Vec<f64>,
     pub reply: Reply,
-    since: Stopwatch,
 }
 
 pub enum Reply {
@@ -56,17 +72,14 @@ impl Reply {
     }
 }
 
-impl Job {
-    /// Gives a live request's job back to its caller when it has waited longer than `limit`: by then others wait too,
-    /// and an answer from the ladder now is better than one from the model later.
-    pub fn unless_older(self, limit: Option<Duration>) -> Option<Self> {
-        match self.reply {
-            Reply::Async(sender) if limit.is_some_and(|limit| self.since.elapsed() > limit) => {
-                drop(sender.send(Err(BackendError::Overloaded)));
-                None
-            }
-            Reply::Async(_) | Reply::Blocking(_) | Reply::Explanation { .. } => Some(self),
+impl Pace {
+    fn note(&mut self, took: Duration) {
+        let mut took = took.as_secs_f64();
+        if self.jobs > 0 {
+            took = took.min(self.mean.max(1e-6) * OUTLIER);
         }
+        self.jobs = (self.jobs + 1).min(MEMORY);
+        self.mean += (took - self.mean) / f64::from(self.jobs);
     }
 }
 
@@ -78,21 +91,29 @@ impl Queue {
         }
         self.jobs.len() < self.capacity
     }
+
+    /// Seconds until a job that is added now has its turn; 0 when no other waits.
+    fn wait(&self) -> f64 {
+        self.jobs.len() as f64 * self.pace.mean / self.threads as f64
+    }
 }
 
 impl Jobs {
-    pub fn new(capacity: usize) -> Self {
+    pub fn new(capacity: usize, threads: usize) -> Self {
+        let (capacity, threads) = (capacity.max(1), threads.max(1));
+        let (jobs, pace) = (VecDeque::new(), Pace::default());
         Self {
-            queue: Mutex::new(Queue { jobs: VecDeque::new(), capacity: capacity.max(1), stopped: false, last: 0 }),
+            queue: Mutex::new(Queue { jobs, capacity, threads, stopped: false, last: 0, pace }),
             work: Condvar::new(),
             room: Condvar::new(),
         }
     }
 
-    /// Adds a job and gives its number.
-    pub fn push(&self, rows: Vec<f64>, reply: Reply) -> Result<u64, BackendError> {
+    /// Adds a job and gives its number. With a `time` for its answer it is turned away when its turn would come too late.
+    pub fn push(&self, rows: Vec<f64>, reply: Reply, time: Option<Duration>) -> Result<u64, BackendError> {
         let mut queue = self.lock();
-        if !queue.has_room() {
+        let late = time.is_some_and(|time| queue.wait() > time.as_secs_f64() * WAITING_SHARE);
+        if late || !queue.has_room() {
             return Err(BackendError::Overloaded);
         }
         self.add(queue, rows, reply)
@@ -106,9 +127,12 @@ impl Jobs {
         self.add(queue, rows, reply)
     }
 
-    /// The next wanted job; `None` when the queue is stopped.
-    pub fn next(&self) -> Option<Job> {
+    /// The next wanted job; `None` when the queue is stopped. `took` is what the thread's last one kept it for.
+    pub fn next(&self, took: Option<Duration>) -> Option<Job> {
         let mut queue = self.lock();
+        if let Some(took) = took {
+            queue.pace.note(took);
+        }
         loop {
             if queue.stopped {
                 return None;
@@ -141,7 +165,7 @@ impl Jobs {
         }
         queue.last += 1;
         let number = queue.last;
-        queue.jobs.push_back(Job { number, rows, reply, since: Stopwatch::start() });
+        queue.jobs.push_back(Job { number, rows, reply });
         drop(queue);
         self.work.notify_one();
         Ok(number)
@@ -149,5 +173,73 @@ impl Jobs {
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RUN: Duration = Duration::from_millis(6);
+    const TIME: Duration = Duration::from_millis(500);
+
+    /// A queue of two threads that have noted so many runs.
+    fn noted(runs: &[(usize, Duration)]) -> Jobs {
+        let jobs = Jobs::new(4096, 2);
+        for (times, took) in runs {
+            (0..*times).for_each(|_| jobs.lock().pace.note(*took));
+        }
+        jobs
+    }
+
+    /// Jobs that are let in one after the other, none of them begun, and what keeps their callers waiting.
+    fn let_in(jobs: &Jobs, time: Option<Duration>) -> (usize, Vec<oneshot::Receiver<Answer>>) {
+        let mut waiting = Vec::new();
+        loop {
+            let (reply, answer) = oneshot::channel();
+            if jobs.push(Vec::new(), Reply::Async(reply), time).is_err() {
+                return (waiting.len(), waiting);
+            }
+            waiting.push(answer);
+        }
+    }
+
+    #[test]
+    fn so_many_are_let_in_as_are_answered_in_time() {
+        let (room, _waiting) = let_in(&noted(&[(1000, RUN)]), Some(TIME));
+        assert_eq!(room, 67, "6 ms each, two at a time: the last one's turn comes within 200 ms");
+        let (room, _waiting) = let_in(&noted(&[(1000, RUN)]), Some(TIME / 10));
+        assert_eq!(room, 7, "a caller in a hurry");
+        let fast = Duration::from_micros(30);
+        for jobs in [noted(&[]), noted(&[(1000, fast)])] {
+            assert_eq!(let_in(&jobs, Some(TIME)).0, 4096, "nobody has to wait for long: only memory bounds it");
+        }
+        assert_eq!(let_in(&noted(&[(1000, RUN)]), None).0, 4096, "whoever has no deadline");
+    }
+
+    #[test]
+    fn whoever_is_alone_is_let_in_however_long_a_run_takes() {
+        let (room, _waiting) = let_in(&noted(&[(1000, TIME)]), Some(TIME));
+        assert_eq!(room, 1);
+    }
+
+    #[test]
+    fn a_machine_that_stood_still_in_a_run_turns_nobody_away() {
+        let fast = Duration::from_micros(30);
+        for stood in [25, 90, 1000].map(Duration::from_millis) {
+            let jobs = noted(&[(1000, fast), (2, stood)]);
+            assert!(let_in(&jobs, Some(TIME)).0 >= 2000, "{stood:?}");
+        }
+        // Runs that do take longer are believed.
+        assert!(let_in(&noted(&[(1000, fast), (1000, RUN)]), Some(TIME)).0 < 100);
+    }
+
+    #[test]
+    fn callers_that_left_make_room() {
+        let jobs = Jobs::new(2, 1);
+        let (room, waiting) = let_in(&jobs, None);
+        assert_eq!(room, 2);
+        drop(waiting);
+        assert_eq!(let_in(&jobs, None).0, 2);
     }
 }

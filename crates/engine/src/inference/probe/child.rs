@@ -40,8 +40,7 @@ fn attempt(mut input: impl Read, verify: Verify) -> Result<(), BundleError> {
     let Task { manifest, golden, runtime, control_flow, tiers } =
         serde_json::from_slice(&task).map_err(|err| wrong(err.to_string()))?;
     let manifest = toml::from_str(&manifest).map_err(|err| wrong(err.to_string()))?;
-    let settings =
-        LoadSettings { runtime, onnx_threads: 1, onnx_queue: 1, control_flow, tiers, ..LoadSettings::default() };
+    let settings = LoadSettings { runtime, onnx_threads: 1, onnx_queue: 1, control_flow, tiers };
     let snapshot = ModelSnapshot::build(BundleFiles::from_parts(manifest, model, golden)?, &settings)?;
     verify(&snapshot)?;
     warm(&snapshot)
