@@ -18,7 +18,7 @@ const FLOORS: [&[&str]; 10] = [
 ];
 
 /// Crates whose types stay where they are used: what leaves is our own. A folder ends in `/`.
-const KEPT_IN: [(&str, &[&str]); 19] = [
+const KEPT_IN: [(&str, &[&str]); 18] = [
     ("axum", &["http/", "simulator/", "app/mod.rs"]),
     ("hyper_util", &["http/", "simulator/"]),
     ("rustls", &["http/", "auth/secret.rs"]),
@@ -33,7 +33,6 @@ const KEPT_IN: [(&str, &[&str]); 19] = [
     ("sqlx", &["store/"]),
     ("aws_lc_rs", &["privacy/seal.rs"]),
     ("httparse", &["http/listener/"]),
-    ("figment", &["config/"]),
     ("metrics_exporter_prometheus", &["telemetry.rs"]),
     ("arrow", &["cli/score/", "cli/features/"]),
     ("parquet", &["cli/score/", "cli/features/"]),
