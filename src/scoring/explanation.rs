@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use super::task::Score;
-use super::{Parts, Scored};
+use super::{Scored, Scorer};
 use crate::domain::score::round;
 use crate::domain::{CustomerKey, Source};
 use crate::features::{FeatureSchema, Row, Value};
@@ -83,7 +83,7 @@ impl NotExplained {
     }
 }
 
-impl Parts {
+impl Scorer {
     /// Explains an answer: `scored` is what a question about `features` was answered, or about what is stored of
     /// `customer`. Counted by outcome and timed by method.
     ///
@@ -95,7 +95,7 @@ impl Parts {
         customer: Option<CustomerKey>,
         scored: &Scored<E>,
     ) -> Result<Explanation, NotExplained> {
-        let budget = Budget::of(self.settings.explain.budget);
+        let budget = Budget::of(self.parts.settings.explain.budget);
         let read = match features {
             Some(features) => scored.snapshot.read(features.iter().copied()).ok(),
             None => self.stored_as_of(&scored.snapshot, customer, scored.features_as_of),
@@ -115,7 +115,7 @@ impl Parts {
 
     /// How many features an answer names.
     pub fn explain_top(&self) -> usize {
-        self.settings.explain.top
+        self.parts.settings.explain.top
     }
 }
 
