@@ -27,6 +27,8 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::prelude::*;
 
+use crate::domain::time::Rounds;
+
 /// Log lines lost because the log sink was too slow.
 pub const LOG_LINES_DROPPED: &str = "scoreline_log_lines_dropped_total";
 
@@ -205,12 +207,9 @@ impl MetricsHandle {
     /// Folds samples into buckets until `stop` is ready. A supervised task.
     pub async fn upkeep(self, stop: impl Future<Output = ()>) {
         let mut stop = std::pin::pin!(stop);
-        let mut ticks = tokio::time::interval(UPKEEP_EVERY);
-        loop {
-            tokio::select! {
-                () = &mut stop => return,
-                _ = ticks.tick() => self.prometheus.run_upkeep(),
-            }
+        let mut rounds = Rounds::every(UPKEEP_EVERY);
+        while rounds.next(stop.as_mut()).await {
+            self.prometheus.run_upkeep();
         }
     }
 }
