@@ -3,9 +3,9 @@
 use axum::http::{HeaderMap, HeaderValue, header};
 
 /// A browser must not guess that an answer is a page or a script.
-pub const NO_SNIFFING: HeaderValue = HeaderValue::from_static("nosniff");
+const NO_SNIFFING: HeaderValue = HeaderValue::from_static("nosniff");
 /// An answer is about one customer at one moment: nothing on the way keeps it.
-pub const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 /// Puts them on a reply.
 pub fn secure(headers: &mut HeaderMap) {

@@ -23,7 +23,7 @@ impl Readiness {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    pub fn is_draining(&self) -> bool {
+    fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }
 }
