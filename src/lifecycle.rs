@@ -136,7 +136,7 @@ impl Stop {
         self.soft.cancelled().await;
     }
 
-    pub fn is_requested(&self) -> bool {
+    fn is_requested(&self) -> bool {
         self.soft.is_cancelled()
     }
 

@@ -38,7 +38,7 @@ pub struct Routing<'a> {
 }
 
 /// Shown beside a score whose confidence is low.
-pub const BADGE_INDICATIVE: &str = "indicative";
+const BADGE_INDICATIVE: &str = "indicative";
 
 /// Turns scores into routing.
 #[derive(Clone, Debug)]
@@ -61,7 +61,7 @@ impl TierPolicy {
     }
 
     /// A score without a confidence is not trusted either.
-    pub fn is_low_confidence(&self, estimate: &Estimate) -> bool {
+    fn is_low_confidence(&self, estimate: &Estimate) -> bool {
         estimate.confidence.is_none_or(|confidence| confidence.get() < self.settings.low_confidence_below)
     }
 }

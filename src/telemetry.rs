@@ -27,15 +27,17 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::prelude::*;
 
+use scoreline_domain::time::Rounds;
+
 /// Log lines lost because the log sink was too slow.
-pub const LOG_LINES_DROPPED: &str = "scoreline_log_lines_dropped_total";
+const LOG_LINES_DROPPED: &str = "scoreline_log_lines_dropped_total";
 
 /// Upper edges of every `*_seconds` histogram, shaped by the objectives: a model answers in microseconds, a request in
 /// less than a millisecond, a deadline is half a second, a caller gives up after two.
-pub const SECONDS_BUCKETS: [f64; 15] =
+const SECONDS_BUCKETS: [f64; 15] =
     [50e-6, 100e-6, 200e-6, 350e-6, 500e-6, 750e-6, 1e-3, 2e-3, 5e-3, 10e-3, 50e-3, 100e-3, 250e-3, 500e-3, 2.0];
 /// Upper edges of every `*_rows` histogram.
-pub const ROWS_BUCKETS: [f64; 8] = [1.0, 2.0, 8.0, 16.0, 64.0, 128.0, 256.0, 1000.0];
+const ROWS_BUCKETS: [f64; 8] = [1.0, 2.0, 8.0, 16.0, 64.0, 128.0, 256.0, 1000.0];
 
 /// How often recorded samples are folded into buckets when nobody scrapes; without it they pile up in memory.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
@@ -164,7 +166,7 @@ fn audit_file(path: &Path) -> Result<File, TelemetryError> {
 ///
 /// # Errors
 /// When a bucket list is empty, which it is not.
-pub fn metrics_recorder() -> Result<(PrometheusRecorder, MetricsHandle), TelemetryError> {
+fn metrics_recorder() -> Result<(PrometheusRecorder, MetricsHandle), TelemetryError> {
     let recorder = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS_BUCKETS)
         .and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix("_rows".to_owned()), &ROWS_BUCKETS))
@@ -205,12 +207,9 @@ impl MetricsHandle {
     /// Folds samples into buckets until `stop` is ready. A supervised task.
     pub async fn upkeep(self, stop: impl Future<Output = ()>) {
         let mut stop = std::pin::pin!(stop);
-        let mut ticks = tokio::time::interval(UPKEEP_EVERY);
-        loop {
-            tokio::select! {
-                () = &mut stop => return,
-                _ = ticks.tick() => self.prometheus.run_upkeep(),
-            }
+        let mut rounds = Rounds::every(UPKEEP_EVERY);
+        while rounds.next(stop.as_mut()).await {
+            self.prometheus.run_upkeep();
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::scoring::{Scorer, ScorerSettings, golden};
 use crate::telemetry::MetricsHandle;
 use scoreline_domain::privacy::audit::{self, Action, Actor, Outcome};
 use scoreline_domain::privacy::{Erasable, Eraser, IdHasher, Tombstones};
-use scoreline_domain::time::{Clock as _, SystemClock};
+use scoreline_domain::time::{Clock as _, Rounds, SystemClock};
 use scoreline_engine::inference::bundle::LoadSettings;
 use scoreline_engine::inference::registry::{Patience, Registry, RegistrySettings, Wake};
 use scoreline_engine::inference::runtime_search::RuntimeSearch;
@@ -259,13 +259,8 @@ async fn finish_erasures(eraser: Eraser) -> anyhow::Result<()> {
 
 /// Writes tombstones that were carried over to a new pepper.
 async fn keep(tombstones: Tombstones, stop: Stop) -> anyhow::Result<()> {
-    let mut ticks = tokio::time::interval(TOMBSTONES_POLL);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            () = stop.requested() => return Ok(()),
-        }
+    let mut rounds = Rounds::every(TOMBSTONES_POLL);
+    while rounds.next(stop.requested()).await {
         if tombstones.has_waiting() {
             let tombstones = tombstones.clone();
             let flushed = tokio::task::spawn_blocking(move || tombstones.flush(SystemClock.now())).await;
@@ -274,6 +269,7 @@ async fn keep(tombstones: Tombstones, stop: Stop) -> anyhow::Result<()> {
             }
         }
     }
+    Ok(())
 }
 
 /// A changed credentials file was taken, or refused.
@@ -398,29 +394,19 @@ async fn watch(registry: Arc<Registry>, dir: PathBuf, stop: Stop) -> anyhow::Res
 
 /// Keeps the drift monitor on what serves, and closes its windows.
 async fn judge(registry: Arc<Registry>, monitoring: Monitoring, stop: Stop) {
-    let mut ticks = tokio::time::interval(DRIFT_POLL);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => {
-                let now = SystemClock.now();
-                monitoring.drift().follow(&registry.all_serving(), now);
-                monitoring.drift().judge(now);
-            }
-            () = stop.requested() => return,
-        }
+    let mut rounds = Rounds::every(DRIFT_POLL);
+    while rounds.next(stop.requested()).await {
+        let now = SystemClock.now();
+        monitoring.drift().follow(&registry.all_serving(), now);
+        monitoring.drift().judge(now);
     }
 }
 
 /// Tries the serving models and their fallbacks out, again and again.
-async fn probe(mut probe: SelfProbe, every: Duration, stop: Stop) {
-    let mut ticks = tokio::time::interval(every);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => drop(probe.round().await),
-            () = stop.requested() => return,
-        }
+async fn probe(mut probe: SelfProbe, period: Duration, stop: Stop) {
+    let mut rounds = Rounds::every(period);
+    while rounds.next(stop.requested()).await {
+        probe.round().await;
     }
 }
 

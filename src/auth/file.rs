@@ -2,22 +2,21 @@
 //! a credential is taken back by a `[[revoked]]` record.
 
 use std::fmt::Write as _;
-use std::fs::{File, OpenOptions, Permissions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::secret::Hashed;
+use scoreline_domain::durable;
 
 /// The version of the format.
 pub const VERSION: u32 = 1;
 /// Largest file, in bytes.
 const LARGEST: u64 = 4 << 20;
-/// Owner only.
-const PRIVATE: u32 = 0o600;
 const HEADING: &str = "# Who may call scoreline. Secrets are kept as salted SHA-256. Changes take effect within two seconds.\n\
                        # Written by `scoreline auth`; certificates and issuers are added by hand.\n";
 
@@ -230,13 +229,9 @@ fn told(text: &str, err: &toml::de::Error) -> String {
 pub fn append<T: Serialize>(path: &Path, kind: &str, record: &T) -> Result<(), FileFault> {
     let unwritable = |err| FileFault::Unwritable { path: path.to_owned(), err };
     let invalid = |reason: String| FileFault::Invalid { path: path.to_owned(), reason };
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        Some(_) | None => Path::new("."),
-    };
     // One writer at a time; the lock goes with the handle, however this ends.
-    let folder = (File::open(folder).map_err(unwritable)?, folder);
-    folder.0.lock().map_err(unwritable)?;
+    let folder = File::open(durable::folder_of(path)).map_err(unwritable)?;
+    folder.lock().map_err(unwritable)?;
 
     let mut text = match read_private(path) {
         Ok((bytes, _)) => String::from_utf8(bytes.to_vec()).map_err(|_| invalid("must be UTF-8".to_owned()))?,
@@ -251,23 +246,14 @@ pub fn append<T: Serialize>(path: &Path, kind: &str, record: &T) -> Result<(), F
     let _ = write!(text, "{gap}\n[[{kind}]]\n{record}");
     Credentials::parse(&text).map_err(invalid)?;
 
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let beside = folder.1.join(name);
-    let written = write_new(&beside, text.as_bytes()).and_then(|()| std::fs::rename(&beside, path));
-    written.and_then(|()| folder.0.sync_all()).map_err(unwritable)
-}
-
-fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(PRIVATE).open(path)?;
-    // One that was left behind keeps its mode.
-    file.set_permissions(Permissions::from_mode(PRIVATE))?;
-    file.write_all(bytes)?;
-    file.sync_all()
+    durable::write_whole(path, text.as_bytes(), durable::PRIVATE).map_err(unwritable)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     fn record(id: &str) -> SecretRecord {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Authenticator;
 use super::issuer::Issuer;
+use scoreline_domain::time::Rounds;
 
 /// Work to be run to its end by whoever owns the process.
 pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -16,10 +17,8 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Runs until it is dropped. Fetches are handed to `spawn`, so that an issuer that hangs holds up nothing; `reloaded`
 /// hears whether a changed file was taken.
 pub async fn keep(authenticator: Arc<Authenticator>, spawn: impl Fn(Task) + Send, reloaded: impl Fn(bool) + Send) {
-    let mut ticks = tokio::time::interval(LOOK);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
+    let mut rounds = Rounds::every(LOOK);
+    while rounds.next(std::future::pending()).await {
         let looking = Arc::clone(&authenticator);
         match tokio::task::spawn_blocking(move || looking.look()).await {
             Ok(Some(taken)) => reloaded(taken),

@@ -47,9 +47,9 @@ use secret::API_KEY;
 use token::Token;
 
 /// Longest bearer token, in bytes.
-pub const LONGEST_TOKEN: usize = 8 * 1024;
+const LONGEST_TOKEN: usize = 8 * 1024;
 /// Longest time a verified token is trusted without being verified again.
-pub const TRUSTED_FOR: Duration = Duration::from_mins(1);
+const TRUSTED_FOR: Duration = Duration::from_mins(1);
 /// How often an address may ask the token endpoint.
 const TOKEN_ENDPOINT: Rate = Rate { per_second: 5, burst: 20 };
 

@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use figment::value::Value;
 use secrecy::{ExposeSecret as _, SecretString};
+use toml::Value;
 
 use super::layers::Reader;
 use super::secret_file;

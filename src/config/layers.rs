@@ -1,10 +1,9 @@
-//! The three layers, merged, with the origin of every value kept; and the reader that turns values into settings
-//! while it collects every problem.
+//! The layers (defaults, file, environment), each with its origin; and the reader that turns values into settings while
+//! it collects every problem.
 
 use std::path::{Path, PathBuf};
 
-use figment::value::{Dict, Map, Value};
-use figment::{Figment, Metadata, Profile, Provider};
+use toml::{Table, Value};
 
 use super::problem::{ConfigProblems, Origin, Problem};
 use super::value::{Setting, written};
@@ -56,14 +55,16 @@ const FILE_BY_DEFAULT: &str = "scoreline.toml";
 /// What ONNX Runtime's own tools read; used when nothing else names the library.
 const ONNXRUNTIME_VARIABLE: &str = "ORT_DYLIB_PATH";
 
-/// Reads settings out of the merged layers. A value that can not be used is noted and its default taken, so that the
+/// Reads settings out of the layers. A value that can not be used is noted and its default taken, so that the
 /// next one is looked at too.
 pub(super) struct Reader {
-    merged: Figment,
-    defaults: Figment,
+    layers: Layers,
     problems: Vec<Problem>,
     entries: Vec<Entry>,
 }
+
+/// The layers, lowest first. The first one holds the defaults.
+struct Layers(Vec<(Origin, Table)>);
 
 /// One key as it is in effect.
 #[derive(Clone, Debug)]
@@ -76,12 +77,10 @@ pub struct Entry {
 
 impl Reader {
     pub(super) fn new(file: Option<&Path>, environment: impl Iterator<Item = (String, String)>) -> Self {
-        let defaults_table = dict(DEFAULTS).expect("the defaults are TOML: a test reads them");
-        let known = Known::from_defaults(&defaults_table);
-        let layer = Layer { origin: Origin::Default, table: defaults_table };
-        let defaults = Figment::from(layer);
+        let defaults = table(DEFAULTS).expect("the defaults are TOML: a test reads them");
+        let known = Known::from_defaults(&defaults);
+        let mut layers = vec![(Origin::Default, defaults)];
         let mut problems = Vec::new();
-        let mut merged = defaults.clone();
 
         let mut variables: Vec<_> = environment.filter(|(_, text)| !text.is_empty()).collect();
         variables.sort();
@@ -89,13 +88,13 @@ impl Reader {
 
         if let Some(path) = named(ONNXRUNTIME_VARIABLE) {
             let origin = Origin::Environment(ONNXRUNTIME_VARIABLE.to_owned());
-            merged = merged.merge(Layer { origin, table: nested("inference.onnxruntime_path", Value::from(path)) });
+            layers.push((origin, nested("inference.onnxruntime_path", Value::from(path))));
         }
         if let Some((path, origin)) = file_to_read(file, named(FILE_VARIABLE)) {
-            match std::fs::read_to_string(&path).map_err(|err| err.to_string()).and_then(|text| dict(&text)) {
+            match std::fs::read_to_string(&path).map_err(|err| err.to_string()).and_then(|text| table(&text)) {
                 Ok(mut table) => {
                     known.retain(&mut table, &origin, &mut problems);
-                    merged = merged.merge(Layer { origin, table });
+                    layers.push((origin, table));
                 }
                 Err(reason) => problems.push(Problem {
                     key: String::new(),
@@ -111,9 +110,9 @@ impl Reader {
             let value = if is_free(&key) { inline_table(text) } else { Value::from(text.as_str()) };
             let mut table = nested(&key, value);
             known.retain(&mut table, &origin, &mut problems);
-            merged = merged.merge(Layer { origin, table });
+            layers.push((origin, table));
         }
-        Self { merged, defaults, problems, entries: Vec::new() }
+        Self { layers: Layers(layers), problems, entries: Vec::new() }
     }
 
     /// A key that has a default.
@@ -124,8 +123,8 @@ impl Reader {
     /// A key that has a default, where not every value of the type is `allowed`.
     pub(super) fn get_if<T: Setting>(&mut self, key: &str, allowed: &str, accept: impl Fn(&T) -> bool) -> T {
         let value = self.read(key, allowed, accept).unwrap_or_else(|| {
-            let value = self.defaults.find_value(key).expect("a key with a default: a test reads them all");
-            T::read(&value).expect("defaults are valid: a test reads them all")
+            let value = self.layers.default(key).expect("a key with a default: a test reads them all");
+            T::read(value).expect("defaults are valid: a test reads them all")
         });
         self.note(key, Some(value.render()));
         value
@@ -149,23 +148,13 @@ impl Reader {
 
     /// The entries of a table whose keys are free.
     pub(super) fn pairs(&mut self, free_table: &str) -> Vec<(String, Value)> {
-        let Ok(value) = self.merged.find_value(free_table) else { return Vec::new() };
-        let origin = self.origin(value.tag());
-        match value {
-            Value::Dict(_, table) => table.into_iter().collect(),
-            other @ (Value::String(..)
-            | Value::Char(..)
-            | Value::Bool(..)
-            | Value::Num(..)
-            | Value::Empty(..)
-            | Value::Array(..)) => {
-                let example =
-                    FREE_TABLES.iter().find(|(key, _)| *key == free_table).map_or("{}", |(_, example)| example);
-                let message = format!("must be a table such as `{example}`, got `{}`", written(&other));
-                self.problems.push(Problem { key: free_table.to_owned(), origin, message });
-                Vec::new()
-            }
+        let Some(value) = self.layers.merged(free_table) else { return Vec::new() };
+        if let Value::Table(table) = value {
+            return table.into_iter().collect();
         }
+        let example = FREE_TABLES.iter().find(|(key, _)| *key == free_table).map_or("{}", |(_, example)| example);
+        self.problem(free_table, format!("must be a table such as `{example}`, got `{}`", written(&value)));
+        Vec::new()
     }
 
     /// Notes a problem with a key that was read.
@@ -185,10 +174,10 @@ impl Reader {
     }
 
     fn read<T: Setting>(&mut self, key: &str, allowed: &str, accept: impl Fn(&T) -> bool) -> Option<T> {
-        let value = self.merged.find_value(key).ok()?;
-        let read = T::read(&value).filter(|read| accept(read));
+        let (_, value) = self.layers.find(key)?;
+        let read = T::read(value).filter(|read| accept(read));
         if read.is_none() {
-            let got = if T::SECRET { String::new() } else { format!(", got `{}`", written(&value)) };
+            let got = if T::SECRET { String::new() } else { format!(", got `{}`", written(value)) };
             self.problem(key, format!("must be {allowed}{got}"));
         }
         read
@@ -196,12 +185,47 @@ impl Reader {
 
     /// Where the value in effect was written.
     pub(super) fn origin_of(&self, key: &str) -> Origin {
-        self.merged.find_value(key).map_or(Origin::Default, |value| self.origin(value.tag()))
+        self.layers.find(key).map_or(Origin::Default, |(origin, _)| origin.clone())
+    }
+}
+
+impl Layers {
+    /// What the highest layer that has the key says of it.
+    fn find(&self, key: &str) -> Option<(&Origin, &Value)> {
+        self.0.iter().rev().find_map(|(origin, table)| Some((origin, find(table, key)?)))
     }
 
-    fn origin(&self, tag: figment::value::Tag) -> Origin {
-        let metadata = self.merged.get_metadata(tag);
-        metadata.map_or(Origin::Default, |metadata| Layer::origin_from(&metadata.name))
+    fn default(&self, key: &str) -> Option<&Value> {
+        find(&self.0.first()?.1, key)
+    }
+
+    /// What all layers say together: a key of a table replaces the same key of a lower layer, the others stay.
+    fn merged(&self, key: &str) -> Option<Value> {
+        self.0.iter().filter_map(|(_, table)| find(table, key).cloned()).reduce(merge)
+    }
+}
+
+/// The value of a dotted key. The last name may hold dots of its own, as a model's does.
+fn find<'t>(table: &'t Table, key: &str) -> Option<&'t Value> {
+    table.get(key).or_else(|| {
+        let (first, rest) = key.split_once('.')?;
+        find(table.get(first)?.as_table()?, rest)
+    })
+}
+
+fn merge(below: Value, above: Value) -> Value {
+    match (below, above) {
+        (Value::Table(mut table), Value::Table(above)) => {
+            for (name, value) in above {
+                let value = match table.remove(&name) {
+                    Some(below) => merge(below, value),
+                    None => value,
+                };
+                table.insert(name, value);
+            }
+            Value::Table(table)
+        }
+        (_, above) => above,
     }
 }
 
@@ -213,7 +237,7 @@ fn is_free(key: &str) -> bool {
 struct Known(Vec<String>);
 
 impl Known {
-    fn from_defaults(defaults: &Dict) -> Self {
+    fn from_defaults(defaults: &Table) -> Self {
         let mut keys: Vec<_> = OPTIONAL.iter().map(|key| (*key).to_owned()).collect();
         leaves(defaults, "", &mut keys);
         keys.sort();
@@ -221,11 +245,11 @@ impl Known {
     }
 
     /// Takes out what is not known and notes it. What is left can be merged without hiding a section.
-    fn retain(&self, table: &mut Dict, origin: &Origin, problems: &mut Vec<Problem>) {
+    fn retain(&self, table: &mut Table, origin: &Origin, problems: &mut Vec<Problem>) {
         self.retain_below("", table, origin, problems);
     }
 
-    fn retain_below(&self, above: &str, table: &mut Dict, origin: &Origin, problems: &mut Vec<Problem>) {
+    fn retain_below(&self, above: &str, table: &mut Table, origin: &Origin, problems: &mut Vec<Problem>) {
         table.retain(|name, value| {
             let key = join(above, name);
             let is_leaf = self.0.contains(&key);
@@ -233,7 +257,7 @@ impl Known {
             if is_leaf {
                 return true;
             }
-            if is_section && let Value::Dict(_, below) = value {
+            if is_section && let Value::Table(below) = value {
                 self.retain_below(&key, below, origin, problems);
                 return true;
             }
@@ -263,40 +287,6 @@ impl Known {
     }
 }
 
-struct Layer {
-    origin: Origin,
-    table: Dict,
-}
-
-impl Layer {
-    /// figment keeps one text per provider; these two carry an origin through it.
-    fn origin_into(origin: &Origin) -> String {
-        match origin {
-            Origin::Default => String::new(),
-            Origin::File(path) => format!("file:{path}"),
-            Origin::Environment(name) => format!("env:{name}"),
-        }
-    }
-
-    fn origin_from(name: &str) -> Origin {
-        match name.split_once(':') {
-            Some(("file", path)) => Origin::File(path.to_owned()),
-            Some(("env", name)) => Origin::Environment(name.to_owned()),
-            Some(_) | None => Origin::Default,
-        }
-    }
-}
-
-impl Provider for Layer {
-    fn metadata(&self) -> Metadata {
-        Metadata::named(Self::origin_into(&self.origin))
-    }
-
-    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
-        Ok(Profile::Default.collect(self.table.clone()))
-    }
-}
-
 fn file_to_read(argument: Option<&Path>, variable: Option<&str>) -> Option<(PathBuf, Origin)> {
     let path = argument.map(Path::to_path_buf).or_else(|| variable.map(PathBuf::from)).or_else(|| {
         let path = PathBuf::from(FILE_BY_DEFAULT);
@@ -306,7 +296,7 @@ fn file_to_read(argument: Option<&Path>, variable: Option<&str>) -> Option<(Path
     Some((path, origin))
 }
 
-fn dict(text: &str) -> Result<Dict, String> {
+fn table(text: &str) -> Result<Table, String> {
     toml::from_str(text).map_err(|err: toml::de::Error| {
         // The library shows the line itself, which may hold a secret.
         let place = err.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
@@ -317,27 +307,22 @@ fn dict(text: &str) -> Result<Dict, String> {
 
 /// A table written in one line, as environment variables carry it; anything else is left for the reader to refuse.
 fn inline_table(text: &str) -> Value {
-    let table = dict(&format!("table = {text}")).ok().and_then(|mut table| table.remove("table"));
-    table.unwrap_or_else(|| Value::from(text))
+    let inline = table(&format!("table = {text}")).ok().and_then(|mut table| table.remove("table"));
+    inline.unwrap_or_else(|| Value::from(text))
 }
 
-fn nested(key: &str, value: Value) -> Dict {
+fn nested(key: &str, value: Value) -> Table {
     let mut names = key.rsplit('.');
     let last = names.next().unwrap_or(key).to_owned();
-    names.fold(Dict::from([(last, value)]), |table, name| Dict::from([(name.to_owned(), Value::from(table))]))
+    names.fold(Table::from_iter([(last, value)]), |table, name| Table::from_iter([(name.to_owned(), table.into())]))
 }
 
-fn leaves(table: &Dict, above: &str, keys: &mut Vec<String>) {
+fn leaves(table: &Table, above: &str, keys: &mut Vec<String>) {
     for (name, value) in table {
         let key = join(above, name);
-        match value {
-            Value::Dict(_, below) => leaves(below, &key, keys),
-            Value::String(..)
-            | Value::Char(..)
-            | Value::Bool(..)
-            | Value::Num(..)
-            | Value::Empty(..)
-            | Value::Array(..) => keys.push(key),
+        match value.as_table() {
+            Some(below) => leaves(below, &key, keys),
+            None => keys.push(key),
         }
     }
 }
@@ -356,7 +341,7 @@ mod tests {
         let effective = super::super::explain(None, std::iter::empty()).expect("defaults are valid");
         let mut read: Vec<_> = effective.entries.iter().map(|entry| entry.key.clone()).collect();
         read.sort();
-        let Known(mut known) = Known::from_defaults(&dict(DEFAULTS).expect("TOML"));
+        let Known(mut known) = Known::from_defaults(&table(DEFAULTS).expect("TOML"));
         known.retain(|key| !is_free(key));
         assert_eq!(read, known);
         for key in OPTIONAL.iter().filter(|key| !is_free(key)) {

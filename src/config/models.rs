@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use figment::value::Value;
+use toml::Value;
 
 use super::layers::Reader;
 use super::settings::ModelSettings;
@@ -63,7 +63,7 @@ fn by_model<T>(
 fn candidate(value: &Value) -> Result<(CandidateSettings, String), String> {
     const ALLOWED: &str = "must be `{ version = \"v1.3\", mode = \"shadow\" }` or \
                            `{ version = \"v1.3\", mode = \"canary\", share = 0.05 }`";
-    let Value::Dict(_, table) = value else { return Err(format!("{ALLOWED}, got `{}`", written(value))) };
+    let Value::Table(table) = value else { return Err(format!("{ALLOWED}, got `{}`", written(value))) };
     if let Some(key) = table.keys().find(|key| !["version", "mode", "share"].contains(&key.as_str())) {
         return Err(format!("{ALLOWED}, got a key `{key}`"));
     }

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use figment::value::Value;
 use secrecy::{ExposeSecret, SecretString};
+use toml::Value;
 
 use super::layers::Reader;
 use super::secret_file;

@@ -12,7 +12,7 @@ use scoreline_store::{Check, Place, StoreSettings};
 impl Setting for Check {
     const ALLOWED: &'static str = "`quick` or `full`";
 
-    fn read(value: &figment::value::Value) -> Option<Self> {
+    fn read(value: &toml::Value) -> Option<Self> {
         match value.as_str()? {
             "quick" => Some(Self::Quick),
             "full" => Some(Self::Full),

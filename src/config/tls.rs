@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use figment::value::Value;
+use toml::Value;
 
 use super::layers::Reader;
 use super::settings::ServerSettings;

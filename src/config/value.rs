@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use figment::value::Value;
 use secrecy::SecretString;
+use toml::Value;
 
 use crate::http::admission::WhenOverloaded;
 use crate::telemetry::LogFormat;
@@ -81,7 +81,7 @@ impl Setting for bool {
     const ALLOWED: &'static str = "`true` or `false`";
 
     fn read(value: &Value) -> Option<Self> {
-        value.to_bool().or_else(|| value.as_str()?.parse().ok())
+        value.as_bool().or_else(|| value.as_str()?.parse().ok())
     }
 
     fn render(&self) -> String {
@@ -93,10 +93,8 @@ impl Setting for u32 {
     const ALLOWED: &'static str = "a whole number from 0 to 4294967295";
 
     fn read(value: &Value) -> Option<Self> {
-        value.to_i128().and_then(|n| Self::try_from(n).ok()).or_else(|| {
-            let unsigned = value.to_u128().and_then(|n| Self::try_from(n).ok());
-            unsigned.or_else(|| value.as_str()?.parse().ok())
-        })
+        let written = || value.as_str()?.parse().ok();
+        value.as_integer().and_then(|n| Self::try_from(n).ok()).or_else(written)
     }
 
     fn render(&self) -> String {
@@ -108,13 +106,13 @@ impl Setting for f64 {
     const ALLOWED: &'static str = "a finite number";
 
     fn read(value: &Value) -> Option<Self> {
-        let whole = || value.to_i128().map(|n| n as Self);
+        let whole = || value.as_integer().map(|n| n as Self);
         let written = || value.as_str()?.parse().ok();
-        value.to_f64().or_else(whole).or_else(written).filter(|number: &Self| number.is_finite())
+        value.as_float().or_else(whole).or_else(written).filter(|number: &Self| number.is_finite())
     }
 
     fn render(&self) -> String {
-        toml::Value::Float(*self).to_string()
+        Value::Float(*self).to_string()
     }
 }
 
@@ -210,24 +208,19 @@ impl Setting for LogFormat {
 
 /// `text` as a TOML string.
 pub(super) fn quoted(text: &str) -> String {
-    toml::Value::String(text.to_owned()).to_string()
+    Value::String(text.to_owned()).to_string()
 }
 
 /// What was written, for a message.
 pub(super) fn written(value: &Value) -> String {
     match value {
-        Value::String(_, text) => text.clone(),
-        Value::Char(_, letter) => letter.to_string(),
-        Value::Bool(_, flag) => flag.to_string(),
-        Value::Num(_, number) => match (number.to_i128(), number.to_u128(), number.to_f64()) {
-            (Some(whole), _, _) => whole.to_string(),
-            (_, Some(whole), _) => whole.to_string(),
-            (_, _, Some(float)) => float.to_string(),
-            (None, None, None) => "a number".to_owned(),
-        },
-        Value::Empty(..) => "nothing".to_owned(),
-        Value::Dict(..) => "a table".to_owned(),
-        Value::Array(..) => "a list".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Boolean(flag) => flag.to_string(),
+        Value::Integer(whole) => whole.to_string(),
+        Value::Float(float) => float.to_string(),
+        Value::Datetime(time) => time.to_string(),
+        Value::Table(_) => "a table".to_owned(),
+        Value::Array(_) => "a list".to_owned(),
     }
 }
 

@@ -29,7 +29,7 @@ pub fn quantile(share: f64, degrees: f64) -> f64 {
 }
 
 /// P(chi-square with `degrees` degrees of freedom <= `x`), for `x` >= 0.
-pub fn cumulative(x: f64, degrees: f64) -> f64 {
+fn cumulative(x: f64, degrees: f64) -> f64 {
     lower_gamma(degrees / 2.0, x / 2.0)
 }
 

@@ -11,7 +11,7 @@
 use super::chi_square;
 
 /// PSI at and below this is no alarm, whatever the number of rows.
-pub const LEAST_ALARM: f64 = 0.1;
+const LEAST_ALARM: f64 = 0.1;
 /// The no-drift quantile an alarm must be above.
 const ALARM_QUANTILE: f64 = 0.99;
 /// Cells expected to hold fewer rows than this are taken together: below it the chi-square approximation is poor

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// A change of an alarm takes this many windows in a row, up as well as down.
-pub const IN_A_ROW: u8 = 2;
+const IN_A_ROW: u8 = 2;
 
 /// How long a window is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@
 
 use super::feature_book::StoredFeatures;
 use super::task::Score;
-use super::{Answer, Ask, AskFault, Parts, Warning};
+use super::{Answer, Ask, AskFault, Scorer, Warning};
 use scoreline_domain::CustomerKey;
 use scoreline_domain::time::Timestamp;
 use scoreline_engine::features::FeatureFault;
@@ -14,13 +14,13 @@ use scoreline_engine::inference::ModelSnapshot;
 use scoreline_engine::inference::bundle::Customer;
 use scoreline_engine::inference::manifest::Task;
 
-impl Parts {
+impl Scorer {
     /// Reads the features that are stored of the customer, for a question that brings none. A customer of whom nothing
     /// is stored, or not what this model needs, is a new customer; the warnings say which.
     pub(super) fn read_stored<E: Score>(&self, answer: &mut Answer<'_>, ask: &Ask<'_>) -> Result<Customer, AskFault> {
         let customer = ask.customer.ok_or(AskFault::Nothing)?;
         // Customers are stored, leads are not.
-        let Some(book) = self.book.as_ref().filter(|_| E::TASK == Task::Clv) else { return Ok(Customer::New) };
+        let Some(book) = self.parts.book.as_ref().filter(|_| E::TASK == Task::Clv) else { return Ok(Customer::New) };
         let Some(features) = ask.stored.copied().or_else(|| book.find(&customer)) else {
             let unknown = if book.is_complete() { Warning::NothingStored } else { Warning::NothingStoredYet };
             answer.warnings.push(unknown);
@@ -39,7 +39,7 @@ impl Parts {
 
     /// What is stored of the customer a question without features is about.
     pub(super) fn stored(&self, task: Task, ask: &Ask<'_>) -> Option<StoredFeatures> {
-        let book = self.book.as_ref().filter(|_| task == Task::Clv && ask.features.is_none())?;
+        let book = self.parts.book.as_ref().filter(|_| task == Task::Clv && ask.features.is_none())?;
         book.find(&ask.customer?)
     }
 
@@ -50,7 +50,7 @@ impl Parts {
         customer: Option<CustomerKey>,
         as_of: Option<Timestamp>,
     ) -> Option<Customer> {
-        let features = self.book.as_ref()?.find(&customer?).filter(|features| Some(features.as_of) == as_of)?;
+        let features = self.parts.book.as_ref()?.find(&customer?).filter(|features| Some(features.as_of) == as_of)?;
         snapshot.read_catalogued(&features.values).ok()
     }
 }

@@ -23,7 +23,7 @@ use super::caught::{Panicked, caught};
 use super::estimate::Wish;
 use super::run::{self, RunFailure, TimeLimit};
 use super::task::Score;
-use super::{Ask, AskFault, Parts, Scored};
+use super::{Ask, AskFault, Scored, Scorer};
 use crate::monitoring::comparison::Judgement;
 use crate::monitoring::trials::Trial;
 use scoreline_domain::time::Stopwatch;
@@ -111,11 +111,11 @@ impl Comparing {
     }
 }
 
-impl Parts {
+impl Scorer {
     /// Compares until `stop` is ready. A supervised task.
     pub async fn compare(&self, stop: impl Future<Output = ()>) {
         let mut stop = pin!(stop);
-        let mut pending = self.comparing.receiver.lock().await;
+        let mut pending = self.parts.comparing.receiver.lock().await;
         let mut worked = Duration::ZERO;
         loop {
             let next = tokio::select! {
@@ -144,7 +144,7 @@ impl Parts {
 
     /// Compares what waits now. For tests, and for whoever has no task.
     pub async fn catch_up(&self) {
-        let mut pending = self.comparing.receiver.lock().await;
+        let mut pending = self.parts.comparing.receiver.lock().await;
         while let Ok(next) = pending.try_recv() {
             self.complete(next).await;
         }
@@ -152,11 +152,11 @@ impl Parts {
 
     /// Ends the comparison of candidates that are none any more.
     pub(super) fn close_trials(&self) {
-        self.monitoring.trials().retain(|trial| self.goes_on(trial));
+        self.parts.monitoring.trials().retain(|trial| self.goes_on(trial));
     }
 
     fn goes_on(&self, trial: &Trial) -> bool {
-        let route = self.registry.route(trial.model());
+        let route = self.parts.registry.route(trial.model());
         let candidate = route.as_ref().and_then(|route| Some((route, route.candidate.as_ref()?)));
         candidate.is_some_and(|(route, candidate)| trial.is_of(route, candidate))
     }
@@ -175,7 +175,7 @@ impl Parts {
         candidate: &Candidate,
         ask: Ask<'_>,
     ) -> Result<Scored<E>, AskFault> {
-        let trial = self.monitoring.trials().of(route, candidate);
+        let trial = self.parts.monitoring.trials().of(route, candidate);
         // Once for both models: between two looks the stored features may have been replaced.
         let stored = self.stored(E::TASK, &ask);
         let ask = Ask { stored: stored.as_ref(), ..ask };
@@ -208,7 +208,7 @@ impl Parts {
         ask: Ask<'_>,
     ) -> Result<Scored<E>, AskFault> {
         let watch = Stopwatch::start();
-        let limit = ask.deadline.map_or(self.settings.deadline, |asked| asked.min(self.settings.deadline));
+        let limit = ask.deadline.map_or(self.parts.settings.deadline, |asked| asked.min(self.parts.settings.deadline));
         if limit.is_zero() || ask.shed {
             // No model is asked at all, and this one is not to blame for it.
             return self.climb_on(&route.serving, None, ask).await;

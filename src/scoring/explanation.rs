@@ -13,7 +13,7 @@
 use std::time::Duration;
 
 use super::task::Score;
-use super::{Parts, Scored};
+use super::{Scored, Scorer};
 use scoreline_domain::score::round;
 use scoreline_domain::{CustomerKey, Source};
 use scoreline_engine::features::{FeatureSchema, Row, Value};
@@ -88,7 +88,7 @@ impl NotExplained {
     }
 }
 
-impl Parts {
+impl Scorer {
     /// Explains an answer: `scored` is what a question about `features` was answered, or about what is stored of
     /// `customer`. Counted by outcome and timed by method.
     ///
@@ -100,7 +100,7 @@ impl Parts {
         customer: Option<CustomerKey>,
         scored: &Scored<E>,
     ) -> Result<Explanation, NotExplained> {
-        let budget = Budget::of(self.settings.explain.budget);
+        let budget = Budget::of(self.parts.settings.explain.budget);
         let read = match features {
             Some(features) => scored.snapshot.read(features.iter().copied()).ok(),
             None => self.stored_as_of(&scored.snapshot, customer, scored.features_as_of),
@@ -120,7 +120,7 @@ impl Parts {
 
     /// How many features an answer names.
     pub fn explain_top(&self) -> usize {
-        self.settings.explain.top
+        self.parts.settings.explain.top
     }
 }
 

@@ -276,10 +276,12 @@ pub struct ScorerSettings {
 
 /// Answers questions. Every request takes a clone of its own: one count goes up.
 #[derive(Clone)]
-pub struct Scorer(Arc<Parts>);
+pub struct Scorer {
+    parts: Arc<Parts>,
+}
 
 /// What a scorer is made of.
-pub struct Parts {
+struct Parts {
     registry: Arc<Registry>,
     cache: ScoreCache,
     /// What questions without features are answered from; none without a store.
@@ -290,14 +292,6 @@ pub struct Parts {
     monitoring: Monitoring,
     flights: Flights,
     comparing: Comparing,
-}
-
-impl std::ops::Deref for Scorer {
-    type Target = Parts;
-
-    fn deref(&self) -> &Parts {
-        &self.0
-    }
 }
 
 impl Scorer {
@@ -321,32 +315,32 @@ impl Scorer {
     ) -> Self {
         let cache = ScoreCache::new(settings.cache_bytes, settings.cache_ttl);
         let metrics = ScoringMetrics::register();
-        let (flights, comparing) = (Flights::default(), Comparing::new());
-        Self(Arc::new(Parts { registry, cache, book, clock, settings, metrics, monitoring, flights, comparing }))
+        let flights = Flights::default();
+        let comparing = Comparing::new();
+        let parts = Parts { registry, cache, book, clock, settings, metrics, monitoring, flights, comparing };
+        Self { parts: Arc::new(parts) }
     }
-}
 
-impl Parts {
     /// The time by the clock that scores are dated with.
     pub fn now(&self) -> Timestamp {
-        self.clock.now()
+        self.parts.clock.now()
     }
 
     /// The model that answers when none is named.
     pub fn default_model(&self) -> &ModelName {
-        &self.settings.clv_model
+        &self.parts.settings.clv_model
     }
 
     pub fn registry(&self) -> &Arc<Registry> {
-        &self.registry
+        &self.parts.registry
     }
 
     pub fn cache(&self) -> &ScoreCache {
-        &self.cache
+        &self.parts.cache
     }
 
     pub fn book(&self) -> Option<&FeatureBook> {
-        self.book.as_ref()
+        self.parts.book.as_ref()
     }
 
     /// Answers one question about a customer's value.
@@ -355,7 +349,7 @@ impl Parts {
     /// Only for a question that can not be answered as asked; a failing model is answered from the ladder.
     pub async fn score(&self, ask: Ask<'_>) -> Result<Scored, AskFault> {
         let scored = self.climb(ask).await;
-        self.metrics.record(&scored);
+        self.parts.metrics.record(&scored);
         scored
     }
 
@@ -365,7 +359,7 @@ impl Parts {
     /// As `score`.
     pub async fn score_lead(&self, ask: Ask<'_>) -> Result<Scored<LeadScore>, AskFault> {
         let scored = self.climb(ask).await;
-        self.metrics.record(&scored);
+        self.parts.metrics.record(&scored);
         scored
     }
 
@@ -387,7 +381,7 @@ impl Parts {
         ask: Ask<'_>,
     ) -> Result<Scored<E>, AskFault> {
         let watch = Stopwatch::start();
-        let now = self.clock.now();
+        let now = self.parts.clock.now();
         let mut answer = Answer {
             snapshot,
             now,
@@ -397,7 +391,7 @@ impl Parts {
             features_as_of: None,
         };
         let last = || {
-            let score = self.cache.last(snapshot.name(), ask.customer?, now)?;
+            let score = self.parts.cache.last(snapshot.name(), ask.customer?, now)?;
             E::from_outcome(score.outcome).map(|estimate| (score, estimate))
         };
 
@@ -414,25 +408,26 @@ impl Parts {
         answer.warnings.extend(Warning::of_features(&given));
 
         let mut wish = Wish { level: answer.level, previous: ask.previous };
-        let key = ask.customer.map(|customer| self.cache.key(snapshot, customer, &given.raw, wish));
-        if let Some(hit) = key.and_then(|key| self.cache.exact(&key, now))
+        let key = ask.customer.map(|customer| self.parts.cache.key(snapshot, customer, &given.raw, wish));
+        if let Some(hit) = key.and_then(|key| self.parts.cache.exact(&key, now))
             && let Some(estimate) = E::from_outcome(hit.outcome)
         {
             return Ok(answer.repeated(&hit, estimate));
         }
-        let deadline = ask.deadline.map_or(self.settings.deadline, |asked| asked.min(self.settings.deadline));
-        let mut time = TimeLimit { full: self.settings.deadline, left: deadline };
+        let deadline =
+            ask.deadline.map_or(self.parts.settings.deadline, |asked| asked.min(self.parts.settings.deadline));
+        let mut time = TimeLimit { full: self.parts.settings.deadline, left: deadline };
         // Held until the score is in the cache.
         let mut turn = None;
         if let (Engine::Pooled(_), Some(key), false) = (snapshot.engine(), key, ask.shed) {
-            turn = match self.flights.join(key) {
+            turn = match self.parts.flights.join(key) {
                 Joined::First(turn) => Some(turn),
                 Joined::After(first) => {
                     Box::pin(first.ended(deadline)).await;
-                    if let Some(hit) = self.cache.exact(&key, now)
+                    if let Some(hit) = self.parts.cache.exact(&key, now)
                         && let Some(estimate) = E::from_outcome(hit.outcome)
                     {
-                        self.metrics.coalesced.increment(1);
+                        self.parts.metrics.coalesced.increment(1);
                         return Ok(answer.repeated(&hit, estimate));
                     }
                     // The first has failed or gone away, which is no reason for this one to.
@@ -457,9 +452,9 @@ impl Parts {
                     Outcome::Lead(lead) => (lead.probability.get(), None),
                 };
                 if let Some((beside, running)) = running {
-                    self.comparing.offer(beside, judgement(&estimate, running), &ask, wish);
+                    self.parts.comparing.offer(beside, judgement(&estimate, running), &ask, wish);
                 }
-                self.monitoring.scored(ScoredRow {
+                self.parts.monitoring.scored(ScoredRow {
                     snapshot,
                     raw: &given.raw,
                     score,
@@ -469,7 +464,7 @@ impl Parts {
                     at: now,
                 });
                 if let Some(key) = key {
-                    self.cache.put(key, snapshot.name(), answer.to_cache(outcome));
+                    self.parts.cache.put(key, snapshot.name(), answer.to_cache(outcome));
                 }
                 answer.give(estimate, Source::Model)
             }
@@ -506,18 +501,18 @@ impl Parts {
 
     /// Whether every model answers on the caller's thread, so that no question waits.
     pub fn never_waits(&self) -> bool {
-        self.registry.is_inline()
+        self.parts.registry.is_inline()
     }
 
     /// Whether a question about the CLV model has anything to be answered from.
     pub fn can_answer(&self) -> bool {
-        self.registry.serving(&self.settings.clv_model).is_some()
+        self.parts.registry.serving(&self.parts.settings.clv_model).is_some()
     }
 
     /// Sets the gauges that are read off rather than counted.
     pub fn report_gauges(&self) {
-        ScoringMetrics::report(&self.cache, &self.registry);
-        if let Some(book) = &self.book {
+        ScoringMetrics::report(&self.parts.cache, &self.parts.registry);
+        if let Some(book) = &self.parts.book {
             book.report_gauges(self.now());
         }
         self.close_trials();
@@ -527,14 +522,14 @@ impl Parts {
         let route = if let Some(model) = model {
             ModelName::parse(model)
                 .ok()
-                .and_then(|name| self.registry.route(&name))
-                .ok_or_else(|| AskFault::UnknownModel { loaded: self.registry.serving_names() })?
+                .and_then(|name| self.parts.registry.route(&name))
+                .ok_or_else(|| AskFault::UnknownModel { loaded: self.parts.registry.serving_names() })?
         } else {
             let model = match task {
-                Task::Clv => &self.settings.clv_model,
-                Task::Lead => &self.settings.lead_model,
+                Task::Clv => &self.parts.settings.clv_model,
+                Task::Lead => &self.parts.settings.lead_model,
             };
-            self.registry.route(model).ok_or_else(|| AskFault::NoModel { model: model.clone() })?
+            self.parts.registry.route(model).ok_or_else(|| AskFault::NoModel { model: model.clone() })?
         };
         let serving = &route.serving;
         if serving.task() == task {
@@ -547,7 +542,7 @@ impl Parts {
     fn version_warning(&self, snapshot: &ModelSnapshot, asked: Option<&str>) -> Result<Warnings, AskFault> {
         match asked {
             Some(version) if version != snapshot.version().as_str() => {
-                if self.settings.strict_version {
+                if self.parts.settings.strict_version {
                     let serving = snapshot.version().clone();
                     return Err(AskFault::VersionNotLoaded { serving });
                 }

@@ -52,7 +52,8 @@ impl SelfProbe {
     async fn look_at(&self, snapshot: &Arc<ModelSnapshot>) -> Vec<Finding> {
         let finding =
             |path, sound: Result<(), String>| Finding { model: snapshot.name().clone(), path, problem: sound.err() };
-        let time = TimeLimit { full: self.scorer.settings.deadline, left: self.scorer.settings.deadline };
+        let deadline = self.scorer.parts.settings.deadline;
+        let time = TimeLimit { full: deadline, left: deadline };
         let model = match snapshot.task() {
             Task::Clv => caught(answers::<Estimate>(snapshot, time)).await,
             Task::Lead => caught(answers::<LeadScore>(snapshot, time)).await,

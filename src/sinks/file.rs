@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use futures_util::future::BoxFuture;
 use serde::Serialize;
 
 use super::{ScoreSink, ScoreUpdate, SinkFault};
-use scoreline_domain::Tier;
+use scoreline_domain::{Tier, durable};
 use scoreline_genesys::Spent;
 
 const HEADER: &str = "customer_key,predicted_clv_value,clv_tier,confidence_score,risk_score,last_calculated_at\n";
@@ -93,10 +93,10 @@ impl FileSink {
     pub fn open(settings: FileSettings) -> Result<Self, FileSinkError> {
         let path = &settings.path;
         let failed = |what| move |source| FileSinkError::File { path: path.clone(), what, source };
-        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder).map_err(failed("created"))?;
-        }
-        let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+        std::fs::create_dir_all(durable::folder_of(path)).map_err(failed("created"))?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(durable::PRIVATE);
+        let opened = options.open(path);
         let mut file = opened.map_err(failed("opened"))?;
         match file.try_lock() {
             Ok(()) => {}
@@ -106,7 +106,7 @@ impl FileSink {
         let whole = end_of_last_line(&mut file).map_err(failed("read"))?;
         file.set_len(whole).map_err(failed("cut"))?;
         file.seek(SeekFrom::Start(whole)).map_err(failed("read"))?;
-        sync_folder(path).map_err(failed("synced"))?;
+        durable::sync_name(path).map_err(failed("synced"))?;
         Ok(Self { open: Arc::new(Open { settings, file: Mutex::new(file) }) })
     }
 }
@@ -215,12 +215,6 @@ fn end_of_last_line(file: &mut File) -> io::Result<u64> {
         end = start;
     }
     Ok(0)
-}
-
-/// So that a new file's name outlasts a power cut.
-fn sync_folder(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 #[cfg(test)]

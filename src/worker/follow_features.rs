@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 use metrics::{Gauge, gauge};
 
 use crate::scoring::feature_book::{Absorbed, Change, FeatureBook};
+use scoreline_domain::time::Rounds;
 
 /// Changes that are taken in together: each time the parts of the book they touch are copied.
 const MOST_AT_ONCE: usize = 65_536;
@@ -63,19 +64,15 @@ impl<F: FeatureFeed> BookKeeper<F> {
     }
 
     /// Looks every so often until `stop` is ready. A supervised task.
-    pub async fn keep(mut self, every: Duration, stop: impl Future<Output = ()>) {
+    pub async fn keep(mut self, period: Duration, stop: impl Future<Output = ()>) {
         let mut stop = pin!(stop);
-        let mut ticks = tokio::time::interval(every);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            let looked = async {
-                ticks.tick().await;
-                self.catch_up().await
-            };
+        let mut rounds = Rounds::every(period);
+        while rounds.next(stop.as_mut()).await {
+            // A look may hang for long.
             let looked = tokio::select! {
                 biased;
-                () = &mut stop => return,
-                looked = looked => looked,
+                () = stop.as_mut() => return,
+                looked = self.catch_up() => looked,
             };
             self.tell(looked);
         }

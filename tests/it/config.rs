@@ -295,6 +295,11 @@ fn a_candidate_is_read_with_its_mode_and_a_wrong_one_is_named() {
     let effective = explain(Some(&path), &[]).expect("valid");
     let modes: Vec<_> = effective.settings.models.candidates.values().map(|candidate| candidate.mode).collect();
     assert_eq!(modes, [CandidateMode::Shadow, CandidateMode::Canary { share: 0.05 }]);
+    let part = [("SCORELINE__MODELS__CANDIDATES__LEAD__SHARE", "0.5")];
+    let lead = explain(Some(&path), &part).expect("valid").settings.models.candidates.into_values().next_back();
+    let lead = lead.expect("a candidate");
+    assert_eq!((lead.version.as_str(), lead.mode), ("v2", CandidateMode::Canary { share: 0.5 }), "the rest stays");
+
     let shown = effective.to_toml(false);
     let table = "[models.candidates]\n\"clv\" = { version = \"v1.3\", mode = \"shadow\" }\n\
                  \"lead\" = { version = \"v2\", mode = \"canary\", share = 0.05 }\n";

@@ -1,5 +1,6 @@
-//! The vocabulary every other module speaks. Pure: no I/O, no clocks read, no web types.
+//! The vocabulary every other module speaks. Pure, but for `durable` and the clocks of `time`: no I/O, no web types.
 
+pub mod durable;
 pub mod feature;
 pub mod ids;
 pub mod interaction;

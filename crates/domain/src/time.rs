@@ -1,4 +1,4 @@
-//! Time as a dependency: the wall clock behind a trait, and the stopwatch for latencies.
+//! Time as a dependency: the wall clock behind a trait, the stopwatch for latencies, and work that is done again and again.
 //!
 //! No other file reads a clock; `clippy.toml` and the tidy test see to it.
 
@@ -8,6 +8,7 @@ use std::time::Duration;
 pub use jiff::Timestamp;
 use quanta::Instant;
 use rustix::time::{ClockId, clock_gettime};
+use tokio::time::{Interval, MissedTickBehavior};
 
 /// Where "now" comes from. Two implementations: the system and a clock that tests move by hand.
 pub trait Clock: Send + Sync + 'static {
@@ -104,7 +105,56 @@ impl WorkWatch {
     }
 }
 
+/// Rounds of work that is done again and again: the first at once, the next a period later. A round that took longer than
+/// the period is followed by a whole one.
+#[derive(Debug)]
+pub struct Rounds(Interval);
+
+impl Rounds {
+    /// # Panics
+    /// When the period is zero, or outside a runtime.
+    pub fn every(period: Duration) -> Self {
+        let mut ticks = tokio::time::interval(period);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self(ticks)
+    }
+
+    /// Waits for the next round. `false`: `stop` was ready before, and there is none.
+    pub async fn next(&mut self, stop: impl Future<Output = ()>) -> bool {
+        tokio::select! {
+            biased;
+            () = stop => false,
+            _ = self.0.tick() => true,
+        }
+    }
+}
+
 /// Whole seconds from `earlier` to `later`; 0 when the clock went backwards.
 pub fn seconds_between(earlier: Timestamp, later: Timestamp) -> u64 {
     u64::try_from(later.as_second() - earlier.as_second()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn rounds_keep_their_pace_until_the_stop() {
+        let began = Instant::now();
+        let mut rounds = Rounds::every(Duration::from_secs(2));
+        let mut stop = pin!(sleep(Duration::from_secs(12)));
+        let mut seconds = Vec::new();
+        while rounds.next(stop.as_mut()).await {
+            seconds.push(began.elapsed().as_secs());
+            if seconds.len() == 2 {
+                sleep(Duration::from_secs(5)).await;
+            }
+        }
+        assert_eq!(seconds, [0, 2, 7, 9, 11], "a long round is followed by a whole period");
+        assert_eq!(began.elapsed().as_secs(), 12);
+    }
 }

@@ -7,7 +7,7 @@ use reqwest::Url;
 use secrecy::SecretString;
 
 /// The platform's regions and their domains: the API answers at `api.` and logins at `login.` before the domain.
-pub const REGIONS: [(&str, &str); 18] = [
+const REGIONS: [(&str, &str); 18] = [
     ("us-east-1", "mypurecloud.com"),
     ("eu-west-1", "mypurecloud.ie"),
     ("ap-southeast-2", "mypurecloud.com.au"),

@@ -164,11 +164,6 @@ impl Simulator {
         Uuid::from_bytes(outbound::default_campaign(self.world.settings.seed).0)
     }
 
-    /// Another contact list, without contacts.
-    pub fn add_contact_list(&self, id: &str, columns: &[&str]) {
-        self.world.outbound.add_list(id, columns);
-    }
-
     /// Contacts of a list: columns by contact id.
     pub fn contacts(&self, list: &str) -> BTreeMap<String, BTreeMap<String, String>> {
         self.world.outbound.contacts(list)

@@ -81,12 +81,6 @@ impl Log {
         self.locked().entries.iter().cloned().collect()
     }
 
-    pub(super) fn clear(&self) {
-        let mut inner = self.locked();
-        inner.entries.clear();
-        (inner.total, inner.refused) = (0, 0);
-    }
-
     /// Requests, and those answered with 429.
     pub(super) fn counts(&self) -> (u64, u64) {
         let inner = self.locked();

@@ -119,10 +119,6 @@ impl Simulator {
         self.world.log.entries()
     }
 
-    pub fn clear_log(&self) {
-        self.world.log.clear();
-    }
-
     /// Requests so far, and those answered with 429.
     pub fn requests(&self) -> (u64, u64) {
         self.world.log.counts()

@@ -17,7 +17,7 @@ pub struct Profile {
 
 impl Profile {
     /// Whether a reader of the profile would see no difference but its time.
-    pub fn says_the_same(&self, other: &Self) -> bool {
+    fn says_the_same(&self, other: &Self) -> bool {
         (self.value_usd, self.tier, self.confidence, self.risk)
             == (other.value_usd, other.tier, other.confidence, other.risk)
     }

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 
 use super::super::{Failure, print};
 use super::verify;
-use scoreline_domain::ModelVersion;
+use scoreline_domain::{ModelVersion, durable};
 use scoreline_engine::inference::bundle::{LONE_EXTENSION, LoadSettings, sha256_hex};
 use scoreline_engine::inference::manifest::{Manifest, TrainingSummary};
 
@@ -36,10 +36,9 @@ pub(super) fn run(
         (files.model, files.golden) = (bytes, Vec::new());
     }
     let bytes = files.to_lone().with_context(|| format!("`{}` can not be packed", bundle.display()))?;
-    // Beside its place first: what watches the folder sees the whole file or none.
-    let draft = output.with_extension("packing");
-    fs::write(&draft, &bytes).with_context(|| format!("`{}` can not be written", draft.display()))?;
-    fs::rename(&draft, output).with_context(|| format!("`{}` can not be written", output.display()))?;
+    // What watches the folder sees the whole file or none.
+    let written = durable::write_whole(output, &bytes, durable::SHARED);
+    written.with_context(|| format!("`{}` can not be written", output.display()))?;
     print(&format!("{} written: {} bytes, {} golden rows\n", output.display(), bytes.len(), files.golden.len()))?;
     verify::run(output, load)
 }

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
@@ -19,6 +19,7 @@ use super::answer::Answer;
 use super::chunk::{Cell, Chunk, object};
 use super::source::{Format, Layout};
 use crate::scoring::task::Outcome;
+use scoreline_domain::durable::{self, Draft};
 use scoreline_domain::score::{cents, round};
 use scoreline_domain::{Estimate, Interval, Probability};
 use scoreline_engine::inference::ModelSnapshot;
@@ -412,11 +413,8 @@ pub(in crate::cli) enum Target {
     File(File),
 }
 
-/// The file that becomes the output. Until `complete` it has another name; dropped before that, it is removed.
-pub(in crate::cli) struct Output {
-    partial: Option<PathBuf>,
-    path: PathBuf,
-}
+/// The file that becomes the output once it is complete; nothing, where it goes into a pipe or a device.
+pub(in crate::cli) struct Output(Option<Draft>);
 
 impl Output {
     /// Opens what `path` (`-` is standard output) will be written through.
@@ -424,9 +422,8 @@ impl Output {
     /// # Errors
     /// When the folder is missing or not writable, the path is a folder, or it is the input.
     pub(in crate::cli) fn open(path: &Path, input: &Path) -> anyhow::Result<(Self, Target)> {
-        let path = path.to_path_buf();
         if path.as_os_str() == "-" {
-            return Ok((Self { partial: None, path }, Target::Stdout));
+            return Ok((Self(None), Target::Stdout));
         }
         let shown = path.display();
         if path.is_dir() {
@@ -437,39 +434,25 @@ impl Output {
         {
             bail!("output `{shown}` is the input: it would be overwritten while it is read");
         }
-        if fs::metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
+        if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
             // A device or a pipe can not be replaced by renaming.
-            let file = OpenOptions::new().write(true).open(&path);
+            let file = OpenOptions::new().write(true).open(path);
             let file = file.with_context(|| format!("output `{shown}` can not be opened"))?;
-            return Ok((Self { partial: None, path }, Target::File(file)));
+            return Ok((Self(None), Target::File(file)));
         }
-        let name = path.file_name().with_context(|| format!("output `{shown}` has no file name"))?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        path.file_name().with_context(|| format!("output `{shown}` has no file name"))?;
+        let folder = durable::folder_of(path);
         if !folder.is_dir() {
             bail!("folder `{}` of the output does not exist: create it first", folder.display());
         }
-        let partial = folder.join(format!(".{}.{}.partial", name.to_string_lossy(), std::process::id()));
-        let file = OpenOptions::new().write(true).create_new(true).open(&partial);
-        let file = file.with_context(|| format!("`{}` can not be created", partial.display()))?;
-        Ok((Self { partial: Some(partial), path }, Target::File(file)))
+        let draft = Draft::create(path, durable::SHARED);
+        let draft = draft.with_context(|| format!("output `{shown}` cannot be created"))?;
+        let file = draft.writer()?;
+        Ok((Self(Some(draft)), Target::File(file)))
     }
 
     /// Gives the finished file its name, once it is on disk.
-    pub(in crate::cli) fn complete(mut self) -> anyhow::Result<()> {
-        let Some(partial) = &self.partial else { return Ok(()) };
-        File::open(partial).and_then(|file| file.sync_all()).context("output can not be synced to disk")?;
-        fs::rename(partial, &self.path)
-            .with_context(|| format!("output can not be renamed to `{}`", self.path.display()))?;
-        self.partial = None;
-        Ok(())
-    }
-}
-
-impl Drop for Output {
-    fn drop(&mut self) {
-        if let Some(partial) = &self.partial {
-            // Nothing more can be done about a file that can not be removed.
-            let _ = fs::remove_file(partial);
-        }
+    pub(in crate::cli) fn complete(self) -> anyhow::Result<()> {
+        self.0.map_or(Ok(()), Draft::complete).context("output cannot be put in its place")
     }
 }

@@ -16,11 +16,6 @@ use subtle::ConstantTimeEq;
 
 use crate::time::Timestamp;
 
-/// Names of the three headers.
-pub const ID: &str = "webhook-id";
-pub const TIMESTAMP: &str = "webhook-timestamp";
-pub const SIGNATURE: &str = "webhook-signature";
-
 /// How far a timestamp may be from now, in either direction.
 pub const TOLERANCE: Duration = Duration::from_mins(5);
 const PREFIX: &str = "whsec_";

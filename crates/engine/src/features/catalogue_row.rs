@@ -5,7 +5,7 @@ use super::purchases::PurchaseFeatures;
 use scoreline_domain::feature::{CATALOGUE, CatalogueRow};
 
 /// Bytes of a stored row.
-pub const STORED_BYTES: usize = 8 * (CATALOGUE.len() + 1);
+const STORED_BYTES: usize = 8 * (CATALOGUE.len() + 1);
 
 /// A row as of a time; `NaN` is missing. `recency_days` is that of the last interaction.
 ///

@@ -1,6 +1,6 @@
 //! Models: reading bundles, running them behind one trait, holding what is served.
 //!
-//! Numbers cross this module's border as slices; no type of `ort`, `ndarray`, `smartcore` or `prost` leaves its file.
+//! Numbers cross this module's border as slices; no type of `ort`, `ndarray` or `smartcore` leaves its file.
 
 pub mod additive;
 pub mod backend;

@@ -13,7 +13,7 @@ use super::error::TlsError;
 use super::files::{Look, TlsFiles};
 use super::material::Loaded;
 use super::settings::TlsSettings;
-use scoreline_domain::time::Clock;
+use scoreline_domain::time::{Clock, Rounds};
 
 /// How often the files are looked at. A change is taken at the second look that finds it, so within two of these.
 const POLL: Duration = Duration::from_secs(1);
@@ -87,18 +87,13 @@ impl Reloading {
     /// # Errors
     /// When a look panicked.
     pub async fn watch(self: Arc<Self>, stop: CancellationToken) -> Result<(), CheckPanicked> {
-        let mut ticks = tokio::time::interval(POLL);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                _ = ticks.tick() => {
-                    let looking = Arc::clone(&self);
-                    // Disks can hang; handshakes must not wait for them.
-                    tokio::task::spawn_blocking(move || looking.check()).await.map_err(|_| CheckPanicked)?;
-                }
-                () = stop.cancelled() => return Ok(()),
-            }
+        let mut rounds = Rounds::every(POLL);
+        while rounds.next(stop.cancelled()).await {
+            let looking = Arc::clone(&self);
+            // Disks can hang; handshakes must not wait for them.
+            tokio::task::spawn_blocking(move || looking.check()).await.map_err(|_| CheckPanicked)?;
         }
+        Ok(())
     }
 
     /// Looks at the files once, and exchanges the configuration when they have changed, are still, and are good.

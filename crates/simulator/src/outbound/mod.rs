@@ -71,7 +71,7 @@ impl Outbound {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn add_list(&self, id: &str, columns: &[&str]) {
+    fn add_list(&self, id: &str, columns: &[&str]) {
         let columns = columns.iter().map(|&column| column.to_owned()).collect();
         self.locked().lists.insert(id.to_owned(), List { columns, contacts: BTreeMap::new(), unnamed: 0 });
     }

@@ -64,7 +64,7 @@ pub(in crate::inference) struct Declared {
     pub(in crate::inference) number: Number,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(in crate::inference) struct Node {
     pub(in crate::inference) operator: String,
     pub(in crate::inference) domain: String,
@@ -74,7 +74,7 @@ pub(in crate::inference) struct Node {
     pub(in crate::inference) attributes: BTreeMap<String, Attribute>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(in crate::inference) struct Graph {
     /// In an order in which every node comes after those it reads.
     pub(in crate::inference) nodes: Vec<Node>,

@@ -1,5 +1,5 @@
-//! The protobuf wire format: the fields of one message, checked against the bytes that are there, without decoding what
-//! they mean.
+//! The protobuf wire format: the fields of one message, checked against the bytes that are there. What they mean is for
+//! `screen.rs` and `proto.rs` to know.
 
 const TORN: &str = "the file ends in the middle of a field";
 
@@ -27,6 +27,26 @@ impl<'a> Value<'a> {
         match self {
             Self::Bytes(bytes) => bytes,
             Self::Varint(_) | Self::Fixed64(_) | Self::Fixed32(_) => &[],
+        }
+    }
+
+    /// As `bytes`, where anything else is an error.
+    pub(super) fn content(self) -> Result<&'a [u8], &'static str> {
+        match self {
+            Self::Bytes(bytes) => Ok(bytes),
+            Self::Varint(_) | Self::Fixed64(_) | Self::Fixed32(_) => {
+                Err("a field holds a number where a text or a message belongs")
+            }
+        }
+    }
+
+    /// A whole number, where anything else is an error.
+    pub(super) fn whole(self) -> Result<i64, &'static str> {
+        match self {
+            Self::Varint(number) => Ok(number.cast_signed()),
+            Self::Fixed64(_) | Self::Bytes(_) | Self::Fixed32(_) => {
+                Err("a field holds something else than a whole number")
+            }
         }
     }
 
@@ -108,6 +128,31 @@ pub(super) fn varints(value: Value<'_>, mut visit: impl FnMut(u64)) -> Result<()
     Ok(())
 }
 
+/// The numbers of a repeated `float` field, packed or one by one.
+pub(super) fn singles(value: Value<'_>, mut visit: impl FnMut(f32)) -> Result<(), &'static str> {
+    match value {
+        Value::Fixed32(bytes) => visit(f32::from_le_bytes(bytes)),
+        Value::Bytes(packed) => chunks(packed)?.iter().for_each(|&bytes| visit(f32::from_le_bytes(bytes))),
+        Value::Varint(_) | Value::Fixed64(_) => return Err("a list of floats holds something else"),
+    }
+    Ok(())
+}
+
+/// The numbers of a repeated `double` field, packed or one by one.
+pub(super) fn doubles(value: Value<'_>, mut visit: impl FnMut(f64)) -> Result<(), &'static str> {
+    match value {
+        Value::Fixed64(bytes) => visit(f64::from_le_bytes(bytes)),
+        Value::Bytes(packed) => chunks(packed)?.iter().for_each(|&bytes| visit(f64::from_le_bytes(bytes))),
+        Value::Varint(_) | Value::Fixed32(_) => return Err("a list of doubles holds something else"),
+    }
+    Ok(())
+}
+
+fn chunks<const N: usize>(packed: &[u8]) -> Result<&[[u8; N]], &'static str> {
+    let (numbers, rest) = packed.as_chunks();
+    if rest.is_empty() { Ok(numbers) } else { Err(TORN) }
+}
+
 /// Appends a length-delimited field.
 pub(super) fn put_bytes(out: &mut Vec<u8>, number: u64, content: &[u8]) {
     put_varint(out, number << 3 | 2);
@@ -115,7 +160,7 @@ pub(super) fn put_bytes(out: &mut Vec<u8>, number: u64, content: &[u8]) {
     out.extend_from_slice(content);
 }
 
-fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;

@@ -23,7 +23,7 @@ use scoreline_domain::time::Stopwatch;
 pub use child::answer;
 
 /// The arguments that make this program the child.
-pub const ARGUMENTS: [&str; 2] = ["models", "probe"];
+const ARGUMENTS: [&str; 2] = ["models", "probe"];
 /// Wall clock for the whole probe; then the child is killed.
 pub const LIMIT: Duration = Duration::from_secs(5);
 /// Most a child may say.
