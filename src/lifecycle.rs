@@ -171,7 +171,7 @@ impl Stop {
     /// everybody shares are stuck. `work` is made there, so that its sockets and timers belong to that runtime.
     ///
     /// # Errors
-    /// When the thread or its runtime can not be started.
+    /// When the thread or its runtime cannot be started.
     pub fn supervise_apart<F>(
         &self,
         task: &'static str,
@@ -278,13 +278,13 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// A signal that can not be listened to keeps its usual effect: the process ends at once.
+    /// A signal that cannot be listened to keeps its usual effect: the process ends at once.
     #[expect(clippy::disallowed_methods, reason = "the one place that listens to signals")]
     pub fn listen() -> Self {
         let listen = |kind, name| match signal(kind) {
             Ok(signal) => Some(signal),
             Err(err) => {
-                warn!(signal = name, error = %err, "signal can not be listened to");
+                warn!(signal = name, error = %err, "signal cannot be listened to");
                 None
             }
         };

@@ -11,7 +11,7 @@ fn main() -> ExitCode {
     scoreline::cli::run(std::env::args_os())
 }
 
-/// A process can not safely change its own environment, but it can start over with another one. Costs about a
+/// A process cannot safely change its own environment, but it can start over with another one. Costs about a
 /// millisecond, once; whoever sets the variable, to whatever, is left alone.
 #[expect(clippy::disallowed_methods, reason = "before the configuration is read, and not part of it")]
 fn disable_runtime_telemetry() {

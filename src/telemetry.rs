@@ -72,7 +72,7 @@ pub struct LogFilter {
 
 impl LogFilter {
     /// # Errors
-    /// Says which directive can not be read.
+    /// Says which directive cannot be read.
     pub fn parse(text: &str) -> Result<Self, LogFilterError> {
         for directive in text.split(',').map(str::trim) {
             // The library takes a lone word that is no level for a target, so that `inof` would silence the log.
@@ -105,7 +105,7 @@ pub struct LogFilterError {
 /// Starts logging for the whole process. Keep the guard until the end: dropping it writes out what is queued.
 ///
 /// # Errors
-/// When logging was started before, or the writer thread can not be started.
+/// When logging was started before, or the writer thread cannot be started.
 pub fn init(settings: &LogSettings) -> Result<LogGuard, TelemetryError> {
     let human = match settings.format {
         LogFormat::Auto => io::stderr().is_terminal(),
@@ -218,11 +218,11 @@ impl MetricsHandle {
 pub enum TelemetryError {
     #[error("logging was started twice in this process")]
     LoggingStartedTwice,
-    #[error("`log.audit_path`: `{}` can not be opened", path.display())]
+    #[error("`log.audit_path`: `{}` cannot be opened", path.display())]
     AuditFile { path: PathBuf, source: io::Error },
-    #[error("log writer thread can not be started")]
+    #[error("log writer thread cannot be started")]
     WriterThread(#[source] io::Error),
-    #[error("metrics can not be set up")]
+    #[error("metrics cannot be set up")]
     Metrics(#[source] BuildError),
     #[error("another metrics recorder is already installed in this process")]
     ForeignRecorder,

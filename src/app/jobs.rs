@@ -35,7 +35,7 @@ use scoreline_store::{Place, Store};
 
 /// How often predictions by id look for changed features.
 const BOOK_POLL: Duration = Duration::from_secs(1);
-/// A store that can not be opened is tried again after this long, doubled up to the second.
+/// A store that cannot be opened is tried again after this long, doubled up to the second.
 const OPEN_AGAIN: Duration = Duration::from_secs(1);
 const OPEN_AGAIN_MOST: Duration = Duration::from_mins(1);
 /// How long a command waits for a lease that a killed process has left behind.
@@ -299,7 +299,7 @@ async fn open_patiently(settings: &Settings, tombstones: Tombstones) -> (Store, 
                 if text != told {
                     tracing::error!(
                         reason = text,
-                        "jobs wait: the store or the score file can not be opened; tried again until it can"
+                        "jobs wait: the store or the score file cannot be opened; tried again until it can"
                     );
                     told = text;
                 }

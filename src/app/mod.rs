@@ -53,7 +53,7 @@ const KEYS_PATIENCE: Duration = Duration::from_secs(2);
 /// Loads the models, serves until a signal, drains, returns.
 ///
 /// # Errors
-/// When a listener can not be opened, a part of the server dies, or requests had to be cut at the drain timeout.
+/// When a listener cannot be opened, a part of the server dies, or requests had to be cut at the drain timeout.
 pub async fn serve(settings: Settings, metrics: MetricsHandle) -> anyhow::Result<()> {
     let lifecycle = Lifecycle::new();
     let signals = Signals::listen();
@@ -252,7 +252,7 @@ async fn finish_erasures(eraser: Eraser) -> anyhow::Result<()> {
         Ok(0) => {}
         Ok(entries) => tracing::warn!(entries, "erasures that were interrupted are finished"),
         // Predictions matter more; nothing new is kept, and whoever erased has been told that it is not complete.
-        Err(err) => tracing::error!(error = %err, "erasures that were interrupted can not be finished"),
+        Err(err) => tracing::error!(error = %err, "erasures that were interrupted cannot be finished"),
     }
     Ok(())
 }
@@ -304,7 +304,7 @@ async fn watch_credentials(authenticator: &Arc<Authenticator>, stop: &Stop) {
 /// The runtime that answers requests.
 ///
 /// # Errors
-/// When its threads can not be started.
+/// When its threads cannot be started.
 pub fn runtime(settings: &Settings) -> std::io::Result<tokio::runtime::Runtime> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if let Some(threads) = settings.server.threads {
@@ -316,7 +316,7 @@ pub fn runtime(settings: &Settings) -> std::io::Result<tokio::runtime::Runtime> 
 }
 
 fn open(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
-    scoreline_listener::open(address).with_context(|| format!("`{key}` = `{address}` can not be opened"))
+    scoreline_listener::open(address).with_context(|| format!("`{key}` = `{address}` cannot be opened"))
 }
 
 /// What a listener speaks TLS with, kept current; without settings it speaks plain HTTP.
@@ -370,7 +370,7 @@ fn serve_admin(
         listener.serve(socket, endpoints, spawn).await;
         Ok::<(), std::io::Error>(())
     };
-    stop.supervise_apart("admin listener", work).context("the admin thread can not be started")
+    stop.supervise_apart("admin listener", work).context("the admin thread cannot be started")
 }
 
 /// Looks at the models folder once a second. Polling is the authority: it works on every file system. A file event only

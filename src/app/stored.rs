@@ -32,7 +32,7 @@ pub fn hasher(settings: &Settings) -> anyhow::Result<(IdHasher, Tombstones)> {
 /// Runs a command's work until it is done or a signal comes.
 pub fn run_until_signal<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.context("runtime can not start")?.block_on(async {
+    runtime.context("runtime cannot start")?.block_on(async {
         let mut signals = Signals::listen();
         tokio::select! {
             ended = work => ended,

@@ -103,7 +103,7 @@ impl Book {
         Ok(book)
     }
 
-    /// The caller of an API key; the secret is compared even when there is no such id, so that ids can not be told by
+    /// The caller of an API key; the secret is compared even when there is no such id, so that ids cannot be told by
     /// how long the answer takes.
     pub(super) fn key(&self, id: &str, secret: &[u8]) -> Option<&Arc<Caller>> {
         Entry::open(self.keys.get(id), secret).map(|entry| &entry.caller)

@@ -72,7 +72,7 @@ impl Cache {
         slot.store(Some(Arc::new(Entry { token, caller: Arc::clone(caller), generation, until })));
     }
 
-    /// Wipes what can not be used any more.
+    /// Wipes what cannot be used any more.
     pub(super) fn sweep(&self, generation: u64, now: Duration) {
         for slot in &self.slots {
             if slot.load().as_ref().is_some_and(|entry| !entry.lives(generation, now)) {

@@ -114,16 +114,16 @@ pub struct RevokedRecord {
     pub at: Option<String>,
 }
 
-/// Why the file can not be used.
+/// Why the file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FileFault {
-    #[error("`{}` can not be read", path.display())]
+    #[error("`{}` cannot be read", path.display())]
     Unreadable {
         path: PathBuf,
         #[source]
         err: io::Error,
     },
-    #[error("`{}` can not be written", path.display())]
+    #[error("`{}` cannot be written", path.display())]
     Unwritable {
         path: PathBuf,
         #[source]
@@ -140,7 +140,7 @@ pub enum FileFault {
 /// Reads a file that holds secrets, and says which state of the file that was.
 ///
 /// # Errors
-/// When it can not be read, is not a regular file, or others than its owner may read it.
+/// When it cannot be read, is not a regular file, or others than its owner may read it.
 pub fn read_private(path: &Path) -> Result<(Zeroizing<Vec<u8>>, FileState), FileFault> {
     let unreadable = |err| FileFault::Unreadable { path: path.to_owned(), err };
     let file = File::open(path).map_err(unreadable)?;
@@ -177,7 +177,7 @@ impl FileState {
         }
     }
 
-    /// The state of the file now; `None` when it can not be looked at.
+    /// The state of the file now; `None` when it cannot be looked at.
     pub fn now(path: &Path) -> Option<Self> {
         std::fs::metadata(path).ok().as_ref().map(Self::of)
     }
@@ -225,7 +225,7 @@ fn told(text: &str, err: &toml::de::Error) -> String {
 /// Adds a record: `kind` is the name of its list. The file is made when there is none.
 ///
 /// # Errors
-/// When it can not be read or written, or would not be valid any more.
+/// When it cannot be read or written, or would not be valid any more.
 pub fn append<T: Serialize>(path: &Path, kind: &str, record: &T) -> Result<(), FileFault> {
     let unwritable = |err| FileFault::Unwritable { path: path.to_owned(), err };
     let invalid = |reason: String| FileFault::Invalid { path: path.to_owned(), reason };

@@ -1,7 +1,7 @@
 //! An external issuer: its settings, its keys, and when to fetch them again.
 //!
 //! Requests read the last good keys and never wait for a fetch. A `kid` that is not known sets a flag; the keeper's next
-//! fetch follows within a second unless one was tried in the last 30 seconds, so forged ids can not make a storm.
+//! fetch follows within a second unless one was tried in the last 30 seconds, so forged ids cannot make a storm.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -73,9 +73,9 @@ struct Refresh {
 pub(super) enum FetchFault {
     #[error("the key set was answered with status {0}")]
     Status(u16),
-    #[error("the key set can not be fetched")]
+    #[error("the key set cannot be fetched")]
     Http(#[source] reqwest::Error),
-    #[error("the key set file can not be read")]
+    #[error("the key set file cannot be read")]
     File(#[source] std::io::Error),
     #[error("the key set {0}")]
     KeySet(#[from] super::keyset::KeySetFault),
@@ -242,7 +242,7 @@ impl Source {
         // To this machine no certificate is needed, and no proxy.
         let builder =
             if url.scheme() == "http" { builder.no_proxy().tls_certs_only([]) } else { builder.https_only(true) };
-        let client = builder.build().map_err(|err| format!("`jwks_url` can not be used: {err}"))?;
+        let client = builder.build().map_err(|err| format!("`jwks_url` cannot be used: {err}"))?;
         Ok(Self::Url { url, client })
     }
 }

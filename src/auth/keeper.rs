@@ -48,7 +48,7 @@ impl Authenticator {
         let _ = tokio::time::timeout(patience, waiting.recv()).await;
     }
 
-    /// Takes a changed credentials file and wipes old tokens; reads the disk. What can not be used is logged once, and
+    /// Takes a changed credentials file and wipes old tokens; reads the disk. What cannot be used is logged once, and
     /// what was there before stays. Says whether a change was taken; `None` without one.
     pub fn look(&self) -> Option<bool> {
         let loaded = self.load_if_changed();
@@ -62,7 +62,7 @@ impl Authenticator {
             ),
             Some(Err(err)) => {
                 let reason = std::error::Error::source(err).map(ToString::to_string);
-                tracing::error!(error = %err, reason, "changed credentials can not be used: those before stay in use");
+                tracing::error!(error = %err, reason, "changed credentials cannot be used: those before stay in use");
             }
             None => {}
         }

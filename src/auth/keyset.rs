@@ -14,7 +14,7 @@ pub(super) const LARGEST: usize = 1 << 20;
 /// Most keys of an issuer.
 const MOST_KEYS: usize = 100;
 
-/// What an operator may allow: signatures whose verifier can not forge one.
+/// What an operator may allow: signatures whose verifier cannot forge one.
 pub(super) const ALLOWED: [(&str, Algorithm); 9] = [
     ("RS256", Algorithm::RS256),
     ("RS384", Algorithm::RS384),
@@ -40,7 +40,7 @@ struct Key {
     verifying: DecodingKey,
 }
 
-/// Why a document can not be used.
+/// Why a document cannot be used.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(super) enum KeySetFault {
     #[error("is larger than {LARGEST} bytes")]

@@ -86,7 +86,7 @@ struct Watched {
     seen: Mutex<Option<FileState>>,
 }
 
-/// Why authentication can not start, or a changed file is not taken.
+/// Why authentication cannot start, or a changed file is not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthError {
     #[error("`auth.credentials_file`")]
@@ -112,7 +112,7 @@ impl Authenticator {
     /// Reads the credentials; `None` when there is no credentials file in the settings.
     ///
     /// # Errors
-    /// When a file can not be read, can be read by others than its owner, or holds something that can not be used.
+    /// When a file cannot be read, can be read by others than its owner, or holds something that cannot be used.
     pub fn open(settings: &AuthSettings, clock: Arc<dyn Clock>) -> Result<Option<Arc<Self>>, AuthError> {
         let Some(path) = settings.credentials_file.clone() else { return Ok(None) };
         let mint = match &settings.token_key_file {

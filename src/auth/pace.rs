@@ -1,5 +1,5 @@
 //! How fast a caller may go: one bucket for predictions and one for what changes a campaign, so that scoring traffic
-//! can not hide a re-ranking and a re-ranking can not starve scoring.
+//! cannot hide a re-ranking and a re-ranking cannot starve scoring.
 //!
 //! A caller holds its buckets, so a check is one atomic operation and no look-up.
 

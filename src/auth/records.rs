@@ -20,7 +20,7 @@ pub struct NewSecret {
 /// Makes an API key, keeps its hash in the file, and returns it.
 ///
 /// # Errors
-/// When the file can not be read or written.
+/// When the file cannot be read or written.
 pub fn add_key(
     path: &Path,
     name: &str,
@@ -36,7 +36,7 @@ pub fn add_key(
 /// Makes an OAuth client, keeps its secret's hash in the file, and returns it.
 ///
 /// # Errors
-/// When the file can not be read or written.
+/// When the file cannot be read or written.
 pub fn add_client(
     path: &Path,
     name: &str,
@@ -50,7 +50,7 @@ pub fn add_client(
 /// Takes back a key or a client. Whether there was one that was not taken back before.
 ///
 /// # Errors
-/// When the file can not be read or written.
+/// When the file cannot be read or written.
 pub fn revoke(path: &Path, id: &str, now: Timestamp) -> Result<bool, FileFault> {
     #[derive(Serialize)]
     struct Revoked<'a> {

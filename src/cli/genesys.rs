@@ -120,11 +120,11 @@ impl Simulate {
     fn run(self) -> Result<(), Failure> {
         let settings = self.settings()?;
         let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build().context("runtime can not start")?;
+            tokio::runtime::Builder::new_current_thread().enable_all().build().context("runtime cannot start")?;
         runtime.block_on(async {
             // Before it says that it listens: whoever reads that may stop it.
             let signals = Signals::listen();
-            let simulator = Simulator::start(settings).context("simulator can not start")?;
+            let simulator = Simulator::start(settings).context("simulator cannot start")?;
             print(&how_to_use(&simulator))?;
             watch(&simulator, signals).await;
             print(&summary(&simulator))?;
@@ -168,7 +168,7 @@ fn faults(named: &str) -> Result<FaultPlan, Failure> {
     if PRESETS.iter().any(|(name, ..)| *name == named) || !std::path::Path::new(named).exists() {
         return FaultPlan::preset(named).map_err(|err| refused(&err));
     }
-    let text = std::fs::read_to_string(named).with_context(|| format!("`{named}` can not be read"))?;
+    let text = std::fs::read_to_string(named).with_context(|| format!("`{named}` cannot be read"))?;
     FaultPlan::parse(&text).map_err(|err| refused(&err))
 }
 

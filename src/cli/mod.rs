@@ -166,7 +166,7 @@ impl Cli {
 fn serve(Effective { settings, .. }: Effective) -> Result<(), Failure> {
     let log = telemetry::init(&settings.log)?;
     let metrics = telemetry::install_metrics()?;
-    let runtime = app::runtime(&settings).context("runtime can not start")?;
+    let runtime = app::runtime(&settings).context("runtime cannot start")?;
     let ended = runtime.block_on(Box::pin(app::serve(settings, metrics)));
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN);
     drop(log);
@@ -178,7 +178,7 @@ fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(err) if err.kind() != io::ErrorKind::BrokenPipe => {
-            Err(anyhow::Error::new(err).context("standard output can not be written").into())
+            Err(anyhow::Error::new(err).context("standard output cannot be written").into())
         }
         Ok(()) | Err(_) => Ok(()),
     }

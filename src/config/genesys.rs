@@ -109,7 +109,7 @@ fn endpoints(read: &mut Reader) -> Option<Endpoints> {
     let login_url: Option<String> = read.optional("genesys.login_url");
     let plain = if read.get("genesys.allow_plain_http") { PlainHttp::Loopback } else { PlainHttp::Never };
     if region.is_some() && (api_url.is_some() || login_url.is_some()) {
-        read.problem("genesys.region", "can not be used together with `genesys.api_url` and `genesys.login_url`");
+        read.problem("genesys.region", "cannot be used together with `genesys.api_url` and `genesys.login_url`");
         return None;
     }
     if let Some(region) = region {

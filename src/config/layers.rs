@@ -55,7 +55,7 @@ const FILE_BY_DEFAULT: &str = "scoreline.toml";
 /// What ONNX Runtime's own tools read; used when nothing else names the library.
 const ONNXRUNTIME_VARIABLE: &str = "ORT_DYLIB_PATH";
 
-/// Reads settings out of the layers. A value that can not be used is noted and its default taken, so that the
+/// Reads settings out of the layers. A value that cannot be used is noted and its default taken, so that the
 /// next one is looked at too.
 pub(super) struct Reader {
     layers: Layers,
@@ -99,7 +99,7 @@ impl Reader {
                 Err(reason) => problems.push(Problem {
                     key: String::new(),
                     origin,
-                    message: format!("settings file `{}` can not be read: {}", path.display(), reason.trim_end()),
+                    message: format!("settings file `{}` cannot be read: {}", path.display(), reason.trim_end()),
                 }),
             }
         }

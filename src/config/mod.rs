@@ -143,7 +143,7 @@ pub fn explain(
     read.finish().map(|entries| Effective { settings, entries })
 }
 
-/// The process's environment variables, for `load`. One that is not Unicode can not be meant for scoreline.
+/// The process's environment variables, for `load`. One that is not Unicode cannot be meant for scoreline.
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))

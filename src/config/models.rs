@@ -25,7 +25,7 @@ pub(super) fn read(read: &mut Reader) -> ModelSettings {
     let pins = by_model(read, PINS, |value| {
         let got = || format!("must be a version in quotes, such as \"v1.2\", got `{}`", written(value));
         let version = value.as_str().ok_or_else(got)?;
-        let version = ModelVersion::parse(version).map_err(|err| format!("can not be used: {err}"))?;
+        let version = ModelVersion::parse(version).map_err(|err| format!("cannot be used: {err}"))?;
         let rendered = quoted(version.as_str());
         Ok((version, rendered))
     });
@@ -48,7 +48,7 @@ fn by_model<T>(
     let mut found = BTreeMap::new();
     for (name, value) in read.pairs(table) {
         let key = format!("{table}.{name}");
-        let model = ModelName::parse(&name).map_err(|err| format!("can not be used: {err}"));
+        let model = ModelName::parse(&name).map_err(|err| format!("cannot be used: {err}"));
         match model.and_then(|model| Ok((model, parse(&value)?))) {
             Ok((model, (value, rendered))) => {
                 read.note(&key, Some(rendered));
@@ -69,7 +69,7 @@ fn candidate(value: &Value) -> Result<(CandidateSettings, String), String> {
     }
     let text = |key: &str| table.get(key).and_then(Value::as_str);
     let version = text("version").ok_or_else(|| format!("{ALLOWED}: `version` is missing or no text"))?;
-    let version = ModelVersion::parse(version).map_err(|err| format!("can not be used: {err}"))?;
+    let version = ModelVersion::parse(version).map_err(|err| format!("cannot be used: {err}"))?;
     let mode = match (text("mode"), table.get("share")) {
         (Some("shadow"), None) => CandidateMode::Shadow,
         (Some("shadow"), Some(_)) => return Err("has a `share`, which only `mode = \"canary\"` takes".to_owned()),

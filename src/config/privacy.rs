@@ -102,7 +102,7 @@ fn pepper(read: &mut Reader) -> Option<SecretString> {
     let file: Option<PathBuf> = read.optional("privacy.pepper_file");
     let Some(path) = file else { return pepper };
     if pepper.is_some() {
-        read.problem("privacy.pepper_file", "can not be used together with `privacy.pepper`: keep one of them");
+        read.problem("privacy.pepper_file", "cannot be used together with `privacy.pepper`: keep one of them");
         return pepper;
     }
     match long_secret(&path) {

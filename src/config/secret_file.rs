@@ -18,7 +18,7 @@ const OF_OTHERS: u32 = 0o006;
 /// What is wrong, to follow the name of the key. The content is not repeated.
 pub(super) fn read(path: &Path) -> Result<SecretString, String> {
     let shown = path.display();
-    let unreadable = |err: std::io::Error| format!("can not be read: `{shown}`: {err}");
+    let unreadable = |err: std::io::Error| format!("cannot be read: `{shown}`: {err}");
     let mut file = File::open(path).map_err(unreadable)?;
     // Of the open file, so that nobody can put another in its place in between.
     let mode = file.metadata().map_err(unreadable)?.mode();
@@ -56,6 +56,6 @@ mod tests {
             let refused = read(&path).expect_err("not a secret");
             assert!(refused.contains("chmod 600") && !refused.contains("canary"), "{refused}");
         }
-        assert!(read(&folder.path().join("none")).expect_err("none").starts_with("can not be read"));
+        assert!(read(&folder.path().join("none")).expect_err("none").starts_with("cannot be read"));
     }
 }

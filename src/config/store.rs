@@ -43,7 +43,7 @@ pub(super) fn section(read: &mut Reader, has_platform: bool, keys_last: bool) ->
     let connections = whole(read, "store.connections", 1, 256);
     let statement_timeout = duration(read, "store.statement_timeout", "from `1s` to `24h`", 1_000, 24 * 3_600_000);
     if path.is_some() && url.is_some() {
-        read.problem("store.url", "can not be used together with `store.path`: keep one of them");
+        read.problem("store.url", "cannot be used together with `store.path`: keep one of them");
     }
     let used = has_platform || path.is_some() || url.is_some();
     if used && !keys_last {

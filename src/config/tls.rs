@@ -79,7 +79,7 @@ fn clients(read: &mut Reader, listener: TlsListener) -> Option<ClientSettings> {
     let allowed_subjects = match AllowedSubjects::parse(subjects.iter().map(String::as_str)) {
         Ok(allowed) => allowed,
         Err(err) => {
-            read.problem(&subjects_key, format!("can not be used: {err}"));
+            read.problem(&subjects_key, format!("cannot be used: {err}"));
             return None;
         }
     };

@@ -39,11 +39,11 @@ pub struct Recovered {
 
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    #[error("folder `{}` can not be used", folder.display())]
+    #[error("folder `{}` cannot be used", folder.display())]
     Folder { folder: PathBuf, source: io::Error },
     #[error("folder `{}` is in use by another process", folder.display())]
     InUse { folder: PathBuf },
-    #[error("`{}` can not be {what}", path.display())]
+    #[error("`{}` cannot be {what}", path.display())]
     File { what: &'static str, path: PathBuf, source: io::Error },
 }
 
@@ -51,7 +51,7 @@ impl Journal {
     /// Opens or creates the journal in `folder` and hands every whole line's text to `replay`, oldest first.
     ///
     /// # Errors
-    /// When the folder can not be created, written or locked.
+    /// When the folder cannot be created, written or locked.
     pub fn open(folder: &Path, mut replay: impl FnMut(&str)) -> Result<(Self, Recovered), JournalError> {
         let unusable = |source| JournalError::Folder { folder: folder.to_owned(), source };
         fs::create_dir_all(folder).map_err(unusable)?;
@@ -254,6 +254,6 @@ mod tests {
         let file = folder.path().join("a-file");
         fs::write(&file, "").expect("writes");
         let refused = Journal::open(&file, |_| {}).expect_err("a file").to_string();
-        assert!(refused.contains("a-file` can not be used"), "{refused}");
+        assert!(refused.contains("a-file` cannot be used"), "{refused}");
     }
 }

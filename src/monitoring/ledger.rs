@@ -96,9 +96,9 @@ enum Command {
 pub enum LedgerError {
     #[error("too many outcomes are waiting to be written; send them again later")]
     Busy,
-    #[error("outcomes can not be written at the moment; send them again later")]
+    #[error("outcomes cannot be written at the moment; send them again later")]
     Disk,
-    #[error("outcomes can not be kept until scoreline is restarted: an earlier one could not be synced")]
+    #[error("outcomes cannot be kept until scoreline is restarted: an earlier one could not be synced")]
     Failed,
 }
 
@@ -117,7 +117,7 @@ impl Ledger {
     /// Opens the journal, reads it back and starts the thread that keeps it.
     ///
     /// # Errors
-    /// When the folder can not be used.
+    /// When the folder cannot be used.
     pub fn open(settings: &LedgerSettings) -> Result<Self, JournalError> {
         let mut book = Book::new(settings.limits);
         let mut unreadable = 0_u64;
@@ -449,7 +449,7 @@ impl Writer {
     fn append(&mut self) -> Result<(), LedgerError> {
         self.usable()?;
         self.journal.append(&self.lines).map_err(|err| {
-            tracing::error!(error = %err, cause = %cause(&err), "outcomes and predictions can not be written");
+            tracing::error!(error = %err, cause = %cause(&err), "outcomes and predictions cannot be written");
             LedgerError::Disk
         })?;
         self.unsynced.get_or_insert_with(Stopwatch::start);
@@ -464,7 +464,7 @@ impl Writer {
         self.journal.sync().map_err(|err| {
             // The system may have thrown away what it could not write: trying again would only look like success.
             self.shared.failed.store(true, Ordering::Relaxed);
-            tracing::error!(error = %err, cause = %cause(&err), "outcomes can not be synced; none is accepted until a restart");
+            tracing::error!(error = %err, cause = %cause(&err), "outcomes cannot be synced; none is accepted until a restart");
             LedgerError::Failed
         })?;
         self.unsynced = None;
@@ -498,7 +498,7 @@ impl Writer {
                 Ok(())
             }
             Err(err) => {
-                tracing::warn!(error = %err, cause = %cause(&err), "journal of outcomes can not be written anew");
+                tracing::warn!(error = %err, cause = %cause(&err), "journal of outcomes cannot be written anew");
                 Err(LedgerError::Disk)
             }
         }

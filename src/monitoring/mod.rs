@@ -63,7 +63,7 @@ pub struct ScoredRow<'a> {
 }
 
 impl Monitoring {
-    /// Opens the ledger. Monitoring goes on without it when it can not be opened: predictions matter more.
+    /// Opens the ledger. Monitoring goes on without it when it cannot be opened: predictions matter more.
     pub fn start(settings: &MonitoringSettings) -> Self {
         gauges::describe();
         trials::describe();
@@ -72,7 +72,7 @@ impl Monitoring {
             Some(settings) => Ledger::open(settings).map_err(|err| {
                 let cause = std::error::Error::source(&err).map_or_else(String::new, |cause| format!(": {cause}"));
                 tracing::error!("`monitoring.path`: {err}{cause}; outcomes are refused until it is mended");
-                "outcomes are not kept: the folder `monitoring.path` can not be used; the log of the start says why"
+                "outcomes are not kept: the folder `monitoring.path` cannot be used; the log of the start says why"
                     .into()
             }),
         };

@@ -1,4 +1,4 @@
-//! Baselines: the answer for a customer the model can not score. A table look-up in the snapshot, no I/O.
+//! Baselines: the answer for a customer the model cannot score. A table look-up in the snapshot, no I/O.
 
 use scoreline_domain::Probability;
 use scoreline_engine::inference::bundle::ModelSnapshot;

@@ -2,7 +2,7 @@
 //!
 //! They are scored as they were stored, as of their own time, and the answer says that time and their age: between two
 //! passes of the features job a recency is up to that much too young. Only interactions that had ended by then are in
-//! them, so the conversation that is going on can not leak in.
+//! them, so the conversation that is going on cannot leak in.
 
 use super::feature_book::StoredFeatures;
 use super::task::Score;
@@ -30,7 +30,7 @@ impl Scorer {
         if book.is_stale(&features, answer.now) {
             answer.warnings.push(Warning::StoredStale);
         }
-        // The caller can not mend what is stored, so it is no error of theirs.
+        // The caller cannot mend what is stored, so it is no error of theirs.
         Ok(answer.snapshot.read_catalogued(&features.values).unwrap_or_else(|_| {
             answer.warnings.push(Warning::StoredUnfit);
             Customer::New

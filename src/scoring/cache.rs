@@ -88,7 +88,7 @@ pub struct ScoreCache {
     exact: Cache<ExactKey, Arc<CachedScore>, Spread>,
     last: Cache<LastKey, Arc<CachedScore>, Spread>,
     ttl: Duration,
-    // Two independently keyed hashes of the question: 128 bits that a caller can not aim at.
+    // Two independently keyed hashes of the question: 128 bits that a caller cannot aim at.
     hashers: [RandomState; 2],
     /// Customers of whom nothing is kept.
     tombstones: Arc<OnceLock<Tombstones>>,

@@ -231,7 +231,7 @@ pub struct BaselineUsed {
     pub as_of: Option<Date>,
 }
 
-/// A question that can not be answered as asked.
+/// A question that cannot be answered as asked.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum AskFault {
     #[error(transparent)]
@@ -346,7 +346,7 @@ impl Scorer {
     /// Answers one question about a customer's value.
     ///
     /// # Errors
-    /// Only for a question that can not be answered as asked; a failing model is answered from the ladder.
+    /// Only for a question that cannot be answered as asked; a failing model is answered from the ladder.
     pub async fn score(&self, ask: Ask<'_>) -> Result<Scored, AskFault> {
         let scored = self.climb(ask).await;
         self.parts.metrics.record(&scored);

@@ -48,10 +48,10 @@ pub struct FileSettings {
     pub format: FileFormat,
 }
 
-/// Why the file can not be used.
+/// Why the file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FileSinkError {
-    #[error("score file `{}` can not be {what}", path.display())]
+    #[error("score file `{}` cannot be {what}", path.display())]
     File { path: PathBuf, what: &'static str, source: io::Error },
     #[error("score file `{}` is being written by another process", path.display())]
     InUse { path: PathBuf },
@@ -89,7 +89,7 @@ impl FileSink {
     /// Opens or creates the file, readable to its owner alone, and cuts off an unfinished last line. Blocks.
     ///
     /// # Errors
-    /// When it can not be opened or read, or another process writes to it.
+    /// When it cannot be opened or read, or another process writes to it.
     pub fn open(settings: FileSettings) -> Result<Self, FileSinkError> {
         let path = &settings.path;
         let failed = |what| move |source| FileSinkError::File { path: path.clone(), what, source };
@@ -131,7 +131,7 @@ impl ScoreSink for FileSink {
             let written = tokio::task::spawn_blocking(move || open.append(&text)).await;
             let reason = match written {
                 Ok(Ok(())) => return vec![Ok(()); updates.len()],
-                Ok(Err(err)) => format!("the score file can not be written: {err}"),
+                Ok(Err(err)) => format!("the score file cannot be written: {err}"),
                 Err(_) => "writing the score file panicked".to_owned(),
             };
             vec![Err(SinkFault::Retry { after: TRY_AGAIN, reason }); updates.len()]

@@ -38,7 +38,7 @@ pub struct FeaturePass {
 /// What a complete pass made all vectors with that depend on more than their customer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct MadeWith {
-    /// The mark of the catalogue: rows of another one can not be read.
+    /// The mark of the catalogue: rows of another one cannot be read.
     catalogue: String,
     /// Label, scored interactions and the sum of their scores of each queue; absent while a pass takes others in.
     queues: Option<Vec<(u32, i64, i64)>>,
@@ -102,7 +102,7 @@ impl FeaturePass {
             Whose::Due if known.as_ref().is_some_and(|known| known.catalogue == made_with.catalogue) => {
                 Which::Due { as_of, filled }
             }
-            // Rows of another catalogue can not be read.
+            // Rows of another catalogue cannot be read.
             Whose::Due | Whose::Everybody => Which::All,
         };
         if filled && let Some(known) = &known {
@@ -216,7 +216,7 @@ fn fold(histories: &[History], as_of: Timestamp, queues: &QueueSentiment) -> (Ve
             counts.interactions += u64::from(fold.interaction(&interaction).is_ok());
         }
         for purchase in history.purchase_rows() {
-            // Nor a purchase that can not be, and it hands them out in the order of their days.
+            // Nor a purchase that cannot be, and it hands them out in the order of their days.
             counts.purchases += u64::from(fold.purchase(&purchase).is_ok());
         }
         counts.customers += 1;

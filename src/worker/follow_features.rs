@@ -23,7 +23,7 @@ pub trait FeatureFeed: Send + Sync {
     /// is enough.
     ///
     /// # Errors
-    /// Why it can not be read. It is asked again.
+    /// Why it cannot be read. It is asked again.
     fn since(&self, position: u64) -> BoxFuture<'_, Result<FeedPage, FeedError>>;
 }
 
@@ -40,7 +40,7 @@ pub struct FeedPage {
 /// Why changes could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum FeedError {
-    #[error("changed features can not be read from the store")]
+    #[error("changed features cannot be read from the store")]
     Store(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("the store gave no changed features within {} s", PATIENCE.as_secs())]
     Timeout,
@@ -81,7 +81,7 @@ impl<F: FeatureFeed> BookKeeper<F> {
     /// Takes in everything that is new.
     ///
     /// # Errors
-    /// When the store can not be read. What was read before is in the book, and the next look goes on behind it.
+    /// When the store cannot be read. What was read before is in the book, and the next look goes on behind it.
     pub async fn catch_up(&mut self) -> Result<Absorbed, FeedError> {
         let mut sum = Absorbed::default();
         loop {
@@ -244,7 +244,7 @@ mod tests {
         log.store(1, 11);
         log.set(Mood::Failing);
         let failed = keeper.catch_up().await.expect_err("failing");
-        assert_eq!(failed.to_string(), "changed features can not be read from the store");
+        assert_eq!(failed.to_string(), "changed features cannot be read from the store");
         log.set(Mood::Hanging);
         let failed = keeper.catch_up().await.expect_err("hanging");
         assert_eq!(failed.to_string(), "the store gave no changed features within 30 s");

@@ -52,7 +52,7 @@ pub enum JobError {
     SinkDown { updates: usize, reason: String },
     #[error("{doing} panicked")]
     Panicked { doing: &'static str },
-    #[error("position of `{source_name}` can not be kept")]
+    #[error("position of `{source_name}` cannot be kept")]
     Position {
         source_name: &'static str,
         #[source]

@@ -152,7 +152,7 @@ impl Rescore {
             tokio::task::yield_now().await;
         }
         counter!("scoreline_rescored_customers_total", "source" => "none").increment(failed);
-        // A few rows that a model can not answer must not hold up all others; a model that answers nobody must.
+        // A few rows that a model cannot answer must not hold up all others; a model that answers nobody must.
         if failed > 0 && failed == asked {
             return Err(JobError::NotScored { failed, asked });
         }

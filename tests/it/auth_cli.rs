@@ -131,5 +131,5 @@ fn a_server_does_not_start_open_or_with_secrets_others_can_read() {
     assert_eq!(auth(&["list"], &file).status.code(), Some(1));
     std::fs::remove_file(&file).expect("gone");
     let (code, told) = start(&[named, ("SCORELINE__SERVER__LISTEN", "127.0.0.1:0")]);
-    assert!(code == Some(1) && told.contains("can not be read"), "{told}");
+    assert!(code == Some(1) && told.contains("cannot be read"), "{told}");
 }

@@ -122,7 +122,7 @@ fn relations_between_keys_are_checked() {
     `server.body_limit` must not be larger than `server.batch_body_limit`: 8MiB and 4MiB (file `settings.toml`)
     `server.admin_listen` must differ from `server.listen`, both are `127.0.0.1:8080` (file `settings.toml`)
     `routing.high_usd` must be above `routing.medium_usd`: `100` is not above `200` (file `settings.toml`)
-    `privacy.pepper_file` can not be used together with `privacy.pepper`: keep one of them (file `settings.toml`)
+    `privacy.pepper_file` cannot be used together with `privacy.pepper`: keep one of them (file `settings.toml`)
     "#);
     assert_eq!(problems("[routing]\nhigh_usd = 100\n", &[]).len(), 1, "a single limit");
 }
@@ -172,7 +172,7 @@ fn client_certificates_need_a_ca_and_names() {
     );
     insta::assert_snapshot!(found.join("\n"), @r#"
     `server.tls.min_version` must be "1.2" or "1.3", in quotes, got `1.2` (file `settings.toml`)
-    `server.tls.allowed_subjects` can not be used: `*.com` is a pattern: write a name in full, or `*.` and a name of two labels or more, such as `*.example.com` (file `settings.toml`)
+    `server.tls.allowed_subjects` cannot be used: `*.com` is a pattern: write a name in full, or `*.` and a name of two labels or more, such as `*.example.com` (file `settings.toml`)
     `server.tls.certificate` needs `server.tls.key` beside it: give both or none (file `settings.toml`)
     `server.admin_tls.crl` must be a list of texts, such as ["one", "two"], or by environment `one,two`, got `7` (file `settings.toml`)
     `server.admin_tls.allowed_subjects` must name the clients that may connect, such as ["dataactions.prod.us-east-1.mypurecloud.com"]: a CA vouches for more than one (default)
@@ -190,9 +190,9 @@ fn client_certificates_need_a_ca_and_names() {
 fn a_file_that_can_not_be_read_is_named_with_the_line() {
     let found = problems("[server]\nlisten = \n", &[]);
     assert_eq!(found.len(), 1, "{found:?}");
-    assert!(found[0].contains("`settings.toml` can not be read") && found[0].contains("line 2"), "{found:?}");
+    assert!(found[0].contains("`settings.toml` cannot be read") && found[0].contains("line 2"), "{found:?}");
     let missing = explain(Some(Path::new("does/not/exist.toml")), &[]).expect_err("refused");
-    assert!(missing[0].contains("`does/not/exist.toml` can not be read: No such file"), "{missing:?}");
+    assert!(missing[0].contains("`does/not/exist.toml` cannot be read: No such file"), "{missing:?}");
 }
 
 #[test]
@@ -201,7 +201,7 @@ fn the_store_is_a_file_or_a_server() {
     let both = problems(both, &[]);
     assert_eq!(
         both,
-        ["`store.url` can not be used together with `store.path`: keep one of them (file `settings.toml`)"]
+        ["`store.url` cannot be used together with `store.path`: keep one of them (file `settings.toml`)"]
     );
     let other = problems("[store]\nurl = \"mysql://u:pw@h/d\"\ncheck = \"never\"\n", &[]);
     assert_eq!(
@@ -242,7 +242,7 @@ fn a_pepper_may_lie_in_a_file_of_its_own() {
     let open = explain(None, &[("SCORELINE__PRIVACY__PEPPER_FILE", named.as_str())]).expect_err("refused");
     assert!(open[0].contains("can be read by every user of this machine"), "{open:?}");
     let missing = explain(None, &[("SCORELINE__PRIVACY__PEPPER_FILE", "does/not/exist")]).expect_err("refused");
-    assert!(missing[0].starts_with("`privacy.pepper_file` can not be read: `does/not/exist`"), "{missing:?}");
+    assert!(missing[0].starts_with("`privacy.pepper_file` cannot be read: `does/not/exist`"), "{missing:?}");
 }
 
 #[test]

@@ -151,7 +151,7 @@ fn a_log_with_a_mistake_changes_nothing_and_says_where_it_is_without_what_was_th
     );
     let said = desk.fails(&["import-purchases", "log.csv"], 1);
     for expected in [
-        "6 of 7 lines can not be taken in, so none was",
+        "6 of 7 lines cannot be taken in, so none was",
         "row 2: `date` must be a day such as `1997-01-31`",
         "row 3: `amount` must be a finite number >= 0, got `-3`",
         "row 4: `customer_id` looks like",

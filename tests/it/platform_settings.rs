@@ -71,5 +71,5 @@ fn all_that_is_missing_or_odd_is_named() {
     let refused = explain(open, 0o644).expect_err("refused");
     assert!(refused[0].contains("can be read by every user") && !refused[0].contains("CANARY"), "{refused:?}");
     let both = "[genesys]\nregion = \"us-east-1\"\napi_url = \"https://api.example.com\"\n";
-    assert!(explain(both, 0o600).expect_err("refused")[0].contains("can not be used together"));
+    assert!(explain(both, 0o600).expect_err("refused")[0].contains("cannot be used together"));
 }

@@ -45,7 +45,7 @@ async fn personal_data_in_any_text_is_refused_by_name_and_never_repeated() {
         for field in ["customerId", "acquisition_channel", "segment", "model", "model_version", "request_id"] {
             let mut body = json!({"features": features(), "request_id": "req-1"});
             body[field] = json!(datum);
-            // A request id that can not be shown is refused for that.
+            // A request id that cannot be shown is refused for that.
             let expected = if field == "request_id" && datum.contains(' ') { "invalid_field" } else { "pii_refused" };
             let text = body.to_string();
             for path in [PREDICT, "/v1/route/tier"] {

@@ -311,15 +311,15 @@ fn a_table_that_does_not_fit_is_refused_at_once() {
         fs::remove_file(desk.path(name)).expect("removed");
         message
     };
-    insta::assert_snapshot!(refused("id,recency\n1,2\n", "a.csv"), @"error: `a.csv` can not be scored with clv: required columns are missing: `recency_days`, `frequency_count`. The model reads `recency_days`, `frequency_count` and optionally `sentiment_score_avg`, `topic_diversity`; the input has `id`, `recency`");
-    insta::assert_snapshot!(refused("recency_days;frequency_count\n1;2\n", "a.csv"), @"error: `a.csv` can not be scored with clv: required columns are missing: `recency_days`, `frequency_count`. The model reads `recency_days`, `frequency_count` and optionally `sentiment_score_avg`, `topic_diversity`; the input has `recency_days;frequency_count`; the header is a single column: give `--delimiter`");
-    insta::assert_snapshot!(refused("recency_days,frequency_count,error\n1,2,\n", "a.csv"), @"error: `a.csv` can not be scored with clv: the input already has a column `error`, which the output adds: rename it or leave it out");
-    insta::assert_snapshot!(refused("recency_days,frequency_count,recency_days\n1,2,3\n", "a.csv"), @"error: `a.csv` can not be scored with clv: the input has two columns `recency_days`: keep one");
-    insta::assert_snapshot!(refused("", "a.csv"), @"error: `a.csv` can not be read: the file is empty: the first line must hold the column names");
+    insta::assert_snapshot!(refused("id,recency\n1,2\n", "a.csv"), @"error: `a.csv` cannot be scored with clv: required columns are missing: `recency_days`, `frequency_count`. The model reads `recency_days`, `frequency_count` and optionally `sentiment_score_avg`, `topic_diversity`; the input has `id`, `recency`");
+    insta::assert_snapshot!(refused("recency_days;frequency_count\n1;2\n", "a.csv"), @"error: `a.csv` cannot be scored with clv: required columns are missing: `recency_days`, `frequency_count`. The model reads `recency_days`, `frequency_count` and optionally `sentiment_score_avg`, `topic_diversity`; the input has `recency_days;frequency_count`; the header is a single column: give `--delimiter`");
+    insta::assert_snapshot!(refused("recency_days,frequency_count,error\n1,2,\n", "a.csv"), @"error: `a.csv` cannot be scored with clv: the input already has a column `error`, which the output adds: rename it or leave it out");
+    insta::assert_snapshot!(refused("recency_days,frequency_count,recency_days\n1,2,3\n", "a.csv"), @"error: `a.csv` cannot be scored with clv: the input has two columns `recency_days`: keep one");
+    insta::assert_snapshot!(refused("", "a.csv"), @"error: `a.csv` cannot be read: the file is empty: the first line must hold the column names");
     insta::assert_snapshot!(refused("recency_days,frequency_count\n", "a.csv"), @"error: the input has no rows");
-    insta::assert_snapshot!(refused("no object\n", "a.ndjson"), @"error: `a.ndjson` can not be read: no line among the first 1 is a JSON object with fields");
-    insta::assert_snapshot!(refused("no table", "a.parquet"), @"error: `a.parquet` can not be read as Parquet: Parquet error: Invalid Parquet file. Corrupt footer");
-    insta::assert_snapshot!(refused("{\"recency_days\":1,\"frequency_count\":2}\n{\"error\":1}\n", "a.ndjson"), @"error: `a.ndjson` can not be scored with clv: the input already has a column `error`, which the output adds: rename it or leave it out");
+    insta::assert_snapshot!(refused("no object\n", "a.ndjson"), @"error: `a.ndjson` cannot be read: no line among the first 1 is a JSON object with fields");
+    insta::assert_snapshot!(refused("no table", "a.parquet"), @"error: `a.parquet` cannot be read as Parquet: Parquet error: Invalid Parquet file. Corrupt footer");
+    insta::assert_snapshot!(refused("{\"recency_days\":1,\"frequency_count\":2}\n{\"error\":1}\n", "a.ndjson"), @"error: `a.ndjson` cannot be scored with clv: the input already has a column `error`, which the output adds: rename it or leave it out");
 }
 
 #[test]
@@ -329,7 +329,7 @@ fn an_output_that_can_not_be_is_refused_before_any_work() {
     let refused = |output: &str| desk.refuse(&["--input", "customers.csv", "--output", output]);
     insta::assert_snapshot!(refused("customers.csv"), @"error: output `customers.csv` is the input: it would be overwritten while it is read");
     insta::assert_snapshot!(refused("missing/scored.csv"), @"error: folder `missing` of the output does not exist: create it first");
-    insta::assert_snapshot!(desk.refuse(&["--input", "missing.csv", "--output", "scored.csv"]), @"error: `missing.csv` can not be opened: No such file or directory (os error 2)");
+    insta::assert_snapshot!(desk.refuse(&["--input", "missing.csv", "--output", "scored.csv"]), @"error: `missing.csv` cannot be opened: No such file or directory (os error 2)");
     assert_eq!(desk.read("customers.csv"), CUSTOMERS);
 
     let usage = |arguments: &[&str]| {

@@ -109,7 +109,7 @@ def read(path):
     try:
         table = pd.read_csv(path)
     except (OSError, pd.errors.ParserError) as problem:
-        sys.exit(f"{path} can not be read: {problem}")
+        sys.exit(f"{path} cannot be read: {problem}")
     missing = [column for column in NOT_FEATURES[:3] if column not in table.columns]
     if missing:
         sys.exit(f"{path} has no column {', '.join(missing)}; make it with `scoreline-training features`")

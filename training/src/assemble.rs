@@ -186,7 +186,7 @@ impl Staged {
         let folder = models.join(format!(".staging-{}-{}-{}", manifest.name, manifest.version, std::process::id()));
         let file = folder.join(&manifest.file);
         let staged = Self { folder, target, replace, manifest };
-        fs::create_dir_all(&staged.folder).with_context(|| format!("can not create {}", staged.folder.display()))?;
+        fs::create_dir_all(&staged.folder).with_context(|| format!("cannot create {}", staged.folder.display()))?;
         write(&file, model)?;
         Ok(staged)
     }
@@ -197,7 +197,7 @@ impl Staged {
 
     /// Puts the bundle in its place at once: nobody ever sees half of it.
     pub fn publish(&self) -> anyhow::Result<&Path> {
-        let problem = || format!("can not publish {}", self.target.display());
+        let problem = || format!("cannot publish {}", self.target.display());
         let parent = self.target.parent().context("a target has a parent")?;
         fs::create_dir_all(parent).with_context(problem)?;
         let old = self.folder.with_extension("old");
@@ -366,7 +366,7 @@ fn rounded(answer: &GoldenAnswer) -> GoldenAnswer {
 }
 
 fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let problem = || format!("can not write {}", path.display());
+    let problem = || format!("cannot write {}", path.display());
     let mut file = fs::File::create(path).with_context(problem)?;
     file.write_all(bytes).with_context(problem)?;
     file.sync_all().with_context(problem)

@@ -1,4 +1,4 @@
-//! What to answer for a customer the model can not score: the typical customer of their acquisition channel or
+//! What to answer for a customer the model cannot score: the typical customer of their acquisition channel or
 //! segment, shrunk towards everybody by empirical Bayes.
 
 use std::collections::BTreeMap;
@@ -152,7 +152,7 @@ mod tests {
         assert!(sure.iter().all(|weight| (weight - 0.99).abs() < 1e-12), "{sure:?}");
         // Means that differ less than chance would make them say nothing.
         assert_eq!(weights(&[(50, 19.9), (50, 20.1)], 10_000.0), [0.0, 0.0]);
-        assert_eq!(weights(&[(50, 19.9)], 1.0), [0.0], "one group can not differ from itself");
+        assert_eq!(weights(&[(50, 19.9)], 1.0), [0.0], "one group cannot differ from itself");
         let unequal = weights(&[(1000, 10.0), (10, 30.0)], 100.0);
         assert!(unequal[0] > unequal[1], "more customers, more weight");
     }

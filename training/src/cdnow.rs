@@ -28,7 +28,7 @@ struct Line {
 
 /// All customers of the file, by id.
 pub fn read(path: &Path) -> anyhow::Result<Vec<Customer>> {
-    let open = || format!("can not read the purchases in {}", path.display());
+    let open = || format!("cannot read the purchases in {}", path.display());
     let mut reader = csv::Reader::from_path(path).with_context(open)?;
     let mut customers = BTreeMap::<u64, Vec<Purchase>>::new();
     for line in reader.deserialize() {

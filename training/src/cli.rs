@@ -387,7 +387,7 @@ fn train(run: &Run, bundle: &BundleArgs) -> anyhow::Result<()> {
 }
 
 fn compare(args: CompareArgs) -> anyhow::Result<()> {
-    // A name that can not be written is refused before the work, not after it.
+    // A name that cannot be written is refused before the work, not after it.
     let format = args.output.as_deref().map(Format::of).transpose()?;
     let comparison = Comparison {
         cdnow: args.data.data,
@@ -413,7 +413,7 @@ fn flips(args: &FlipsArgs) -> anyhow::Result<()> {
     progress.step("reading purchases");
     let customers = cdnow::read(&args.data)?;
     let snapshot = ModelSnapshot::load(&args.bundle, &LoadSettings::default())
-        .with_context(|| format!("{} can not be served", args.bundle.display()))?;
+        .with_context(|| format!("{} cannot be served", args.bundle.display()))?;
     let table = flips::simulate(&snapshot, &customers, args.customers, &progress)?;
     progress.done();
     say(table.trim_end())
@@ -540,7 +540,7 @@ fn write_report(bundle: &BundleArgs, staged: &Staged, report: &ReportData) -> an
     let manifest = &staged.manifest;
     let named = || PathBuf::from(format!("reports/{}-{}.html", manifest.name, manifest.version));
     let path = bundle.report.clone().unwrap_or_else(named);
-    let problem = || format!("can not write the report {}", path.display());
+    let problem = || format!("cannot write the report {}", path.display());
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).with_context(problem)?;
     }
@@ -550,7 +550,7 @@ fn write_report(bundle: &BundleArgs, staged: &Staged, report: &ReportData) -> an
 
 fn say(line: &str) -> anyhow::Result<()> {
     use std::io::Write as _;
-    writeln!(std::io::stdout(), "{line}").context("can not write to standard output")
+    writeln!(std::io::stdout(), "{line}").context("cannot write to standard output")
 }
 
 fn name(text: &str) -> Result<ModelName, String> {

@@ -62,7 +62,7 @@ struct Course {
 /// Rescores some customers for a year and returns the table of flips.
 ///
 /// # Errors
-/// When the snapshot is no purchase model or the histories can not be read.
+/// When the snapshot is no purchase model or the histories cannot be read.
 pub fn simulate(
     snapshot: &ModelSnapshot,
     customers: &[Customer],

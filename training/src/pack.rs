@@ -121,7 +121,7 @@ pub fn pack(pack: Pack, models: &Path, replace: bool) -> anyhow::Result<Trained>
         description: pack.description,
         backend: pack.backend,
         file: format!("model.{extension}"),
-        model: std::fs::read(&pack.model).with_context(|| format!("can not read {}", pack.model.display()))?,
+        model: std::fs::read(&pack.model).with_context(|| format!("cannot read {}", pack.model.display()))?,
         horizon_days: pack.horizon_days,
         as_of: None,
         cold_start_feature: pack.cold_start_feature,

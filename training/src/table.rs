@@ -44,7 +44,7 @@ impl Table {
 
     /// A missing value is an empty field.
     pub fn write(&self, path: &Path) -> anyhow::Result<()> {
-        let problem = || format!("can not write {}", path.display());
+        let problem = || format!("cannot write {}", path.display());
         let mut writer = csv::Writer::from_path(path).with_context(problem)?;
         let names = self.features.iter().map(String::as_str);
         writer.write_record([CUSTOMER, SPLIT].into_iter().chain(names).chain([SPEND, CHANNEL, SEGMENT]))?;
@@ -59,7 +59,7 @@ impl Table {
 
     /// Reads what `write` wrote, or the same columns made elsewhere in any order. Channel and segment may be absent.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
-        let problem = || format!("can not read {}", path.display());
+        let problem = || format!("cannot read {}", path.display());
         let mut reader = csv::Reader::from_path(path).with_context(problem)?;
         let headers = reader.headers().with_context(problem)?.clone();
         let column = |name: &str| headers.iter().position(|header| header == name);

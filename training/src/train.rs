@@ -172,7 +172,7 @@ impl Fitted {
     /// What the model says about rows, as the server would run it.
     ///
     /// # Errors
-    /// When the model can not be run.
+    /// When the model cannot be run.
     pub fn outputs(&self, rows: &[&Row], blank: &[usize]) -> anyhow::Result<Vec<Outcome>> {
         let blanked = |row: &&Row| {
             let values = row.values.iter().enumerate();

@@ -121,7 +121,7 @@ pub fn catalogued(name: &str) -> Option<&'static Catalogued> {
 }
 
 impl Catalogued {
-    /// Why `value` can not be: `None` when it can.
+    /// Why `value` cannot be: `None` when it can.
     pub fn impossible(&self, value: f64) -> Option<String> {
         impossible(value, self.lowest, self.highest, self.whole)
     }

@@ -57,7 +57,7 @@ impl Interval {
     }
 }
 
-/// The three value tiers. Never more than a handful: a queue per hundred dollars can not be staffed.
+/// The three value tiers. Never more than a handful: a queue per hundred dollars cannot be staffed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum Tier {
     #[serde(rename = "Low_Value")]

@@ -20,13 +20,13 @@ pub enum GenesysError {
         "the answer to `{operation}` is larger than {limit} bytes: raise `genesys.max_response` or lower the page size"
     )]
     TooLarge { operation: Operation, limit: usize },
-    #[error("the answer to `{operation}` can not be read at `{path}` (line {line}, column {column})")]
+    #[error("the answer to `{operation}` cannot be read at `{path}` (line {line}, column {column})")]
     Unreadable { operation: Operation, path: String, line: usize, column: usize },
     #[error("jobs for {days} day(s) from `{from}` ended {times} time(s) without results, at last as `{state}`")]
     JobFailed { from: scoreline_domain::time::Timestamp, days: u32, times: u32, state: String },
     #[error("the position belongs to another history than `{source_name}`")]
     ForeignPosition { source_name: &'static str },
-    #[error("the client can not be built: {reason}")]
+    #[error("the client cannot be built: {reason}")]
     Settings { reason: String },
 }
 

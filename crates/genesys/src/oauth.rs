@@ -127,7 +127,7 @@ impl Tokens {
                 Err(Missing::Failed(reason)) => Attempt::Failed(*reason),
                 Err(Missing::TooLarge) => return Err(GenesysError::TooLarge { operation, limit: LARGEST }),
                 Err(Missing::Unsendable) => {
-                    return Err(GenesysError::Settings { reason: "the login can not be written".to_owned() });
+                    return Err(GenesysError::Settings { reason: "the login cannot be written".to_owned() });
                 }
             };
             // There is no token to renew, so a 401 is final; a login that is refused needs a person, whatever the status.

@@ -11,13 +11,13 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::caps::End;
+use super::connection_stats::ConnectionStats;
 use super::drain::Drain;
-use super::drive::Drive;
 use super::io::{Io, Version};
-use super::lane::{Handed, Lane, Left};
+use super::lane::{Handed, Lane, LaneExit};
 use super::peer::{Connect, Peer, PeerAddress, PeerCertificates};
-use super::pulse::Pulse;
 use super::service::Watched;
+use super::timed_connection::TimedConnection;
 use super::{Limits, Listener, TlsConfigs};
 use crate::tls::Refusal;
 
@@ -49,7 +49,7 @@ impl<C: Connect> Shared<C> {
     pub(super) fn new(listener: Listener, connect: C) -> Self {
         let Listener { name, limits, tls, drain } = listener;
         let mut one = http1::Builder::new();
-        // No timer: see `drive`. No limit of the number of headers: see `service`. No `pipeline_flush`: it holds an answer
+        // No timer: see `timed_connection`. No limit of the number of headers: see `service`. No `pipeline_flush`: it holds an answer
         // back while a part of the next request, or a head that was refused, is in the buffer.
         // Answers are small: copied behind their head they go out in one piece, for less than the kernel takes for two.
         one.writev(false);
@@ -103,14 +103,14 @@ where
     let service = shared.connect.connect(peer);
     let lane = Lane::<C, T>::new(stream, service, version, timer, limits, drain);
     let Handed { version, stream, service, unread, timer, calls, age } = match lane.run().await {
-        Left::Ended(end) => return end,
-        Left::ForHyper(handed) => handed,
+        LaneExit::Ended(end) => return end,
+        LaneExit::ForHyper(handed) => handed,
     };
-    let pulse = Arc::new(Pulse::new(shared.cancelled.clone(), calls, version));
-    let io = TokioIo::new(Io::new(stream, unread, Arc::clone(&pulse)));
+    let stats = Arc::new(ConnectionStats::new(shared.cancelled.clone(), calls, version));
+    let io = TokioIo::new(Io::new(stream, unread, Arc::clone(&stats)));
     let service = Watched {
         inner: service,
-        pulse: Arc::clone(&pulse),
+        stats: Arc::clone(&stats),
         drain: drain.clone(),
         version,
         requests: limits.requests,
@@ -119,11 +119,11 @@ where
     match version {
         Version::One => {
             let connection = shared.one.serve_connection(io, service);
-            Drive::new(connection, version, pulse, limits, timer, age, drain.clone()).await
+            TimedConnection::new(connection, version, stats, limits, timer, age, drain.clone()).await
         }
         Version::Two => {
             let connection = shared.two.serve_connection(io, service);
-            Drive::new(connection, version, pulse, limits, timer, age, drain.clone()).await
+            TimedConnection::new(connection, version, stats, limits, timer, age, drain.clone()).await
         }
     }
 }

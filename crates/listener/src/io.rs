@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::pulse::Pulse;
+use super::connection_stats::ConnectionStats;
 
 /// How HTTP/2 begins. No HTTP/1 method is called `PRI`.
 const PREFACE: &[u8] = b"PRI ";
@@ -77,7 +77,7 @@ impl Unread {
         debug_assert!(self.end <= self.buffer.len());
     }
 
-    /// The protocol that begins like this; `None` while it can not be told.
+    /// The protocol that begins like this; `None` while it cannot be told.
     pub(super) fn version(&self) -> Option<Version> {
         let bytes = self.bytes();
         let compared = bytes.len().min(PREFACE.len());
@@ -93,23 +93,23 @@ pub(super) struct Io<T> {
     inner: T,
     /// Read before.
     unread: Unread,
-    pulse: Arc<Pulse>,
+    stats: Arc<ConnectionStats>,
     /// Bytes read after everything was said.
     lingered: usize,
 }
 
 impl<T> Io<T> {
-    pub(super) fn new(inner: T, unread: Unread, pulse: Arc<Pulse>) -> Self {
-        Self { inner, unread, pulse, lingered: 0 }
+    pub(super) fn new(inner: T, unread: Unread, stats: Arc<ConnectionStats>) -> Self {
+        Self { inner, unread, stats, lingered: 0 }
     }
 
     fn note(&self, written: Poll<Result<usize>>) -> Poll<Result<usize>> {
         match &written {
             Poll::Ready(Ok(bytes)) => {
-                self.pulse.wrote(*bytes as u64);
-                self.pulse.set_blocked(false);
+                self.stats.wrote(*bytes as u64);
+                self.stats.set_blocked(false);
             }
-            Poll::Pending => self.pulse.set_blocked(true),
+            Poll::Pending => self.stats.set_blocked(true),
             Poll::Ready(Err(_)) => {}
         }
         written
@@ -126,10 +126,10 @@ impl<T: AsyncRead + Unpin> AsyncRead for Io<T> {
             if this.unread.is_empty() {
                 this.unread = Unread::default();
             }
-            this.pulse.read(moved as u64);
+            this.stats.read(moved as u64);
             return Poll::Ready(Ok(()));
         }
-        let allowed = this.pulse.may_read().min(buffer.remaining());
+        let allowed = this.stats.may_read().min(buffer.remaining());
         if allowed == 0 {
             context.waker().wake_by_ref();
             return Poll::Pending;
@@ -139,7 +139,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Io<T> {
         let bytes = room.filled().len();
         if bytes > 0 {
             buffer.advance(bytes);
-            this.pulse.read(bytes as u64);
+            this.stats.read(bytes as u64);
         }
         read
     }
@@ -151,14 +151,14 @@ impl<T: AsyncRead + Unpin> Io<T> {
     fn poll_linger(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let mut scrap = [MaybeUninit::uninit(); SCRAP];
         loop {
-            if self.pulse.may_read() == 0 {
+            if self.stats.may_read() == 0 {
                 context.waker().wake_by_ref();
                 return Poll::Pending;
             }
             let mut room = ReadBuf::uninit(&mut scrap);
             let read = ready!(Pin::new(&mut self.inner).poll_read(context, &mut room));
             let bytes = room.filled().len();
-            self.pulse.discarded(bytes as u64);
+            self.stats.discarded(bytes as u64);
             self.lingered += bytes;
             if read.is_err() || bytes == 0 || self.lingered > LINGER_MOST {
                 return Poll::Ready(());
@@ -188,20 +188,20 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Io<T> {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
         let flushed = Pin::new(&mut self.inner).poll_flush(context);
-        self.pulse.set_blocked(flushed.is_pending());
+        self.stats.set_blocked(flushed.is_pending());
         flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
-        if !self.pulse.is_lingering() {
+        if !self.stats.is_lingering() {
             let shut = Pin::new(&mut self.inner).poll_shutdown(context);
             // TLS says goodbye, and waits for room to say it.
-            self.pulse.set_blocked(shut.is_pending());
+            self.stats.set_blocked(shut.is_pending());
             ready!(shut)?;
-            if !self.pulse.is_interrupted() {
+            if !self.stats.is_interrupted() {
                 return Poll::Ready(Ok(()));
             }
-            self.pulse.linger();
+            self.stats.linger();
         }
         self.poll_linger(context).map(Ok)
     }

@@ -3,7 +3,7 @@
 //! The first thing that is not usual (another route, HTTP/2, a head in many pieces, a goodbye to be said) sends it to
 //! hyper with the bytes that were not used, for the rest of its life, so that nothing hyper does is done twice.
 //!
-//! The timers are those of `drive`, and here, too, a usual request does not touch them.
+//! The timers are those of `timed_connection`, and here, too, a usual request does not touch them.
 //!
 //! A plain request is a whole `POST` to a hot path over HTTP/1.1, with one `content-length` and nothing else said about
 //! its body or the connection. So the lane needs no opinion on what HTTP means beyond *plain or not*, and two readers
@@ -21,10 +21,10 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use super::Limits;
 use super::caps::End;
 use super::drain::Drain;
-use super::drive::IDLE_LOOKS;
 use super::io::{Unread, Version};
 use super::peer::Connect;
 use super::plain::{self, Found};
+use super::timed_connection::IDLE_LOOKS;
 use scoreline_domain::time::Stopwatch;
 
 /// Clients may send head and body apart; one that takes longer between them goes to hyper, which has timers for that.
@@ -48,7 +48,7 @@ enum Armed {
 }
 
 /// How a connection left the lane.
-pub(super) enum Left<T, S> {
+pub(super) enum LaneExit<T, S> {
     Ended(End),
     ForHyper(Handed<T, S>),
 }
@@ -118,15 +118,15 @@ impl<'a, C: Connect, T: AsyncRead + AsyncWrite + Unpin> Lane<'a, C, T> {
     }
 
     /// Answers requests until the connection ends or one is for hyper.
-    pub(super) async fn run(mut self) -> Left<T, C::Service> {
+    pub(super) async fn run(mut self) -> LaneExit<T, C::Service> {
         let ended = std::future::poll_fn(|context| self.poll(context)).await;
         if let Some(end) = ended {
-            return Left::Ended(end);
+            return LaneExit::Ended(end);
         }
         if self.handed.calls == 0 {
             self.handed.timer.as_mut().reset(self.first_by);
         }
-        Left::ForHyper(self.handed)
+        LaneExit::ForHyper(self.handed)
     }
 
     /// `None`: for hyper.

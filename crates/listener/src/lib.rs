@@ -2,18 +2,18 @@
 //!
 //! `axum::serve` sets no timers, and hyper's own header timer also runs while a kept-alive connection is idle, costs an
 //! allocation per request, and does not cover the bytes that are read to tell the two protocols apart. So the timers are
-//! ours, see `drive`: one per connection, and a usual request never touches it.
+//! ours, see `timed_connection`: one per connection, and a usual request never touches it.
 
 mod caps;
 mod connection;
+mod connection_stats;
 mod drain;
-mod drive;
 mod io;
 mod lane;
 mod peer;
 mod plain;
-mod pulse;
 mod service;
+mod timed_connection;
 pub mod tls;
 
 use std::io::ErrorKind;

@@ -70,7 +70,7 @@ fn length(headers: &[Header<'_>]) -> Option<usize> {
         match header.name.len() {
             14 if is("content-length") => {
                 let digits = header.value;
-                // Nine digits can not overflow, and are far more than is taken here.
+                // Nine digits cannot overflow, and are far more than is taken here.
                 let few = (1..=9).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
                 if !few || length.is_some() {
                     return None;

@@ -13,15 +13,15 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::service::Service;
 use pin_project_lite::pin_project;
 
+use super::connection_stats::ConnectionStats;
 use super::drain::Drain;
 use super::io::Version;
 use super::peer::Handle;
-use super::pulse::Pulse;
 
 /// A connection's service, under watch.
 pub(super) struct Watched<S> {
     pub(super) inner: S,
-    pub(super) pulse: Arc<Pulse>,
+    pub(super) stats: Arc<ConnectionStats>,
     pub(super) drain: Drain,
     pub(super) version: Version,
     /// Requests before the connection is closed.
@@ -41,14 +41,14 @@ pin_project! {
 
 /// Dropped before the end of its body, there are bytes on their way that nobody will read.
 struct Rest {
-    pulse: Arc<Pulse>,
+    stats: Arc<ConnectionStats>,
     ended: bool,
 }
 
 impl Drop for Rest {
     fn drop(&mut self) {
         if !self.ended {
-            self.pulse.cut_short();
+            self.stats.cut_short();
         }
     }
 }
@@ -79,18 +79,18 @@ impl<S: Handle> Service<Request<Incoming>> for Watched<S> {
     type Future = Answering<S::Future>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let count = self.pulse.called();
+        let count = self.stats.called();
         let fits = request.headers().len() <= self.headers;
         let request = request.map(|inner| {
-            let rest = Rest { pulse: Arc::clone(&self.pulse), ended: inner.is_end_stream() };
+            let rest = Rest { stats: Arc::clone(&self.stats), ended: inner.is_end_stream() };
             RequestBody { inner, rest }
         });
-        let last = !fits || count >= self.requests || self.pulse.is_retired() || self.drain.is_leaving();
+        let last = !fits || count >= self.requests || self.stats.is_retired() || self.drain.is_leaving();
         Answering {
             inner: fits.then(|| self.inner.handle(request)),
             // HTTP/2 knows no such header: its connection says goodbye by itself.
             says_last: last && self.version == Version::One,
-            open: Open { pulse: Arc::clone(&self.pulse), answered: false },
+            open: Open { stats: Arc::clone(&self.stats), answered: false },
         }
     }
 }
@@ -107,13 +107,13 @@ pin_project! {
 
 /// A request in flight. Dropped without an answer, its caller has gone away.
 struct Open {
-    pulse: Arc<Pulse>,
+    stats: Arc<ConnectionStats>,
     answered: bool,
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.pulse.ended(self.answered);
+        self.stats.ended(self.answered);
     }
 }
 

@@ -46,12 +46,12 @@ pub use running::Simulator;
 pub use settings::{JobSettings, PlatformLimits, SimulatorSettings};
 pub use truth::{Expected, Party, Truth};
 
-/// Why a simulator can not start.
+/// Why a simulator cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum SimulatorError {
     #[error("`customers` must be at most 268435455, got `{0}`")]
     TooManyCustomers(u32),
-    #[error("recorded conversations `{path}` can not be read")]
+    #[error("recorded conversations `{path}` cannot be read")]
     RecordedUnreadable {
         path: PathBuf,
         #[source]
@@ -64,18 +64,18 @@ pub enum SimulatorError {
         #[source]
         source: serde_json::Error,
     },
-    #[error("log file `{path}` can not be written")]
+    #[error("log file `{path}` cannot be written")]
     LogFile {
         path: PathBuf,
         #[source]
         source: std::io::Error,
     },
-    #[error("`{address}` can not be listened on")]
+    #[error("`{address}` cannot be listened on")]
     Listen {
         address: std::net::SocketAddr,
         #[source]
         source: std::io::Error,
     },
-    #[error("its threads can not be started")]
+    #[error("its threads cannot be started")]
     Threads(#[source] std::io::Error),
 }

@@ -35,7 +35,7 @@ impl Simulator {
     /// Starts listening. When this returns, requests are answered.
     ///
     /// # Errors
-    /// When a file can not be read, or the address is taken.
+    /// When a file cannot be read, or the address is taken.
     pub fn start(settings: SimulatorSettings) -> Result<Self, SimulatorError> {
         if settings.customers > MOST_CUSTOMERS {
             return Err(SimulatorError::TooManyCustomers(settings.customers));

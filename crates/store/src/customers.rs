@@ -92,7 +92,7 @@ async fn erased(tx: &mut Tx, keys: Vec<CustomerKey>) -> Result<HashSet<[u8; 32]>
 }
 
 /// Marks customers whose features no longer tell everything. The mark grows, so that who computed features from an
-/// earlier state can not clear it.
+/// earlier state cannot clear it.
 pub(super) async fn mark_dirty(tx: &mut Tx, mut customers: Vec<i64>) -> Result<(), StoreError> {
     const MARK: &str = "INSERT INTO dirty (customer, mark) {rows} \
                         ON CONFLICT (customer) DO UPDATE SET mark = excluded.mark";

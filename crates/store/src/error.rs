@@ -8,7 +8,7 @@ use scoreline_domain::privacy::erasure::EraseError;
 /// A failure of the store, with its cause.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    #[error("store `{}` can not be {what}", path.display())]
+    #[error("store `{}` cannot be {what}", path.display())]
     File { path: PathBuf, what: &'static str, source: io::Error },
     #[error("store `{}` is in use by process {process}: one process at a time may write to it (lock `{}`)", path.display(), lock.display())]
     Locked { path: PathBuf, lock: PathBuf, process: String },
@@ -28,7 +28,7 @@ pub enum StoreError {
     Url(#[source] Box<sqlx::Error>),
     #[error("store could not be {doing}")]
     Database { doing: &'static str, source: Box<sqlx::Error> },
-    #[error("store holds `{value}` for `{column}`, which can not be")]
+    #[error("store holds `{value}` for `{column}`, which cannot be")]
     Unreadable { column: &'static str, value: String },
     #[error("lease of job `{job}` was lost: another process does it now")]
     LeaseLost { job: Box<str> },

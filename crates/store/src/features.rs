@@ -126,7 +126,7 @@ impl Store {
     /// before `seq` appears later.
     ///
     /// # Errors
-    /// When they can not be read.
+    /// When they cannot be read.
     pub async fn features_since(&self, seq: i64, limit: usize) -> Result<FeatureChanges, StoreError> {
         const SAVED: &str = "SELECT f.seq, f.customer, c.key, f.as_of_ms, f.vector, f.next_change_ms, \
                              f.fills_from_queue FROM features f JOIN customers c ON c.num = f.customer \
@@ -153,7 +153,7 @@ impl Store {
     /// One customer's latest features.
     ///
     /// # Errors
-    /// When they can not be read.
+    /// When they cannot be read.
     pub async fn features_of(&self, customer: &CustomerKey) -> Result<Option<Features>, StoreError> {
         const FIND: &str = "SELECT f.seq, f.customer, c.key, f.as_of_ms, f.vector, f.next_change_ms, \
                             f.fills_from_queue FROM customers c JOIN features f ON f.customer = c.num \

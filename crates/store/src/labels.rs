@@ -35,7 +35,7 @@ impl Store {
     /// Every queue and topic by number.
     ///
     /// # Errors
-    /// When they can not be read.
+    /// When they cannot be read.
     pub async fn labels(&self) -> Result<HashMap<LabelId, Arc<str>>, StoreError> {
         let mut tx = self.read("read").await?;
         let mut labels = HashMap::new();

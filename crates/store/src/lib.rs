@@ -107,7 +107,7 @@ impl Store {
     }
 
     /// # Errors
-    /// When it can not be read.
+    /// When it cannot be read.
     pub async fn counts(&self) -> Result<Counts, StoreError> {
         const COUNT: &str = "SELECT (SELECT COUNT(*) FROM customers), (SELECT COUNT(*) FROM interactions), \
                              (SELECT COUNT(*) FROM purchases), (SELECT COUNT(*) FROM features), \

@@ -11,7 +11,7 @@ impl Store {
     /// Where the extraction of a source stands, as it was recorded (JSON), and when that was.
     ///
     /// # Errors
-    /// When it can not be read.
+    /// When it cannot be read.
     pub async fn position(&self, source: &str) -> Result<Option<(String, Timestamp)>, StoreError> {
         let mut tx = self.read("read").await?;
         let row = tx.row("SELECT position, saved_ms FROM positions WHERE source = $1", &[Arg::Text(source)]).await?;

@@ -156,7 +156,7 @@ impl Store {
     }
 
     /// # Errors
-    /// When they can not be read.
+    /// When they cannot be read.
     pub async fn profile_counts(&self, target: &str) -> Result<ProfileCounts, StoreError> {
         const COUNT: &str = "SELECT state, COUNT(*), CAST(SUM(CASE WHEN attempts > 0 THEN 1 ELSE 0 END) AS BIGINT) \
                              FROM profiles WHERE target = $1 GROUP BY state";
@@ -176,7 +176,7 @@ impl Store {
     /// Failed wishes of a target with their reasons: dead ones and ones that are tried again, those tried most often first.
     ///
     /// # Errors
-    /// When they can not be read.
+    /// When they cannot be read.
     pub async fn profile_failures(&self, target: &str, limit: usize) -> Result<Vec<Failure>, StoreError> {
         const LIST: &str = "SELECT p.customer, c.key, p.state, p.attempts, p.last_error, p.next_ms FROM profiles p \
                             JOIN customers c ON c.num = p.customer WHERE p.target = $1 AND p.state <> 'applied' \

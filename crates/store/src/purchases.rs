@@ -38,7 +38,7 @@ pub struct PurchasesRecorded {
     pub same: u64,
     /// Passed over: their customer was erased.
     pub refused: u64,
-    /// Passed over: an amount or a number of items that can not be.
+    /// Passed over: an amount or a number of items that cannot be.
     pub impossible: u64,
 }
 

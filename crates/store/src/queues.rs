@@ -31,7 +31,7 @@ impl Store {
     /// scored ones alone.
     ///
     /// # Errors
-    /// When they can not be read.
+    /// When they cannot be read.
     pub async fn queue_sums(&self, as_of: Timestamp, since: Timestamp) -> Result<Vec<QueueSum>, StoreError> {
         // Who began after it ended after it too, which the index knows first.
         const SUM: &str = "SELECT queue, COUNT(*), CAST(SUM(sentiment) AS BIGINT) FROM interactions \
@@ -54,7 +54,7 @@ impl Store {
     /// after that end; an empty page is the last.
     ///
     /// # Errors
-    /// When they can not be read.
+    /// When they cannot be read.
     pub async fn scored_interactions(
         &self,
         after: Option<Timestamp>,

@@ -119,7 +119,7 @@ impl Store {
     /// The next page of histories. Pages are seen at different moments: what changes between them is marked again.
     ///
     /// # Errors
-    /// When it can not be read.
+    /// When it cannot be read.
     pub async fn scan(&self, scan: &Scan) -> Result<Page, StoreError> {
         let mut tx = self.read("read").await?;
         // Customers of few interactions each: more than these are not needed for a page.
@@ -143,7 +143,7 @@ impl Store {
     /// One customer's history; `None` for a customer the store does not know.
     ///
     /// # Errors
-    /// When it can not be read.
+    /// When it cannot be read.
     pub async fn history(&self, customer: &CustomerKey) -> Result<Option<History>, StoreError> {
         const FIND: &str = "SELECT c.num, c.key, d.mark FROM customers c LEFT JOIN dirty d ON d.customer = c.num \
                             WHERE c.key = $1";

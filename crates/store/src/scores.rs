@@ -94,7 +94,7 @@ impl Store {
     /// The tiers of the latest scores of these customers; those without a score are left out.
     ///
     /// # Errors
-    /// When they can not be read.
+    /// When they cannot be read.
     pub async fn tiers_of(&self, customers: &[CustomerNumber]) -> Result<HashMap<CustomerNumber, Tier>, StoreError> {
         const FIND: &str = "WITH given(num) AS ({rows}) SELECT s.customer, s.tier FROM given CROSS JOIN scores s \
                             WHERE s.customer = given.num";
@@ -107,7 +107,7 @@ impl Store {
     /// One customer's latest score.
     ///
     /// # Errors
-    /// When it can not be read.
+    /// When it cannot be read.
     pub async fn score_of(&self, customer: &CustomerKey) -> Result<Option<StoredScore>, StoreError> {
         const FIND: &str = "SELECT s.value_usd, s.low_usd, s.high_usd, s.risk, s.confidence, s.tier, s.model, \
                             s.version, s.features_as_of_ms, s.scored_ms FROM customers c \

@@ -31,7 +31,7 @@ impl Catalogue {
     }
 }
 
-/// One feature a paragraph: the rules are sentences, and columns of sentences can not be read.
+/// One feature a paragraph: the rules are sentences, and columns of sentences cannot be read.
 fn table() -> String {
     let mut text = String::new();
     for feature in CATALOGUE {

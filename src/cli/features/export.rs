@@ -73,7 +73,7 @@ impl Export {
             store.close().await;
             exported
         })?;
-        table.finish().context("output can not be written")?;
+        table.finish().context("output cannot be written")?;
         opened.complete()?;
         if !quiet {
             eprintln!(

@@ -74,8 +74,7 @@ impl Import {
         }
         let (hasher, tombstones) = stored::hasher(settings)?;
         if !hasher.lasts() {
-            let problem =
-                "purchases can not be kept without `privacy.pepper`: their customers would not be found again";
+            let problem = "purchases cannot be kept without `privacy.pepper`: their customers would not be found again";
             return Err(Failure::Usage(problem.to_owned()));
         }
         let log = Log { import: &self, format, hasher: &hasher };
@@ -123,7 +122,7 @@ impl Log<'_> {
         })?;
         if wrong > 0 {
             let more = if wrong > SHOWN as u64 { "\n  ..." } else { "" };
-            bail!("{wrong} of {lines} lines can not be taken in, so none was:\n  {}{more}", problems.join("\n  "));
+            bail!("{wrong} of {lines} lines cannot be taken in, so none was:\n  {}{more}", problems.join("\n  "));
         }
         if lines == 0 {
             bail!("`{}` has no purchases", self.import.file.display());

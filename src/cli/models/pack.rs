@@ -26,7 +26,7 @@ pub(super) fn run(
     let version = version.unwrap_or_else(|| files.manifest.version.clone());
     files.manifest = Manifest { version, file: name, ..files.manifest };
     if let Some(model) = model {
-        let bytes = fs::read(model).with_context(|| format!("`{}` can not be read", model.display()))?;
+        let bytes = fs::read(model).with_context(|| format!("`{}` cannot be read", model.display()))?;
         let training = TrainingSummary {
             synthetic: files.manifest.training.synthetic.clone(),
             command: "scoreline models pack --model".to_owned(),
@@ -35,10 +35,10 @@ pub(super) fn run(
         files.manifest = Manifest { sha256: sha256_hex(&bytes), training, ..files.manifest };
         (files.model, files.golden) = (bytes, Vec::new());
     }
-    let bytes = files.to_lone().with_context(|| format!("`{}` can not be packed", bundle.display()))?;
+    let bytes = files.to_lone().with_context(|| format!("`{}` cannot be packed", bundle.display()))?;
     // What watches the folder sees the whole file or none.
     let written = durable::write_whole(output, &bytes, durable::SHARED);
-    written.with_context(|| format!("`{}` can not be written", output.display()))?;
+    written.with_context(|| format!("`{}` cannot be written", output.display()))?;
     print(&format!("{} written: {} bytes, {} golden rows\n", output.display(), bytes.len(), files.golden.len()))?;
     verify::run(output, load)
 }

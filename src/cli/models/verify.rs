@@ -187,7 +187,7 @@ fn bundles(path: &Path) -> Result<Vec<PathBuf>, Failure> {
 
 fn entries(path: &Path) -> Result<Vec<PathBuf>, Failure> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(path).with_context(|| format!("`{}` can not be read", path.display()))? {
+    for entry in fs::read_dir(path).with_context(|| format!("`{}` cannot be read", path.display()))? {
         let entry = entry?.path();
         let hidden = entry.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
         if !hidden {

@@ -37,7 +37,7 @@ pub(super) struct Mapping<'a> {
 
 /// Why a cell gives no value.
 enum Odd {
-    /// The row can not be scored.
+    /// The row cannot be scored.
     Fault(String),
     /// A category that the bundle does not list.
     UnknownCategory,
@@ -62,7 +62,7 @@ pub(super) struct Drawn {
 /// What came with one row beside its numbers.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Row {
-    /// Why the row can not be scored.
+    /// Why the row cannot be scored.
     pub(super) fault: Option<String>,
     /// Positions of features with a category that the bundle does not list.
     pub(super) unknown: Vec<u16>,

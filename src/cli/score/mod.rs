@@ -97,7 +97,7 @@ Columns are found by the model's feature names (`scoreline models verify` lists 
 `segment` pick the baseline of customers without history. All columns are passed through unchanged, and behind them
 come clv_value_usd, confidence_interval_low, confidence_interval_high, risk_score, confidence_score, clv_tier (of a lead
 model: priority_score, conversion_probability), source (model or cold_start), warnings, error. A lead model's baselines go
-by `lead_source`. A row that can not be scored stays, with its reason in `error`. An empty cell
+by `lead_source`. A row that cannot be scored stays, with its reason in `error`. An empty cell
 is a missing value. From CSV or NDJSON to Parquet, columns that are passed through become text. An NDJSON table has the
 columns of its first 4,096 rows when it becomes CSV or Parquet.
 
@@ -201,7 +201,7 @@ impl Score {
             bar.finish();
         }
         let mapping = Mapping::find(snapshot, &input.layout)
-            .with_context(|| format!("`{}` can not be scored with {}", self.input.display(), snapshot.name()))?;
+            .with_context(|| format!("`{}` cannot be scored with {}", self.input.display(), snapshot.name()))?;
         let encoder = Encoder::new(output_format, self.delimiter, &input.layout, snapshot);
         let mut sink = Sink::begin(target, &encoder)?;
         let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -210,7 +210,7 @@ impl Score {
         let wish = Wish { level: interval_level(snapshot, self.interval_level)?, previous: None };
         let job = Job { snapshot, wish, mapping: &mapping, encoder: &encoder, workers, stop };
         let tally = job.run(input.rows, &mut sink, |rows| bar.advance(rows))?;
-        sink.finish().context("output can not be written")?;
+        sink.finish().context("output cannot be written")?;
         bar.finish();
         if tally.rows == 0 {
             bail!("the input has no rows");
@@ -223,7 +223,7 @@ impl Score {
 /// `as_of` the input is a log of purchases and that is the day from which customers are seen. Returns the rows written.
 ///
 /// # Errors
-/// As the command: the input can not be read or holds nothing that the model knows, or the output can not be written.
+/// As the command: the input cannot be read or holds nothing that the model knows, or the output cannot be written.
 pub fn table(
     snapshot: &ModelSnapshot,
     (input, input_format): (&Path, Format),
@@ -256,8 +256,7 @@ fn until_interrupted<T: Send + 'static>(
     stop: &AtomicBool,
     work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
 ) -> anyhow::Result<T> {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().context("runtime can not start")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("runtime cannot start")?;
     runtime.block_on(async {
         let mut signals = Signals::listen();
         let (done, mut result) = oneshot::channel();

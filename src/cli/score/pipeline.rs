@@ -95,7 +95,7 @@ impl Job<'_> {
         let mut number = 0;
         // A closed channel means that another thread failed; its error is the one that counts.
         while ticket.recv().is_ok() && !self.stop.load(Ordering::Relaxed) {
-            let Some(chunk) = source.next().context("input can not be read")? else { break };
+            let Some(chunk) = source.next().context("input cannot be read")? else { break };
             if chunks.send((number, chunk)).is_err() {
                 break;
             }
@@ -138,7 +138,7 @@ impl Job<'_> {
             let chunk = chunk?;
             early.insert(chunk.number, chunk);
             while let Some(Finished { encoded, tally, .. }) = early.remove(&awaited) {
-                sink.write(encoded).context("output can not be written")?;
+                sink.write(encoded).context("output cannot be written")?;
                 tick(tally.rows);
                 total.add(tally);
                 awaited += 1;

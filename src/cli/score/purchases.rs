@@ -64,7 +64,7 @@ impl Customer {
 /// Reads the whole log and folds it.
 ///
 /// # Errors
-/// When a column of the log is missing or the log can not be read. What is wrong with a purchase is the fault of its
+/// When a column of the log is missing or the log cannot be read. What is wrong with a purchase is the fault of its
 /// customer's row.
 pub(super) fn fold(log: Input, as_of: Date, schema: &FeatureSchema, tick: impl Fn(usize)) -> anyhow::Result<Input> {
     let Input { layout: Layout { columns, .. }, mut rows, .. } = log;

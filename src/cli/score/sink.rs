@@ -369,7 +369,7 @@ impl Sink {
     /// Begins the output on `target`.
     pub(super) fn begin(target: Target, encoder: &Encoder) -> anyhow::Result<Self> {
         match (encoder.format, target) {
-            (Format::Parquet, Target::Stdout) => bail!("Parquet can not go to standard output: give a file"),
+            (Format::Parquet, Target::Stdout) => bail!("Parquet cannot go to standard output: give a file"),
             (Format::Parquet, Target::File(file)) => {
                 let properties = WriterProperties::builder()
                     .set_compression(Compression::SNAPPY)
@@ -435,9 +435,9 @@ impl Output {
             bail!("output `{shown}` is the input: it would be overwritten while it is read");
         }
         if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
-            // A device or a pipe can not be replaced by renaming.
+            // A device or a pipe cannot be replaced by renaming.
             let file = OpenOptions::new().write(true).open(path);
-            let file = file.with_context(|| format!("output `{shown}` can not be opened"))?;
+            let file = file.with_context(|| format!("output `{shown}` cannot be opened"))?;
             return Ok((Self(None), Target::File(file)));
         }
         path.file_name().with_context(|| format!("output `{shown}` has no file name"))?;

@@ -82,11 +82,11 @@ pub(in crate::cli) fn open(path: &Path, format: Format, delimiter: u8) -> anyhow
         Format::Csv => open_csv(bytes, delimiter, length),
         Format::Ndjson | Format::Parquet => open_ndjson(bytes, length),
     }
-    .with_context(|| format!("`{}` can not be read", path.display()))
+    .with_context(|| format!("`{}` cannot be read", path.display()))
 }
 
 fn open_file(path: &Path) -> anyhow::Result<File> {
-    let file = File::open(path).with_context(|| format!("`{}` can not be opened", path.display()))?;
+    let file = File::open(path).with_context(|| format!("`{}` cannot be opened", path.display()))?;
     if file.metadata()?.is_dir() {
         bail!("`{}` is a folder, not a file", path.display());
     }
@@ -204,10 +204,10 @@ struct Parquet {
 
 fn open_parquet(path: &Path) -> anyhow::Result<Input> {
     if path.as_os_str() == "-" {
-        bail!("Parquet can not come from standard input: it is read from its end; give a file");
+        bail!("Parquet cannot come from standard input: it is read from its end; give a file");
     }
     let file = open_file(path)?;
-    let read = || format!("`{}` can not be read as Parquet", path.display());
+    let read = || format!("`{}` cannot be read as Parquet", path.display());
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).with_context(read)?;
     let schema = Arc::clone(builder.schema());
     let rows = u64::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0);

@@ -164,7 +164,7 @@ impl Reader<'_> {
             return Err(invalid("observed_at", "must not be in the future"));
         }
         let model = match request.model.as_deref() {
-            Some(name) => ModelName::parse(name).map_err(|err| invalid("model", &format!("can not be used: {err}")))?,
+            Some(name) => ModelName::parse(name).map_err(|err| invalid("model", &format!("cannot be used: {err}")))?,
             None => self.scorer.default_model().clone(),
         };
         let serving = self.scorer.registry().serving(&model);
@@ -178,7 +178,7 @@ impl PredictionRequest<'_> {
     fn read(self, serving: Option<&ModelSnapshot>) -> Result<Prediction, ApiError> {
         let version = required(self.model_version, "prediction.model_version")?;
         let version = ModelVersion::parse(&version)
-            .map_err(|err| invalid("prediction.model_version", &format!("can not be used: {err}")))?;
+            .map_err(|err| invalid("prediction.model_version", &format!("cannot be used: {err}")))?;
         let horizon_days = self.horizon_days.or_else(|| serving.and_then(|snapshot| snapshot.manifest().horizon_days));
         let bounds = (self.confidence_interval_low, self.confidence_interval_high, self.interval_level);
         let interval = match bounds {

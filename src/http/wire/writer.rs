@@ -307,7 +307,7 @@ impl ser::SerializeMap for Open<'_, '_> {
         self.next();
         let before = self.writer.out.len();
         key.serialize(&mut *self.writer)?;
-        // A key that was not written as a text can not stand in JSON.
+        // A key that was not written as a text cannot stand in JSON.
         if self.writer.out.get(before) == Some(&b'"') { Ok(()) } else { Err(fmt::Error) }
     }
 

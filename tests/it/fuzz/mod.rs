@@ -110,7 +110,7 @@ fn watched(target: &'static Target, inputs: u64, time: Option<Duration>) -> Repo
                 println!("{:<20} {:>9} of {inputs}, still at it", target.name, current.0);
             }
             Err(mpsc::RecvTimeoutError::Disconnected) => {
-                panic!("{}: its seeds or subject can not be made", target.name)
+                panic!("{}: its seeds or subject cannot be made", target.name)
             }
         }
     }

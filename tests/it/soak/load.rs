@@ -1,5 +1,5 @@
 //! Requests to a server: as fast as it answers, or paced. A paced request's time counts from when it was due, so that
-//! a server that stalls can not hide it by slowing the sender down.
+//! a server that stalls cannot hide it by slowing the sender down.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;

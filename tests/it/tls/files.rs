@@ -1,4 +1,4 @@
-//! Files that can not be used: each message names the key, the file, and what is wrong.
+//! Files that cannot be used: each message names the key, the file, and what is wrong.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -54,21 +54,21 @@ fn every_message_names_the_key_the_file_and_the_reason() {
     ];
     let text: Vec<_> = spoilt.into_iter().map(|(name, message)| format!("{name}: {message}")).collect();
     insta::assert_snapshot!(text.join("\n"), @r"
-    certificate missing: `server.tls.certificate` = `none.crt` can not be read: No such file or directory (os error 2)
+    certificate missing: `server.tls.certificate` = `none.crt` cannot be read: No such file or directory (os error 2)
     a folder: `server.tls.certificate` = `folder` is not a file of up to 67108864 bytes
     empty: `server.tls.certificate` = `tls.crt` holds no `BEGIN CERTIFICATE`
     key as certificate: `server.tls.certificate` = `tls.crt` holds no `BEGIN CERTIFICATE`
     cut off: `server.tls.certificate` = `tls.crt` is not PEM: a `BEGIN` line without its `END` line
-    not X.509: `server.tls.certificate` = `tls.crt`: certificate 1 can not be parsed
+    not X.509: `server.tls.certificate` = `tls.crt`: certificate 1 cannot be parsed
     no key: `server.tls.key` = `tls.key` holds no `BEGIN PRIVATE KEY`
     encrypted key: `server.tls.key` = `tls.key` is encrypted: give the key without a passphrase, readable by this process alone
-    unusable key: `server.tls.key` = `tls.key` holds a key that can not be used: unexpected error: failed to parse private key as RSA, ECDSA, or EdDSA
+    unusable key: `server.tls.key` = `tls.key` holds a key that cannot be used: unexpected error: failed to parse private key as RSA, ECDSA, or EdDSA
     another key: `server.tls.key` = `tls.key` is not the key of the first certificate in `tls.crt`: give both of one pair, the server's own certificate first
     readable by others: `server.tls.key` = `tls.key` can be read or written by others (mode 0644): `chmod 600` it, or mount the secret with mode 0400
     empty CA bundle: `server.tls.client_ca` = `client-ca.pem` holds no `BEGIN CERTIFICATE`
     a leaf as CA: `server.tls.client_ca` = `client-ca.pem`: certificate 1 is not a CA (`CN=a client, DNS:crm.clients.example`): trust its issuer, never the leaf
     no list: `server.tls.crl` = `0.crl` holds no revocation list, neither `BEGIN X509 CRL` nor DER
-    not a list: `server.tls.crl` = `0.crl`: revocation list 1 can not be used: it is not DER of a revocation list
+    not a list: `server.tls.crl` = `0.crl`: revocation list 1 cannot be used: it is not DER of a revocation list
     expired list: `server.tls.crl` = `0.crl`: the revocation list of `CN=Regional CA` expired at 2026-01-01T00:00:00Z: fetch the CA's new list
     ");
 }

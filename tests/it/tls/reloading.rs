@@ -89,12 +89,8 @@ async fn a_bad_set_keeps_the_old_one_and_says_why_once() {
         assert!(half.starts_with("`server.tls.key` = `tls.key` is not the key of the first certificate"), "{half}");
         assert!(matches!(server.reloading.check(), Checked::Unchanged), "decided once");
         fs::remove_file(&files.settings.key).expect("removed");
-        assert_eq!(refused(decide(&server)), "`server.tls.key` = `tls.key` can not be read");
-        assert_eq!(
-            refused(server.reloading.check()),
-            "`server.tls.key` = `tls.key` can not be read",
-            "and tried again"
-        );
+        assert_eq!(refused(decide(&server)), "`server.tls.key` = `tls.key` cannot be read");
+        assert_eq!(refused(server.reloading.check()), "`server.tls.key` = `tls.key` cannot be read", "and tried again");
         let text = metrics.render();
         assert!(text.contains("scoreline_tls_reloads_total{listener=\"public\",outcome=\"refused\"} 2"), "{text}");
     });

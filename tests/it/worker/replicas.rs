@@ -1,4 +1,4 @@
-//! Several processes on one database: one of them runs a job, and one that was overtaken can not write.
+//! Several processes on one database: one of them runs a job, and one that was overtaken cannot write.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -96,7 +96,7 @@ fn a_server_fetches_scores_and_writes_back_by_itself_and_answers_by_id() {
         assert!(metrics.contains(name), "{name} in\n{metrics}");
     }
 
-    // Asked for, it runs again; what is not there can not be asked for.
+    // Asked for, it runs again; what is not there cannot be asked for.
     let asked = post(&server.admin, "/admin/jobs/extract/run", "");
     assert!(asked.starts_with("HTTP/1.1 202"), "{asked}");
     wait_for("a second run", || {

@@ -10,7 +10,7 @@ const TOLERANCE: f64 = 1e-11;
 /// What a search may take; one of four parameters needs some two hundred.
 const MOST_STEPS: u64 = 2_000;
 
-/// The cost of what can not be: finite, so that the simplex still has a slope to follow.
+/// The cost of what cannot be: finite, so that the simplex still has a slope to follow.
 const IMPOSSIBLE: f64 = 1e100;
 
 struct Cost<F>(F);

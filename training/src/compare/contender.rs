@@ -41,7 +41,7 @@ pub enum Contender {
 pub enum Outcome {
     /// A value for each customer of `Task::test`, and what is worth knowing of the fit.
     Predicted(Vec<f64>, String),
-    /// It can not run here, and what would help.
+    /// It cannot run here, and what would help.
     Skipped(String),
     /// It ran out of time.
     Stopped,

@@ -161,7 +161,7 @@ mod tests {
             match contender {
                 Contender::Python(..) => {
                     let why = found.expect_err("there is no Python");
-                    assert!(why.starts_with("skipped: can not run `no-such-python`"), "{why}");
+                    assert!(why.starts_with("skipped: cannot run `no-such-python`"), "{why}");
                 }
                 Contender::Mean => assert!(found.expect("predicts").windows(2).all(|pair| pair[0] == pair[1])),
                 Contender::Repeat

@@ -51,7 +51,7 @@ impl Format {
 
 /// Prints the tables on standard output.
 pub fn print(standings: &[Standing]) -> anyhow::Result<()> {
-    std::io::stdout().lock().write_all(text(standings)?.as_bytes()).context("can not write to standard output")
+    std::io::stdout().lock().write_all(text(standings)?.as_bytes()).context("cannot write to standard output")
 }
 
 /// Writes the tables to a file.
@@ -60,7 +60,7 @@ pub fn write(standings: &[Standing], format: Format, path: &Path) -> anyhow::Res
         Format::Csv => csv(standings)?,
         Format::Markdown => markdown(standings)?.into_bytes(),
     };
-    std::fs::write(path, bytes).with_context(|| format!("can not write {}", path.display()))
+    std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn text(standings: &[Standing]) -> anyhow::Result<String> {

@@ -40,7 +40,7 @@ pub fn run(python: &Python, learner: &str, task: &Task, limit: Duration) -> anyh
             return Ok(Outcome::Skipped(MISSING_PACKAGES.to_owned()));
         }
         Ok(Ended::Badly(said)) => anyhow::bail!("{} --help: {said}", python.script.display()),
-        Err(error) => return Ok(Outcome::Skipped(format!("can not run `{}`: {error}", python.interpreter.display()))),
+        Err(error) => return Ok(Outcome::Skipped(format!("cannot run `{}`: {error}", python.interpreter.display()))),
     }
     let (table, model) = (folder.path().join("features.csv"), folder.path().join("model.onnx"));
     task.table.write(&table)?;

@@ -120,7 +120,7 @@ struct Page(String);
 
 impl Page {
     fn write(&mut self, what: std::fmt::Arguments<'_>) {
-        // Writing to a string can not fail.
+        // Writing to a string cannot fail.
         let _ = self.0.write_fmt(what);
     }
 

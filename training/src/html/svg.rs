@@ -212,7 +212,7 @@ impl Canvas {
         ));
     }
 
-    /// The picture, with what it is and what it shows for who can not see it.
+    /// The picture, with what it is and what it shows for who cannot see it.
     pub fn finish(self, title: &str, description: &str) -> String {
         let Self { width, height, body } = self;
         let (title, description) = (escape(title), escape(description));
@@ -231,7 +231,7 @@ impl Canvas {
     }
 
     fn push(&mut self, what: std::fmt::Arguments<'_>) {
-        // Writing to a string can not fail.
+        // Writing to a string cannot fail.
         let _ = self.body.write_fmt(what);
         if !self.body.ends_with('"') {
             self.body.push('\n');

@@ -31,9 +31,9 @@ pub struct Texts {
 
 impl Leads {
     /// # Errors
-    /// Names the column that is missing or the line that can not be read.
+    /// Names the column that is missing or the line that cannot be read.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
-        let problem = || format!("can not read {}", path.display());
+        let problem = || format!("cannot read {}", path.display());
         let mut reader = csv::ReaderBuilder::new()
             .delimiter(separator(path).with_context(problem)?)
             .from_path(path)

@@ -226,7 +226,7 @@ fn logistic(design: &[f64], width: usize, happened: &[f64]) -> anyhow::Result<Ve
             gradient[i] -= ridge * weights[i];
             hessian[i * width + i] += ridge + 1e-9;
         }
-        let step = solve(hessian, gradient).ok_or_else(|| anyhow::anyhow!("the logistic part can not be solved"))?;
+        let step = solve(hessian, gradient).ok_or_else(|| anyhow::anyhow!("the logistic part cannot be solved"))?;
         let mut length = 1.0;
         let mut next: Vec<f64>;
         loop {

@@ -17,7 +17,7 @@ const HOUR_MS: i64 = 3_600_000;
 /// Purchases: one on the day after, a large one a year later, and whatever the customer really did afterwards.
 ///
 /// # Errors
-/// When the features can not be computed at all.
+/// When the features cannot be computed at all.
 pub fn purchases<'a, F: PartialEq + Debug>(
     histories: impl ExactSizeIterator<Item = &'a [Purchase]>,
     as_of: Date,
@@ -39,7 +39,7 @@ pub fn purchases<'a, F: PartialEq + Debug>(
 /// Interactions: one that ends a second after the time, one that begins then, and one that is still going on.
 ///
 /// # Errors
-/// When the features can not be computed at all.
+/// When the features cannot be computed at all.
 pub fn interactions<'a, F: PartialEq + Debug>(
     histories: impl ExactSizeIterator<Item = Vec<InteractionRow<'a>>>,
     as_of: Timestamp,

@@ -80,7 +80,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<LeakReport> {
     frame.columns.retain(|_| position.next().is_none_or(|position| !left_out.contains(&position)));
     let found = check(&frame, &targets, &Settings { allow: args.allow.reasons(), order, groups })?;
     if let Some(path) = &args.report {
-        let problem = || format!("can not write the report {}", path.display());
+        let problem = || format!("cannot write the report {}", path.display());
         std::fs::write(path, html::page(&report(args, &found))).with_context(problem)?;
     }
     Ok(found)

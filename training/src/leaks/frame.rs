@@ -36,7 +36,7 @@ pub enum Values {
 impl Frame {
     /// Reads a CSV with a header. A column whose every present value is a number is numeric.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
-        let problem = || format!("can not read {}", path.display());
+        let problem = || format!("cannot read {}", path.display());
         let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_path(path).with_context(problem)?;
         let names: Vec<String> = reader.headers().with_context(problem)?.iter().map(str::to_owned).collect();
         let mut texts: Vec<Vec<String>> = vec![Vec::new(); names.len()];

@@ -7,7 +7,7 @@
 //!
 //! The second rule is for a leak like the length of the very call that is being predicted: 0.89 alone, and 0.27 more
 //! than everything else knows. Copies of a suspect are left out of what it is compared with, so that one leak in two
-//! columns can not hide. The rule is not asked about the best tenth of an amount, which one honest column (how much
+//! columns cannot hide. The rule is not asked about the best tenth of an amount, which one honest column (how much
 //! somebody bought before) often tells nearly alone. Honest columns that reach 0.75
 //! (three public sets, two of our own tables) add at most 0.024.
 //!

@@ -32,7 +32,7 @@ pub fn one_part_each(table: &Table) -> Check {
 /// Ranges, means, deviations and bins are the same whatever the calibration and test rows hold.
 ///
 /// # Errors
-/// When the statistics can not be computed at all.
+/// When the statistics cannot be computed at all.
 pub fn statistics_of_fit_rows(plans: &[FeaturePlan], table: &Table) -> anyhow::Result<Check> {
     unchanged(table, |table| statistics::rules(plans, &table.part(Split::Fit)))
 }
@@ -40,7 +40,7 @@ pub fn statistics_of_fit_rows(plans: &[FeaturePlan], table: &Table) -> anyhow::R
 /// Anything learned from a table, with and without nonsense in the rows that must not be learned from.
 ///
 /// # Errors
-/// When it can not be learned at all.
+/// When it cannot be learned at all.
 pub fn unchanged<T: PartialEq>(table: &Table, learn: impl Fn(&Table) -> anyhow::Result<T>) -> anyhow::Result<Check> {
     let spoil = |row: &Row| match row.split {
         Split::Fit => row.clone(),

@@ -17,7 +17,7 @@ use crate::table::Table;
 /// Columns against the spend of the fit rows, and how the parts were made.
 ///
 /// # Errors
-/// When a check can not be run. What it refuses is in the report.
+/// When a check cannot be run. What it refuses is in the report.
 pub fn of_table(plans: &[FeaturePlan], table: &Table, allow: &BTreeMap<String, String>) -> anyhow::Result<LeakReport> {
     let fit = table.part(Split::Fit);
     anyhow::ensure!(!fit.is_empty(), "the table has no `fit` rows");
@@ -32,7 +32,7 @@ pub fn of_table(plans: &[FeaturePlan], table: &Table, allow: &BTreeMap<String, S
 /// Our purchase features against purchases after the as-of day.
 ///
 /// # Errors
-/// When the features can not be computed.
+/// When the features cannot be computed.
 pub fn purchases_as_of(customers: &[Customer]) -> anyhow::Result<Check> {
     as_of::purchases(customers.iter().map(|customer| customer.purchases.as_slice()), AS_OF, |purchases| {
         let mut history = PurchaseHistory::as_of(AS_OF);
@@ -47,7 +47,7 @@ pub fn purchases_as_of(customers: &[Customer]) -> anyhow::Result<Check> {
 /// `generator::interaction_features`.
 ///
 /// # Errors
-/// When the features can not be computed.
+/// When the features cannot be computed.
 pub fn interactions_as_of(
     members: &[Member],
     customers: &[Customer],

@@ -47,7 +47,7 @@ struct Book {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("tombstones of erased customers can not be {what}: `{}`", path.display())]
+#[error("tombstones of erased customers cannot be {what}: `{}`", path.display())]
 pub struct TombstoneError {
     what: &'static str,
     path: PathBuf,
@@ -58,7 +58,7 @@ impl Tombstones {
     /// Reads the tombstones kept in a file; one that is not there yet has none.
     ///
     /// # Errors
-    /// When there is a file that can not be read: going on without it would bring erased customers back.
+    /// When there is a file that cannot be read: going on without it would bring erased customers back.
     pub fn open(path: &Path) -> Result<Self, TombstoneError> {
         let (mut erased, mut damaged) = (HashSet::new(), 0_u64);
         match fs::read(path) {
@@ -86,7 +86,7 @@ impl Tombstones {
     /// Whether this customer was erased.
     pub fn contains(&self, customer: &CustomerKey) -> bool {
         // Sequentially consistent: whoever stores something and then looks here, and whoever lays a tombstone and then
-        // looks for what is stored, can not both miss the other.
+        // looks for what is stored, cannot both miss the other.
         self.inner.any.load(Ordering::SeqCst) && self.inner.erased.load().contains(customer)
     }
 
@@ -315,7 +315,7 @@ mod tests {
         let tombstones = Tombstones::open(&folder.path().join("none")).expect("none yet");
         tombstones.book().path = Some(file.join("tombstones"));
         let refused = tombstones.lay(&[key(1)], at()).expect_err("below a file").to_string();
-        assert!(refused.contains("can not be written"), "{refused}");
+        assert!(refused.contains("cannot be written"), "{refused}");
         assert!(tombstones.contains(&key(1)) && tombstones.has_waiting(), "tried again later");
         assert!(Tombstones::open(folder.path()).is_err(), "a folder");
     }

@@ -1,5 +1,5 @@
 //! Columns that a bundle derives from its features before the model reads them: ratios, products, indicators. What a
-//! linear model can not bend by itself it is given bent.
+//! linear model cannot bend by itself it is given bent.
 
 use serde::{Deserialize, Serialize};
 

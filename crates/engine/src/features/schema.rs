@@ -163,7 +163,7 @@ pub struct Given {
 
 impl FeatureSchema {
     /// # Errors
-    /// When there is no feature, a name comes twice, or a statistic can not be used.
+    /// When there is no feature, a name comes twice, or a statistic cannot be used.
     pub fn new(rules: Vec<FeatureRule>, standardize: bool) -> Result<Self, FeatureFault> {
         Self::with_derived(rules, Vec::new(), standardize)
     }
@@ -171,7 +171,7 @@ impl FeatureSchema {
     /// A schema whose model reads derived columns behind the features.
     ///
     /// # Errors
-    /// As `new`; also for a derived column that can not be made.
+    /// As `new`; also for a derived column that cannot be made.
     pub fn with_derived(
         rules: Vec<FeatureRule>,
         derived_rules: Vec<DerivedRule>,

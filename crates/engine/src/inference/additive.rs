@@ -87,7 +87,7 @@ pub fn is_additive(model: &[u8]) -> bool {
 /// Reads a model for a bundle with these feature rules, in column order. Its only output is `probability`.
 ///
 /// # Errors
-/// Says which part of the file can not be used.
+/// Says which part of the file cannot be used.
 pub fn load(bytes: &[u8], rules: &[FeatureRule]) -> Result<Box<dyn Backend>, BackendError> {
     let model = AdditiveModel::read(bytes)?;
     let mut compiled = Compiled {
@@ -186,7 +186,7 @@ impl Compiled {
                     // Children behind their parent: a walk always ends.
                     let sound = |child: u32| child > index && (child as usize) < nodes.len();
                     if !at_most.is_finite() || !sound(*left) || !sound(*right) {
-                        return Err(format!("has a split at {index} with a threshold or a child that can not be"));
+                        return Err(format!("has a split at {index} with a threshold or a child that cannot be"));
                     }
                     let column = u32::try_from(column).map_err(|_| "has too many columns".to_owned())?;
                     FlatNode { value: *at_most, column, left: base + left, right: base + right }

@@ -76,7 +76,7 @@ pub trait Backend: Send + Sync {
     /// anything else is an error.
     ///
     /// # Errors
-    /// When the model can not be run on these rows. Numbers that are not finite are not an error here: the caller
+    /// When the model cannot be run on these rows. Numbers that are not finite are not an error here: the caller
     /// refuses them.
     fn predict(&self, rows: FeatureMatrix<'_>, out: &mut [f64]) -> Result<(), BackendError>;
 
@@ -93,7 +93,7 @@ pub trait Backend: Send + Sync {
     /// more of its model does better.
     ///
     /// # Errors
-    /// When the budget ends first, the model can not be run, or an answer is not a finite number.
+    /// When the budget ends first, the model cannot be run, or an answer is not a finite number.
     fn explain(&self, question: &Question<'_>) -> Result<Shares, Unexplained> {
         sampling::explain(question, self.outputs().len(), |rows, out| self.predict(rows, out))
     }
@@ -102,7 +102,7 @@ pub trait Backend: Send + Sync {
 /// Makes one more handle on a loaded model.
 pub type Spares = Box<dyn Fn() -> Result<Box<dyn Backend>, BackendError> + Send + Sync>;
 
-/// Why a model file can not be loaded or run.
+/// Why a model file cannot be loaded or run.
 #[derive(Debug, thiserror::Error)]
 pub enum BackendError {
     /// The bytes are not a model of the stated kind.

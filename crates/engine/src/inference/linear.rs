@@ -68,7 +68,7 @@ pub struct RegressionVariant {
     pub predictor: Predictor,
 }
 
-/// `intercept + coefficients · features`, held within what training saw so that a wild input can not overflow.
+/// `intercept + coefficients · features`, held within what training saw so that a wild input cannot overflow.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Predictor {
@@ -108,7 +108,7 @@ impl LinearModel {
 /// A row that no variant can answer gets `NaN`; `load_with_schema` refuses a model that could meet such a row.
 ///
 /// # Errors
-/// Says which part of the file can not be used.
+/// Says which part of the file cannot be used.
 pub fn load(bytes: &[u8], features: &[&str]) -> Result<Box<dyn Backend>, BackendError> {
     compile(LinearModel::read(bytes)?, features)
 }

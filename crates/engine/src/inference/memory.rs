@@ -16,7 +16,7 @@ fn machine(meminfo: &str) -> Option<u64> {
     kib.checked_mul(1024)
 }
 
-/// Control groups of version 2: the limit less what is used and can not be given back.
+/// Control groups of version 2: the limit less what is used and cannot be given back.
 fn group(folder: &Path) -> Option<u64> {
     let number = |name: &str| fs::read_to_string(folder.join(name)).ok()?.trim().parse::<u64>().ok();
     let (limit, used) = (number("memory.max")?, number("memory.current")?);

@@ -6,7 +6,7 @@
 //!
 //! Telemetry: official builds of ONNX Runtime from 1.29 on write a device id and queue a first event for upload while
 //! the environment is made, before `with_telemetry(false)` can be heard. Only `ORT_DISABLE_TELEMETRY=1` in the process
-//! environment keeps them silent, and a variable can not be set safely once threads run. So the runtime is not started
+//! environment keeps them silent, and a variable cannot be set safely once threads run. So the runtime is not started
 //! without it.
 
 use std::borrow::Cow;
@@ -83,7 +83,7 @@ struct OnnxHandle {
     outputs: Vec<String>,
     state: Mutex<State>,
     /// Beside the lock, so that a run can be ended from another thread. It asks for all outputs: options that select
-    /// some can not be shared between threads, and ONNX Runtime runs every node of the graph either way.
+    /// some cannot be shared between threads, and ONNX Runtime runs every node of the graph either way.
     options: RunOptions,
 }
 
@@ -133,13 +133,13 @@ impl Backend for OnnxHandle {
 
     fn stop(&self) {
         if let Err(err) = self.options.terminate() {
-            tracing::warn!(reason = err.message(), "a model run can not be stopped");
+            tracing::warn!(reason = err.message(), "a model run cannot be stopped");
         }
     }
 
     fn resume(&self) {
         if let Err(err) = self.options.unterminate() {
-            tracing::warn!(reason = err.message(), "a model handle can not be used again");
+            tracing::warn!(reason = err.message(), "a model handle cannot be used again");
         }
     }
 }
@@ -412,7 +412,7 @@ fn session(environment: &Environment, bytes: &[u8]) -> ort::Result<Session> {
         .with_memory_pattern(false)?
         .with_optimization_level(GraphOptimizationLevel::All)?
         .with_log_level(LogLevel::Warning)?
-        // Weights come from the hashed bytes alone; a file beside the process can not slip in as external data.
+        // Weights come from the hashed bytes alone; a file beside the process cannot slip in as external data.
         .with_config_entry("session.model_external_initializers_file_folder_path", "/nonexistent/external-data")?
         .commit_from_memory(bytes)
 }

@@ -10,7 +10,7 @@ const DRAWN: usize = 8;
 /// Runs rows at the edges of the training range, in the middle, with everything optional missing, and some drawn between.
 ///
 /// # Errors
-/// When the model can not be run, or none of the rows gets finite numbers. Single rows may get none: drawn values need not
+/// When the model cannot be run, or none of the rows gets finite numbers. Single rows may get none: drawn values need not
 /// fit together, and live ones that get none are answered from the ladder.
 pub fn warm(snapshot: &ModelSnapshot) -> Result<(), BundleError> {
     let rows = rows(&snapshot.manifest().features);

@@ -51,7 +51,7 @@ pub enum WriteFault {
     #[error("not written yet: {reason}")]
     Retry { after: Duration, reason: String },
     /// Will not succeed as it is.
-    #[error("can not be written: {reason}")]
+    #[error("cannot be written: {reason}")]
     Dead { reason: String },
 }
 

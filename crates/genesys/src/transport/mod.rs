@@ -185,7 +185,7 @@ impl Transport {
                 }
                 Err(Missing::TooLarge) => return Err(GenesysError::TooLarge { operation, limit: self.max_response }),
                 Err(Missing::Unsendable) => {
-                    return Err(GenesysError::Settings { reason: format!("`{operation}` can not be written") });
+                    return Err(GenesysError::Settings { reason: format!("`{operation}` cannot be written") });
                 }
             };
             let decision = decide(attempt, token_is);

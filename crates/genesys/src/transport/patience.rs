@@ -29,36 +29,36 @@ pub(crate) fn retry_after(value: &str, now: std::time::SystemTime) -> Option<Dur
 }
 
 /// Keeps retries to a share of the first attempts, so that a platform in trouble is not asked more than a healthy one.
-pub(crate) struct RetryBudget(Mutex<Purse>);
+pub(crate) struct RetryBudget(Mutex<RetryTokens>);
 
-struct Purse {
+struct RetryTokens {
     retries: f64,
     at: Duration,
 }
 
 impl RetryBudget {
     pub(crate) fn new() -> Self {
-        Self(Mutex::new(Purse { retries: MOST / 2.0, at: Duration::ZERO }))
+        Self(Mutex::new(RetryTokens { retries: MOST / 2.0, at: Duration::ZERO }))
     }
 
     pub(crate) fn first_attempt(&self, now: Duration) {
-        self.with(now, |purse| purse.retries = (purse.retries + EARNED).min(MOST));
+        self.with(now, |tokens| tokens.retries = (tokens.retries + EARNED).min(MOST));
     }
 
     /// Takes one retry; when there is none, it has to wait as long as is returned.
     pub(crate) fn retry(&self, now: Duration) -> Duration {
-        self.with(now, |purse| {
-            purse.retries -= 1.0;
-            Duration::from_secs_f64((-purse.retries).max(0.0) / PER_SECOND)
+        self.with(now, |tokens| {
+            tokens.retries -= 1.0;
+            Duration::from_secs_f64((-tokens.retries).max(0.0) / PER_SECOND)
         })
     }
 
-    fn with<T>(&self, now: Duration, change: impl FnOnce(&mut Purse) -> T) -> T {
-        let mut purse = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let earned = now.saturating_sub(purse.at).as_secs_f64() * PER_SECOND;
-        purse.retries = (purse.retries + earned).min(MOST);
-        purse.at = purse.at.max(now);
-        change(&mut purse)
+    fn with<T>(&self, now: Duration, change: impl FnOnce(&mut RetryTokens) -> T) -> T {
+        let mut tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let earned = now.saturating_sub(tokens.at).as_secs_f64() * PER_SECOND;
+        tokens.retries = (tokens.retries + earned).min(MOST);
+        tokens.at = tokens.at.max(now);
+        change(&mut tokens)
     }
 }
 

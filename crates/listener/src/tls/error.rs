@@ -1,4 +1,4 @@
-//! Why a set of TLS files can not be used. Each message names the key, the file, and what to do.
+//! Why a set of TLS files cannot be used. Each message names the key, the file, and what to do.
 
 use std::io;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use jiff::Timestamp;
 /// A set of TLS files that is not taken. What served before keeps serving.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    #[error("`{key}` = `{path}` can not be read")]
+    #[error("`{key}` = `{path}` cannot be read")]
     Unreadable {
         key: String,
         path: PathBuf,
@@ -28,13 +28,13 @@ pub enum TlsError {
     NotPem { key: String, path: PathBuf, reason: String },
     #[error("`{key}` = `{path}` holds no `BEGIN CERTIFICATE`")]
     NoCertificate { key: String, path: PathBuf },
-    #[error("`{key}` = `{path}`: certificate {position} can not be parsed")]
+    #[error("`{key}` = `{path}`: certificate {position} cannot be parsed")]
     Certificate { key: String, path: PathBuf, position: usize },
     #[error("`{key}` = `{path}` holds no `BEGIN PRIVATE KEY`")]
     NoKey { key: String, path: PathBuf },
     #[error("`{key}` = `{path}` is encrypted: give the key without a passphrase, readable by this process alone")]
     KeyEncrypted { key: String, path: PathBuf },
-    #[error("`{key}` = `{path}` holds a key that can not be used: {reason}")]
+    #[error("`{key}` = `{path}` holds a key that cannot be used: {reason}")]
     Key { key: String, path: PathBuf, reason: String },
     #[error(
         "`{key}` = `{path}` is not the key of the first certificate in `{certificate}`: give both of one pair, the \
@@ -45,13 +45,13 @@ pub enum TlsError {
     NotACa { key: String, path: PathBuf, position: usize, subject: String },
     #[error("`{key}` = `{path}` holds no revocation list, neither `BEGIN X509 CRL` nor DER")]
     NoList { key: String, path: PathBuf },
-    #[error("`{key}` = `{path}`: revocation list {position} can not be used: {reason}")]
+    #[error("`{key}` = `{path}`: revocation list {position} cannot be used: {reason}")]
     List { key: String, path: PathBuf, position: usize, reason: String },
     #[error("`{key}` = `{path}`: the revocation list of `{issuer}` has no next update: it would never expire")]
     ListWithoutEnd { key: String, path: PathBuf, issuer: String },
     #[error("`{key}` = `{path}`: the revocation list of `{issuer}` expired at {since}: fetch the CA's new list")]
     ListExpired { key: String, path: PathBuf, issuer: String, since: Timestamp },
-    #[error("TLS can not be set up for [{section}]: {reason}")]
+    #[error("TLS cannot be set up for [{section}]: {reason}")]
     Setup { section: &'static str, reason: String },
 }
 

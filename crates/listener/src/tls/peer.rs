@@ -32,7 +32,7 @@ pub enum San {
 pub enum PeerError {
     #[error("there is no client certificate")]
     NoCertificate,
-    #[error("certificate {0} of the chain can not be parsed")]
+    #[error("certificate {0} of the chain cannot be parsed")]
     Malformed(usize),
 }
 
@@ -92,7 +92,7 @@ impl fmt::Display for San {
 
 /// Subject and alternative names for a log line, whoever signed them: escaped, and cut where they get long.
 pub(super) fn shown(certificate: &CertificateDer<'_>) -> String {
-    let Some(parsed) = parse(certificate) else { return "a certificate that can not be parsed".to_owned() };
+    let Some(parsed) = parse(certificate) else { return "a certificate that cannot be parsed".to_owned() };
     let mut text = parsed.subject().to_string();
     if let Ok(Some(names)) = parsed.subject_alternative_name() {
         for san in names.value.general_names.iter().filter_map(San::read) {

@@ -58,7 +58,7 @@ impl Reloading {
     /// Loads the files for the first time.
     ///
     /// # Errors
-    /// Why they can not be used.
+    /// Why they cannot be used.
     pub fn start(settings: TlsSettings, clock: Arc<dyn Clock>) -> Result<Self, TlsError> {
         let look = Look::at(&settings);
         let files = TlsFiles::read(&settings)?;

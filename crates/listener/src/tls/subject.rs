@@ -7,7 +7,7 @@ use super::peer::{Peer, San};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AllowedSubjects(Vec<Allowed>);
 
-/// Why an entry can not be used.
+/// Why an entry cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SubjectError {
     #[error(
@@ -37,7 +37,7 @@ const PREFIXES: [&str; 6] = ["CN=", "cn=", "DNS:", "dns:", "URI:", "uri:"];
 
 impl AllowedSubjects {
     /// # Errors
-    /// The first entry that can not be used.
+    /// The first entry that cannot be used.
     pub fn parse<'a>(entries: impl IntoIterator<Item = &'a str>) -> Result<Self, SubjectError> {
         entries.into_iter().map(Allowed::parse).collect::<Result<_, _>>().map(Self)
     }

@@ -32,7 +32,7 @@ enum Action {
 
 impl Change {
     fn apply(self, fields: &mut Map<String, Value>, custom: &mut Map<String, Value>) -> Result<(), Refusal> {
-        let unknown = || Refusal::bad(format!("field {} can not be changed", self.field));
+        let unknown = || Refusal::bad(format!("field {} cannot be changed", self.field));
         let path = self.field.strip_prefix("$.").ok_or_else(unknown)?;
         let (place, name) = match path.strip_prefix("customFields.") {
             Some(name) => (custom, name),

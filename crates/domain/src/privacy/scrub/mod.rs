@@ -192,7 +192,7 @@ fn skip(text: &[u8], mut at: usize, kind: u8) -> usize {
 /// Whether a UUID stands at the beginning of a token: its groups of digits are no number's.
 fn is_uuid(text: &[u8], at: usize) -> bool {
     let Some(uuid) = text.get(at..at + UUID_BYTES) else { return false };
-    // Every byte is looked at, whatever the first is: random bytes can not be predicted.
+    // Every byte is looked at, whatever the first is: random bytes cannot be predicted.
     let hex: u8 = uuid.iter().map(|byte| (CLASSES[usize::from(*byte)] & HEX) / HEX).sum();
     hex == 32 && [8, 13, 18, 23].iter().all(|dash| uuid[*dash] == b'-')
 }

@@ -7,7 +7,7 @@ use super::trend::{Latest, Score};
 use super::{DAY_MS, EndsBeforeStart, InteractionFeatures, LOOK_BACK_MS, QueueSentiment, Window};
 use scoreline_domain::{Channel, InteractionId, InteractionRow};
 
-/// An interaction can not be taken back from the sums alone: it is the first, the last or among the latest of a longer
+/// An interaction cannot be taken back from the sums alone: it is the first, the last or among the latest of a longer
 /// history. Fold the customer's interactions anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the history must be folded anew without the interaction")]

@@ -1,7 +1,7 @@
 //! Contact-centre interactions to features, as of a time: one code path for training and serving.
 //!
 //! An interaction *counts as of `t`* when it had ended by `t` and began less than 365 days before `t`; times are taken in
-//! whole milliseconds. So the interaction in progress, whose outcome is what is being predicted, can not leak in; one that
+//! whole milliseconds. So the interaction in progress, whose outcome is what is being predicted, cannot leak in; one that
 //! the platform already calls ended can be left out by its id.
 //!
 //! Everything is summed in whole numbers: features do not depend on the order in which interactions come, and one that is
@@ -29,7 +29,7 @@ pub const LOOK_BACK_DAYS: i64 = 365;
 const DAY_MS: i64 = 86_400_000;
 const LOOK_BACK_MS: i64 = LOOK_BACK_DAYS * DAY_MS;
 
-/// Why an interaction can not be added.
+/// Why an interaction cannot be added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("interaction that starts {start_ms} ms after 1970 ends {end_ms} ms after it, before it starts")]
 pub struct EndsBeforeStart {

@@ -25,7 +25,7 @@ pub const LARGEST: f64 = 1e12;
 /// Amounts and items are summed in whole millionths: the purchases of a day may come in any order.
 const SCALE: f64 = 1e6;
 
-/// Why a purchase can not be added.
+/// Why a purchase cannot be added.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 pub enum PurchaseError {
     #[error("purchase of {date} comes after one of {latest}: purchases must be in date order")]

@@ -9,7 +9,7 @@ use crate::inference::onnx_graph::Unfit;
 /// Why a bundle is refused. The text is the reason shown to the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
-    #[error("{} can not be read: {err}", path.display())]
+    #[error("{} cannot be read: {err}", path.display())]
     File { path: PathBuf, err: std::io::Error },
     #[error("{} is not a regular file", path.display())]
     NotAFile { path: PathBuf },

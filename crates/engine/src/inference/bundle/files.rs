@@ -96,7 +96,7 @@ impl BundleFiles {
     /// A bundle that is not on disk: what training measures before it writes anything.
     ///
     /// # Errors
-    /// When the manifest can not be written down, or does not name this model.
+    /// When the manifest cannot be written down, or does not name this model.
     pub fn from_parts(manifest: Manifest, model: Vec<u8>, golden: Vec<GoldenRow>) -> Result<Self, BundleError> {
         let text = written(&manifest)?;
         Self::checked(manifest, text.as_bytes(), model, golden)
@@ -120,7 +120,7 @@ impl BundleFiles {
     /// The lone file that holds this bundle: the model with manifest and golden rows in its metadata.
     ///
     /// # Errors
-    /// When the model is not ONNX, or the manifest can not be written down.
+    /// When the model is not ONNX, or the manifest cannot be written down.
     pub fn to_lone(&self) -> Result<Vec<u8>, BundleError> {
         let manifest = written(&self.manifest)?;
         let mut entries = vec![(MANIFEST_KEY, manifest)];

@@ -1,4 +1,4 @@
-//! `[baselines]` and `[neutral]`: answers for customers the model can not score.
+//! `[baselines]` and `[neutral]`: answers for customers the model cannot score.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use scoreline_domain::Probability;
 
-/// Answers for customers the model can not score.
+/// Answers for customers the model cannot score.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Baselines {

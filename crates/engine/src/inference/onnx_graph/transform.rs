@@ -55,7 +55,7 @@ impl Transform {
     }
 }
 
-/// 1 / (1 + e^-x), computed from the side that can not overflow.
+/// 1 / (1 + e^-x), computed from the side that cannot overflow.
 fn logistic(score: f32) -> f32 {
     let upper = 1.0 / (1.0 + (-score.abs()).exp());
     if score < 0.0 { 1.0 - upper } else { upper }

@@ -295,7 +295,7 @@ impl Post {
         std::mem::take(&mut *run)
     }
 
-    /// Tells the run to stop if it is this job's. Under the lock, so that it can not hit the next one.
+    /// Tells the run to stop if it is this job's. Under the lock, so that it cannot hit the next one.
     fn stop(&self, job: u64) -> bool {
         let mut run = self.lock();
         let hit = run.job == job && !run.told_to_stop;

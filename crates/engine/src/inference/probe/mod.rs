@@ -71,7 +71,7 @@ pub fn probe(program: &Path, files: &BundleFiles, load: &LoadSettings) -> Result
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|err| unavailable(&format!("`{}` can not be started: {err}", program.display())))?;
+        .map_err(|err| unavailable(&format!("`{}` cannot be started: {err}", program.display())))?;
     let ended = converse(child, &task, &files.model).map_err(|err| unavailable(&err))?;
     judge(&ended)
 }

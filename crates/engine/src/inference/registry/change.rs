@@ -22,7 +22,7 @@ pub enum ChangeFault {
     Refused { version: ModelVersion, code: &'static str, reason: String },
     #[error("model `{model}` has no earlier version to go back to")]
     NothingBefore { model: ModelName },
-    #[error("the choice can not be kept in `models.state_path`, so nothing is changed: {0}")]
+    #[error("the choice cannot be kept in `models.state_path`, so nothing is changed: {0}")]
     NotKept(#[from] io::Error),
 }
 
@@ -72,7 +72,7 @@ impl Registry {
     /// Lets a model follow its newest complete version again. Blocks.
     ///
     /// # Errors
-    /// When the model is unknown or pinned, or the change can not be kept.
+    /// When the model is unknown or pinned, or the change cannot be kept.
     pub fn follow_latest(&self, model: &str) -> Result<Vec<VersionStatus>, ChangeFault> {
         let mut work = self.work();
         let model = self.free_model(&work, model)?;

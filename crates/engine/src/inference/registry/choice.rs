@@ -28,7 +28,7 @@ struct Kept {
 }
 
 impl Choices {
-    /// Reads the file. One that can not be read is told of and left as it is: the newest versions serve.
+    /// Reads the file. One that cannot be read is told of and left as it is: the newest versions serve.
     pub(super) fn read(file: Option<PathBuf>) -> Self {
         let promoted = file.as_deref().map(read).unwrap_or_default();
         Self { file, promoted, history: BTreeMap::new() }
@@ -41,7 +41,7 @@ impl Choices {
     /// Notes a promotion, or its end, on disk first.
     ///
     /// # Errors
-    /// When it can not be written; then nothing is changed.
+    /// When it cannot be written; then nothing is changed.
     pub(super) fn promote(&mut self, model: &ModelName, version: Option<&ModelVersion>) -> io::Result<()> {
         let mut promoted = self.promoted.clone();
         match version {
@@ -96,7 +96,7 @@ fn read(file: &Path) -> BTreeMap<ModelName, ModelVersion> {
     });
     promoted.unwrap_or_else(|reason: String| {
         let path = file.display();
-        tracing::error!(%path, reason, "promoted versions can not be read: the newest serve where no pin says otherwise");
+        tracing::error!(%path, reason, "promoted versions cannot be read: the newest serve where no pin says otherwise");
         BTreeMap::new()
     })
 }

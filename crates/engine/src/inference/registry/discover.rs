@@ -56,7 +56,7 @@ impl Place {
     }
 }
 
-/// Every version in the folder; `None` when the folder can not be read. Names that are none of ours are left alone.
+/// Every version in the folder; `None` when the folder cannot be read. Names that are none of ours are left alone.
 pub(super) fn discover(dir: &Path) -> Option<BTreeMap<Key, Place>> {
     let mut found = BTreeMap::new();
     for (model, folder) in entries(dir)? {

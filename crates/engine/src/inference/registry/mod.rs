@@ -239,7 +239,7 @@ impl Registry {
     /// request's thread.
     pub fn scan(&self, patience: Patience) -> Vec<Event> {
         let mut work = self.work();
-        // A folder that can not be read, say because it is not mounted now, says nothing about its models.
+        // A folder that cannot be read, say because it is not mounted now, says nothing about its models.
         let Some(found) = discover::discover(&self.settings.dir) else { return Vec::new() };
         work.patience = patience;
         let routes = self.routes.load_full();
@@ -251,7 +251,7 @@ impl Registry {
     }
 
     fn work(&self) -> MutexGuard<'_, Work> {
-        // Loads catch their panics; what is left can not leave the books half written.
+        // Loads catch their panics; what is left cannot leave the books half written.
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

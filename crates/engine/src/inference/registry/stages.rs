@@ -23,7 +23,7 @@ pub(super) struct Around<'a> {
     pub(super) serving: Option<&'a ModelSnapshot>,
     /// Largest file of what is loaded, in bytes.
     pub(super) largest_loaded: u64,
-    /// Try our own engines' models in a child process too. They can not crash a process the way a C++ runtime can, so
+    /// Try our own engines' models in a child process too. They cannot crash a process the way a C++ runtime can, so
     /// a start does without.
     pub(super) probe_all: bool,
 }

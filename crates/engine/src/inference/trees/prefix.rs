@@ -112,7 +112,7 @@ struct Feature<T> {
 }
 
 impl<T: Scalar, M: Mask> Prefix<T, M> {
-    /// `None` when the forest has splits or trees this form can not hold, or too many.
+    /// `None` when the forest has splits or trees this form cannot hold, or too many.
     pub(super) fn build(forest: &Forest<T>, instructions: Instructions) -> Option<Self> {
         let fits = forest.trees.iter().all(|tree| {
             let ordered = tree.splits.iter().all(|split| split.low == T::NEG_INFINITY);

@@ -1,7 +1,7 @@
 //! A connection under its timers.
 //!
 //! There is one timer for each connection, and a request that comes whole does not move it: socket and service note in
-//! `Pulse` what happens, and the notes are looked at when a turn of the connection ends in the middle of something (then
+//! `ConnectionStats` what happens, and the notes are looked at when a turn of the connection ends in the middle of something (then
 //! the timer is set for that) or when the timer fires (then they tell whether anything happened since).
 //!
 //! * inside a head: `header_timeout` from its first byte; of the first head, from the connection's start
@@ -29,9 +29,9 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::Limits;
 use super::caps::End;
+use super::connection_stats::ConnectionStats;
 use super::drain::Drain;
 use super::io::Version;
-use super::pulse::Pulse;
 use scoreline_domain::time::Stopwatch;
 
 /// A listener that has closed gives each kept-alive connection so long for one more request, whose answer then says that
@@ -65,11 +65,11 @@ enum Armed {
 
 pin_project! {
     /// Ends with the connection, or with the reason to cut it.
-    pub(super) struct Drive<C> {
+    pub(super) struct TimedConnection<C> {
         #[pin]
         connection: C,
         version: Version,
-        pulse: Arc<Pulse>,
+        stats: Arc<ConnectionStats>,
         limits: Limits,
         timer: Pin<Box<Sleep>>,
         armed: Armed,
@@ -83,19 +83,19 @@ pin_project! {
     }
 }
 
-impl<C: GracefulConnection> Drive<C> {
+impl<C: GracefulConnection> TimedConnection<C> {
     /// A connection that was opened `age` ago. Before its first request, `timer` is set for its first head.
     pub(super) fn new(
         connection: C,
         version: Version,
-        pulse: Arc<Pulse>,
+        stats: Arc<ConnectionStats>,
         limits: &Limits,
         mut timer: Pin<Box<Sleep>>,
         age: Stopwatch,
         drain: Drain,
     ) -> Self {
         let steps = drain.steps().map(Box::pin);
-        let armed = match pulse.calls() {
+        let armed = match stats.calls() {
             0 => Armed::FirstHead,
             calls => {
                 timer.set(sleep(limits.idle_timeout / IDLE_LOOKS));
@@ -103,12 +103,12 @@ impl<C: GracefulConnection> Drive<C> {
             }
         };
         if age.elapsed() >= limits.age {
-            pulse.retire();
+            stats.retire();
         }
         Self {
             connection,
             version,
-            pulse,
+            stats,
             limits: *limits,
             timer,
             armed,
@@ -147,19 +147,19 @@ impl<C: GracefulConnection> Drive<C> {
 
     /// Sets the timer for what the connection is in the middle of, if it is not set for that.
     fn watch(mut self: Pin<&mut Self>) {
-        let (pulse, armed) = (&self.pulse, self.armed);
-        let calls = pulse.calls();
+        let (stats, armed) = (&self.stats, self.armed);
+        let calls = stats.calls();
         let next = match armed {
             Armed::Linger => None,
-            _ if pulse.is_lingering() => Some(Armed::Linger),
+            _ if stats.is_lingering() => Some(Armed::Linger),
             Armed::Farewell => None,
-            Armed::Write { .. } if pulse.is_blocked() => None,
-            _ if pulse.is_blocked() => Some(Armed::Write { written: pulse.written() }),
+            Armed::Write { .. } if stats.is_blocked() => None,
+            _ if stats.is_blocked() => Some(Armed::Write { written: stats.written() }),
             Armed::FirstHead if calls == 0 => None,
-            Armed::Head { calls: before } if calls == before && pulse.is_reading() => None,
+            Armed::Head { calls: before } if calls == before && stats.is_reading() => None,
             // HTTP/2 frames come at any time; there, only the first request is waited for.
             Armed::Idle { .. } | Armed::LastChance { .. } | Armed::Write { .. } | Armed::Head { .. }
-                if self.version == Version::One && pulse.is_reading() =>
+                if self.version == Version::One && stats.is_reading() =>
             {
                 Some(Armed::Head { calls })
             }
@@ -174,7 +174,7 @@ impl<C: GracefulConnection> Drive<C> {
     /// What the process's end or the connection's own asks for.
     fn leave(mut self: Pin<&mut Self>) {
         let two = self.version == Version::Two;
-        let calls = self.pulse.calls();
+        let calls = self.stats.calls();
         let spent = two && calls >= self.limits.requests;
         // An HTTP/2 client reads the goodbye beside any answer, so it need not wait for one; but a connection that was
         // opened a moment ago shall have its first request.
@@ -183,7 +183,7 @@ impl<C: GracefulConnection> Drive<C> {
             self.tell();
         } else if self.drain.is_closed()
             && matches!(self.armed, Armed::Idle { .. } | Armed::FirstHead)
-            && !self.pulse.is_reading()
+            && !self.stats.is_reading()
         {
             self.as_mut().arm(Armed::LastChance { calls });
         }
@@ -191,11 +191,11 @@ impl<C: GracefulConnection> Drive<C> {
 
     /// The timer fired: the reason to cut the connection, if there is one.
     fn overdue(mut self: Pin<&mut Self>) -> Option<End> {
-        let calls = self.pulse.calls();
+        let calls = self.stats.calls();
         match self.armed {
             Armed::FirstHead | Armed::Head { .. } => return Some(End::HeaderTimeout),
             Armed::Write { written } => {
-                let now = self.pulse.written();
+                let now = self.stats.written();
                 if now - written < WRITE_LEAST {
                     return Some(End::WriteTimeout);
                 }
@@ -204,13 +204,13 @@ impl<C: GracefulConnection> Drive<C> {
             Armed::Idle { calls: before, looks } => {
                 if self.age.elapsed() >= self.limits.age {
                     // HTTP/1 says so in its next answer; one that stays idle is closed for that.
-                    self.pulse.retire();
+                    self.stats.retire();
                     if self.version == Version::Two {
                         self.as_mut().tell();
                         return None;
                     }
                 }
-                if calls != before || self.pulse.is_answering() {
+                if calls != before || self.stats.is_answering() {
                     self.as_mut().arm(Armed::Idle { calls, looks: 0 });
                 } else if looks + 1 < IDLE_LOOKS {
                     self.as_mut().arm(Armed::Idle { calls, looks: looks + 1 });
@@ -221,7 +221,7 @@ impl<C: GracefulConnection> Drive<C> {
                 }
             }
             Armed::LastChance { calls: before } => {
-                if calls != before || self.pulse.is_answering() {
+                if calls != before || self.stats.is_answering() {
                     self.as_mut().arm(Armed::LastChance { calls });
                 } else {
                     self.as_mut().tell();
@@ -231,7 +231,7 @@ impl<C: GracefulConnection> Drive<C> {
             Armed::Linger => return Some(End::Finished),
             Armed::Farewell => {
                 // What is being answered has deadlines of its own, and the drain time above it.
-                if self.pulse.is_answering() {
+                if self.stats.is_answering() {
                     self.as_mut().arm(Armed::Farewell);
                 } else {
                     return Some(End::Overstayed);
@@ -242,7 +242,7 @@ impl<C: GracefulConnection> Drive<C> {
     }
 }
 
-impl<C: GracefulConnection> Future for Drive<C> {
+impl<C: GracefulConnection> Future for TimedConnection<C> {
     type Output = End;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<End> {
@@ -256,11 +256,11 @@ impl<C: GracefulConnection> Future for Drive<C> {
         }
         loop {
             let this = self.as_mut().project();
-            this.pulse.turn_begins();
+            this.stats.turn_begins();
             if let Poll::Ready(ended) = this.connection.poll(context) {
                 return Poll::Ready(if ended.is_ok() { End::Finished } else { End::Error });
             }
-            if this.pulse.idle_talk() > if this.pulse.calls() == 0 { FIRST_TALK } else { IDLE_TALK } {
+            if this.stats.idle_talk() > if this.stats.calls() == 0 { FIRST_TALK } else { IDLE_TALK } {
                 return Poll::Ready(End::Flood);
             }
             self.as_mut().watch();

@@ -12,7 +12,7 @@ const READ_AT_ONCE: u64 = 16 * 1024;
 const READ_AT_ONCE_TWO: u64 = 2 * 1024;
 
 /// One connection's notes. Written by its own task (an HTTP/2 stream only ends elsewhere), so nothing needs an order.
-pub(super) struct Pulse {
+pub(super) struct ConnectionStats {
     version: Version,
     /// Requests whose caller left before the answer.
     cancelled: Counter,
@@ -38,7 +38,7 @@ pub(super) struct Pulse {
     retired: AtomicBool,
 }
 
-impl Pulse {
+impl ConnectionStats {
     /// Of a connection that has answered `calls` requests.
     pub(super) fn new(cancelled: Counter, calls: u32, version: Version) -> Self {
         let read_at_once = match version {
