@@ -85,16 +85,17 @@ impl Pace {
 
 impl Queue {
     /// Whether a job fits, after those whose caller is gone have made room.
-    fn has_room(&mut self) -> bool {
-        if self.jobs.len() >= self.capacity {
+    fn has_room(&mut self, time: Option<Duration>) -> bool {
+        if !self.fits(time) {
             self.jobs.retain(|job| !job.reply.is_unwanted());
         }
-        self.jobs.len() < self.capacity
+        self.fits(time)
     }
 
-    /// Seconds until a job that is added now has its turn; 0 when no other waits.
-    fn wait(&self) -> f64 {
-        self.jobs.len() as f64 * self.pace.mean / self.threads as f64
+    /// Whether a job that is added now has its turn early enough; always when no other waits.
+    fn fits(&self, time: Option<Duration>) -> bool {
+        let wait = self.jobs.len() as f64 * self.pace.mean / self.threads as f64;
+        self.jobs.len() < self.capacity && time.is_none_or(|time| wait <= time.as_secs_f64() * WAITING_SHARE)
     }
 }
 
@@ -112,8 +113,7 @@ impl Jobs {
     /// Adds a job and gives its number. With a `time` for its answer it is turned away when its turn would come too late.
     pub fn push(&self, rows: Vec<f64>, reply: Reply, time: Option<Duration>) -> Result<u64, BackendError> {
         let mut queue = self.lock();
-        let late = time.is_some_and(|time| queue.wait() > time.as_secs_f64() * WAITING_SHARE);
-        if late || !queue.has_room() {
+        if !queue.has_room(time) {
             return Err(BackendError::Overloaded);
         }
         self.add(queue, rows, reply)
@@ -121,7 +121,7 @@ impl Jobs {
 
     pub fn push_when_room(&self, rows: Vec<f64>, reply: Reply) -> Result<u64, BackendError> {
         let mut queue = self.lock();
-        while !queue.stopped && !queue.has_room() {
+        while !queue.stopped && !queue.has_room(None) {
             queue = self.room.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
         self.add(queue, rows, reply)
@@ -241,5 +241,8 @@ mod tests {
         assert_eq!(room, 2);
         drop(waiting);
         assert_eq!(let_in(&jobs, None).0, 2);
+        let jobs = noted(&[(1000, RUN)]);
+        drop(let_in(&jobs, Some(TIME)));
+        assert_eq!(let_in(&jobs, Some(TIME)).0, 67, "nor does anybody wait for them");
     }
 }
