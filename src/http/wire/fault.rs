@@ -234,7 +234,6 @@ mod tests {
             (r#"{"explain": "yes"}"#, "explain", "must be a boolean"),
             (r#"{"interval_level": [0.9]}"#, "interval_level", "must be f64"),
             (r#"{"features": 5}"#, "features", "must be an object of feature names with numbers or texts"),
-            (r#"{"features": {"": 1}}"#, "features", "must be a non-empty string of at most 256 bytes"),
             (r#"{"features": {"age": {}}}"#, "features.age", "must be a number, a text of at most 256 bytes or null"),
             (r#"{"features": {"age": -1e999}}"#, "features.age", "must be a finite number"),
             (
@@ -251,13 +250,8 @@ mod tests {
         }
         let unknown = refused::<PredictRequest<'_>>(r#"{"SECRET": 1}"#).message;
         assert!(unknown.starts_with("`SECRET` is not a known field; known are `features`, `model`,"), "{unknown}");
-        for (body, message) in [
-            (r#"{"interval_level": "much"}"#, "`interval_level` must be a number"),
-            (r#"{"previous_tier": 7}"#, "`previous_tier` must be the name of a tier"),
-            (r#"{"age": []}"#, "`age` must be a string, number, boolean or null"),
-        ] {
-            assert_eq!(refused::<FlatRequest<PredictRequest<'_>>>(body).message, message);
-        }
+        let of_data_action = refused::<FlatRequest<PredictRequest<'_>>>(r#"{"age": []}"#).message;
+        assert_eq!(of_data_action, "`age` must be a string, number, boolean or null");
     }
 
     #[test]
