@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::marker::PhantomData;
 
 use serde::Serialize;
-use serde::de::{Deserialize, Deserializer, IntoDeserializer as _, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, IntoDeserializer as _, MapAccess, Unexpected, Visitor};
 
 use super::answer::{FeatureSeconds, Seconds, WarningList, status};
 use super::request::PredictRequest;
@@ -241,7 +241,7 @@ impl<'a> Scalar<'a> {
             Self::Absent => Ok(None),
             Self::Number(number) => Ok(Some(FeatureValue::Number(number))),
             Self::Text(text) if text.len() <= 256 => Ok(Some(FeatureValue::Typed(text))),
-            Self::Text(_) => Err(E::custom("invalid value: long text, expected at most 256 bytes")),
+            Self::Text(_) => Err(E::invalid_value(Unexpected::Other("a longer text"), &"at most 256 bytes")),
         }
     }
 
@@ -250,7 +250,7 @@ impl<'a> Scalar<'a> {
             Self::Absent => Ok(None),
             Self::Number(number) => Ok(Some(number)),
             Self::Text(text) => {
-                text.trim().parse().map(Some).map_err(|_| E::custom("invalid value: text, expected a number"))
+                text.trim().parse().map(Some).map_err(|_| E::invalid_value(Unexpected::Other("a text"), &"a number"))
             }
         }
     }
@@ -259,7 +259,7 @@ impl<'a> Scalar<'a> {
         match self {
             Self::Absent => Ok(None),
             Self::Text(text) => Tier::deserialize(text.trim().into_deserializer()).map(Some),
-            Self::Number(_) => Err(E::custom("invalid value: number, expected the name of a tier")),
+            Self::Number(_) => Err(E::invalid_value(Unexpected::Other("a number"), &"the name of a tier")),
         }
     }
 
@@ -269,7 +269,7 @@ impl<'a> Scalar<'a> {
             // An account number typed as a number is still an identifier.
             Self::Number(number) => Ok(Some(Text(Cow::Owned(number.to_string())))),
             Self::Text(text) if text.len() <= 256 => Ok(Some(Text(text))),
-            Self::Text(_) => Err(E::custom("invalid value: long text, expected at most 256 bytes")),
+            Self::Text(_) => Err(E::invalid_value(Unexpected::Other("a longer text"), &"at most 256 bytes")),
         }
     }
 }

@@ -3,6 +3,7 @@
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use serde::{Deserialize, Serialize};
 
+use super::fault::describe;
 use super::writer;
 use crate::http::edge::error::{ApiError, Code};
 use crate::http::edge::headers::JSON;
@@ -24,38 +25,6 @@ pub fn parse_object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiErro
             Err(ApiError::field(Code::InvalidField, "body", "`body` must be a JSON object"))
         }
     }
-}
-
-fn describe<'a, T: Deserialize<'a>>(body: &'a [u8], err: &serde_json::Error) -> ApiError {
-    let text = err.to_string();
-    let out_of_range = text.starts_with("number out of range");
-    if (err.is_syntax() && !out_of_range) || err.is_eof() || err.is_io() {
-        let place = format!("body is not valid JSON at line {} column {}", err.line(), err.column());
-        return ApiError::new(Code::MalformedJson, place);
-    }
-    let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let path = match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
-        Err(err) => err.path().to_string(),
-        Ok(_) => ".".to_owned(),
-    };
-    let code = if path.starts_with("features.") { Code::InvalidFeature } else { Code::InvalidField };
-    let field = if path == "." { "body".to_owned() } else { path };
-    let problem = if out_of_range {
-        "must be a finite number".to_owned()
-    } else {
-        let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
-        // "invalid type: <the value>, expected <what>", "unknown variant `<the value>`, expected one of <what>": only
-        // what is allowed is repeated.
-        match text.rsplit_once(", expected ") {
-            Some((problem, expected)) if problem.starts_with("invalid ") => format!("must be {expected}"),
-            Some((problem, expected)) if problem.starts_with("unknown variant") => format!("must be {expected}"),
-            Some((problem, expected)) if problem.starts_with("unknown field") => {
-                format!("is not a known field; known are {}", expected.trim_start_matches("one of "))
-            }
-            _ => text.to_owned(),
-        }
-    };
-    ApiError::field(code, &field, format!("`{field}` {problem}"))
 }
 
 /// Writes one of our own answers, which cannot fail: they hold no bytes and no keys but text.

@@ -2,6 +2,7 @@
 
 pub mod answer;
 mod explanation;
+mod fault;
 pub mod flat;
 pub mod json;
 pub mod lead;

@@ -1,0 +1,272 @@
+//! Which field of a body is wrong and what it may hold, in the words of the types that read it.
+//!
+//! Only a body that could not be read comes here. It is read a second time, by a deserialiser whose error keeps what was
+//! expected where a library's would keep a sentence. Nothing of what a caller sent is repeated.
+
+use std::fmt;
+
+use serde::de::value::{MapDeserializer, SeqDeserializer};
+use serde::de::{self, Deserialize, Deserializer, Expected, IntoDeserializer, MapAccess, Unexpected, Visitor};
+use serde::forward_to_deserialize_any;
+use serde_json::value::RawValue;
+
+use crate::http::edge::error::{ApiError, Code};
+
+/// The error of a body that `T` could not be read from, for the reason `err`.
+pub fn describe<'a, T: Deserialize<'a>>(body: &'a [u8], err: &serde_json::Error) -> ApiError {
+    let raw: &RawValue = match serde_json::from_slice(body) {
+        Ok(raw) => raw,
+        Err(broken) => return malformed(if err.is_data() { &broken } else { err }),
+    };
+    let Err(found) = serde_path_to_error::deserialize::<_, T>(Raw(raw)) else { return malformed(err) };
+    let path = found.path().to_string();
+    let fault = found.into_inner();
+    if fault == FieldFault::NoText {
+        return malformed(err);
+    }
+    let code = if path.starts_with("features.") { Code::InvalidFeature } else { Code::InvalidField };
+    let field = if path == "." { "body".to_owned() } else { path };
+    ApiError::field(code, &field, format!("`{field}` {fault}"))
+}
+
+fn malformed(err: &serde_json::Error) -> ApiError {
+    let place = format!("body is not valid JSON at line {} column {}", err.line(), err.column());
+    ApiError::new(Code::MalformedJson, place)
+}
+
+/// Why a value is not taken, as it is said behind the name of its field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum FieldFault {
+    /// It is something else than the one thing that is allowed.
+    MustBe(String),
+    /// An object has a field that is none of these.
+    Unknown(&'static [&'static str]),
+    Missing(&'static str),
+    Repeated(&'static str),
+    NotFinite,
+    /// A text with escapes that stand for no characters: the body is no JSON.
+    NoText,
+    /// In the words of the type.
+    Said(String),
+}
+
+impl fmt::Display for FieldFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MustBe(allowed) => write!(f, "must be {allowed}"),
+            Self::Unknown(known) => write!(f, "is not a known field; known are {}", quoted(known)),
+            Self::Missing(field) => write!(f, "must hold `{field}`"),
+            Self::Repeated(field) => write!(f, "must hold `{field}` once"),
+            Self::NotFinite => f.write_str("must be a finite number"),
+            Self::NoText => f.write_str("must be a text"),
+            Self::Said(problem) => f.write_str(problem),
+        }
+    }
+}
+
+fn quoted(names: &[&str]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+impl std::error::Error for FieldFault {}
+
+impl de::Error for FieldFault {
+    fn custom<T: fmt::Display>(problem: T) -> Self {
+        Self::Said(problem.to_string())
+    }
+
+    fn invalid_type(_: Unexpected<'_>, allowed: &dyn Expected) -> Self {
+        Self::MustBe(allowed.to_string())
+    }
+
+    fn invalid_value(_: Unexpected<'_>, allowed: &dyn Expected) -> Self {
+        Self::MustBe(allowed.to_string())
+    }
+
+    fn invalid_length(_: usize, allowed: &dyn Expected) -> Self {
+        Self::MustBe(allowed.to_string())
+    }
+
+    fn unknown_variant(_: &str, known: &'static [&'static str]) -> Self {
+        Self::MustBe(format!("one of {}", quoted(known)))
+    }
+
+    fn unknown_field(_: &str, known: &'static [&'static str]) -> Self {
+        Self::Unknown(known)
+    }
+
+    fn missing_field(field: &'static str) -> Self {
+        Self::Missing(field)
+    }
+
+    fn duplicate_field(field: &'static str) -> Self {
+        Self::Repeated(field)
+    }
+}
+
+/// A part of a body that is known to be JSON.
+#[derive(Clone, Copy)]
+struct Raw<'de>(&'de RawValue);
+
+/// The fields of an object in their order.
+struct Fields<'de>(Vec<(String, Raw<'de>)>);
+
+impl<'de> Raw<'de> {
+    fn parts<T: Deserialize<'de>>(self) -> Result<T, FieldFault> {
+        serde_json::from_str(self.0.get()).map_err(|_| FieldFault::NoText)
+    }
+
+    fn starts_with(self, first: char) -> bool {
+        self.0.get().starts_with(first)
+    }
+}
+
+impl<'de> Deserializer<'de> for Raw<'de> {
+    type Error = FieldFault;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FieldFault> {
+        let text = self.0.get();
+        match text.as_bytes().first() {
+            Some(b'{') => visitor.visit_map(MapDeserializer::new(self.parts::<Fields<'de>>()?.0.into_iter())),
+            Some(b'[') => {
+                visitor.visit_seq(SeqDeserializer::new(self.parts::<Vec<&'de RawValue>>()?.into_iter().map(Raw)))
+            }
+            Some(b'"') => visitor.visit_string(self.parts()?),
+            Some(b't') => visitor.visit_bool(true),
+            Some(b'f') => visitor.visit_bool(false),
+            Some(b'n') => visitor.visit_unit(),
+            Some(_) | None => {
+                if let Ok(number) = text.parse::<u64>() {
+                    return visitor.visit_u64(number);
+                }
+                if let Ok(number) = text.parse::<i64>() {
+                    return visitor.visit_i64(number);
+                }
+                match text.parse::<f64>() {
+                    Ok(number) if number.is_finite() => visitor.visit_f64(number),
+                    Ok(_) | Err(_) => Err(FieldFault::NotFinite),
+                }
+            }
+        }
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FieldFault> {
+        if self.starts_with('n') { visitor.visit_none() } else { visitor.visit_some(self) }
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, FieldFault> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        known: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, FieldFault> {
+        if !self.starts_with('"') {
+            return Err(de::Error::unknown_variant("", known));
+        }
+        let name: String = self.parts()?;
+        visitor.visit_enum(name.into_deserializer())
+    }
+
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FieldFault> {
+        visitor.visit_unit()
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple
+        tuple_struct map struct identifier
+    }
+}
+
+impl<'de> IntoDeserializer<'de, FieldFault> for Raw<'de> {
+    type Deserializer = Self;
+
+    fn into_deserializer(self) -> Self {
+        self
+    }
+}
+
+impl<'de> Deserialize<'de> for Fields<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct FieldsVisitor;
+
+        impl<'de> Visitor<'de> for FieldsVisitor {
+            type Value = Fields<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
+                let mut fields = Vec::new();
+                while let Some((name, value)) = map.next_entry::<String, &'de RawValue>()? {
+                    fields.push((name, Raw(value)));
+                }
+                Ok(Fields(fields))
+            }
+        }
+
+        deserializer.deserialize_map(FieldsVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::flat::FlatRequest;
+    use super::super::json::parse_object;
+    use super::super::request::PredictRequest;
+    use super::*;
+
+    fn refused<'a, T: Deserialize<'a>>(body: &'a str) -> ApiError {
+        parse_object::<T>(body.as_bytes()).map(drop).expect_err(body)
+    }
+
+    #[test]
+    fn a_wrong_field_is_named_with_what_it_may_hold() {
+        let long = format!(r#"{{"segment": "{}"}}"#, "x".repeat(257));
+        for (body, field, problem) in [
+            (r#"{"segment": 5}"#, "segment", "must be a non-empty string of at most 256 bytes"),
+            (r#"{"segment": ""}"#, "segment", "must be a non-empty string of at most 256 bytes"),
+            (&long, "segment", "must be a non-empty string of at most 256 bytes"),
+            (r#"{"explain": "yes"}"#, "explain", "must be a boolean"),
+            (r#"{"interval_level": [0.9]}"#, "interval_level", "must be f64"),
+            (r#"{"features": 5}"#, "features", "must be an object of feature names with numbers or texts"),
+            (r#"{"features": {"age": {}}}"#, "features.age", "must be a number, a text of at most 256 bytes or null"),
+            (r#"{"features": {"age": -1e999}}"#, "features.age", "must be a finite number"),
+            (
+                r#"{"previous_tier": "SECRET"}"#,
+                "previous_tier",
+                "must be one of `Low_Value`, `Medium_Value`, `High_Value`",
+            ),
+            (r#"{"previous_tier": 7}"#, "previous_tier", "must be one of `Low_Value`, `Medium_Value`, `High_Value`"),
+            (r#"{"explain": true, "explain": true}"#, "body", "must hold `explain` once"),
+        ] {
+            let error = refused::<PredictRequest<'_>>(body);
+            assert_eq!(error.message, format!("`{field}` {problem}"), "{body}");
+            assert_eq!(error.field.as_deref(), Some(field), "{body}");
+        }
+        let unknown = refused::<PredictRequest<'_>>(r#"{"SECRET": 1}"#).message;
+        assert!(unknown.starts_with("`SECRET` is not a known field; known are `features`, `model`,"), "{unknown}");
+        let of_data_action = refused::<FlatRequest<PredictRequest<'_>>>(r#"{"age": []}"#).message;
+        assert_eq!(of_data_action, "`age` must be a string, number, boolean or null");
+    }
+
+    #[test]
+    fn what_is_no_json_is_said_to_be_none_whatever_stands_before() {
+        for body in [
+            r#"{"segment": "#,
+            r#"{"segment": 5, broken"#,
+            r#"{"features": {"age": NaN}}"#,
+            r#"{"segment": "\ud800"}"#,
+            r#"{"segment": "x"} {}"#,
+            "\u{0}",
+            "",
+        ] {
+            let error = refused::<PredictRequest<'_>>(body);
+            assert_eq!((error.code, error.field), (Code::MalformedJson, None), "{body}");
+        }
+    }
+}
