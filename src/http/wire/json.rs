@@ -4,7 +4,6 @@ use axum::http::{HeaderValue, Response, StatusCode, header};
 use serde::{Deserialize, Serialize};
 
 use super::fault::describe;
-use super::writer;
 use crate::http::edge::error::{ApiError, Code};
 use crate::http::edge::headers::JSON;
 
@@ -27,7 +26,7 @@ pub fn parse_object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiErro
     }
 }
 
-/// Writes one of our own answers, which cannot fail: they hold no bytes and no keys but text.
+/// Writes one of our own answers, which cannot fail: they hold no keys but text.
 pub fn to_vec<T: Serialize>(answer: &T) -> Vec<u8> {
     let mut body = Vec::with_capacity(USUAL_BYTES);
     append(&mut body, answer);
@@ -36,7 +35,7 @@ pub fn to_vec<T: Serialize>(answer: &T) -> Vec<u8> {
 
 /// As `to_vec`, behind what is already there.
 pub fn append<T: Serialize>(body: &mut Vec<u8>, answer: &T) {
-    writer::write(body, answer).expect("our own answers can be written");
+    serde_json::to_writer(body, answer).expect("our own answers can be written");
 }
 
 /// A JSON response.

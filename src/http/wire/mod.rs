@@ -11,6 +11,5 @@ pub mod request;
 pub mod response;
 pub mod rows;
 pub mod values;
-mod writer;
 
 pub use explanation::Explained;
