@@ -345,7 +345,7 @@ fn shipped() -> (Scorer, FeatureBook) {
         explain: ExplainSettings { top: 5, budget: Duration::from_mins(1) },
     };
     let (book, clock) = (empty_book(), Arc::new(ManualClock::at(at(PASS))));
-    let scorer = Scorer::with_book(registry, clock, settings, Monitoring::default(), Some(book.clone()));
+    let scorer = Scorer::new(registry, clock, settings, Monitoring::default(), book.clone());
     (scorer, book)
 }
 

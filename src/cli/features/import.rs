@@ -73,18 +73,13 @@ impl Import {
             return Err(Failure::Usage("a log of purchases is read twice: give a file, not standard input".to_owned()));
         }
         let (hasher, tombstones) = stored::hasher(settings)?;
-        if !hasher.lasts() {
-            let problem =
-                "purchases can not be kept without `privacy.pepper`: their customers would not be found again";
-            return Err(Failure::Usage(problem.to_owned()));
-        }
         let log = Log { import: &self, format, hasher: &hasher };
         let lines = log.check()?;
         let recorded = stored::run_until_signal(async {
-            let store = stored::open(settings, tombstones).await?;
+            let store = stored::open(settings).await?.store;
             let recorded = log.write(&store).await;
-            store.close().await;
-            recorded
+            let closed = stored::close(&store, &tombstones).await;
+            recorded.and_then(|recorded| closed.map(|()| recorded))
         })
         .context("the log was not taken in whole; the same command does the rest")?;
         if !self.quiet {
