@@ -74,7 +74,7 @@ pub(super) struct Follower {
 impl Follower {
     pub(super) async fn run(mut self, stop: Stop) {
         if let Err(err) = self.store.finish_erasures().await {
-            tracing::error!(error = %EraseError::from(err), "erasures that were interrupted can not be finished");
+            tracing::error!(error = %EraseError::from(err), "erasures that were interrupted cannot be finished");
         }
         let mut ticks = interval(POLL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -86,7 +86,7 @@ impl Follower {
             }
             let looked = self.look().await;
             if let (Err(err), false) = (&looked, failing) {
-                tracing::error!(error = format!("{err:#}"), "the store can not be followed; tried again every second");
+                tracing::error!(error = format!("{err:#}"), "the store cannot be followed; tried again every second");
             }
             failing = looked.is_err();
         }

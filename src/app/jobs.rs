@@ -12,8 +12,8 @@ use tokio::time::sleep;
 use super::follow::{Follower, StoreDesk};
 use super::stored::{self, Opened, Opening};
 use crate::config::Settings;
-use crate::domain::time::{SystemClock, Timestamp};
 use crate::domain::JobName;
+use crate::domain::time::{SystemClock, Timestamp};
 use crate::genesys::Genesys;
 use crate::http::{Jobs, WriteBackDesk};
 use crate::inference::registry::Patience;
@@ -96,9 +96,9 @@ impl Pipeline {
         worker::describe();
         let opened = match opening {
             Opening::Open(opened) => *opened,
-            other => {
+            later @ (Opening::UnderWay(_) | Opening::Failed(_)) => {
                 let opened = tokio::select! {
-                    opened = open_patiently(&settings, other) => opened,
+                    opened = open_patiently(&settings, later) => opened,
                     () = stop.requested() => return Ok(()),
                 };
                 self.take_in(&opened, &eraser, &monitoring);
@@ -121,14 +121,7 @@ impl Pipeline {
     }
 
     /// Runs the jobs once they know where to write to.
-    async fn drive(
-        &self,
-        settings: &Settings,
-        store: Store,
-        scorer: &Scorer,
-        platform: Option<&Genesys>,
-        stop: &Stop,
-    ) {
+    async fn drive(&self, settings: &Settings, store: Store, scorer: &Scorer, platform: Option<&Genesys>, stop: &Stop) {
         let sink = tokio::select! {
             sink = sink_patiently(settings, platform) => sink,
             () = stop.requested() => return,

@@ -23,7 +23,7 @@ const PEPPER: &str = "pepper";
 /// Where earlier versions kept files when no folder of a store says otherwise.
 const OLD_FOLDER: &str = "state";
 
-/// A setting that can not be used as it is: the process ends with the exit code of wrong settings.
+/// A setting that cannot be used as it is: the process ends with the exit code of wrong settings.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("`{0}`")]
 pub struct SettingFault(&'static str);
@@ -68,7 +68,7 @@ pub(super) enum Opening {
 /// Opens the store to write.
 ///
 /// # Errors
-/// When it can not be opened, its pepper is lost, or old files can not be taken in.
+/// When it cannot be opened, its pepper is lost, or old files cannot be taken in.
 pub async fn open(settings: &Settings) -> anyhow::Result<Opened> {
     let store = Store::open(&settings.store).await.map_err(|err| told(settings, err))?;
     let opened = begin(settings, &store).await;
@@ -81,22 +81,9 @@ pub async fn open(settings: &Settings) -> anyhow::Result<Opened> {
 /// Opens the store to read from, beside a server that uses it.
 ///
 /// # Errors
-/// When it can not be opened.
+/// When it cannot be opened.
 pub async fn open_to_read(settings: &Settings) -> anyhow::Result<Store> {
-    Store::open_to_read(&settings.store).await.map_err(|err| told(settings, err))
-}
-
-/// What identifiers are hashed with, and who was erased, for a command that opens the store later. Draws the pepper when
-/// there is none yet.
-///
-/// # Errors
-/// As `open`.
-pub fn hasher(settings: &Settings) -> anyhow::Result<(IdHasher, Tombstones)> {
-    run_until_signal(async {
-        let opened = open(settings).await?;
-        opened.store.close().await;
-        Ok((opened.hasher(), opened.tombstones))
-    })
+    Store::open_to_read(&settings.store).await.with_context(|| key(settings).to_string())
 }
 
 /// The promoted versions, for a command that loads models. What is not known is said and taken for none.
@@ -152,7 +139,7 @@ pub(super) async fn start(settings: &Settings) -> anyhow::Result<(Opening, Priva
 /// When the work fails, or a signal comes.
 pub fn run_until_signal<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.context("runtime can not start")?.block_on(async {
+    runtime.context("runtime cannot start")?.block_on(async {
         let mut signals = Signals::listen();
         tokio::select! {
             ended = work => ended,
@@ -231,12 +218,12 @@ async fn drawn_pepper(settings: &Settings, store: &Store) -> anyhow::Result<secr
     }
     let line = format!("{}\n", secrecy::ExposeSecret::expose_secret(&drawn));
     let written = write_whole(&file, line.as_bytes(), 0o600);
-    written.with_context(|| format!("the pepper can not be kept in `{shown}`")).context(key(settings))?;
+    written.with_context(|| format!("the pepper cannot be kept in `{shown}`")).context(key(settings))?;
     tracing::warn!(path = %shown, "a pepper was drawn; keep a copy: without it nobody in the store is found again");
     Ok(drawn)
 }
 
-/// With the key that says where the store is, as a fault of the settings where trying again can not help: a file does not
+/// With the key that says where the store is, as a fault of the settings where trying again cannot help: a file does not
 /// mend itself.
 fn told(settings: &Settings, err: StoreError) -> anyhow::Error {
     let key = key(settings);

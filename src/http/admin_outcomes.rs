@@ -97,11 +97,7 @@ impl OutcomesBody<'_> {
         Self {
             kept: open,
             reason: (!open).then_some("the store is not open; the log says what it waits for"),
-            ledger: Some(LedgerBody {
-                predictions_waiting: predictions,
-                outcomes_remembered: outcomes,
-                immature,
-            }),
+            ledger: Some(LedgerBody { predictions_waiting: predictions, outcomes_remembered: outcomes, immature }),
             models: models.collect(),
         }
     }

@@ -17,6 +17,7 @@ use super::book::{Admission, Book, BookLimits};
 use super::gauges;
 use super::outcome::{Judged, Outcome, Prediction, Verdict};
 use super::quality::Quality;
+use crate::domain::time::Stopwatch;
 use crate::domain::{CustomerKey, ModelName, ModelVersion};
 use crate::privacy::Tombstones;
 use crate::privacy::erasure::{Erasable, EraseError};
@@ -27,9 +28,11 @@ const PREDICTION_QUEUE: usize = 4096;
 const REPORT_QUEUE: usize = 256;
 /// Reports that share one commit.
 const MOST_GROUPED: usize = 256;
-/// How often predictions are written and what other replicas were told is read. Predictions do not wake the task: waking
-/// costs the sender a system call, and nobody was told that they are kept.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often the task looks for predictions. They do not wake it: waking costs the sender a system call.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How often predictions are written, unless a queue of them waits, and what other replicas were told is read. Nobody was
+/// told that they are kept.
+const WRITE_EVERY: Duration = Duration::from_secs(1);
 /// Most model versions that get gauges in the life of a process; more are shown by `/admin/outcomes` only.
 const MOST_MEASURED: usize = 64;
 
@@ -176,11 +179,13 @@ impl Ledger {
         let desk = self.inner.desk.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some((mut commands, predictions)) = desk else { return };
         let (ledger, counters) = (Arc::clone(&self.inner), Counters::register());
-        let mut keeper = Keeper { ledger, store, tombstones, predictions, counters, seq: 0, failing: false };
+        let (waiting, since) = (Vec::new(), Stopwatch::start());
+        let mut keeper =
+            Keeper { ledger, store, tombstones, predictions, waiting, since, counters, seq: 0, failing: false };
         self.open();
         while let Err(err) = keeper.begin().await {
             keeper.tell(&err);
-            sleep(LOOK_EVERY).await;
+            sleep(WRITE_EVERY).await;
             if refuse_all(&mut commands) {
                 return;
             }
@@ -206,6 +211,7 @@ impl Ledger {
                 }
             }
             // Predictions first: an outcome may be about one of them.
+            keeper.admit();
             keeper.write().await;
             if !reports.is_empty() {
                 keeper.commit(reports).await;
@@ -258,6 +264,10 @@ struct Keeper {
     tombstones: Tombstones,
     /// Offered, not looked at yet.
     predictions: Receiver<Recorded>,
+    /// To be written.
+    waiting: Vec<WaitingPrediction>,
+    /// The last look at the store.
+    since: Stopwatch,
     counters: Counters,
     /// The last outcome that the figures know.
     seq: i64,
@@ -327,8 +337,13 @@ impl Keeper {
         }
     }
 
-    /// Writes what waits, makes room when there is none, and looks at what others were told.
+    /// Takes in what is offered; now and then writes it, makes room when there is none, and looks at what others were told.
     async fn look(&mut self) {
+        self.admit();
+        if self.waiting.len() < PREDICTION_QUEUE && self.since.elapsed() < WRITE_EVERY {
+            return;
+        }
+        self.since = Stopwatch::start();
         self.write().await;
         let (sweep, reread, recount) = {
             let mut book = self.ledger.book();
@@ -350,34 +365,35 @@ impl Keeper {
         }
     }
 
-    /// Writes the predictions that wait and are to be recorded.
-    async fn write(&mut self) {
-        let mut waiting = Vec::new();
-        let mut full = 0;
-        {
-            let mut book = self.ledger.book();
-            let offered = self.predictions.try_iter().take(PREDICTION_QUEUE);
-            for Recorded { customer, model, prediction } in offered.filter(|it| !self.tombstones.contains(&it.customer))
-            {
-                match book.admit(customer, &model, prediction.scored_at.as_second()) {
-                    Admission::Record => {
-                        waiting.push(WaitingPrediction { customer, model, prediction: kept(&prediction) });
-                    }
-                    Admission::Sampled => {}
-                    Admission::Full => full += 1,
+    /// Takes in the predictions that were offered and are to be recorded.
+    fn admit(&mut self) {
+        let mut book = self.ledger.book();
+        for Recorded { customer, model, prediction } in self.predictions.try_iter().take(PREDICTION_QUEUE) {
+            if self.tombstones.contains(&customer) {
+                continue;
+            }
+            match book.admit(customer, &model, prediction.scored_at.as_second()) {
+                Admission::Record => {
+                    self.waiting.push(WaitingPrediction { customer, model, prediction: kept(&prediction) });
                 }
+                Admission::Sampled => {}
+                Admission::Full => self.counters.full.increment(1),
             }
         }
-        let offered = waiting.len();
-        let written = if offered == 0 {
-            Ok(0)
-        } else {
-            self.store.keep_predictions(waiting, self.ledger.limits.predictions).await
-        };
+    }
+
+    /// Writes the predictions that wait.
+    async fn write(&mut self) {
+        let offered = self.waiting.len();
+        if offered == 0 {
+            return;
+        }
+        let waiting = std::mem::take(&mut self.waiting);
+        let written = self.store.keep_predictions(waiting, self.ledger.limits.predictions).await;
         match written {
             Ok(written) => {
                 self.counters.recorded.increment(written as u64);
-                full += (offered - written) as u64;
+                self.counters.full.increment((offered - written) as u64);
                 self.ledger.book().reread |= written < offered;
             }
             Err(err) => {
@@ -386,7 +402,6 @@ impl Keeper {
                 self.tell(&err);
             }
         }
-        self.counters.full.increment(full);
     }
 
     /// Decides and writes in one commit, takes into the figures and only then answers.
@@ -394,22 +409,24 @@ impl Keeper {
         let (mut told, mut moved) = (Vec::new(), Vec::new());
         let mut answers = Vec::with_capacity(reports.len());
         for Report { outcomes, moved: keys, answer } in reports {
-            answers.push((outcomes.len(), answer));
+            // One who turned out to be erased under an earlier pepper may not be so in the store yet.
+            let erased: Vec<_> = outcomes.iter().map(|outcome| self.tombstones.contains(&outcome.customer)).collect();
+            told.extend(outcomes.into_iter().zip(&erased).filter(|(_, erased)| !**erased).map(|(it, _)| it.into()));
             moved.extend(keys);
-            told.extend(outcomes.into_iter().map(ToldOutcome::from));
+            answers.push((erased, answer));
         }
-        let kept = self.store.tell_outcomes(told, &moved, self.ledger.limits.outcomes).await;
+        let kept = self.store.tell_outcomes(&told, &moved, self.ledger.limits.outcomes).await;
         // What is not read now is read by the next look.
         let followed = if kept.is_ok() { self.follow().await } else { Ok(()) };
         if let Some(err) = kept.as_ref().err().or(followed.as_ref().err()) {
             self.tell(err);
         }
         let mut rulings = kept.map(Vec::into_iter);
-        for (count, answer) in answers {
-            let own = match &mut rulings {
-                Ok(rulings) => rulings.take(count).map(verdict).collect::<Answer>(),
-                Err(_) => Err(LedgerError::Store),
-            };
+        for (erased, answer) in answers {
+            let own = rulings.as_mut().map_err(|_| LedgerError::Store).and_then(|rulings| {
+                let judge = |erased| if erased { Ok(Verdict::Erased) } else { verdict(rulings.next()) };
+                erased.into_iter().map(judge).collect::<Answer>()
+            });
             for verdict in own.iter().flatten() {
                 self.counters.verdicts[verdict.index()].increment(1);
             }
@@ -457,14 +474,14 @@ impl From<Outcome> for ToldOutcome {
     }
 }
 
-fn verdict(ruling: Ruling) -> Result<Verdict, LedgerError> {
+fn verdict(ruling: Option<Ruling>) -> Result<Verdict, LedgerError> {
     let read = |kept: KeptPrediction| {
         serde_json::from_str(&kept.text).map_err(|err| {
             tracing::error!(error = %err, "a recorded prediction can not be read: it is of a later version");
             LedgerError::Store
         })
     };
-    Ok(match ruling {
+    Ok(match ruling.ok_or(LedgerError::Store)? {
         Ruling::Kept { mature: true, prediction } => Verdict::Recorded(read(prediction)?),
         Ruling::Kept { mature: false, prediction } => Verdict::Immature(read(prediction)?),
         Ruling::Duplicate(prediction) => Verdict::Duplicate(read(prediction)?),

@@ -51,8 +51,7 @@ impl Tombstones {
         // Sequentially consistent: whoever stores something and then looks here, and whoever lays a tombstone and then
         // looks for what is stored, cannot both miss the other.
         self.inner.any.load(Ordering::SeqCst)
-            && (self.inner.unread.load(Ordering::SeqCst)
-                || self.inner.erased.load().contains(&Tombstone::of(customer)))
+            && (self.inner.unread.load(Ordering::SeqCst) || self.inner.erased.load().contains(&Tombstone::of(customer)))
     }
 
     /// Whether nobody was erased, as far as is known by now.

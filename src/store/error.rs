@@ -34,7 +34,9 @@ pub enum StoreError {
     LeaseLost { job: Box<str> },
     #[error("store was opened for reading only")]
     ReadOnly,
-    #[error("what is in the store is kept under another pepper (id {kept}) than the one in use (id {given}): nobody would be found again")]
+    #[error(
+        "what is in the store is kept under another pepper (id {kept}) than the one in use (id {given}): nobody would be found again"
+    )]
     OtherPepper { kept: String, given: String },
     #[error("`{}` can not be taken over into the store: {problem}", path.display())]
     TakeOver { path: PathBuf, problem: String },
@@ -52,7 +54,9 @@ impl StoreError {
                         .and_then(sqlx::error::DatabaseError::code)
                         .is_some_and(|code| PASSING.contains(&code.as_ref()))
             }
-            Self::File { source, .. } => matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded),
+            Self::File { source, .. } => {
+                matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+            }
             Self::Locked { .. }
             | Self::Corrupt { .. }
             | Self::NotAStore { .. }

@@ -54,7 +54,10 @@ pub struct KeptOutcome {
 /// What became of an outcome; with the prediction it belongs to.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Ruling {
-    Kept { mature: bool, prediction: KeptPrediction },
+    Kept {
+        mature: bool,
+        prediction: KeptPrediction,
+    },
     /// Known already; nothing was changed.
     Duplicate(KeptPrediction),
     /// No prediction was given and none waits.
@@ -74,7 +77,7 @@ impl Store {
     /// When nothing was kept, or that is not known: then they are told again.
     pub async fn tell_outcomes(
         &self,
-        told: Vec<ToldOutcome>,
+        told: &[ToldOutcome],
         moved: &[(CustomerKey, CustomerKey)],
         most: usize,
     ) -> Result<Vec<Ruling>, StoreError> {
@@ -120,7 +123,7 @@ impl Store {
     /// Of whom a prediction waits, by model, and the second of the last one.
     ///
     /// # Errors
-    /// When they can not be read.
+    /// When they cannot be read.
     pub async fn last_predictions(&self) -> Result<HashMap<(CustomerKey, ModelName), i64>, StoreError> {
         const LAST: &str = "SELECT customer, model, MAX(scored_s) FROM predictions GROUP BY customer, model";
         let mut tx = self.read("read").await?;
@@ -131,7 +134,7 @@ impl Store {
     /// Outcomes after `seq` (0 for all), at most `limit`, in the order they were told: nothing before `seq` appears later.
     ///
     /// # Errors
-    /// When they can not be read.
+    /// When they cannot be read.
     pub async fn outcomes_since(&self, seq: i64, limit: usize) -> Result<Vec<KeptOutcome>, StoreError> {
         const SINCE: &str = "SELECT seq, model, spend_usd, mature, prediction FROM outcomes WHERE seq > $1 \
                              ORDER BY seq LIMIT $2";
@@ -153,7 +156,7 @@ impl Store {
     /// How many predictions wait, and how many outcomes are remembered.
     ///
     /// # Errors
-    /// When it can not be read.
+    /// When it cannot be read.
     pub async fn outcome_counts(&self) -> Result<(u64, u64), StoreError> {
         const COUNT: &str = "SELECT (SELECT COUNT(*) FROM predictions), (SELECT COUNT(*) FROM outcomes)";
         let mut tx = self.read("counted").await?;
@@ -179,7 +182,8 @@ pub(super) async fn keep(tx: &mut Tx, predictions: &[WaitingPrediction]) -> Resu
     Ok(())
 }
 
-pub(super) async fn tell(tx: &mut Tx, told: Vec<ToldOutcome>) -> Result<Vec<Ruling>, StoreError> {
+/// Keeps outcomes, but those of erased customers and those that are known.
+pub(super) async fn tell(tx: &mut Tx, told: &[ToldOutcome]) -> Result<Vec<Ruling>, StoreError> {
     const KEEP: &str = "INSERT INTO outcomes (seq, customer, model, version, scored_s, mature, spend_usd, observed_ms, \
                         prediction) {rows} ON CONFLICT (customer, model, version, scored_s, mature) DO NOTHING \
                         RETURNING seq";
@@ -191,7 +195,7 @@ pub(super) async fn tell(tx: &mut Tx, told: Vec<ToldOutcome>) -> Result<Vec<Ruli
     let mut rulings = Vec::with_capacity(told.len());
     let mut rows: Vec<(i64, &ToldOutcome, KeptPrediction, bool)> = Vec::new();
     let mut pending: HashSet<Once> = HashSet::new();
-    for (seq, one) in (first..).zip(&told) {
+    for (seq, one) in (first..).zip(told) {
         if erased.contains(&digest(&one.customer)) {
             rulings.push(Ruling::Erased);
             continue;
@@ -252,18 +256,21 @@ async fn waiting(tx: &mut Tx, customers: Vec<CustomerKey>) -> Result<Waiting, St
     struct Named {
         version: ModelVersion,
     }
-    let mut keys: Vec<_> = customers.iter().map(|customer| *customer.as_bytes()).collect();
+    let mut keys: Vec<_> = customers.into_iter().map(|customer| *customer.as_bytes()).collect();
     keys.sort_unstable();
     keys.dedup();
     let mut found = Waiting::new();
     for row in tx.bulk_rows(FIND, &[Column::Keys(keys)]).await? {
         let text = row.text(4)?.to_owned();
-        let unreadable = |_| StoreError::Unreadable { column: "predictions.prediction", value: "no version".to_owned() };
+        let unreadable =
+            |_| StoreError::Unreadable { column: "predictions.prediction", value: "no version".to_owned() };
         let Named { version } = serde_json::from_str(&text).map_err(unreadable)?;
         let prediction = KeptPrediction { version, scored_s: row.int(2)?, matures_s: row.int(3)?, text };
         found.entry((customer(&row, 0)?, model(&row, 1)?)).or_default().push(prediction);
     }
-    found.values_mut().for_each(|all| all.sort_by_key(|prediction| prediction.scored_s));
+    for all in found.values_mut() {
+        all.sort_by_key(|prediction| prediction.scored_s);
+    }
     Ok(found)
 }
 

@@ -8,7 +8,7 @@ impl Store {
     /// Whether nothing is kept of anybody, under whichever pepper.
     ///
     /// # Errors
-    /// When it can not be read.
+    /// When it cannot be read.
     pub async fn is_new(&self) -> Result<bool, StoreError> {
         const ANY: &str = "SELECT (SELECT COUNT(*) FROM peppers), \
                            CAST(CASE WHEN EXISTS (SELECT 1 FROM customers) THEN 1 ELSE 0 END AS BIGINT)";

@@ -9,7 +9,7 @@ impl Store {
     /// The promoted versions as they are now.
     ///
     /// # Errors
-    /// When they can not be read.
+    /// When they cannot be read.
     pub async fn promotions(&self) -> Result<Promotions, StoreError> {
         read(&mut self.read("read").await?).await
     }
@@ -51,8 +51,10 @@ async fn read(tx: &mut Tx) -> Result<Promotions, StoreError> {
     let mut promotions = Promotions { number, ..Promotions::default() };
     for row in tx.rows("SELECT model, version FROM promotions", &[]).await? {
         let named = ModelName::parse(row.text(0)?).ok().zip(ModelVersion::parse(row.text(1)?).ok());
-        let unreadable =
-            || StoreError::Unreadable { column: "promotions.version", value: row.text(1).unwrap_or_default().to_owned() };
+        let unreadable = || StoreError::Unreadable {
+            column: "promotions.version",
+            value: row.text(1).unwrap_or_default().to_owned(),
+        };
         let (model, version) = named.ok_or_else(unreadable)?;
         promotions.versions.insert(model, version);
     }

@@ -7,12 +7,7 @@ use super::error::StoreError;
 
 /// Version, name, SQLite, PostgreSQL.
 const VERSIONS: [(i64, &str, &str, &str); 2] = [
-    (
-        1,
-        "store",
-        include_str!("migrations/sqlite/0001_store.sql"),
-        include_str!("migrations/postgres/0001_store.sql"),
-    ),
+    (1, "store", include_str!("migrations/sqlite/0001_store.sql"), include_str!("migrations/postgres/0001_store.sql")),
     (
         2,
         "records",

@@ -70,7 +70,7 @@ impl Store {
     /// read and left as they are.
     ///
     /// # Errors
-    /// When a file is there and can not be read, or nothing was taken in.
+    /// When a file is there and cannot be read, or nothing was taken in.
     pub async fn take_over(&self, folder: &Path) -> Result<Option<TakenOver>, StoreError> {
         let mut files = Files::read(folder)?;
         if files.read.is_empty() {
@@ -93,7 +93,7 @@ impl Store {
             keep(&mut tx, predictions).await?;
         }
         for outcomes in files.outcomes.chunks(ROWS) {
-            tell(&mut tx, outcomes.to_vec()).await?;
+            tell(&mut tx, outcomes).await?;
         }
         for (model, version) in &files.promoted {
             promotions::keep(&mut tx, model, version, false).await?;
@@ -147,7 +147,7 @@ impl Files {
                 }
                 Err(reason) => {
                     let path = promoted.display();
-                    tracing::error!(%path, reason, "promoted versions can not be read; the file is left as it is");
+                    tracing::error!(%path, reason, "promoted versions cannot be read; the file is left as it is");
                 }
             }
         }
@@ -188,22 +188,9 @@ impl Files {
 #[derive(Deserialize)]
 #[serde(tag = "entry", rename_all = "snake_case")]
 enum Entry {
-    Prediction {
-        customer: Hex,
-        model: ModelName,
-        prediction: serde_json::Value,
-    },
-    Outcome {
-        customer: Hex,
-        model: ModelName,
-        spend_usd: f64,
-        observed_at: Timestamp,
-        prediction: serde_json::Value,
-    },
-    Moved {
-        from: Hex,
-        to: Hex,
-    },
+    Prediction { customer: Hex, model: ModelName, prediction: serde_json::Value },
+    Outcome { customer: Hex, model: ModelName, spend_usd: f64, observed_at: Timestamp, prediction: serde_json::Value },
+    Moved { from: Hex, to: Hex },
 }
 
 #[derive(Deserialize)]
@@ -259,9 +246,11 @@ fn tombstone(line: &[u8]) -> Option<CustomerKey> {
     key(key_text).filter(|_| check(text) == sum)
 }
 
+/// The first digits of a text's SHA-256.
 fn check(text: &str) -> String {
     let digest = Sha256::digest(text.as_bytes());
-    digest[..CHECK_DIGITS / 2].iter().map(|byte| format!("{byte:02x}")).collect()
+    let first = digest.first_chunk().map_or(0, |first| u32::from_be_bytes(*first));
+    format!("{first:0CHECK_DIGITS$x}")
 }
 
 fn content(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {

@@ -16,8 +16,8 @@ use scoreline::inference::registry::{
 };
 use scoreline::monitoring::Monitoring;
 use scoreline::monitoring::trials::TrialStatus;
-use scoreline::scoring::feature_book::FeatureBook;
 use scoreline::scoring::explanation::ExplainSettings;
+use scoreline::scoring::feature_book::FeatureBook;
 use scoreline::scoring::{Ask, Prefer, Scored, Scorer, ScorerSettings, golden};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};

@@ -222,7 +222,7 @@ fn what_callers_send_is_in_no_answer_log_metric_or_file() {
     expect_none("the log", log.as_bytes());
     let kept = files(&folder.path().join("state"));
     let names = kept.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(" ");
-    for file in ["scoreline.db", "pepper", "audit.ndjson"] {
+    for file in ["scoreline.db", "audit.ndjson"] {
         assert!(names.contains(file), "{file} in {names}");
     }
     for (name, bytes) in &kept {
@@ -258,7 +258,11 @@ fn secrets_of_the_settings_are_never_shown() {
     for settings in [
         &[("SCORELINE__PRIVACY__PEPPER", secret.as_str())][..],
         &[pepper_file],
-        &[("SCORELINE__STORE__URL", "postgres://user:kanarienvogel@host/db"), pepper_file],
+        &[
+            ("SCORELINE__STORE__URL", "postgres://user:kanarienvogel@host/db"),
+            ("SCORELINE__STORE__PATH", ""),
+            pepper_file,
+        ],
     ] {
         for arguments in [&["config", "show", "--sources"][..], &["config", "check"], &["models", "list"]] {
             let output = run(arguments, settings);

@@ -136,7 +136,8 @@ fn everything_works_from_the_first_start_and_after_the_next() {
     assert_eq!(server.wait(), 0);
 
     let log = state.join("purchases.csv");
-    fs::write(&log, "customer_id,date,amount,items\nCUST-1,2026-01-05,10.50,1\nCUST-2,2026-01-05,10.50,1\n").expect("written");
+    fs::write(&log, "customer_id,date,amount,items\nCUST-1,2026-01-05,10.50,1\nCUST-2,2026-01-05,10.50,1\n")
+        .expect("written");
     let imported = scoreline(&["features", "import-purchases"], models.path()).arg(&log).output().expect("runs");
     let text = String::from_utf8_lossy(&imported.stderr).into_owned();
     assert!(text.contains("1 new or changed, 0 known already, 1 of erased customers"), "{text}");

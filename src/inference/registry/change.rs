@@ -109,12 +109,7 @@ impl Registry {
     }
 
     /// Notes a choice where it is kept. What another replica chose meanwhile is taken in by the next look.
-    fn choose(
-        &self,
-        work: &mut Work,
-        model: &ModelName,
-        version: Option<&ModelVersion>,
-    ) -> Result<(), ChangeFault> {
+    fn choose(&self, work: &mut Work, model: &ModelName, version: Option<&ModelVersion>) -> Result<(), ChangeFault> {
         let promotions = match self.keeper.get() {
             Some(keeper) => keeper.keep(model, version).map_err(ChangeFault::NotKept)?,
             None => work.choices.with(model, version),

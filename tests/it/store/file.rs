@@ -121,7 +121,10 @@ async fn a_newer_server_s_store_is_refused_too() {
     store.close().await;
     let scoreline::store::Place::Postgres(url) = &ground.settings.place else { panic!("a server") };
     let mut connection = sqlx::PgConnection::connect(secrecy::ExposeSecret::expose_secret(url)).await.expect("reached");
-    sqlx::query("UPDATE _sqlx_migrations SET version = 999 WHERE version = 2").execute(&mut connection).await.expect("executed");
+    sqlx::query("UPDATE _sqlx_migrations SET version = 999 WHERE version = 2")
+        .execute(&mut connection)
+        .await
+        .expect("executed");
     connection.close().await.expect("closed");
     let err = Store::open(&ground.settings).await.err().expect("refused");
     assert!(matches!(err, StoreError::Newer { found: 999, known: 2 }), "{err:?}");

@@ -45,7 +45,7 @@ fn told(customer: u32, observed: i64, given: Option<KeptPrediction>) -> ToldOutc
     ToldOutcome { customer: key(customer), model: clv(), spend_usd: 5.0, observed_at: at(observed), prediction: given }
 }
 
-async fn tell(store: &Store, outcomes: Vec<ToldOutcome>) -> Vec<Ruling> {
+async fn tell(store: &Store, outcomes: &[ToldOutcome]) -> Vec<Ruling> {
     store.tell_outcomes(outcomes, &[], 1000).await.expect("told")
 }
 
@@ -61,9 +61,9 @@ async fn an_outcome_belongs_to_the_last_prediction_that_matured(ground: &Ground)
         (11, Ruling::Duplicate(prediction(0))),
         (15, mature(prediction(5))),
     ] {
-        assert_eq!(tell(&store, vec![told(1, observed, None)]).await, [ruling], "observed at {observed}");
+        assert_eq!(tell(&store, &[told(1, observed, None)]).await, [ruling], "observed at {observed}");
     }
-    assert_eq!(tell(&store, vec![told(3, 50, None)]).await, [Ruling::Unmatched]);
+    assert_eq!(tell(&store, &[told(3, 50, None)]).await, [Ruling::Unmatched]);
     let last = store.last_predictions().await.expect("read");
     assert_eq!((last.len(), last[&(key(1), clv())]), (2, at(5).as_second()));
     assert_eq!(store.expire_predictions(at(15).as_second()).await.expect("expired"), 2);
@@ -74,32 +74,32 @@ async fn an_outcome_belongs_to_the_last_prediction_that_matured(ground: &Ground)
 async fn outcomes_are_kept_once_and_the_newest_remembered(ground: &Ground) {
     let store = ground.open().await;
     let given = Some(prediction(0));
-    let rulings = tell(&store, vec![told(1, 20, given.clone()), told(1, 21, given.clone()), told(2, 20, None)]).await;
+    let rulings = tell(&store, &[told(1, 20, given.clone()), told(1, 21, given.clone()), told(2, 20, None)]).await;
     assert!(matches!(rulings[..], [Ruling::Kept { mature: true, .. }, Ruling::Duplicate(_), Ruling::Unmatched]));
-    let many = (10..2010).map(|customer| told(customer, 20, given.clone())).collect();
-    assert_eq!(store.tell_outcomes(many, &[], 500).await.expect("told").len(), 2000);
+    let many: Vec<_> = (10..2010).map(|customer| told(customer, 20, given.clone())).collect();
+    assert_eq!(store.tell_outcomes(&many, &[], 500).await.expect("told").len(), 2000);
     let kept = store.outcomes_since(0, 10_000).await.expect("read");
     assert_eq!(kept.len(), 500);
     assert!(kept.is_sorted_by_key(|outcome| outcome.seq));
     let half = store.outcomes_since(kept[249].seq, 10_000).await.expect("read");
     assert_eq!(half, kept[250..]);
-    assert!(matches!(tell(&store, vec![told(2009, 30, given)]).await[..], [Ruling::Duplicate(_)]));
+    assert!(matches!(tell(&store, &[told(2009, 30, given)]).await[..], [Ruling::Duplicate(_)]));
     store.close().await;
 }
 
 async fn a_customer_is_found_under_a_new_key_and_forgotten_when_erased(ground: &Ground) {
     let store = ground.open().await;
     store.keep_predictions(vec![waiting(1, 0), waiting(2, 0)], 100).await.expect("kept");
-    tell(&store, vec![told(1, 20, None), told(2, 20, None)]).await;
+    tell(&store, &[told(1, 20, None), told(2, 20, None)]).await;
     for _ in 0..2 {
         let moved = [(key(1), key(9)), (key(9), key(9))];
-        let rulings = store.tell_outcomes(vec![told(9, 20, None)], &moved, 1000).await.expect("told");
+        let rulings = store.tell_outcomes(&[told(9, 20, None)], &moved, 1000).await.expect("told");
         assert_eq!(rulings, [Ruling::Duplicate(prediction(0))]);
     }
     assert_eq!(store.outcome_counts().await.expect("counted"), (2, 2));
     assert_eq!(store.erase_customers(&[key(9)]).await.expect("erased"), 2);
     assert_eq!(store.outcome_counts().await.expect("counted"), (1, 1));
-    assert_eq!(tell(&store, vec![told(9, 20, Some(prediction(0)))]).await, [Ruling::Erased]);
+    assert_eq!(tell(&store, &[told(9, 20, Some(prediction(0)))]).await, [Ruling::Erased]);
     store.keep_predictions(vec![waiting(9, 0)], 100).await.expect("kept");
     assert_eq!(store.outcome_counts().await.expect("counted"), (1, 1));
     store.close().await;
@@ -147,7 +147,7 @@ fn copy(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).expect("a folder") {
         let path = entry.expect("an entry").path();
         let target = to.join(path.file_name().expect("a name"));
-        if path.is_dir() { copy(&path, &target) } else { drop(fs::copy(&path, &target).expect("copied")) }
+        if path.is_dir() { copy(&path, &target) } else { fs::copy(&path, &target).map(drop).expect("copied") }
     }
 }
 
@@ -163,8 +163,7 @@ async fn files_of_earlier_versions_are_taken_in_once(ground: &Ground) {
     let first = store.promote(&ModelName::parse("lead").expect("a name"), Some(&version("v9"))).await.expect("kept");
 
     let taken = store.take_over(folder.path()).await.expect("taken in").expect("files");
-    let expected =
-        TakenOver { files: 3, predictions: 3, outcomes: 4, tombstones: 2, promotions: 1, damaged_lines: 1 };
+    let expected = TakenOver { files: 3, predictions: 3, outcomes: 4, tombstones: 2, promotions: 1, damaged_lines: 1 };
     assert_eq!(taken, expected);
     assert_eq!(store.outcome_counts().await.expect("counted"), (3, 4));
     let promotions = store.promotions().await.expect("read");
@@ -178,7 +177,7 @@ async fn files_of_earlier_versions_are_taken_in_once(ground: &Ground) {
     let last = store.last_predictions().await.expect("read");
     assert!(last.contains_key(&(customer(new, "CUST-1"), clv())), "{last:?}");
     let ruling = |customer: CustomerKey| ToldOutcome { customer, ..told(0, 600, None) };
-    let rulings = tell(&store, vec![ruling(customer(old, "CUST-3")), ruling(customer(old, "CUST-2"))]).await;
+    let rulings = tell(&store, &[ruling(customer(old, "CUST-3")), ruling(customer(old, "CUST-2"))]).await;
     assert!(matches!(rulings[..], [Ruling::Kept { mature: false, .. }, Ruling::Erased]), "{rulings:?}");
 
     // They are left, under another name. A kill before that is a second time, which changes nothing.

@@ -10,8 +10,8 @@ use axum::body::{Body, HttpBody};
 use axum::http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use scoreline::auth::{AuthSettings, Authenticator};
-use scoreline::domain::{CustomerKey, ModelName};
 use scoreline::domain::time::ManualClock;
+use scoreline::domain::{CustomerKey, ModelName};
 use scoreline::http::admission::{Admission, AdmissionSettings, WhenOverloaded};
 use scoreline::http::{self, HttpSettings, HttpState, Public, Readiness, Shared};
 use scoreline::inference::registry::{CandidateSettings, Patience, Registry, RegistrySettings};
@@ -106,7 +106,6 @@ impl TestApp {
     }
 
     #[expect(clippy::too_many_arguments, reason = "every piece that one test or another chooses")]
-
     fn build(
         bundles: &[TestBundle],
         change: impl FnOnce(&mut ScorerSettings),
@@ -244,8 +243,7 @@ fn eraser(kept: Option<&Kept>, scorer: &Scorer, monitoring: &Monitoring) -> Eras
     let tombstones = kept.map(|kept| kept.tombstones.clone()).unwrap_or_default();
     scorer.cache().refuse(tombstones.clone());
     scorer.book().refuse(tombstones.clone());
-    let mut places: Vec<Arc<dyn Erasable>> =
-        vec![Arc::new(scorer.cache().clone()), Arc::new(scorer.book().clone())];
+    let mut places: Vec<Arc<dyn Erasable>> = vec![Arc::new(scorer.cache().clone()), Arc::new(scorer.book().clone())];
     if let Some(ledger) = monitoring.ledger() {
         places.push(Arc::new(ledger.clone()));
     }

@@ -18,7 +18,7 @@ CREATE TABLE promotions (
 ) STRICT, WITHOUT ROWID;
 
 -- Predictions that wait for their outcome. `customer` is the keyed hash, `prediction` is JSON, made and read by whoever
--- judges outcomes.
+-- judges outcomes. In the order they come: by customer, each row would change a page of its own.
 CREATE TABLE predictions (
     customer BLOB NOT NULL,
     model TEXT NOT NULL,
@@ -26,7 +26,7 @@ CREATE TABLE predictions (
     matures_s INTEGER NOT NULL,
     prediction TEXT NOT NULL,
     PRIMARY KEY (customer, model, scored_s)
-) STRICT, WITHOUT ROWID;
+) STRICT;
 
 CREATE INDEX predictions_by_maturity ON predictions (matures_s);
 
