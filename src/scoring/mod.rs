@@ -284,8 +284,8 @@ pub struct Scorer {
 struct Parts {
     registry: Arc<Registry>,
     cache: ScoreCache,
-    /// What questions without features are answered from; none without a store.
-    book: Option<FeatureBook>,
+    /// What questions without features are answered from.
+    book: FeatureBook,
     clock: Arc<dyn Clock>,
     settings: ScorerSettings,
     metrics: ScoringMetrics,
@@ -295,23 +295,13 @@ struct Parts {
 }
 
 impl Scorer {
-    /// `monitoring` sees every row that a model scores.
+    /// `monitoring` sees every row that a model scores; questions without features are answered from `book`.
     pub fn new(
         registry: Arc<Registry>,
         clock: Arc<dyn Clock>,
         settings: ScorerSettings,
         monitoring: Monitoring,
-    ) -> Self {
-        Self::with_book(registry, clock, settings, monitoring, None)
-    }
-
-    /// One that answers questions without features from `book`.
-    pub fn with_book(
-        registry: Arc<Registry>,
-        clock: Arc<dyn Clock>,
-        settings: ScorerSettings,
-        monitoring: Monitoring,
-        book: Option<FeatureBook>,
+        book: FeatureBook,
     ) -> Self {
         let cache = ScoreCache::new(settings.cache_bytes, settings.cache_ttl);
         let metrics = ScoringMetrics::register();
@@ -339,8 +329,8 @@ impl Scorer {
         &self.parts.cache
     }
 
-    pub fn book(&self) -> Option<&FeatureBook> {
-        self.parts.book.as_ref()
+    pub fn book(&self) -> &FeatureBook {
+        &self.parts.book
     }
 
     /// Answers one question about a customer's value.
@@ -512,9 +502,7 @@ impl Scorer {
     /// Sets the gauges that are read off rather than counted.
     pub fn report_gauges(&self) {
         ScoringMetrics::report(&self.parts.cache, &self.parts.registry);
-        if let Some(book) = &self.parts.book {
-            book.report_gauges(self.now());
-        }
+        self.parts.book.report_gauges(self.now());
         self.close_trials();
     }
 

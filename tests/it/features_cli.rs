@@ -8,7 +8,7 @@ use arrow::array::AsArray;
 use arrow::datatypes::Float64Type;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use scoreline_domain::feature::CATALOGUE;
-use scoreline_domain::privacy::{IdHasher, PrivacySettings, Tombstones};
+use scoreline_domain::privacy::{IdHasher, PrivacySettings};
 use scoreline_domain::time::Timestamp;
 use scoreline_domain::{Channel, ExtractedInteraction, Interaction, InteractionId, Sentiment};
 use scoreline_store::{Batch, Store, StoreSettings};
@@ -93,7 +93,7 @@ impl Desk {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             let settings = StoreSettings::sqlite(self.path("store.db"));
-            let store = Store::open(&settings, Tombstones::default()).await.expect("opens");
+            let store = Store::open(&settings).await.expect("opens");
             let at = time("2021-01-01T00:00:00Z");
             let batch = Batch {
                 interactions: &interactions,

@@ -32,6 +32,7 @@ mod process;
 mod routes;
 mod score_files;
 mod soak;
+mod stored;
 mod support;
 mod tidy;
 mod tls;

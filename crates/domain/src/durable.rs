@@ -83,6 +83,15 @@ impl Drop for Draft {
     }
 }
 
+/// Gives a file another name, in the same folder.
+///
+/// # Errors
+/// When the new name is not known to be on disk.
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)?;
+    sync_name(to)
+}
+
 /// The folder that a file stands in.
 pub fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))

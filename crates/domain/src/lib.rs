@@ -14,7 +14,7 @@ pub mod score;
 pub mod time;
 
 pub use feature::{Catalogued, catalogued};
-pub use ids::{CustomerKey, ModelName, ModelVersion};
+pub use ids::{CustomerKey, ModelName, ModelVersion, Promotions};
 pub use interaction::{
     Annotation, Channel, ExtractedInteraction, Interaction, InteractionId, InteractionRow, LabelId, SealedId, Sentiment,
 };

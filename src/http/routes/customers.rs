@@ -12,9 +12,8 @@ use serde::Serialize;
 use crate::http::edge::error::{ApiError, Code};
 use crate::http::edge::request_id::{RequestId, with_request_id};
 use crate::http::wire::json::respond;
-use crate::scoring::Scorer;
 use scoreline_domain::privacy::audit::{self, Action, Actor, Outcome};
-use scoreline_domain::privacy::erasure::{Erased, ErasureFault};
+use scoreline_domain::privacy::erasure::ErasureFault;
 use scoreline_domain::privacy::{Eraser, IdHasher};
 
 /// Longest identifier, in bytes, as in a body.
@@ -41,27 +40,26 @@ struct Metadata<'a> {
 pub async fn handle(
     State(eraser): State<Eraser>,
     State(hasher): State<IdHasher>,
-    State(scorer): State<Scorer>,
     actor: Option<Extension<Actor>>,
     id: RequestId,
     customer: Customer,
 ) -> Result<Response, ApiError> {
     let Extension(actor) = actor.unwrap_or_default();
     let keys = hasher.keys(&identifier(customer)?);
-    let now = scorer.now();
+    let lasts = eraser.lasts();
     let request_id = id.as_str().to_owned();
     // On a thread that may wait for the disk, and to its end even when the caller hangs up.
     let erasing = tokio::task::spawn_blocking(move || {
-        let erased = eraser.erase(&keys, now);
+        let erased = eraser.erase(&keys);
         let outcome = if erased.is_ok() { Outcome::Done } else { Outcome::Failed };
         audit::record(&actor, Action::EraseCustomer, "customer", outcome, &request_id);
         erased
     });
-    let Erased { entries, lasts } = erasing.await.map_err(|_| incomplete("it broke off"))??;
+    let erased = erasing.await.map_err(|_| incomplete("it broke off"))??;
     let answer = ErasedAnswer {
         status: "success",
-        erased: entries.into_iter().collect(),
-        tombstone: if lasts && hasher.lasts() { "kept" } else { "until_restart" },
+        erased: erased.into_iter().collect(),
+        tombstone: if lasts { "kept" } else { "until_restart" },
         metadata: Metadata { request_id: id.as_str() },
     };
     Ok(with_request_id(respond(StatusCode::OK, &answer), id.as_str()))
@@ -86,13 +84,6 @@ fn incomplete(why: &str) -> ApiError {
 impl From<ErasureFault> for ApiError {
     fn from(fault: ErasureFault) -> Self {
         // The cause names files of this machine: it is in the log.
-        match &fault {
-            ErasureFault::Tombstone(cause) => {
-                let source = std::error::Error::source(cause).map(ToString::to_string);
-                tracing::error!(error = %cause, cause = source, "tombstone could not be laid");
-                incomplete("its tombstone could not be written")
-            }
-            ErasureFault::Place { .. } => incomplete(&fault.to_string()),
-        }
+        incomplete(&fault.to_string())
     }
 }

@@ -1,5 +1,6 @@
 //! The real router over a temporary models folder and a clock that tests move by hand. No ports, no sleeps.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,19 +9,22 @@ use axum::http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use scoreline::auth::{AuthSettings, Authenticator};
 use scoreline::http::admission::{Admission, AdmissionSettings, WhenOverloaded};
-use scoreline::http::{Endpoints, HttpSettings, HttpState, Jobs, Readiness, Shared, WriteBackDesk};
-use scoreline::monitoring::Monitoring;
+use scoreline::http::{Endpoints, HttpSettings, HttpState, Readiness, Shared};
+use scoreline::monitoring::{Monitoring, MonitoringSettings};
 use scoreline::routing::{RoutingSettings, TierPolicy, TierRoute};
 use scoreline::scoring::explanation::ExplainSettings;
 use scoreline::scoring::feature_book::FeatureBook;
 use scoreline::scoring::{Scorer, ScorerSettings, golden};
-use scoreline_domain::ModelName;
+use scoreline_domain::privacy::erasure::EraseError;
 use scoreline_domain::privacy::{Erasable, Eraser, IdHasher, PrivacySettings, Tombstones};
 use scoreline_domain::time::ManualClock;
+use scoreline_domain::{CustomerKey, ModelName};
 use scoreline_engine::inference::registry::{CandidateSettings, Patience, Registry, RegistrySettings};
+use scoreline_store::{Store, StoreSettings};
 use secrecy::SecretString;
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::runtime::Handle;
 use tower::ServiceExt;
 
 use super::TestBundle;
@@ -31,6 +35,7 @@ pub struct TestApp {
     pub readiness: Readiness,
     pub monitoring: Monitoring,
     pub scorer: Scorer,
+    pub eraser: Eraser,
     pub models: TempDir,
     /// Only of an app that asks who calls.
     pub auth: Option<Arc<Authenticator>>,
@@ -51,6 +56,31 @@ impl Reply {
     }
 }
 
+/// What one test or another chooses of an app.
+struct Pieces<'a> {
+    admission: AdmissionSettings,
+    monitoring: Monitoring,
+    privacy: PrivacySettings,
+    auth: Option<&'a AuthSettings>,
+    candidates: &'a [(&'a str, CandidateSettings)],
+    book: Option<FeatureBook>,
+    kept: Option<&'a Kept>,
+}
+
+impl Default for Pieces<'_> {
+    fn default() -> Self {
+        Self {
+            admission: AdmissionSettings { live: 4096, batches: 4, when_overloaded: WhenOverloaded::Fallback },
+            monitoring: Monitoring::default(),
+            privacy: privacy("test pepper", &[]),
+            auth: None,
+            candidates: &[],
+            book: None,
+            kept: None,
+        }
+    }
+}
+
 impl TestApp {
     /// An app that serves the standard test bundle as `clv` v1.2.
     pub fn new() -> Self {
@@ -58,71 +88,53 @@ impl TestApp {
     }
 
     pub fn with(bundles: &[TestBundle], change: impl FnOnce(&mut ScorerSettings)) -> Self {
-        Self::watched(bundles, change, Monitoring::default())
+        Self::build(bundles, change, Pieces::default())
     }
 
     pub fn watched(bundles: &[TestBundle], change: impl FnOnce(&mut ScorerSettings), monitoring: Monitoring) -> Self {
-        Self::build(bundles, change, monitoring, &privacy("test pepper", &[]), None, &[], None)
+        Self::build(bundles, change, Pieces { monitoring, ..Pieces::default() })
     }
 
     /// An app that answers questions without features from a book.
     pub fn with_book(bundles: &[TestBundle], book: &FeatureBook, candidates: &[(&str, CandidateSettings)]) -> Self {
-        let privacy = privacy("test pepper", &[]);
-        Self::build(bundles, |_| {}, Monitoring::default(), &privacy, None, candidates, Some(book.clone()))
+        Self::build(bundles, |_| {}, Pieces { candidates, book: Some(book.clone()), ..Pieces::default() })
     }
 
     /// An app with these versions on trial, by model.
     pub fn trying(bundles: &[TestBundle], candidates: &[(&str, CandidateSettings)]) -> Self {
-        let privacy = privacy("test pepper", &[]);
-        Self::build(bundles, |_| {}, Monitoring::default(), &privacy, None, candidates, None)
+        Self::build(bundles, |_| {}, Pieces { candidates, ..Pieces::default() })
     }
 
     /// An app that asks who calls.
     pub fn guarded(auth: &AuthSettings) -> Self {
-        let privacy = privacy("test pepper", &[]);
-        Self::build(&[TestBundle::clv("v1.2")], |_| {}, Monitoring::default(), &privacy, Some(auth), &[], None)
+        Self::build(&[TestBundle::clv("v1.2")], |_| {}, Pieces { auth: Some(auth), ..Pieces::default() })
     }
 
-    #[expect(clippy::needless_pass_by_value, reason = "tests write the settings where they are used")]
-    pub fn private(
+    /// An app without a store, under these peppers.
+    pub fn private(privacy: &PrivacySettings) -> Self {
+        Self::build(&[TestBundle::clv("v1.2")], |_| {}, Pieces { privacy: privacy.clone(), ..Pieces::default() })
+    }
+
+    /// An app that keeps outcomes and erases in a store.
+    pub fn keeping(
         bundles: &[TestBundle],
         change: impl FnOnce(&mut ScorerSettings),
-        monitoring: Monitoring,
-        privacy: PrivacySettings,
+        privacy: &PrivacySettings,
+        kept: &Kept,
     ) -> Self {
-        Self::build(bundles, change, monitoring, &privacy, None, &[], None)
+        let monitoring = kept.monitoring.clone();
+        let privacy = privacy.clone();
+        Self::build(bundles, change, Pieces { monitoring, privacy, kept: Some(kept), ..Pieces::default() })
     }
 
     /// An app that has no room for live calls.
     pub fn without_room(bundles: &[TestBundle], when_overloaded: WhenOverloaded) -> Self {
-        let (privacy, none) = (privacy("test pepper", &[]), AdmissionSettings { live: 0, batches: 4, when_overloaded });
-        Self::build_behind(none, bundles, |_| {}, Monitoring::default(), &privacy, None, &[], None)
+        let admission = AdmissionSettings { live: 0, batches: 4, when_overloaded };
+        Self::build(bundles, |_| {}, Pieces { admission, ..Pieces::default() })
     }
 
-    fn build(
-        bundles: &[TestBundle],
-        change: impl FnOnce(&mut ScorerSettings),
-        monitoring: Monitoring,
-        privacy: &PrivacySettings,
-        auth: Option<&AuthSettings>,
-        candidates: &[(&str, CandidateSettings)],
-        book: Option<FeatureBook>,
-    ) -> Self {
-        let room = AdmissionSettings { live: 4096, batches: 4, when_overloaded: WhenOverloaded::Fallback };
-        Self::build_behind(room, bundles, change, monitoring, privacy, auth, candidates, book)
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "each is what some tests change")]
-    fn build_behind(
-        admission: AdmissionSettings,
-        bundles: &[TestBundle],
-        change: impl FnOnce(&mut ScorerSettings),
-        monitoring: Monitoring,
-        privacy: &PrivacySettings,
-        auth: Option<&AuthSettings>,
-        candidates: &[(&str, CandidateSettings)],
-        book: Option<FeatureBook>,
-    ) -> Self {
+    fn build(bundles: &[TestBundle], change: impl FnOnce(&mut ScorerSettings), pieces: Pieces<'_>) -> Self {
+        let Pieces { admission, monitoring, privacy, auth, candidates, book, kept } = pieces;
         let candidates = candidates.iter().cloned();
         let models = tempfile::tempdir().expect("temporary folder");
         for bundle in bundles {
@@ -148,12 +160,13 @@ impl TestApp {
         let readiness = Readiness::default();
         let metrics = scoreline::telemetry::install_metrics().expect("the only recorder of this process");
         let auth = auth.and_then(|auth| Authenticator::open(auth, clock.clone()).expect("valid credentials"));
-        let scorer = Scorer::with_book(Arc::clone(&registry), clock.clone(), scorer, monitoring.clone(), book);
-        let eraser = eraser(privacy, &scorer, &monitoring);
+        let book = book.unwrap_or_else(|| FeatureBook::new(Duration::from_hours(36)));
+        let scorer = Scorer::new(Arc::clone(&registry), clock.clone(), scorer, monitoring.clone(), book);
+        let eraser = eraser(kept, &scorer, &monitoring);
         let state = Shared::new(HttpState {
             scorer: scorer.clone(),
-            hasher: IdHasher::watching(privacy, eraser.tombstones().clone(), clock.clone()),
-            eraser,
+            hasher: IdHasher::watching(&privacy, eraser.tombstones().clone(), clock.clone()),
+            eraser: eraser.clone(),
             policy: Arc::new(TierPolicy::new(routing())),
             auth: auth.clone(),
             monitoring: monitoring.clone(),
@@ -166,13 +179,13 @@ impl TestApp {
             },
             admission: Admission::new(admission),
             readiness: readiness.clone(),
-            jobs: Jobs::default(),
-            write_back: WriteBackDesk::default(),
+            jobs: scoreline::http::Jobs::default(),
+            write_back: scoreline::http::WriteBackDesk::default(),
             metrics: Arc::new(move || metrics.render()),
         });
         let public = Endpoints::public(state.clone());
         let admin = Endpoints::admin(state);
-        Self { clock, registry, readiness, monitoring, scorer, models, auth, public, admin }
+        Self { clock, registry, readiness, monitoring, scorer, eraser, models, auth, public, admin }
     }
 
     pub async fn post(&self, path: &str, body: impl Into<Body>) -> Reply {
@@ -233,20 +246,60 @@ pub fn privacy(pepper: &str, previous: &[&str]) -> PrivacySettings {
 }
 
 /// As `serve` puts it together.
-fn eraser(settings: &PrivacySettings, scorer: &Scorer, monitoring: &Monitoring) -> Eraser {
-    let tombstones = settings.tombstones.as_deref();
-    let tombstones = tombstones.map_or_else(Tombstones::default, |path| Tombstones::open(path).expect("opens"));
+fn eraser(kept: Option<&Kept>, scorer: &Scorer, monitoring: &Monitoring) -> Eraser {
+    let tombstones = kept.map(|kept| kept.tombstones.clone()).unwrap_or_default();
     scorer.cache().refuse(tombstones.clone());
-    let mut places: Vec<Arc<dyn Erasable>> = vec![Arc::new(scorer.cache().clone())];
-    if let Some(book) = scorer.book() {
-        book.refuse(tombstones.clone());
-        places.push(Arc::new(book.clone()));
-    }
-    if let Ok(ledger) = monitoring.ledger() {
-        ledger.refuse(tombstones.clone());
+    scorer.book().refuse(tombstones.clone());
+    let mut places: Vec<Arc<dyn Erasable>> = vec![Arc::new(scorer.cache().clone()), Arc::new(scorer.book().clone())];
+    if let Some(ledger) = monitoring.ledger() {
         places.push(Arc::new(ledger.clone()));
     }
+    if let Some(kept) = kept {
+        places.push(Arc::new(kept.clone()));
+    }
     Eraser::new(tombstones, places)
+}
+
+/// A store in a folder, as `serve` opens it, and outcomes kept in it. Made inside the runtime that it is used in.
+#[derive(Clone)]
+pub struct Kept {
+    pub store: Store,
+    pub monitoring: Monitoring,
+    tombstones: Tombstones,
+    runtime: Handle,
+}
+
+impl Kept {
+    #[expect(clippy::disallowed_methods, reason = "a test has no process that would stop its tasks")]
+    pub async fn open(folder: &Path, settings: &MonitoringSettings) -> Self {
+        let store = Store::open(&StoreSettings::sqlite(folder.join("scoreline.db"))).await.expect("opens");
+        let tombstones = Tombstones::default();
+        tombstones.add(&store.tombstones_since(-1).await.expect("read").0);
+        let monitoring = Monitoring::start(settings);
+        let ledger = monitoring.ledger().expect("kept").clone();
+        ledger.open();
+        drop(tokio::spawn(ledger.keep(store.clone(), tombstones.clone())));
+        Self { store, monitoring, tombstones, runtime: Handle::current() }
+    }
+
+    pub async fn close(&self) {
+        self.monitoring.ledger().expect("kept").close().await;
+        self.store.close().await;
+    }
+}
+
+impl Erasable for Kept {
+    fn name(&self) -> &'static str {
+        "store"
+    }
+
+    fn erase(&self, customers: &[CustomerKey]) -> Result<u64, EraseError> {
+        self.runtime.block_on(self.store.erase_customers(customers)).map_err(EraseError::from)
+    }
+
+    fn lasts(&self) -> bool {
+        true
+    }
 }
 
 fn routing() -> RoutingSettings {

@@ -2,7 +2,6 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use scoreline_domain::privacy::Tombstones;
 use scoreline_store::{Store, StoreSettings};
 use sqlx::{AssertSqlSafe, Connection as _};
 
@@ -43,11 +42,7 @@ impl Ground {
     }
 
     pub async fn open(&self) -> Store {
-        self.open_with(Tombstones::default()).await
-    }
-
-    pub async fn open_with(&self, tombstones: Tombstones) -> Store {
-        Store::open(&self.settings, tombstones).await.expect("opened")
+        Store::open(&self.settings).await.expect("opened")
     }
 
     /// Of an SQLite store.

@@ -6,7 +6,6 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use scoreline_domain::privacy::Tombstones;
 use scoreline_store::{Store, StoreSettings};
 
 use super::ground::Ground;
@@ -92,7 +91,7 @@ fn killed(store: &Path, after: Duration) -> u32 {
 #[expect(clippy::disallowed_methods, reason = "its parent names the store this way")]
 async fn child() {
     let path = std::env::var_os(STORE).expect("a store to fill");
-    let store = Store::open(&StoreSettings::sqlite(path), Tombstones::default()).await.expect("opened");
+    let store = Store::open(&StoreSettings::sqlite(path)).await.expect("opened");
     let position = store.position("test").await.expect("read");
     let mut position: u32 = position.map_or(0, |(position, _)| position.parse().expect("a number"));
     loop {

@@ -10,6 +10,7 @@ mod order;
 mod outbox;
 mod rates;
 mod recording;
+mod records;
 mod rows;
 mod scanning;
 
