@@ -55,7 +55,7 @@ impl Subject {
         let monitoring = Monitoring::default();
         monitoring.drift().follow(&registry.all_serving(), "2026-11-21T10:00:00Z".parse().expect("a time"));
         let book = FeatureBook::new(Duration::from_hours(36));
-        let scorer = Scorer::with_book(registry, clock, settings, monitoring, Some(book));
+        let scorer = Scorer::new(registry, clock, settings, monitoring, book);
         Self { scorer, is_lead, rows }
     }
 
@@ -106,7 +106,7 @@ impl Subject {
 /// By id: the same rows, stored, cost what they cost when they are named.
 #[track_caller]
 fn check_by_id(subject: &Subject) {
-    let book = subject.scorer.book().expect("a book");
+    let book = subject.scorer.book();
     let by_id = |customer| subject.measured(Ask { customer: Some(customer), ..Ask::default() });
     // Whatever is made once for a thread.
     by_id(customer(0));

@@ -62,7 +62,7 @@ pub fn scoreline(auth: Option<Arc<Authenticator>>) -> Public {
     let hasher = IdHasher::new(&PrivacySettings::default());
     let book = book(hasher.key("CUST-BOOK"));
     Public::new(Shared::new(HttpState {
-        scorer: Scorer::with_book(registry, Arc::new(SystemClock), settings, monitoring.clone(), Some(book)),
+        scorer: Scorer::new(registry, Arc::new(SystemClock), settings, monitoring.clone(), book),
         hasher,
         eraser: Eraser::default(),
         policy: Arc::new(TierPolicy::new(RoutingSettings {

@@ -1,25 +1,26 @@
 //! The jobs and what they need, put together from the settings: the store, the platform, the sink. In a server they run
 //! beside the answers and wait for the store; from the command line they run once.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
 use futures_util::future::{BoxFuture, join_all};
+use tokio::sync::oneshot;
 use tokio::time::sleep;
 
-use super::stored;
+use super::follow::{Follower, StoreDesk};
+use super::stored::{self, Opened, Opening};
 use crate::config::Settings;
+use crate::domain::JobName;
 use crate::domain::time::{SystemClock, Timestamp};
-use crate::domain::{CustomerKey, JobName};
 use crate::genesys::Genesys;
 use crate::http::{Jobs, WriteBackDesk};
 use crate::inference::registry::Patience;
 use crate::lifecycle::Stop;
 use crate::monitoring::Monitoring;
-use crate::privacy::erasure::EraseError;
 use crate::privacy::seal::Sealer;
-use crate::privacy::{Erasable, Eraser, IdHasher, Tombstones};
+use crate::privacy::{Eraser, IdHasher, PrivacySettings};
 use crate::scoring::Scorer;
 use crate::scoring::feature_book::FeatureBook;
 use crate::sinks::{FileSink, ProfileSink, ScoreSink};
@@ -33,6 +34,8 @@ use crate::worker::schedule::{Driver, Job, Timetable};
 use crate::worker::write_back::{WriteBack, WrittenBack};
 use crate::worker::{self, Board, Leases, SinkSettings};
 
+/// Whether the store is open.
+const STORE_OPEN: &str = "scoreline_store_open";
 /// How often predictions by id look for changed features.
 const BOOK_POLL: Duration = Duration::from_secs(1);
 /// A store that can not be opened is tried again after this long, doubled up to the second.
@@ -46,69 +49,96 @@ const LEASE_POLL: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub(super) struct Pipeline {
     board: Board,
-    store: Arc<OnceLock<Store>>,
+    desk: StoreDesk,
     target: Option<&'static str>,
 }
 
 impl Pipeline {
-    /// `None` for a server that only predicts.
-    pub(super) fn of(settings: &Settings) -> Option<Self> {
-        settings.serves_store.then(|| {
-            let extract = settings.genesys.is_some().then_some(JobName::Extract);
-            let target = target(settings);
-            let write_back = target.is_some().then_some(JobName::WriteBack);
-            let always = [JobName::Features, JobName::Rescore];
-            let board = Board::new(extract.into_iter().chain(always).chain(write_back));
-            Self { board, store: Arc::default(), target }
-        })
+    pub(super) fn of(settings: &Settings) -> Self {
+        let extract = settings.genesys.is_some().then_some(JobName::Extract);
+        let target = target(settings);
+        let write_back = target.is_some().then_some(JobName::WriteBack);
+        let always = [JobName::Features, JobName::Rescore];
+        let board = Board::new(extract.into_iter().chain(always).chain(write_back));
+        metrics::describe_gauge!(STORE_OPEN, "1 once the store is open; predictions do not wait for it.");
+        metrics::gauge!(STORE_OPEN).set(0.0);
+        Self { board, desk: StoreDesk::new(settings.store.lasts()), target }
     }
 
     /// What the admin listener is shown and may ask for.
     pub(super) fn desks(&self) -> (Jobs, WriteBackDesk) {
         let (shown, asked) = (self.board.clone(), self.board.clone());
         let jobs = Jobs { statuses: Arc::new(move || shown.statuses()), nudge: Arc::new(move |job| asked.nudge(job)) };
-        (jobs, WriteBackDesk { store: Arc::clone(&self.store), target: self.target })
+        (jobs, WriteBackDesk { store: Arc::clone(&self.desk.store), target: self.target })
     }
 
-    /// Erases customers in the store.
-    pub(super) fn place(&self) -> Arc<dyn Erasable> {
-        Arc::new(StorePlace(Arc::clone(&self.store)))
+    /// The store for those who erase and promote.
+    pub(super) fn desk(&self) -> StoreDesk {
+        self.desk.clone()
     }
 
-    /// Opens the store, however long that takes, then runs the jobs until the process stops. A supervised task.
-    pub(super) async fn run(self, parts: Parts, stop: Stop) -> anyhow::Result<()> {
-        let Parts { settings, scorer, eraser, platform } = parts;
+    /// Lets everybody work with the store that is open now.
+    pub(super) fn take_in(&self, opened: &Opened, eraser: &Eraser, monitoring: &Monitoring) {
+        eraser.follow(&opened.tombstones.all());
+        eraser.tombstones().set_read();
+        let _ = self.desk.store.set(opened.store.clone());
+        if let Some(ledger) = monitoring.ledger() {
+            ledger.open();
+        }
+        metrics::gauge!(STORE_OPEN).set(1.0);
+        tracing::info!("the store is open");
+    }
+
+    /// Opens the store, however long that takes, tells who waits for it, and runs the jobs until the process stops. A
+    /// supervised task.
+    pub(super) async fn run(self, parts: Parts, opening: Opening, stop: Stop) -> anyhow::Result<()> {
+        let Parts { settings, scorer, eraser, monitoring, platform, opened: tell } = parts;
         worker::describe();
-        let tombstones = eraser.tombstones().clone();
-        let opened = tokio::select! {
-            opened = open_patiently(&settings, tombstones) => opened,
-            () = stop.requested() => return Ok(()),
+        let opened = match opening {
+            Opening::Open(opened) => *opened,
+            later @ (Opening::UnderWay(_) | Opening::Failed(_)) => {
+                let opened = tokio::select! {
+                    opened = open_patiently(&settings, later) => opened,
+                    () = stop.requested() => return Ok(()),
+                };
+                self.take_in(&opened, &eraser, &monitoring);
+                opened
+            }
         };
-        let (store, sink) = opened;
-        let _ = self.store.set(store.clone());
-        super::finish_erasures(eraser).await?;
+        let Opened { store, erased_seq, .. } = opened;
+        // Whoever keeps the ledger goes on until the last request is answered, and closes the store.
+        let _ = tell.send(store.clone());
+        let registry = Arc::clone(scorer.registry());
+        let follower = Follower { store: store.clone(), eraser, registry, erased_seq };
+        let follower = Box::pin(follower.run(stop.clone())) as BoxFuture<'static, ()>;
+        let keeper = BookKeeper::new(StoreFeed::new(store.clone()), scorer.book().clone());
+        let keeper = keeper.keep(BOOK_POLL, stop.soft().clone().cancelled_owned());
+        let keeper = Box::pin(keeper) as BoxFuture<'static, ()>;
+        let driven = self.drive(&settings, store, &scorer, platform.as_ref(), &stop);
+        // One task: together they use no more than one of the threads that answer requests.
+        tokio::join!(driven, follower, keeper);
+        Ok(())
+    }
+
+    /// Runs the jobs once they know where to write to.
+    async fn drive(&self, settings: &Settings, store: Store, scorer: &Scorer, platform: Option<&Genesys>, stop: &Stop) {
+        let sink = tokio::select! {
+            sink = sink_patiently(settings, platform) => sink,
+            () = stop.requested() => return,
+        };
         let clock = Arc::new(SystemClock);
-        let leases = Leases::new(store.clone(), &holder(&settings), clock.clone());
-        if let Some(platform) = &platform {
+        if let Some(platform) = platform {
             resume(&store, platform).await;
         }
-        let sink = sink.or_else(|| profile_sink(&settings, platform.as_ref()));
-        let jobs = jobs(&settings, &leases, &scorer, platform.as_ref(), sink);
+        let leases = Leases::new(store, &holder(settings), clock.clone());
+        let jobs = jobs(settings, &leases, scorer, platform, sink);
         let drivers = jobs.into_iter().filter_map(|(job, timetable)| {
             let (progress, wake) = self.board.handles(job.name())?;
             let successors = self.board.wakes(successors(job.name()));
             let driver = Driver { job, timetable, wake, successors, clock: clock.clone(), progress };
             Some(Box::pin(driver.run(stop.soft().clone())) as BoxFuture<'static, ()>)
         });
-        let keeper = scorer.book().map(|book| {
-            let keeper = BookKeeper::new(StoreFeed::new(store.clone()), book.clone());
-            let stopped = stop.soft().clone().cancelled_owned();
-            Box::pin(keeper.keep(BOOK_POLL, stopped)) as BoxFuture<'static, ()>
-        });
-        // One task: together they use no more than one of the threads that answer requests.
-        join_all(drivers.chain(keeper)).await;
-        store.close().await;
-        Ok(())
+        join_all(drivers).await;
     }
 }
 
@@ -117,32 +147,23 @@ pub(super) struct Parts {
     pub(super) settings: Settings,
     pub(super) scorer: Scorer,
     pub(super) eraser: Eraser,
+    pub(super) monitoring: Monitoring,
     pub(super) platform: Option<Genesys>,
-}
-
-/// The store as a place that keeps something about customers, once it is open.
-struct StorePlace(Arc<OnceLock<Store>>);
-
-impl Erasable for StorePlace {
-    fn name(&self) -> &'static str {
-        "store"
-    }
-
-    fn erase(&self, customers: &[CustomerKey]) -> Result<u64, EraseError> {
-        match self.0.get() {
-            Some(store) => store.erase(customers),
-            None => Err(EraseError("the store is not open yet; erasing is finished when it is".to_owned())),
-        }
-    }
+    /// Told the store once it is open.
+    pub(super) opened: oneshot::Sender<Store>,
 }
 
 /// The connection to the platform, if there is one. Sends nothing.
 ///
 /// # Errors
 /// When no client can be made of the settings.
-pub(super) fn platform(settings: &Settings, hasher: IdHasher) -> anyhow::Result<Option<Genesys>> {
+pub(super) fn platform(
+    settings: &Settings,
+    privacy: &PrivacySettings,
+    hasher: IdHasher,
+) -> anyhow::Result<Option<Genesys>> {
     let Some(genesys) = &settings.genesys else { return Ok(None) };
-    let sealer = Sealer::new(&settings.privacy);
+    let sealer = Sealer::new(privacy);
     let platform = Genesys::new(genesys.clone(), hasher, sealer, Arc::new(SystemClock)).context("`[genesys]`")?;
     Ok(Some(platform))
 }
@@ -156,17 +177,20 @@ pub async fn extract_once(
     from: Option<Timestamp>,
     mut observe: impl FnMut(&Seen) + Send,
 ) -> anyhow::Result<Extracted> {
-    let (hasher, tombstones) = stored::hasher(settings)?;
-    let platform = platform(settings, hasher)?;
+    if settings.genesys.is_none() {
+        bail!("there is no platform to fetch from: set `[genesys]`");
+    }
+    let opened = stored::open(settings).await?;
+    let platform = platform(settings, &opened.privacy, opened.hasher())?;
     let platform = platform.context("there is no platform to fetch from: set `[genesys]`")?;
-    let store = stored::open(settings, tombstones).await?;
+    let Opened { store, tombstones, .. } = opened;
     let leases = Leases::new(store.clone(), &holder(settings), Arc::new(SystemClock));
     resume(&store, &platform).await;
     let extraction = Extraction { source: platform.history(), leases, settings: settings.extract };
     let begin = from.map_or(Begin::Onwards, Begin::At);
     let extracted = patiently(async || extraction.run(begin, &mut observe).await).await;
-    store.close().await;
-    extracted
+    let closed = stored::close(&store, &tombstones).await;
+    extracted.and_then(|extracted| closed.map(|()| extracted))
 }
 
 /// Folds, scores and writes back once. `write_back` is `None` when nothing is written.
@@ -177,14 +201,15 @@ pub async fn rescore_once(
     settings: &Settings,
     whose: Whose,
 ) -> anyhow::Result<(Folded, Rescored, Option<WrittenBack>)> {
-    let (hasher, tombstones) = stored::hasher(settings)?;
-    let platform = platform(settings, hasher)?;
+    let opened = stored::open(settings).await?;
+    let platform = platform(settings, &opened.privacy, opened.hasher())?;
+    let Opened { store, tombstones, promotions, .. } = opened;
     let registry = super::registry(settings);
+    registry.follow(promotions);
     super::scan(&registry, Patience::Now).await?;
     let book = FeatureBook::new(settings.scoring.features_stale_after);
     let scorer = super::scorer_settings(settings);
-    let scorer = Scorer::with_book(registry, Arc::new(SystemClock), scorer, Monitoring::default(), Some(book));
-    let store = stored::open(settings, tombstones).await?;
+    let scorer = Scorer::new(registry, Arc::new(SystemClock), scorer, Monitoring::default(), book);
     let leases = Leases::new(store.clone(), &holder(settings), Arc::new(SystemClock));
     let sink = match file_sink(settings)? {
         None => profile_sink(settings, platform.as_ref()),
@@ -204,8 +229,8 @@ pub async fn rescore_once(
         Ok((folded, rescored, Some(written)))
     };
     let done = Box::pin(done).await;
-    store.close().await;
-    done
+    let closed = stored::close(&store, &tombstones).await;
+    done.and_then(|done| closed.map(|()| done))
 }
 
 /// The place that profiles are written to.
@@ -271,42 +296,54 @@ async fn resume(store: &Store, platform: &Genesys) {
 }
 
 /// Predictions are answered meanwhile, and whoever mends the store need not start the server anew.
-async fn open_patiently(settings: &Settings, tombstones: Tombstones) -> (Store, Option<Arc<dyn ScoreSink>>) {
-    let mut pause = OPEN_AGAIN;
-    let mut told = String::new();
-    let gauge = metrics::gauge!("scoreline_store_open");
-    metrics::describe_gauge!("scoreline_store_open", "1 once the store is open; jobs wait for it, predictions do not.");
-    gauge.set(0.0);
+async fn open_patiently(settings: &Settings, opening: Opening) -> Opened {
+    let mut next = match opening {
+        Opening::Open(opened) => return *opened,
+        Opening::UnderWay(opening) => opening.await,
+        Opening::Failed(err) => Err(err),
+    };
+    let mut waiting = Waiting::new("the store");
     loop {
-        let opened = async {
-            let store = stored::open(settings, tombstones.clone()).await?;
-            match file_sink(settings) {
-                Ok(sink) => Ok((store, sink)),
-                Err(err) => {
-                    store.close().await;
-                    Err(err)
-                }
-            }
-        };
-        match opened.await {
-            Ok(opened) => {
-                gauge.set(1.0);
-                tracing::info!("the store is open");
-                return opened;
-            }
-            Err(err) => {
-                let text = format!("{err:#}");
-                if text != told {
-                    tracing::error!(
-                        reason = text,
-                        "jobs wait: the store or the score file can not be opened; tried again until it can"
-                    );
-                    told = text;
-                }
-            }
+        match next {
+            Ok(opened) => return opened,
+            Err(err) => waiting.after(&err).await,
         }
-        sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
-        pause = (pause * 2).min(OPEN_AGAIN_MOST);
+        next = stored::open(settings).await;
+    }
+}
+
+/// Where scores are written to, once it can be used.
+async fn sink_patiently(settings: &Settings, platform: Option<&Genesys>) -> Option<Arc<dyn ScoreSink>> {
+    let mut waiting = Waiting::new("the score file");
+    loop {
+        match file_sink(settings) {
+            Ok(None) => return profile_sink(settings, platform),
+            Ok(file) => return file,
+            Err(err) => waiting.after(&err).await,
+        }
+    }
+}
+
+/// Pauses between attempts; each reason is told once.
+struct Waiting {
+    what: &'static str,
+    pause: Duration,
+    told: String,
+}
+
+impl Waiting {
+    fn new(what: &'static str) -> Self {
+        Self { what, pause: OPEN_AGAIN, told: String::new() }
+    }
+
+    async fn after(&mut self, err: &anyhow::Error) {
+        let reason = format!("{err:#}");
+        if reason != self.told {
+            tracing::error!(reason, waiting = self.what, "tried again until it can be used; predictions are answered");
+            self.told = reason;
+        }
+        sleep(self.pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+        self.pause = (self.pause * 2).min(OPEN_AGAIN_MOST);
     }
 }
 
@@ -333,7 +370,7 @@ fn profile_sink(settings: &Settings, platform: Option<&Genesys>) -> Option<Arc<d
 /// process that starts after a kill need not wait for the leases of the one before.
 fn holder(settings: &Settings) -> String {
     match &settings.store.place {
-        Place::Sqlite(_) => "this file's process".to_owned(),
+        Place::Sqlite(_) | Place::Memory => "this file's process".to_owned(),
         Place::Postgres(_) => format!("{}-{}", std::process::id(), uuid::Uuid::new_v4()),
     }
 }

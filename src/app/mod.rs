@@ -1,5 +1,6 @@
 //! The composition root: configuration becomes services, services become a router. The only file that sees every module.
 
+mod follow;
 pub mod jobs;
 pub mod stored;
 
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 
 use crate::auth::{self, Authenticator};
 use crate::config::{self, Settings};
@@ -22,16 +24,18 @@ use crate::inference::bundle::LoadSettings;
 use crate::inference::registry::{Patience, Registry, RegistrySettings, Wake};
 use crate::inference::runtime_search::RuntimeSearch;
 use crate::lifecycle::{Lifecycle, Signals, Stop};
-use crate::monitoring::Monitoring;
+use crate::monitoring::{Ledger, Monitoring};
 use crate::privacy::audit::{self, Action, Actor, Outcome};
-use crate::privacy::{Erasable, Eraser, IdHasher, Tombstones};
+use crate::privacy::{Erasable, Eraser, IdHasher, PrivacySettings, Tombstones};
 use crate::routing::TierPolicy;
 use crate::scoring::feature_book::FeatureBook;
 use crate::scoring::self_probe::SelfProbe;
 use crate::scoring::{Scorer, ScorerSettings, golden};
+use crate::store::Store;
 use crate::telemetry::MetricsHandle;
 
 use jobs::{Parts, Pipeline};
+use stored::Opening;
 
 /// Longest time a request's body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -39,8 +43,6 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 const ADMIN_CONNECTIONS: usize = 256;
 /// How often the models folder is looked at.
 const MODELS_POLL: Duration = Duration::from_secs(1);
-/// How often tombstones that were carried over are written.
-const TOMBSTONES_POLL: Duration = Duration::from_secs(1);
 /// A bundle's files must stand still for that long: more than a hiccup of a copy, less than a poll.
 const MODELS_SETTLE: Duration = Duration::from_millis(800);
 /// A copy makes many file events; one look is enough for those of this time.
@@ -57,7 +59,13 @@ const KEYS_PATIENCE: Duration = Duration::from_secs(2);
 pub async fn serve(settings: Settings, metrics: MetricsHandle) -> anyhow::Result<()> {
     let lifecycle = Lifecycle::new();
     let signals = Signals::listen();
+    let (opening, privacy) = stored::start(&settings).await?;
     let registry = registry(&settings);
+    let pipeline = Pipeline::of(&settings);
+    registry.keep_promotions(pipeline.desk());
+    if let Opening::Open(opened) = &opening {
+        registry.follow(opened.promotions.clone());
+    }
     scan(&registry, Patience::Now).await?;
     if registry.is_empty() {
         tracing::warn!(dir = %settings.models.dir.display(), "no model is loaded: not ready until one is dropped in");
@@ -66,22 +74,23 @@ pub async fn serve(settings: Settings, metrics: MetricsHandle) -> anyhow::Result
     if let Some(authenticator) = &authenticator {
         watch_credentials(authenticator, &lifecycle.stop()).await;
     }
-    let pipeline = Pipeline::of(&settings);
-    let (state, begun) = state(&settings, Arc::clone(&registry), authenticator, metrics.clone(), pipeline.as_ref())?;
-    finish_erasures(begun).await?;
-    let jobs = match pipeline {
-        None => None,
-        Some(pipeline) => {
-            let platform = jobs::platform(&settings, state.hasher.clone())?;
-            let (scorer, eraser) = (state.scorer.clone(), state.eraser.clone());
-            Some((pipeline, Parts { settings: settings.clone(), scorer, eraser, platform }))
-        }
+    let state = state(&settings, &privacy, Arc::clone(&registry), authenticator, metrics.clone(), &pipeline);
+    let (scorer, eraser, monitoring) = (state.scorer.clone(), state.eraser.clone(), state.monitoring.clone());
+    if let Opening::Open(opened) = &opening {
+        pipeline.take_in(opened, &eraser, &monitoring);
+    }
+    let platform = jobs::platform(&settings, &privacy, state.hasher.clone())?;
+    let (tell, opened) = oneshot::channel();
+    let parts = Parts {
+        settings: settings.clone(),
+        scorer: scorer.clone(),
+        eraser: eraser.clone(),
+        monitoring: monitoring.clone(),
+        platform,
+        opened: tell,
     };
     let readiness = state.readiness.clone();
-    let tombstones = state.eraser.tombstones().clone();
     let admission = state.admission.clone();
-    let monitoring = state.monitoring.clone();
-    let scorer = state.scorer.clone();
     let state = Shared::new(state);
 
     let stop = lifecycle.stop();
@@ -112,12 +121,9 @@ pub async fn serve(settings: Settings, metrics: MetricsHandle) -> anyhow::Result
     stop.supervise("drift monitor", judge(Arc::clone(&registry), monitoring.clone(), stop.clone()));
     let (comparing, candidates) = (stop.clone(), scorer.clone());
     stop.supervise("candidates", async move { candidates.compare(comparing.requested()).await });
-    stop.supervise("tombstones", keep(tombstones, stop.clone()));
     stop.supervise("models watcher", watch(registry, settings.models.dir.clone(), stop.clone()));
     stop.supervise("self-probe", probe(SelfProbe::new(scorer), settings.scoring.self_probe, stop.clone()));
-    if let Some((pipeline, parts)) = jobs {
-        stop.supervise("jobs", pipeline.run(parts, stop.clone()));
-    }
+    stop.supervise("jobs", pipeline.run(parts, opening, stop.clone()));
     let folding = stop.clone();
     stop.supervise("metrics upkeep", async move { metrics.upkeep(folding.requested()).await });
     let (draining, delay) = (stop.clone(), settings.server.drain_delay);
@@ -128,9 +134,33 @@ pub async fn serve(settings: Settings, metrics: MetricsHandle) -> anyhow::Result
         tokio::time::sleep(delay).await;
         drain.close();
     });
-    let ended = lifecycle.run(signals, settings.server.drain_delay + settings.server.drain_timeout).await;
-    monitoring.close();
+    let drain_time = settings.server.drain_delay + settings.server.drain_timeout;
+    let keeping = keep_ledger(monitoring.ledger().cloned(), opened, eraser.tombstones().clone());
+    let ending = async {
+        let ended = lifecycle.run(signals, drain_time).await;
+        if let Some(ledger) = monitoring.ledger() {
+            ledger.close().await;
+        }
+        ended
+    };
+    let (ended, store) = tokio::join!(ending, keeping);
+    if let Some(store) = store {
+        store.close().await;
+    }
     ended.context("the server did not stop cleanly")
+}
+
+/// Keeps outcomes from the moment the store is open until the ledger is closed; the store, to be closed then.
+async fn keep_ledger(
+    ledger: Option<Ledger>,
+    opened: oneshot::Receiver<Store>,
+    tombstones: Tombstones,
+) -> Option<Store> {
+    let store = opened.await.ok()?;
+    if let Some(ledger) = ledger {
+        ledger.keep(store.clone(), tombstones).await;
+    }
+    Some(store)
 }
 
 /// Reads the credentials, certificates and keys that the settings name, as a start would, and says which there are.
@@ -157,7 +187,6 @@ pub fn registry(settings: &Settings) -> Arc<Registry> {
         pins: settings.models.pins.clone(),
         candidates: settings.models.candidates.clone(),
         load: load_settings(settings),
-        state: Some(settings.models.state_path.clone()),
         probe: std::env::current_exe().ok(),
         settle: MODELS_SETTLE,
         ..RegistrySettings::new(settings.models.dir.clone())
@@ -179,25 +208,22 @@ pub fn load_settings(settings: &Settings) -> LoadSettings {
 
 fn state(
     settings: &Settings,
+    privacy: &PrivacySettings,
     registry: Arc<Registry>,
     auth: Option<Arc<Authenticator>>,
     metrics: MetricsHandle,
-    pipeline: Option<&Pipeline>,
-) -> anyhow::Result<(HttpState, Eraser)> {
-    if settings.privacy.pepper.is_none() {
-        tracing::warn!("`privacy.pepper` is not set: customer keys are random and differ after a restart");
-    }
+    pipeline: &Pipeline,
+) -> HttpState {
     let monitoring = Monitoring::start(&settings.monitoring);
     monitoring.drift().follow(&registry.all_serving(), SystemClock.now());
     // Predictions by id are made from what the jobs have kept.
-    let book = pipeline.map(|_| FeatureBook::new(settings.scoring.features_stale_after));
-    let (clock, settings_of_scorer) = (Arc::new(SystemClock), scorer_settings(settings));
-    let scorer = Scorer::with_book(registry, clock, settings_of_scorer, monitoring.clone(), book);
-    let (eraser, begun) = eraser(settings, &scorer, &monitoring, pipeline)?;
-    let (jobs, write_back) = pipeline.map(Pipeline::desks).unwrap_or_default();
-    let state = HttpState {
+    let book = FeatureBook::new(settings.scoring.features_stale_after);
+    let scorer = Scorer::new(registry, Arc::new(SystemClock), scorer_settings(settings), monitoring.clone(), book);
+    let eraser = eraser(&scorer, &monitoring, pipeline);
+    let (jobs, write_back) = pipeline.desks();
+    HttpState {
         scorer,
-        hasher: IdHasher::watching(&settings.privacy, eraser.tombstones().clone(), Arc::new(SystemClock)),
+        hasher: IdHasher::watching(privacy, eraser.tombstones().clone(), Arc::new(SystemClock)),
         eraser,
         policy: Arc::new(TierPolicy::new(settings.routing.clone())),
         monitoring,
@@ -214,8 +240,7 @@ fn state(
         jobs,
         write_back,
         metrics: Arc::new(move || metrics.render()),
-    };
-    Ok((state, begun))
+    }
 }
 
 fn scorer_settings(settings: &Settings) -> ScorerSettings {
@@ -230,62 +255,18 @@ fn scorer_settings(settings: &Settings) -> ScorerSettings {
     }
 }
 
-/// Every place that keeps something about customers is named here. The second one is of those that are there from the
-/// start: the store opens later.
-fn eraser(
-    settings: &Settings,
-    scorer: &Scorer,
-    monitoring: &Monitoring,
-    pipeline: Option<&Pipeline>,
-) -> anyhow::Result<(Eraser, Eraser)> {
-    let tombstones = match &settings.privacy.tombstones {
-        Some(path) => Tombstones::open(path).context("`privacy.tombstones_path`")?,
-        None => Tombstones::default(),
-    };
+/// Every place that keeps something about customers is named here. The store comes first: what it has laid a tombstone
+/// for stays away from the others.
+fn eraser(scorer: &Scorer, monitoring: &Monitoring, pipeline: &Pipeline) -> Eraser {
+    let tombstones = Tombstones::unread();
     scorer.cache().refuse(tombstones.clone());
-    let mut places: Vec<Arc<dyn Erasable>> = vec![Arc::new(scorer.cache().clone())];
-    if let Some(book) = scorer.book() {
-        book.refuse(tombstones.clone());
-        places.push(Arc::new(book.clone()));
-    }
-    if let Ok(ledger) = monitoring.ledger() {
-        ledger.refuse(tombstones.clone());
+    scorer.book().refuse(tombstones.clone());
+    let mut places: Vec<Arc<dyn Erasable>> =
+        vec![Arc::new(pipeline.desk()), Arc::new(scorer.cache().clone()), Arc::new(scorer.book().clone())];
+    if let Some(ledger) = monitoring.ledger() {
         places.push(Arc::new(ledger.clone()));
     }
-    let begun = Eraser::new(tombstones.clone(), places.clone());
-    places.extend(pipeline.map(Pipeline::place));
-    Ok((Eraser::new(tombstones, places), begun))
-}
-
-/// Finishes what a kill interrupted between a tombstone and the places.
-async fn finish_erasures(eraser: Eraser) -> anyhow::Result<()> {
-    let finished = tokio::task::spawn_blocking(move || eraser.finish()).await.context("an erasure panicked")?;
-    match finished {
-        Ok(0) => {}
-        Ok(entries) => tracing::warn!(entries, "erasures that were interrupted are finished"),
-        // Predictions matter more; nothing new is kept, and whoever erased has been told that it is not complete.
-        Err(err) => tracing::error!(error = %err, "erasures that were interrupted can not be finished"),
-    }
-    Ok(())
-}
-
-/// Writes tombstones that were carried over to a new pepper.
-async fn keep(tombstones: Tombstones, stop: Stop) -> anyhow::Result<()> {
-    let mut ticks = tokio::time::interval(TOMBSTONES_POLL);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            () = stop.requested() => return Ok(()),
-        }
-        if tombstones.has_waiting() {
-            let tombstones = tombstones.clone();
-            let flushed = tokio::task::spawn_blocking(move || tombstones.flush(SystemClock.now())).await;
-            if let Err(err) = flushed.context("writing tombstones panicked")? {
-                tracing::error!(error = %err, "tombstones could not be carried over; tried again in a second");
-            }
-        }
-    }
+    Eraser::new(tombstones, places)
 }
 
 /// A changed credentials file was taken, or refused.

@@ -1,38 +1,145 @@
-//! The store that a command works with, and how a signal ends the work.
+//! The store of a server or a command: opened, the pepper of its customers known, files of earlier versions taken in.
 
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use futures_util::future::BoxFuture;
+use tokio::time::timeout;
 
-use crate::config::Settings;
+use crate::config::{self, Settings};
+use crate::domain::Promotions;
+use crate::domain::durable::{folder_of, write_whole};
 use crate::domain::time::SystemClock;
 use crate::lifecycle::Signals;
-use crate::privacy::{IdHasher, Tombstones};
-use crate::store::{Place, Store};
+use crate::privacy::{IdHasher, PrivacySettings, Tombstones, draw_pepper};
+use crate::store::{Place, Store, StoreError, TakenOver, has_old_files};
 
-/// Opens the store to write, with what hashes its customers' identifiers.
-pub async fn open(settings: &Settings, tombstones: Tombstones) -> anyhow::Result<Store> {
-    Store::open(&settings.store, tombstones).await.with_context(|| key(settings))
+/// How long a start waits for the store before it answers without: longer than a database takes that is well.
+const START_PATIENCE: Duration = Duration::from_secs(1);
+/// The pepper that was drawn, beside the file it belongs to.
+const PEPPER: &str = "pepper";
+/// Where earlier versions kept files when no folder of a store says otherwise.
+const OLD_FOLDER: &str = "state";
+
+/// A setting that cannot be used as it is: the process ends with the exit code of wrong settings.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("`{0}`")]
+pub struct SettingFault(&'static str);
+
+/// A store that is open, and what is to be known before it is worked with.
+pub struct Opened {
+    pub store: Store,
+    /// With the pepper.
+    pub privacy: PrivacySettings,
+    pub tombstones: Tombstones,
+    /// The last tombstone's place.
+    pub erased_seq: i64,
+    pub promotions: Promotions,
+}
+
+impl Opened {
+    /// What identifiers are hashed with.
+    pub fn hasher(&self) -> IdHasher {
+        IdHasher::watching(&self.privacy, self.tombstones.clone(), Arc::new(SystemClock))
+    }
+}
+
+/// Ends a command's work with the store: what came in of customers who turned out to be erased, under an earlier pepper,
+/// goes again.
+///
+/// # Errors
+/// When it is not gone.
+pub async fn close(store: &Store, tombstones: &Tombstones) -> anyhow::Result<()> {
+    let erased = store.erase_customers(&tombstones.take_waiting()).await;
+    store.close().await;
+    erased.map(drop).context("customers who were erased under an earlier pepper are not gone")
+}
+
+/// A server's store, as far as it got by the time that a start waits for it.
+pub(super) enum Opening {
+    Open(Box<Opened>),
+    UnderWay(BoxFuture<'static, anyhow::Result<Opened>>),
+    /// It is tried again.
+    Failed(anyhow::Error),
+}
+
+/// Opens the store to write.
+///
+/// # Errors
+/// When it cannot be opened, its pepper is lost, or old files cannot be taken in.
+pub async fn open(settings: &Settings) -> anyhow::Result<Opened> {
+    let store = Store::open(&settings.store).await.map_err(|err| told(settings, err))?;
+    let opened = begin(settings, &store).await;
+    if opened.is_err() {
+        store.close().await;
+    }
+    opened
 }
 
 /// Opens the store to read from, beside a server that uses it.
+///
+/// # Errors
+/// When it cannot be opened.
 pub async fn open_to_read(settings: &Settings) -> anyhow::Result<Store> {
-    Store::open_to_read(&settings.store).await.with_context(|| key(settings))
+    Store::open_to_read(&settings.store).await.with_context(|| key(settings).to_string())
 }
 
-/// Who was erased, and what identifiers are hashed with.
-pub fn hasher(settings: &Settings) -> anyhow::Result<(IdHasher, Tombstones)> {
-    let tombstones = match &settings.privacy.tombstones {
-        Some(path) => Tombstones::open(path).context("`privacy.tombstones_path`")?,
-        None => Tombstones::default(),
+/// The promoted versions, for a command that loads models. What is not known is said and taken for none.
+pub fn promotions(settings: &Settings) -> Promotions {
+    if matches!(&settings.store.place, Place::Sqlite(path) if !path.exists()) {
+        return Promotions::default();
+    }
+    let read = run_until_signal(async {
+        let store = open_to_read(settings).await?;
+        let promotions = store.promotions().await;
+        store.close().await;
+        promotions.map_err(|err| told(settings, err))
+    });
+    read.unwrap_or_else(|err| {
+        eprintln!("warning: promoted versions are not known, the newest is taken: {err:#}");
+        Promotions::default()
+    })
+}
+
+/// Begins to open a server's store; what customers are hashed with is known when this returns. Predictions do not wait for
+/// a database that is slow or gone, so neither does a start.
+///
+/// # Errors
+/// When a file can never be used as things are, or no pepper is known.
+pub(super) async fn start(settings: &Settings) -> anyhow::Result<(Opening, PrivacySettings)> {
+    let own = settings.clone();
+    let mut opening: BoxFuture<'static, _> = Box::pin(async move { open(&own).await });
+    let first = match timeout(START_PATIENCE, &mut opening).await {
+        Ok(first) => first,
+        Err(_) => match known_privacy(settings)? {
+            Some(privacy) => return Ok((Opening::UnderWay(opening), privacy)),
+            // Whether a pepper is to be drawn says the store alone.
+            None => opening.await,
+        },
     };
-    Ok((IdHasher::watching(&settings.privacy, tombstones.clone(), Arc::new(SystemClock)), tombstones))
+    match first {
+        Ok(opened) => {
+            let privacy = opened.privacy.clone();
+            Ok((Opening::Open(Box::new(opened)), privacy))
+        }
+        // A server that several replicas share may be mended meanwhile.
+        Err(err) if err.is::<SettingFault>() && !matches!(settings.store.place, Place::Postgres(_)) => Err(err),
+        Err(err) => match known_privacy(settings)? {
+            Some(privacy) => Ok((Opening::Failed(err), privacy)),
+            None => Err(err),
+        },
+    }
 }
 
 /// Runs a command's work until it is done or a signal comes.
+///
+/// # Errors
+/// When the work fails, or a signal comes.
 pub fn run_until_signal<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.context("runtime can not start")?.block_on(async {
+    runtime.context("runtime cannot start")?.block_on(async {
         let mut signals = Signals::listen();
         tokio::select! {
             ended = work => ended,
@@ -41,10 +148,94 @@ pub fn run_until_signal<T>(work: impl Future<Output = anyhow::Result<T>>) -> any
     })
 }
 
-/// The key that says where the store is.
-fn key(settings: &Settings) -> &'static str {
-    match &settings.store.place {
-        Place::Sqlite(_) => "`store.path`",
-        Place::Postgres(_) => "`store.url`",
+async fn begin(settings: &Settings, store: &Store) -> anyhow::Result<Opened> {
+    let privacy = match known_privacy(settings)? {
+        Some(privacy) => privacy,
+        None => PrivacySettings { pepper: Some(drawn_pepper(settings, store).await?), ..settings.privacy.clone() },
+    };
+    let ids: Vec<_> = IdHasher::new(&privacy).pepper_ids().iter().map(ToString::to_string).collect();
+    store.adopt_peppers(&ids).await.map_err(|err| told(settings, err))?;
+    let folder = match &settings.store.place {
+        Place::Sqlite(path) => folder_of(path),
+        Place::Postgres(_) | Place::Memory => Path::new(OLD_FOLDER),
+    };
+    if let Some(taken) = store.take_over(folder).await.map_err(|err| told(settings, err))? {
+        let TakenOver { files, predictions, outcomes, tombstones, promotions, damaged_lines } = taken;
+        tracing::warn!(
+            files,
+            predictions,
+            outcomes,
+            tombstones,
+            promotions,
+            damaged_lines,
+            "what earlier versions kept in files was taken into the store"
+        );
     }
+    if folder != Path::new(OLD_FOLDER) && has_old_files(Path::new(OLD_FOLDER)) {
+        tracing::warn!(
+            folder = OLD_FOLDER,
+            beside = %folder.display(),
+            "files of an earlier version were not taken in: they are not beside the store; move them there if they are its"
+        );
+    }
+    let tombstones = Tombstones::default();
+    let (kept, erased_seq) = store.tombstones_since(-1).await.map_err(|err| told(settings, err))?;
+    tombstones.add(&kept);
+    let promotions = store.promotions().await.map_err(|err| told(settings, err))?;
+    Ok(Opened { store: store.clone(), privacy, tombstones, erased_seq, promotions })
+}
+
+/// The settings with the pepper that was given or is kept; `None` when one is to be drawn.
+fn known_privacy(settings: &Settings) -> anyhow::Result<Option<PrivacySettings>> {
+    let mut privacy = settings.privacy.clone();
+    if let (None, Place::Sqlite(path)) = (&privacy.pepper, &settings.store.place) {
+        let file = path.with_file_name(PEPPER);
+        if file.exists() {
+            let read = config::pepper_in(&file);
+            let failed = |problem| anyhow!("the pepper that was drawn {problem}").context(key(settings));
+            privacy.pepper = Some(read.map_err(failed)?);
+        }
+    }
+    Ok(privacy.pepper.is_some().then_some(privacy))
+}
+
+/// A new pepper, kept beside the store's file before anything is hashed with it.
+async fn drawn_pepper(settings: &Settings, store: &Store) -> anyhow::Result<secrecy::SecretString> {
+    let drawn = draw_pepper();
+    let Place::Sqlite(path) = &settings.store.place else {
+        tracing::warn!("`store.path` is `:memory:`: what is kept of customers ends with this process");
+        return Ok(drawn);
+    };
+    let file = path.with_file_name(PEPPER);
+    let shown = file.display();
+    if !store.is_new().await.map_err(|err| told(settings, err))? {
+        let problem = anyhow!(
+            "its customers are hashed with a pepper that is not known: put the file `{shown}` back, or give the pepper as \
+             `privacy.pepper_file`; without it nobody in the store is found again, and all that is left is to move the \
+             store away"
+        );
+        return Err(problem.context(key(settings)));
+    }
+    let line = format!("{}\n", secrecy::ExposeSecret::expose_secret(&drawn));
+    let written = write_whole(&file, line.as_bytes(), 0o600);
+    written.with_context(|| format!("the pepper cannot be kept in `{shown}`")).context(key(settings))?;
+    tracing::warn!(path = %shown, "a pepper was drawn; keep a copy: without it nobody in the store is found again");
+    Ok(drawn)
+}
+
+/// With the key that says where the store is, as a fault of the settings where trying again cannot help: a file does not
+/// mend itself.
+fn told(settings: &Settings, err: StoreError) -> anyhow::Error {
+    let key = key(settings);
+    let newer = matches!(err, StoreError::Newer { .. } | StoreError::OtherSchema { .. });
+    let passing = newer || err.is_passing() || matches!(err, StoreError::Locked { .. });
+    let err = anyhow::Error::new(err);
+    if passing { err.context(key.to_string()) } else { err.context(key) }
+}
+
+fn key(settings: &Settings) -> SettingFault {
+    SettingFault(match &settings.store.place {
+        Place::Sqlite(_) | Place::Memory => "store.path",
+        Place::Postgres(_) => "store.url",
+    })
 }

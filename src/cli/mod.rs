@@ -20,6 +20,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 
+use crate::app::stored::SettingFault;
 use crate::config::{ConfigProblems, Effective};
 use crate::{app, telemetry};
 
@@ -98,6 +99,7 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
         let err = err.into();
         match err.downcast::<ConfigProblems>() {
             Ok(problems) => Self::Usage(problems.to_string()),
+            Err(err) if err.is::<SettingFault>() => Self::Usage(format!("{err:#}")),
             Err(err) => Self::Runtime(err),
         }
     }

@@ -12,7 +12,7 @@ use super::value::{Setting, written};
 pub(super) const DEFAULTS: &str = include_str!("default.toml");
 
 /// Keys without a default.
-const OPTIONAL: [&str; 31] = [
+const OPTIONAL: [&str; 30] = [
     "server.tls.certificate",
     "server.tls.key",
     "server.tls.client_ca",
@@ -40,7 +40,6 @@ const OPTIONAL: [&str; 31] = [
     "genesys.profile.schema_id",
     "genesys.profile.schema_version",
     "write_back.path",
-    "store.path",
     "store.url",
     "models.pins",
     "models.candidates",
@@ -49,6 +48,12 @@ const OPTIONAL: [&str; 31] = [
 const FREE_TABLES: [(&str, &str); 2] = [
     ("models.pins", "{ clv = \"v1.2\" }"),
     ("models.candidates", "{ clv = { version = \"v1.3\", mode = \"shadow\" } }"),
+];
+/// Keys of earlier versions, and where beside the store the file they named is looked for.
+const MOVED: [(&str, &str); 3] = [
+    ("models.state_path", "models.toml"),
+    ("privacy.tombstones_path", "tombstones"),
+    ("monitoring.path", "monitoring/outcomes.journal"),
 ];
 const PREFIX: &str = "SCORELINE__";
 const FILE_VARIABLE: &str = "SCORELINE_CONFIG";
@@ -237,7 +242,12 @@ impl Known {
                 self.retain_below(&key, below, origin, problems);
                 return true;
             }
-            let message = if is_section {
+            let message = if let Some((_, file)) = MOVED.iter().find(|(moved, _)| *moved == key) {
+                format!(
+                    "is no setting any more: what it named is kept in the store, see `store.path`. Take the key out, and \
+                     put that file at `{file}` beside the store: the next start takes it in"
+                )
+            } else if is_section {
                 format!("is a section and takes no value of its own; it holds {}", self.names_below(&key))
             } else if above.is_empty() {
                 format!("is not known; sections are {}", self.names_below(""))

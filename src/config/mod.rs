@@ -19,7 +19,7 @@ mod write_back;
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::auth::AuthSettings;
@@ -27,7 +27,7 @@ use crate::genesys::GenesysSettings;
 use crate::http::listener::Limits;
 use crate::inference::manifest::TierThresholds;
 use crate::monitoring::book::BookLimits;
-use crate::monitoring::{LedgerSettings, MonitoringSettings, WindowSettings};
+use crate::monitoring::{MonitoringSettings, WindowSettings};
 use crate::privacy::PrivacySettings;
 use crate::routing::{RoutingSettings, TierRoute};
 use crate::scoring::explanation::ExplainSettings;
@@ -36,6 +36,7 @@ use crate::telemetry::{LogFilter, LogSettings};
 use crate::worker::{ExtractSettings, UpkeepSettings, WriteBackSettings};
 
 pub use layers::Entry;
+pub use privacy::pepper_in;
 pub use problem::{ConfigProblems, Origin, Problem};
 pub use settings::{InferenceSettings, ModelSettings, ScoringSettings, ServerSettings};
 pub use tls::TlsSections;
@@ -64,8 +65,6 @@ pub struct Settings {
     pub upkeep: UpkeepSettings,
     pub write_back: WriteBackSettings,
     pub store: StoreSettings,
-    /// Whether a server opens the store: one that only predicts does not.
-    pub serves_store: bool,
 }
 
 /// Settings together with where each value came from.
@@ -113,13 +112,13 @@ pub fn explain(
     let (routing, tiers) = routing(&mut read);
     let privacy = privacy::read(&mut read);
     let auth = auth::section(&mut read);
-    let monitoring = monitoring(&mut read, privacy.pepper.is_some());
+    let monitoring = monitoring(&mut read);
     let log = log(&mut read);
     let genesys = genesys::read(&mut read);
     let extract = extract::extract(&mut read);
     let upkeep = extract::upkeep(&mut read);
     let write_back = write_back::read(&mut read, genesys.is_some());
-    let (store, serves_store) = store::section(&mut read, genesys.is_some(), privacy.pepper.is_some());
+    let store = store::section(&mut read, privacy.pepper.is_some());
     let settings = Settings {
         server,
         tls,
@@ -138,7 +137,6 @@ pub fn explain(
         upkeep,
         write_back,
         store,
-        serves_store,
     };
     read.finish().map(|entries| Effective { settings, entries })
 }
@@ -312,7 +310,7 @@ fn routing(read: &mut Reader) -> (RoutingSettings, Option<TierThresholds>) {
     (RoutingSettings { high, medium, low, low_confidence_below }, tiers)
 }
 
-fn monitoring(read: &mut Reader, keys_last: bool) -> MonitoringSettings {
+fn monitoring(read: &mut Reader) -> MonitoringSettings {
     let length = duration(read, "monitoring.window", "from `1m` to `8760h`", 60_000, 8760 * 3_600_000);
     let most_rows = whole(read, "monitoring.window_rows", 100, 1_000_000_000);
     let least_rows = whole(read, "monitoring.min_rows", 100, 1_000_000);
@@ -321,7 +319,6 @@ fn monitoring(read: &mut Reader, keys_last: bool) -> MonitoringSettings {
         read.problem("monitoring.min_rows", message);
     }
     let outcomes: bool = read.get("monitoring.outcomes");
-    let path: PathBuf = read.get("monitoring.path");
     let window = whole(read, "monitoring.outcome_window", 100, 100_000);
     let predictions = whole(read, "monitoring.predictions", 0, 10_000_000);
     let sample_every = duration(read, "monitoring.sample_every", "from `0s` to `8760h`", 0, 8760 * 3_600_000);
@@ -334,7 +331,7 @@ fn monitoring(read: &mut Reader, keys_last: bool) -> MonitoringSettings {
     };
     MonitoringSettings {
         windows: WindowSettings { length, least_rows: least_rows as u64, most_rows: most_rows as u64 },
-        ledger: outcomes.then_some(LedgerSettings { path, limits, records_predictions: keys_last && predictions > 0 }),
+        ledger: outcomes.then_some(limits),
     }
 }
 

@@ -21,7 +21,6 @@ pub(super) fn read(read: &mut Reader) -> ModelSettings {
     let clv_model: ModelName = read.get("models.clv_model");
     let lead_model: ModelName = read.get("models.lead_model");
     let strict_version: bool = read.get("models.strict_version");
-    let state_path: PathBuf = read.get("models.state_path");
     let pins = by_model(read, PINS, |value| {
         let got = || format!("must be a version in quotes, such as \"v1.2\", got `{}`", written(value));
         let version = value.as_str().ok_or_else(got)?;
@@ -36,7 +35,7 @@ pub(super) fn read(read: &mut Reader) -> ModelSettings {
             read.problem(&format!("{CANDIDATES}.{model}"), message);
         }
     }
-    ModelSettings { dir, clv_model, lead_model, pins, candidates, strict_version, state_path }
+    ModelSettings { dir, clv_model, lead_model, pins, candidates, strict_version }
 }
 
 /// Reads a table of models; `parse` gives the value and how it is written, or what is wrong with it.

@@ -1,4 +1,4 @@
-//! `[privacy]`: peppers and their files, what is refused, where tombstones are kept.
+//! `[privacy]`: peppers and their files, and what is refused.
 
 use std::path::PathBuf;
 
@@ -74,7 +74,7 @@ pub(super) fn read(read: &mut Reader) -> PrivacySettings {
     let previous: Vec<SecretString> = previous_files
         .0
         .iter()
-        .filter_map(|path| match long_secret(path) {
+        .filter_map(|path| match pepper_in(path) {
             Ok(secret) => Some(secret),
             Err(problem) => {
                 read.problem("privacy.previous_pepper_files", problem);
@@ -82,18 +82,12 @@ pub(super) fn read(read: &mut Reader) -> PrivacySettings {
             }
         })
         .collect();
-    if !previous_files.0.is_empty() {
-        if previous_until.is_none() {
-            let problem = "needs `privacy.previous_until` beside it: the time from which they are no longer tried";
-            read.problem("privacy.previous_pepper_files", problem);
-        }
-        if pepper.is_none() {
-            read.problem("privacy.previous_pepper_files", "needs a pepper that lasts: set `privacy.pepper_file`");
-        }
+    if !previous_files.0.is_empty() && previous_until.is_none() {
+        let problem = "needs `privacy.previous_until` beside it: the time from which they are no longer tried";
+        read.problem("privacy.previous_pepper_files", problem);
     }
     let screen = Screen { identifiers: read.get("privacy.identifiers"), refuse_pii: read.get("privacy.refuse_pii") };
-    let tombstones: PathBuf = read.get("privacy.tombstones_path");
-    PrivacySettings { pepper, previous, previous_until, screen, tombstones: Some(tombstones) }
+    PrivacySettings { pepper, previous, previous_until, screen }
 }
 
 fn pepper(read: &mut Reader) -> Option<SecretString> {
@@ -105,7 +99,7 @@ fn pepper(read: &mut Reader) -> Option<SecretString> {
         read.problem("privacy.pepper_file", "can not be used together with `privacy.pepper`: keep one of them");
         return pepper;
     }
-    match long_secret(&path) {
+    match pepper_in(&path) {
         Ok(secret) => Some(secret),
         Err(problem) => {
             read.problem("privacy.pepper_file", problem);
@@ -114,7 +108,11 @@ fn pepper(read: &mut Reader) -> Option<SecretString> {
     }
 }
 
-fn long_secret(path: &std::path::Path) -> Result<SecretString, String> {
+/// The pepper in a file.
+///
+/// # Errors
+/// What is wrong with the file. The content is not repeated.
+pub fn pepper_in(path: &std::path::Path) -> Result<SecretString, String> {
     let secret = secret_file::read(path)?;
     if is_long_enough(&secret) {
         Ok(secret)

@@ -41,8 +41,6 @@ pub struct ModelSettings {
     pub candidates: BTreeMap<ModelName, CandidateSettings>,
     /// Refuse a request for a version that is not loaded.
     pub strict_version: bool,
-    /// Where promoted versions are kept.
-    pub state_path: PathBuf,
 }
 
 #[derive(Clone, Debug)]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::layers::Reader;
+use super::problem::Origin;
 use super::value::{Bytes, Setting, quoted};
 use super::{duration, whole};
 use crate::store::{Check, Place, StoreSettings};
@@ -28,13 +29,11 @@ impl Setting for Check {
     }
 }
 
-/// Where a store is that nobody named a place for.
-const FILE: &str = "state/scoreline.db";
+/// The path that stands for a store in memory.
+const MEMORY: &str = ":memory:";
 
-/// The settings, and whether a server uses them: one that has no platform to read from, and nobody named a store for, has
-/// nothing to keep.
-pub(super) fn section(read: &mut Reader, has_platform: bool, keys_last: bool) -> (StoreSettings, bool) {
-    let path: Option<PathBuf> = read.optional("store.path");
+pub(super) fn section(read: &mut Reader, has_pepper: bool) -> StoreSettings {
+    let path: PathBuf = read.get("store.path");
     let allowed = "a URL of PostgreSQL, such as `postgres://user:password@host/database`";
     let url: Option<SecretString> = read.optional_if("store.url", allowed, is_postgres);
     let check = read.get("store.check");
@@ -42,18 +41,16 @@ pub(super) fn section(read: &mut Reader, has_platform: bool, keys_last: bool) ->
     let cache_size = read.get_if("store.cache_size", allowed, |size: &Bytes| (1 << 20..=64 << 30).contains(&size.0)).0;
     let connections = whole(read, "store.connections", 1, 256);
     let statement_timeout = duration(read, "store.statement_timeout", "from `1s` to `24h`", 1_000, 24 * 3_600_000);
-    if path.is_some() && url.is_some() {
+    if url.is_some() && read.origin_of("store.path") != Origin::Default {
         read.problem("store.url", "can not be used together with `store.path`: keep one of them");
     }
-    let used = has_platform || path.is_some() || url.is_some();
-    if used && !keys_last {
-        let problem = "is needed with `[genesys]`, `store.path` or `store.url`: without a pepper that lasts, nothing that \
-                       is kept is found again after a restart";
+    if url.is_some() && !has_pepper {
+        let problem = "is needed with `store.url`: replicas that share a store must hash customers alike";
         read.problem("privacy.pepper_file", problem);
     }
-    let file = Place::Sqlite(path.unwrap_or_else(|| PathBuf::from(FILE)));
+    let file = if path.as_os_str() == MEMORY { Place::Memory } else { Place::Sqlite(path) };
     let place = url.map_or(file, Place::Postgres);
-    (StoreSettings { place, check, cache_size, connections: connections as u32, statement_timeout }, used)
+    StoreSettings { place, check, cache_size, connections: connections as u32, statement_timeout }
 }
 
 fn is_postgres(url: &SecretString) -> bool {
@@ -72,30 +69,26 @@ mod tests {
     }
 
     #[test]
-    fn who_only_predicts_has_no_store() {
-        assert!(!load(&[]).expect("the defaults are valid").serves_store);
-    }
-
-    #[test]
-    fn a_store_that_is_named_is_used() {
-        let settings = load(&[PEPPER, ("SCORELINE__STORE__PATH", "here.db")]).expect("valid");
+    fn there_is_always_a_store() {
+        let place = |given: &[(&str, &str)]| load(given).expect("valid").store.place;
+        assert!(matches!(place(&[]), Place::Sqlite(path) if path.as_os_str() == "state/scoreline.db"));
         assert!(
-            settings.serves_store
-                && matches!(settings.store.place, Place::Sqlite(path) if path.as_os_str() == "here.db")
+            matches!(place(&[("SCORELINE__STORE__PATH", "here.db")]), Place::Sqlite(path) if path.as_os_str() == "here.db")
         );
-        let settings = load(&[PEPPER, ("SCORELINE__STORE__URL", "postgres://u:p@h/d")]).expect("valid");
-        assert!(settings.serves_store && matches!(settings.store.place, Place::Postgres(_)));
+        assert!(matches!(place(&[("SCORELINE__STORE__PATH", ":memory:")]), Place::Memory));
+        let url = ("SCORELINE__STORE__URL", "postgres://u:p@h/d");
+        assert!(matches!(place(&[PEPPER, url]), Place::Postgres(_)));
     }
 
     #[test]
-    fn the_url_is_one_of_postgresql_and_alone_and_a_pepper_is_needed() {
+    fn the_url_is_one_of_postgresql_and_alone_and_needs_a_pepper() {
         let problems =
             load(&[PEPPER, ("SCORELINE__STORE__URL", "mysql://u:verysecret@h/d")]).expect_err("another database");
         assert!(problems[0].contains("`store.url`") && problems[0].contains("`postgres://"), "{problems:?}");
         assert!(!problems[0].contains("verysecret"), "{problems:?}");
         let both = [PEPPER, ("SCORELINE__STORE__URL", "postgres://h/d"), ("SCORELINE__STORE__PATH", "x.db")];
         assert!(load(&both).expect_err("two stores")[0].contains("`store.path`"));
-        let problems = load(&[("SCORELINE__STORE__PATH", "here.db")]).expect_err("no pepper");
-        assert!(problems[0].contains("`privacy.pepper_file` is needed with"), "{problems:?}");
+        let problems = load(&[("SCORELINE__STORE__URL", "postgres://h/d")]).expect_err("no pepper");
+        assert!(problems[0].contains("`privacy.pepper_file` is needed with `store.url`"), "{problems:?}");
     }
 }

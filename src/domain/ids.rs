@@ -1,5 +1,6 @@
 //! Names of customers and models. A raw customer identifier never gets this far: see `privacy`.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -101,6 +102,14 @@ impl ModelVersion {
             }
         }
     }
+}
+
+/// The versions that people promoted, as of one change.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Promotions {
+    /// Grows with every change.
+    pub number: i64,
+    pub versions: BTreeMap<ModelName, ModelVersion>,
 }
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]

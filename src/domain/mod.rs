@@ -1,5 +1,6 @@
-//! The vocabulary every other module speaks. Pure: no I/O, no clocks read, no web types.
+//! The vocabulary every other module speaks. Pure but for `durable`: no I/O, no clocks read, no web types.
 
+pub mod durable;
 pub mod feature;
 pub mod ids;
 pub mod interaction;
@@ -10,7 +11,7 @@ pub mod score;
 pub mod time;
 
 pub use feature::{Catalogued, catalogued};
-pub use ids::{CustomerKey, ModelName, ModelVersion};
+pub use ids::{CustomerKey, ModelName, ModelVersion, Promotions};
 pub use interaction::{Channel, Interaction, InteractionId, LabelId, SealedId, Sentiment};
 pub use job::{JobName, JobStatus};
 pub use lead::LeadScore;

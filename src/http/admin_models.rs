@@ -179,7 +179,7 @@ impl By {
                     | ChangeFault::Settling { .. }
                     | ChangeFault::Refused { .. }
                     | ChangeFault::NothingBefore { .. } => Code::ModelNotChanged,
-                    ChangeFault::NotKept(_) => Code::Internal,
+                    ChangeFault::NotKept(_) => Code::StoreUnavailable,
                 };
                 error_response(ApiError::new(code, fault.to_string()))
             }

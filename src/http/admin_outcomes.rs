@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::answer::{cents, round};
 use super::json::respond;
+use super::outcomes::NOT_KEPT;
 use crate::domain::Tier;
 use crate::monitoring::Monitoring;
 use crate::monitoring::ledger::LedgerStatus;
@@ -14,8 +15,8 @@ use crate::monitoring::quality::{Calibrated, Quality, Share};
 
 pub async fn handle(State(monitoring): State<Monitoring>) -> Response {
     let body = match monitoring.ledger() {
-        Ok(ledger) => OutcomesBody::kept(ledger.status()),
-        Err(reason) => OutcomesBody { kept: false, reason: Some(reason), ledger: None, models: Vec::new() },
+        Some(ledger) => OutcomesBody::kept(ledger.status()),
+        None => OutcomesBody { kept: false, reason: Some(NOT_KEPT), ledger: None, models: Vec::new() },
     };
     respond(StatusCode::OK, &body)
 }
@@ -36,7 +37,6 @@ struct LedgerBody {
     outcomes_remembered: usize,
     /// Reported before the horizon was over.
     immature: u64,
-    journal_bytes: u64,
 }
 
 #[derive(Serialize)]
@@ -90,19 +90,14 @@ struct CalibratedBody {
 
 impl OutcomesBody<'_> {
     fn kept(status: LedgerStatus) -> Self {
-        let LedgerStatus { predictions, outcomes, immature, journal_bytes, failed, quality } = status;
+        let LedgerStatus { predictions, outcomes, immature, open, quality } = status;
         let models = quality
             .into_iter()
             .map(|(model, version, quality)| QualityBody::new(model.to_string(), version.to_string(), quality));
         Self {
-            kept: !failed,
-            reason: failed.then_some("an outcome could not be synced; scoreline must be restarted"),
-            ledger: Some(LedgerBody {
-                predictions_waiting: predictions,
-                outcomes_remembered: outcomes,
-                immature,
-                journal_bytes,
-            }),
+            kept: open,
+            reason: (!open).then_some("the store is not open; the log says what it waits for"),
+            ledger: Some(LedgerBody { predictions_waiting: predictions, outcomes_remembered: outcomes, immature }),
             models: models.collect(),
         }
     }

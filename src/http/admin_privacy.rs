@@ -31,7 +31,7 @@ pub async fn handle(State(hasher): State<IdHasher>, State(eraser): State<Eraser>
     let Screen { identifiers, refuse_pii } = hasher.screen();
     let body = PrivacyBody {
         pepper_id: peppers.next().unwrap_or_default(),
-        pepper_lasts: hasher.lasts(),
+        pepper_lasts: eraser.lasts(),
         previous_pepper_ids: peppers.collect(),
         rotating: hasher.is_rotating(),
         previous_until: hasher.previous_until().map(|until| until.to_string()),
@@ -41,7 +41,7 @@ pub async fn handle(State(hasher): State<IdHasher>, State(eraser): State<Eraser>
         },
         refuse_pii,
         tombstones: eraser.tombstones().len(),
-        tombstones_hold: if eraser.tombstones().lasts() && hasher.lasts() { "for_good" } else { "until_restart" },
+        tombstones_hold: if eraser.lasts() { "for_good" } else { "until_restart" },
     };
     respond(StatusCode::OK, &body)
 }

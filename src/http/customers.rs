@@ -15,7 +15,7 @@ use super::json::respond;
 use super::observe::{RequestId, with_request_id};
 use super::personal::refusal;
 use crate::privacy::audit::{self, Action, Actor, Outcome};
-use crate::privacy::erasure::{Erased, ErasureFault};
+use crate::privacy::erasure::ErasureFault;
 use crate::privacy::{Eraser, IdHasher};
 use crate::scoring::{Ask, Prefer, Scorer};
 
@@ -42,27 +42,26 @@ struct Metadata<'a> {
 pub async fn erase(
     State(eraser): State<Eraser>,
     State(hasher): State<IdHasher>,
-    State(scorer): State<Scorer>,
     actor: Option<Extension<Actor>>,
     id: RequestId,
     customer: Customer,
 ) -> Result<Response, ApiError> {
     let Extension(actor) = actor.unwrap_or_default();
     let keys = hasher.keys(&identifier(customer)?);
-    let now = scorer.now();
+    let lasts = eraser.lasts();
     let request_id = id.as_str().to_owned();
     // On a thread that may wait for the disk, and to its end even when the caller hangs up.
     let erasing = tokio::task::spawn_blocking(move || {
-        let erased = eraser.erase(&keys, now);
+        let erased = eraser.erase(&keys);
         let outcome = if erased.is_ok() { Outcome::Done } else { Outcome::Failed };
         audit::record(&actor, Action::EraseCustomer, "customer", outcome, &request_id);
         erased
     });
-    let Erased { entries, lasts } = erasing.await.map_err(|_| incomplete("it broke off"))??;
+    let erased = erasing.await.map_err(|_| incomplete("it broke off"))??;
     let answer = ErasedAnswer {
         status: "success",
-        erased: entries.into_iter().collect(),
-        tombstone: if lasts && hasher.lasts() { "kept" } else { "until_restart" },
+        erased: erased.into_iter().collect(),
+        tombstone: if lasts { "kept" } else { "until_restart" },
         metadata: Metadata { request_id: id.as_str() },
     };
     Ok(with_request_id(respond(StatusCode::OK, &answer), id.as_str()))
@@ -83,7 +82,7 @@ pub async fn score(
         let problem = "no score of this customer is known from the last 24 hours, and no features are stored of them";
         ApiError::new(Code::NotFound, problem)
     };
-    let is_stored = scorer.book().is_some_and(|book| book.find(&key).is_some());
+    let is_stored = scorer.book().find(&key).is_some();
     if !is_stored && scorer.cache().last(scorer.default_model(), key, scorer.now()).is_none() {
         return Err(unknown());
     }
@@ -113,13 +112,6 @@ fn incomplete(why: &str) -> ApiError {
 impl From<ErasureFault> for ApiError {
     fn from(fault: ErasureFault) -> Self {
         // The cause names files of this machine: it is in the log.
-        match &fault {
-            ErasureFault::Tombstone(cause) => {
-                let source = std::error::Error::source(cause).map(ToString::to_string);
-                tracing::error!(error = %cause, cause = source, "tombstone could not be laid");
-                incomplete("its tombstone could not be written")
-            }
-            ErasureFault::Place { .. } => incomplete(&fault.to_string()),
-        }
+        incomplete(&fault.to_string())
     }
 }

@@ -26,6 +26,8 @@ use crate::scoring::Scorer;
 
 /// How far another machine's clock may be ahead.
 const CLOCK_SKEW_SECONDS: u64 = 300;
+/// Why there is no ledger.
+pub const NOT_KEPT: &str = "outcomes are not kept: `monitoring.outcomes` is false";
 
 pub async fn handle(
     State(scorer): State<Scorer>,
@@ -35,13 +37,12 @@ pub async fn handle(
     id: RequestId,
     BatchPayload(body): BatchPayload,
 ) -> Result<Response, ApiError> {
-    let ledger = monitoring.ledger().map_err(|reason| ApiError::new(Code::OutcomesUnavailable, reason))?;
+    let ledger = monitoring.ledger().ok_or_else(|| ApiError::new(Code::OutcomesUnavailable, NOT_KEPT))?;
     let reader = Reader { scorer: &scorer, hasher: &hasher, now: scorer.now(), moved: RefCell::default() };
     if is_single(&body) {
         let outcome = reader.read(&body)?;
-        ledger.carry_over(reader.moved.into_inner());
         let spend_usd = outcome.spend_usd;
-        let verdicts = ledger.report(vec![outcome]).await?;
+        let verdicts = ledger.report(vec![outcome], reader.moved.into_inner()).await?;
         let outcome = verdicts.first().map_or_else(|| Err(no_prediction()), |it| OutcomeBody::new(it, spend_usd))?;
         let metadata = Some(Metadata { request_id: id.as_str() });
         let response = respond(StatusCode::OK, &OutcomeAnswer { status: "success", outcome, metadata });
@@ -49,8 +50,7 @@ pub async fn handle(
     }
     let Rows { rows, is_array } = Rows::split(&body, settings.batch_rows)?;
     let read: Vec<_> = rows.iter().map(|row| reader.read(row)).collect();
-    ledger.carry_over(reader.moved.into_inner());
-    let judged = report(ledger, read).await?;
+    let judged = report(ledger, read, reader.moved.into_inner()).await?;
     let mut results = Vec::with_capacity(rows.len() * 192);
     let mut errors = 0;
     for (number, outcome) in judged.into_iter().enumerate() {
@@ -73,9 +73,10 @@ pub async fn handle(
 async fn report(
     ledger: &Ledger,
     read: Vec<Result<Outcome, ApiError>>,
+    moved: Vec<(CustomerKey, CustomerKey)>,
 ) -> Result<Vec<Result<OutcomeBody, ApiError>>, ApiError> {
     let good: Vec<Outcome> = read.iter().flatten().cloned().collect();
-    let mut verdicts = if good.is_empty() { Vec::new() } else { ledger.report(good).await? }.into_iter();
+    let mut verdicts = if good.is_empty() { Vec::new() } else { ledger.report(good, moved).await? }.into_iter();
     let judge = |row: Result<Outcome, ApiError>| {
         let spend_usd = row?.spend_usd;
         OutcomeBody::new(&verdicts.next().ok_or_else(no_prediction)?, spend_usd)

@@ -1,23 +1,23 @@
-//! Everything that is kept about predictions and outcomes, in memory: what the journal says when it is read from its
-//! beginning. Pure.
+//! What is held in memory of predictions and outcomes: whose prediction was recorded last, and the figures of each model
+//! version. The rows themselves are in the store. Pure.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 
-use serde::{Deserialize, Serialize};
-
-use super::outcome::{Matched, Outcome, OutcomeKey, Prediction, Verdict};
+use super::outcome::Judged;
 use super::quality::{Quality, Rolling};
-use crate::domain::time::Timestamp;
 use crate::domain::{CustomerKey, ModelName, ModelVersion};
 
 /// A recorded prediction is kept this long after its horizon, waiting for its outcome.
-const GRACE_SECONDS: i64 = 90 * 86_400;
+pub const GRACE_SECONDS: i64 = 90 * 86_400;
+/// Least time between two looks for room.
+const SWEEP_SECONDS: i64 = 3600;
 /// Most model versions whose outcomes are followed; those heard of longest ago are let go.
 const MOST_VERSIONS: usize = 32;
 
 /// Bounds of what is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BookLimits {
+    /// Predictions that wait for their outcome; 0 for none.
     pub predictions: usize,
     /// Outcomes remembered, so that a repeated one is known.
     pub outcomes: usize,
@@ -27,47 +27,28 @@ pub struct BookLimits {
     pub sample_every: i64,
 }
 
-/// One line of the journal.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "entry", rename_all = "snake_case")]
-pub enum Entry {
-    Prediction {
-        #[serde(with = "hex_key")]
-        customer: CustomerKey,
-        model: ModelName,
-        prediction: Prediction,
-    },
-    Outcome {
-        #[serde(with = "hex_key")]
-        customer: CustomerKey,
-        model: ModelName,
-        spend_usd: f64,
-        observed_at: Timestamp,
-        prediction: Prediction,
-    },
-    /// What was kept under one key of a customer is kept under another: the pepper was changed.
-    Moved {
-        #[serde(with = "hex_key")]
-        from: CustomerKey,
-        #[serde(with = "hex_key")]
-        to: CustomerKey,
-    },
-}
-
 /// The state itself.
 #[derive(Debug)]
 pub struct Book {
     limits: BookLimits,
-    predictions: BTreeMap<(CustomerKey, ModelName, i64), Prediction>,
-    outcomes: VecDeque<Matched>,
-    keys: HashSet<OutcomeKey>,
+    /// The second of the last recorded prediction.
+    last: HashMap<(CustomerKey, ModelName), i64>,
+    /// Predictions that wait, as far as is known here.
+    pub predictions: usize,
+    /// Outcomes remembered.
+    pub outcomes: usize,
+    /// Outcomes told before their horizon was over.
+    pub immature: u64,
+    /// Whether rows may have gone from the store that are still counted here.
+    pub recount: bool,
+    /// Whether predictions are remembered that may not be in the store.
+    pub reread: bool,
     versions: BTreeMap<(ModelName, ModelVersion), Followed>,
     /// When the newest recorded prediction was made, and when room was last looked for, in seconds.
     newest: i64,
     swept_at: i64,
     /// Outcomes taken in, for telling which version was heard of last.
     heard: u64,
-    immature: u64,
 }
 
 #[derive(Debug)]
@@ -90,176 +71,85 @@ impl Book {
     pub fn new(limits: BookLimits) -> Self {
         Self {
             limits,
-            predictions: BTreeMap::new(),
-            outcomes: VecDeque::new(),
-            keys: HashSet::new(),
+            last: HashMap::new(),
+            predictions: 0,
+            outcomes: 0,
+            immature: 0,
+            recount: false,
+            reread: false,
             versions: BTreeMap::new(),
             newest: i64::MIN,
             swept_at: i64::MIN,
             heard: 0,
-            immature: 0,
         }
     }
 
-    /// Whether a prediction should be recorded. Makes room by letting go what has expired.
-    pub fn admit(&mut self, customer: CustomerKey, model: &ModelName, prediction: &Prediction) -> Admission {
-        let at = prediction.scored_at.as_second();
-        let last = self.of_customer(customer, model).next_back();
-        if last.is_some_and(|last| at.saturating_sub(last.scored_at.as_second()) < self.limits.sample_every) {
+    /// Whether a prediction made at this second should be recorded; then it counts as recorded.
+    pub fn admit(&mut self, customer: CustomerKey, model: &ModelName, at: i64) -> Admission {
+        self.newest = self.newest.max(at);
+        let key = (customer, model.clone());
+        if self.last.get(&key).is_some_and(|last| at.saturating_sub(*last) < self.limits.sample_every) {
             return Admission::Sampled;
         }
-        if self.predictions.len() >= self.limits.predictions && at.saturating_sub(self.swept_at) >= 3600 {
-            self.swept_at = at;
-            self.expire();
+        if self.predictions >= self.limits.predictions {
+            return Admission::Full;
         }
-        if self.predictions.len() >= self.limits.predictions { Admission::Full } else { Admission::Record }
+        self.predictions += 1;
+        self.last.insert(key, at);
+        Admission::Record
     }
 
-    /// What is to become of an outcome; nothing is changed. An outcome that is recorded or immature comes with the
-    /// entry to keep. `pending` are the keys of entries that are decided and not yet taken in.
-    pub fn decide(&self, outcome: Outcome, pending: &mut HashSet<OutcomeKey>) -> (Verdict, Option<Entry>) {
-        let Outcome { customer, model, spend_usd, observed_at, prediction } = outcome;
-        let found = prediction.or_else(|| self.prediction_for(customer, &model, observed_at).cloned());
-        let Some(prediction) = found else { return (Verdict::Unmatched, None) };
-        let matched = Matched { customer, model, spend_usd, observed_at, prediction };
-        let key = matched.key();
-        if self.keys.contains(&key) || pending.contains(&key) {
-            return (Verdict::Duplicate(matched.prediction), None);
+    /// When there is no room and none was looked for lately: predictions that matured before the second that this
+    /// answers may be let go.
+    pub fn sweep(&mut self) -> Option<i64> {
+        let due = self.newest.saturating_sub(self.swept_at) >= SWEEP_SECONDS;
+        if self.predictions < self.limits.predictions || !due {
+            return None;
         }
-        pending.insert(key);
-        let verdict = if matched.is_mature() { Verdict::Recorded } else { Verdict::Immature };
-        let verdict = verdict(matched.prediction.clone());
-        let Matched { customer, model, spend_usd, observed_at, prediction } = matched;
-        (verdict, Some(Entry::Outcome { customer, model, spend_usd, observed_at, prediction }))
+        self.swept_at = self.newest;
+        Some(self.newest.saturating_sub(GRACE_SECONDS))
     }
 
-    /// Takes in an entry of the journal.
-    pub fn take(&mut self, entry: Entry) {
-        match entry {
-            Entry::Prediction { customer, model, prediction } => {
-                let at = prediction.scored_at.as_second();
-                self.newest = self.newest.max(at);
-                self.predictions.insert((customer, model, at), prediction);
-            }
-            Entry::Outcome { customer, model, spend_usd, observed_at, prediction } => {
-                self.take_outcome(Matched { customer, model, spend_usd, observed_at, prediction });
-            }
-            Entry::Moved { from, to } => self.move_customer(from, to),
-        }
+    /// Takes over whose predictions wait in the store.
+    pub fn remember(&mut self, last: HashMap<(CustomerKey, ModelName), i64>) {
+        self.last = last;
+        self.reread = false;
     }
 
-    /// Whether anything is kept of a customer.
-    pub fn knows(&self, customer: CustomerKey) -> bool {
-        self.all_of(customer).next().is_some() || self.outcomes.iter().any(|outcome| outcome.customer == customer)
+    /// Takes over how much is in the store.
+    pub fn count(&mut self, predictions: u64, outcomes: u64) {
+        self.predictions = usize::try_from(predictions).unwrap_or(usize::MAX);
+        self.outcomes = usize::try_from(outcomes).unwrap_or(usize::MAX);
+        self.recount = false;
     }
 
-    /// Forgets customers; how many predictions and outcomes that were. Figures that their outcomes went into stay: they
-    /// are sums over many customers.
-    pub fn erase(&mut self, customers: &HashSet<CustomerKey>) -> u64 {
-        let before = self.predictions.len() + self.outcomes.len();
-        self.predictions.retain(|(customer, ..), _| !customers.contains(customer));
-        self.outcomes.retain(|outcome| !customers.contains(&outcome.customer));
-        self.keys = self.outcomes.iter().map(Matched::key).collect();
-        (before - self.predictions.len() - self.outcomes.len()) as u64
-    }
-
-    fn move_customer(&mut self, from: CustomerKey, to: CustomerKey) {
-        let moved: Vec<_> = self.all_of(from).map(|(key, _)| key.clone()).collect();
-        for key in moved {
-            if let Some(prediction) = self.predictions.remove(&key) {
-                self.predictions.entry((to, key.1, key.2)).or_insert(prediction);
-            }
-        }
-        for outcome in self.outcomes.iter_mut().filter(|outcome| outcome.customer == from) {
-            self.keys.remove(&outcome.key());
-            outcome.customer = to;
-            self.keys.insert(outcome.key());
-        }
-    }
-
-    fn take_outcome(&mut self, outcome: Matched) {
-        self.keys.insert(outcome.key());
-        self.heard += 1;
-        if outcome.is_mature() {
-            let version = (outcome.model.clone(), outcome.prediction.version.clone());
-            let new = || Followed { rolling: Rolling::new(self.limits.window), heard: 0 };
-            let followed = self.versions.entry(version).or_insert_with(new);
-            followed.rolling.add(&outcome);
-            followed.heard = self.heard;
-            if self.versions.len() > MOST_VERSIONS {
-                let oldest = self.versions.iter().min_by_key(|(_, followed)| followed.heard);
-                if let Some(oldest) = oldest.map(|(version, _)| version.clone()) {
-                    self.versions.remove(&oldest);
-                }
-            }
-        } else {
+    /// Takes an outcome into the figures, unless the horizon was not over.
+    pub fn take(&mut self, model: &ModelName, version: &ModelVersion, outcome: &Judged, mature: bool) {
+        self.outcomes = (self.outcomes + 1).min(self.limits.outcomes);
+        if !mature {
             self.immature += 1;
+            return;
         }
-        self.outcomes.push_back(outcome);
-        while self.outcomes.len() > self.limits.outcomes {
-            let Some(old) = self.outcomes.pop_front() else { break };
-            self.keys.remove(&old.key());
+        self.heard += 1;
+        let new = || Followed { rolling: Rolling::new(self.limits.window), heard: 0 };
+        let followed = self.versions.entry((model.clone(), version.clone())).or_insert_with(new);
+        followed.rolling.add(outcome);
+        followed.heard = self.heard;
+        if self.versions.len() > MOST_VERSIONS {
+            let oldest = self.versions.iter().min_by_key(|(_, followed)| followed.heard);
+            if let Some(oldest) = oldest.map(|(version, _)| version.clone()) {
+                self.versions.remove(&oldest);
+            }
         }
     }
 
-    /// The prediction an outcome without one belongs to: the last whose horizon was over, else the first.
-    fn prediction_for(&self, customer: CustomerKey, model: &ModelName, observed_at: Timestamp) -> Option<&Prediction> {
-        let observed_at = observed_at.as_second();
-        let mature = self.of_customer(customer, model).rev().find(|prediction| prediction.matures_at() <= observed_at);
-        mature.or_else(|| self.of_customer(customer, model).next())
-    }
-
-    fn all_of(&self, customer: CustomerKey) -> impl Iterator<Item = (&(CustomerKey, ModelName, i64), &Prediction)> {
-        // No name comes before this one.
-        let first = ModelName::parse("0").expect("a name");
-        let from = self.predictions.range((customer, first, i64::MIN)..);
-        from.take_while(move |((of, ..), _)| *of == customer)
-    }
-
-    fn of_customer(
-        &self,
-        customer: CustomerKey,
-        model: &ModelName,
-    ) -> impl DoubleEndedIterator<Item = &Prediction> + use<'_> {
-        let key = |at| (customer, model.clone(), at);
-        self.predictions.range(key(i64::MIN)..=key(i64::MAX)).map(|(_, prediction)| prediction)
-    }
-
-    /// Lets predictions go whose outcome nobody told.
-    pub fn expire(&mut self) {
-        let newest = self.newest;
-        self.predictions.retain(|_, prediction| prediction.matures_at().saturating_add(GRACE_SECONDS) >= newest);
-    }
-
-    /// All entries that make this state, in an order that makes it again.
-    pub fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
-        let predictions = self.predictions.iter().map(|((customer, model, _), prediction)| Entry::Prediction {
-            customer: *customer,
-            model: model.clone(),
-            prediction: prediction.clone(),
-        });
-        let outcomes = self.outcomes.iter().map(|outcome| Entry::Outcome {
-            customer: outcome.customer,
-            model: outcome.model.clone(),
-            spend_usd: outcome.spend_usd,
-            observed_at: outcome.observed_at,
-            prediction: outcome.prediction.clone(),
-        });
-        predictions.chain(outcomes)
-    }
-
-    pub fn predictions(&self) -> usize {
-        self.predictions.len()
-    }
-
-    /// Outcomes remembered.
-    pub fn outcomes(&self) -> usize {
-        self.outcomes.len()
-    }
-
-    /// Outcomes told before their horizon was over.
-    pub fn immature(&self) -> u64 {
-        self.immature
+    /// Forgets customers; of how many anything was known. Figures that their outcomes went into stay: they are sums over
+    /// many customers.
+    pub fn forget(&mut self, gone: impl Fn(&CustomerKey) -> bool) -> u64 {
+        self.recount = true;
+        let before = self.last.len();
+        self.last.retain(|(customer, _), _| !gone(customer));
+        (before - self.last.len()) as u64
     }
 
     /// The figures of every model version that is followed.
@@ -269,43 +159,12 @@ impl Book {
     }
 }
 
-/// A customer key as 64 hex digits. It is a keyed hash already.
-mod hex_key {
-    use serde::de::Error as _;
-    use serde::{Deserialize as _, Deserializer, Serializer};
-
-    use crate::domain::CustomerKey;
-
-    pub fn serialize<S: Serializer>(key: &CustomerKey, serializer: S) -> Result<S::Ok, S::Error> {
-        use std::fmt::Write as _;
-        let text = key.as_bytes().iter().fold(String::with_capacity(64), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        });
-        serializer.serialize_str(&text)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<CustomerKey, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let mut digest = [0; 32];
-        if text.len() != 64 || !text.is_ascii() {
-            return Err(D::Error::custom("a customer key has 64 hex digits"));
-        }
-        for (byte, at) in digest.iter_mut().zip((0..64).step_by(2)) {
-            *byte = u8::from_str_radix(&text[at..at + 2], 16).map_err(D::Error::custom)?;
-        }
-        Ok(CustomerKey::from_digest(digest))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::outcome::tests::prediction;
     use super::*;
 
-    fn limits() -> BookLimits {
-        BookLimits { predictions: 3, outcomes: 4, window: 10, sample_every: 86_400 }
-    }
+    const DAY: i64 = 86_400;
 
     fn key(customer: u8) -> CustomerKey {
         CustomerKey::from_digest([customer; 32])
@@ -315,115 +174,37 @@ mod tests {
         ModelName::parse("clv").expect("a name")
     }
 
-    fn record(book: &mut Book, customer: u8, scored_at: &str) -> Admission {
-        let prediction = prediction(scored_at);
-        let admission = book.admit(key(customer), &model(), &prediction);
-        if admission == Admission::Record {
-            book.take(Entry::Prediction { customer: key(customer), model: model(), prediction });
-        }
-        admission
-    }
-
-    fn tell(book: &mut Book, customer: u8, observed_at: &str, prediction: Option<Prediction>) -> Verdict {
-        let observed_at = observed_at.parse().expect("a time");
-        let outcome = Outcome { customer: key(customer), model: model(), spend_usd: 5.0, observed_at, prediction };
-        let (verdict, entry) = book.decide(outcome, &mut HashSet::new());
-        if let Some(entry) = entry {
-            book.take(entry);
-        }
-        verdict
-    }
-
-    #[test]
-    fn an_outcome_belongs_to_the_last_prediction_that_matured() {
-        let mut book = Book::new(limits());
-        let days = ["2026-01-01T00:00:00Z", "2026-01-05T00:00:00Z"];
-        for day in days {
-            assert_eq!(record(&mut book, 1, day), Admission::Record);
-        }
-        let first = prediction(days[0]);
-        assert_eq!(tell(&mut book, 1, "2026-01-20T00:00:00Z", None), Verdict::Immature(first.clone()));
-        assert_eq!(tell(&mut book, 1, "2026-02-01T00:00:00Z", None), Verdict::Recorded(first.clone()));
-        assert_eq!(tell(&mut book, 1, "2026-02-02T00:00:00Z", None), Verdict::Duplicate(first.clone()));
-        assert_eq!(tell(&mut book, 1, "2026-02-02T00:00:00Z", Some(first.clone())), Verdict::Duplicate(first));
-        assert_eq!(tell(&mut book, 1, "2026-02-05T00:00:00Z", None), Verdict::Recorded(prediction(days[1])));
-        assert_eq!(tell(&mut book, 2, "2026-02-05T00:00:00Z", None), Verdict::Unmatched);
-        assert_eq!((book.immature(), book.quality()[0].2.outcomes), (1, 2));
+    fn book() -> Book {
+        Book::new(BookLimits { predictions: 3, outcomes: 4, window: 10, sample_every: DAY })
     }
 
     #[test]
     fn predictions_are_sampled_and_their_number_is_bounded() {
-        let mut book = Book::new(limits());
-        assert_eq!(record(&mut book, 1, "2026-01-01T00:00:00Z"), Admission::Record);
-        assert_eq!(record(&mut book, 1, "2026-01-01T23:59:59Z"), Admission::Sampled);
-        assert_eq!(record(&mut book, 2, "2026-01-02T00:00:00Z"), Admission::Record);
-        assert_eq!(record(&mut book, 3, "2026-01-02T00:00:00Z"), Admission::Record);
-        assert_eq!(record(&mut book, 4, "2026-01-03T00:00:00Z"), Admission::Full);
-        // Nobody told the outcome of the first within horizon and grace: it makes room when the newest is that late.
-        book.newest = "2026-05-01T23:00:00Z".parse::<Timestamp>().expect("a time").as_second();
-        assert_eq!(record(&mut book, 4, "2026-05-01T23:00:00Z"), Admission::Record);
-        assert_eq!(tell(&mut book, 1, "2026-05-01T00:00:00Z", None), Verdict::Unmatched);
+        let mut book = book();
+        assert_eq!(book.admit(key(1), &model(), 0), Admission::Record);
+        assert_eq!(book.admit(key(1), &model(), DAY - 1), Admission::Sampled);
+        assert_eq!(book.sweep(), None, "there is room");
+        assert_eq!(book.admit(key(1), &model(), DAY), Admission::Record);
+        assert_eq!(book.admit(key(2), &model(), DAY), Admission::Record);
+        assert_eq!(book.admit(key(3), &model(), DAY), Admission::Full);
+        assert_eq!(book.sweep(), Some(DAY - GRACE_SECONDS));
+        assert_eq!(book.sweep(), None, "a moment ago");
+        book.predictions = 2;
+        assert_eq!(book.admit(key(3), &model(), DAY), Admission::Record);
     }
 
     #[test]
-    fn a_repeat_within_one_group_is_known_too() {
-        let book = Book::new(limits());
-        let mut pending = HashSet::new();
-        let outcome = Outcome {
-            customer: key(1),
-            model: model(),
-            spend_usd: 1.0,
-            observed_at: "2026-03-01T00:00:00Z".parse().expect("a time"),
-            prediction: Some(prediction("2026-01-01T00:00:00Z")),
-        };
-        assert!(matches!(book.decide(outcome.clone(), &mut pending), (Verdict::Recorded(_), Some(_))));
-        assert!(matches!(book.decide(outcome, &mut pending), (Verdict::Duplicate(_), None)));
-    }
-
-    #[test]
-    fn an_erased_customer_leaves_nothing_but_their_share_of_the_figures() {
-        let mut book = Book::new(limits());
-        for customer in [1, 2] {
-            record(&mut book, customer, "2026-01-01T00:00:00Z");
-            tell(&mut book, customer, "2026-03-01T00:00:00Z", Some(prediction("2026-01-01T00:00:00Z")));
+    fn a_forgotten_customer_is_not_known_and_the_figures_stay() {
+        let mut book = book();
+        book.admit(key(1), &model(), 0);
+        book.admit(key(2), &model(), 0);
+        let prediction = prediction("2026-01-01T00:00:00Z");
+        let judged = Judged::new(&prediction, 5.0);
+        for mature in [true, false] {
+            book.take(&model(), &prediction.version, &judged, mature);
         }
-        assert_eq!(book.erase(&HashSet::from([key(1), key(3)])), 2);
-        assert!(!book.knows(key(1)) && book.knows(key(2)));
-        assert_eq!((book.predictions(), book.outcomes(), book.quality()[0].2.outcomes), (1, 1, 2));
-        let left: String = book.entries().map(|entry| serde_json::to_string(&entry).expect("serialises")).collect();
-        assert!(left.contains(&"02".repeat(32)) && !left.contains(&"01".repeat(32)), "{left}");
-        assert_eq!(book.erase(&HashSet::from([key(1)])), 0);
-    }
-
-    #[test]
-    fn a_customer_is_found_under_a_new_key() {
-        let mut book = Book::new(limits());
-        record(&mut book, 1, "2026-01-01T00:00:00Z");
-        let first = prediction("2026-01-01T00:00:00Z");
-        tell(&mut book, 1, "2026-03-01T00:00:00Z", Some(first.clone()));
-        book.take(Entry::Moved { from: key(1), to: key(9) });
-        assert!(!book.knows(key(1)) && book.knows(key(9)));
-        assert_eq!(tell(&mut book, 9, "2026-03-02T00:00:00Z", None), Verdict::Duplicate(first));
-        book.take(Entry::Moved { from: key(1), to: key(9) });
-        assert_eq!((book.predictions(), book.outcomes()), (1, 1));
-    }
-
-    #[test]
-    fn a_book_is_made_again_from_its_entries() {
-        let mut book = Book::new(limits());
-        record(&mut book, 1, "2026-01-01T00:00:00Z");
-        for customer in 1..=6 {
-            tell(&mut book, customer, "2026-03-01T00:00:00Z", Some(prediction("2026-01-01T00:00:00Z")));
-        }
-        assert_eq!(book.outcomes(), 4, "the oldest two are forgotten");
-        let lines: Vec<String> =
-            book.entries().map(|entry| serde_json::to_string(&entry).expect("serialises")).collect();
-        let mut again = Book::new(limits());
-        for line in &lines {
-            again.take(serde_json::from_str(line).expect("reads back"));
-        }
-        assert!(again.entries().eq(book.entries()));
-        assert_eq!(again.keys, book.keys);
-        assert!(!lines.concat().contains('\n'));
+        assert_eq!(book.forget(|customer| *customer == key(1)), 1);
+        assert_eq!(book.forget(|customer| *customer == key(1)), 0);
+        assert_eq!((book.outcomes, book.immature, book.quality()[0].2.outcomes), (2, 1, 1));
     }
 }

@@ -1,7 +1,7 @@
 //! The names of what monitoring measures, with their meaning. They are what dashboards and alert rules are written on:
 //! stable.
 
-use metrics::{Unit, describe_counter, describe_gauge, gauge};
+use metrics::{describe_counter, describe_gauge, gauge};
 
 use super::drift::Subject;
 use super::quality::{Calibrated, Quality, Share};
@@ -29,11 +29,9 @@ pub fn describe() {
         ("scoreline_calibration_observed", "Share of customers it came true for."),
         ("scoreline_tier_hit_share", "Share of customers of an assigned tier whose spend was in it."),
         ("scoreline_ledger_predictions", "Recorded predictions waiting for their outcome."),
-        ("scoreline_ledger_failed", "1 when outcomes are refused because one could not be synced."),
     ] {
         describe_gauge!(name, meaning);
     }
-    describe_gauge!("scoreline_ledger_journal_bytes", Unit::Bytes, "Size of the journal of outcomes.");
     describe_counter!("scoreline_outcomes_total", "Reported outcomes by what became of them.");
     describe_counter!("scoreline_predictions_recorded_total", "Predictions recorded for their outcome.");
     describe_counter!("scoreline_predictions_not_recorded_total", "Predictions that could not be recorded, by reason.");

@@ -9,7 +9,6 @@ pub mod comparison;
 pub mod counts;
 pub mod drift;
 pub mod gauges;
-pub mod journal;
 pub mod ledger;
 pub mod outcome;
 pub mod psi;
@@ -25,17 +24,18 @@ use crate::domain::{CustomerKey, Estimate, Probability, Tier};
 use crate::inference::ModelSnapshot;
 
 pub use drift::DriftMonitor;
-pub use ledger::{Ledger, LedgerSettings};
+pub use ledger::Ledger;
 pub use window::WindowSettings;
 
+use book::BookLimits;
 use outcome::{AssignedTier, LevelInterval, Prediction};
 use trials::Trials;
 
 #[derive(Clone, Debug)]
 pub struct MonitoringSettings {
     pub windows: WindowSettings,
-    /// `None`: outcomes are not kept.
-    pub ledger: Option<LedgerSettings>,
+    /// How much is kept of outcomes; `None`: nothing.
+    pub ledger: Option<BookLimits>,
 }
 
 /// Everything that is watched. Cheap to clone.
@@ -43,7 +43,7 @@ pub struct MonitoringSettings {
 pub struct Monitoring {
     drift: Arc<DriftMonitor>,
     trials: Arc<Trials>,
-    ledger: Result<Ledger, Arc<str>>,
+    ledger: Option<Ledger>,
 }
 
 /// One row that a model scored.
@@ -63,19 +63,10 @@ pub struct ScoredRow<'a> {
 }
 
 impl Monitoring {
-    /// Opens the ledger. Monitoring goes on without it when it can not be opened: predictions matter more.
     pub fn start(settings: &MonitoringSettings) -> Self {
         gauges::describe();
         trials::describe();
-        let ledger = match &settings.ledger {
-            None => Err("outcomes are not kept: `monitoring.outcomes` is false".into()),
-            Some(settings) => Ledger::open(settings).map_err(|err| {
-                let cause = std::error::Error::source(&err).map_or_else(String::new, |cause| format!(": {cause}"));
-                tracing::error!("`monitoring.path`: {err}{cause}; outcomes are refused until it is mended");
-                "outcomes are not kept: the folder `monitoring.path` can not be used; the log of the start says why"
-                    .into()
-            }),
-        };
+        let ledger = settings.ledger.map(Ledger::new);
         Self { drift: Arc::new(DriftMonitor::new(settings.windows)), trials: Arc::default(), ledger }
     }
 
@@ -88,9 +79,9 @@ impl Monitoring {
         &self.trials
     }
 
-    /// The ledger, or why there is none.
-    pub fn ledger(&self) -> Result<&Ledger, &str> {
-        self.ledger.as_ref().map_err(AsRef::as_ref)
+    /// The ledger; `None` when outcomes are not kept.
+    pub fn ledger(&self) -> Option<&Ledger> {
+        self.ledger.as_ref()
     }
 
     /// Takes in one row that the model ran for: counted for drift, and offered to the ledger when the customer is
@@ -98,7 +89,7 @@ impl Monitoring {
     pub fn scored(&self, row: ScoredRow<'_>) {
         self.drift.count(row.snapshot, row.raw, row.score);
         let outcome = row.estimate.zip(row.snapshot.manifest().horizon_days);
-        if let (Ok(ledger), Some(customer), Some((estimate, horizon_days))) = (&self.ledger, row.customer, outcome) {
+        if let (Some(ledger), Some(customer), Some((estimate, horizon_days))) = (&self.ledger, row.customer, outcome) {
             ledger.record(customer, row.snapshot.name(), || row.prediction(estimate, horizon_days));
         }
     }
@@ -106,15 +97,8 @@ impl Monitoring {
     /// Sets the gauges that are read off rather than counted.
     pub fn report_gauges(&self) {
         self.trials.report();
-        if let Ok(ledger) = &self.ledger {
+        if let Some(ledger) = &self.ledger {
             ledger.report_gauges();
-        }
-    }
-
-    /// Writes out what waits. The last thing before the process ends.
-    pub fn close(&self) {
-        if let Ok(ledger) = &self.ledger {
-            ledger.close();
         }
     }
 }

@@ -69,43 +69,29 @@ pub struct Outcome {
     pub prediction: Option<Prediction>,
 }
 
-/// An outcome with its prediction, as it is kept.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Matched {
-    pub customer: CustomerKey,
-    pub model: ModelName,
+/// What an outcome says about its prediction.
+#[derive(Clone, Copy, Debug)]
+pub struct Judged {
+    pub value: f64,
     pub spend_usd: f64,
-    pub observed_at: Timestamp,
-    pub prediction: Prediction,
+    /// Level of the interval and whether it held the spend.
+    pub covered: Option<(f64, bool)>,
+    pub risk: Option<f64>,
+    pub tier: Option<(Tier, bool)>,
+    pub confidence: Option<f64>,
 }
 
-impl Matched {
-    /// Whether the horizon was over when the spend was observed. Before that the spend is a part of it only.
-    pub fn is_mature(&self) -> bool {
-        self.observed_at.as_second() >= self.prediction.matures_at()
-    }
-
-    /// Two outcomes with the same key are the same one. Whole seconds: answers show no more of `scored_at`.
-    pub fn key(&self) -> OutcomeKey {
-        OutcomeKey {
-            customer: self.customer,
-            model: self.model.clone(),
-            version: self.prediction.version.clone(),
-            scored_at: self.prediction.scored_at.as_second(),
-            mature: self.is_mature(),
+impl Judged {
+    pub fn new(prediction: &Prediction, spend_usd: f64) -> Self {
+        Self {
+            value: prediction.value,
+            spend_usd,
+            covered: prediction.interval.map(|it| (it.level, it.low <= spend_usd && spend_usd <= it.high)),
+            risk: prediction.risk,
+            tier: prediction.tier.map(|assigned| (assigned.tier, assigned.is_hit(spend_usd))),
+            confidence: prediction.tier.and_then(|assigned| assigned.confidence),
         }
     }
-}
-
-/// What makes an outcome the same as another: customer and prediction. A partial spend does not stand in the way of
-/// the whole one.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct OutcomeKey {
-    customer: CustomerKey,
-    model: ModelName,
-    version: ModelVersion,
-    scored_at: i64,
-    mature: bool,
 }
 
 /// What became of a reported outcome.
@@ -162,29 +148,15 @@ pub mod tests {
         }
     }
 
-    pub fn matched(customer: u8, spend_usd: f64, observed_at: &str) -> Matched {
-        Matched {
+    /// An outcome with or without its prediction.
+    pub fn told(customer: u8, given: bool, observed_at: &str) -> Outcome {
+        Outcome {
             customer: CustomerKey::from_digest([customer; 32]),
             model: ModelName::parse("clv").expect("a name"),
-            spend_usd,
+            spend_usd: 5.0,
             observed_at: observed_at.parse().expect("a time"),
-            prediction: prediction("2026-01-01T00:00:00Z"),
+            prediction: given.then(|| prediction("2026-01-01T00:00:00Z")),
         }
-    }
-
-    #[test]
-    fn an_outcome_is_mature_when_the_horizon_is_over_to_the_second() {
-        assert!(!matched(1, 5.0, "2026-01-30T23:59:59Z").is_mature());
-        assert!(matched(1, 5.0, "2026-01-31T00:00:00Z").is_mature());
-    }
-
-    #[test]
-    fn a_partial_spend_is_another_outcome_than_the_whole_one() {
-        let [early, late, again] = ["2026-01-02T00:00:00Z", "2026-02-02T00:00:00Z", "2026-03-02T00:00:00Z"]
-            .map(|observed_at| matched(1, 5.0, observed_at).key());
-        assert_ne!(early, late);
-        assert_eq!(late, again, "when it is told again does not matter");
-        assert_ne!(late, matched(2, 5.0, "2026-02-02T00:00:00Z").key());
     }
 
     #[test]

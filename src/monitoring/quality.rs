@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::outcome::Matched;
+use super::outcome::Judged;
 use crate::domain::Tier;
 
 /// Bins of the calibration error, of equal numbers of customers.
@@ -16,18 +16,6 @@ const Z_95: f64 = 1.959_963_984_540_054;
 pub struct Rolling {
     most: usize,
     outcomes: VecDeque<Judged>,
-}
-
-/// What an outcome says about its prediction.
-#[derive(Clone, Copy, Debug)]
-struct Judged {
-    value: f64,
-    spend_usd: f64,
-    /// Level of the interval and whether it held the spend.
-    covered: Option<(f64, bool)>,
-    risk: Option<f64>,
-    tier: Option<(Tier, bool)>,
-    confidence: Option<f64>,
 }
 
 /// A share of `n` with its 95 % Wilson bounds.
@@ -77,20 +65,11 @@ impl Rolling {
         Self { most, outcomes: VecDeque::new() }
     }
 
-    pub fn add(&mut self, outcome: &Matched) {
+    pub fn add(&mut self, outcome: &Judged) {
         if self.outcomes.len() >= self.most {
             self.outcomes.pop_front();
         }
-        let prediction = &outcome.prediction;
-        let spend_usd = outcome.spend_usd;
-        self.outcomes.push_back(Judged {
-            value: prediction.value,
-            spend_usd,
-            covered: prediction.interval.map(|it| (it.level, it.low <= spend_usd && spend_usd <= it.high)),
-            risk: prediction.risk,
-            tier: prediction.tier.map(|assigned| (assigned.tier, assigned.is_hit(spend_usd))),
-            confidence: prediction.tier.and_then(|assigned| assigned.confidence),
-        });
+        self.outcomes.push_back(*outcome);
     }
 
     pub fn quality(&self) -> Quality {
@@ -161,16 +140,18 @@ impl Calibrated {
 
 #[cfg(test)]
 mod tests {
-    use super::super::outcome::tests::matched;
+    use super::super::outcome::tests::prediction;
     use super::*;
 
-    const LATER: &str = "2026-02-01T00:00:00Z";
+    fn judged(spend_usd: f64) -> Judged {
+        Judged::new(&prediction("2026-01-01T00:00:00Z"), spend_usd)
+    }
 
     #[test]
     fn the_figures_of_four_customers_by_hand() {
         let mut rolling = Rolling::new(10);
         for spend in [0.0, 20.0, 45.0, 55.0] {
-            rolling.add(&matched(1, spend, LATER));
+            rolling.add(&judged(spend));
         }
         let quality = rolling.quality();
         assert_eq!(quality.outcomes, 4);
@@ -191,7 +172,7 @@ mod tests {
     fn only_the_newest_outcomes_count() {
         let mut rolling = Rolling::new(2);
         for spend in [1000.0, 20.0, 20.0] {
-            rolling.add(&matched(1, spend, LATER));
+            rolling.add(&judged(spend));
         }
         assert_eq!((rolling.quality().outcomes, rolling.quality().actual_total), (2, 40.0));
         let empty = Rolling::new(2).quality();

@@ -1,14 +1,13 @@
 //! Erasing a customer: first the tombstone, then every place that keeps something about them.
 //!
-//! A place is `Erasable` and is registered where the program is put together. What a kill interrupts between the
-//! tombstone and the last place is finished at the next start, see `Eraser::finish`.
+//! A place is `Erasable` and is registered where the program is put together. The store is one of them: its tombstone and
+//! what it deletes are one transaction, and what it could not do yet waits until it can.
 
 use std::sync::Arc;
 
 use super::CustomerKeys;
-use super::tombstones::{TombstoneError, Tombstones};
+use super::tombstones::{Tombstone, Tombstones};
 use crate::domain::CustomerKey;
-use crate::domain::time::Timestamp;
 
 /// A place that keeps something about customers.
 pub trait Erasable: Send + Sync {
@@ -16,11 +15,19 @@ pub trait Erasable: Send + Sync {
     fn name(&self) -> &'static str;
 
     /// Removes everything about these customers, from memory and from disk; how many entries that were. Customers it
-    /// knows nothing about are no error. May block. The tombstones have been laid before.
+    /// knows nothing about are no error. May block. The tombstones hold already.
     ///
     /// # Errors
     /// Why something may be left. It is asked again.
     fn erase(&self, customers: &[CustomerKey]) -> Result<u64, EraseError>;
+
+    /// Removes what it has in memory of everybody with a tombstone: another replica erased customers.
+    fn sweep(&self, _tombstones: &Tombstones) {}
+
+    /// Whether it is the place that lets tombstones outlast the process.
+    fn lasts(&self) -> bool {
+        false
+    }
 }
 
 /// Why a place could not erase.
@@ -28,23 +35,16 @@ pub trait Erasable: Send + Sync {
 #[error("{0}")]
 pub struct EraseError(pub String);
 
-/// Why an erasure is not complete. It can be asked for again.
+/// Why an erasure is not complete: something may be left in this place. It is tried again, and can be asked for again.
 #[derive(Debug, thiserror::Error)]
-pub enum ErasureFault {
-    #[error(transparent)]
-    Tombstone(#[from] TombstoneError),
-    #[error("`{place}` could not be erased")]
-    Place { place: &'static str, source: EraseError },
+#[error("`{place}` could not be erased")]
+pub struct ErasureFault {
+    pub place: &'static str,
+    pub source: EraseError,
 }
 
-/// What was erased.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Erased {
-    /// Entries by place, in the order of registration.
-    pub entries: Vec<(&'static str, u64)>,
-    /// Whether the tombstone outlasts the process.
-    pub lasts: bool,
-}
+/// Entries by place, in the order of registration.
+pub type Erased = Vec<(&'static str, u64)>;
 
 /// Erases customers everywhere. Cheap to clone.
 #[derive(Clone, Default)]
@@ -62,44 +62,53 @@ impl Eraser {
         &self.tombstones
     }
 
+    /// Whether tombstones outlast the process.
+    pub fn lasts(&self) -> bool {
+        self.places.iter().any(|place| place.lasts())
+    }
+
     /// Erases a customer under all their keys. Blocks for the disk. Erasing again changes nothing.
     ///
     /// # Errors
     /// The first place that failed; the others were erased.
-    pub fn erase(&self, customer: &CustomerKeys, at: Timestamp) -> Result<Erased, ErasureFault> {
+    pub fn erase(&self, customer: &CustomerKeys) -> Result<Erased, ErasureFault> {
         let keys: Vec<_> = customer.all().collect();
-        let laid = self.tombstones.lay(&keys, at);
-        // Even without a tombstone on disk: what is gone is gone.
-        let entries = self.erase_keys(&keys);
-        laid?;
-        Ok(Erased { entries: entries?, lasts: self.tombstones.lasts() })
+        self.tombstones.lay(&keys);
+        self.erase_keys(&keys)
     }
 
-    /// Finishes erasures that the end of an earlier process interrupted. Blocks for the disk.
+    /// Erases whoever could not be erased when it was asked for, and whoever is known to be erased since under a new
+    /// pepper. Blocks for the disk.
     ///
     /// # Errors
-    /// As `erase`.
-    pub fn finish(&self) -> Result<u64, ErasureFault> {
-        if self.tombstones.is_empty() {
-            return Ok(0);
-        }
-        let keys: Vec<_> = self.tombstones.all().iter().copied().collect();
-        Ok(self.erase_keys(&keys)?.iter().map(|(_, entries)| entries).sum())
+    /// As `erase`; the next call tries again.
+    pub fn catch_up(&self) -> Result<(), ErasureFault> {
+        let waiting = self.tombstones.take_waiting();
+        if waiting.is_empty() { Ok(()) } else { self.erase_keys(&waiting).map(drop) }
     }
 
-    fn erase_keys(&self, keys: &[CustomerKey]) -> Result<Vec<(&'static str, u64)>, ErasureFault> {
+    /// Lets the tombstones that the store keeps hold here too.
+    pub fn follow(&self, kept: &[Tombstone]) {
+        if self.tombstones.add(kept) {
+            self.places.iter().for_each(|place| place.sweep(&self.tombstones));
+        }
+    }
+
+    fn erase_keys(&self, keys: &[CustomerKey]) -> Result<Erased, ErasureFault> {
         let mut failed = None;
         let mut entries = Vec::with_capacity(self.places.len());
         for place in &*self.places {
             match place.erase(keys) {
                 Ok(count) => entries.push((place.name(), count)),
                 Err(source) => {
-                    tracing::error!(place = place.name(), error = %source, "customer could not be erased");
-                    failed.get_or_insert(ErasureFault::Place { place: place.name(), source });
+                    tracing::error!(place = place.name(), error = %source, "customer could not be erased; tried again");
+                    failed.get_or_insert(ErasureFault { place: place.name(), source });
                 }
             }
         }
-        failed.map_or(Ok(entries), Err)
+        let Some(fault) = failed else { return Ok(entries) };
+        self.tombstones.wait_for(keys);
+        Err(fault)
     }
 }
 
@@ -107,18 +116,19 @@ impl Eraser {
 mod tests {
     use std::collections::HashSet;
     use std::sync::Mutex;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
 
     struct Shelf {
         name: &'static str,
         kept: Mutex<HashSet<CustomerKey>>,
-        broken: bool,
+        broken: AtomicBool,
     }
 
     impl Shelf {
         fn new(name: &'static str, broken: bool) -> Arc<Self> {
-            Arc::new(Self { name, kept: Mutex::new((1..4).map(key).collect()), broken })
+            Arc::new(Self { name, kept: Mutex::new((1..4).map(key).collect()), broken: broken.into() })
         }
 
         fn len(&self) -> usize {
@@ -132,11 +142,15 @@ mod tests {
         }
 
         fn erase(&self, customers: &[CustomerKey]) -> Result<u64, EraseError> {
-            if self.broken {
+            if self.broken.load(Ordering::Relaxed) {
                 return Err(EraseError("is broken".to_owned()));
             }
             let mut kept = self.kept.lock().expect("not poisoned");
             Ok(customers.iter().filter(|key| kept.remove(key)).count() as u64)
+        }
+
+        fn sweep(&self, tombstones: &Tombstones) {
+            self.kept.lock().expect("not poisoned").retain(|key| !tombstones.contains(key));
         }
     }
 
@@ -152,30 +166,31 @@ mod tests {
     fn a_customer_is_erased_under_every_key_and_once() {
         let shelf = Shelf::new("shelf", false);
         let eraser = Eraser::new(Tombstones::default(), vec![shelf.clone()]);
-        let erased = eraser.erase(&customer(1, 2), Timestamp::UNIX_EPOCH).expect("erased");
-        assert_eq!(erased, Erased { entries: vec![("shelf", 2)], lasts: false });
-        let again = eraser.erase(&customer(1, 2), Timestamp::UNIX_EPOCH).expect("erased");
-        assert_eq!(again.entries, [("shelf", 0)]);
-        assert_eq!((shelf.len(), eraser.tombstones().len()), (1, 2));
+        assert_eq!(eraser.erase(&customer(1, 2)).expect("erased"), [("shelf", 2)]);
+        assert_eq!(eraser.erase(&customer(1, 2)).expect("erased"), [("shelf", 0)]);
+        assert_eq!((shelf.len(), eraser.tombstones().len(), eraser.lasts()), (1, 2, false));
     }
 
     #[test]
-    fn a_place_that_fails_does_not_spare_the_others_and_the_tombstone_stays() {
+    fn a_place_that_fails_does_not_spare_the_others_and_is_asked_again() {
         let (broken, whole) = (Shelf::new("broken", true), Shelf::new("whole", false));
-        let eraser = Eraser::new(Tombstones::default(), vec![broken, whole.clone()]);
-        let fault = eraser.erase(&customer(1, 2), Timestamp::UNIX_EPOCH).expect_err("broken");
+        let eraser = Eraser::new(Tombstones::default(), vec![broken.clone(), whole.clone()]);
+        let fault = eraser.erase(&customer(1, 2)).expect_err("broken");
         assert_eq!(fault.to_string(), "`broken` could not be erased");
-        assert_eq!(whole.len(), 1);
+        assert_eq!((broken.len(), whole.len()), (3, 1));
         assert!(eraser.tombstones().contains(&key(1)));
+        assert!(eraser.catch_up().is_err(), "still broken");
+        broken.broken.store(false, Ordering::Relaxed);
+        eraser.catch_up().expect("mended");
+        assert_eq!(broken.len(), 1);
     }
 
     #[test]
-    fn what_was_interrupted_is_finished() {
-        let tombstones = Tombstones::default();
-        tombstones.lay(&[key(1)], Timestamp::UNIX_EPOCH).expect("laid");
+    fn whom_another_replica_erased_goes_from_memory_here() {
         let shelf = Shelf::new("shelf", false);
-        let eraser = Eraser::new(tombstones, vec![shelf.clone()]);
-        assert_eq!(eraser.finish().expect("finished"), 1);
+        let eraser = Eraser::new(Tombstones::default(), vec![shelf.clone()]);
+        eraser.follow(&[Tombstone::of(&key(3)), Tombstone::of(&key(9))]);
         assert_eq!(shelf.len(), 2);
+        assert!(eraser.tombstones().contains(&key(9)));
     }
 }

@@ -33,7 +33,6 @@ pub struct IdHasher {
     keyed: Arc<Hmac<Sha256>>,
     previous: Option<Arc<Previous>>,
     screen: Screen,
-    lasts: bool,
 }
 
 /// The peppers before this one.
@@ -67,15 +66,12 @@ impl IdHasher {
 
     /// An erased customer of a previous pepper is found by `key` and stays erased under the current one.
     pub fn watching(settings: &PrivacySettings, tombstones: Tombstones, clock: Arc<dyn Clock>) -> Self {
-        let random = || [uuid::Uuid::new_v4().into_bytes(), uuid::Uuid::new_v4().into_bytes()].concat();
-        let key = settings.pepper.as_ref().map_or_else(random, |pepper| pepper.expose_secret().as_bytes().to_vec());
         let keyed = settings.previous.iter().map(secret_hmac).collect::<Vec<_>>();
         let previous = Previous { keyed, until: settings.previous_until, clock, tombstones };
         Self {
-            keyed: Arc::new(hmac(&key)),
+            keyed: Arc::new(secret_hmac(&settings.pepper())),
             previous: (!previous.keyed.is_empty()).then(|| Arc::new(previous)),
             screen: settings.screen,
-            lasts: settings.pepper.is_some(),
         }
     }
 
@@ -101,11 +97,6 @@ impl IdHasher {
     /// What is refused before anything is hashed.
     pub fn screen(&self) -> Screen {
         self.screen
-    }
-
-    /// Whether keys mean the same after a restart.
-    pub fn lasts(&self) -> bool {
-        self.lasts
     }
 
     /// The current pepper first.
@@ -142,12 +133,8 @@ impl Previous {
     }
 }
 
-fn hmac(secret: &[u8]) -> Hmac<Sha256> {
-    Hmac::new_from_slice(secret).expect("HMAC takes keys of any length")
-}
-
 fn secret_hmac(secret: &SecretString) -> Hmac<Sha256> {
-    hmac(secret.expose_secret().as_bytes())
+    Hmac::new_from_slice(secret.expose_secret().as_bytes()).expect("HMAC takes keys of any length")
 }
 
 fn digest(keyed: &Hmac<Sha256>, id: &str) -> CustomerKey {
@@ -192,7 +179,6 @@ mod tests {
         assert_ne!(hasher("a").key("CUST-1"), hasher("b").key("CUST-1"));
         let random = PrivacySettings::default();
         assert_ne!(IdHasher::new(&random).key("CUST-1"), IdHasher::new(&random).key("CUST-1"));
-        assert!(!IdHasher::new(&random).lasts());
     }
 
     #[test]
@@ -213,7 +199,7 @@ mod tests {
     #[test]
     fn an_erased_customer_stays_erased_under_a_new_pepper() {
         let tombstones = Tombstones::default();
-        tombstones.lay(&[hasher("old").key("CUST-1")], Timestamp::UNIX_EPOCH).expect("in memory");
+        tombstones.lay(&[hasher("old").key("CUST-1")]);
         let rotating = IdHasher::watching(&settings("new", &["old"]), tombstones.clone(), Arc::new(SystemClock));
         assert!(tombstones.contains(&rotating.key("CUST-1")));
         assert!(!tombstones.contains(&rotating.key("CUST-2")));

@@ -11,27 +11,35 @@ pub mod seal;
 pub mod signature;
 pub mod tombstones;
 
-use std::path::PathBuf;
-
 use secrecy::SecretString;
 
 pub use erasure::{Erasable, Eraser};
 pub use hash::{CustomerKeys, IdHasher, PepperId};
 pub use screen::{Identifiers, Screen};
-pub use tombstones::Tombstones;
+pub use tombstones::{Tombstone, Tombstones};
 
 use crate::domain::time::Timestamp;
 
 /// How identifiers are hashed and what is refused.
 #[derive(Clone, Debug, Default)]
 pub struct PrivacySettings {
-    /// The secret key of the hash; without one a random key is used and keys differ after a restart.
+    /// The secret key of the hash; without one a random key is used that nobody else has.
     pub pepper: Option<SecretString>,
     /// Peppers that were in use before, newest first: what is kept under them is still found.
     pub previous: Vec<SecretString>,
     /// When the previous peppers are no longer tried; never, when absent.
     pub previous_until: Option<Timestamp>,
     pub screen: Screen,
-    /// Where erased customers are kept; only in memory when absent.
-    pub tombstones: Option<PathBuf>,
+}
+
+/// A pepper that nobody has used before: 64 hexadecimal digits from the system's generator.
+pub fn draw_pepper() -> SecretString {
+    format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple()).into()
+}
+
+impl PrivacySettings {
+    /// The pepper, or a random one.
+    fn pepper(&self) -> SecretString {
+        self.pepper.clone().unwrap_or_else(draw_pepper)
+    }
 }

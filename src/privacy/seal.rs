@@ -47,13 +47,8 @@ impl KeyType for KeyBytes {
 
 impl Sealer {
     pub fn new(settings: &PrivacySettings) -> Self {
-        let random = || [uuid::Uuid::new_v4().into_bytes(), uuid::Uuid::new_v4().into_bytes()].concat();
-        let current = settings.pepper.as_ref().map_or_else(
-            || Zeroizing::new(random()),
-            |pepper| Zeroizing::new(pepper.expose_secret().as_bytes().to_vec()),
-        );
-        let previous = settings.previous.iter().map(|pepper| key(pepper.expose_secret().as_bytes()));
-        Self { keys: std::iter::once(key(&current)).chain(previous).collect() }
+        let peppers = std::iter::once(settings.pepper()).chain(settings.previous.iter().cloned());
+        Self { keys: peppers.map(|pepper| key(pepper.expose_secret().as_bytes())).collect() }
     }
 
     /// The id, readable only to this pepper and together with this customer.

@@ -20,14 +20,16 @@ impl Parts {
     pub(super) fn read_stored<E: Score>(&self, answer: &mut Answer<'_>, ask: &Ask<'_>) -> Result<Customer, AskFault> {
         let customer = ask.customer.ok_or(AskFault::Nothing)?;
         // Customers are stored, leads are not.
-        let Some(book) = self.book.as_ref().filter(|_| E::TASK == Task::Clv) else { return Ok(Customer::New) };
-        let Some(features) = ask.stored.copied().or_else(|| book.find(&customer)) else {
-            let unknown = if book.is_complete() { Warning::NothingStored } else { Warning::NothingStoredYet };
+        if E::TASK != Task::Clv {
+            return Ok(Customer::New);
+        }
+        let Some(features) = ask.stored.copied().or_else(|| self.book.find(&customer)) else {
+            let unknown = if self.book.is_complete() { Warning::NothingStored } else { Warning::NothingStoredYet };
             answer.warnings.push(unknown);
             return Ok(Customer::New);
         };
         answer.features_as_of = Some(features.as_of);
-        if book.is_stale(&features, answer.now) {
+        if self.book.is_stale(&features, answer.now) {
             answer.warnings.push(Warning::StoredStale);
         }
         // The caller can not mend what is stored, so it is no error of theirs.
@@ -39,8 +41,8 @@ impl Parts {
 
     /// What is stored of the customer a question without features is about.
     pub(super) fn stored(&self, task: Task, ask: &Ask<'_>) -> Option<StoredFeatures> {
-        let book = self.book.as_ref().filter(|_| task == Task::Clv && ask.features.is_none())?;
-        book.find(&ask.customer?)
+        let asked = ask.customer.filter(|_| task == Task::Clv && ask.features.is_none())?;
+        self.book.find(&asked)
     }
 
     /// The stored features that an answer was made from, as the model reads them; `None` once they are others.
@@ -50,7 +52,7 @@ impl Parts {
         customer: Option<CustomerKey>,
         as_of: Option<Timestamp>,
     ) -> Option<Customer> {
-        let features = self.book.as_ref()?.find(&customer?).filter(|features| Some(features.as_of) == as_of)?;
+        let features = self.book.find(&customer?).filter(|features| Some(features.as_of) == as_of)?;
         snapshot.read_catalogued(&features.values).ok()
     }
 }

@@ -152,6 +152,23 @@ impl ScoreCache {
         self.exact.weighted_size() + self.last.weighted_size()
     }
 
+    /// Removes every score of these customers; how many there were.
+    fn remove(&self, gone: impl Fn(&CustomerKey) -> bool) -> u64 {
+        let mut entries = 0;
+        for (key, _) in self.exact.iter().filter(|(key, _)| gone(&key.customer)) {
+            self.exact.invalidate(&*key);
+            entries += 1;
+        }
+        for (key, _) in self.last.iter().filter(|(key, _)| gone(&key.customer)) {
+            self.last.invalidate(&*key);
+            entries += 1;
+        }
+        // Frees them now rather than with the next insertions.
+        self.exact.run_pending_tasks();
+        self.last.run_pending_tasks();
+        entries
+    }
+
     // The cache's own timer runs on the monotonic clock; the age that is promised is by the wall clock.
     fn is_fresh(&self, score: &CachedScore, now: Timestamp) -> bool {
         seconds_between(score.scored_at, now) <= self.ttl.as_secs()
@@ -164,19 +181,11 @@ impl Erasable for ScoreCache {
     }
 
     fn erase(&self, customers: &[CustomerKey]) -> Result<u64, EraseError> {
-        let mut entries = 0;
-        for (key, _) in self.exact.iter().filter(|(key, _)| customers.contains(&key.customer)) {
-            self.exact.invalidate(&*key);
-            entries += 1;
-        }
-        for (key, _) in self.last.iter().filter(|(key, _)| customers.contains(&key.customer)) {
-            self.last.invalidate(&*key);
-            entries += 1;
-        }
-        // Frees them now rather than with the next insertions.
-        self.exact.run_pending_tasks();
-        self.last.run_pending_tasks();
-        Ok(entries)
+        Ok(self.remove(|customer| customers.contains(customer)))
+    }
+
+    fn sweep(&self, tombstones: &Tombstones) {
+        self.remove(|customer| tombstones.contains(customer));
     }
 }
 

@@ -282,8 +282,8 @@ pub struct Scorer(Arc<Parts>);
 pub struct Parts {
     registry: Arc<Registry>,
     cache: ScoreCache,
-    /// What questions without features are answered from; none without a store.
-    book: Option<FeatureBook>,
+    /// What questions without features are answered from.
+    book: FeatureBook,
     clock: Arc<dyn Clock>,
     settings: ScorerSettings,
     metrics: ScoringMetrics,
@@ -301,23 +301,13 @@ impl std::ops::Deref for Scorer {
 }
 
 impl Scorer {
-    /// `monitoring` sees every row that a model scores.
+    /// `monitoring` sees every row that a model scores; questions without features are answered from `book`.
     pub fn new(
         registry: Arc<Registry>,
         clock: Arc<dyn Clock>,
         settings: ScorerSettings,
         monitoring: Monitoring,
-    ) -> Self {
-        Self::with_book(registry, clock, settings, monitoring, None)
-    }
-
-    /// One that answers questions without features from `book`.
-    pub fn with_book(
-        registry: Arc<Registry>,
-        clock: Arc<dyn Clock>,
-        settings: ScorerSettings,
-        monitoring: Monitoring,
-        book: Option<FeatureBook>,
+        book: FeatureBook,
     ) -> Self {
         let cache = ScoreCache::new(settings.cache_bytes, settings.cache_ttl);
         let metrics = ScoringMetrics::register();
@@ -345,8 +335,8 @@ impl Parts {
         &self.cache
     }
 
-    pub fn book(&self) -> Option<&FeatureBook> {
-        self.book.as_ref()
+    pub fn book(&self) -> &FeatureBook {
+        &self.book
     }
 
     /// Answers one question about a customer's value.
@@ -517,9 +507,7 @@ impl Parts {
     /// Sets the gauges that are read off rather than counted.
     pub fn report_gauges(&self) {
         ScoringMetrics::report(&self.cache, &self.registry);
-        if let Some(book) = &self.book {
-            book.report_gauges(self.now());
-        }
+        self.book.report_gauges(self.now());
         self.close_trials();
     }
 

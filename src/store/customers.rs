@@ -2,12 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use sha2::{Digest as _, Sha256};
-
 use super::db::{Column, Tx};
 use super::error::StoreError;
 use crate::domain::{CustomerKey, SealedId};
-use crate::privacy::Tombstones;
+use crate::privacy::Tombstone;
 
 /// A customer's number in this store. Never used for another customer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -19,9 +17,9 @@ impl CustomerNumber {
     }
 }
 
-/// What is kept of an erased customer beside their tombstone: enough to refuse them, by any replica.
+/// What is kept of an erased customer: enough to refuse them, by any replica.
 pub(super) fn digest(key: &CustomerKey) -> [u8; 32] {
-    Sha256::digest(key.as_bytes()).into()
+    Tombstone::of(key).0
 }
 
 /// The numbers of those of these customers that the store knows.
@@ -49,18 +47,15 @@ async fn known(tx: &mut Tx, keys: Vec<CustomerKey>) -> Result<HashMap<CustomerKe
 /// erased has none.
 pub(super) async fn ensure(
     tx: &mut Tx,
-    tombstones: &Tombstones,
     wanted: &HashMap<CustomerKey, Option<&SealedId>>,
 ) -> Result<HashMap<CustomerKey, i64>, StoreError> {
     const ADD: &str = "INSERT INTO customers (num, key, contact) {rows}";
     const TELL: &str = "WITH given(num, contact) AS ({rows}) \
                         UPDATE customers SET contact = given.contact FROM given WHERE customers.num = given.num";
-    // Looked at inside the transaction: an erasure lays its tombstone and then waits for this to end.
-    let living: Vec<_> = wanted.iter().filter(|(key, _)| !tombstones.contains(key)).collect();
-    let known = known(tx, living.iter().map(|(key, _)| **key).collect()).await?;
-    let mut new: Vec<_> = living.iter().copied().filter(|(key, _)| !known.contains_key(key)).collect();
-    let told = living
-        .into_iter()
+    let known = known(tx, wanted.keys().copied().collect()).await?;
+    let mut new: Vec<_> = wanted.iter().filter(|(key, _)| !known.contains_key(key)).collect();
+    let told = wanted
+        .iter()
         .filter_map(|(key, contact)| Some((known.get(key).filter(|(_, has)| !has)?.0, contact.as_ref()?.0.to_vec())));
     let (told, contacts): (Vec<_>, Vec<_>) = told.unzip();
     tx.bulk(TELL, &[Column::Ints(told), Column::Bytes(contacts)]).await?;
@@ -83,7 +78,7 @@ pub(super) async fn ensure(
 }
 
 /// Those of these customers who were erased by any replica, by digest.
-async fn erased(tx: &mut Tx, keys: Vec<CustomerKey>) -> Result<HashSet<[u8; 32]>, StoreError> {
+pub(super) async fn erased(tx: &mut Tx, keys: Vec<CustomerKey>) -> Result<HashSet<[u8; 32]>, StoreError> {
     const FIND: &str = "WITH given(digest) AS ({rows}) \
                         SELECT t.digest FROM given CROSS JOIN tombstones t WHERE t.digest = given.digest";
     let digests = keys.iter().map(digest).collect();

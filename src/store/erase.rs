@@ -5,13 +5,13 @@
 
 use super::Store;
 use super::customers::{digest, numbers};
-use super::db::Column;
+use super::db::{Arg, Column, Tx};
 use super::error::StoreError;
 use super::features::tell_gone;
 use crate::domain::CustomerKey;
-use crate::privacy::{Erasable, erasure::EraseError};
+use crate::privacy::Tombstone;
 
-/// Every table with rows of a customer.
+/// Every table with rows of a customer, by their number.
 const REMOVE: [&str; 7] = [
     "WITH given(num) AS ({rows}) DELETE FROM interactions WHERE customer IN (SELECT given.num FROM given)",
     "WITH given(num) AS ({rows}) DELETE FROM purchases WHERE customer IN (SELECT given.num FROM given)",
@@ -22,63 +22,73 @@ const REMOVE: [&str; 7] = [
     "WITH given(num) AS ({rows}) DELETE FROM customers WHERE num IN (SELECT given.num FROM given)",
 ];
 
+/// And by their key.
+const REMOVE_BY_KEY: [&str; 2] = [
+    "WITH given(key) AS ({rows}) DELETE FROM predictions WHERE customer IN (SELECT given.key FROM given)",
+    "WITH given(key) AS ({rows}) DELETE FROM outcomes WHERE customer IN (SELECT given.key FROM given)",
+];
+
 impl Store {
     /// Removes everything about these customers and refuses them from now on, in every replica; how many entries that were.
     ///
     /// # Errors
     /// When something may be left. It can be asked for again.
     pub async fn erase_customers(&self, customers: &[CustomerKey]) -> Result<u64, StoreError> {
-        const LAY: &str = "INSERT INTO tombstones (digest) {rows} ON CONFLICT (digest) DO NOTHING";
         if customers.is_empty() {
             return Ok(0);
         }
         let mut tx = self.write("cleared of a customer").await?;
-        let mut digests: Vec<_> = customers.iter().map(digest).collect();
-        digests.sort_unstable();
-        digests.dedup();
-        tx.bulk(LAY, &[Column::Keys(digests)]).await?;
-        let found: Vec<_> = numbers(&mut tx, customers.to_vec()).await?.into_values().collect();
-        let mut entries = 0;
-        for sql in REMOVE {
-            entries += tx.bulk(sql, &[Column::Ints(found.clone())]).await?;
-        }
-        tell_gone(&mut tx, found).await?;
+        let entries = erase(&mut tx, customers).await?;
         tx.commit().await?;
         // After an interrupted erasure too, when there is nothing left to delete.
         self.inner.db.scrub().await?;
         Ok(entries)
     }
 
-    /// As `erase_customers`, in a runtime of its own: a connection to a server belongs to the runtime it was made in.
-    async fn erase_apart(&self, customers: &[CustomerKey]) -> Result<u64, StoreError> {
-        let apart = self.apart();
-        let erased = apart.erase_customers(customers).await;
-        apart.inner.db.leave().await;
-        erased
+    /// Tombstones after `seq` (-1 for all), and the last one's.
+    ///
+    /// # Errors
+    /// When they can not be read.
+    pub async fn tombstones_since(&self, seq: i64) -> Result<(Vec<Tombstone>, i64), StoreError> {
+        let mut tx = self.read("read").await?;
+        let rows = tx.rows("SELECT digest, seq FROM tombstones WHERE seq > $1", &[Arg::Int(seq)]).await?;
+        let mut last = seq;
+        let mut tombstones = Vec::with_capacity(rows.len());
+        for row in &rows {
+            tombstones.push(Tombstone(row.array(0, "tombstones.digest")?));
+            last = last.max(row.int(1)?);
+        }
+        Ok((tombstones, last))
+    }
+
+    /// Does again what a kill may have interrupted behind the commit of an erasure: leaves nothing of deleted rows.
+    ///
+    /// # Errors
+    /// When something may be left.
+    pub async fn finish_erasures(&self) -> Result<(), StoreError> {
+        let any = self.read("read").await?.row("SELECT 1 FROM tombstones LIMIT 1", &[]).await?;
+        if any.is_some() { self.inner.db.scrub().await } else { Ok(()) }
     }
 }
 
-impl Erasable for Store {
-    fn name(&self) -> &'static str {
-        "store"
+/// Lays tombstones and deletes every row of these customers; how many that were.
+pub(super) async fn erase(tx: &mut Tx, customers: &[CustomerKey]) -> Result<u64, StoreError> {
+    const LAY: &str = "INSERT INTO tombstones (digest, seq) {rows} ON CONFLICT (digest) DO NOTHING";
+    let mut keys: Vec<_> = customers.iter().map(|customer| *customer.as_bytes()).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    let digests = keys.iter().map(|key| digest(&CustomerKey::from_digest(*key))).collect();
+    let first = tx.take("tombstone", keys.len()).await?;
+    let seqs = (first..).take(keys.len()).collect();
+    tx.bulk(LAY, &[Column::Keys(digests), Column::Ints(seqs)]).await?;
+    let found: Vec<_> = numbers(tx, customers.to_vec()).await?.into_values().collect();
+    let mut entries = 0;
+    for sql in REMOVE {
+        entries += tx.bulk(sql, &[Column::Ints(found.clone())]).await?;
     }
-
-    /// Blocks; may be called on any thread.
-    fn erase(&self, customers: &[CustomerKey]) -> Result<u64, EraseError> {
-        let erased = std::thread::scope(|scope| {
-            let work = || -> Result<u64, EraseError> {
-                let runtime = tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build()
-                    .map_err(|err| EraseError(format!("store could not be reached: {err}")))?;
-                runtime.block_on(self.erase_apart(customers)).map_err(EraseError::from)
-            };
-            std::thread::Builder::new()
-                .name("erase".to_owned())
-                .spawn_scoped(scope, work)
-                .map(std::thread::ScopedJoinHandle::join)
-                .map_err(|err| EraseError(format!("store could not be reached: {err}")))
-        })?;
-        erased.unwrap_or_else(|_| Err(EraseError("erasing panicked".to_owned())))
+    for sql in REMOVE_BY_KEY {
+        entries += tx.bulk(sql, &[Column::Keys(keys.clone())]).await?;
     }
+    tell_gone(tx, found).await?;
+    Ok(entries)
 }

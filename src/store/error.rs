@@ -34,6 +34,12 @@ pub enum StoreError {
     LeaseLost { job: Box<str> },
     #[error("store was opened for reading only")]
     ReadOnly,
+    #[error(
+        "what is in the store is kept under another pepper (id {kept}) than the one in use (id {given}): nobody would be found again"
+    )]
+    OtherPepper { kept: String, given: String },
+    #[error("`{}` can not be taken over into the store: {problem}", path.display())]
+    TakeOver { path: PathBuf, problem: String },
 }
 
 impl StoreError {
@@ -48,8 +54,10 @@ impl StoreError {
                         .and_then(sqlx::error::DatabaseError::code)
                         .is_some_and(|code| PASSING.contains(&code.as_ref()))
             }
-            Self::File { .. }
-            | Self::Locked { .. }
+            Self::File { source, .. } => {
+                matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+            }
+            Self::Locked { .. }
             | Self::Corrupt { .. }
             | Self::NotAStore { .. }
             | Self::Newer { .. }
@@ -59,14 +67,16 @@ impl StoreError {
             | Self::Url(_)
             | Self::Unreadable { .. }
             | Self::LeaseLost { .. }
-            | Self::ReadOnly => false,
+            | Self::ReadOnly
+            | Self::OtherPepper { .. }
+            | Self::TakeOver { .. } => false,
         }
     }
 }
 
-/// SQLite: busy, busy snapshot. PostgreSQL: serialisation failure, deadlock, lock not available, statement cancelled,
-/// going down, starting up, too many connections.
-const PASSING: [&str; 9] = ["5", "517", "40001", "40P01", "55P03", "57014", "57P01", "57P03", "53300"];
+/// SQLite: busy, busy snapshot, disk full. PostgreSQL: serialisation failure, deadlock, lock not available, statement
+/// cancelled, going down, starting up, too many connections.
+const PASSING: [&str; 10] = ["5", "517", "13", "40001", "40P01", "55P03", "57014", "57P01", "57P03", "53300"];
 
 /// What was being done, for the message of a failed statement.
 pub(super) fn failed(doing: &'static str) -> impl FnOnce(sqlx::Error) -> StoreError {

@@ -1,5 +1,5 @@
-//! What outlasts the process: interactions, purchases, features, scores, wishes for profiles, positions of extractions and
-//! leases of jobs, in an SQLite file or in PostgreSQL with one logical schema.
+//! What outlasts the process: interactions, purchases, features, scores, wishes for profiles, outcomes, tombstones, promoted
+//! versions, positions of extractions and leases of jobs, in an SQLite file or in PostgreSQL with one logical schema.
 //!
 //! No clock is read: times are arguments. No raw identifier comes here. What a writing call has answered is committed and
 //! synced. `sqlx` is named here and nowhere else.
@@ -13,8 +13,11 @@ mod labels;
 mod leases;
 mod lock;
 mod merge;
+mod outcomes;
+mod peppers;
 mod positions;
 mod profiles;
+mod promotions;
 mod purchases;
 mod queues;
 mod record;
@@ -23,17 +26,18 @@ mod scan;
 mod schema;
 mod scores;
 mod settings;
+mod takeover;
 mod wish;
 
 use std::sync::{Arc, RwLock};
 
 use crate::domain::time::Timestamp;
-use crate::privacy::Tombstones;
 
 pub use customers::CustomerNumber;
 pub use error::StoreError;
 pub use features::{Computed, FeatureChange, FeatureChanges, Features, Saved};
 pub use leases::Lease;
+pub use outcomes::{KeptOutcome, KeptPrediction, Ruling, ToldOutcome, WaitingPrediction};
 pub use profiles::{Claim, Failure, Landed, Outcome, ProfileCounts, Settled};
 pub use purchases::{NewPurchase, PurchaseId, PurchasesRecorded};
 pub use queues::{QueueSum, ScoredInteraction};
@@ -41,6 +45,7 @@ pub use record::{Annotated, Batch, LateAnnotation, NewInteraction, Recorded};
 pub use scan::{Cursor, History, Mark, Page, Scan, StoredInteraction, StoredPurchase, Which};
 pub use scores::{ScoresSaved, StoredScore};
 pub use settings::{Check, Place, StoreSettings};
+pub use takeover::{TakenOver, has_old_files};
 pub use wish::Profile;
 
 use db::{Access, Db, Tx};
@@ -54,7 +59,6 @@ pub struct Store {
 
 struct Inner {
     db: Db,
-    tombstones: Tombstones,
     access: Access,
     /// Labels seen so far. Locked for a moment, never across an await.
     labels: RwLock<Labels>,
@@ -78,8 +82,8 @@ impl Store {
     ///
     /// # Errors
     /// When it is in use, damaged, not ours, newer than this program, or not reached. Nothing is changed then.
-    pub async fn open(settings: &StoreSettings, tombstones: Tombstones) -> Result<Self, StoreError> {
-        Self::open_for(settings, tombstones, Access::Write).await
+    pub async fn open(settings: &StoreSettings) -> Result<Self, StoreError> {
+        Self::open_for(settings, Access::Write).await
     }
 
     /// Opens a store that is there to read from, beside whoever writes.
@@ -87,13 +91,12 @@ impl Store {
     /// # Errors
     /// As `open`, but being in use is no reason. Every writing call fails.
     pub async fn open_to_read(settings: &StoreSettings) -> Result<Self, StoreError> {
-        Self::open_for(settings, Tombstones::default(), Access::Read).await
+        Self::open_for(settings, Access::Read).await
     }
 
-    async fn open_for(settings: &StoreSettings, tombstones: Tombstones, access: Access) -> Result<Self, StoreError> {
+    async fn open_for(settings: &StoreSettings, access: Access) -> Result<Self, StoreError> {
         let db = Db::open(settings, access).await?;
-        let inner = Inner { db, tombstones, access, labels: RwLock::default() };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self { inner: Arc::new(Inner { db, access, labels: RwLock::default() }) })
     }
 
     /// Finishes what runs and closes the connections; an SQLite file takes its log over. Every later call fails.
@@ -118,13 +121,6 @@ impl Store {
             scores: count(4)?,
             dirty: count(5)?,
         })
-    }
-
-    /// The same store for another runtime.
-    fn apart(&self) -> Self {
-        let Inner { db, tombstones, access, labels: _ } = &*self.inner;
-        let (db, tombstones) = (db.apart(), tombstones.clone());
-        Self { inner: Arc::new(Inner { db, tombstones, access: *access, labels: RwLock::default() }) }
     }
 
     async fn write(&self, doing: &'static str) -> Result<Tx, StoreError> {

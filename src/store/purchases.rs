@@ -90,7 +90,7 @@ impl Store {
             told.iter().map(|purchase| (purchase.customer, None)).collect();
         let mut tx = self.write("written").await?;
         check_lease(&mut tx, lease).await?;
-        let numbers = ensure(&mut tx, &self.inner.tombstones, &wanted).await?;
+        let numbers = ensure(&mut tx, &wanted).await?;
         let mut last = BTreeMap::new();
         let mut refused = 0;
         for purchase in &told {

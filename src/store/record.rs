@@ -133,7 +133,7 @@ impl Store {
                 }
             }
         }
-        let numbers = ensure(tx, &self.inner.tombstones, &contacts).await?;
+        let numbers = ensure(tx, &contacts).await?;
         let known = closed.len();
         closed.retain(|(told, _)| numbers.contains_key(&told.customer));
         recorded.refused = (known - closed.len()) as u64;

@@ -6,12 +6,15 @@ use sqlx::{PgConnection, SqlSafeStr as _, SqliteConnection};
 use super::error::StoreError;
 
 /// Version, name, SQLite, PostgreSQL.
-const VERSIONS: [(i64, &str, &str, &str); 1] = [(
-    1,
-    "store",
-    include_str!("migrations/sqlite/0001_store.sql"),
-    include_str!("migrations/postgres/0001_store.sql"),
-)];
+const VERSIONS: [(i64, &str, &str, &str); 2] = [
+    (1, "store", include_str!("migrations/sqlite/0001_store.sql"), include_str!("migrations/postgres/0001_store.sql")),
+    (
+        2,
+        "records",
+        include_str!("migrations/sqlite/0002_records.sql"),
+        include_str!("migrations/postgres/0002_records.sql"),
+    ),
+];
 
 /// Brings an SQLite file to the newest version. The caller is its only writer.
 pub(super) async fn migrate_sqlite(connection: &mut SqliteConnection) -> Result<(), StoreError> {

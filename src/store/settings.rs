@@ -23,6 +23,8 @@ pub struct StoreSettings {
 pub enum Place {
     /// A file of this process.
     Sqlite(PathBuf),
+    /// Nowhere: it ends with the process.
+    Memory,
     /// A server that several replicas share: `postgres://user:password@host/database`.
     Postgres(SecretString),
 }
@@ -37,6 +39,14 @@ pub enum Check {
 }
 
 impl StoreSettings {
+    /// Whether what is kept outlasts the process.
+    pub fn lasts(&self) -> bool {
+        match &self.place {
+            Place::Sqlite(_) | Place::Postgres(_) => true,
+            Place::Memory => false,
+        }
+    }
+
     /// The defaults of the reference for a file.
     pub fn sqlite(path: impl Into<PathBuf>) -> Self {
         Self::at(Place::Sqlite(path.into()))

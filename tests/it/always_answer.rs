@@ -16,6 +16,7 @@ use scoreline::privacy::IdHasher;
 use scoreline::resilience::breaker::{FAILURES_IN_A_ROW, LEAST_CALLS, Phase};
 use scoreline::scoring::baseline::Known;
 use scoreline::scoring::explanation::ExplainSettings;
+use scoreline::scoring::feature_book::FeatureBook;
 use scoreline::scoring::self_probe::SelfProbe;
 use scoreline::scoring::{Ask, Prefer, Reason, Scored, Scorer, ScorerSettings, golden};
 use tempfile::TempDir;
@@ -84,7 +85,13 @@ impl Subject {
         };
         let clock = Arc::new(ManualClock::at("2026-11-21T10:00:00Z".parse().expect("a time")));
         Self {
-            scorer: Scorer::new(Arc::clone(&registry), clock, settings, Monitoring::default()),
+            scorer: Scorer::new(
+                Arc::clone(&registry),
+                clock,
+                settings,
+                Monitoring::default(),
+                FeatureBook::new(Duration::from_hours(36)),
+            ),
             registry,
             hasher: IdHasher::new(&privacy("test pepper", &[])),
             _models: models,

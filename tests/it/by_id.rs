@@ -144,8 +144,6 @@ async fn a_customer_of_whom_nothing_is_stored_gets_the_baseline_and_is_told_why(
     assert_eq!(warnings(&app, "CUST-3").await, json!([]));
     let starting = TestApp::with_book(&[TestBundle::clv("v1.2")], &empty_book(), &[]);
     assert_eq!(warnings(&starting, "CUST-1").await, json!(["stored_features_loading"]));
-    // Without a store, as ever.
-    assert_eq!(warnings(&TestApp::new(), "CUST-1").await, json!([]));
     for app in [&app, &TestApp::new()] {
         for empty in [json!({}), json!({"conversationId": "c-1"})] {
             let reply = app.post(PREDICT, empty.to_string()).await;
@@ -345,7 +343,7 @@ fn shipped() -> (Scorer, FeatureBook) {
         explain: ExplainSettings { top: 5, budget: Duration::from_mins(1) },
     };
     let (book, clock) = (empty_book(), Arc::new(ManualClock::at(at(PASS))));
-    let scorer = Scorer::with_book(registry, clock, settings, Monitoring::default(), Some(book.clone()));
+    let scorer = Scorer::new(registry, clock, settings, Monitoring::default(), book.clone());
     (scorer, book)
 }
 

@@ -17,6 +17,7 @@ use scoreline::inference::registry::{
 use scoreline::monitoring::Monitoring;
 use scoreline::monitoring::trials::TrialStatus;
 use scoreline::scoring::explanation::ExplainSettings;
+use scoreline::scoring::feature_book::FeatureBook;
 use scoreline::scoring::{Ask, Prefer, Scored, Scorer, ScorerSettings, golden};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -448,7 +449,8 @@ fn with_threads(models: &Path, mode: CandidateMode) -> (Scorer, Monitoring) {
         explain: ExplainSettings { top: 5, budget: Duration::from_mins(1) },
     };
     let monitoring = Monitoring::default();
-    (Scorer::new(registry, Arc::new(SystemClock), scorer, monitoring.clone()), monitoring)
+    let book = FeatureBook::new(Duration::from_hours(36));
+    (Scorer::new(registry, Arc::new(SystemClock), scorer, monitoring.clone(), book), monitoring)
 }
 
 #[tokio::test]

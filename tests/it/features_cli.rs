@@ -10,7 +10,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use scoreline::domain::feature::CATALOGUE;
 use scoreline::domain::time::Timestamp;
 use scoreline::domain::{Channel, Interaction, InteractionId, Sentiment};
-use scoreline::privacy::{IdHasher, PrivacySettings, Tombstones};
+use scoreline::privacy::{IdHasher, PrivacySettings};
 use scoreline::store::{Batch, NewInteraction, Store, StoreSettings};
 use tempfile::TempDir;
 
@@ -93,7 +93,7 @@ impl Desk {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             let settings = StoreSettings::sqlite(self.path("store.db"));
-            let store = Store::open(&settings, Tombstones::default()).await.expect("opens");
+            let store = Store::open(&settings).await.expect("opens");
             let at = time("2021-01-01T00:00:00Z");
             let batch = Batch {
                 interactions: &interactions,

@@ -169,7 +169,7 @@ async fn a_customer_without_history_gets_the_baseline_of_their_channel() {
     assert_eq!(unknown["metadata"]["source"], "cold_start");
     assert_eq!(unknown["prediction"]["clv_value_usd"], 20.0);
     let carrier = app.ok(PREDICT, json!({"customerId": "CUST-NEW", "acquisition_channel": "pigeon"})).await;
-    assert_eq!(carrier["metadata"]["warnings"], json!(["acquisition_channel_unknown"]));
+    assert_eq!(carrier["metadata"]["warnings"], json!(["stored_features_loading", "acquisition_channel_unknown"]));
     assert_eq!(carrier["prediction"]["confidence_score"], 0.3, "share of the group in its tier");
 }
 

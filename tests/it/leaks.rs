@@ -61,8 +61,7 @@ fn scoreline(folder: &Path, environment: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_scoreline"));
     command
         .env("SCORELINE__MODELS__DIR", folder.join("models"))
-        .env("SCORELINE__MONITORING__PATH", folder.join("state/outcomes"))
-        .env("SCORELINE__PRIVACY__TOMBSTONES_PATH", folder.join("state/tombstones"))
+        .env("SCORELINE__STORE__PATH", folder.join("state/scoreline.db"))
         .env("SCORELINE__SERVER__LISTEN", "127.0.0.1:0")
         .env("SCORELINE__SERVER__ADMIN_LISTEN", "127.0.0.1:0")
         .env("SCORELINE__LOG__FORMAT", "json")
@@ -223,7 +222,7 @@ fn what_callers_send_is_in_no_answer_log_metric_or_file() {
     expect_none("the log", log.as_bytes());
     let kept = files(&folder.path().join("state"));
     let names = kept.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(" ");
-    for file in ["outcomes.journal", "tombstones", "audit.ndjson"] {
+    for file in ["scoreline.db", "audit.ndjson"] {
         assert!(names.contains(file), "{file} in {names}");
     }
     for (name, bytes) in &kept {
@@ -259,7 +258,11 @@ fn secrets_of_the_settings_are_never_shown() {
     for settings in [
         &[("SCORELINE__PRIVACY__PEPPER", secret.as_str())][..],
         &[pepper_file],
-        &[("SCORELINE__STORE__URL", "postgres://user:kanarienvogel@host/db"), pepper_file],
+        &[
+            ("SCORELINE__STORE__URL", "postgres://user:kanarienvogel@host/db"),
+            ("SCORELINE__STORE__PATH", ""),
+            pepper_file,
+        ],
     ] {
         for arguments in [&["config", "show", "--sources"][..], &["config", "check"], &["models", "list"]] {
             let output = run(arguments, settings);
@@ -305,68 +308,4 @@ fn scoring_a_table_tells_nothing_of_its_rows() {
         .expect("the binary runs");
     // What is in the output file was in the input file of the same person.
     expect_none("what scoring a table prints", &[output.stdout, output.stderr].concat());
-}
-
-/// Erases until the process is killed; every erasure that was answered holds after the restart.
-#[test]
-fn every_erasure_that_was_answered_holds_after_a_kill() {
-    let folder = folder();
-    let environment = [("SCORELINE__PRIVACY__PEPPER", "a pepper that lasts")];
-    let outcome = |customer: &str| {
-        json!({"customerId": customer, "actual_spend_usd": 1.0, "observed_at": "2026-03-01T00:00:00Z",
-            "prediction": {"clv_value_usd": 2.0, "model_version": "v1.2", "scored_at": "2026-01-01T00:00:00Z",
-                "horizon_days": 30}})
-        .to_string()
-    };
-    let mut erased: Vec<String> = Vec::new();
-    for round in 0..3 {
-        let server = Server::start(folder.path(), &environment);
-        for customer in &erased {
-            let late = ask(&server.listen, "POST", "/v1/outcomes", "", &outcome(customer));
-            assert!(late.starts_with("HTTP/1.1 410"), "{customer}: {late}");
-        }
-        let address = server.listen.clone();
-        let erasing = std::thread::spawn(move || {
-            let mut answered = Vec::new();
-            for number in 0..100_000 {
-                let customer = format!("C-{round}-{number}");
-                let path = format!("/v1/customers/{customer}");
-                let request = |method: &str, path: &str, body: &str| -> Option<String> {
-                    let mut stream = TcpStream::connect(&address).ok()?;
-                    let length = body.len();
-                    let head = "HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length:";
-                    stream.write_all(format!("{method} {path} {head} {length}\r\n\r\n{body}").as_bytes()).ok()?;
-                    let mut reply = String::new();
-                    stream.read_to_string(&mut reply).ok()?;
-                    reply.starts_with("HTTP/1.1 200").then_some(reply)
-                };
-                let reported = request("POST", "/v1/outcomes", &outcome(&customer));
-                if reported.and_then(|_| request("DELETE", &path, "")).is_none() {
-                    break;
-                }
-                answered.push(customer);
-            }
-            answered
-        });
-        std::thread::sleep(std::time::Duration::from_millis(400));
-        server.stop("KILL");
-        erased.extend(erasing.join().expect("no panic"));
-    }
-    assert!(erased.len() > 10, "{} erasures were answered", erased.len());
-    let server = Server::start(folder.path(), &environment);
-    for customer in &erased {
-        let late = ask(&server.listen, "POST", "/v1/outcomes", "", &outcome(customer));
-        assert!(late.starts_with("HTTP/1.1 410"), "{customer}: {late}");
-    }
-    server.stop("TERM");
-    // Their keys are in one file only.
-    let (tombstones, others): (Vec<_>, Vec<_>) =
-        files(&folder.path().join("state")).into_iter().partition(|(name, _)| name.ends_with("tombstones"));
-    let tombstones = String::from_utf8(tombstones[0].1.clone()).expect("text");
-    assert!(tombstones.lines().count() >= erased.len());
-    for line in tombstones.lines().filter(|line| line.len() > 67) {
-        for (name, bytes) in &others {
-            assert!(!String::from_utf8_lossy(bytes).contains(&line[3..67]), "{name}");
-        }
-    }
 }

@@ -33,6 +33,7 @@ mod scrub;
 mod simulator;
 mod soak;
 mod store;
+mod stored;
 mod support;
 mod tidy;
 mod tls;

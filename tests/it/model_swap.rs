@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 
-use scoreline::domain::{ModelName, ModelVersion};
+use scoreline::domain::{ModelName, ModelVersion, Promotions};
 use scoreline::inference::registry::{
-    CandidateMode, CandidateSettings, ChangeFault, Event, Hold, Patience, Registry, RegistrySettings,
+    CandidateMode, CandidateSettings, ChangeFault, Event, Hold, Patience, PromotionKeeper, Registry, RegistrySettings,
 };
 use scoreline::scoring::golden;
 
@@ -209,13 +210,60 @@ fn foreign_files_and_folders_in_the_models_folder_are_ignored() {
     assert_eq!(models.registry.status().len(), 1);
 }
 
+/// Promotions, as a store keeps them.
+#[derive(Clone, Default)]
+struct Kept(Arc<Mutex<Promotions>>);
+
+impl PromotionKeeper for Kept {
+    fn keep(&self, model: &ModelName, version: Option<&ModelVersion>) -> Result<Promotions, String> {
+        let mut kept = self.0.lock().expect("not poisoned");
+        kept.number += 1;
+        match version {
+            Some(version) => drop(kept.versions.insert(model.clone(), version.clone())),
+            None => drop(kept.versions.remove(model)),
+        }
+        Ok(kept.clone())
+    }
+}
+
+#[test]
+fn what_one_replica_promotes_the_others_serve() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    for version in ["v1.1", "v1.2"] {
+        TestBundle::clv(version).write(folder.path());
+    }
+    let kept = Kept::default();
+    let replicas = [(), ()].map(|()| {
+        let registry = Registry::new(RegistrySettings::new(folder.path().to_owned()), golden::verify);
+        registry.keep_promotions(kept.clone());
+        registry.scan(Patience::Now);
+        registry.scan(Patience::WhenStable);
+        registry
+    });
+    let [one, other] = &replicas;
+    let serving = |registry: &Registry| registry.serving(&name("clv")).expect("serves").version().to_string();
+    let now = || kept.0.lock().expect("not poisoned").clone();
+    let before = now();
+    one.promote("clv", "v1.1").expect("promoted");
+    other.follow(now());
+    assert_eq!((serving(one), serving(other)), ("v1.1".to_owned(), "v1.1".to_owned()));
+    // What was read before a change and arrives after it changes nothing.
+    one.follow(before);
+    assert_eq!(serving(one), "v1.1");
+    other.follow_latest("clv").expect("follows");
+    one.follow(now());
+    assert_eq!((serving(one), serving(other)), ("v1.2".to_owned(), "v1.2".to_owned()));
+}
+
 #[test]
 fn a_promotion_outlives_a_restart_and_newer_versions_until_it_is_taken_back() {
     let folder = tempfile::tempdir().expect("temporary folder");
-    let (dir, state) = (folder.path().join("models"), folder.path().join("state/models.toml"));
+    let dir = folder.path().join("models");
+    let kept = Kept::default();
     let registry = || {
-        let settings = RegistrySettings { state: Some(state.clone()), ..RegistrySettings::new(dir.clone()) };
-        let registry = Registry::new(settings, golden::verify);
+        let registry = Registry::new(RegistrySettings::new(dir.clone()), golden::verify);
+        registry.keep_promotions(kept.clone());
+        registry.follow(kept.0.lock().expect("not poisoned").clone());
         registry.scan(Patience::Now);
         registry
     };

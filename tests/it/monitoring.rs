@@ -8,10 +8,11 @@ use scoreline::inference::registry::Patience;
 use scoreline::monitoring::book::BookLimits;
 use scoreline::monitoring::drift::{DriftEvent, Subject};
 use scoreline::monitoring::window::Change;
-use scoreline::monitoring::{LedgerSettings, Monitoring, MonitoringSettings, WindowSettings};
+use scoreline::monitoring::{Monitoring, MonitoringSettings, WindowSettings};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::support::test_app::Kept;
 use crate::support::{TestApp, TestBundle};
 
 const PREDICT: &str = "/v1/predict/clv";
@@ -34,7 +35,7 @@ pub fn watched_bundle(name: &str, version: &str) -> TestBundle {
     )
 }
 
-fn settings(ledger: Option<LedgerSettings>) -> MonitoringSettings {
+fn settings(ledger: Option<BookLimits>) -> MonitoringSettings {
     let windows = WindowSettings { length: WINDOW, least_rows: ROWS as u64, most_rows: 100_000 };
     MonitoringSettings { windows, ledger }
 }
@@ -48,11 +49,11 @@ fn watching(name: &str, monitoring: Monitoring) -> TestApp {
     app
 }
 
-fn with_ledger(name: &str) -> (TestApp, TempDir) {
+async fn with_ledger(name: &str) -> (TestApp, TempDir) {
     let folder = tempfile::tempdir().expect("a folder");
     let limits = BookLimits { predictions: 1000, outcomes: 1000, window: 100, sample_every: 86_400 };
-    let ledger = LedgerSettings { path: folder.path().to_owned(), limits, records_predictions: true };
-    (watching(name, Monitoring::start(&settings(Some(ledger)))), folder)
+    let kept = Kept::open(folder.path(), &settings(Some(limits))).await;
+    (watching(name, kept.monitoring), folder)
 }
 
 impl TestApp {
@@ -189,7 +190,7 @@ fn outcome(customer: &str, spend_usd: f64) -> Value {
 
 #[tokio::test]
 async fn an_outcome_is_matched_with_the_prediction_that_was_recorded() {
-    let (app, _folder) = with_ledger("recorded");
+    let (app, _folder) = with_ledger("recorded").await;
     let scored =
         app.ok(PREDICT, json!({"customerId": "C-1", "features": {"recency_days": 30, "frequency_count": 10}})).await;
     let told = json!({"customerId": "C-1", "actual_spend_usd": 20.0, "observed_at": "2026-11-21T10:00:00Z"});
@@ -221,7 +222,7 @@ async fn an_outcome_is_matched_with_the_prediction_that_was_recorded() {
 
 #[tokio::test]
 async fn outcomes_become_gauges_of_coverage_and_calibration() {
-    let (app, _folder) = with_ledger("told");
+    let (app, _folder) = with_ledger("told").await;
     // One of four above the interval, one without a purchase, one in the tier that was assigned.
     for (customer, spend) in [("a", 0.0), ("b", 20.0), ("c", 45.0), ("d", 55.0)] {
         let answer = app.ok(OUTCOMES, outcome(customer, spend)).await;
@@ -250,7 +251,7 @@ async fn outcomes_become_gauges_of_coverage_and_calibration() {
 
 #[tokio::test]
 async fn a_batch_of_outcomes_has_a_result_for_every_row() {
-    let (app, _folder) = with_ledger("batches");
+    let (app, _folder) = with_ledger("batches").await;
     let rows = [
         outcome("a", 1.0).to_string(),
         r#"{"customerId": "b"}"#.to_owned(),
@@ -282,7 +283,7 @@ async fn a_batch_of_outcomes_has_a_result_for_every_row() {
 
 #[tokio::test]
 async fn a_wrong_outcome_is_refused_with_the_field_and_nothing_is_kept() {
-    let (app, _folder) = with_ledger("refused");
+    let (app, _folder) = with_ledger("refused").await;
     let with = |field: &str, value: Value| {
         let mut body = outcome("a", 1.0);
         match field.strip_prefix("prediction.") {
@@ -342,13 +343,17 @@ async fn without_a_ledger_outcomes_are_refused_with_the_setting() {
 
 #[tokio::test]
 async fn a_raw_customer_identifier_is_nowhere_on_disk() {
-    let (app, folder) = with_ledger("private");
+    let (app, folder) = with_ledger("private").await;
     app.ok(
         PREDICT,
         json!({"customerId": "CUSTOMER-5551234567", "features": {"recency_days": 30, "frequency_count": 10}}),
     )
     .await;
     app.ok(OUTCOMES, outcome("CUSTOMER-5551234567", 1.0)).await;
-    let journal = std::fs::read_to_string(folder.path().join("outcomes.journal")).expect("text");
-    assert!(journal.lines().count() >= 2 && !journal.contains("5551234567"), "{journal}");
+    let status = app.monitoring.ledger().expect("kept").status();
+    assert_eq!((status.predictions, status.outcomes), (1, 1), "both are on disk");
+    for entry in std::fs::read_dir(folder.path()).expect("a folder") {
+        let bytes = std::fs::read(entry.expect("an entry").path()).expect("a file");
+        assert!(memchr::memmem::find(&bytes, b"5551234567").is_none());
+    }
 }

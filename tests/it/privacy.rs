@@ -5,11 +5,11 @@ use std::path::Path;
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
 use scoreline::monitoring::book::BookLimits;
-use scoreline::monitoring::{LedgerSettings, Monitoring, MonitoringSettings, WindowSettings};
-use scoreline::privacy::{Identifiers, PrivacySettings, Screen};
+use scoreline::monitoring::{MonitoringSettings, WindowSettings};
+use scoreline::privacy::{IdHasher, Identifiers, PrivacySettings, Screen};
 use serde_json::{Value, json};
 
-use crate::support::test_app::privacy;
+use crate::support::test_app::{Kept, privacy};
 use crate::support::{TestApp, TestBundle};
 
 const PREDICT: &str = "/v1/predict/clv";
@@ -21,15 +21,15 @@ fn features() -> Value {
     json!({"recency_days": 30, "frequency_count": 10})
 }
 
-fn ledger(folder: &Path) -> Monitoring {
+/// A store with outcomes in it.
+async fn kept(folder: &Path) -> Kept {
     let windows = WindowSettings { length: std::time::Duration::from_hours(24), least_rows: 500, most_rows: 50_000 };
     let limits = BookLimits { predictions: 1000, outcomes: 1000, window: 100, sample_every: 0 };
-    let ledger = LedgerSettings { path: folder.to_owned(), limits, records_predictions: true };
-    Monitoring::start(&MonitoringSettings { windows, ledger: Some(ledger) })
+    Kept::open(folder, &MonitoringSettings { windows, ledger: Some(limits) }).await
 }
 
-fn private(monitoring: Monitoring, settings: PrivacySettings) -> TestApp {
-    TestApp::private(&[TestBundle::clv("v1.2")], |_| {}, monitoring, settings)
+fn keeping(kept: &Kept, settings: &PrivacySettings) -> TestApp {
+    TestApp::keeping(&[TestBundle::clv("v1.2")], |_| {}, settings, kept)
 }
 
 fn outcome(customer: &str) -> Value {
@@ -89,7 +89,8 @@ async fn personal_data_in_any_text_is_refused_by_name_and_never_repeated() {
 async fn leads_and_outcomes_are_looked_at_too() {
     let folder = tempfile::tempdir().expect("a folder");
     let bundles = [TestBundle::clv("v1.2"), TestBundle::lead("v1.0")];
-    let app = TestApp::watched(&bundles, |_| {}, ledger(folder.path()));
+    let kept = kept(folder.path()).await;
+    let app = TestApp::keeping(&bundles, |_| {}, &privacy("test pepper", &[]), &kept);
     for datum in PERSONAL {
         for field in ["leadId", "lead_source"] {
             let mut body = json!({});
@@ -128,7 +129,7 @@ async fn usual_identifiers_are_taken_and_a_personal_header_is_passed_over() {
 #[tokio::test]
 async fn strict_mode_takes_hashes_only_and_screening_can_be_switched_off() {
     let screen = Screen { identifiers: Identifiers::Hashed, refuse_pii: true };
-    let strict = private(Monitoring::default(), PrivacySettings { screen, ..privacy("test pepper", &[]) });
+    let strict = TestApp::private(&PrivacySettings { screen, ..privacy("test pepper", &[]) });
     let ask = |id: &str| json!({"features": features(), "customerId": id}).to_string();
     let refused = strict.post(PREDICT, ask("CUST-12345")).await;
     assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
@@ -138,7 +139,7 @@ async fn strict_mode_takes_hashes_only_and_screening_can_be_switched_off() {
     strict.ok_text(PREDICT, &ask(&"ab".repeat(32))).await;
 
     let screen = Screen { identifiers: Identifiers::Any, refuse_pii: false };
-    let open = private(Monitoring::default(), PrivacySettings { screen, ..privacy("test pepper", &[]) });
+    let open = TestApp::private(&PrivacySettings { screen, ..privacy("test pepper", &[]) });
     open.ok_text(PREDICT, &ask("+4915112345678")).await;
     let logged = json!({"features": features(), "request_id": "+4915112345678"}).to_string();
     assert_eq!(open.post(PREDICT, logged).await.json()["error"]["code"], "pii_refused", "request ids are logged");
@@ -147,10 +148,9 @@ async fn strict_mode_takes_hashes_only_and_screening_can_be_switched_off() {
 #[tokio::test]
 async fn an_erased_customer_is_gone_everywhere_and_stays_gone() {
     let folder = tempfile::tempdir().expect("a folder");
-    let tombstones = folder.path().join("tombstones");
-    let settings = || PrivacySettings { tombstones: Some(tombstones.clone()), ..privacy("test pepper", &[]) };
-    let journal_folder = folder.path().join("outcomes");
-    let app = private(ledger(&journal_folder), settings());
+    let settings = privacy("test pepper", &[]);
+    let store = kept(folder.path()).await;
+    let app = keeping(&store, &settings);
     let ask = |customer: &str| json!({"features": features(), "customerId": customer});
     for customer in ["CUST-1", "CUST-2"] {
         assert_eq!(app.ok(PREDICT, ask(customer)).await["metadata"]["source"], "model");
@@ -158,14 +158,22 @@ async fn an_erased_customer_is_gone_everywhere_and_stays_gone() {
         assert_eq!(app.ok("/v1/outcomes", outcome(customer)).await["outcome"]["result"], "recorded");
         assert_eq!(app.get(&format!("/v1/customers/{customer}/score")).await.json()["metadata"]["source"], "cache");
     }
+    let key = IdHasher::new(&settings).key("CUST-1");
+    let found = || {
+        std::fs::read_dir(folder.path()).expect("a folder").any(|entry| {
+            let bytes = std::fs::read(entry.expect("an entry").path()).expect("a file");
+            memchr::memmem::find(&bytes, key.as_bytes()).is_some()
+        })
+    };
+    assert!(found());
     let erased = app.delete("/v1/customers/CUST-1").await;
     assert_eq!(erased.status, StatusCode::OK, "{}", erased.text);
     let erased = erased.json();
-    assert_eq!(erased["erased"], json!({"score_cache": 2, "outcomes": 2}), "a prediction and its outcome");
+    let entries =
+        |cache, outcomes, store| json!({"score_cache": cache, "feature_book": 0, "outcomes": outcomes, "store": store});
+    assert_eq!(erased["erased"], entries(2, 1, 2), "in the store a prediction and its outcome");
     assert_eq!(erased["tombstone"], "kept");
-    let key = |tombstones: &Path| std::fs::read_to_string(tombstones).expect("there")[3..67].to_owned();
-    let journal = || std::fs::read_to_string(journal_folder.join("outcomes.journal")).expect("there");
-    assert!(!journal().contains(&key(&tombstones)), "the key is in no other file");
+    assert!(!found(), "the key is in no file");
 
     // Scored when they call, but nothing is kept.
     for _ in 0..2 {
@@ -178,18 +186,19 @@ async fn an_erased_customer_is_gone_everywhere_and_stays_gone() {
     assert_eq!(rows["results"][0]["error"]["code"], "customer_erased", "{rows}");
     assert_eq!(rows["results"][1]["outcome"]["result"], "duplicate", "{rows}");
     let again = app.delete("/v1/customers/CUST-1").await.json();
-    assert_eq!(again["erased"], json!({"score_cache": 0, "outcomes": 0}));
-    assert!(!journal().contains(&key(&tombstones)));
+    assert_eq!(again["erased"], entries(0, 0, 0));
+    assert!(!found());
     // The others are as they were.
     assert_eq!(app.ok(PREDICT, ask("CUST-2")).await["metadata"]["source"], "cache");
     assert_eq!(app.admin("/admin/privacy").await.json()["tombstones"], 1);
-    app.monitoring.close();
-    drop(app);
+    store.close().await;
 
-    let app = private(ledger(&folder.path().join("outcomes")), settings());
+    let store = kept(folder.path()).await;
+    let app = keeping(&store, &settings);
     app.ok(PREDICT, ask("CUST-1")).await;
     assert_eq!(app.get("/v1/customers/CUST-1/score").await.status, StatusCode::NOT_FOUND, "after a restart");
     assert_eq!(app.post("/v1/outcomes", outcome("CUST-1").to_string()).await.status, StatusCode::GONE);
+    store.close().await;
 }
 
 #[tokio::test]
@@ -211,39 +220,36 @@ async fn anything_can_be_erased_and_a_strange_path_is_refused_in_our_own_words()
 #[tokio::test]
 async fn a_tombstone_that_can_not_be_written_is_said_and_holds_all_the_same() {
     let folder = tempfile::tempdir().expect("a folder");
-    let settings = PrivacySettings { tombstones: Some(folder.path().join("below/t")), ..privacy("test pepper", &[]) };
-    let app = private(Monitoring::default(), settings);
-    std::fs::write(folder.path().join("below"), "a file").expect("written");
+    let store = kept(folder.path()).await;
+    let app = keeping(&store, &privacy("test pepper", &[]));
     let ask = json!({"features": features(), "customerId": "CUST-1"});
     app.ok(PREDICT, ask.clone()).await;
+    store.close().await;
     let failed = app.delete("/v1/customers/CUST-1").await;
     assert_eq!(failed.status, StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(failed.json()["error"]["code"], "erasure_incomplete");
-    assert!(!failed.text.contains("below"), "{}", failed.text);
+    let error = &failed.json()["error"];
+    assert_eq!(error["code"], "erasure_incomplete");
+    assert!(error["message"].as_str().expect("a text").contains("`store`"), "{}", failed.text);
     app.ok(PREDICT, ask).await;
     assert_eq!(app.get("/v1/customers/CUST-1/score").await.status, StatusCode::NOT_FOUND);
-    std::fs::remove_file(folder.path().join("below")).expect("removed");
-    assert_eq!(app.delete("/v1/customers/CUST-1").await.status, StatusCode::OK, "asking again goes on");
+    let told = app.post("/v1/outcomes", outcome("CUST-2").to_string()).await;
+    assert_eq!(told.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(told.text.contains("`store.path` or `store.url`"), "{}", told.text);
 }
 
 #[tokio::test]
 async fn a_new_pepper_loses_neither_outcomes_nor_tombstones() {
     let folder = tempfile::tempdir().expect("a folder");
-    let tombstones = Some(folder.path().join("tombstones"));
-    let settings = |pepper: &str, previous: &[&str]| PrivacySettings {
-        tombstones: tombstones.clone(),
-        ..privacy(pepper, previous)
-    };
-    let outcomes = folder.path().join("outcomes");
-    let app = private(ledger(&outcomes), settings("the old pepper", &[]));
+    let store = kept(folder.path()).await;
+    let app = keeping(&store, &privacy("the old pepper", &[]));
     app.ok("/v1/outcomes", outcome("CUST-1")).await;
     app.ok("/v1/outcomes", outcome("CUST-2")).await;
     app.delete("/v1/customers/CUST-2").await;
     let old = app.admin("/admin/privacy").await.json()["pepper_id"].clone();
-    app.monitoring.close();
-    drop(app);
+    store.close().await;
 
-    let app = private(ledger(&outcomes), settings("the new pepper", &["the old pepper"]));
+    let store = kept(folder.path()).await;
+    let app = keeping(&store, &privacy("the new pepper", &["the old pepper"]));
     assert_eq!(app.ok("/v1/outcomes", outcome("CUST-1")).await["outcome"]["result"], "duplicate");
     assert_eq!(app.post("/v1/outcomes", outcome("CUST-2").to_string()).await.status, StatusCode::GONE);
     let shown = app.admin("/admin/privacy").await.json();
@@ -251,19 +257,20 @@ async fn a_new_pepper_loses_neither_outcomes_nor_tombstones() {
     assert_ne!(shown["pepper_id"], old);
     assert!(!shown.to_string().contains("the new pepper"), "{shown}");
     let erased = app.delete("/v1/customers/CUST-1").await.json();
-    assert_eq!(erased["erased"]["outcomes"], 1, "what was kept under the old pepper");
-    app.monitoring.close();
-    drop(app);
+    assert_eq!(erased["erased"]["store"], 1, "what was kept under the old pepper");
+    // As the server does every second.
+    let eraser = app.eraser.clone();
+    tokio::task::spawn_blocking(move || eraser.catch_up()).await.expect("no panic").expect("carried over");
+    store.close().await;
 
     // Both tombstones were carried over: the old pepper is not needed any more.
-    let app = private(ledger(&outcomes), settings("the new pepper", &[]));
+    let store = kept(folder.path()).await;
+    let app = keeping(&store, &privacy("the new pepper", &[]));
     for customer in ["CUST-1", "CUST-2"] {
-        assert_eq!(
-            app.post("/v1/outcomes", outcome(customer).to_string()).await.status,
-            StatusCode::GONE,
-            "{customer}"
-        );
+        let told = app.post("/v1/outcomes", outcome(customer).to_string()).await;
+        assert_eq!(told.status, StatusCode::GONE, "{customer}");
     }
+    store.close().await;
 }
 
 #[tokio::test]

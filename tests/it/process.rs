@@ -29,7 +29,6 @@ impl Server {
             .env("SCORELINE__SERVER__ADMIN_LISTEN", "127.0.0.1:0")
             .env("SCORELINE__LOG__FORMAT", "json")
             .env("SCORELINE__SERVER__DRAIN_DELAY", "0s")
-            .env("SCORELINE__MONITORING__PATH", models.join(".monitoring"))
             .envs(environment.iter().copied())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -80,6 +79,8 @@ fn next_event(log: &mut impl BufRead, message: &str) -> Value {
 pub fn scoreline(arguments: &[&str], models: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_scoreline"));
     command.args(arguments).env("SCORELINE__MODELS__DIR", models).env_remove("SCORELINE_CONFIG");
+    // No name of a model.
+    command.env("SCORELINE__STORE__PATH", models.join(".state/scoreline.db"));
     command
 }
 
@@ -97,7 +98,7 @@ pub fn ask(address: &str, request: &str) -> String {
     reply
 }
 
-fn post(address: &str, path: &str, body: &str) -> String {
+pub fn post(address: &str, path: &str, body: &str) -> String {
     let length = body.len();
     ask(
         address,
@@ -198,89 +199,4 @@ fn wrong_settings_are_reported_all_at_once_with_exit_64() {
         assert!(text.contains(key), "{key} in {text}");
     }
     assert_eq!(run(&["serv"], models.path()).status.code(), Some(64));
-}
-
-/// Reports the outcomes of customers `from..`, one after the other, until the server is gone. How many were accepted.
-fn report_until_killed(address: &str, from: usize) -> usize {
-    let report = |customer: usize| -> Option<String> {
-        let body = outcome(customer);
-        let length = body.len();
-        let request = format!(
-            "POST /v1/outcomes HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
-        );
-        let mut stream = TcpStream::connect(address).ok()?;
-        stream.write_all(request.as_bytes()).ok()?;
-        let mut reply = String::new();
-        stream.read_to_string(&mut reply).ok()?;
-        reply.starts_with("HTTP/1.1 200").then_some(reply)
-    };
-    (from..from + 100_000).take_while(|customer| report(*customer).is_some()).count()
-}
-
-fn outcome(customer: usize) -> String {
-    format!(
-        r#"{{"customerId": "C-{customer}", "actual_spend_usd": 12.5, "observed_at": "2026-03-01T00:00:00Z",
-        "prediction": {{"clv_value_usd": 20.0, "confidence_interval_low": 0.0, "confidence_interval_high": 50.0,
-        "interval_level": 0.9, "model_version": "v1.2", "scored_at": "2026-01-01T00:00:00Z", "horizon_days": 30}}}}"#
-    )
-}
-
-#[test]
-fn every_accepted_outcome_is_there_after_a_kill() {
-    let models = models();
-    let pepper = [("SCORELINE__PRIVACY__PEPPER", "a pepper that lasts")];
-    let mut accepted: Vec<(usize, usize)> = Vec::new();
-    for round in 0..3 {
-        let mut server = Server::start_with(models.path(), &pepper);
-        for &(from, count) in &accepted {
-            for customer in from..from + count {
-                let reply = post(&server.listen, "/v1/outcomes", &outcome(customer));
-                assert!(reply.contains(r#""result":"duplicate""#), "{customer}: {reply}");
-            }
-        }
-        let from = round * 1_000_000;
-        let address = server.listen.clone();
-        let reporters: Vec<_> = (0..4)
-            .map(|reporter| {
-                let (address, from) = (address.clone(), from + reporter * 100_000);
-                std::thread::spawn(move || (from, report_until_killed(&address, from)))
-            })
-            .collect();
-        std::thread::sleep(Duration::from_millis(300));
-        server.signal("KILL");
-        for reporter in reporters {
-            accepted.push(reporter.join().expect("no panic"));
-        }
-        // The process is gone when its log ends.
-        assert!(!server.child.wait().expect("ended").success());
-        // What a kill in the middle of a write leaves behind.
-        let journal = models.path().join(".monitoring/outcomes.journal");
-        let mut file = std::fs::OpenOptions::new().append(true).open(journal).expect("there");
-        file.write_all(b"0123abcd {\"entry\":\"outco").expect("written");
-    }
-    let total: usize = accepted.iter().map(|(_, count)| count).sum();
-    assert!(total > 20, "{total} outcomes were accepted");
-    let server = Server::start_with(models.path(), &pepper);
-    let metrics = get(&server.admin, "/metrics");
-    let line = metrics.lines().find(|line| line.starts_with("scoreline_outcome_window{")).expect("a gauge");
-    let counted: usize = line.rsplit(' ').next().expect("a value").parse().expect("a number");
-    // Each reporter may have had one more on disk whose answer the kill cut off.
-    assert!((total..=total + accepted.len()).contains(&counted), "{counted} of {total}");
-    server.signal("TERM");
-    assert_eq!(server.wait(), 0);
-}
-
-#[test]
-fn a_folder_that_can_not_be_used_costs_the_outcomes_and_nothing_else() {
-    let models = models();
-    let file = models.path().join("a-file");
-    std::fs::write(&file, "").expect("written");
-    let path = file.display().to_string();
-    let server = Server::start_with(models.path(), &[("SCORELINE__MONITORING__PATH", path.as_str())]);
-    let body = r#"{"features": {"recency_days": 30, "frequency_count": 10}}"#;
-    assert!(post(&server.listen, "/v1/predict/clv", body).starts_with("HTTP/1.1 200"));
-    let refused = post(&server.listen, "/v1/outcomes", &outcome(1));
-    assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("`monitoring.path`"), "{refused}");
-    server.signal("TERM");
-    assert_eq!(server.wait(), 0);
 }

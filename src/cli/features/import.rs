@@ -72,19 +72,14 @@ impl Import {
         if self.file.as_os_str() == "-" {
             return Err(Failure::Usage("a log of purchases is read twice: give a file, not standard input".to_owned()));
         }
-        let (hasher, tombstones) = stored::hasher(settings)?;
-        if !hasher.lasts() {
-            let problem =
-                "purchases can not be kept without `privacy.pepper`: their customers would not be found again";
-            return Err(Failure::Usage(problem.to_owned()));
-        }
-        let log = Log { import: &self, format, hasher: &hasher };
+        // Nothing of what is looked at first is kept: any key will do.
+        let log = Log { import: &self, format, hasher: IdHasher::new(&settings.privacy) };
         let lines = log.check()?;
         let recorded = stored::run_until_signal(async {
-            let store = stored::open(settings, tombstones).await?;
-            let recorded = log.write(&store).await;
-            store.close().await;
-            recorded
+            let opened = stored::open(settings).await?;
+            let recorded = Log { hasher: opened.hasher(), ..log }.write(&opened.store).await;
+            let closed = stored::close(&opened.store, &opened.tombstones).await;
+            recorded.and_then(|recorded| closed.map(|()| recorded))
         })
         .context("the log was not taken in whole; the same command does the rest")?;
         if !self.quiet {
@@ -102,7 +97,7 @@ impl Import {
 struct Log<'a> {
     import: &'a Import,
     format: Format,
-    hasher: &'a IdHasher,
+    hasher: IdHasher,
 }
 
 impl Log<'_> {

@@ -90,6 +90,7 @@ fn list(settings: &Settings) -> Result<(), Failure> {
         return Err(Failure::Usage(format!("`models.dir` = `{}` is not a folder", dir.display())));
     }
     let registry = app::registry(settings);
+    registry.follow(app::stored::promotions(settings));
     registry.scan(Patience::Now);
     let heads = ["MODEL", "VERSION", "BACKEND", "STATE", "NOTE", "TRAINED", "FEATURES", "REASON"];
     let mut rows = vec![heads.map(str::to_owned)];

@@ -166,6 +166,9 @@ impl Score {
             settings.models.pins.insert(name.clone(), version.clone());
         }
         let registry = app::registry(&settings);
+        if self.model_version.is_none() {
+            registry.follow(app::stored::promotions(&settings));
+        }
         registry.scan(Patience::Now);
         if let Some(snapshot) = registry.serving(&name) {
             return Ok(snapshot);

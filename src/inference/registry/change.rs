@@ -1,11 +1,9 @@
 //! What people change while the server runs: promote a version, roll back, follow the newest again.
 
-use std::io;
-
 use super::settle::Attempt;
 use super::versions::Outcome;
 use super::{Patience, Registry, VersionStatus, Work};
-use crate::domain::{ModelName, ModelVersion};
+use crate::domain::{ModelName, ModelVersion, Promotions};
 
 /// Why a change is not made. What serves goes on.
 #[derive(Debug, thiserror::Error)]
@@ -22,8 +20,8 @@ pub enum ChangeFault {
     Refused { version: ModelVersion, code: &'static str, reason: String },
     #[error("model `{model}` has no earlier version to go back to")]
     NothingBefore { model: ModelName },
-    #[error("the choice can not be kept in `models.state_path`, so nothing is changed: {0}")]
-    NotKept(#[from] io::Error),
+    #[error("the choice can not be kept in the store, so nothing is changed: {0}")]
+    NotKept(String),
 }
 
 impl Registry {
@@ -76,9 +74,21 @@ impl Registry {
     pub fn follow_latest(&self, model: &str) -> Result<Vec<VersionStatus>, ChangeFault> {
         let mut work = self.work();
         let model = self.free_model(&work, model)?;
-        work.choices.promote(&model, None)?;
+        self.choose(&mut work, &model, None)?;
         self.settle(&mut work, &model, Patience::WhenStable);
         Ok(self.shown(&mut work, &model))
+    }
+
+    /// Takes promotions as they are kept and lets them serve. Blocks.
+    pub fn follow(&self, promotions: Promotions) {
+        let mut work = self.work();
+        if !work.choices.adopt(promotions) {
+            return;
+        }
+        for model in work.versions.models() {
+            self.settle(&mut work, &model, Patience::WhenStable);
+        }
+        self.tell(&mut work);
     }
 
     /// Loads a version and makes it the choice: on disk first, then for requests.
@@ -92,9 +102,19 @@ impl Registry {
                 Attempt::Refused => return Err(refused(work, model, version)),
             },
         };
-        work.choices.promote(model, Some(version))?;
+        self.choose(work, model, Some(version))?;
         self.publish(work, snapshot);
         self.settle(work, model, Patience::WhenStable);
+        Ok(())
+    }
+
+    /// Notes a choice where it is kept. What another replica chose meanwhile is taken in by the next look.
+    fn choose(&self, work: &mut Work, model: &ModelName, version: Option<&ModelVersion>) -> Result<(), ChangeFault> {
+        let promotions = match self.keeper.get() {
+            Some(keeper) => keeper.keep(model, version).map_err(ChangeFault::NotKept)?,
+            None => work.choices.with(model, version),
+        };
+        work.choices.adopt(promotions);
         Ok(())
     }
 

@@ -21,7 +21,7 @@ mod wake;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -34,6 +34,7 @@ use super::memory;
 use crate::domain::{ModelName, ModelVersion};
 
 pub use change::ChangeFault;
+pub use choice::PromotionKeeper;
 pub use report::Event;
 pub use route::{Candidate, CandidateMode, CandidateSettings, Route};
 pub use wake::Wake;
@@ -50,8 +51,6 @@ pub struct RegistrySettings {
     /// Versions on trial beside the serving one. A candidate never becomes the serving version by being the newest.
     pub candidates: BTreeMap<ModelName, CandidateSettings>,
     pub load: LoadSettings,
-    /// File in which promoted versions outlive the process; without one they end with it.
-    pub state: Option<PathBuf>,
     /// The program that tries a model in a process of its own: scoreline itself. Without one, models are only tried in
     /// this process.
     pub probe: Option<PathBuf>,
@@ -69,7 +68,6 @@ impl RegistrySettings {
             pins: BTreeMap::new(),
             candidates: BTreeMap::new(),
             load: LoadSettings::default(),
-            state: None,
             probe: None,
             settle: Duration::ZERO,
             memory: memory::available,
@@ -173,6 +171,7 @@ pub struct Registry {
     /// How things stood when something last changed, for people.
     view: ArcSwap<Vec<VersionStatus>>,
     retired: Retired,
+    keeper: OnceLock<Box<dyn PromotionKeeper>>,
 }
 
 /// What the one who decides knows.
@@ -187,11 +186,17 @@ struct Work {
 
 impl Registry {
     pub fn new(settings: RegistrySettings, verify: Verify) -> Self {
-        let choices = Choices::read(settings.state.clone());
-        let work =
-            Mutex::new(Work { versions: Versions::default(), choices, events: Vec::new(), patience: Patience::Now });
+        let (versions, choices) = (Versions::default(), Choices::default());
+        let work = Mutex::new(Work { versions, choices, events: Vec::new(), patience: Patience::Now });
         let (routes, view, retired) = (ArcSwap::default(), ArcSwap::default(), Retired::default());
-        Self { settings, verify, routes, inline: AtomicBool::new(true), work, view, retired }
+        let (inline, keeper) = (AtomicBool::new(true), OnceLock::new());
+        Self { settings, verify, routes, inline, work, view, retired, keeper }
+    }
+
+    /// Names who keeps promotions from now on; without one they end with the process. Told once.
+    pub fn keep_promotions(&self, keeper: impl PromotionKeeper + 'static) {
+        // A second one would be the same.
+        let _ = self.keeper.set(Box::new(keeper));
     }
 
     /// Who answers for `model` now: the serving version and its candidate, of one moment.

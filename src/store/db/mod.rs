@@ -46,6 +46,7 @@ impl Db {
     pub(super) async fn open(settings: &StoreSettings, access: Access) -> Result<Self, StoreError> {
         Ok(match &settings.place {
             Place::Sqlite(path) => Self::Sqlite(sqlite::File::open(path, settings, access).await?),
+            Place::Memory => Self::Sqlite(sqlite::File::in_memory(settings).await?),
             Place::Postgres(url) => Self::Postgres(postgres::Server::open(url, settings, access).await?),
         })
     }
@@ -76,19 +77,11 @@ impl Db {
         }
     }
 
-    /// The same database for another runtime.
-    pub(super) fn apart(&self) -> Self {
+    /// Whether what is written outlasts the process.
+    pub(super) fn lasts(&self) -> bool {
         match self {
-            Self::Sqlite(file) => Self::Sqlite(file.apart()),
-            Self::Postgres(server) => Self::Postgres(server.apart()),
-        }
-    }
-
-    /// Ends what `apart` began.
-    pub(super) async fn leave(&self) {
-        match self {
-            Self::Sqlite(file) => file.leave().await,
-            Self::Postgres(server) => server.close().await,
+            Self::Sqlite(file) => !file.is_in_memory(),
+            Self::Postgres(_) => true,
         }
     }
 

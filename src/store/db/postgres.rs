@@ -57,14 +57,6 @@ impl Server {
         self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await
     }
 
-    /// One connection, made when it is needed and by whoever needs it.
-    pub(super) fn apart(&self) -> Self {
-        let options = PgConnectOptions::clone(&self.pool.connect_options());
-        Self {
-            pool: PgPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT).connect_lazy_with(options),
-        }
-    }
-
     pub(super) async fn close(&self) {
         self.pool.close().await;
     }

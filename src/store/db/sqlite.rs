@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use sqlx::sqlite::{
@@ -13,11 +13,14 @@ use sqlx::sqlite::{
 use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
 
 use super::Access;
+use crate::domain::durable::{folder_of, rename};
 use crate::store::error::{StoreError, failed};
 use crate::store::lock::{Lock, beside};
 use crate::store::schema;
 use crate::store::settings::{Check, StoreSettings};
 
+/// The path that stands for a database in memory.
+const MEMORY: &str = ":memory:";
 /// In the header of the file: whose it is.
 const APPLICATION: u32 = 0x5343_4c4e;
 const MAGIC: &[u8] = b"SQLite format 3\0";
@@ -30,15 +33,13 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How many rows a reading connection may be ahead of who reads.
 const ROWS_AHEAD: usize = 2048;
 
-/// Cheap to clone.
-#[derive(Clone)]
 pub(in crate::store) struct File {
     path: PathBuf,
     /// One connection; none when the file was opened for reading only.
     writer: Option<SqlitePool>,
     readers: SqlitePool,
-    /// Given back by `close`, though clones are still around. Locked for a moment.
-    lock: Arc<Mutex<Option<Lock>>>,
+    /// Given back by `close`. Locked for a moment.
+    lock: Mutex<Option<Lock>>,
 }
 
 impl File {
@@ -68,7 +69,23 @@ impl File {
         };
         let readers = pool(options(path, settings).read_only(true), settings.connections);
         drop(readers.acquire().await.map_err(|err| unopened(path, err))?);
-        Ok(Self { path: path.to_owned(), writer, readers, lock: Arc::new(Mutex::new(lock)) })
+        Ok(Self { path: path.to_owned(), writer, readers, lock: Mutex::new(lock) })
+    }
+
+    /// A database that ends with the process: one connection that writes and reads, because another would have its own.
+    pub(super) async fn in_memory(settings: &StoreSettings) -> Result<Self, StoreError> {
+        let path = PathBuf::from(MEMORY);
+        let options = options(&path, settings).in_memory(true).journal_mode(SqliteJournalMode::Memory);
+        let only = SqlitePoolOptions::new()
+            .max_connections(1)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .test_before_acquire(false)
+            .connect_lazy_with(options);
+        let mut connection = only.acquire().await.map_err(failed("begun"))?;
+        schema::migrate_sqlite(&mut connection).await?;
+        drop(connection);
+        Ok(Self { path, writer: Some(only.clone()), readers: only, lock: Mutex::default() })
     }
 
     pub(super) async fn write(&self) -> Result<SqliteTransaction<'static>, sqlx::Error> {
@@ -83,6 +100,9 @@ impl File {
     /// Takes the write-ahead log over into the file and cuts it to nothing. Deleted rows were overwritten there.
     pub(super) async fn scrub(&self) -> Result<(), StoreError> {
         let Some(writer) = &self.writer else { return Err(StoreError::ReadOnly) };
+        if self.is_in_memory() {
+            return Ok(());
+        }
         // Whoever reads an earlier state keeps the log; `busy_timeout` waits for them.
         let (busy, ..): (i64, i64, i64) = sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)")
             .fetch_one(writer)
@@ -95,18 +115,8 @@ impl File {
         Ok(())
     }
 
-    /// With a connection of its own to write with: one that the pool lent may wait for a task of the other runtime to be
-    /// given back.
-    pub(super) fn apart(&self) -> Self {
-        let writer = self.writer.as_ref().map(|writer| pool(SqliteConnectOptions::clone(&writer.connect_options()), 1));
-        Self { writer, ..self.clone() }
-    }
-
-    /// Ends what `apart` began.
-    pub(super) async fn leave(&self) {
-        if let Some(writer) = &self.writer {
-            writer.close().await;
-        }
+    pub(super) fn is_in_memory(&self) -> bool {
+        self.path.as_os_str() == MEMORY
     }
 
     /// The last connection to close takes the log over and removes it.
@@ -144,10 +154,6 @@ fn options(path: &Path, settings: &StoreSettings) -> SqliteConnectOptions {
         .pragma("temp_store", "MEMORY")
 }
 
-fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
 /// A new file is made under another name and takes its place whole: a file that is there is never taken for a new one.
 async fn begin_if_absent(path: &Path, settings: &StoreSettings) -> Result<(), StoreError> {
     if path.exists() {
@@ -179,8 +185,7 @@ async fn begin_if_absent(path: &Path, settings: &StoreSettings) -> Result<(), St
     schema::migrate_sqlite(&mut connection).await?;
     connection.close().await.map_err(failed("begun"))?;
     let synced = fs::File::open(&begun).and_then(|file| file.sync_all());
-    synced.and_then(|()| fs::rename(&begun, path)).map_err(failed_at("begun"))?;
-    fs::File::open(folder_of(path)).and_then(|folder| folder.sync_all()).map_err(failed_at("begun"))
+    synced.and_then(|()| rename(&begun, path)).map_err(failed_at("begun"))
 }
 
 async fn check(connection: &mut SqliteConnection, path: &Path, check: Check) -> Result<(), StoreError> {

@@ -41,7 +41,9 @@ impl Program {
             .env("SCORELINE__LOG__FORMAT", "json")
             .env("SCORELINE__SCORING__CACHE_SIZE", cache_size)
             .env("SCORELINE__PRIVACY__PEPPER", "a pepper that lasts")
-            .env("SCORELINE__MONITORING__PATH", models.join(".monitoring"))
+            .env("SCORELINE__STORE__PATH", models.join(".state/scoreline.db"))
+            // Reached while the load is warming up: what is measured is whether memory stays.
+            .env("SCORELINE__MONITORING__PREDICTIONS", "1000")
             // Remembered predictions are bounded by this number: it must be reached in the first half.
             .env("SCORELINE__MONITORING__PREDICTIONS", "10000")
             .stdout(Stdio::null())

@@ -1,9 +1,10 @@
 //! Erasure leaves nothing of a customer.
 
+use std::collections::HashSet;
 use std::fs;
 
 use scoreline::domain::SealedId;
-use scoreline::privacy::Erasable as _;
+use scoreline::privacy::Tombstone;
 use scoreline::store::{Computed, Features, NewInteraction, NewPurchase, PurchaseId, Store, Which};
 
 use super::ground::{Ground, at, batch, interaction, key, record, scan};
@@ -46,17 +47,21 @@ async fn everything_about_a_customer_goes_and_everybody_else_stays(ground: &Grou
     let store = ground.open().await;
     fill(&store).await;
     let before = store.counts().await.expect("counted");
-    let erased = {
-        let store = store.clone();
-        tokio::task::spawn_blocking(move || store.erase(&[key(1), key(77)])).await.expect("joined").expect("erased")
-    };
+    let erased = store.erase_customers(&[key(1), key(77)]).await.expect("erased");
     // A hundred interactions, a purchase, features and the customer.
     assert_eq!(erased, 103);
     let after = store.counts().await.expect("counted");
     assert_eq!(before.interactions - after.interactions, 100);
     assert_eq!((after.customers, after.purchases, after.features), (7, 0, 7));
     assert_eq!(store.history(&key(1)).await.expect("read"), None);
-    assert_eq!(store.erase(&[key(1)]).expect("erased"), 0);
+    assert_eq!(store.erase_customers(&[key(1)]).await.expect("erased"), 0);
+    // Replicas read who was erased, once.
+    let (tombstones, seq) = store.tombstones_since(-1).await.expect("read");
+    let expected: HashSet<_> = [key(1), key(77)].iter().map(Tombstone::of).collect();
+    assert_eq!((tombstones.into_iter().collect::<HashSet<_>>(), seq), (expected, 2));
+    store.erase_customers(&[key(5)]).await.expect("erased");
+    let (tombstones, _) = store.tombstones_since(seq).await.expect("read");
+    assert_eq!(tombstones, [Tombstone::of(&key(5))]);
     store.close().await;
 }
 
@@ -74,9 +79,6 @@ async fn no_byte_of_an_erased_customer_is_left_in_the_files() {
         assert!(!found(&ground, &super::ground::id(number).0), "interaction {number}");
     }
     assert!(found(&ground, key(2).as_bytes()), "somebody else");
-    // Both ways of erasing agree, on a runtime of one thread too.
-    assert!(store.erase(&[key(2)]).expect("erased") > 0);
-    assert!(!found(&ground, key(2).as_bytes()));
     store.close().await;
 }
 

@@ -2,14 +2,13 @@
 
 use std::fs;
 
-use scoreline::privacy::Tombstones;
 use scoreline::store::{Check, Store, StoreError, StoreSettings};
 use sqlx::{Connection as _, SqliteConnection};
 
 use super::ground::{Ground, at, interaction, record};
 
 async fn refused(ground: &Ground) -> String {
-    match Store::open(&ground.settings, Tombstones::default()).await {
+    match Store::open(&ground.settings).await {
         Ok(_) => panic!("opened"),
         Err(err) => err.to_string().replace(&ground.path().display().to_string(), "FILE"),
     }
@@ -55,7 +54,7 @@ async fn a_damaged_file_is_refused_and_left_as_it_is() {
         fs::write(ground.path(), &damaged).expect("written");
         for check in [Check::Quick, Check::Full] {
             let settings = StoreSettings { check, ..ground.settings.clone() };
-            let err = Store::open(&settings, Tombstones::default()).await.err().expect("refused");
+            let err = Store::open(&settings).await.err().expect("refused");
             let known = matches!(err, StoreError::Corrupt { .. } | StoreError::NotAStore { .. });
             assert!(known, "{} bytes: {err:?}", damaged.len());
         }
@@ -79,15 +78,15 @@ async fn a_file_that_is_gone_is_not_begun_anew_beside_its_log() {
 #[tokio::test]
 async fn what_is_not_a_store_or_is_newer_is_refused() {
     let ground = filled().await;
-    execute(&ground, "UPDATE _sqlx_migrations SET checksum = x'00'").await;
+    execute(&ground, "UPDATE _sqlx_migrations SET checksum = x'00' WHERE version = 1").await;
     assert_eq!(
         refused(&ground).await,
         "migration 1 was applied with another content: this program does not belong to this store"
     );
-    execute(&ground, "UPDATE _sqlx_migrations SET version = 999").await;
+    execute(&ground, "UPDATE _sqlx_migrations SET version = 999 WHERE version = 2").await;
     assert_eq!(
         refused(&ground).await,
-        "the store's schema has version 999, this program knows versions up to 1: run the newer program"
+        "the store's schema has version 999, this program knows versions up to 2: run the newer program"
     );
     execute(&ground, "PRAGMA application_id = 7").await;
     assert_eq!(refused(&ground).await, "`FILE` is not a store of scoreline");
@@ -122,9 +121,12 @@ async fn a_newer_server_s_store_is_refused_too() {
     store.close().await;
     let scoreline::store::Place::Postgres(url) = &ground.settings.place else { panic!("a server") };
     let mut connection = sqlx::PgConnection::connect(secrecy::ExposeSecret::expose_secret(url)).await.expect("reached");
-    sqlx::query("UPDATE _sqlx_migrations SET version = 999").execute(&mut connection).await.expect("executed");
+    sqlx::query("UPDATE _sqlx_migrations SET version = 999 WHERE version = 2")
+        .execute(&mut connection)
+        .await
+        .expect("executed");
     connection.close().await.expect("closed");
-    let err = Store::open(&ground.settings, Tombstones::default()).await.err().expect("refused");
-    assert!(matches!(err, StoreError::Newer { found: 999, known: 1 }), "{err:?}");
+    let err = Store::open(&ground.settings).await.err().expect("refused");
+    assert!(matches!(err, StoreError::Newer { found: 999, known: 2 }), "{err:?}");
     ground.remove().await;
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 use scoreline::config::variable;
 use scoreline::domain::time::Timestamp;
 use scoreline::domain::{Channel, CustomerKey, Interaction, InteractionId, SealedId, Sentiment};
-use scoreline::privacy::Tombstones;
 use scoreline::store::{Batch, History, Lease, NewInteraction, Recorded, Scan, Store, StoreSettings, Which};
 use sqlx::{AssertSqlSafe, Connection as _};
 
@@ -47,11 +46,7 @@ impl Ground {
     }
 
     pub async fn open(&self) -> Store {
-        self.open_with(Tombstones::default()).await
-    }
-
-    pub async fn open_with(&self, tombstones: Tombstones) -> Store {
-        Store::open(&self.settings, tombstones).await.expect("opened")
+        Store::open(&self.settings).await.expect("opened")
     }
 
     /// Of an SQLite store.

@@ -7,7 +7,6 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use scoreline::config::variable;
-use scoreline::privacy::Tombstones;
 use scoreline::store::{Store, StoreSettings};
 
 use super::ground::{Ground, batch, interaction, key, new};
@@ -91,7 +90,7 @@ fn killed(store: &Path, after: Duration) -> u32 {
 #[ignore = "the process that `acknowledged_batches_outlast_a_kill` starts"]
 async fn child() {
     let path = variable(STORE).expect("a store to fill");
-    let store = Store::open(&StoreSettings::sqlite(path), Tombstones::default()).await.expect("opened");
+    let store = Store::open(&StoreSettings::sqlite(path)).await.expect("opened");
     let position = store.position("test").await.expect("read");
     let mut position: u32 = position.map_or(0, |(position, _)| position.parse().expect("a number"));
     loop {

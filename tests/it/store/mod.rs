@@ -10,6 +10,7 @@ mod order;
 mod outbox;
 mod rates;
 mod recording;
+mod records;
 mod scanning;
 
 /// Runs each test on an SQLite file and on a real PostgreSQL.

@@ -2,7 +2,6 @@
 
 use jiff::civil::date;
 use scoreline::domain::{Channel, CustomerKey, Interaction};
-use scoreline::privacy::Tombstones;
 use scoreline::store::{
     Annotated, Batch, LateAnnotation, NewPurchase, PurchaseId, PurchasesRecorded, Recorded, StoreError, Which,
 };
@@ -147,15 +146,14 @@ async fn open_and_impossible_interactions_are_passed_over(ground: &Ground) {
 }
 
 async fn erased_customers_are_refused(ground: &Ground) {
-    let tombstones = Tombstones::default();
-    let store = ground.open_with(tombstones.clone()).await;
-    tombstones.lay(&[key(1)], at(0)).expect("laid");
+    let store = ground.open().await;
+    store.erase_customers(&[key(1)]).await.expect("erased");
     let recorded = record(&store, [interaction(1, 1, 0), interaction(2, 2, 0)]).await;
     assert_eq!(recorded, Recorded { new: 1, refused: 1, ..Recorded::default() });
     let purchase = purchase(key(1), "1", 3.0);
     let purchases = store.record_purchases(&[purchase], None).await.expect("recorded");
     assert_eq!(purchases, PurchasesRecorded { refused: 1, ..PurchasesRecorded::default() });
-    // Another replica, whose own file of tombstones does not have them.
+    // Whoever opens the store next refuses them too.
     store.erase_customers(&[key(2)]).await.expect("erased");
     store.close().await;
     let other = ground.open().await;

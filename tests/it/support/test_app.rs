@@ -1,6 +1,7 @@
 //! The real router over a temporary models folder and a clock that tests move by hand. No ports, no sleeps.
 
 use std::convert::Infallible;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,20 +10,23 @@ use axum::body::{Body, HttpBody};
 use axum::http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use scoreline::auth::{AuthSettings, Authenticator};
-use scoreline::domain::ModelName;
 use scoreline::domain::time::ManualClock;
+use scoreline::domain::{CustomerKey, ModelName};
 use scoreline::http::admission::{Admission, AdmissionSettings, WhenOverloaded};
 use scoreline::http::{self, HttpSettings, HttpState, Public, Readiness, Shared};
 use scoreline::inference::registry::{CandidateSettings, Patience, Registry, RegistrySettings};
-use scoreline::monitoring::Monitoring;
+use scoreline::monitoring::{Monitoring, MonitoringSettings};
+use scoreline::privacy::erasure::EraseError;
 use scoreline::privacy::{Erasable, Eraser, IdHasher, PrivacySettings, Tombstones};
 use scoreline::routing::{RoutingSettings, TierPolicy, TierRoute};
 use scoreline::scoring::explanation::ExplainSettings;
 use scoreline::scoring::feature_book::FeatureBook;
 use scoreline::scoring::{Scorer, ScorerSettings, golden};
+use scoreline::store::{Store, StoreSettings};
 use secrecy::SecretString;
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::runtime::Handle;
 use tower::{Service, ServiceExt};
 
 use super::TestBundle;
@@ -33,6 +37,7 @@ pub struct TestApp {
     pub readiness: Readiness,
     pub monitoring: Monitoring,
     pub scorer: Scorer,
+    pub eraser: Eraser,
     pub models: TempDir,
     /// Only of an app that asks who calls.
     pub auth: Option<Arc<Authenticator>>,
@@ -64,37 +69,43 @@ impl TestApp {
     }
 
     pub fn watched(bundles: &[TestBundle], change: impl FnOnce(&mut ScorerSettings), monitoring: Monitoring) -> Self {
-        Self::build(bundles, change, monitoring, &privacy("test pepper", &[]), None, &[], None)
+        Self::build(bundles, change, monitoring, &privacy("test pepper", &[]), None, &[], None, None)
     }
 
     /// An app that answers questions without features from a book.
     pub fn with_book(bundles: &[TestBundle], book: &FeatureBook, candidates: &[(&str, CandidateSettings)]) -> Self {
         let privacy = privacy("test pepper", &[]);
-        Self::build(bundles, |_| {}, Monitoring::default(), &privacy, None, candidates, Some(book.clone()))
+        Self::build(bundles, |_| {}, Monitoring::default(), &privacy, None, candidates, Some(book.clone()), None)
     }
 
     /// An app with these versions on trial, by model.
     pub fn trying(bundles: &[TestBundle], candidates: &[(&str, CandidateSettings)]) -> Self {
         let privacy = privacy("test pepper", &[]);
-        Self::build(bundles, |_| {}, Monitoring::default(), &privacy, None, candidates, None)
+        Self::build(bundles, |_| {}, Monitoring::default(), &privacy, None, candidates, None, None)
     }
 
     /// An app that asks who calls.
     pub fn guarded(auth: &AuthSettings) -> Self {
         let privacy = privacy("test pepper", &[]);
-        Self::build(&[TestBundle::clv("v1.2")], |_| {}, Monitoring::default(), &privacy, Some(auth), &[], None)
+        Self::build(&[TestBundle::clv("v1.2")], |_| {}, Monitoring::default(), &privacy, Some(auth), &[], None, None)
     }
 
-    #[expect(clippy::needless_pass_by_value, reason = "tests write the settings where they are used")]
-    pub fn private(
+    /// An app without a store, under these peppers.
+    pub fn private(privacy: &PrivacySettings) -> Self {
+        Self::build(&[TestBundle::clv("v1.2")], |_| {}, Monitoring::default(), privacy, None, &[], None, None)
+    }
+
+    /// An app that keeps outcomes and erases in a store.
+    pub fn keeping(
         bundles: &[TestBundle],
         change: impl FnOnce(&mut ScorerSettings),
-        monitoring: Monitoring,
-        privacy: PrivacySettings,
+        privacy: &PrivacySettings,
+        kept: &Kept,
     ) -> Self {
-        Self::build(bundles, change, monitoring, &privacy, None, &[], None)
+        Self::build(bundles, change, kept.monitoring.clone(), privacy, None, &[], None, Some(kept))
     }
 
+    #[expect(clippy::too_many_arguments, reason = "every piece that one test or another chooses")]
     fn build(
         bundles: &[TestBundle],
         change: impl FnOnce(&mut ScorerSettings),
@@ -103,6 +114,7 @@ impl TestApp {
         auth: Option<&AuthSettings>,
         candidates: &[(&str, CandidateSettings)],
         book: Option<FeatureBook>,
+        kept: Option<&Kept>,
     ) -> Self {
         let candidates = candidates.iter().cloned();
         let models = tempfile::tempdir().expect("temporary folder");
@@ -129,12 +141,13 @@ impl TestApp {
         let readiness = Readiness::default();
         let metrics = scoreline::telemetry::install_metrics().expect("the only recorder of this process");
         let auth = auth.and_then(|auth| Authenticator::open(auth, clock.clone()).expect("valid credentials"));
-        let scorer = Scorer::with_book(Arc::clone(&registry), clock.clone(), scorer, monitoring.clone(), book);
-        let eraser = eraser(privacy, &scorer, &monitoring);
+        let book = book.unwrap_or_else(|| FeatureBook::new(Duration::from_hours(36)));
+        let scorer = Scorer::new(Arc::clone(&registry), clock.clone(), scorer, monitoring.clone(), book);
+        let eraser = eraser(kept, &scorer, &monitoring);
         let state = Shared::new(HttpState {
             scorer: scorer.clone(),
             hasher: IdHasher::watching(privacy, eraser.tombstones().clone(), clock.clone()),
-            eraser,
+            eraser: eraser.clone(),
             policy: Arc::new(TierPolicy::new(routing())),
             auth: auth.clone(),
             monitoring: monitoring.clone(),
@@ -156,7 +169,7 @@ impl TestApp {
             metrics: Arc::new(move || metrics.render()),
         });
         let (public, admin) = (Public::new(state.clone()), http::admin(state));
-        Self { clock, registry, readiness, monitoring, scorer, models, auth, public, admin }
+        Self { clock, registry, readiness, monitoring, scorer, eraser, models, auth, public, admin }
     }
 
     pub async fn post(&self, path: &str, body: impl Into<Body>) -> Reply {
@@ -226,20 +239,60 @@ pub fn privacy(pepper: &str, previous: &[&str]) -> PrivacySettings {
 }
 
 /// As `serve` puts it together.
-fn eraser(settings: &PrivacySettings, scorer: &Scorer, monitoring: &Monitoring) -> Eraser {
-    let tombstones = settings.tombstones.as_deref();
-    let tombstones = tombstones.map_or_else(Tombstones::default, |path| Tombstones::open(path).expect("opens"));
+fn eraser(kept: Option<&Kept>, scorer: &Scorer, monitoring: &Monitoring) -> Eraser {
+    let tombstones = kept.map(|kept| kept.tombstones.clone()).unwrap_or_default();
     scorer.cache().refuse(tombstones.clone());
-    let mut places: Vec<Arc<dyn Erasable>> = vec![Arc::new(scorer.cache().clone())];
-    if let Some(book) = scorer.book() {
-        book.refuse(tombstones.clone());
-        places.push(Arc::new(book.clone()));
-    }
-    if let Ok(ledger) = monitoring.ledger() {
-        ledger.refuse(tombstones.clone());
+    scorer.book().refuse(tombstones.clone());
+    let mut places: Vec<Arc<dyn Erasable>> = vec![Arc::new(scorer.cache().clone()), Arc::new(scorer.book().clone())];
+    if let Some(ledger) = monitoring.ledger() {
         places.push(Arc::new(ledger.clone()));
     }
+    if let Some(kept) = kept {
+        places.push(Arc::new(kept.clone()));
+    }
     Eraser::new(tombstones, places)
+}
+
+/// A store in a folder, as `serve` opens it, and outcomes kept in it. Made inside the runtime that it is used in.
+#[derive(Clone)]
+pub struct Kept {
+    pub store: Store,
+    pub monitoring: Monitoring,
+    tombstones: Tombstones,
+    runtime: Handle,
+}
+
+impl Kept {
+    #[expect(clippy::disallowed_methods, reason = "a test has no process that would stop its tasks")]
+    pub async fn open(folder: &Path, settings: &MonitoringSettings) -> Self {
+        let store = Store::open(&StoreSettings::sqlite(folder.join("scoreline.db"))).await.expect("opens");
+        let tombstones = Tombstones::default();
+        tombstones.add(&store.tombstones_since(-1).await.expect("read").0);
+        let monitoring = Monitoring::start(settings);
+        let ledger = monitoring.ledger().expect("kept").clone();
+        ledger.open();
+        drop(tokio::spawn(ledger.keep(store.clone(), tombstones.clone())));
+        Self { store, monitoring, tombstones, runtime: Handle::current() }
+    }
+
+    pub async fn close(&self) {
+        self.monitoring.ledger().expect("kept").close().await;
+        self.store.close().await;
+    }
+}
+
+impl Erasable for Kept {
+    fn name(&self) -> &'static str {
+        "store"
+    }
+
+    fn erase(&self, customers: &[CustomerKey]) -> Result<u64, EraseError> {
+        self.runtime.block_on(self.store.erase_customers(customers)).map_err(EraseError::from)
+    }
+
+    fn lasts(&self) -> bool {
+        true
+    }
 }
 
 fn routing() -> RoutingSettings {

@@ -5,7 +5,6 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use scoreline::domain::time::{Clock as _, Stopwatch, SystemClock, Timestamp};
-use scoreline::privacy::Tombstones;
 use scoreline::simulator::{Party, Simulator, SimulatorSettings};
 use scoreline::store::{Store, StoreSettings};
 
@@ -44,12 +43,11 @@ pub fn command(arguments: &[&str], platform: &Simulator, folder: &Path, url: Opt
         .env("SCORELINE__GENESYS__QUERY_PAGE_SIZE", "20")
         .env("SCORELINE__EXTRACT__LOOK_BACK_DAYS", "21")
         .env("SCORELINE__PRIVACY__PEPPER", PEPPER)
-        .env("SCORELINE__PRIVACY__TOMBSTONES_PATH", folder.join("tombstones"))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped());
     match url {
-        Some(url) => command.env("SCORELINE__STORE__URL", url),
+        Some(url) => command.env("SCORELINE__STORE__URL", url).env_remove("SCORELINE__STORE__PATH"),
         None => command.env("SCORELINE__STORE__PATH", folder.join("scoreline.db")),
     };
     command
@@ -85,7 +83,7 @@ fn extract(platform: &Simulator, folder: &Path, url: Option<&str>, kills: impl I
 fn kept(settings: &StoreSettings, until: Timestamp) -> Vec<(scoreline::domain::CustomerKey, Vec<String>)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        let store = Store::open(settings, Tombstones::default()).await.expect("whole after every kill");
+        let store = Store::open(settings).await.expect("whole after every kill");
         let dump = dump(&store, until).await;
         store.close().await;
         dump
@@ -153,7 +151,7 @@ fn kills_are_survived_on_postgresql_too() {
     let ground = runtime.block_on(Ground::postgres("killed"));
     let url = match &ground.settings.place {
         scoreline::store::Place::Postgres(url) => secrecy::ExposeSecret::expose_secret(url).to_owned(),
-        scoreline::store::Place::Sqlite(_) => unreachable!("asked for PostgreSQL"),
+        scoreline::store::Place::Sqlite(_) | scoreline::store::Place::Memory => unreachable!("asked for PostgreSQL"),
     };
     let (calm, wild) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
     extract(&platform, calm.path(), None, std::iter::empty());

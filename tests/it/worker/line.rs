@@ -109,7 +109,7 @@ pub fn scorer(models: &std::path::Path, clock: Arc<dyn Clock>) -> Scorer {
         explain: ExplainSettings { top: 5, budget: Duration::from_millis(20) },
     };
     let book = FeatureBook::new(Duration::from_hours(36));
-    Scorer::with_book(registry, clock, settings, Monitoring::default(), Some(book))
+    Scorer::new(registry, clock, settings, Monitoring::default(), book)
 }
 
 /// Everything that is known of every customer.

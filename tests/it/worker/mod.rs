@@ -6,4 +6,4 @@ mod hundred_thousand;
 mod killed;
 mod line;
 mod replicas;
-mod served;
+pub mod served;

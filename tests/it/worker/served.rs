@@ -6,22 +6,14 @@ use scoreline::simulator::{Party, Simulator, SimulatorSettings};
 use serde_json::Value;
 
 use super::killed::command;
-use crate::process::{Server, ask, get, models, scoreline};
+use crate::process::{Server, ask, get, models, post};
 
-fn body(reply: &str) -> Value {
+pub fn body(reply: &str) -> Value {
     let (_, body) = reply.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{reply}"));
     serde_json::from_str(body).unwrap_or_else(|err| panic!("{err}: {reply}"))
 }
 
-fn post(address: &str, path: &str, body: &str) -> String {
-    let length = body.len();
-    ask(
-        address,
-        &format!("POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"),
-    )
-}
-
-fn wait_for(what: &str, mut ready: impl FnMut() -> bool) {
+pub fn wait_for(what: &str, mut ready: impl FnMut() -> bool) {
     for _ in 0..600 {
         if ready() {
             return;
@@ -123,61 +115,4 @@ fn a_server_fetches_scores_and_writes_back_by_itself_and_answers_by_id() {
     assert!(erased.starts_with("HTTP/1.1 200") && erased.contains("store"), "{erased}");
     server.signal("TERM");
     assert_eq!(server.wait(), 0);
-}
-
-#[test]
-fn a_store_that_can_not_be_opened_costs_the_jobs_and_nothing_else() {
-    let models = models();
-    let folder = tempfile::tempdir().expect("a folder");
-    let damaged = folder.path().join("scoreline.db");
-    std::fs::write(&damaged, "this is no database".repeat(1000)).expect("written");
-    let path = damaged.display().to_string();
-    let environment =
-        [("SCORELINE__STORE__PATH", path.as_str()), ("SCORELINE__PRIVACY__PEPPER", "a pepper that lasts")];
-    let server = Server::start_with(models.path(), &environment);
-    let answer =
-        post(&server.listen, "/v1/predict/clv", r#"{"features": {"recency_days": 30, "frequency_count": 10}}"#);
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    assert!(get(&server.admin, "/health/ready").starts_with("HTTP/1.1 200"));
-    assert!(get(&server.admin, "/metrics").contains("scoreline_store_open 0"));
-    let erased = ask(&server.listen, "DELETE /v1/customers/C-1 HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-    assert!(erased.starts_with("HTTP/1.1 503") && erased.contains("erasure_incomplete"), "{erased}");
-    assert_eq!(std::fs::read(&damaged).expect("there"), "this is no database".repeat(1000).into_bytes());
-    server.signal("TERM");
-    assert_eq!(server.wait(), 0);
-}
-
-#[test]
-fn who_only_predicts_makes_no_store_and_runs_no_jobs() {
-    let models = models();
-    let folder = tempfile::tempdir().expect("a folder");
-    let mut command = scoreline(&["serve"], models.path());
-    let mut child = command
-        .current_dir(folder.path())
-        .env("SCORELINE__SERVER__LISTEN", "127.0.0.1:0")
-        .env("SCORELINE__SERVER__ADMIN_LISTEN", "127.0.0.1:0")
-        .env("SCORELINE__MONITORING__OUTCOMES", "false")
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .expect("starts");
-    std::thread::sleep(Duration::from_millis(500));
-    let names: Vec<_> = walk(folder.path());
-    let _ = child.kill();
-    let _ = child.wait();
-    assert!(!names.iter().any(|name| name.contains("scoreline.db")), "{names:?}");
-}
-
-fn walk(folder: &std::path::Path) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut open = vec![folder.to_owned()];
-    while let Some(next) = open.pop() {
-        for entry in std::fs::read_dir(next).expect("readable") {
-            let path = entry.expect("readable").path();
-            found.push(path.display().to_string());
-            if path.is_dir() {
-                open.push(path);
-            }
-        }
-    }
-    found
 }

@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Method, Request};
 use scoreline::inference::registry::Patience;
 use scoreline::monitoring::book::BookLimits;
-use scoreline::monitoring::{LedgerSettings, Monitoring, MonitoringSettings, WindowSettings};
+use scoreline::monitoring::{MonitoringSettings, WindowSettings};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use super::{Feed, root};
 use crate::support::TestApp;
-use crate::support::test_app::Reply;
+use crate::support::test_app::{Kept, Reply, privacy};
 
 const DOCUMENTED: &str = r#"{"features":{"recency_days":12,"frequency_count":48,"avg_handling_time_sec":245,"sentiment_score_avg":0.65,"topic_diversity":7},"model_version":"v1.2","request_id":"req-998877"}"#;
 
@@ -29,13 +29,13 @@ impl Subject {
         let ledger = tempfile::tempdir().expect("temporary folder");
         let limits = BookLimits { predictions: 1000, outcomes: 1000, window: 100, sample_every: 0 };
         let windows = WindowSettings { length: Duration::from_hours(24), least_rows: 100, most_rows: 1000 };
-        let settings = LedgerSettings { path: ledger.path().to_owned(), limits, records_predictions: true };
-        let monitoring = Monitoring::start(&MonitoringSettings { windows, ledger: Some(settings) });
-        let app = TestApp::watched(&[], |_| {}, monitoring);
+        let settings = MonitoringSettings { windows, ledger: Some(limits) };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let kept = runtime.block_on(Kept::open(ledger.path(), &settings));
+        let app = TestApp::keeping(&[], |_| {}, &privacy("test pepper", &[]), &kept);
         copy(&root().join("models"), app.models.path());
         app.registry.scan(Patience::Now);
         assert_eq!(app.registry.all_serving().len(), 3, "the shipped models serve");
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         Self { runtime, app, _ledger: ledger }
     }
 

@@ -1,0 +1,108 @@
+//! What replicas tell each other through the store: who was erased, and which versions were promoted. Looked at every
+//! second; nobody who asks for a prediction waits for it.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::runtime::Handle;
+use tokio::task::spawn_blocking;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::domain::{CustomerKey, ModelName, ModelVersion, Promotions};
+use crate::inference::registry::{PromotionKeeper, Registry};
+use crate::lifecycle::Stop;
+use crate::privacy::erasure::EraseError;
+use crate::privacy::{Erasable, Eraser};
+use crate::store::{Store, StoreError};
+
+/// How often the store is looked at.
+const POLL: Duration = Duration::from_secs(1);
+
+/// The store for those who block: open sooner or later. Made inside the runtime that the store is opened in.
+#[derive(Clone)]
+pub(super) struct StoreDesk {
+    pub(super) store: Arc<OnceLock<Store>>,
+    runtime: Handle,
+    /// Whether what is kept outlasts the process.
+    lasts: bool,
+}
+
+impl StoreDesk {
+    pub(super) fn new(lasts: bool) -> Self {
+        Self { store: Arc::default(), runtime: Handle::current(), lasts }
+    }
+
+    /// Not to be called by a task of the runtime: it would wait for itself.
+    fn wait_for<T>(&self, work: impl AsyncFnOnce(&Store) -> Result<T, StoreError>) -> Result<T, EraseError> {
+        let store = self.store.get().ok_or_else(|| {
+            EraseError("the store (`store.path` or `store.url`) is not open; the log says what it waits for".to_owned())
+        })?;
+        self.runtime.block_on(work(store)).map_err(EraseError::from)
+    }
+}
+
+impl Erasable for StoreDesk {
+    fn name(&self) -> &'static str {
+        "store"
+    }
+
+    fn erase(&self, customers: &[CustomerKey]) -> Result<u64, EraseError> {
+        self.wait_for(async |store| store.erase_customers(customers).await)
+    }
+
+    fn lasts(&self) -> bool {
+        self.lasts
+    }
+}
+
+impl PromotionKeeper for StoreDesk {
+    fn keep(&self, model: &ModelName, version: Option<&ModelVersion>) -> Result<Promotions, String> {
+        self.wait_for(async |store| store.promote(model, version).await).map_err(|err| err.to_string())
+    }
+}
+
+/// Follows the store until the process stops.
+pub(super) struct Follower {
+    pub(super) store: Store,
+    pub(super) eraser: Eraser,
+    pub(super) registry: Arc<Registry>,
+    /// The last tombstone that is known.
+    pub(super) erased_seq: i64,
+}
+
+impl Follower {
+    pub(super) async fn run(mut self, stop: Stop) {
+        if let Err(err) = self.store.finish_erasures().await {
+            tracing::error!(error = %EraseError::from(err), "erasures that were interrupted cannot be finished");
+        }
+        let mut ticks = interval(POLL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut failing = false;
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = stop.requested() => return,
+            }
+            let looked = self.look().await;
+            if let (Err(err), false) = (&looked, failing) {
+                tracing::error!(error = format!("{err:#}"), "the store cannot be followed; tried again every second");
+            }
+            failing = looked.is_err();
+        }
+    }
+
+    async fn look(&mut self) -> anyhow::Result<()> {
+        let eraser = self.eraser.clone();
+        spawn_blocking(move || eraser.catch_up()).await.context("an erasure panicked")??;
+        let (tombstones, seq) = self.store.tombstones_since(self.erased_seq).await?;
+        if !tombstones.is_empty() {
+            let eraser = self.eraser.clone();
+            spawn_blocking(move || eraser.follow(&tombstones)).await.context("an erasure panicked")?;
+            self.erased_seq = seq;
+        }
+        let promotions = self.store.promotions().await?;
+        let registry = Arc::clone(&self.registry);
+        spawn_blocking(move || registry.follow(promotions)).await.context("a promotion panicked")
+    }
+}

@@ -1,0 +1,62 @@
+//! Which versions people promoted, the same for every replica.
+
+use super::Store;
+use super::db::{Arg, Tx};
+use super::error::StoreError;
+use crate::domain::{ModelName, ModelVersion, Promotions};
+
+impl Store {
+    /// The promoted versions as they are now.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub async fn promotions(&self) -> Result<Promotions, StoreError> {
+        read(&mut self.read("read").await?).await
+    }
+
+    /// Keeps a promotion, or its end; how things stand with it.
+    ///
+    /// # Errors
+    /// When it is not kept, or that is not known.
+    pub async fn promote(&self, model: &ModelName, version: Option<&ModelVersion>) -> Result<Promotions, StoreError> {
+        let mut tx = self.write("told a promotion").await?;
+        tx.take("promotion", 1).await?;
+        match version {
+            Some(version) => keep(&mut tx, model, version, true).await?,
+            None => drop(tx.run("DELETE FROM promotions WHERE model = $1", &[Arg::Text(model.as_str())]).await?),
+        }
+        let promotions = read(&mut tx).await?;
+        tx.commit().await?;
+        Ok(promotions)
+    }
+}
+
+/// Notes a promotion; unless `replace`, only where there is none.
+pub(super) async fn keep(
+    tx: &mut Tx,
+    model: &ModelName,
+    version: &ModelVersion,
+    replace: bool,
+) -> Result<(), StoreError> {
+    const KEEP: &str = "INSERT INTO promotions (model, version) VALUES ($1, $2) ON CONFLICT (model) DO UPDATE \
+                        SET version = excluded.version WHERE 1 = $3";
+    let args = [Arg::Text(model.as_str()), Arg::Text(version.as_str()), Arg::Int(i64::from(replace))];
+    tx.run(KEEP, &args).await?;
+    Ok(())
+}
+
+async fn read(tx: &mut Tx) -> Result<Promotions, StoreError> {
+    let number = tx.row("SELECT value FROM counters WHERE name = 'promotion'", &[]).await?;
+    let number = number.map_or(Ok(0), |row| row.int(0))?;
+    let mut promotions = Promotions { number, ..Promotions::default() };
+    for row in tx.rows("SELECT model, version FROM promotions", &[]).await? {
+        let named = ModelName::parse(row.text(0)?).ok().zip(ModelVersion::parse(row.text(1)?).ok());
+        let unreadable = || StoreError::Unreadable {
+            column: "promotions.version",
+            value: row.text(1).unwrap_or_default().to_owned(),
+        };
+        let (model, version) = named.ok_or_else(unreadable)?;
+        promotions.versions.insert(model, version);
+    }
+    Ok(promotions)
+}
