@@ -12,7 +12,7 @@ use std::{fs, hint};
 use allocation_counter::{AllocationInfo, measure};
 use scoreline::monitoring::Monitoring;
 use scoreline::scoring::explanation::ExplainSettings;
-use scoreline::scoring::feature_book::{Change, FeatureBook, StoredFeatures};
+use scoreline::scoring::feature_table::{Change, FeatureTable, StoredFeatures};
 use scoreline::scoring::{Ask, Scorer, ScorerSettings, golden};
 use scoreline_domain::feature::CATALOGUE;
 use scoreline_domain::time::{ManualClock, Timestamp};
@@ -54,7 +54,7 @@ impl Subject {
         };
         let monitoring = Monitoring::default();
         monitoring.drift().follow(&registry.all_serving(), "2026-11-21T10:00:00Z".parse().expect("a time"));
-        let book = FeatureBook::new(Duration::from_hours(36));
+        let book = FeatureTable::new(Duration::from_hours(36));
         let scorer = Scorer::new(registry, clock, settings, monitoring, book);
         Self { scorer, is_lead, rows }
     }

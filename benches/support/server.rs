@@ -10,7 +10,7 @@ use scoreline::http::{Endpoints, HttpSettings, HttpState, Readiness, Shared};
 use scoreline::monitoring::Monitoring;
 use scoreline::routing::{RoutingSettings, TierPolicy, TierRoute};
 use scoreline::scoring::explanation::ExplainSettings;
-use scoreline::scoring::feature_book::{Change, FeatureBook, StoredFeatures};
+use scoreline::scoring::feature_table::{Change, FeatureTable, StoredFeatures};
 use scoreline::scoring::{Scorer, ScorerSettings, golden};
 use scoreline_domain::feature::CATALOGUE;
 use scoreline_domain::privacy::{Eraser, IdHasher, PrivacySettings};
@@ -93,7 +93,7 @@ pub fn scoreline(auth: Option<Arc<Authenticator>>) -> Endpoints {
 }
 
 /// A book of 100,000 customers; one of them has the documented features.
-fn book(customer: CustomerKey) -> FeatureBook {
+fn book(customer: CustomerKey) -> FeatureTable {
     let values = CATALOGUE.iter().map(|feature| match feature.name {
         "recency_days" => 12.0,
         "frequency_count" => 48.0,
@@ -111,7 +111,7 @@ fn book(customer: CustomerKey) -> FeatureBook {
         generator.fill(&mut digest);
         CustomerKey::from_digest(digest)
     };
-    let book = FeatureBook::new(Duration::from_hours(36));
+    let book = FeatureTable::new(Duration::from_hours(36));
     let stored = (0..100_000).map(|number| {
         let customer = if number == 0 { customer } else { others() };
         Change::Stored { number, customer, features }

@@ -16,12 +16,12 @@ use crate::http::{Jobs, WriteBackDesk};
 use crate::lifecycle::Stop;
 use crate::monitoring::Monitoring;
 use crate::scoring::Scorer;
-use crate::scoring::feature_book::FeatureBook;
+use crate::scoring::feature_table::FeatureTable;
 use crate::sinks::{FileSink, ProfileSink, ScoreSink};
 use crate::worker::extract::{Begin, Extracted, Extraction, Seen};
 use crate::worker::feature_feed::StoreFeed;
 use crate::worker::features::{FeaturePass, Folded, Whose};
-use crate::worker::follow_features::BookKeeper;
+use crate::worker::follow_features::FeatureTableKeeper;
 use crate::worker::rescore::{Rescore, Rescored};
 use crate::worker::schedule::{Driver, Job, Timetable};
 use crate::worker::write_back::{WriteBack, WrittenBack};
@@ -37,7 +37,7 @@ use scoreline_store::{Place, Store};
 /// Whether the store is open.
 const STORE_OPEN: &str = "scoreline_store_open";
 /// How often predictions by id look for changed features.
-const BOOK_POLL: Duration = Duration::from_secs(1);
+const FEATURES_POLL: Duration = Duration::from_secs(1);
 /// A store that cannot be opened is tried again after this long, doubled up to the second.
 const OPEN_AGAIN: Duration = Duration::from_secs(1);
 const OPEN_AGAIN_MOST: Duration = Duration::from_mins(1);
@@ -111,8 +111,8 @@ impl Pipeline {
         let registry = Arc::clone(scorer.registry());
         let follower = Follower { store: store.clone(), eraser, registry, erased_seq };
         let follower = Box::pin(follower.run(stop.clone())) as BoxFuture<'static, ()>;
-        let keeper = BookKeeper::new(StoreFeed::new(store.clone()), scorer.book().clone());
-        let keeper = keeper.keep(BOOK_POLL, stop.soft().clone().cancelled_owned());
+        let keeper = FeatureTableKeeper::new(StoreFeed::new(store.clone()), scorer.book().clone());
+        let keeper = keeper.keep(FEATURES_POLL, stop.soft().clone().cancelled_owned());
         let keeper = Box::pin(keeper) as BoxFuture<'static, ()>;
         let driven = self.drive(&settings, store, &scorer, platform.as_ref(), &stop);
         // One task: together they use no more than one of the threads that answer requests.
@@ -207,7 +207,7 @@ pub async fn rescore_once(
     let registry = super::registry(settings);
     registry.follow(promotions);
     super::scan(&registry, Patience::Now).await?;
-    let book = FeatureBook::new(settings.scoring.features_stale_after);
+    let book = FeatureTable::new(settings.scoring.features_stale_after);
     let scorer = super::scorer_settings(settings);
     let scorer = Scorer::new(registry, Arc::new(SystemClock), scorer, Monitoring::default(), book);
     let leases = Leases::new(store.clone(), &holder(settings), Arc::new(SystemClock));

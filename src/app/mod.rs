@@ -20,7 +20,7 @@ use crate::http::{Endpoints, HttpSettings, HttpState, Readiness, Shared};
 use crate::lifecycle::{Lifecycle, Signals, Stop};
 use crate::monitoring::{Ledger, Monitoring};
 use crate::routing::TierPolicy;
-use crate::scoring::feature_book::FeatureBook;
+use crate::scoring::feature_table::FeatureTable;
 use crate::scoring::self_probe::SelfProbe;
 use crate::scoring::{Scorer, ScorerSettings, golden};
 use crate::telemetry::MetricsHandle;
@@ -205,7 +205,7 @@ fn state(
     let monitoring = Monitoring::start(&settings.monitoring);
     monitoring.drift().follow(&registry.all_serving(), SystemClock.now());
     // Predictions by id are made from what the jobs have kept.
-    let book = FeatureBook::new(settings.scoring.features_stale_after);
+    let book = FeatureTable::new(settings.scoring.features_stale_after);
     let scorer = Scorer::new(registry, Arc::new(SystemClock), scorer_settings(settings), monitoring.clone(), book);
     let eraser = eraser(&scorer, &monitoring, pipeline);
     let (jobs, write_back) = pipeline.desks();

@@ -4,7 +4,7 @@
 //! passes of the features job a recency is up to that much too young. Only interactions that had ended by then are in
 //! them, so the conversation that is going on cannot leak in.
 
-use super::feature_book::StoredFeatures;
+use super::feature_table::StoredFeatures;
 use super::task::Score;
 use super::{Answer, Ask, AskFault, Scorer, Warning};
 use scoreline_domain::CustomerKey;

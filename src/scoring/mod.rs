@@ -11,7 +11,7 @@ mod candidate;
 mod caught;
 pub mod estimate;
 pub mod explanation;
-pub mod feature_book;
+pub mod feature_table;
 mod flight;
 pub mod golden;
 mod metrics;
@@ -41,7 +41,7 @@ use cache::{CachedScore, ScoreCache};
 use candidate::{Beside, Comparing, judgement};
 use estimate::Wish;
 use explanation::ExplainSettings;
-use feature_book::{FeatureBook, StoredFeatures};
+use feature_table::{FeatureTable, StoredFeatures};
 use flight::{Flights, Joined};
 use metrics::ScoringMetrics;
 use run::{RunFailure, TimeLimit};
@@ -285,7 +285,7 @@ struct Parts {
     registry: Arc<Registry>,
     cache: ScoreCache,
     /// What questions without features are answered from.
-    book: FeatureBook,
+    book: FeatureTable,
     clock: Arc<dyn Clock>,
     settings: ScorerSettings,
     metrics: ScoringMetrics,
@@ -301,7 +301,7 @@ impl Scorer {
         clock: Arc<dyn Clock>,
         settings: ScorerSettings,
         monitoring: Monitoring,
-        book: FeatureBook,
+        book: FeatureTable,
     ) -> Self {
         let cache = ScoreCache::new(settings.cache_bytes, settings.cache_ttl);
         let metrics = ScoringMetrics::register();
@@ -329,7 +329,7 @@ impl Scorer {
         &self.parts.cache
     }
 
-    pub fn book(&self) -> &FeatureBook {
+    pub fn book(&self) -> &FeatureTable {
         &self.parts.book
     }
 

@@ -3,7 +3,7 @@
 use futures_util::future::BoxFuture;
 
 use super::follow_features::{FeatureFeed, FeedError, FeedPage};
-use crate::scoring::feature_book::{Change, StoredFeatures};
+use crate::scoring::feature_table::{Change, StoredFeatures};
 use scoreline_engine::features::catalogue_row;
 use scoreline_store::{FeatureChange, Store};
 

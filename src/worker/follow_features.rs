@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use metrics::{Gauge, gauge};
 
-use crate::scoring::feature_book::{Absorbed, Change, FeatureBook};
+use crate::scoring::feature_table::{Absorbed, Change, FeatureTable};
 use scoreline_domain::time::Rounds;
 
 /// Changes that are taken in together: each time the parts of the book they touch are copied.
@@ -49,17 +49,17 @@ pub enum FeedError {
 }
 
 /// Follows a feed with a book. One for the process.
-pub struct BookKeeper<F> {
+pub struct FeatureTableKeeper<F> {
     feed: F,
-    book: FeatureBook,
+    book: FeatureTable,
     position: u64,
     /// Whether the last look went wrong: it is logged once, not every time.
     failing: bool,
     ok: Gauge,
 }
 
-impl<F: FeatureFeed> BookKeeper<F> {
-    pub fn new(feed: F, book: FeatureBook) -> Self {
+impl<F: FeatureFeed> FeatureTableKeeper<F> {
+    pub fn new(feed: F, book: FeatureTable) -> Self {
         Self { feed, book, position: 0, failing: false, ok: gauge!("scoreline_book_feed_ok") }
     }
 
@@ -147,7 +147,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
-    use crate::scoring::feature_book::StoredFeatures;
+    use crate::scoring::feature_table::StoredFeatures;
     use scoreline_domain::CustomerKey;
     use scoreline_domain::feature::CATALOGUE;
     use scoreline_domain::time::Timestamp;
@@ -213,8 +213,8 @@ mod tests {
         StoredFeatures { as_of, exact_until: None, values: [tag as f64; CATALOGUE.len()] }
     }
 
-    fn book() -> FeatureBook {
-        FeatureBook::new(Duration::from_hours(36))
+    fn book() -> FeatureTable {
+        FeatureTable::new(Duration::from_hours(36))
     }
 
     #[tokio::test]
@@ -223,7 +223,7 @@ mod tests {
         for number in 0..5 {
             log.store(number, 10);
         }
-        let mut keeper = BookKeeper::new(log.clone(), book.clone());
+        let mut keeper = FeatureTableKeeper::new(log.clone(), book.clone());
         assert!(!book.is_complete());
         let absorbed = keeper.catch_up().await.expect("read");
         assert_eq!((absorbed.stored, book.customers(), book.is_complete()), (5, 5, true));
@@ -238,7 +238,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_store_that_fails_or_hangs_is_asked_again_and_nothing_is_lost() {
         let (log, book) = (Log::default(), book());
-        let mut keeper = BookKeeper::new(log.clone(), book.clone());
+        let mut keeper = FeatureTableKeeper::new(log.clone(), book.clone());
         log.store(1, 10);
         keeper.catch_up().await.expect("read");
         log.store(1, 11);
@@ -273,7 +273,7 @@ mod tests {
             log.set(Mood::Hanging);
             tokio::time::sleep(Duration::from_secs(2)).await;
         };
-        BookKeeper::new(log.clone(), book.clone()).keep(Duration::from_secs(1), follows).await;
+        FeatureTableKeeper::new(log.clone(), book.clone()).keep(Duration::from_secs(1), follows).await;
         assert_eq!(book.customers(), 1);
     }
 }

@@ -16,7 +16,7 @@ use super::lease::{Held, Leases};
 use super::progress::Progress;
 use super::schedule::{Cause, Ended, Job};
 use super::{JobError, position};
-use crate::scoring::feature_book::StoredFeatures;
+use crate::scoring::feature_table::StoredFeatures;
 use crate::scoring::{Ask, Reason, Scored, Scorer};
 use scoreline_domain::score::{cents, round};
 use scoreline_domain::time::Stopwatch;

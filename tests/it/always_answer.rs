@@ -8,7 +8,7 @@ use std::time::Duration;
 use scoreline::monitoring::Monitoring;
 use scoreline::scoring::baseline::Known;
 use scoreline::scoring::explanation::ExplainSettings;
-use scoreline::scoring::feature_book::FeatureBook;
+use scoreline::scoring::feature_table::FeatureTable;
 use scoreline::scoring::self_probe::SelfProbe;
 use scoreline::scoring::{Ask, Prefer, Reason, Scored, Scorer, ScorerSettings, golden};
 use scoreline_domain::privacy::IdHasher;
@@ -83,7 +83,7 @@ impl Subject {
                 clock,
                 settings,
                 Monitoring::default(),
-                FeatureBook::new(Duration::from_hours(36)),
+                FeatureTable::new(Duration::from_hours(36)),
             ),
             registry,
             hasher: IdHasher::new(&privacy("test pepper", &[])),

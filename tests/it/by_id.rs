@@ -11,9 +11,9 @@ use insta::assert_json_snapshot;
 use proptest::prelude::*;
 use scoreline::monitoring::Monitoring;
 use scoreline::scoring::explanation::ExplainSettings;
-use scoreline::scoring::feature_book::{Change, FeatureBook, StoredFeatures};
+use scoreline::scoring::feature_table::{Change, FeatureTable, StoredFeatures};
 use scoreline::scoring::{Ask, Scorer, ScorerSettings, golden};
-use scoreline::worker::follow_features::{BookKeeper, FeatureFeed, FeedError, FeedPage};
+use scoreline::worker::follow_features::{FeatureTableKeeper, FeatureFeed, FeedError, FeedPage};
 use scoreline_domain::feature::CATALOGUE;
 use scoreline_domain::privacy::IdHasher;
 use scoreline_domain::time::{ManualClock, Timestamp};
@@ -34,8 +34,8 @@ fn at(time: &str) -> Timestamp {
     time.parse().expect("a time")
 }
 
-fn empty_book() -> FeatureBook {
-    FeatureBook::new(Duration::from_hours(36))
+fn empty_book() -> FeatureTable {
+    FeatureTable::new(Duration::from_hours(36))
 }
 
 fn key(customer: &str) -> CustomerKey {
@@ -53,7 +53,7 @@ fn features(as_of: &str, named: &[(&str, f64)]) -> StoredFeatures {
     StoredFeatures { as_of, exact_until: Some(as_of + Duration::from_hours(20)), values }
 }
 
-fn store(book: &FeatureBook, customer: &str, features: StoredFeatures) {
+fn store(book: &FeatureTable, customer: &str, features: StoredFeatures) {
     let customer = key(customer);
     book.absorb([Change::Stored { number: customer.prefix().cast_signed(), customer, features }]);
 }
@@ -65,7 +65,7 @@ fn known(as_of: &str) -> StoredFeatures {
 }
 
 /// An app whose book knows `CUST-1` and has been read to its end.
-fn app() -> (TestApp, FeatureBook) {
+fn app() -> (TestApp, FeatureTable) {
     let book = empty_book();
     store(&book, "CUST-1", known(PASS));
     book.set_complete();
@@ -228,7 +228,7 @@ async fn an_erased_customer_is_a_stranger_whatever_the_feed_still_says() {
     let (app, book) = app();
     app.ok(PREDICT, json!({"customerId": "CUST-1"})).await;
     let erased = app.delete("/v1/customers/CUST-1").await.json();
-    assert_eq!(erased["erased"], json!({"score_cache": 2, "feature_book": 1}));
+    assert_eq!(erased["erased"], json!({"score_cache": 2, "feature_table": 1}));
     store(&book, "CUST-1", known(PASS));
     assert_eq!(book.customers(), 0);
     let answer = app.ok(PREDICT, json!({"customerId": "CUST-1"})).await;
@@ -313,7 +313,7 @@ impl FeatureFeed for Hanging {
 async fn answers_by_id_never_wait_for_the_store() {
     let book = empty_book();
     let app = TestApp::with_book(&[TestBundle::clv("v1.2")], &book, &[]);
-    let keeper = BookKeeper::new(Hanging(key("CUST-1")), book.clone());
+    let keeper = FeatureTableKeeper::new(Hanging(key("CUST-1")), book.clone());
     let asking = async {
         while !book.is_complete() {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -328,7 +328,7 @@ async fn answers_by_id_never_wait_for_the_store() {
     keeper.keep(Duration::from_millis(1), asking).await;
 }
 
-fn shipped() -> (Scorer, FeatureBook) {
+fn shipped() -> (Scorer, FeatureTable) {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
     let registry = Arc::new(Registry::new(RegistrySettings::new(models), golden::verify));
     registry.scan(Patience::Now);

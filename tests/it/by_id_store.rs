@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use scoreline::scoring::feature_book::{Absorbed, FeatureBook};
+use scoreline::scoring::feature_table::{Absorbed, FeatureTable};
 use scoreline::worker::feature_feed::StoreFeed;
-use scoreline::worker::follow_features::BookKeeper;
+use scoreline::worker::follow_features::FeatureTableKeeper;
 use scoreline_domain::feature::{CATALOGUE, CatalogueRow};
 use scoreline_domain::privacy::IdHasher;
 use scoreline_domain::time::Timestamp;
@@ -108,12 +108,12 @@ async fn what_is_stored_is_answered_and_what_is_gone_is_not() {
     for customer in ["CUST-1", "CUST-2", "CUST-3"] {
         kept.save(customer, Some(&row(30.0, 10.0))).await;
     }
-    let book = FeatureBook::new(Duration::from_hours(36));
+    let book = FeatureTable::new(Duration::from_hours(36));
     let app = TestApp::with_book(&[TestBundle::clv("v1.2")], &book, &[]);
     let ask = async |customer: &str| app.ok(PREDICT, json!({"customerId": customer})).await;
     assert_eq!(ask("CUST-1").await["metadata"]["warnings"], json!(["stored_features_loading"]));
 
-    let mut keeper = BookKeeper::new(StoreFeed::new(kept.store.clone()), book.clone());
+    let mut keeper = FeatureTableKeeper::new(StoreFeed::new(kept.store.clone()), book.clone());
     let all = Absorbed { stored: 3, removed: 0, refused: 0 };
     assert_eq!(keeper.catch_up().await.expect("read"), all);
     let answer = ask("CUST-1").await;
@@ -144,12 +144,12 @@ async fn what_is_stored_is_answered_and_what_is_gone_is_not() {
     assert_eq!(book.customers(), 1);
 
     // Another replica, or this one after a restart, comes to the same book.
-    let other = FeatureBook::new(Duration::from_hours(36));
-    let mut starting = BookKeeper::new(StoreFeed::new(kept.store.clone()), other.clone());
+    let other = FeatureTable::new(Duration::from_hours(36));
+    let mut starting = FeatureTableKeeper::new(StoreFeed::new(kept.store.clone()), other.clone());
     assert_eq!(starting.catch_up().await.expect("read").stored, 1);
     for customer in ["CUST-1", "CUST-2", "CUST-3"] {
         // Missing values are no numbers, which equal nothing.
-        let bits = |book: &FeatureBook| book.find(&key(customer)).map(|found| found.values.map(f64::to_bits));
+        let bits = |book: &FeatureTable| book.find(&key(customer)).map(|found| found.values.map(f64::to_bits));
         assert_eq!(bits(&other), bits(&book), "{customer}");
     }
     kept.store.close().await;

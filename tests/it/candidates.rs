@@ -10,7 +10,7 @@ use std::time::Duration;
 use scoreline::monitoring::Monitoring;
 use scoreline::monitoring::trials::TrialStatus;
 use scoreline::scoring::explanation::ExplainSettings;
-use scoreline::scoring::feature_book::FeatureBook;
+use scoreline::scoring::feature_table::FeatureTable;
 use scoreline::scoring::{Ask, Prefer, Scored, Scorer, ScorerSettings, golden};
 use scoreline_domain::time::SystemClock;
 use scoreline_domain::{CustomerKey, ModelName, ModelVersion, Source};
@@ -449,7 +449,7 @@ fn with_threads(models: &Path, mode: CandidateMode) -> (Scorer, Monitoring) {
         explain: ExplainSettings { top: 5, budget: Duration::from_mins(1) },
     };
     let monitoring = Monitoring::default();
-    let book = FeatureBook::new(Duration::from_hours(36));
+    let book = FeatureTable::new(Duration::from_hours(36));
     (Scorer::new(registry, Arc::new(SystemClock), scorer, monitoring.clone(), book), monitoring)
 }
 

@@ -13,7 +13,7 @@ use scoreline::http::{Endpoints, HttpSettings, HttpState, Readiness, Shared};
 use scoreline::monitoring::{Monitoring, MonitoringSettings};
 use scoreline::routing::{RoutingSettings, TierPolicy, TierRoute};
 use scoreline::scoring::explanation::ExplainSettings;
-use scoreline::scoring::feature_book::FeatureBook;
+use scoreline::scoring::feature_table::FeatureTable;
 use scoreline::scoring::{Scorer, ScorerSettings, golden};
 use scoreline_domain::privacy::erasure::EraseError;
 use scoreline_domain::privacy::{Erasable, Eraser, IdHasher, PrivacySettings, Tombstones};
@@ -63,7 +63,7 @@ struct Pieces<'a> {
     privacy: PrivacySettings,
     auth: Option<&'a AuthSettings>,
     candidates: &'a [(&'a str, CandidateSettings)],
-    book: Option<FeatureBook>,
+    book: Option<FeatureTable>,
     kept: Option<&'a Kept>,
 }
 
@@ -96,7 +96,7 @@ impl TestApp {
     }
 
     /// An app that answers questions without features from a book.
-    pub fn with_book(bundles: &[TestBundle], book: &FeatureBook, candidates: &[(&str, CandidateSettings)]) -> Self {
+    pub fn with_book(bundles: &[TestBundle], book: &FeatureTable, candidates: &[(&str, CandidateSettings)]) -> Self {
         Self::build(bundles, |_| {}, Pieces { candidates, book: Some(book.clone()), ..Pieces::default() })
     }
 
@@ -160,7 +160,7 @@ impl TestApp {
         let readiness = Readiness::default();
         let metrics = scoreline::telemetry::install_metrics().expect("the only recorder of this process");
         let auth = auth.and_then(|auth| Authenticator::open(auth, clock.clone()).expect("valid credentials"));
-        let book = book.unwrap_or_else(|| FeatureBook::new(Duration::from_hours(36)));
+        let book = book.unwrap_or_else(|| FeatureTable::new(Duration::from_hours(36)));
         let scorer = Scorer::new(Arc::clone(&registry), clock.clone(), scorer, monitoring.clone(), book);
         let eraser = eraser(kept, &scorer, &monitoring);
         let state = Shared::new(HttpState {

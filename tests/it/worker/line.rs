@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use scoreline::monitoring::Monitoring;
 use scoreline::scoring::explanation::ExplainSettings;
-use scoreline::scoring::feature_book::FeatureBook;
+use scoreline::scoring::feature_table::FeatureTable;
 use scoreline::scoring::{Scorer, ScorerSettings, golden};
 use scoreline::sinks::{ProfileSink, ScoreSink};
 use scoreline::worker::extract::{Begin, Extracted, Extraction};
@@ -108,7 +108,7 @@ pub fn scorer(models: &std::path::Path, clock: Arc<dyn Clock>) -> Scorer {
         cache_ttl: Duration::from_hours(24),
         explain: ExplainSettings { top: 5, budget: Duration::from_millis(20) },
     };
-    let book = FeatureBook::new(Duration::from_hours(36));
+    let book = FeatureTable::new(Duration::from_hours(36));
     Scorer::new(registry, clock, settings, Monitoring::default(), book)
 }
 

@@ -12,8 +12,8 @@ use scoreline_domain::privacy::{CustomerKeys, Eraser};
 
 const HOUR: i64 = 3600;
 
-fn book() -> FeatureBook {
-    FeatureBook::new(Duration::from_hours(36))
+fn book() -> FeatureTable {
+    FeatureTable::new(Duration::from_hours(36))
 }
 
 /// Customers are spread over all shards, several to one.
@@ -74,7 +74,7 @@ fn an_erased_customer_is_gone_and_does_not_come_back() {
     let eraser = Eraser::new(tombstones.clone(), vec![Arc::new(book.clone())]);
     let keys = CustomerKeys { current: customer(1), previous: Vec::new() };
     let erased = eraser.erase(&keys).expect("erased");
-    assert_eq!(erased, [("feature_book", 1)]);
+    assert_eq!(erased, [("feature_table", 1)]);
     assert_eq!((book.find(&customer(1)), book.customers()), (None, 1));
     assert_eq!(book.absorb([store(1, 11), store(2, 21)]), Absorbed { stored: 1, removed: 0, refused: 1 });
     assert_eq!((book.find(&customer(1)), book.find(&customer(2))), (None, Some(tagged(21))));

@@ -71,9 +71,9 @@ pub struct Absorbed {
 
 /// The stored features of all customers. Cheap to clone.
 #[derive(Clone)]
-pub struct FeatureBook(Arc<Book>);
+pub struct FeatureTable(Arc<Shards>);
 
-struct Book {
+struct Shards {
     shards: Box<[ArcSwap<Shard>]>,
     /// Held by whoever replaces shards.
     writing: Mutex<()>,
@@ -91,12 +91,12 @@ struct Changes {
     refused: Counter,
 }
 
-impl FeatureBook {
+impl FeatureTable {
     /// An empty book. Features older than `stale_after` that may have changed since are said to be stale.
     pub fn new(stale_after: Duration) -> Self {
         let change = |kind| counter!("scoreline_book_changes_total", "kind" => kind);
         let empty = Arc::new(Shard::default());
-        Self(Arc::new(Book {
+        Self(Arc::new(Shards {
             shards: (0..SHARDS).map(|_| ArcSwap::new(Arc::clone(&empty))).collect(),
             writing: Mutex::new(()),
             customers: AtomicUsize::new(0),
@@ -232,9 +232,9 @@ fn shard_of(customer: &CustomerKey) -> usize {
     usize::from(u16::from_be_bytes([first, second]) >> 4)
 }
 
-impl Erasable for FeatureBook {
+impl Erasable for FeatureTable {
     fn name(&self) -> &'static str {
-        "feature_book"
+        "feature_table"
     }
 
     fn erase(&self, customers: &[CustomerKey]) -> Result<u64, EraseError> {
