@@ -2,6 +2,7 @@
 //!
 //! `cargo bench --bench features`
 
+#![expect(unreachable_pub, reason = "nothing is outside of a bench")]
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
 
 #[path = "support/paired.rs"]

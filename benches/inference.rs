@@ -3,6 +3,7 @@
 //! `cargo bench --bench inference`. The `onnx` backend needs `ORT_DYLIB_PATH` and `ORT_DISABLE_TELEMETRY=1`; without
 //! them it is left out, and said so. With `-- --rows-of-trees` only the native trees are timed, for `peers/trees.py`.
 
+#![expect(unreachable_pub, reason = "nothing is outside of a bench")]
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
 
 #[path = "support/paired.rs"]

@@ -3,6 +3,7 @@
 //!
 //! `cargo bench --bench load`
 
+#![expect(unreachable_pub, reason = "nothing is outside of a bench")]
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
 #![expect(clippy::disallowed_methods, reason = "a load generator times and spawns by itself")]
 

@@ -3,6 +3,7 @@
 //!
 //! `cargo bench --bench predict`
 
+#![expect(unreachable_pub, reason = "nothing is outside of a bench")]
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
 
 #[path = "support/bare.rs"]

@@ -4,6 +4,7 @@
 //! `--start 'name=address=command'` starts a server and measures its cold start and memory too, `--peer 'name=address'`
 //! asks one that runs; the first is the yardstick of the ratios. `--serve-bare address` is the bare axum handler.
 
+#![expect(unreachable_pub, reason = "nothing is outside of a bench")]
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
 #![expect(clippy::disallowed_methods, reason = "a load generator times and spawns by itself")]
 

@@ -14,7 +14,7 @@ use super::secret::Hashed;
 use scoreline_domain::durable;
 
 /// The version of the format.
-pub const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 1;
 /// Largest file, in bytes.
 const LARGEST: u64 = 4 << 20;
 const HEADING: &str = "# Who may call scoreline. Secrets are kept as salted SHA-256. Changes take effect within two seconds.\n\
@@ -226,7 +226,7 @@ fn told(text: &str, err: &toml::de::Error) -> String {
 ///
 /// # Errors
 /// When it cannot be read or written, or would not be valid any more.
-pub fn append<T: Serialize>(path: &Path, kind: &str, record: &T) -> Result<(), FileFault> {
+pub(super) fn append<T: Serialize>(path: &Path, kind: &str, record: &T) -> Result<(), FileFault> {
     let unwritable = |err| FileFault::Unwritable { path: path.to_owned(), err };
     let invalid = |reason: String| FileFault::Invalid { path: path.to_owned(), reason };
     // One writer at a time; the lock goes with the handle, however this ends.

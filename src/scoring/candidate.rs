@@ -46,14 +46,14 @@ const SPELL: Duration = Duration::from_micros(500);
 const REST: u32 = 4;
 
 /// Rows on their way to be compared.
-pub struct Comparing {
+pub(super) struct Comparing {
     sender: mpsc::Sender<Pending>,
     /// Held by the one task that compares.
     receiver: Mutex<mpsc::Receiver<Pending>>,
 }
 
 /// An answer that the other model of its route is to be asked about.
-pub struct Beside<'a> {
+pub(super) struct Beside<'a> {
     route: &'a Arc<Route>,
     other: &'a ModelSnapshot,
     answers: Side,
@@ -78,7 +78,7 @@ struct Pending {
 }
 
 impl Comparing {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         let (sender, receiver) = mpsc::channel(WAITING);
         Self { sender, receiver: Mutex::new(receiver) }
     }
@@ -87,7 +87,7 @@ impl Comparing {
     ///
     /// The question is read anew by the other model's schema: a candidate may use features that the serving version
     /// does not, and number its categories differently.
-    pub fn offer(&self, beside: &Beside<'_>, judgement: Judgement, ask: &Ask<'_>, wish: Wish) {
+    pub(super) fn offer(&self, beside: &Beside<'_>, judgement: Judgement, ask: &Ask<'_>, wish: Wish) {
         if beside.answers == Side::Candidate {
             beside.trial.answered();
         }
@@ -276,7 +276,7 @@ async fn judge<E: Score>(snapshot: &ModelSnapshot, raw: &[f64], wish: Wish) -> R
 }
 
 /// What a model said in the time since `watch` was started.
-pub fn judgement<E: Score>(score: &E, watch: Stopwatch) -> Judgement {
+pub(super) fn judgement<E: Score>(score: &E, watch: Stopwatch) -> Judgement {
     Judgement { score: score.amount(), tier: score.tier(), seconds: watch.elapsed().as_secs_f64() }
 }
 

@@ -8,10 +8,10 @@ use std::task::Poll;
 /// A future panicked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the model panicked")]
-pub struct Panicked;
+pub(super) struct Panicked;
 
 /// Runs a future whose panic is an answer: the caller must outlive it.
-pub async fn caught<F: Future>(future: F) -> Result<F::Output, Panicked> {
+pub(super) async fn caught<F: Future>(future: F) -> Result<F::Output, Panicked> {
     let mut future = pin!(future);
     poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
         Ok(Poll::Pending) => Poll::Pending,

@@ -13,10 +13,10 @@ use super::cache::ExactKey;
 
 /// Questions that are being answered now.
 #[derive(Default)]
-pub struct Flights(Mutex<HashMap<ExactKey, watch::Receiver<()>>>);
+pub(super) struct Flights(Mutex<HashMap<ExactKey, watch::Receiver<()>>>);
 
 /// Who asks.
-pub enum Joined<'a> {
+pub(super) enum Joined<'a> {
     /// Nobody else has this question.
     First(Turn<'a>),
     /// Somebody else is at it.
@@ -24,7 +24,7 @@ pub enum Joined<'a> {
 }
 
 /// The right to answer a question for all who wait. Dropping it, with or without an answer, lets them go on.
-pub struct Turn<'a> {
+pub(super) struct Turn<'a> {
     flights: &'a Flights,
     key: ExactKey,
     /// Closed by the drop; nothing is ever sent.
@@ -32,10 +32,10 @@ pub struct Turn<'a> {
 }
 
 /// The caller ahead with the same question.
-pub struct Ahead(watch::Receiver<()>);
+pub(super) struct Ahead(watch::Receiver<()>);
 
 impl Flights {
-    pub fn join(&self, key: ExactKey) -> Joined<'_> {
+    pub(super) fn join(&self, key: ExactKey) -> Joined<'_> {
         let mut flights = self.lock();
         if let Some(first) = flights.get(&key) {
             return Joined::After(Ahead(first.clone()));
@@ -53,7 +53,7 @@ impl Flights {
 
 impl Ahead {
     /// Waits until the caller ahead has its answer, has failed or has gone, or `limit` is over.
-    pub async fn ended(mut self, limit: Duration) {
+    pub(super) async fn ended(mut self, limit: Duration) {
         // Nothing is sent: the only change is the end. Either way the cache knows more.
         drop(tokio::time::timeout(limit, self.0.changed()).await);
     }

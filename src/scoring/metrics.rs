@@ -8,7 +8,7 @@ use scoreline_domain::Source;
 use scoreline_domain::resilience::breaker::Phase;
 use scoreline_engine::inference::registry::{Registry, State};
 
-pub struct ScoringMetrics {
+pub(super) struct ScoringMetrics {
     by_source: [Counter; Source::ALL.len()],
     refused: Counter,
     duration: Histogram,
@@ -36,7 +36,7 @@ const WARNINGS: [Warning; 12] = [
 const REASONS: [Reason; 4] = [Reason::Overloaded, Reason::Deadline, Reason::ModelError, Reason::BreakerOpen];
 
 impl ScoringMetrics {
-    pub fn register() -> Self {
+    pub(super) fn register() -> Self {
         Self {
             by_source: Source::ALL.map(|source| counter!("scoreline_predictions_total", "source" => source.as_str())),
             refused: counter!("scoreline_predictions_refused_total"),
@@ -47,7 +47,7 @@ impl ScoringMetrics {
         }
     }
 
-    pub fn record<E>(&self, scored: &Result<Scored<E>, AskFault>) {
+    pub(super) fn record<E>(&self, scored: &Result<Scored<E>, AskFault>) {
         let Ok(scored) = scored else { return self.refused.increment(1) };
         self.by_source[scored.source as usize].increment(1);
         self.duration.record(scored.latency_ms / 1e3);
@@ -65,7 +65,7 @@ impl ScoringMetrics {
     }
 
     /// Sets the gauges that are read off rather than counted.
-    pub fn report(cache: &ScoreCache, registry: &Registry) {
+    pub(super) fn report(cache: &ScoreCache, registry: &Registry) {
         gauge!("scoreline_cache_entries").set(cache.entries() as f64);
         for snapshot in registry.all_serving() {
             let now = snapshot.engine().phase();

@@ -14,7 +14,7 @@ use scoreline_engine::inference::{BackendError, FeatureMatrix, ModelSnapshot};
 
 /// The time for an answer.
 #[derive(Clone, Copy, Debug)]
-pub struct TimeLimit {
+pub(super) struct TimeLimit {
     /// What the settings give every answer.
     pub full: Duration,
     /// What is left for this one.
@@ -31,7 +31,7 @@ impl TimeLimit {
 
 /// Why the model gave no score.
 #[derive(Debug, thiserror::Error)]
-pub enum RunFailure {
+pub(super) enum RunFailure {
     #[error(transparent)]
     Backend(#[from] BackendError),
     #[error(transparent)]
@@ -43,7 +43,7 @@ pub enum RunFailure {
 }
 
 impl RunFailure {
-    pub fn reason(&self) -> Reason {
+    pub(super) fn reason(&self) -> Reason {
         match self {
             Self::Backend(BackendError::Overloaded) => Reason::Overloaded,
             Self::Backend(BackendError::Deadline | BackendError::NoTurn) | Self::NoTime => Reason::Deadline,
@@ -57,7 +57,7 @@ impl RunFailure {
 ///
 /// # Errors
 /// When there is no time, the breaker is open, the model fails, or its answer is not a number.
-pub async fn ask<E: Score>(
+pub(super) async fn ask<E: Score>(
     snapshot: &ModelSnapshot,
     raw: &[f64],
     wish: Wish,

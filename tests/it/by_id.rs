@@ -13,7 +13,7 @@ use scoreline::monitoring::Monitoring;
 use scoreline::scoring::explanation::ExplainSettings;
 use scoreline::scoring::feature_table::{Change, FeatureTable, StoredFeatures};
 use scoreline::scoring::{Ask, Scorer, ScorerSettings, golden};
-use scoreline::worker::follow_features::{FeatureTableKeeper, FeatureFeed, FeedError, FeedPage};
+use scoreline::worker::follow_features::{FeatureFeed, FeatureTableKeeper, FeedError, FeedPage};
 use scoreline_domain::feature::CATALOGUE;
 use scoreline_domain::privacy::IdHasher;
 use scoreline_domain::time::{ManualClock, Timestamp};

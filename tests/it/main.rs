@@ -1,5 +1,7 @@
 //! Tests through the public face of the program, one module per area.
 
+#![expect(unreachable_pub, reason = "nothing is outside of a test")]
+
 mod always_answer;
 mod auth;
 mod auth_cli;

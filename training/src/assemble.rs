@@ -36,7 +36,7 @@ const GOLDEN_TOLERANCE: f64 = 1e-6;
 
 /// What a bundle is made from.
 #[derive(Clone)]
-pub struct Draft {
+pub(crate) struct Draft {
     pub name: ModelName,
     pub version: ModelVersion,
     pub trained_at: Timestamp,
@@ -61,7 +61,7 @@ pub struct Draft {
 }
 
 /// What is known of customers that did not fit the model.
-pub struct Evidence<'a> {
+pub(crate) struct Evidence<'a> {
     pub calibration: Vec<Scored>,
     /// The same customers without the grouping feature; empty when nobody asks so.
     pub unknown: Vec<Scored>,
@@ -70,7 +70,7 @@ pub struct Evidence<'a> {
 }
 
 /// A finished bundle that is not published yet. Dropped without `publish`, it leaves nothing behind.
-pub struct Staged {
+pub(crate) struct Staged {
     folder: PathBuf,
     target: PathBuf,
     replace: bool,
@@ -78,7 +78,12 @@ pub struct Staged {
 }
 
 /// Where a version goes, refused when it is there already and must not be replaced.
-pub fn target(models: &Path, name: &ModelName, version: &ModelVersion, replace: bool) -> anyhow::Result<PathBuf> {
+pub(crate) fn target(
+    models: &Path,
+    name: &ModelName,
+    version: &ModelVersion,
+    replace: bool,
+) -> anyhow::Result<PathBuf> {
     let target = models.join(name.as_str()).join(version.as_str());
     anyhow::ensure!(
         replace || !target.exists(),
@@ -90,7 +95,7 @@ pub fn target(models: &Path, name: &ModelName, version: &ModelVersion, replace: 
 
 impl Draft {
     /// Everything the draft knows; what is measured comes later.
-    pub fn manifest(&self) -> anyhow::Result<Manifest> {
+    pub(crate) fn manifest(&self) -> anyhow::Result<Manifest> {
         let none = Probability::clamped(0.0).context("zero is a probability")?;
         Ok(Manifest {
             bundle_version: BUNDLE_VERSION,
@@ -129,7 +134,7 @@ impl Draft {
 }
 
 /// Fills in what the evidence says: tiers, baselines, interval, how firmly a tier is held.
-pub fn conclude(
+pub(crate) fn conclude(
     manifest: &mut Manifest,
     evidence: &Evidence<'_>,
     grouping: &Grouping,
@@ -156,14 +161,14 @@ pub fn conclude(
 }
 
 /// The bundle as the server loads it, without writing it down.
-pub fn snapshot(manifest: &Manifest, model: &[u8]) -> anyhow::Result<ModelSnapshot> {
+pub(crate) fn snapshot(manifest: &Manifest, model: &[u8]) -> anyhow::Result<ModelSnapshot> {
     let files = BundleFiles::from_parts(manifest.clone(), model.to_vec(), Vec::new())?;
     Ok(ModelSnapshot::build(files, &load_settings())?)
 }
 
 /// Writes the bundle with its golden rows in a folder of its own beside the models: some of `rows` as they are and as a
 /// partial caller knows them, and `requests`.
-pub fn stage(
+pub(crate) fn stage(
     draft: &Draft,
     manifest: Manifest,
     rows: &[&Row],
@@ -180,7 +185,7 @@ pub fn stage(
 
 impl Staged {
     /// Begins a bundle of a finished manifest and model file in a folder of its own beside the models.
-    pub fn begin(manifest: Manifest, model: &[u8], models: &Path, replace: bool) -> anyhow::Result<Self> {
+    pub(crate) fn begin(manifest: Manifest, model: &[u8], models: &Path, replace: bool) -> anyhow::Result<Self> {
         let target = target(models, &manifest.name, &manifest.version, replace)?;
         // A leading dot is no model name: whoever watches the folder passes it by.
         let folder = models.join(format!(".staging-{}-{}-{}", manifest.name, manifest.version, std::process::id()));
@@ -191,12 +196,12 @@ impl Staged {
         Ok(staged)
     }
 
-    pub fn write_golden(&self, lines: &[u8]) -> anyhow::Result<()> {
+    pub(crate) fn write_golden(&self, lines: &[u8]) -> anyhow::Result<()> {
         write(&self.folder.join(GOLDEN_FILE), lines)
     }
 
     /// Puts the bundle in its place at once: nobody ever sees half of it.
-    pub fn publish(&self) -> anyhow::Result<&Path> {
+    pub(crate) fn publish(&self) -> anyhow::Result<&Path> {
         let problem = || format!("cannot publish {}", self.target.display());
         let parent = self.target.parent().context("a target has a parent")?;
         fs::create_dir_all(parent).with_context(problem)?;
@@ -213,7 +218,7 @@ impl Staged {
     }
 
     /// Writes the manifest and loads the bundle as the server would.
-    pub fn save(&self) -> anyhow::Result<ModelSnapshot> {
+    pub(crate) fn save(&self) -> anyhow::Result<ModelSnapshot> {
         let text = format!(
             "# Written by `{}`. Train or pack a new version instead of editing.\n{}",
             self.manifest.training.command,
@@ -232,12 +237,12 @@ impl Drop for Staged {
 }
 
 /// The metrics of the whole and of partial requests as the manifest names them.
-pub fn record(manifest: &mut Manifest, quality: &[Quality]) {
+pub(crate) fn record(manifest: &mut Manifest, quality: &[Quality]) {
     manifest.training.metrics = quality.iter().flat_map(Quality::prefixed).collect();
 }
 
 /// The table with its columns in the schema's order and without customers the model is not asked about.
-pub fn in_order(table: &Table, snapshot: &ModelSnapshot) -> anyhow::Result<Table> {
+pub(crate) fn in_order(table: &Table, snapshot: &ModelSnapshot) -> anyhow::Result<Table> {
     let names = || snapshot.schema().rules().iter().map(|rule| rule.name.clone());
     let columns = names()
         .map(|name| table.position(&name).with_context(|| format!("feature `{name}` is not a column of the table")))
@@ -250,7 +255,7 @@ pub fn in_order(table: &Table, snapshot: &ModelSnapshot) -> anyhow::Result<Table
 }
 
 /// Positions of features in a schema.
-pub fn positions(snapshot: &ModelSnapshot, names: &[String]) -> anyhow::Result<Vec<usize>> {
+pub(crate) fn positions(snapshot: &ModelSnapshot, names: &[String]) -> anyhow::Result<Vec<usize>> {
     names
         .iter()
         .map(|name| snapshot.schema().position(name).with_context(|| format!("`{name}` is not a feature")))
@@ -258,7 +263,7 @@ pub fn positions(snapshot: &ModelSnapshot, names: &[String]) -> anyhow::Result<V
 }
 
 /// Raw rows with some features left out.
-pub fn raw(rows: &[&Row], blank: &[usize]) -> Vec<f64> {
+pub(crate) fn raw(rows: &[&Row], blank: &[usize]) -> Vec<f64> {
     let mut all = Vec::new();
     for row in rows {
         let values = row.values.iter().enumerate();
@@ -268,7 +273,7 @@ pub fn raw(rows: &[&Row], blank: &[usize]) -> Vec<f64> {
 }
 
 /// Predictions beside outcomes. The snapshot need not be calibrated yet.
-pub fn score(
+pub(crate) fn score(
     snapshot: &ModelSnapshot,
     rows: &[&Row],
     grouping: &Grouping,

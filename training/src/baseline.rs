@@ -12,7 +12,7 @@ use crate::statistics::round;
 
 /// A customer of the population that baselines describe.
 #[derive(Clone, Copy, Debug)]
-pub struct Peer<'a> {
+pub(crate) struct Peer<'a> {
     pub spend_usd: f64,
     pub acquisition_channel: &'a str,
     pub segment: &'a str,
@@ -20,7 +20,7 @@ pub struct Peer<'a> {
 
 /// The neutral answer and the tables by channel and segment. A peer without a channel or segment counts for neutral
 /// only.
-pub fn baselines(
+pub(crate) fn baselines(
     peers: &[Peer<'_>],
     tiers: TierThresholds,
     as_of: Option<Date>,
@@ -50,7 +50,7 @@ pub fn baselines(
 
 /// Weight of each group's own mean: tau2 is how much true means differ between groups, s2 how much customers differ
 /// within one.
-pub fn weights(groups: &[(usize, f64)], s2: f64) -> Vec<f64> {
+pub(crate) fn weights(groups: &[(usize, f64)], s2: f64) -> Vec<f64> {
     let n: f64 = groups.iter().map(|(n, _)| *n as f64).sum();
     let k = groups.len() as f64;
     let mean = groups.iter().map(|(n, mean)| *n as f64 * mean).sum::<f64>() / n;

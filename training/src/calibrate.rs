@@ -12,14 +12,14 @@ use crate::logit;
 use crate::statistics::round;
 
 /// US dollars added to the prediction in the scale.
-pub const OFFSET_USD: f64 = 1.0;
+pub(crate) const OFFSET_USD: f64 = 1.0;
 
 /// Levels a request may ask for, and the one that is answered by default.
-pub const LEVELS: [f64; 4] = [0.5, 0.8, 0.9, 0.95];
-pub const LEVEL: f64 = 0.9;
+pub(crate) const LEVELS: [f64; 4] = [0.5, 0.8, 0.9, 0.95];
+pub(crate) const LEVEL: f64 = 0.9;
 
 /// At and above this probability of no purchase the interval is one-sided from 0.
-pub const ONE_SIDED_RISK: f64 = 0.05;
+pub(crate) const ONE_SIDED_RISK: f64 = 0.05;
 
 /// Odds by which a customer must be likelier past a limit than one exactly at it, before the tier changes.
 const ODDS_TO_MOVE: f64 = 1.5;
@@ -32,7 +32,7 @@ const EVERYTHING: f64 = 1000.0;
 
 /// Which feature picks the group, and where the groups start.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Grouping {
+pub(crate) struct Grouping {
     pub feature: String,
     /// Features without which the model answers from another part of itself.
     pub with: Vec<String>,
@@ -43,7 +43,7 @@ pub struct Grouping {
 
 /// A prediction beside its outcome.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Scored {
+pub(crate) struct Scored {
     pub value: f64,
     pub risk: Option<f64>,
     /// Mean and standard deviation of ln(spend) given any.
@@ -66,7 +66,7 @@ impl Scored {
 
 /// Calibrates on customers that did not fit the model. `unknown` are the same customers as a caller describes them who
 /// does not know the grouping feature; empty when there are no such callers.
-pub fn calibrate(rows: &[Scored], unknown: &[Scored], grouping: &Grouping) -> anyhow::Result<Calibration> {
+pub(crate) fn calibrate(rows: &[Scored], unknown: &[Scored], grouping: &Grouping) -> anyhow::Result<Calibration> {
     let method = if rows.iter().chain(unknown).all(|row| row.hurdle().is_some()) {
         CalibrationMethod::Distribution
     } else {
@@ -166,7 +166,7 @@ fn extra(rows: &[Scored], miss_factor: f64) -> Vec<f64> {
 }
 
 /// The element at rank ceil((n + 1) × level): at least `level` of future scores are at or below it.
-pub fn upper_rank(sorted: &[f64], level: f64) -> f64 {
+pub(crate) fn upper_rank(sorted: &[f64], level: f64) -> f64 {
     // Without the nudge a level of 0.9 times 10 rows would round up over a rounding error.
     let rank = ((sorted.len() + 1) as f64 * level - 1e-9).ceil() as usize;
     sorted[rank.clamp(1, sorted.len()) - 1]
@@ -183,7 +183,7 @@ fn lower_rank(sorted: &[f64], tail: f64) -> f64 {
 ///
 /// The odds are set against those at the limit, not against even ones: a limit on the expected value is passed by less
 /// than half of the customers who stand on it, so that "likelier than not" would let customers fall but hardly rise.
-pub fn hysteresis(rows: &[Scored], limits: TierThresholds) -> Option<Hysteresis> {
+pub(crate) fn hysteresis(rows: &[Scored], limits: TierThresholds) -> Option<Hysteresis> {
     let logs: Vec<f64> = rows.iter().map(|row| row.value.max(1e-3).ln()).collect();
     let band = |limit: f64| {
         let above: Vec<bool> = rows.iter().map(|row| row.spend_usd >= limit).collect();
@@ -195,7 +195,7 @@ pub fn hysteresis(rows: &[Scored], limits: TierThresholds) -> Option<Hysteresis>
 }
 
 /// Recalibrates P(spend < limit) on the log-odds scale. `None` where the outcomes do not determine how.
-pub fn recalibration(rows: &[Scored], calibration: &Calibration, limit: f64) -> Option<LogOdds> {
+pub(crate) fn recalibration(rows: &[Scored], calibration: &Calibration, limit: f64) -> Option<LogOdds> {
     let below = rows.iter().map(|row| below(row, calibration, limit)).collect::<Option<Vec<f64>>>()?;
     let uncertain = below.iter().zip(rows).filter(|(share, _)| (1e-9..1.0 - 1e-9).contains(*share));
     let (odds, happened): (Vec<f64>, Vec<bool>) =

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 /// One customer's purchases in date order.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Customer {
+pub(crate) struct Customer {
     pub id: u64,
     pub purchases: Vec<Purchase>,
 }
@@ -27,7 +27,7 @@ struct Line {
 }
 
 /// All customers of the file, by id.
-pub fn read(path: &Path) -> anyhow::Result<Vec<Customer>> {
+pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<Customer>> {
     let open = || format!("cannot read the purchases in {}", path.display());
     let mut reader = csv::Reader::from_path(path).with_context(open)?;
     let mut customers = BTreeMap::<u64, Vec<Purchase>>::new();

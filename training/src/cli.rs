@@ -32,7 +32,7 @@ use crate::train::{self, Run, Source, Which};
 /// all, and never over an existing version unless `--force` is given.
 #[derive(Debug, Parser)]
 #[command(name = "scoreline-training", version)]
-pub struct Cli {
+pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
 }
@@ -316,7 +316,7 @@ enum BackendName {
 }
 
 /// Does what the command line says.
-pub fn run(cli: Cli) -> anyhow::Result<()> {
+pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::ClvPurchases(TrainArgs { version, time_limit, data, allow, bundle }) => {
             let command = format!("scoreline-training clv-purchases --version {version} --seed {}", data.seed);

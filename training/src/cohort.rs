@@ -12,14 +12,14 @@ use crate::generator;
 use crate::split::{Split, mix};
 
 /// Features are known as of this day: 39 weeks of history.
-pub const AS_OF: Date = date(1997, 9, 30);
+pub(crate) const AS_OF: Date = date(1997, 9, 30);
 
 /// The outcome is the spend in the 39 weeks after it.
-pub const HORIZON_DAYS: u32 = 273;
+pub(crate) const HORIZON_DAYS: u32 = 273;
 
 /// What is known, and what is asked: everything up to a day, and the spend after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Window {
+pub(crate) struct Window {
     /// The last day that is known.
     pub as_of: Date,
     /// The outcome is the spend in this many days after it.
@@ -28,7 +28,7 @@ pub struct Window {
 
 /// One customer.
 #[derive(Clone, Debug)]
-pub struct Member {
+pub(crate) struct Member {
     pub id: u64,
     pub split: Split,
     pub purchases: PurchaseFeatures,
@@ -41,7 +41,7 @@ pub struct Member {
 
 impl Window {
     /// The window of the shipped models.
-    pub const CDNOW: Self = Self { as_of: AS_OF, horizon_days: HORIZON_DAYS };
+    pub(crate) const CDNOW: Self = Self { as_of: AS_OF, horizon_days: HORIZON_DAYS };
 
     /// What a customer spent in the horizon.
     fn outcome(self, customer: &Customer) -> anyhow::Result<f64> {
@@ -51,12 +51,12 @@ impl Window {
 }
 
 /// The customers of the shipped models.
-pub fn members(customers: &[Customer], seed: u64) -> anyhow::Result<Vec<Member>> {
+pub(crate) fn members(customers: &[Customer], seed: u64) -> anyhow::Result<Vec<Member>> {
     members_in(customers, Window::CDNOW, seed)
 }
 
 /// Everybody who had bought by the as-of day. The seed only decides the simulated acquisition channels.
-pub fn members_in(customers: &[Customer], window: Window, seed: u64) -> anyhow::Result<Vec<Member>> {
+pub(crate) fn members_in(customers: &[Customer], window: Window, seed: u64) -> anyhow::Result<Vec<Member>> {
     let mut members = Vec::with_capacity(customers.len());
     for customer in customers {
         let mut history = PurchaseHistory::as_of(window.as_of);
@@ -79,13 +79,13 @@ pub fn members_in(customers: &[Customer], window: Window, seed: u64) -> anyhow::
 }
 
 /// What a customer spent on the days after `after`, up to and including `until`.
-pub fn spent(customer: &Customer, after: Date, until: Date) -> f64 {
+pub(crate) fn spent(customer: &Customer, after: Date, until: Date) -> f64 {
     let within = customer.purchases.iter().filter(|purchase| purchase.date > after && purchase.date <= until);
     within.map(|purchase| purchase.amount_usd).sum()
 }
 
 /// A generator of random numbers for one customer and one purpose: nobody's numbers depend on who else is there.
-pub fn randomness(seed: u64, purpose: u64, customer: u64) -> Xoshiro256PlusPlus {
+pub(crate) fn randomness(seed: u64, purpose: u64, customer: u64) -> Xoshiro256PlusPlus {
     Xoshiro256PlusPlus::seed_from_u64(mix(mix(mix(seed) ^ purpose) ^ customer))
 }
 

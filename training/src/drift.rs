@@ -7,14 +7,14 @@ use scoreline_engine::inference::manifest::DriftReference;
 use crate::statistics::round;
 
 /// The reference of a model that was fitted on `rows` rows and gives `predicted` for rows it was not fitted on.
-pub fn reference(rows: u32, predicted: &[f64]) -> anyhow::Result<DriftReference> {
+pub(crate) fn reference(rows: u32, predicted: &[f64]) -> anyhow::Result<DriftReference> {
     let score = bins(predicted).context("no calibration rows")?;
     Ok(DriftReference { rows, score_rows: u32::try_from(predicted.len())?, score: Some(score) })
 }
 
 /// Bins of a column, `NaN` for missing, with edges and shares as they are written: the shares are of the rounded edges.
 /// `None` without rows.
-pub fn bins(values: &[f64]) -> Option<DriftBins> {
+pub(crate) fn bins(values: &[f64]) -> Option<DriftBins> {
     let mut edges: Vec<f64> = quantile_edges(values).into_iter().map(round).collect();
     edges.dedup();
     let bins = DriftBins::of(edges, values)?;
@@ -23,7 +23,7 @@ pub fn bins(values: &[f64]) -> Option<DriftBins> {
 }
 
 /// Bins of a categorical column, whose values are positions among so many categories: one each.
-pub fn categories(count: usize, values: &[f64]) -> Option<DriftBins> {
+pub(crate) fn categories(count: usize, values: &[f64]) -> Option<DriftBins> {
     let bins = DriftBins::of(category_edges(count), values)?;
     let shares = bins.shares.iter().copied().map(round).collect();
     Some(DriftBins { shares, zero: round(bins.zero), missing: round(bins.missing), ..bins })

@@ -20,7 +20,7 @@ const SPEND_PENALTY: f64 = 100.0;
 
 /// Rows as a model reads them, beside their outcome.
 #[derive(Clone, Debug)]
-pub struct Prepared {
+pub(crate) struct Prepared {
     pub names: Vec<String>,
     /// Row-major.
     pub values: Vec<f64>,
@@ -28,7 +28,7 @@ pub struct Prepared {
 }
 
 /// Some columns of the rows in which all of them are present.
-pub struct Design {
+pub(crate) struct Design {
     pub columns: usize,
     /// Row-major.
     pub values: Vec<f64>,
@@ -37,7 +37,7 @@ pub struct Design {
 
 impl Prepared {
     /// Prepares rows whose values are in the schema's order, by the code that serves them.
-    pub fn new(schema: &FeatureSchema, rows: &[&Row]) -> Self {
+    pub(crate) fn new(schema: &FeatureSchema, rows: &[&Row]) -> Self {
         let width = schema.columns();
         let mut values = vec![0.0; rows.len() * width];
         for (row, slot) in rows.iter().zip(values.chunks_exact_mut(width)) {
@@ -50,7 +50,7 @@ impl Prepared {
         }
     }
 
-    pub fn design(&self, uses: &[String]) -> anyhow::Result<Design> {
+    pub(crate) fn design(&self, uses: &[String]) -> anyhow::Result<Design> {
         let position = |name: &String| self.names.iter().position(|other| other == name);
         let columns: Vec<usize> = uses
             .iter()
@@ -69,7 +69,7 @@ impl Prepared {
 }
 
 impl Design {
-    pub fn rows(&self) -> impl Iterator<Item = &[f64]> {
+    pub(crate) fn rows(&self) -> impl Iterator<Item = &[f64]> {
         self.values.chunks_exact(self.columns)
     }
 
@@ -90,7 +90,7 @@ impl Design {
 }
 
 /// Fits a hurdle with one variant for each list of features, in order of preference.
-pub fn hurdle(prepared: &Prepared, variants: &[Vec<String>]) -> anyhow::Result<LinearModel> {
+pub(crate) fn hurdle(prepared: &Prepared, variants: &[Vec<String>]) -> anyhow::Result<LinearModel> {
     let variants = variants
         .iter()
         .map(|uses| hurdle_variant(prepared, uses).with_context(|| format!("variant on {}", uses.join(", "))))
@@ -156,7 +156,7 @@ fn ridge(design: &Design, target: &[f64]) -> anyhow::Result<Predictor> {
 }
 
 /// A predictor held within what it says of the rows it was fitted on.
-pub fn within_seen(design: &Design, intercept: f64, coefficients: Vec<f64>) -> Predictor {
+pub(crate) fn within_seen(design: &Design, intercept: f64, coefficients: Vec<f64>) -> Predictor {
     let unbounded = Predictor { intercept, coefficients, floor: f64::NEG_INFINITY, ceiling: f64::INFINITY };
     let seen = design.rows().map(|row| at(&unbounded, row));
     let (floor, ceiling) = seen.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)));

@@ -63,7 +63,7 @@ struct Course {
 ///
 /// # Errors
 /// When the snapshot is no purchase model or the histories cannot be read.
-pub fn simulate(
+pub(crate) fn simulate(
     snapshot: &ModelSnapshot,
     customers: &[Customer],
     sample: usize,

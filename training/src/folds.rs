@@ -7,7 +7,7 @@ use crate::table::Row;
 
 /// Parts of one cross-validation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Folds {
+pub(crate) struct Folds {
     pub count: u64,
     /// Two cross-validations with different salts part the customers differently.
     pub salt: u64,
@@ -15,7 +15,7 @@ pub struct Folds {
 
 impl Folds {
     /// The fold of a customer: a hash of the id, so that it does not depend on who else is there.
-    pub fn of(self, row: &Row) -> u64 {
+    pub(crate) fn of(self, row: &Row) -> u64 {
         let id = row.customer.bytes().fold(self.salt, |hash, byte| mix(hash ^ u64::from(byte)));
         mix(id) % self.count
     }
@@ -25,7 +25,7 @@ impl Folds {
     ///
     /// # Errors
     /// The first error of any fold.
-    pub fn each<'r, T: Send>(
+    pub(crate) fn each<'r, T: Send>(
         self,
         rows: &[&'r Row],
         work: impl Fn(Vec<&'r Row>, Vec<usize>) -> anyhow::Result<T> + Sync,

@@ -17,7 +17,7 @@ const DEPTH: u16 = 4;
 const LEAST_ROWS_IN_A_BOOSTED_LEAF: usize = 50;
 
 /// Fits on `design` and predicts the rows of `wanted`.
-pub fn predictions(design: &Design, wanted: &Design, seed: u64) -> anyhow::Result<Vec<f64>> {
+pub(crate) fn predictions(design: &Design, wanted: &Design, seed: u64) -> anyhow::Result<Vec<f64>> {
     let parameters = RandomForestRegressorParameters::default()
         .with_n_trees(TREES)
         .with_min_samples_leaf(LEAST_ROWS_IN_A_LEAF)
@@ -28,7 +28,7 @@ pub fn predictions(design: &Design, wanted: &Design, seed: u64) -> anyhow::Resul
 }
 
 /// Boosted trees on squared error: fits on `design` and predicts the rows of `wanted`.
-pub fn boosted(design: &Design, wanted: &Design, seed: u64) -> anyhow::Result<Vec<f64>> {
+pub(crate) fn boosted(design: &Design, wanted: &Design, seed: u64) -> anyhow::Result<Vec<f64>> {
     let mean = design.spend_usd.iter().sum::<f64>() / design.spend_usd.len() as f64;
     let parameters = XGRegressorParameters::default()
         .with_n_estimators(ROUNDS)

@@ -81,7 +81,7 @@ const SCORED: f64 = 0.7;
 
 /// What the generator is asked for.
 #[derive(Clone, Copy, Debug)]
-pub struct Simulation {
+pub(crate) struct Simulation {
     pub seed: u64,
     /// Correlation of satisfaction with how the customer's real future spend departed from expectation.
     pub rho: f64,
@@ -89,7 +89,7 @@ pub struct Simulation {
 
 /// What a purchase model expected of a customer: P(no spend), mean and standard deviation of ln(spend) given any.
 #[derive(Clone, Copy, Debug)]
-pub struct Expectation {
+pub(crate) struct Expectation {
     pub risk: f64,
     pub log_mean: f64,
     pub log_sigma: f64,
@@ -97,7 +97,7 @@ pub struct Expectation {
 
 /// One simulated conversation.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Conversation {
+pub(crate) struct Conversation {
     pub start: Timestamp,
     pub end: Timestamp,
     pub channel: Channel,
@@ -111,7 +111,7 @@ pub struct Conversation {
 
 /// Gives every member an acquisition channel, tilted mildly by the real first order, so that channels differ for a
 /// real reason.
-pub fn assign_channels(members: &mut [Member], seed: u64) {
+pub(crate) fn assign_channels(members: &mut [Member], seed: u64) {
     let logs: Vec<f64> = members.iter().map(|member| member.purchases.first_order_usd.ln_1p()).collect();
     let n = logs.len() as f64;
     let mean = logs.iter().sum::<f64>() / n;
@@ -127,7 +127,7 @@ pub fn assign_channels(members: &mut [Member], seed: u64) {
 /// Interaction features of every member as of the end of the as-of day; `None` for who never got in touch.
 ///
 /// `expectations` come from a model fitted on purchases alone, one a member.
-pub fn interaction_features(
+pub(crate) fn interaction_features(
     members: &[Member],
     customers: &[Customer],
     expectations: &[Expectation],
@@ -155,12 +155,12 @@ pub fn interaction_features(
 }
 
 /// The end of the as-of day.
-pub fn as_of_time() -> anyhow::Result<Timestamp> {
+pub(crate) fn as_of_time() -> anyhow::Result<Timestamp> {
     start_of_day(AS_OF.tomorrow()?)
 }
 
 /// A member's purchases, among customers in order of their ids.
-pub fn purchases_of<'c>(member: &Member, customers: &'c [Customer]) -> anyhow::Result<&'c [Purchase]> {
+pub(crate) fn purchases_of<'c>(member: &Member, customers: &'c [Customer]) -> anyhow::Result<&'c [Purchase]> {
     customers
         .binary_search_by_key(&member.id, |customer| customer.id)
         .map(|found| customers[found].purchases.as_slice())
@@ -168,7 +168,7 @@ pub fn purchases_of<'c>(member: &Member, customers: &'c [Customer]) -> anyhow::R
 }
 
 /// A customer's conversations from the first purchase to the end of the as-of day, in no particular order.
-pub fn conversations(
+pub(crate) fn conversations(
     member: &Member,
     purchases: &[Purchase],
     expectation: Expectation,
@@ -196,7 +196,7 @@ pub fn conversations(
 }
 
 impl Conversation {
-    pub fn as_interaction(&self) -> InteractionRow<'_> {
+    pub(crate) fn as_interaction(&self) -> InteractionRow<'_> {
         InteractionRow {
             id: None,
             start_ms: self.start.as_millisecond(),

@@ -2,14 +2,14 @@
 
 /// `ln(odds) = intercept + slope × x`.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Line {
+pub(crate) struct Line {
     pub intercept: f64,
     pub slope: f64,
 }
 
 /// Fits by Newton's method. `None` when the outcomes do not determine a rising line: all alike, perfectly separated or
 /// falling.
-pub fn fit(x: &[f64], happened: &[bool]) -> Option<Line> {
+pub(crate) fn fit(x: &[f64], happened: &[bool]) -> Option<Line> {
     let count = x.len() as f64;
     let mean = x.iter().sum::<f64>() / count;
     let spread = (x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / count).sqrt();

@@ -2,7 +2,7 @@
 
 /// Gini of the predicted order over the Gini of the perfect order, as `google/lifetime_value` computes it; ties share
 /// their mean outcome.
-pub fn normalized_gini(actual: &[f64], predicted: &[f64]) -> f64 {
+pub(crate) fn normalized_gini(actual: &[f64], predicted: &[f64]) -> f64 {
     let mut order: Vec<usize> = (0..actual.len()).collect();
     order.sort_by(|a, b| predicted[*b].total_cmp(&predicted[*a]));
     let mut gains = Vec::with_capacity(order.len());
@@ -27,12 +27,12 @@ fn gini(in_order: &[f64]) -> f64 {
 }
 
 /// Sum of predictions over sum of outcomes, minus one.
-pub fn total_error(actual: &[f64], predicted: &[f64]) -> f64 {
+pub(crate) fn total_error(actual: &[f64], predicted: &[f64]) -> f64 {
     predicted.iter().sum::<f64>() / actual.iter().sum::<f64>() - 1.0
 }
 
 /// Mean difference between predicted and actual decile means, deciles by prediction, over the overall mean.
-pub fn decile_error(actual: &[f64], predicted: &[f64]) -> f64 {
+pub(crate) fn decile_error(actual: &[f64], predicted: &[f64]) -> f64 {
     let mut order: Vec<usize> = (0..actual.len()).collect();
     order.sort_by(|a, b| predicted[*a].total_cmp(&predicted[*b]));
     let mean = |of: &[f64], rows: &[usize]| rows.iter().map(|i| of[*i]).sum::<f64>() / rows.len() as f64;
@@ -41,18 +41,18 @@ pub fn decile_error(actual: &[f64], predicted: &[f64]) -> f64 {
     gap / bins.len() as f64 / mean(actual, &order)
 }
 
-pub fn rmse(actual: &[f64], predicted: &[f64]) -> f64 {
+pub(crate) fn rmse(actual: &[f64], predicted: &[f64]) -> f64 {
     let square = actual.iter().zip(predicted).map(|(a, p)| (a - p).powi(2)).sum::<f64>();
     (square / actual.len() as f64).sqrt()
 }
 
 /// Mean absolute error. Predicting the median wins it, however wrong the total then is.
-pub fn mae(actual: &[f64], predicted: &[f64]) -> f64 {
+pub(crate) fn mae(actual: &[f64], predicted: &[f64]) -> f64 {
     actual.iter().zip(predicted).map(|(a, p)| (a - p).abs()).sum::<f64>() / actual.len() as f64
 }
 
 /// Rank correlation; ties share their mean rank.
-pub fn spearman(actual: &[f64], predicted: &[f64]) -> f64 {
+pub(crate) fn spearman(actual: &[f64], predicted: &[f64]) -> f64 {
     let (a, p) = (ranks(actual), ranks(predicted));
     let mean = f64::midpoint(actual.len() as f64, 1.0);
     let covariance: f64 = a.iter().zip(&p).map(|(a, p)| (a - mean) * (p - mean)).sum();
@@ -61,7 +61,7 @@ pub fn spearman(actual: &[f64], predicted: &[f64]) -> f64 {
 }
 
 /// Probability that a positive row scores above a negative one, ties counted half.
-pub fn auc(positive: &[bool], score: &[f64]) -> f64 {
+pub(crate) fn auc(positive: &[bool], score: &[f64]) -> f64 {
     let ranks = ranks(score);
     let positives = positive.iter().filter(|is| **is).count() as f64;
     let negatives = positive.len() as f64 - positives;
@@ -70,7 +70,7 @@ pub fn auc(positive: &[bool], score: &[f64]) -> f64 {
 }
 
 /// Expected calibration error over ten bins of equal mass.
-pub fn calibration_error(happened: &[bool], probability: &[f64]) -> f64 {
+pub(crate) fn calibration_error(happened: &[bool], probability: &[f64]) -> f64 {
     let mut order: Vec<usize> = (0..happened.len()).collect();
     order.sort_by(|a, b| probability[*a].total_cmp(&probability[*b]));
     let gap = equal_mass(&order, 10).into_iter().map(|rows| {
@@ -82,7 +82,7 @@ pub fn calibration_error(happened: &[bool], probability: &[f64]) -> f64 {
 }
 
 /// Winkler's interval score: the width, plus 2 / (1 - level) for every dollar outside. Lower is better.
-pub fn interval_score(actual: &[f64], intervals: &[(f64, f64)], level: f64) -> f64 {
+pub(crate) fn interval_score(actual: &[f64], intervals: &[(f64, f64)], level: f64) -> f64 {
     let penalty = 2.0 / (1.0 - level);
     let scores = actual
         .iter()
@@ -92,7 +92,7 @@ pub fn interval_score(actual: &[f64], intervals: &[(f64, f64)], level: f64) -> f
 }
 
 /// Share of outcomes inside their interval.
-pub fn coverage<'a>(rows: impl IntoIterator<Item = (&'a f64, &'a (f64, f64))>) -> f64 {
+pub(crate) fn coverage<'a>(rows: impl IntoIterator<Item = (&'a f64, &'a (f64, f64))>) -> f64 {
     let (mut inside, mut all) = (0.0, 0.0);
     for (y, (low, high)) in rows {
         all += 1.0;
@@ -102,7 +102,7 @@ pub fn coverage<'a>(rows: impl IntoIterator<Item = (&'a f64, &'a (f64, f64))>) -
 }
 
 /// Positions of the tenth of rows with the largest predictions.
-pub fn top_decile(predicted: &[f64]) -> Vec<usize> {
+pub(crate) fn top_decile(predicted: &[f64]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..predicted.len()).collect();
     order.sort_by(|a, b| predicted[*b].total_cmp(&predicted[*a]));
     order.truncate(predicted.len().div_ceil(10));

@@ -25,7 +25,7 @@ use crate::train::{Trained, peers};
 
 /// What the command line says about the model.
 #[derive(Clone)]
-pub struct Pack {
+pub(crate) struct Pack {
     pub model: PathBuf,
     pub table: PathBuf,
     pub name: ModelName,
@@ -50,13 +50,13 @@ pub struct Pack {
 
 /// `meaning=value` of the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mapping {
+pub(crate) struct Mapping {
     pub meaning: String,
     pub value: String,
 }
 
 /// The manifest's `[outputs]` from `--output` and `--apply`.
-pub fn outputs(outputs: &[Mapping], applies: &[Mapping]) -> anyhow::Result<Outputs> {
+pub(crate) fn outputs(outputs: &[Mapping], applies: &[Mapping]) -> anyhow::Result<Outputs> {
     let mut found = Outputs::default();
     for Mapping { meaning, value } in outputs {
         let slot = slot(&mut found, meaning)?;
@@ -85,7 +85,7 @@ pub fn outputs(outputs: &[Mapping], applies: &[Mapping]) -> anyhow::Result<Outpu
 }
 
 /// Builds the bundle. Nothing is published.
-pub fn pack(pack: Pack, models: &Path, replace: bool) -> anyhow::Result<Trained> {
+pub(crate) fn pack(pack: Pack, models: &Path, replace: bool) -> anyhow::Result<Trained> {
     let table = Table::read(&pack.table)?;
     for name in pack.required.iter().chain([&pack.group_by, &pack.cold_start_feature]) {
         anyhow::ensure!(
@@ -154,7 +154,7 @@ pub fn pack(pack: Pack, models: &Path, replace: bool) -> anyhow::Result<Trained>
 }
 
 /// What the command line says about calibrating a bundle anew.
-pub struct Again {
+pub(crate) struct Again {
     pub from: PathBuf,
     pub table: PathBuf,
     pub version: ModelVersion,
@@ -165,7 +165,7 @@ pub struct Again {
 }
 
 /// The same model with a calibration of its own, as a new version. Nothing is published.
-pub fn again(again: Again, models: &Path, replace: bool) -> anyhow::Result<Trained> {
+pub(crate) fn again(again: Again, models: &Path, replace: bool) -> anyhow::Result<Trained> {
     let BundleFiles { manifest, model, .. } = BundleFiles::read(&again.from)?;
     let table = Table::read(&again.table)?;
     let grouping = match (again.grouping, &manifest.interval) {
@@ -209,7 +209,7 @@ pub fn again(again: Again, models: &Path, replace: bool) -> anyhow::Result<Train
 }
 
 /// Calibrates a model on the `calibration` rows of a table, measures it on the `test` rows and stages the bundle.
-pub fn calibrated(
+pub(crate) fn calibrated(
     draft: &Draft,
     mut manifest: Manifest,
     table: &Table,

@@ -14,7 +14,7 @@ use crate::statistics::{DerivedPlan, FeaturePlan};
 use crate::table::{Row, Table};
 
 /// A model's recipe.
-pub struct Product {
+pub(crate) struct Product {
     pub name: &'static str,
     pub description: &'static str,
     pub cold_start_feature: &'static str,
@@ -32,11 +32,11 @@ pub struct Product {
 }
 
 /// Where both models' data come from.
-pub const DATA: &str = "CDNOW: purchases 1997-01-01 to 1998-06-30 of customers who first bought in 1997 Q1; features as \
+pub(crate) const DATA: &str = "CDNOW: purchases 1997-01-01 to 1998-06-30 of customers who first bought in 1997 Q1; features as \
                         of 1997-09-30, outcome = spend in the next 273 days";
 
 /// What is known of its licence; see `training/data/README.md`.
-pub const LICENCE: &str = "published for research by Bruce Hardie and redistributed in the MIT-licensed package \
+pub(crate) const LICENCE: &str = "published for research by Bruce Hardie and redistributed in the MIT-licensed package \
                            lifetimes; the data carry no licence statement of their own";
 
 const CORE_PURCHASES: [&str; 4] = ["recency_days", "purchase_count", "tenure_days", "monetary_avg"];
@@ -65,7 +65,7 @@ const INTERACTIONS: [&str; 9] = [
 const PURCHASES_BESIDE: [&str; 4] = ["purchase_recency_days", "purchase_count", "tenure_days", "monetary_avg"];
 
 /// `clv-purchases`: real purchases only.
-pub fn clv_purchases() -> Product {
+pub(crate) fn clv_purchases() -> Product {
     let required = |name: &&str| plan(name, true, Impute::default(), Transform::Log1p);
     let optional = |name: &&str| plan(name, false, Impute::Named(NamedImpute::None), Transform::Log1p);
     let more = IMPLIED_PURCHASES.iter().chain(&MORE_PURCHASES).map(optional);
@@ -104,7 +104,7 @@ pub fn clv_purchases() -> Product {
 }
 
 /// `clv`: the documented interaction features, with purchase features where the caller has them.
-pub fn clv(rho: f64) -> Product {
+pub(crate) fn clv(rho: f64) -> Product {
     let features = vec![
         plan("recency_days", true, Impute::default(), Transform::Log1p),
         plan("frequency_count", true, Impute::default(), Transform::Log1p),
@@ -166,7 +166,7 @@ pub fn clv(rho: f64) -> Product {
 }
 
 /// One row a customer, with purchase features only.
-pub fn purchases_table(members: &[Member]) -> Table {
+pub(crate) fn purchases_table(members: &[Member]) -> Table {
     let names = CORE_PURCHASES.iter().chain(&IMPLIED_PURCHASES).chain(&MORE_PURCHASES);
     let features: Vec<String> = names.map(|name| (*name).to_owned()).collect();
     let rows = members.iter().map(|member| {
@@ -180,7 +180,7 @@ pub fn purchases_table(members: &[Member]) -> Table {
 }
 
 /// One row a customer who was ever in touch, with interaction and purchase features.
-pub fn interactions_table(members: &[Member], interactions: &[Option<InteractionFeatures>]) -> Table {
+pub(crate) fn interactions_table(members: &[Member], interactions: &[Option<InteractionFeatures>]) -> Table {
     let names = INTERACTIONS.iter().chain(&PURCHASES_BESIDE).chain(&IMPLIED_PURCHASES);
     let features: Vec<String> = names.map(|name| (*name).to_owned()).collect();
     let rows = members.iter().zip(interactions).filter_map(|(member, interactions)| {

@@ -14,7 +14,7 @@ use crate::table::Row;
 
 /// A customer as a bundle answers about them, beside what they did.
 #[derive(Clone, Debug)]
-pub struct Judged<'r> {
+pub(crate) struct Judged<'r> {
     pub row: &'r Row,
     pub estimate: Estimate,
     /// The tier their spend puts them in.
@@ -25,14 +25,18 @@ pub struct Judged<'r> {
 
 /// The figures of some judged customers.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Quality {
+pub(crate) struct Quality {
     /// Empty for the whole; else what the callers left out.
     pub label: String,
     pub metrics: BTreeMap<String, f64>,
 }
 
 /// What the bundle answers about each row when some features are left out.
-pub fn judge<'r>(snapshot: &ModelSnapshot, rows: &[&'r Row], blank: &[usize]) -> anyhow::Result<Vec<Judged<'r>>> {
+pub(crate) fn judge<'r>(
+    snapshot: &ModelSnapshot,
+    rows: &[&'r Row],
+    blank: &[usize],
+) -> anyhow::Result<Vec<Judged<'r>>> {
     let raw = raw(rows, blank);
     let at = |level: f64| -> anyhow::Result<Vec<Estimate>> {
         let wish = Wish { level: Some(level), previous: None };
@@ -57,7 +61,12 @@ pub fn judge<'r>(snapshot: &ModelSnapshot, rows: &[&'r Row], blank: &[usize]) ->
 
 impl Quality {
     /// All figures of some judged customers. `grouped` is the column of the grouping feature where the callers know it.
-    pub fn of(label: &str, judged: &[Judged<'_>], grouping: &Grouping, grouped: Option<usize>) -> anyhow::Result<Self> {
+    pub(crate) fn of(
+        label: &str,
+        judged: &[Judged<'_>],
+        grouping: &Grouping,
+        grouped: Option<usize>,
+    ) -> anyhow::Result<Self> {
         let n = judged.len() as f64;
         let actual: Vec<f64> = judged.iter().map(|one| one.row.spend_usd).collect();
         let value: Vec<f64> = judged.iter().map(|one| one.estimate.value).collect();
@@ -92,7 +101,7 @@ impl Quality {
     }
 
     /// The metrics as the manifest names them: those of a partial request carry its label.
-    pub fn prefixed(&self) -> Vec<(String, f64)> {
+    pub(crate) fn prefixed(&self) -> Vec<(String, f64)> {
         let name = |key: &String| if self.label.is_empty() { key.clone() } else { format!("{}_{key}", self.label) };
         self.metrics.iter().map(|(key, value)| (name(key), *value)).collect()
     }
@@ -131,7 +140,7 @@ fn intervals(
 }
 
 /// Members of each calibration group by the name of the group; none where the callers do not know theirs.
-pub fn groups(judged: &[Judged<'_>], grouping: &Grouping, grouped: Option<usize>) -> Vec<(String, Vec<usize>)> {
+pub(crate) fn groups(judged: &[Judged<'_>], grouping: &Grouping, grouped: Option<usize>) -> Vec<(String, Vec<usize>)> {
     let Some(column) = grouped else { return Vec::new() };
     let groups = grouping.starts.iter().enumerate().filter_map(|(i, from)| {
         let to = grouping.starts.get(i + 1).copied();

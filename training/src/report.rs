@@ -10,10 +10,10 @@ use crate::calibrate::{LEVEL, LEVELS};
 use crate::train::Trained;
 
 /// The steps of a run. Silent when standard error is not a terminal.
-pub struct Progress(ProgressBar);
+pub(crate) struct Progress(ProgressBar);
 
 impl Progress {
-    pub fn new(steps: u64) -> Self {
+    pub(crate) fn new(steps: u64) -> Self {
         let bar = ProgressBar::new(steps);
         if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos}/{len} {msg} ({elapsed})") {
             bar.set_style(style);
@@ -22,11 +22,11 @@ impl Progress {
     }
 
     #[cfg(test)]
-    pub fn hidden() -> Self {
+    pub(crate) fn hidden() -> Self {
         Self(ProgressBar::hidden())
     }
 
-    pub fn step(&self, what: impl Into<Cow<'static, str>>) {
+    pub(crate) fn step(&self, what: impl Into<Cow<'static, str>>) {
         if !self.0.message().is_empty() {
             self.0.inc(1);
         }
@@ -34,17 +34,17 @@ impl Progress {
     }
 
     /// Changes what a step is about, without ending it.
-    pub fn say(&self, what: String) {
+    pub(crate) fn say(&self, what: String) {
         self.0.set_message(what);
     }
 
-    pub fn done(&self) {
+    pub(crate) fn done(&self) {
         self.0.finish_and_clear();
     }
 }
 
 /// Prints what a bundle measured on customers it had not seen.
-pub fn print(trained: &Trained) -> anyhow::Result<()> {
+pub(crate) fn print(trained: &Trained) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     out.write_all(text(trained)?.as_bytes())?;
     Ok(())

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// A customer is in exactly one part, the same in every model and for every seed: the split is a hash of the id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Split {
+pub(crate) enum Split {
     /// 60 %: coefficients, scaling, imputation, tiers.
     Fit,
     /// 25 %: interval residuals.
@@ -15,7 +15,7 @@ pub enum Split {
 }
 
 impl Split {
-    pub fn of(customer: u64) -> Self {
+    pub(crate) fn of(customer: u64) -> Self {
         match mix(customer ^ 0x7363_6f72_656c_696e) % 100 {
             0..60 => Self::Fit,
             60..85 => Self::Calibration,
@@ -23,7 +23,7 @@ impl Split {
         }
     }
 
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Fit => "fit",
             Self::Calibration => "calibration",
@@ -33,7 +33,7 @@ impl Split {
 }
 
 /// Steele, Lea & Flood's `SplitMix64` finaliser: every bit of the input reaches every bit of the output.
-pub fn mix(x: u64) -> u64 {
+pub(crate) fn mix(x: u64) -> u64 {
     let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

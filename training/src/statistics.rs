@@ -9,7 +9,7 @@ use crate::table::Row;
 
 /// What a recipe says about a feature; the figures come from the data.
 #[derive(Clone, Debug, PartialEq)]
-pub struct FeaturePlan {
+pub(crate) struct FeaturePlan {
     pub name: String,
     pub required: bool,
     pub impute: Impute,
@@ -18,18 +18,18 @@ pub struct FeaturePlan {
 
 /// A column derived from features.
 #[derive(Clone, Debug, PartialEq)]
-pub struct DerivedPlan {
+pub(crate) struct DerivedPlan {
     pub name: String,
     pub factors: Vec<Factor>,
 }
 
 /// The rules of the planned features, from rows whose values are in the order of the plans.
-pub fn rules(plans: &[FeaturePlan], rows: &[&Row]) -> anyhow::Result<Vec<FeatureRule>> {
+pub(crate) fn rules(plans: &[FeaturePlan], rows: &[&Row]) -> anyhow::Result<Vec<FeatureRule>> {
     plans.iter().enumerate().map(|(column, plan)| rule(plan, column, rows)).collect()
 }
 
 /// The schema of planned features and derived columns, from rows whose values are in the order of the plans.
-pub fn schema(
+pub(crate) fn schema(
     plans: &[FeaturePlan],
     derived: &[DerivedPlan],
     rows: &[&Row],
@@ -95,7 +95,7 @@ fn moments(values: &[f64]) -> (f64, f64) {
 }
 
 /// Nine significant digits: what a reader can check by eye and a file can be compared by.
-pub fn round(value: f64) -> f64 {
+pub(crate) fn round(value: f64) -> f64 {
     if value == 0.0 || !value.is_finite() {
         return value;
     }

@@ -15,14 +15,14 @@ const SEGMENT: &str = "segment";
 
 /// Rows of features in one order.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Table {
+pub(crate) struct Table {
     pub features: Vec<String>,
     pub rows: Vec<Row>,
 }
 
 /// One customer.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Row {
+pub(crate) struct Row {
     pub customer: String,
     pub split: Split,
     /// In the order of the table's features; `NaN` is missing.
@@ -34,16 +34,16 @@ pub struct Row {
 }
 
 impl Table {
-    pub fn part(&self, split: Split) -> Vec<&Row> {
+    pub(crate) fn part(&self, split: Split) -> Vec<&Row> {
         self.rows.iter().filter(|row| row.split == split).collect()
     }
 
-    pub fn position(&self, feature: &str) -> Option<usize> {
+    pub(crate) fn position(&self, feature: &str) -> Option<usize> {
         self.features.iter().position(|name| name == feature)
     }
 
     /// A missing value is an empty field.
-    pub fn write(&self, path: &Path) -> anyhow::Result<()> {
+    pub(crate) fn write(&self, path: &Path) -> anyhow::Result<()> {
         let problem = || format!("cannot write {}", path.display());
         let mut writer = csv::Writer::from_path(path).with_context(problem)?;
         let names = self.features.iter().map(String::as_str);
@@ -58,7 +58,7 @@ impl Table {
     }
 
     /// Reads what `write` wrote, or the same columns made elsewhere in any order. Channel and segment may be absent.
-    pub fn read(path: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
         let problem = || format!("cannot read {}", path.display());
         let mut reader = csv::Reader::from_path(path).with_context(problem)?;
         let headers = reader.headers().with_context(problem)?.clone();

@@ -35,14 +35,14 @@ const CALIBRATING_FOLDS: u64 = 10;
 
 /// Which of the shipped models.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Which {
+pub(crate) enum Which {
     ClvPurchases,
     Clv,
 }
 
 /// What its data are made from.
 #[derive(Clone, Debug)]
-pub struct Source {
+pub(crate) struct Source {
     pub which: Which,
     pub purchases: PathBuf,
     pub seed: u64,
@@ -52,7 +52,7 @@ pub struct Source {
 
 /// A training run.
 #[derive(Clone, Debug)]
-pub struct Run {
+pub(crate) struct Run {
     pub source: Source,
     pub version: ModelVersion,
     pub models: PathBuf,
@@ -69,7 +69,7 @@ pub struct Run {
 }
 
 /// A finished run: the bundle, not published yet, and how good it is.
-pub struct Trained {
+pub(crate) struct Trained {
     pub staged: Staged,
     /// The whole first, then each partial one.
     pub quality: Vec<Quality>,
@@ -79,14 +79,14 @@ pub struct Trained {
 }
 
 /// A product, the table it is trained on, and whether features kept to what was known in time.
-pub struct Data {
+pub(crate) struct Data {
     pub product: Product,
     pub table: Table,
     pub checks: Vec<Check>,
 }
 
 /// Makes a source's data.
-pub fn data(source: &Source, progress: &Progress) -> anyhow::Result<Data> {
+pub(crate) fn data(source: &Source, progress: &Progress) -> anyhow::Result<Data> {
     progress.step("reading purchases");
     let customers = cdnow::read(&source.purchases)?;
     let members = members(&customers, source.seed)?;
@@ -107,7 +107,7 @@ pub fn data(source: &Source, progress: &Progress) -> anyhow::Result<Data> {
 
 /// Trains on all customers, calibrates on predictions of customers who were left out, and measures the whole procedure
 /// on customers it never saw. Nothing is published.
-pub fn train(run: &Run, progress: &Progress) -> anyhow::Result<Trained> {
+pub(crate) fn train(run: &Run, progress: &Progress) -> anyhow::Result<Trained> {
     let watch = Stopwatch::start();
     let Data { product, table, checks } = data(&run.source, progress)?;
     let name = ModelName::parse(product.name)?;
@@ -150,20 +150,20 @@ pub fn train(run: &Run, progress: &Progress) -> anyhow::Result<Trained> {
 }
 
 /// A fitted model with the schema its rows are prepared by.
-pub struct Fitted {
+pub(crate) struct Fitted {
     pub schema: FeatureSchema,
     pub model: LinearModel,
 }
 
 /// Fits a product's hurdle on some rows of its table.
-pub fn fit(product: &Product, rows: &[&Row]) -> anyhow::Result<Fitted> {
+pub(crate) fn fit(product: &Product, rows: &[&Row]) -> anyhow::Result<Fitted> {
     let schema = statistics::schema(&product.features, &product.derived, rows, true)?;
     let model = hurdle(&Prepared::new(&schema, rows), &product.variants)?;
     Ok(Fitted { schema, model })
 }
 
 /// The rows a product is asked about: customers with a history.
-pub fn answered<'t>(product: &Product, table: &'t Table) -> Vec<&'t Row> {
+pub(crate) fn answered<'t>(product: &Product, table: &'t Table) -> Vec<&'t Row> {
     let column = table.position(product.cold_start_feature);
     table.rows.iter().filter(|row| column.is_none_or(|column| row.values[column] != 0.0)).collect()
 }
@@ -173,7 +173,7 @@ impl Fitted {
     ///
     /// # Errors
     /// When the model cannot be run.
-    pub fn outputs(&self, rows: &[&Row], blank: &[usize]) -> anyhow::Result<Vec<Outcome>> {
+    pub(crate) fn outputs(&self, rows: &[&Row], blank: &[usize]) -> anyhow::Result<Vec<Outcome>> {
         let blanked = |row: &&Row| {
             let values = row.values.iter().enumerate();
             let values = values.map(|(i, value)| if blank.contains(&i) { f64::NAN } else { *value }).collect();
@@ -191,7 +191,7 @@ impl Fitted {
 
 /// A hurdle's outputs, in its order.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     pub value: f64,
     pub risk: f64,
     pub log_mean: f64,
@@ -302,7 +302,7 @@ fn qualities(
 }
 
 /// The customers that baselines describe.
-pub fn peers<'r>(rows: &[&'r Row]) -> Vec<Peer<'r>> {
+pub(crate) fn peers<'r>(rows: &[&'r Row]) -> Vec<Peer<'r>> {
     let peers = rows.iter().map(|row| Peer {
         spend_usd: row.spend_usd,
         acquisition_channel: &row.acquisition_channel,

@@ -13,7 +13,7 @@ const POWER: f64 = 1.5;
 const RIDGE: f64 = 1e-6;
 
 /// Fits one variant for each list of features, in order of preference.
-pub fn tweedie(prepared: &Prepared, variants: &[Vec<String>]) -> anyhow::Result<LinearModel> {
+pub(crate) fn tweedie(prepared: &Prepared, variants: &[Vec<String>]) -> anyhow::Result<LinearModel> {
     let mut fitted = Vec::with_capacity(variants.len());
     for uses in variants {
         let design = prepared.design(uses)?;
@@ -87,7 +87,7 @@ fn loss_of(design: &Design, beta: &[f64]) -> f64 {
 }
 
 /// Solves a symmetric positive definite system, given its lower triangle, by Cholesky's method.
-pub fn solve(mut a: Vec<f64>, mut b: Vec<f64>) -> Option<Vec<f64>> {
+pub(crate) fn solve(mut a: Vec<f64>, mut b: Vec<f64>) -> Option<Vec<f64>> {
     let n = b.len();
     for i in 0..n {
         for j in 0..=i {

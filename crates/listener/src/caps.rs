@@ -11,7 +11,7 @@ use super::Limits;
 
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub(crate) enum End {
     /// By the client, or by both as agreed: the last answer of a connection says so.
     Finished,
     /// The connection broke or did not keep to the protocol.

@@ -9,7 +9,7 @@ use scoreline_engine::inference::manifest::Task;
 use scoreline_engine::inference::registry::{State, VersionStatus};
 
 #[derive(Serialize)]
-pub struct ComparisonBody {
+pub(super) struct ComparisonBody {
     /// The version that serves.
     against: String,
     /// Rows that the candidate scored, could not score, and that were not compared for want of time.
@@ -60,7 +60,7 @@ struct LatencyBody {
 
 impl ComparisonBody {
     /// Of a candidate that was put to the test at least once.
-    pub fn of(status: &VersionStatus, trials: &[TrialStatus]) -> Option<Self> {
+    pub(super) fn of(status: &VersionStatus, trials: &[TrialStatus]) -> Option<Self> {
         let snapshot = status.snapshot.as_ref().filter(|_| status.state == State::Candidate)?;
         let trial = trials.iter().find(|trial| trial.model == status.model && trial.digest == *snapshot.digest())?;
         let unit = match snapshot.task() {

@@ -22,7 +22,7 @@ struct JobsBody {
 }
 
 #[derive(Serialize)]
-pub struct JobBody {
+pub(crate) struct JobBody {
     job: &'static str,
     /// `running`, else how the last run ended: `done`, `idle`, `elsewhere`, `stopped`, `failed`; `waiting` before the
     /// first.
@@ -57,12 +57,12 @@ fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
-pub async fn handle(State(jobs): State<Jobs>) -> Response {
+pub(crate) async fn handle(State(jobs): State<Jobs>) -> Response {
     let jobs = (jobs.statuses)().into_iter().map(JobBody::from).collect();
     respond(StatusCode::OK, &JobsBody { jobs })
 }
 
-pub async fn run(
+pub(crate) async fn run(
     State(jobs): State<Jobs>,
     Path(name): Path<String>,
     actor: Option<Extension<Actor>>,

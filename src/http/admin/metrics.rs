@@ -9,7 +9,7 @@ use crate::http::wire::json::with_body;
 use crate::monitoring::Monitoring;
 use crate::scoring::Scorer;
 
-pub async fn handle(
+pub(crate) async fn handle(
     State(render): State<RenderMetrics>,
     State(scorer): State<Scorer>,
     State(monitoring): State<Monitoring>,

@@ -1,9 +1,9 @@
 //! What the admin listener answers, and the public one never does.
 
 mod comparison;
-pub mod jobs;
-pub mod metrics;
-pub mod models;
-pub mod outcomes;
-pub mod privacy;
-pub mod write_back;
+pub(super) mod jobs;
+pub(super) mod metrics;
+pub(super) mod models;
+pub(super) mod outcomes;
+pub(super) mod privacy;
+pub(super) mod write_back;

@@ -110,7 +110,7 @@ struct ColumnBody {
     share_now: f64,
 }
 
-pub async fn handle(State(scorer): State<Scorer>, State(monitoring): State<Monitoring>) -> Response {
+pub(crate) async fn handle(State(scorer): State<Scorer>, State(monitoring): State<Monitoring>) -> Response {
     let (drift, trials) = (monitoring.drift().status(), monitoring.trials().status());
     let with_drift = |status: VersionStatus| {
         let comparison = ComparisonBody::of(&status, &trials);
@@ -123,25 +123,25 @@ pub async fn handle(State(scorer): State<Scorer>, State(monitoring): State<Monit
 }
 
 /// Makes a version serve and keeps it.
-pub async fn promote(by: By, Path((model, version)): Path<(String, String)>) -> Response {
+pub(crate) async fn promote(by: By, Path((model, version)): Path<(String, String)>) -> Response {
     let object = format!("{model}/{version}");
     by.change(Action::PromoteModel, object, move |registry| registry.promote(&model, &version)).await
 }
 
 /// Goes back to the version that served before and keeps it.
-pub async fn rollback(by: By, Path(model): Path<String>) -> Response {
+pub(crate) async fn rollback(by: By, Path(model): Path<String>) -> Response {
     by.change(Action::RollBackModel, model.clone(), move |registry| registry.rollback(&model)).await
 }
 
 /// Lets the newest complete version serve again.
-pub async fn latest(by: By, Path(model): Path<String>) -> Response {
+pub(crate) async fn latest(by: By, Path(model): Path<String>) -> Response {
     by.change(Action::FollowLatestModel, model.clone(), move |registry| registry.follow_latest(&model)).await
 }
 
 /// Who changes what serves, and under which request.
 #[derive(FromRequestParts)]
 #[from_request(state(Shared))]
-pub struct By {
+pub(crate) struct By {
     #[from_request(via(State))]
     scorer: Scorer,
     actor: Option<Extension<Actor>>,

@@ -13,7 +13,7 @@ use crate::monitoring::quality::{Calibrated, Quality, Share};
 use scoreline_domain::Tier;
 use scoreline_domain::score::{cents, round};
 
-pub async fn handle(State(monitoring): State<Monitoring>) -> Response {
+pub(crate) async fn handle(State(monitoring): State<Monitoring>) -> Response {
     let body = match monitoring.ledger() {
         Some(ledger) => OutcomesBody::kept(ledger.status()),
         None => OutcomesBody { kept: false, reason: Some(NOT_KEPT), ledger: None, models: Vec::new() },

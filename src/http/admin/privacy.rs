@@ -26,7 +26,7 @@ struct PrivacyBody {
     tombstones_hold: &'static str,
 }
 
-pub async fn handle(State(hasher): State<IdHasher>, State(eraser): State<Eraser>) -> Response {
+pub(crate) async fn handle(State(hasher): State<IdHasher>, State(eraser): State<Eraser>) -> Response {
     let mut peppers = hasher.pepper_ids().into_iter().map(|id| id.to_string());
     let Screen { identifiers, refuse_pii } = hasher.screen();
     let body = PrivacyBody {

@@ -77,7 +77,7 @@ fn failed(err: StoreError) -> ApiError {
     ApiError::new(Code::StoreUnavailable, "the store gives no answer; the log says why")
 }
 
-pub async fn handle(State(desk): State<WriteBackDesk>) -> Response {
+pub(crate) async fn handle(State(desk): State<WriteBackDesk>) -> Response {
     match desk.look().await {
         Ok(body) => respond(StatusCode::OK, &body),
         Err(err) => error_response(err),
@@ -85,7 +85,7 @@ pub async fn handle(State(desk): State<WriteBackDesk>) -> Response {
 }
 
 /// Lets what is dead be tried again, at once.
-pub async fn retry(
+pub(crate) async fn retry(
     State(desk): State<WriteBackDesk>,
     State(jobs): State<Jobs>,
     actor: Option<Extension<Actor>>,

@@ -31,7 +31,7 @@ pub enum Access {
 }
 
 /// The answer to somebody who is not let in, on every route a real 401, 403 or 429. `observe` writes its body.
-pub fn refused<B: Default>(fault: AuthFault) -> Response<B> {
+pub(crate) fn refused<B: Default>(fault: AuthFault) -> Response<B> {
     metrics::counter!("scoreline_auth_refused_total", "reason" => fault.reason()).increment(1);
     let code = match fault {
         AuthFault::Missing | AuthFault::Basic | AuthFault::Malformed | AuthFault::Refused(_) => Code::Unauthenticated,
@@ -49,7 +49,7 @@ pub fn refused<B: Default>(fault: AuthFault) -> Response<B> {
 }
 
 /// Puts a route behind its guard, if it has one.
-pub fn guarded(state: &Shared, access: Access, methods: MethodRouter<Shared>) -> MethodRouter<Shared> {
+pub(crate) fn guarded(state: &Shared, access: Access, methods: MethodRouter<Shared>) -> MethodRouter<Shared> {
     match Guard::of(state, access) {
         Some(guard) => methods.layer(guard),
         None => methods,
@@ -58,14 +58,14 @@ pub fn guarded(state: &Shared, access: Access, methods: MethodRouter<Shared>) ->
 
 /// Lets requests of one scope through; behind the router with `Arc<Caller>` as an extension.
 #[derive(Clone)]
-pub struct Guard {
+pub(crate) struct Guard {
     authenticator: Arc<Authenticator>,
     scope: Scope,
 }
 
 impl Guard {
     /// None for an open route, and where nobody is asked who they are.
-    pub fn of(state: &Shared, access: Access) -> Option<Self> {
+    pub(crate) fn of(state: &Shared, access: Access) -> Option<Self> {
         match (&state.auth, access) {
             (Some(authenticator), Access::Scoped(scope)) => {
                 Some(Self { authenticator: Arc::clone(authenticator), scope })
@@ -78,7 +78,7 @@ impl Guard {
     ///
     /// # Errors
     /// `AuthFault`, to be answered with `refused`.
-    pub fn admit(&self, head: &Head<'_>, peer: Option<&Peer>) -> Result<Arc<Caller>, AuthFault> {
+    pub(crate) fn admit(&self, head: &Head<'_>, peer: Option<&Peer>) -> Result<Arc<Caller>, AuthFault> {
         let authorization = head.authorization.once().map_err(|Repeated| AuthFault::Malformed)?;
         self.authenticator.admit(authorization, peer, self.scope)
     }
@@ -93,7 +93,7 @@ impl<S> Layer<S> for Guard {
 }
 
 #[derive(Clone)]
-pub struct GuardService<S> {
+pub(crate) struct GuardService<S> {
     inner: S,
     guard: Guard,
 }
@@ -146,7 +146,7 @@ impl<F: Future<Output = Result<Response<Body>, Infallible>>> Future for Guarded<
 }
 
 /// The identity in the certificate a client showed; `None` for one that names nobody.
-pub fn identity(peer: &listener::Peer) -> Option<Arc<Peer>> {
+pub(crate) fn identity(peer: &listener::Peer) -> Option<Arc<Peer>> {
     let certificates = peer.certificates.as_ref()?;
     let named = tls::Peer::of(&certificates.0).inspect_err(|err| {
         tracing::warn!(address = %peer.address.0, error = %err, "client certificate names nobody");

@@ -12,7 +12,7 @@ use super::error::{ApiError, Code};
 use crate::http::state::HttpSettings;
 
 /// The body of a single request.
-pub struct Payload(pub Bytes);
+pub(crate) struct Payload(pub Bytes);
 
 impl<S> FromRequest<S> for Payload
 where
@@ -28,7 +28,7 @@ where
 }
 
 /// The body of a batch, with its own, larger limit.
-pub struct BatchPayload(pub Bytes);
+pub(crate) struct BatchPayload(pub Bytes);
 
 impl<S> FromRequest<S> for BatchPayload
 where
@@ -47,7 +47,7 @@ where
 ///
 /// # Errors
 /// Too large, too late, or cut off.
-pub async fn read(mut body: Body, limit: usize, timeout: Duration) -> Result<Bytes, ApiError> {
+pub(crate) async fn read(mut body: Body, limit: usize, timeout: Duration) -> Result<Bytes, ApiError> {
     let whole = async {
         let mut pieces = BytesMut::new();
         while let Some(frame) = body.frame().await {

@@ -14,7 +14,7 @@ use scoreline_domain::time::Stopwatch;
 
 /// What keeps a question from being asked at leisure.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Hurry {
+pub(crate) struct Hurry {
     /// How long the caller waits; as long as the settings say when absent.
     pub deadline: Option<Duration>,
     /// There is no room: the model is not asked.
@@ -28,7 +28,7 @@ impl Hurry {
     ///
     /// # Errors
     /// When there was no room, and the caller is to be refused then.
-    pub fn takes(self, reason: Option<Reason>) -> Result<(), Overloaded> {
+    pub(crate) fn takes(self, reason: Option<Reason>) -> Result<(), Overloaded> {
         if self.refuse && reason == Some(Reason::Overloaded) { Err(Overloaded) } else { Ok(()) }
     }
 }
@@ -37,7 +37,7 @@ impl Hurry {
 ///
 /// # Errors
 /// Names the header when it is not one whole number of milliseconds, or is there twice.
-pub fn of(head: &Head<'_>) -> Result<Option<Duration>, ApiError> {
+pub(crate) fn of(head: &Head<'_>) -> Result<Option<Duration>, ApiError> {
     let written = match head.deadline {
         Field::Absent => return Ok(None),
         Field::Once(written) => written,
@@ -53,7 +53,7 @@ pub fn of(head: &Head<'_>) -> Result<Option<Duration>, ApiError> {
 }
 
 /// The caller's own deadline, for handlers that refuse a wrong one before they read anything.
-pub struct OwnDeadline(pub Option<Duration>);
+pub(crate) struct OwnDeadline(pub Option<Duration>);
 
 impl<S: Sync> FromRequestParts<S> for OwnDeadline {
     type Rejection = ApiError;
@@ -65,7 +65,7 @@ impl<S: Sync> FromRequestParts<S> for OwnDeadline {
 
 /// The time of a batch, which its rows share.
 #[derive(Clone, Copy, Debug)]
-pub struct BatchTime {
+pub(crate) struct BatchTime {
     watch: Stopwatch,
     limit: Duration,
     row: Option<Duration>,
@@ -73,12 +73,12 @@ pub struct BatchTime {
 
 impl BatchTime {
     /// A batch that may take `limit` from now, each of its rows no longer than `row`.
-    pub fn start(limit: Duration, row: Option<Duration>) -> Self {
+    pub(crate) fn start(limit: Duration, row: Option<Duration>) -> Self {
         Self { watch: Stopwatch::start(), limit, row }
     }
 
     /// The deadline of a row that begins now. Zero once the time is over: the ladder answers without the model.
-    pub fn next_row(&self) -> Hurry {
+    pub(crate) fn next_row(&self) -> Hurry {
         let left = self.limit.saturating_sub(self.watch.elapsed());
         Hurry { deadline: Some(self.row.map_or(left, |row| row.min(left))), ..Hurry::default() }
     }

@@ -11,14 +11,14 @@ macro_rules! codes {
     ($($(#[$doc:meta])* $variant:ident = $name:literal, $status:ident;)*) => {
         /// Stable codes: clients match on these, not on messages.
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-        pub enum Code { $($(#[$doc])* $variant,)* }
+        pub(crate) enum Code { $($(#[$doc])* $variant,)* }
 
         impl Code {
-            pub fn as_str(self) -> &'static str {
+            pub(crate) fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
             }
 
-            pub fn status(self) -> StatusCode {
+            pub(crate) fn status(self) -> StatusCode {
                 match self { $(Self::$variant => StatusCode::$status,)* }
             }
         }
@@ -71,7 +71,7 @@ codes! {
 /// An error on its way out. It travels as a response extension until `observe` writes its body, because only there
 /// the request id is known.
 #[derive(Clone, Debug)]
-pub struct ApiError {
+pub(crate) struct ApiError {
     pub code: Code,
     pub message: String,
     /// Path of the offending field, such as `features.recency_days`.
@@ -81,12 +81,12 @@ pub struct ApiError {
 }
 
 impl ApiError {
-    pub fn new(code: Code, message: impl Into<String>) -> Self {
+    pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), field: None, request_id: None }
     }
 
     /// A field that callers named themselves is not repeated when its name is personal data.
-    pub fn field(code: Code, field: impl Into<String>, message: impl Into<String>) -> Self {
+    pub(crate) fn field(code: Code, field: impl Into<String>, message: impl Into<String>) -> Self {
         let field = field.into();
         if let Err(why) = public(&field) {
             let above = if field.starts_with("features.") { "features" } else { "body" };
@@ -97,12 +97,12 @@ impl ApiError {
     }
 
     #[must_use]
-    pub fn of_request(self, id: Option<&str>) -> Self {
+    pub(crate) fn of_request(self, id: Option<&str>) -> Self {
         Self { request_id: id.map(str::to_owned), ..self }
     }
 
     /// The documented error body.
-    pub fn body<'a>(&'a self, generated_id: &'a str) -> ErrorBody<'a> {
+    pub(crate) fn body<'a>(&'a self, generated_id: &'a str) -> ErrorBody<'a> {
         ErrorBody {
             status: "error",
             error: ErrorDetail { code: self.code.as_str(), message: &self.message, field: self.field.as_deref() },
@@ -112,7 +112,7 @@ impl ApiError {
 }
 
 #[derive(Serialize)]
-pub struct ErrorBody<'a> {
+pub(crate) struct ErrorBody<'a> {
     status: &'static str,
     error: ErrorDetail<'a>,
     metadata: ErrorMetadata<'a>,
@@ -156,7 +156,7 @@ impl IntoResponse for ApiError {
 }
 
 /// An empty reply that only carries an error to `observe`, where its body is written.
-pub fn error_response<B: Default>(error: ApiError) -> http::Response<B> {
+pub(crate) fn error_response<B: Default>(error: ApiError) -> http::Response<B> {
     let mut response = http::Response::new(B::default());
     *response.status_mut() = error.code.status();
     response.extensions_mut().insert(error);

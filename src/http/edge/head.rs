@@ -7,7 +7,7 @@ use super::headers::{DEADLINE, REQUEST_ID};
 
 /// What a request's head says to us.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Head<'a> {
+pub(crate) struct Head<'a> {
     pub authorization: Field<'a>,
     pub request_id: Field<'a>,
     pub deadline: Field<'a>,
@@ -15,7 +15,7 @@ pub struct Head<'a> {
 
 /// A header that may be there once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Field<'a> {
+pub(crate) enum Field<'a> {
     #[default]
     Absent,
     Once(&'a [u8]),
@@ -25,10 +25,10 @@ pub enum Field<'a> {
 
 /// A header that may be there once was there more often.
 #[derive(Clone, Copy, Debug)]
-pub struct Repeated;
+pub(crate) struct Repeated;
 
 impl<'a> Field<'a> {
-    pub fn first(self) -> Option<&'a [u8]> {
+    pub(crate) fn first(self) -> Option<&'a [u8]> {
         match self {
             Self::Absent => None,
             Self::Once(value) | Self::Repeated(value) => Some(value),
@@ -37,7 +37,7 @@ impl<'a> Field<'a> {
 
     /// # Errors
     /// When it is repeated.
-    pub fn once(self) -> Result<Option<&'a [u8]>, Repeated> {
+    pub(crate) fn once(self) -> Result<Option<&'a [u8]>, Repeated> {
         match self {
             Self::Absent => Ok(None),
             Self::Once(value) => Ok(Some(value)),
@@ -55,7 +55,7 @@ impl<'a> Field<'a> {
 
 impl<'a> Head<'a> {
     /// From names, in any case, and values as they came.
-    pub fn of(headers: impl Iterator<Item = (&'a str, &'a [u8])>) -> Self {
+    pub(crate) fn of(headers: impl Iterator<Item = (&'a str, &'a [u8])>) -> Self {
         let mut head = Self::default();
         for (name, value) in headers {
             // Most names differ in length from all of ours.
@@ -70,7 +70,7 @@ impl<'a> Head<'a> {
         head
     }
 
-    pub fn of_map(headers: &'a HeaderMap) -> Self {
+    pub(crate) fn of_map(headers: &'a HeaderMap) -> Self {
         Self::of(headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())))
     }
 }

@@ -25,7 +25,7 @@ const KEPT: [HeaderName; 3] = [ALLOW, WWW_AUTHENTICATE, RETRY_AFTER];
 
 /// Observes one route under a stable name.
 #[derive(Clone)]
-pub struct Observe {
+pub(crate) struct Observe {
     metrics: Arc<RouteMetrics>,
 }
 
@@ -53,7 +53,7 @@ const COUNTED: [StatusCode; 13] = [
 ];
 
 impl Observe {
-    pub fn new(route: &'static str) -> Self {
+    pub(crate) fn new(route: &'static str) -> Self {
         let statuses = COUNTED
             .iter()
             .map(|status| {
@@ -66,7 +66,7 @@ impl Observe {
     }
 
     /// Counts an answer that was not observed on its way.
-    pub fn record(&self, status: StatusCode, watch: Stopwatch) {
+    pub(crate) fn record(&self, status: StatusCode, watch: Stopwatch) {
         self.metrics.record(status, watch);
     }
 }
@@ -91,7 +91,7 @@ impl<S> Layer<S> for Observe {
 }
 
 #[derive(Clone)]
-pub struct ObserveService<S> {
+pub(crate) struct ObserveService<S> {
     inner: S,
     observe: Observe,
 }
@@ -149,7 +149,7 @@ where
 }
 
 /// What `work` gives, or the error that answers for its panic.
-pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, ApiError> {
+pub(crate) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, ApiError> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).map_err(|_| {
         // The panic hook has logged the message; it is not the caller's business.
         metrics::counter!("scoreline_panics_total").increment(1);
@@ -158,7 +158,7 @@ pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, ApiError> {
 }
 
 /// Writes an error's body and puts the headers of every reply on it.
-pub fn finish<B>(response: Response<B>, given: Option<HeaderValue>) -> Response<B>
+pub(crate) fn finish<B>(response: Response<B>, given: Option<HeaderValue>) -> Response<B>
 where
     B: From<Vec<u8>> + Default,
 {

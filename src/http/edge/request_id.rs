@@ -17,18 +17,18 @@ const LONGEST_ID: usize = 128;
 /// The id of a request: the caller's header, or a new one, made when somebody asks for it. A body may carry a better one,
 /// see `accepted`. A handler that shows it puts it on its reply too, see `with_request_id`.
 #[derive(Debug, Default)]
-pub struct RequestId {
+pub(crate) struct RequestId {
     given: Option<HeaderValue>,
     made: OnceLock<String>,
 }
 
 impl RequestId {
     /// From what `given` found.
-    pub fn of(given: Option<HeaderValue>) -> Self {
+    pub(crate) fn of(given: Option<HeaderValue>) -> Self {
         Self { given, made: OnceLock::new() }
     }
 
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         let given = self.given.as_ref().and_then(|value| value.to_str().ok());
         given.unwrap_or_else(|| self.made.get_or_init(|| uuid::Uuid::now_v7().to_string()))
     }
@@ -43,19 +43,19 @@ impl<S: Sync> FromRequestParts<S> for RequestId {
 }
 
 /// The caller's header, if it may be echoed.
-pub fn given(head: &Head<'_>) -> Option<HeaderValue> {
+pub(crate) fn given(head: &Head<'_>) -> Option<HeaderValue> {
     let id = str::from_utf8(head.request_id.first()?).ok()?;
     // What may be personal data is passed over like anything else that cannot be shown: proxies set this header too.
     if accepted(id) && public(id).is_ok() { HeaderValue::from_str(id).ok() } else { None }
 }
 
 /// Whether a caller's id may be echoed: visible ASCII, not too long.
-pub fn accepted(id: &str) -> bool {
+pub(crate) fn accepted(id: &str) -> bool {
     !id.is_empty() && id.len() <= LONGEST_ID && id.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// Marks a response with the request id its body carried, so that the header says the same.
-pub fn with_request_id<B>(mut response: Response<B>, id: &str) -> Response<B> {
+pub(crate) fn with_request_id<B>(mut response: Response<B>, id: &str) -> Response<B> {
     if let Ok(value) = HeaderValue::from_str(id) {
         response.headers_mut().insert(REQUEST_ID.clone(), value);
     }

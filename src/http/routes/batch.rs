@@ -16,7 +16,7 @@ use scoreline_domain::privacy::IdHasher;
 /// What the rows of a batch share, of either task.
 #[derive(FromRequestParts)]
 #[from_request(state(Shared))]
-pub struct Batch {
+pub(crate) struct Batch {
     #[from_request(via(State))]
     pub scorer: Scorer,
     #[from_request(via(State))]
@@ -30,7 +30,7 @@ pub struct Batch {
 }
 
 /// How a row of a batch is read, scored and written.
-pub trait Row {
+pub(crate) trait Row {
     /// Scores `row` under the id `row_id` and appends its answer to `results`.
     ///
     /// # Errors
@@ -49,7 +49,7 @@ impl Batch {
     ///
     /// # Errors
     /// When there is no room for a batch, or it cannot be taken apart.
-    pub async fn answer<R: Row>(&self, body: &[u8]) -> Result<Response, ApiError> {
+    pub(crate) async fn answer<R: Row>(&self, body: &[u8]) -> Result<Response, ApiError> {
         let _permit = self.admission.enter(Class::Batch)?;
         let time = BatchTime::start(self.settings.batch_deadline, self.deadline.0);
         let Rows { rows, is_array } = Rows::split(body, self.settings.batch_rows)?;

@@ -20,7 +20,7 @@ use crate::http::wire::response::Reply;
 
 /// A request whose body has arrived, or failed to. What is wrong with it is for its endpoint to say: those for data
 /// actions say everything with HTTP 200.
-pub struct Call {
+pub(crate) struct Call {
     body: Result<Bytes, ApiError>,
     id: RequestId,
     deadline: Result<Option<Duration>, ApiError>,
@@ -43,13 +43,13 @@ impl FromRequest<Shared> for Call {
 
 impl Call {
     /// `given` is the id in its head.
-    pub fn new(head: &Head<'_>, given: Option<HeaderValue>, body: Result<Bytes, ApiError>) -> Self {
+    pub(crate) fn new(head: &Head<'_>, given: Option<HeaderValue>, body: Result<Bytes, ApiError>) -> Self {
         Self { body, id: RequestId::of(given), deadline: deadline::of(head), shed: false, refuse: false }
     }
 
     /// # Errors
     /// Too large, too late, or cut off.
-    pub fn body(&self) -> Result<&[u8], ApiError> {
+    pub(crate) fn body(&self) -> Result<&[u8], ApiError> {
         self.body.as_deref().map_err(ApiError::clone)
     }
 
@@ -57,22 +57,22 @@ impl Call {
     ///
     /// # Errors
     /// Names the header when it cannot be read.
-    pub fn hurry(&self) -> Result<Hurry, ApiError> {
+    pub(crate) fn hurry(&self) -> Result<Hurry, ApiError> {
         Ok(Hurry { deadline: self.deadline.clone()?, shed: self.shed, refuse: self.refuse })
     }
 
     /// The id of the request unless its body carries a better one.
-    pub fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &str {
         self.id.as_str()
     }
 
     /// Replies with `answer`, under the id that it shows.
-    pub fn reply<T: Serialize>(&self, answer: &T, request_id: &str) -> Reply {
+    pub(crate) fn reply<T: Serialize>(&self, answer: &T, request_id: &str) -> Reply {
         Reply { body: json::to_vec(answer), request_id: self.header(request_id) }
     }
 
     /// Replies to a data action with usable numbers: the flow goes on with the neutral answer and can see why.
-    pub fn flat_error<P: Serialize>(&self, error: &ApiError, neutral: Option<P>) -> Reply {
+    pub(crate) fn flat_error<P: Serialize>(&self, error: &ApiError, neutral: Option<P>) -> Reply {
         let request_id = error.request_id.as_deref().unwrap_or_else(|| self.id());
         self.reply(&FlatError::new(error, neutral, request_id), request_id)
     }

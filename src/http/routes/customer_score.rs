@@ -15,7 +15,7 @@ use scoreline_domain::privacy::IdHasher;
 
 /// The last score that was given, with its age; without one, the score of the features that are stored of the customer.
 /// A baseline is nobody's score, so a customer of whom neither is known is not found.
-pub async fn handle(
+pub(crate) async fn handle(
     State(scorer): State<Scorer>,
     State(hasher): State<IdHasher>,
     id: RequestId,

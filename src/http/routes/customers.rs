@@ -20,7 +20,7 @@ use scoreline_domain::privacy::{Eraser, IdHasher};
 const LONGEST_ID: usize = 256;
 
 /// The customer in a path.
-pub type Customer = Result<Path<String>, PathRejection>;
+pub(crate) type Customer = Result<Path<String>, PathRejection>;
 
 #[derive(Serialize)]
 struct ErasedAnswer<'a> {
@@ -37,7 +37,7 @@ struct Metadata<'a> {
 }
 
 /// Any identifier can be erased, also one that would be refused today.
-pub async fn handle(
+pub(crate) async fn handle(
     State(eraser): State<Eraser>,
     State(hasher): State<IdHasher>,
     actor: Option<Extension<Actor>>,
@@ -67,7 +67,7 @@ pub async fn handle(
 
 /// # Errors
 /// Names what an identifier may be.
-pub fn identifier(customer: Customer) -> Result<String, ApiError> {
+pub(crate) fn identifier(customer: Customer) -> Result<String, ApiError> {
     let problem = || {
         let problem = format!("the customer's id must be 1 to {LONGEST_ID} bytes of UTF-8");
         ApiError::field(Code::InvalidField, "customerId", problem)

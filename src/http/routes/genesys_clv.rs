@@ -11,12 +11,12 @@ use crate::http::wire::request::PredictRequest;
 use crate::http::wire::response::Reply;
 use crate::scoring::Prefer;
 
-pub async fn handle(app: &HttpState, call: &Call) -> Reply {
+pub(super) async fn handle(app: &HttpState, call: &Call) -> Reply {
     answer(app, call, Prefer::Exact).await
 }
 
 /// The answer, or the neutral one beside the error.
-pub async fn answer(app: &HttpState, call: &Call, prefer: Prefer) -> Reply {
+pub(super) async fn answer(app: &HttpState, call: &Call, prefer: Prefer) -> Reply {
     match scored(app, call, prefer).await {
         Ok(reply) => reply,
         Err(error) => {

@@ -10,7 +10,7 @@ use crate::http::wire::json::parse_object;
 use crate::http::wire::lead::{LeadPrediction, LeadRequest};
 use crate::http::wire::response::Reply;
 
-pub async fn handle(app: &HttpState, call: &Call) -> Reply {
+pub(super) async fn handle(app: &HttpState, call: &Call) -> Reply {
     match scored(app, call).await {
         Ok(reply) => reply,
         Err(error) => call.flat_error(&error, app.scorer.neutral_lead().map(LeadPrediction::new)),

@@ -6,6 +6,6 @@ use crate::http::state::HttpState;
 use crate::http::wire::response::Reply;
 use crate::scoring::Prefer;
 
-pub async fn handle(app: &HttpState, call: &Call) -> Reply {
+pub(super) async fn handle(app: &HttpState, call: &Call) -> Reply {
     answer(app, call, Prefer::LastScore).await
 }

@@ -27,11 +27,11 @@ struct ReadyModel {
     version: String,
 }
 
-pub async fn live() -> Response {
+pub(crate) async fn live() -> Response {
     respond(StatusCode::OK, &Live { status: "live" })
 }
 
-pub async fn ready(State(scorer): State<Scorer>, State(readiness): State<Readiness>) -> Response {
+pub(crate) async fn ready(State(scorer): State<Scorer>, State(readiness): State<Readiness>) -> Response {
     let models = scorer
         .registry()
         .status()

@@ -10,7 +10,7 @@ use crate::http::wire::response::Reply;
 
 /// The endpoints that somebody waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Endpoint {
+pub(crate) enum Endpoint {
     PredictClv,
     PredictLead,
     RouteTier,
@@ -24,7 +24,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// Never of an endpoint for data actions.
-    pub async fn answer(self, app: &HttpState, call: &mut Call) -> Result<Reply, ApiError> {
+    pub(crate) async fn answer(self, app: &HttpState, call: &mut Call) -> Result<Reply, ApiError> {
         let permit = app.admission.enter(Class::Live);
         call.shed = permit.is_err();
         call.refuse = !self.is_flat() && app.admission.when_overloaded() == WhenOverloaded::Refuse;

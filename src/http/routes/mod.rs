@@ -2,20 +2,20 @@
 
 mod batch;
 mod call;
-pub mod customer_score;
-pub mod customers;
+pub(super) mod customer_score;
+pub(super) mod customers;
 mod genesys_clv;
 mod genesys_lead;
 mod genesys_route;
-pub mod health;
-pub mod live;
-pub mod oauth_token;
-pub mod outcomes;
+pub(super) mod health;
+pub(super) mod live;
+pub(super) mod oauth_token;
+pub(super) mod outcomes;
 mod predict_clv;
-pub mod predict_clv_batch;
+pub(super) mod predict_clv_batch;
 mod predict_lead;
-pub mod predict_lead_batch;
+pub(super) mod predict_lead_batch;
 mod question;
 mod route_tier;
 
-pub use call::Call;
+pub(super) use call::Call;

@@ -31,7 +31,7 @@ struct Refused {
     error_description: String,
 }
 
-pub async fn handle(
+pub(crate) async fn handle(
     State(authenticator): State<Option<Arc<Authenticator>>>,
     headers: HeaderMap,
     extensions: Extensions,

@@ -28,9 +28,9 @@ use scoreline_engine::inference::ModelSnapshot;
 /// How far another machine's clock may be ahead.
 const CLOCK_SKEW_SECONDS: u64 = 300;
 /// Why there is no ledger.
-pub const NOT_KEPT: &str = "outcomes are not kept: `monitoring.outcomes` is false";
+pub(crate) const NOT_KEPT: &str = "outcomes are not kept: `monitoring.outcomes` is false";
 
-pub async fn handle(
+pub(crate) async fn handle(
     State(scorer): State<Scorer>,
     State(hasher): State<IdHasher>,
     State(monitoring): State<Monitoring>,

@@ -10,7 +10,7 @@ use crate::http::wire::request::PredictRequest;
 use crate::http::wire::response::Reply;
 use crate::scoring::Prefer;
 
-pub async fn handle(app: &HttpState, call: &Call) -> Result<Reply, ApiError> {
+pub(super) async fn handle(app: &HttpState, call: &Call) -> Result<Reply, ApiError> {
     let request: PredictRequest<'_> = parse_object(call.body()?)?;
     let question = Question::new(&request, || call.id(), call.hurry()?)?;
     let scored = question.score(&app.scorer, &app.hasher, Prefer::Exact).await?;

@@ -12,7 +12,7 @@ use crate::http::wire::json::{append, parse_object};
 use crate::http::wire::request::PredictRequest;
 use crate::scoring::Prefer;
 
-pub async fn handle(batch: Batch, BatchPayload(body): BatchPayload) -> Result<Response, ApiError> {
+pub(crate) async fn handle(batch: Batch, BatchPayload(body): BatchPayload) -> Result<Response, ApiError> {
     batch.answer::<Clv>(&body).await
 }
 

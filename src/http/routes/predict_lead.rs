@@ -15,7 +15,7 @@ use crate::scoring::{Ask, Scored, Scorer};
 use scoreline_domain::LeadScore;
 use scoreline_domain::privacy::IdHasher;
 
-pub async fn handle(app: &HttpState, call: &Call) -> Result<Reply, ApiError> {
+pub(super) async fn handle(app: &HttpState, call: &Call) -> Result<Reply, ApiError> {
     let request: LeadRequest<'_> = parse_object(call.body()?)?;
     let (scored, context) = score(&request, &app.scorer, &app.hasher, || call.id(), call.hurry()?).await?;
     let explained = explain(&request, &app.scorer, &scored).await;
@@ -23,7 +23,7 @@ pub async fn handle(app: &HttpState, call: &Call) -> Result<Reply, ApiError> {
 }
 
 /// Scores the lead of a request; `otherwise` gives the id of one that brings none.
-pub async fn score<'s>(
+pub(super) async fn score<'s>(
     request: &'s LeadRequest<'_>,
     scorer: &Scorer,
     hasher: &IdHasher,
@@ -42,7 +42,11 @@ pub async fn score<'s>(
 }
 
 /// Explains the answer where the request asks for it; one that does not pays nothing.
-pub async fn explain(request: &LeadRequest<'_>, scorer: &Scorer, scored: &Scored<LeadScore>) -> Option<Explained> {
+pub(super) async fn explain(
+    request: &LeadRequest<'_>,
+    scorer: &Scorer,
+    scored: &Scored<LeadScore>,
+) -> Option<Explained> {
     if request.explain != Some(true) {
         return None;
     }

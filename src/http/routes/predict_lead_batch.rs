@@ -10,7 +10,7 @@ use crate::http::edge::error::ApiError;
 use crate::http::wire::json::{append, parse_object};
 use crate::http::wire::lead::{LeadAnswer, LeadRequest};
 
-pub async fn handle(batch: Batch, BatchPayload(body): BatchPayload) -> Result<Response, ApiError> {
+pub(crate) async fn handle(batch: Batch, BatchPayload(body): BatchPayload) -> Result<Response, ApiError> {
     batch.answer::<Lead>(&body).await
 }
 

@@ -9,7 +9,7 @@ use crate::scoring::{Ask, Prefer, Scored, Scorer};
 use scoreline_domain::privacy::IdHasher;
 
 /// A request with its checked transport fields.
-pub struct Question<'r, 'b> {
+pub(super) struct Question<'r, 'b> {
     request: &'r PredictRequest<'b>,
     context: Context<'r>,
     hurry: Hurry,
@@ -17,7 +17,7 @@ pub struct Question<'r, 'b> {
 
 impl<'r, 'b> Question<'r, 'b> {
     /// `otherwise` gives the id of a request that brings none; `hurry` is what its caller says of their time.
-    pub fn new(
+    pub(super) fn new(
         request: &'r PredictRequest<'b>,
         otherwise: impl FnOnce() -> &'r str,
         hurry: Hurry,
@@ -27,11 +27,11 @@ impl<'r, 'b> Question<'r, 'b> {
         Ok(Self { request, context: Context { request_id, features_as_of }, hurry })
     }
 
-    pub fn context(&self) -> Context<'r> {
+    pub(super) fn context(&self) -> Context<'r> {
         self.context
     }
 
-    pub async fn score(&self, scorer: &Scorer, hasher: &IdHasher, prefer: Prefer) -> Result<Scored, ApiError> {
+    pub(super) async fn score(&self, scorer: &Scorer, hasher: &IdHasher, prefer: Prefer) -> Result<Scored, ApiError> {
         self.request.pass(hasher.screen())?;
         let features = self.request.named_features();
         let Hurry { deadline, shed, .. } = self.hurry;
@@ -42,7 +42,7 @@ impl<'r, 'b> Question<'r, 'b> {
     }
 
     /// Explains the answer where the request asks for it; one that does not pays nothing.
-    pub async fn explain(&self, scorer: &Scorer, hasher: &IdHasher, scored: &Scored) -> Option<Explained> {
+    pub(super) async fn explain(&self, scorer: &Scorer, hasher: &IdHasher, scored: &Scored) -> Option<Explained> {
         if self.request.explain != Some(true) {
             return None;
         }

@@ -17,7 +17,7 @@ use scoreline_domain::{Estimate, Tier};
 
 /// Reply of `POST /v1/predict/clv` and, with `routing`, of `POST /v1/route/tier`.
 #[derive(Serialize)]
-pub struct Answer<'a> {
+pub(crate) struct Answer<'a> {
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     routing: Option<RoutingBody<'a>>,
@@ -56,7 +56,7 @@ struct RoutingBody<'a> {
 /// What is said about an answer of any task.
 #[derive(Serialize)]
 #[serde(bound = "")]
-pub struct Metadata<'a, E = Estimate> {
+pub(crate) struct Metadata<'a, E = Estimate> {
     model: &'a str,
     model_version: &'a str,
     inference_latency_ms: f64,
@@ -105,13 +105,13 @@ struct ReferenceBody<'a> {
 
 /// What the transport knows about a request beside its question.
 #[derive(Clone, Copy)]
-pub struct Context<'a> {
+pub(crate) struct Context<'a> {
     pub request_id: &'a str,
     pub features_as_of: Option<Timestamp>,
 }
 
 impl<'a> Answer<'a> {
-    pub fn new(scored: &'a Scored, routing: Option<Routing<'a>>, context: Context<'a>) -> Self {
+    pub(crate) fn new(scored: &'a Scored, routing: Option<Routing<'a>>, context: Context<'a>) -> Self {
         Self {
             status: status(scored),
             routing: routing.map(|routing| RoutingBody {
@@ -130,14 +130,14 @@ impl<'a> Answer<'a> {
 
     /// Adds what came of `explain`, if it was asked for.
     #[must_use]
-    pub fn explained(mut self, explained: Option<&Explained>) -> Self {
+    pub(crate) fn explained(mut self, explained: Option<&Explained>) -> Self {
         self.explanation = self.metadata.explanation(explained);
         self
     }
 }
 
 impl<'a, E: Score> Metadata<'a, E> {
-    pub fn new(scored: &'a Scored<E>, context: Context<'a>) -> Self {
+    pub(crate) fn new(scored: &'a Scored<E>, context: Context<'a>) -> Self {
         let manifest = scored.snapshot.manifest();
         Self {
             model: scored.snapshot.name().as_str(),
@@ -189,15 +189,15 @@ impl PredictionBody {
     }
 }
 
-pub fn status<E>(scored: &Scored<E>) -> &'static str {
+pub(crate) fn status<E>(scored: &Scored<E>) -> &'static str {
     if scored.source.is_success() { "success" } else { "fallback" }
 }
 
 /// A time to the second, as the documented answer writes it.
-pub struct Seconds(pub Timestamp);
+pub(crate) struct Seconds(pub Timestamp);
 
 /// As `Seconds`, of features: those of one pass of the features job are dated alike, and not like the answers.
-pub struct FeatureSeconds(pub Timestamp);
+pub(crate) struct FeatureSeconds(pub Timestamp);
 
 /// The time that was written last. Answers of one second are dated alike, and a date costs more to write than a model to
 /// run.
@@ -233,13 +233,13 @@ impl Serialize for FeatureSeconds {
 }
 
 /// The warnings of an answer as text: a fixed word, and the feature where there is one.
-pub struct WarningList<'a, E = Estimate> {
+pub(crate) struct WarningList<'a, E = Estimate> {
     pub scored: &'a Scored<E>,
     pub not_explained: Option<NotExplained>,
 }
 
 impl<E> WarningList<'_, E> {
-    pub fn each<F>(&self, mut write: impl FnMut(&str) -> Result<(), F>) -> Result<(), F> {
+    pub(crate) fn each<F>(&self, mut write: impl FnMut(&str) -> Result<(), F>) -> Result<(), F> {
         for &warning in &self.scored.warnings {
             let text = warning.text(&self.scored.snapshot);
             if warning == Warning::VersionNotLoaded {

@@ -9,7 +9,7 @@ use scoreline_engine::features::FeatureRule;
 
 /// What came of `explain: true`.
 #[derive(Debug)]
-pub struct Explained {
+pub(crate) struct Explained {
     outcome: Result<Explanation, NotExplained>,
     /// Features that are named.
     top: usize,
@@ -76,7 +76,7 @@ impl Serialize for ContributionBody<'_> {
 }
 
 impl Explained {
-    pub fn new(outcome: Result<Explanation, NotExplained>, scorer: &Scorer) -> Self {
+    pub(crate) fn new(outcome: Result<Explanation, NotExplained>, scorer: &Scorer) -> Self {
         Self { outcome, top: scorer.explain_top() }
     }
 

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use crate::http::edge::error::{ApiError, Code};
 
 /// The error of a body that `T` could not be read from, for the reason `err`.
-pub fn describe<'a, T: Deserialize<'a>>(body: &'a [u8], err: &serde_json::Error) -> ApiError {
+pub(super) fn describe<'a, T: Deserialize<'a>>(body: &'a [u8], err: &serde_json::Error) -> ApiError {
     let raw: &RawValue = match serde_json::from_slice(body) {
         Ok(raw) => raw,
         Err(broken) => return malformed(if err.is_data() { &broken } else { err }),

@@ -31,7 +31,7 @@ fn warnings<E>(scored: &Scored<E>) -> String {
 
 /// An answer of any task without a nested object.
 #[derive(Serialize)]
-pub struct FlatAnswer<'a, P> {
+pub(crate) struct FlatAnswer<'a, P> {
     status: &'static str,
     reason: &'static str,
     #[serde(flatten)]
@@ -55,7 +55,7 @@ pub struct FlatAnswer<'a, P> {
 
 /// An error with the neutral prediction beside it.
 #[derive(Serialize)]
-pub struct FlatError<'a, P> {
+pub(crate) struct FlatError<'a, P> {
     status: &'static str,
     reason: &'static str,
     message: &'a str,
@@ -67,7 +67,7 @@ pub struct FlatError<'a, P> {
 }
 
 impl<'a, P> FlatAnswer<'a, P> {
-    pub fn new<E>(scored: &'a Scored<E>, prediction: P, request_id: &'a str) -> Self {
+    pub(crate) fn new<E>(scored: &'a Scored<E>, prediction: P, request_id: &'a str) -> Self {
         Self {
             status: status(scored),
             reason: scored.reason.map_or("ok", crate::scoring::Reason::as_str),
@@ -89,7 +89,7 @@ impl<'a, P> FlatAnswer<'a, P> {
 
 impl<'a, P> FlatError<'a, P> {
     /// An `error` shown under `request_id`.
-    pub fn new(error: &'a ApiError, prediction: Option<P>, request_id: &'a str) -> Self {
+    pub(crate) fn new(error: &'a ApiError, prediction: Option<P>, request_id: &'a str) -> Self {
         Self {
             status: "error",
             reason: error.code.as_str(),
@@ -103,7 +103,7 @@ impl<'a, P> FlatError<'a, P> {
 
 /// The CLV estimate and where it routes to, without a nested object.
 #[derive(Serialize)]
-pub struct FlatPrediction<'a> {
+pub(crate) struct FlatPrediction<'a> {
     clv_value_usd: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     confidence_interval_low: Option<f64>,
@@ -124,7 +124,7 @@ pub struct FlatPrediction<'a> {
 }
 
 impl<'a> FlatPrediction<'a> {
-    pub fn new(estimate: &Estimate, policy: &'a TierPolicy) -> Self {
+    pub(crate) fn new(estimate: &Estimate, policy: &'a TierPolicy) -> Self {
         let routing = policy.decide(estimate);
         Self {
             clv_value_usd: cents(estimate.value),
@@ -143,10 +143,10 @@ impl<'a> FlatPrediction<'a> {
 }
 
 /// A flat object: a handful of known names, everything else is a feature.
-pub struct FlatRequest<R>(pub R);
+pub(crate) struct FlatRequest<R>(pub R);
 
 /// A request that can also come flat.
-pub trait Flat<'a>: Default {
+pub(crate) trait Flat<'a>: Default {
     /// Where the value of a known name goes.
     fn slot(&mut self, name: &str) -> Option<Slot<'_, 'a>>;
 
@@ -154,7 +154,7 @@ pub trait Flat<'a>: Default {
 }
 
 /// A field of a request, by what it holds.
-pub enum Slot<'s, 'a> {
+pub(crate) enum Slot<'s, 'a> {
     Text(&'s mut Option<Text<'a>>),
     Number(&'s mut Option<f64>),
     Tier(&'s mut Option<Tier>),

@@ -11,12 +11,12 @@ use crate::http::edge::headers::JSON;
 const USUAL_BYTES: usize = 1536;
 
 /// Parses a body. The fast path is plain `serde_json`; only a body that fails is read again to find the field.
-pub fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
+pub(crate) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
     serde_json::from_slice(body).map_err(|err| describe::<T>(body, &err))
 }
 
 /// Parses a body that must be a JSON object. A derived struct would also take an array of its fields.
-pub fn parse_object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
+pub(crate) fn parse_object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
     match body.trim_ascii_start().first() {
         Some(b'{') | None => parse(body),
         Some(_) => {
@@ -27,24 +27,24 @@ pub fn parse_object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiErro
 }
 
 /// Writes one of our own answers, which cannot fail: they hold no keys but text.
-pub fn to_vec<T: Serialize>(answer: &T) -> Vec<u8> {
+pub(crate) fn to_vec<T: Serialize>(answer: &T) -> Vec<u8> {
     let mut body = Vec::with_capacity(USUAL_BYTES);
     append(&mut body, answer);
     body
 }
 
 /// As `to_vec`, behind what is already there.
-pub fn append<T: Serialize>(body: &mut Vec<u8>, answer: &T) {
+pub(crate) fn append<T: Serialize>(body: &mut Vec<u8>, answer: &T) {
     serde_json::to_writer(body, answer).expect("our own answers can be written");
 }
 
 /// A JSON response.
-pub fn respond<B: From<Vec<u8>>>(status: StatusCode, value: &impl Serialize) -> Response<B> {
+pub(crate) fn respond<B: From<Vec<u8>>>(status: StatusCode, value: &impl Serialize) -> Response<B> {
     with_body(status, JSON.clone(), to_vec(value))
 }
 
 /// A response of finished bytes.
-pub fn with_body<B: From<Vec<u8>>>(status: StatusCode, content_type: HeaderValue, body: Vec<u8>) -> Response<B> {
+pub(crate) fn with_body<B: From<Vec<u8>>>(status: StatusCode, content_type: HeaderValue, body: Vec<u8>) -> Response<B> {
     let mut response = Response::new(body.into());
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, content_type);

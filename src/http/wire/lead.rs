@@ -18,7 +18,7 @@ use scoreline_engine::features::Value;
 /// Body of `POST /v1/predict/lead`.
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
-pub struct LeadRequest<'a> {
+pub(crate) struct LeadRequest<'a> {
     #[serde(borrow, default)]
     pub features: Option<Features<'a>>,
     #[serde(borrow, default)]
@@ -40,7 +40,7 @@ pub struct LeadRequest<'a> {
 
 /// Reply of `POST /v1/predict/lead`.
 #[derive(Serialize)]
-pub struct LeadAnswer<'a> {
+pub(crate) struct LeadAnswer<'a> {
     status: &'static str,
     prediction: LeadPrediction,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -49,14 +49,14 @@ pub struct LeadAnswer<'a> {
 }
 
 #[derive(Serialize)]
-pub struct LeadPrediction {
+pub(crate) struct LeadPrediction {
     priority_score: u8,
     conversion_probability: f64,
 }
 
 impl LeadRequest<'_> {
     /// Looks at every text for what must not be sent.
-    pub fn pass(&self, screen: Screen) -> Result<(), ApiError> {
+    pub(crate) fn pass(&self, screen: Screen) -> Result<(), ApiError> {
         let texts = Texts {
             request_id: self.request_id.as_deref(),
             id: ("leadId", self.lead_id.as_deref()),
@@ -71,7 +71,11 @@ impl LeadRequest<'_> {
     }
 
     /// The question this request asks, about `features` and the hashed lead.
-    pub fn ask<'s>(&'s self, features: Option<&'s [(&'s str, Option<Value<'s>>)]>, hasher: &IdHasher) -> Ask<'s> {
+    pub(crate) fn ask<'s>(
+        &'s self,
+        features: Option<&'s [(&'s str, Option<Value<'s>>)]>,
+        hasher: &IdHasher,
+    ) -> Ask<'s> {
         Ask {
             model: self.model.as_deref(),
             version: self.model_version.as_deref(),
@@ -102,7 +106,7 @@ impl<'a> Flat<'a> for LeadRequest<'a> {
 }
 
 impl<'a> LeadAnswer<'a> {
-    pub fn new(scored: &'a Scored<LeadScore>, context: Context<'a>, explained: Option<&Explained>) -> Self {
+    pub(crate) fn new(scored: &'a Scored<LeadScore>, context: Context<'a>, explained: Option<&Explained>) -> Self {
         let mut metadata = Metadata::new(scored, context);
         Self {
             status: status(scored),
@@ -114,7 +118,7 @@ impl<'a> LeadAnswer<'a> {
 }
 
 impl LeadPrediction {
-    pub fn new(score: LeadScore) -> Self {
+    pub(crate) fn new(score: LeadScore) -> Self {
         Self { priority_score: score.priority, conversion_probability: round(score.probability.get(), 1e6) }
     }
 }

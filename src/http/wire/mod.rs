@@ -1,15 +1,15 @@
 //! What stands on the wire: requests as they are read, answers as they are written. Nothing here asks a model.
 
-pub mod answer;
+pub(super) mod answer;
 mod explanation;
 mod fault;
-pub mod flat;
-pub mod json;
-pub mod lead;
-pub mod personal;
-pub mod request;
-pub mod response;
-pub mod rows;
-pub mod values;
+pub(super) mod flat;
+pub(super) mod json;
+pub(super) mod lead;
+pub(super) mod personal;
+pub(super) mod request;
+pub(super) mod response;
+pub(super) mod rows;
+pub(super) mod values;
 
-pub use explanation::Explained;
+pub(super) use explanation::Explained;

@@ -6,7 +6,7 @@ use scoreline_domain::privacy::Screen;
 use scoreline_domain::privacy::screen::{Refused, public};
 
 /// The texts of one request.
-pub struct Texts<'a, const N: usize> {
+pub(crate) struct Texts<'a, const N: usize> {
     /// The caller's own id, to refuse the request under.
     pub request_id: Option<&'a str>,
     /// Name and value of the field that names a customer or lead.
@@ -18,7 +18,7 @@ pub struct Texts<'a, const N: usize> {
 impl<const N: usize> Texts<'_, N> {
     /// # Errors
     /// Names the first field that is refused, and never its value.
-    pub fn pass(&self, screen: Screen) -> Result<(), ApiError> {
+    pub(crate) fn pass(&self, screen: Screen) -> Result<(), ApiError> {
         let (name, id) = self.id;
         let id = id.map_or(Ok(()), |id| screen.identifier(id)).map_err(|why| refusal(name, why));
         id.and_then(|()| self.others_pass(screen)).map_err(|err| err.of_request(self.request_id))
@@ -40,12 +40,12 @@ impl<const N: usize> Texts<'_, N> {
 }
 
 /// Looks at an id that is given back and logged as it is.
-pub fn request_id_passes(id: &str) -> Result<(), ApiError> {
+pub(crate) fn request_id_passes(id: &str) -> Result<(), ApiError> {
     public(id).map_err(|why| refusal("request_id", why))
 }
 
 /// The refusal of one field.
-pub fn refusal(field: &str, why: Refused) -> ApiError {
+pub(crate) fn refusal(field: &str, why: Refused) -> ApiError {
     let code = match why {
         Refused::Personal(_) => Code::PiiRefused,
         Refused::NotHashed => Code::InvalidField,

@@ -16,7 +16,7 @@ use scoreline_engine::features::Value;
 /// Body of `POST /v1/predict/clv` and `POST /v1/route/tier`.
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
-pub struct PredictRequest<'a> {
+pub(crate) struct PredictRequest<'a> {
     #[serde(borrow, default)]
     pub features: Option<Features<'a>>,
     #[serde(borrow, default)]
@@ -48,22 +48,22 @@ pub struct PredictRequest<'a> {
 }
 
 impl PredictRequest<'_> {
-    pub fn id(&self) -> Option<&str> {
+    pub(crate) fn id(&self) -> Option<&str> {
         self.request_id.as_deref()
     }
 
     /// When the features were computed, if the caller says so.
-    pub fn features_as_of(&self) -> Result<Option<Timestamp>, ApiError> {
+    pub(crate) fn features_as_of(&self) -> Result<Option<Timestamp>, ApiError> {
         time(self.timestamp_utc.as_deref())
     }
 
     /// The features in the form a question takes.
-    pub fn named_features(&self) -> Option<NamedFeatures<'_>> {
+    pub(crate) fn named_features(&self) -> Option<NamedFeatures<'_>> {
         self.features.as_ref().map(Features::named)
     }
 
     /// Looks at every text for what must not be sent.
-    pub fn pass(&self, screen: Screen) -> Result<(), ApiError> {
+    pub(crate) fn pass(&self, screen: Screen) -> Result<(), ApiError> {
         if self.conversation_id.as_deref().is_some_and(|id| !accepted(id)) {
             let problem = "`conversationId` must be 1 to 128 visible ASCII characters";
             return Err(ApiError::field(Code::InvalidField, "conversationId", problem).of_request(self.id()));
@@ -84,7 +84,7 @@ impl PredictRequest<'_> {
     }
 
     /// The question this request asks, about `features` and the hashed customer.
-    pub fn ask<'s>(
+    pub(crate) fn ask<'s>(
         &'s self,
         features: Option<&'s [(&'s str, Option<Value<'s>>)]>,
         hasher: &IdHasher,
@@ -107,7 +107,7 @@ impl PredictRequest<'_> {
 }
 
 /// The time in `timestamp_utc`, if there is one.
-pub fn time(text: Option<&str>) -> Result<Option<Timestamp>, ApiError> {
+pub(crate) fn time(text: Option<&str>) -> Result<Option<Timestamp>, ApiError> {
     let Some(text) = text else { return Ok(None) };
     text.parse().map(Some).map_err(|_| {
         let problem = "`timestamp_utc` must be an RFC 3339 time such as `2023-10-27T14:30:00Z`";
@@ -116,7 +116,10 @@ pub fn time(text: Option<&str>) -> Result<Option<Timestamp>, ApiError> {
 }
 
 /// The id to answer under: the caller's own, if it may be echoed.
-pub fn checked_request_id<'a>(own: Option<&'a str>, otherwise: impl FnOnce() -> &'a str) -> Result<&'a str, ApiError> {
+pub(crate) fn checked_request_id<'a>(
+    own: Option<&'a str>,
+    otherwise: impl FnOnce() -> &'a str,
+) -> Result<&'a str, ApiError> {
     match own {
         Some(id) if !accepted(id) => {
             let problem = "`request_id` must be 1 to 128 visible ASCII characters";

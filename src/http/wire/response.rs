@@ -11,7 +11,7 @@ use crate::http::edge::headers::{JSON, NO_SNIFFING, NO_STORE, REQUEST_ID};
 use scoreline_domain::time::{Clock as _, SystemClock};
 
 /// An answer to a live call: always HTTP 200 and JSON. Everything else is an `ApiError`.
-pub struct Reply {
+pub(crate) struct Reply {
     pub body: Vec<u8>,
     /// The id that the body shows.
     pub request_id: Option<HeaderValue>,
@@ -31,7 +31,7 @@ impl IntoResponse for Reply {
 
 impl Reply {
     /// Writes the whole response.
-    pub fn write(&self, out: &mut Vec<u8>) {
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
         let headers = [
             ("content-type", JSON.as_bytes()),
             (REQUEST_ID.as_str(), self.request_id.as_ref().map_or(b"", HeaderValue::as_bytes)),
@@ -43,7 +43,7 @@ impl Reply {
 }
 
 /// Writes a finished response.
-pub fn write_response(response: &Response<Vec<u8>>, out: &mut Vec<u8>) {
+pub(crate) fn write_response(response: &Response<Vec<u8>>, out: &mut Vec<u8>) {
     let headers = response.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
     write(response.status(), headers, response.body(), out);
 }

@@ -11,14 +11,14 @@ use crate::http::edge::headers::JSON;
 use crate::http::edge::request_id::with_request_id;
 
 /// The rows of a batch, not parsed yet.
-pub struct Rows<'b> {
+pub(crate) struct Rows<'b> {
     pub rows: Vec<&'b [u8]>,
     /// A JSON array; lines otherwise.
     pub is_array: bool,
 }
 
 impl<'b> Rows<'b> {
-    pub fn split(body: &'b [u8], most: usize) -> Result<Self, ApiError> {
+    pub(crate) fn split(body: &'b [u8], most: usize) -> Result<Self, ApiError> {
         let is_array = body.trim_ascii_start().first() == Some(&b'[');
         let rows: Vec<&[u8]> = if is_array {
             parse::<Vec<&RawValue>>(body)?.into_iter().map(|row| row.get().as_bytes()).collect()
@@ -34,7 +34,7 @@ impl<'b> Rows<'b> {
 }
 
 /// The reply to a batch: row results, one after the other with commas or line ends between them.
-pub fn reply(mut results: Vec<u8>, is_array: bool, metadata: BatchMetadata<'_>) -> Response {
+pub(crate) fn reply(mut results: Vec<u8>, is_array: bool, metadata: BatchMetadata<'_>) -> Response {
     let response = if is_array {
         let mut body = Vec::with_capacity(results.len() + 256);
         body.extend_from_slice(br#"{"status":"success","results":["#);
@@ -51,7 +51,7 @@ pub fn reply(mut results: Vec<u8>, is_array: bool, metadata: BatchMetadata<'_>) 
 }
 
 #[derive(Serialize)]
-pub struct RowError<'a> {
+pub(crate) struct RowError<'a> {
     /// Position in the batch, from 0.
     pub row: usize,
     #[serde(flatten)]
@@ -59,7 +59,7 @@ pub struct RowError<'a> {
 }
 
 #[derive(Clone, Copy, Serialize)]
-pub struct BatchMetadata<'a> {
+pub(crate) struct BatchMetadata<'a> {
     pub rows: usize,
     pub errors: usize,
     pub request_id: &'a str,

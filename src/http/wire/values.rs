@@ -12,10 +12,10 @@ use scoreline_engine::features::Value;
 
 /// Named feature values; `None` for null.
 #[derive(Default)]
-pub struct Features<'a>(pub Vec<(Cow<'a, str>, Option<FeatureValue<'a>>)>);
+pub(crate) struct Features<'a>(pub Vec<(Cow<'a, str>, Option<FeatureValue<'a>>)>);
 
 /// A feature's value on the wire.
-pub enum FeatureValue<'a> {
+pub(crate) enum FeatureValue<'a> {
     Number(f64),
     Text(Cow<'a, str>),
     /// Text of a caller that knows no types.
@@ -24,7 +24,7 @@ pub enum FeatureValue<'a> {
 
 /// A string of the request, at most 256 bytes, borrowed unless it holds escapes.
 #[derive(Clone)]
-pub struct Text<'a>(pub Cow<'a, str>);
+pub(crate) struct Text<'a>(pub Cow<'a, str>);
 
 /// Longest string of a request, in bytes.
 const LONGEST_TEXT: usize = 256;
@@ -34,11 +34,11 @@ const MOST_FEATURES: usize = 1024;
 const USUAL_FEATURES: usize = 16;
 
 /// Feature names and values, borrowed from a request.
-pub type NamedFeatures<'a> = SmallVec<[(&'a str, Option<Value<'a>>); 16]>;
+pub(crate) type NamedFeatures<'a> = SmallVec<[(&'a str, Option<Value<'a>>); 16]>;
 
 impl Features<'_> {
     /// In the form a question takes.
-    pub fn named(&self) -> NamedFeatures<'_> {
+    pub(crate) fn named(&self) -> NamedFeatures<'_> {
         self.0.iter().map(|(name, value)| (&**name, value.as_ref().map(FeatureValue::value))).collect()
     }
 }

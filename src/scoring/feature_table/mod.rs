@@ -71,9 +71,9 @@ pub struct Absorbed {
 
 /// The stored features of all customers. Cheap to clone.
 #[derive(Clone)]
-pub struct FeatureTable(Arc<Shards>);
+pub struct FeatureTable(Arc<Rows>);
 
-struct Shards {
+struct Rows {
     shards: Box<[ArcSwap<Shard>]>,
     /// Held by whoever replaces shards.
     writing: Mutex<()>,
@@ -96,7 +96,7 @@ impl FeatureTable {
     pub fn new(stale_after: Duration) -> Self {
         let change = |kind| counter!("scoreline_book_changes_total", "kind" => kind);
         let empty = Arc::new(Shard::default());
-        Self(Arc::new(Shards {
+        Self(Arc::new(Rows {
             shards: (0..SHARDS).map(|_| ArcSwap::new(Arc::clone(&empty))).collect(),
             writing: Mutex::new(()),
             customers: AtomicUsize::new(0),
@@ -158,7 +158,7 @@ impl FeatureTable {
     }
 
     fn replace(&self, _: &MutexGuard<'_, ()>, mut edits: Vec<Edit>) -> Merged {
-        // Stable: the last edit of a customer stays the last. Shards are in the order of their customers.
+        // Stable: the last edit of a customer stays the last. Rows are in the order of their customers.
         edits.sort_by_key(|edit| edit.customer);
         let mut merged = Merged::default();
         let (mut before, mut after) = (0, 0);

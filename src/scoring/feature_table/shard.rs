@@ -11,7 +11,7 @@ const FOR_EVER: u32 = u32::MAX;
 const SECONDS_A_MINUTE: i64 = 60;
 
 #[derive(Debug, Default)]
-pub struct Shard {
+pub(super) struct Shard {
     entries: Box<[Entry]>,
     /// The values of all entries, one after the other.
     packed: Box<[u8]>,
@@ -51,32 +51,32 @@ enum Form {
 
 /// What became of changes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Merged {
+pub(super) struct Merged {
     pub stored: u64,
     /// Customers who were there and no longer are.
     pub removed: u64,
 }
 
 impl Shard {
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
 
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         size_of_val(&*self.entries) + self.packed.len()
     }
 
     /// When the entry that was computed longest ago was, in seconds since 1970.
-    pub fn oldest(&self) -> Option<i64> {
+    pub(super) fn oldest(&self) -> Option<i64> {
         self.oldest
     }
 
     /// Customers by number.
-    pub fn numbers(&self) -> impl Iterator<Item = (i64, CustomerKey)> {
+    pub(super) fn numbers(&self) -> impl Iterator<Item = (i64, CustomerKey)> {
         self.entries.iter().map(|entry| (entry.number, entry.customer))
     }
 
-    pub fn find(&self, customer: &CustomerKey) -> Option<StoredFeatures> {
+    pub(super) fn find(&self, customer: &CustomerKey) -> Option<StoredFeatures> {
         let at = self.entries.binary_search_by(|entry| entry.customer.cmp(customer)).ok()?;
         let entry = &self.entries[at];
         Some(StoredFeatures {
@@ -89,7 +89,7 @@ impl Shard {
     }
 
     /// This shard with `edits`, which are in the order of their customers. Of several of one customer the last holds.
-    pub fn with(&self, edits: &[Edit]) -> (Self, Merged) {
+    pub(super) fn with(&self, edits: &[Edit]) -> (Self, Merged) {
         let mut next = Growing {
             entries: Vec::with_capacity(self.entries.len() + edits.len()),
             packed: Vec::with_capacity(self.packed.len() + edits.len() * size_of::<CatalogueRow>()),

@@ -6,7 +6,7 @@ use super::{History, Model, Purchasing};
 
 /// Rates are gamma(`r`, `alpha`) a week, the probability to leave is beta(`a`, `b`).
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct BgNbd {
+pub(crate) struct BgNbd {
     pub r: f64,
     pub alpha: f64,
     pub a: f64,

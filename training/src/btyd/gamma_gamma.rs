@@ -6,7 +6,7 @@ use super::{History, Model};
 
 /// Amounts are gamma(`p`, nu) with nu gamma(`q`, `gamma`); `gamma` is in the amounts' unit.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct GammaGamma {
+pub(crate) struct GammaGamma {
     pub p: f64,
     pub q: f64,
     pub gamma: f64,
@@ -15,7 +15,7 @@ pub struct GammaGamma {
 impl GammaGamma {
     /// Expected amount of a purchase day: the customer's own mean, drawn towards everybody's. Infinite for a customer
     /// without a repeat purchase if `q` is 1 or less.
-    pub fn expected_amount(&self, history: &History) -> f64 {
+    pub(crate) fn expected_amount(&self, history: &History) -> f64 {
         let Self { p, q, gamma } = *self;
         let x = history.repeats;
         let freedom = p * x + q - 1.0;

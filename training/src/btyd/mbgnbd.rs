@@ -7,7 +7,7 @@ use super::{History, Model, Purchasing};
 
 /// Rates are gamma(`r`, `alpha`) a week, the probability to leave is beta(`a`, `b`).
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct MbgNbd {
+pub(crate) struct MbgNbd {
     pub r: f64,
     pub alpha: f64,
     pub a: f64,

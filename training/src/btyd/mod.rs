@@ -16,16 +16,16 @@ use std::collections::BTreeMap;
 
 use scoreline_engine::features::purchases::PurchaseFeatures;
 
-pub use self::bgnbd::BgNbd;
-pub use self::gamma_gamma::GammaGamma;
-pub use self::mbgnbd::MbgNbd;
-pub use self::pareto_nbd::ParetoNbd;
+pub(crate) use self::bgnbd::BgNbd;
+pub(crate) use self::gamma_gamma::GammaGamma;
+pub(crate) use self::mbgnbd::MbgNbd;
+pub(crate) use self::pareto_nbd::ParetoNbd;
 
-pub const DAYS_IN_A_WEEK: f64 = 7.0;
+pub(crate) const DAYS_IN_A_WEEK: f64 = 7.0;
 
 /// What the models know of a customer.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct History {
+pub(crate) struct History {
     /// Purchase days after the first (x).
     pub repeats: f64,
     /// Weeks from the first purchase to the last (`t_x`); 0 without a repeat purchase.
@@ -38,7 +38,7 @@ pub struct History {
 
 impl History {
     /// Of a customer's purchase features: days become weeks, purchases of one day count once.
-    pub fn of(purchases: &PurchaseFeatures) -> Self {
+    pub(crate) fn of(purchases: &PurchaseFeatures) -> Self {
         let repeats = purchases.purchase_count - 1.0;
         let repeat_spend = purchases.total_spend_usd - purchases.first_order_usd;
         Self {
@@ -52,7 +52,7 @@ impl History {
 }
 
 /// A distribution of histories with positive parameters.
-pub trait Model: Sized {
+pub(crate) trait Model: Sized {
     /// What the papers call the parameters.
     const NAMES: &'static [&'static str];
 
@@ -73,7 +73,7 @@ pub trait Model: Sized {
 }
 
 /// A model of when customers buy.
-pub trait Purchasing: Model {
+pub(crate) trait Purchasing: Model {
     /// Probability that the customer has not left.
     fn alive(&self, history: &History) -> f64;
 
@@ -83,7 +83,7 @@ pub trait Purchasing: Model {
 
 /// A fitted model.
 #[derive(Clone, Debug)]
-pub struct Fitted<M> {
+pub(crate) struct Fitted<M> {
     pub model: M,
     /// Of all histories together, at the maximum.
     pub log_likelihood: f64,
@@ -91,7 +91,7 @@ pub struct Fitted<M> {
 
 impl<M: Model> Fitted<M> {
     /// The parameters and the log-likelihood, for people.
-    pub fn summary(&self) -> String {
+    pub(crate) fn summary(&self) -> String {
         let parameters = self.model.parameters();
         let named: Vec<_> = M::NAMES.iter().zip(parameters).map(|(name, value)| format!("{name} {value:.4}")).collect();
         format!("{}, log-likelihood {:.1}", named.join(", "), self.log_likelihood)
@@ -100,7 +100,7 @@ impl<M: Model> Fitted<M> {
 
 /// Expected spend in the next `weeks`: expected purchase days times expected amount (Fader, Hardie & Lee 2005, "RFM and
 /// CLV"), which takes how much a customer spends to be independent of how often.
-pub fn expected_spend(purchasing: &impl Purchasing, amounts: &GammaGamma, history: &History, weeks: f64) -> f64 {
+pub(crate) fn expected_spend(purchasing: &impl Purchasing, amounts: &GammaGamma, history: &History, weeks: f64) -> f64 {
     purchasing.expected_purchases(history, weeks) * amounts.expected_amount(history)
 }
 
@@ -108,7 +108,7 @@ pub fn expected_spend(purchasing: &impl Purchasing, amounts: &GammaGamma, histor
 ///
 /// # Errors
 /// When no history says anything, or the data do not settle the parameters.
-pub fn fit<M: Model>(histories: &[History]) -> anyhow::Result<Fitted<M>> {
+pub(crate) fn fit<M: Model>(histories: &[History]) -> anyhow::Result<Fitted<M>> {
     let counted = tally::<M>(histories);
     let customers: f64 = counted.iter().map(|(_, count)| count).sum();
     anyhow::ensure!(customers > 0.0, "no customer has the purchases this model reads");

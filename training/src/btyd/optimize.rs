@@ -30,7 +30,7 @@ impl<F: Fn(&[f64]) -> f64> CostFunction for Cost<F> {
 ///
 /// # Errors
 /// When no point of finite cost is found, or the search does not settle.
-pub fn minimize(start: &[f64], cost: impl Fn(&[f64]) -> f64) -> anyhow::Result<Vec<f64>> {
+pub(super) fn minimize(start: &[f64], cost: impl Fn(&[f64]) -> f64) -> anyhow::Result<Vec<f64>> {
     let mut best = start.to_vec();
     let mut least = f64::INFINITY;
     for size in [1.0, 0.3, 0.3, 0.1, 0.1, 0.1, 0.1, 0.1] {

@@ -7,7 +7,7 @@ use super::{History, Model, Purchasing};
 
 /// Purchase rates are gamma(`r`, `alpha`) a week, leaving rates gamma(`s`, `beta`).
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ParetoNbd {
+pub(crate) struct ParetoNbd {
     pub r: f64,
     pub alpha: f64,
     pub s: f64,

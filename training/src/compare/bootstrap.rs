@@ -8,31 +8,31 @@ use rand::{RngExt as _, SeedableRng as _};
 use crate::metrics;
 
 /// The measured figures, in the order of the table.
-pub const FIGURES: usize = 6;
+pub(super) const FIGURES: usize = 6;
 
 /// Share of the draws that lies within an interval.
 const LEVEL: f64 = 0.95;
 
 /// A figure with its interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Estimate {
+pub(crate) struct Estimate {
     pub value: f64,
     pub low: f64,
     pub high: f64,
 }
 
 /// A model's figures: normalised Gini, Spearman, RMSE, MAE, total error, decile error.
-pub type Figures = [Estimate; FIGURES];
+pub(super) type Figures = [Estimate; FIGURES];
 
 /// A model's figures, and how far they are from those of the last model, draw by draw.
 #[derive(Clone, Copy, Debug)]
-pub struct Measured {
+pub(crate) struct Measured {
     pub figures: Figures,
     pub beside_last: Figures,
 }
 
 /// Measures every prediction of the same outcomes.
-pub fn measure(actual: &[f64], predictions: &[&[f64]], resamples: usize, seed: u64) -> Vec<Measured> {
+pub(super) fn measure(actual: &[f64], predictions: &[&[f64]], resamples: usize, seed: u64) -> Vec<Measured> {
     let models: Vec<_> = predictions.iter().map(|predicted| Model::new(actual, predicted)).collect();
     let points: Vec<_> = predictions.iter().map(|predicted| figures(actual, predicted)).collect();
     let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);

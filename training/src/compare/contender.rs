@@ -17,7 +17,7 @@ use crate::{forest, product, statistics, train, tweedie};
 
 /// A model of the comparison.
 #[derive(Clone, Debug)]
-pub enum Contender {
+pub(super) enum Contender {
     /// Everybody spends the mean of those learnt from.
     Mean,
     /// Everybody goes on spending at the rate seen so far, but for the first purchase, which made them a customer.
@@ -38,7 +38,7 @@ pub enum Contender {
 
 /// What became of a model.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Outcome {
+pub(super) enum Outcome {
     /// A value for each customer of `Task::test`, and what is worth knowing of the fit.
     Predicted(Vec<f64>, String),
     /// It cannot run here, and what would help.
@@ -49,7 +49,7 @@ pub enum Outcome {
 
 impl Contender {
     /// Every model, in the order of the table; the shipped one is last.
-    pub fn all(python: &Python) -> Vec<Self> {
+    pub(super) fn all(python: &Python) -> Vec<Self> {
         vec![
             Self::Mean,
             Self::Repeat,
@@ -67,7 +67,7 @@ impl Contender {
         ]
     }
 
-    pub fn label(&self) -> &'static str {
+    pub(super) fn label(&self) -> &'static str {
         match self {
             Self::Mean => "mean",
             Self::Repeat => "repeat spend so far, scaled",
@@ -86,7 +86,7 @@ impl Contender {
     }
 
     /// Learns and predicts. Python is stopped at the limit; all others run to their end.
-    pub fn run(&self, task: &Task, limit: Duration) -> anyhow::Result<Outcome> {
+    pub(super) fn run(&self, task: &Task, limit: Duration) -> anyhow::Result<Outcome> {
         let predicted = match self {
             Self::Mean => mean(task),
             Self::Repeat => each(task, |Case { member: Member { purchases, .. }, observed_days, .. }| {

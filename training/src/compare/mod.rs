@@ -16,15 +16,15 @@ use scoreline_domain::time::Stopwatch;
 
 use self::bootstrap::Measured;
 use self::contender::{Contender, Outcome};
-pub use self::print::{Format, print, write};
-pub use self::python::Python;
+pub(crate) use self::print::{Format, print, write};
+pub(crate) use self::python::Python;
 use self::task::{Task, Trial};
 use crate::cdnow;
 use crate::report::Progress;
 
 /// What is compared on what.
 #[derive(Clone, Debug)]
-pub struct Comparison {
+pub(crate) struct Comparison {
     pub cdnow: PathBuf,
     pub online_retail: PathBuf,
     /// Folds of CDNOW, at least 2.
@@ -38,14 +38,14 @@ pub struct Comparison {
 
 /// The models on one data set.
 #[derive(Clone, Debug)]
-pub struct Standing {
+pub(crate) struct Standing {
     pub title: String,
     pub lines: Vec<Line>,
 }
 
 /// One model.
 #[derive(Clone, Debug)]
-pub struct Line {
+pub(crate) struct Line {
     pub label: &'static str,
     /// The figures, or why there are none.
     pub measured: Result<Measured, String>,
@@ -57,7 +57,7 @@ pub struct Line {
 
 impl Comparison {
     /// Runs everything, one model after the other.
-    pub fn run(&self, progress: &Progress) -> anyhow::Result<Vec<Standing>> {
+    pub(crate) fn run(&self, progress: &Progress) -> anyhow::Result<Vec<Standing>> {
         progress.step("reading purchases");
         let cdnow = cdnow::read(&self.cdnow)?;
         let online_retail = cdnow::read(&self.online_retail)?;
@@ -66,7 +66,7 @@ impl Comparison {
     }
 
     /// Steps that `run` shows.
-    pub fn steps(&self) -> u64 {
+    pub(crate) fn steps(&self) -> u64 {
         let contenders = Contender::all(&self.python).len() as u64;
         1 + (contenders + 1) * 2
     }

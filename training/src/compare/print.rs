@@ -33,14 +33,14 @@ const COLUMNS: [(&str, &str, Unit); FIGURES] = [
 
 /// What a table file may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub(crate) enum Format {
     Csv,
     Markdown,
 }
 
 impl Format {
     /// By the ending of the file's name.
-    pub fn of(path: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn of(path: &Path) -> anyhow::Result<Self> {
         match path.extension().and_then(|ending| ending.to_str()) {
             Some("csv") => Ok(Self::Csv),
             Some("md") => Ok(Self::Markdown),
@@ -50,12 +50,12 @@ impl Format {
 }
 
 /// Prints the tables on standard output.
-pub fn print(standings: &[Standing]) -> anyhow::Result<()> {
+pub(crate) fn print(standings: &[Standing]) -> anyhow::Result<()> {
     std::io::stdout().lock().write_all(text(standings)?.as_bytes()).context("cannot write to standard output")
 }
 
 /// Writes the tables to a file.
-pub fn write(standings: &[Standing], format: Format, path: &Path) -> anyhow::Result<()> {
+pub(crate) fn write(standings: &[Standing], format: Format, path: &Path) -> anyhow::Result<()> {
     let bytes = match format {
         Format::Csv => csv(standings)?,
         Format::Markdown => markdown(standings)?.into_bytes(),

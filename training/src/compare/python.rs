@@ -23,13 +23,13 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Where Python is, and the script.
 #[derive(Clone, Debug)]
-pub struct Python {
+pub(crate) struct Python {
     pub interpreter: PathBuf,
     pub script: PathBuf,
 }
 
 /// Trains a learner of `train.py` and predicts with what it exported.
-pub fn run(python: &Python, learner: &str, task: &Task, limit: Duration) -> anyhow::Result<Outcome> {
+pub(super) fn run(python: &Python, learner: &str, task: &Task, limit: Duration) -> anyhow::Result<Outcome> {
     let watch = Stopwatch::start();
     let left = || limit.saturating_sub(watch.elapsed());
     let folder = tempfile::tempdir().context("no folder for the table")?;

@@ -11,7 +11,7 @@ use crate::split::{Split, mix};
 use crate::table::Table;
 
 /// The days behind `Case::recent_spend`.
-pub const RECENT_DAYS: u32 = 91;
+pub(super) const RECENT_DAYS: u32 = 91;
 
 /// Online Retail: learn from what followed the end of May, predict what followed the end of August.
 const LEARN: Window = Window { as_of: date(2011, 5, 31), horizon_days: 91 };
@@ -19,7 +19,7 @@ const PREDICT: Window = Window { as_of: date(2011, 8, 31), horizon_days: 91 };
 
 /// One customer.
 #[derive(Clone, Debug)]
-pub struct Case {
+pub(super) struct Case {
     pub member: Member,
     /// Days from the first purchase in the data to the as-of day, both included.
     pub observed_days: f64,
@@ -29,7 +29,7 @@ pub struct Case {
 
 /// Fit on some customers, predict others.
 #[derive(Clone, Debug)]
-pub struct Task {
+pub(super) struct Task {
     pub train: Vec<Case>,
     pub test: Vec<Case>,
     /// Their purchase features: the rows of `train` as split `fit`, then those of `test` as split `test`.
@@ -40,7 +40,7 @@ pub struct Task {
 
 /// A data set with its tasks; each customer to predict is in exactly one.
 #[derive(Clone, Debug)]
-pub struct Trial {
+pub(super) struct Trial {
     pub title: String,
     pub tasks: Vec<Task>,
 }
@@ -59,7 +59,7 @@ impl Task {
 
 impl Trial {
     /// CDNOW: 39 weeks known, 39 weeks asked; every customer is predicted by models that did not learn from them.
-    pub fn cdnow(customers: &[Customer], folds: u64, seed: u64) -> anyhow::Result<Self> {
+    pub(super) fn cdnow(customers: &[Customer], folds: u64, seed: u64) -> anyhow::Result<Self> {
         let cases = cases(customers, Window::CDNOW, seed)?;
         let fold = |case: &Case| mix(case.member.id ^ mix(seed)) % folds;
         let part = |test: bool, k| cases.iter().filter(|case| (fold(case) == k) == test).cloned().collect();
@@ -75,7 +75,7 @@ impl Trial {
     }
 
     /// Online Retail: models learn from an earlier quarter than the one they predict, and Christmas is in the later.
-    pub fn online_retail(customers: &[Customer], seed: u64) -> anyhow::Result<Self> {
+    pub(super) fn online_retail(customers: &[Customer], seed: u64) -> anyhow::Result<Self> {
         let (train, test) = (cases(customers, LEARN, seed)?, cases(customers, PREDICT, seed)?);
         let title = format!(
             "Online Retail: learnt as of {} ({} customers), predicted as of {} ({} customers), spend in the next {} days; \
@@ -90,7 +90,7 @@ impl Trial {
     }
 
     /// Outcomes of everybody who is predicted, task by task.
-    pub fn outcomes(&self) -> Vec<f64> {
+    pub(super) fn outcomes(&self) -> Vec<f64> {
         self.tasks.iter().flat_map(|task| &task.test).map(|case| case.member.spend_usd).collect()
     }
 }

@@ -5,7 +5,7 @@ use crate::leaks::LeakReport;
 
 /// A whole report. What is empty or `None` is left out.
 #[derive(Clone, Debug, Default)]
-pub struct ReportData {
+pub(crate) struct ReportData {
     /// Model and version, e.g. `clv v1.2`.
     pub title: String,
     /// One sentence below it.
@@ -33,7 +33,7 @@ pub struct ReportData {
 
 /// A measured figure and the goal it is held against.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Figure {
+pub(crate) struct Figure {
     pub name: String,
     pub value: f64,
     pub unit: Unit,
@@ -42,7 +42,7 @@ pub struct Figure {
 
 /// What a figure should be.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Goal {
+pub(crate) enum Goal {
     AtLeast(f64),
     AtMost(f64),
     Between(f64, f64),
@@ -50,7 +50,7 @@ pub enum Goal {
 
 /// Share of everything that comes with the best part of the customers.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Gain {
+pub(crate) struct Gain {
     /// What is cumulated, e.g. `spend` or `sales`.
     pub of: String,
     /// Share of customers, best first, and the share of the outcome they bring; from (0, 0) to (1, 1).
@@ -61,7 +61,7 @@ pub struct Gain {
 
 /// A tenth of the customers by prediction, the lowest first.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Decile {
+pub(crate) struct Decile {
     pub n: usize,
     pub predicted: f64,
     pub actual: f64,
@@ -72,7 +72,7 @@ pub struct Decile {
 
 /// How often intervals of one level held their outcome.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Coverage {
+pub(crate) struct Coverage {
     pub level: f64,
     pub groups: Vec<Covered>,
     /// Where the whole should lie, and the least of every group, where goals are set.
@@ -81,7 +81,7 @@ pub struct Coverage {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct Covered {
+pub(crate) struct Covered {
     pub label: String,
     pub n: usize,
     pub inside: usize,
@@ -89,7 +89,7 @@ pub struct Covered {
 
 /// Probabilities against what happened.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Reliability {
+pub(crate) struct Reliability {
     pub title: String,
     /// What the probability is of, e.g. `no purchase`.
     pub event: String,
@@ -99,7 +99,7 @@ pub struct Reliability {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ReliabilityBin {
+pub(crate) struct ReliabilityBin {
     pub n: usize,
     /// Mean probability.
     pub said: f64,
@@ -108,7 +108,7 @@ pub struct ReliabilityBin {
 
 /// Shares of rows between edges.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Histogram {
+pub(crate) struct Histogram {
     pub title: String,
     /// What is on the horizontal axis.
     pub axis: String,
@@ -123,7 +123,7 @@ pub struct Histogram {
 
 /// A figure of each block of time, the oldest first.
 #[derive(Clone, Debug, PartialEq)]
-pub struct OverTime {
+pub(crate) struct OverTime {
     pub title: String,
     pub axis: String,
     pub unit: Unit,
@@ -135,13 +135,13 @@ pub struct OverTime {
 
 /// Rows: what was assigned. Columns: what was realised.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Confusion {
+pub(crate) struct Confusion {
     pub names: Vec<String>,
     pub counts: Vec<Vec<usize>>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Table {
+pub(crate) struct Table {
     pub title: String,
     pub note: String,
     pub header: Vec<String>,
@@ -151,7 +151,7 @@ pub struct Table {
 
 /// The reference distribution a feature is later compared with.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Drift {
+pub(crate) struct Drift {
     pub feature: String,
     pub unit: String,
     /// Upper edges of all bins but the last.
@@ -163,7 +163,7 @@ pub struct Drift {
 }
 
 impl Goal {
-    pub fn met(self, value: f64) -> bool {
+    pub(crate) fn met(self, value: f64) -> bool {
         match self {
             Self::AtLeast(least) => value >= least,
             Self::AtMost(most) => value <= most,
@@ -173,7 +173,7 @@ impl Goal {
 }
 
 impl Confusion {
-    pub fn total(&self) -> usize {
+    pub(crate) fn total(&self) -> usize {
         self.counts.iter().flatten().sum()
     }
 }

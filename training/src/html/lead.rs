@@ -10,7 +10,7 @@ const RANKS_A_BAR: usize = 5;
 
 /// Rows that were not fitted on, in any order.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Scored {
+pub(crate) struct Scored {
     /// What the event is called, e.g. `sale`.
     pub event: String,
     pub happened: Vec<bool>,
@@ -25,7 +25,7 @@ pub struct Scored {
 }
 
 /// Gain curve, reliability, ranks and AUC over time.
-pub fn report(scored: &Scored) -> ReportData {
+pub(crate) fn report(scored: &Scored) -> ReportData {
     let Scored { event, happened, probability, rank, blocks, block, others } = scored;
     let outcome: Vec<f64> = happened.iter().map(|is| f64::from(u8::from(*is))).collect();
     let mut lines = vec![("this model".to_owned(), auc_by_block(happened, probability, block, blocks.len()))];

@@ -21,7 +21,7 @@ const HISTOGRAM_BINS: usize = 24;
 
 /// A test row and what the bundle said of it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Tested {
+pub(crate) struct Tested {
     pub actual: f64,
     pub value: f64,
     /// For each level of the calibration, in its order; empty without one.
@@ -35,7 +35,7 @@ pub struct Tested {
 }
 
 /// Cumulated share of `actual` in the order of `predicted`, best first.
-pub fn gain(of: &str, actual: &[f64], predicted: &[f64]) -> Gain {
+pub(crate) fn gain(of: &str, actual: &[f64], predicted: &[f64]) -> Gain {
     Gain { of: of.to_owned(), model: cumulated(actual, predicted), perfect: cumulated(actual, actual) }
 }
 
@@ -55,7 +55,7 @@ fn cumulated(actual: &[f64], by: &[f64]) -> Vec<[f64; 2]> {
 }
 
 /// Tenths by prediction, the lowest first, with bootstrap bars of the actual mean.
-pub fn deciles(actual: &[f64], predicted: &[f64]) -> Vec<Decile> {
+pub(crate) fn deciles(actual: &[f64], predicted: &[f64]) -> Vec<Decile> {
     let mut random = Xoshiro256PlusPlus::seed_from_u64(BOOTSTRAP_SEED);
     let deciles = bins(predicted).into_iter().map(|rows| {
         let mean = |of: &[f64]| rows.iter().map(|row| of[*row]).sum::<f64>() / rows.len() as f64;
@@ -79,7 +79,7 @@ pub fn deciles(actual: &[f64], predicted: &[f64]) -> Vec<Decile> {
 }
 
 /// Probabilities in ten bins of equal mass.
-pub fn reliability(title: &str, event: &str, happened: &[bool], probability: &[f64]) -> Reliability {
+pub(crate) fn reliability(title: &str, event: &str, happened: &[bool], probability: &[f64]) -> Reliability {
     let bins = bins(probability).into_iter().map(|rows| ReliabilityBin {
         n: rows.len(),
         said: rows.iter().map(|row| probability[*row]).sum::<f64>() / rows.len() as f64,
@@ -94,7 +94,7 @@ pub fn reliability(title: &str, event: &str, happened: &[bool], probability: &[f
 }
 
 /// Everybody, the best tenth by prediction, then each group in order of its name.
-pub fn coverage(rows: &[Tested], level: usize, of: f64) -> Coverage {
+pub(crate) fn coverage(rows: &[Tested], level: usize, of: f64) -> Coverage {
     let covered = |label: &str, members: &mut dyn Iterator<Item = &Tested>| {
         let (mut n, mut inside) = (0, 0);
         for row in members {
@@ -118,7 +118,7 @@ pub fn coverage(rows: &[Tested], level: usize, of: f64) -> Coverage {
 }
 
 /// Values from 0 to their 98 % point in equal bins; the rest is above.
-pub fn histogram(title: &str, axis: &str, unit: Unit, values: &[f64]) -> Histogram {
+pub(crate) fn histogram(title: &str, axis: &str, unit: Unit, values: &[f64]) -> Histogram {
     let mut sorted = values.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
     let end = nice_end(sorted.get(sorted.len() * 98 / 100).copied().unwrap_or(1.0), HISTOGRAM_BINS);
@@ -139,7 +139,7 @@ pub fn histogram(title: &str, axis: &str, unit: Unit, values: &[f64]) -> Histogr
 }
 
 /// Assigned against realised tiers.
-pub fn tiers(rows: &[Tested]) -> Confusion {
+pub(crate) fn tiers(rows: &[Tested]) -> Confusion {
     let place = |tier: Tier| Tier::ALL.iter().position(|other| *other == tier).unwrap_or_default();
     let mut counts = vec![vec![0; Tier::ALL.len()]; Tier::ALL.len()];
     for row in rows {
@@ -149,7 +149,7 @@ pub fn tiers(rows: &[Tested]) -> Confusion {
 }
 
 /// A feature's frozen reference as a chart: the bin of exact zeros stands before the others.
-pub fn drift(feature: &str, unit: &str, bins: &DriftBins) -> Drift {
+pub(crate) fn drift(feature: &str, unit: &str, bins: &DriftBins) -> Drift {
     let zero = (bins.zero > 0.0).then_some((0.0, bins.zero));
     let (mut edges, mut shares): (Vec<f64>, Vec<f64>) = zero.into_iter().unzip();
     edges.extend(&bins.edges);

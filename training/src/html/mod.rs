@@ -1,11 +1,11 @@
 //! The report of a training run: one HTML file that needs nothing else. Pure functions from `data` to text.
 
-pub mod chart;
-pub mod data;
-pub mod lead;
-pub mod measured;
-pub mod run;
-pub mod svg;
+pub(crate) mod chart;
+pub(crate) mod data;
+pub(crate) mod lead;
+pub(crate) mod measured;
+pub(crate) mod run;
+pub(crate) mod svg;
 
 use std::fmt::Write as _;
 
@@ -20,7 +20,7 @@ const STYLE: &str = include_str!("style.css");
 const Z90: f64 = 1.644_853_6;
 
 /// The whole page.
-pub fn page(data: &ReportData) -> String {
+pub(crate) fn page(data: &ReportData) -> String {
     let ReportData {
         title,
         description,
@@ -104,7 +104,7 @@ pub fn page(data: &ReportData) -> String {
 }
 
 /// A share and its 90 % interval (Wilson 1927): good for small counts and shares near 0 or 1.
-pub fn wilson(happened: usize, n: usize) -> (f64, [f64; 2]) {
+pub(crate) fn wilson(happened: usize, n: usize) -> (f64, [f64; 2]) {
     if n == 0 {
         return (0.0, [0.0, 1.0]);
     }

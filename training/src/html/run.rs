@@ -62,7 +62,7 @@ const fn measure(
 
 /// What the report needs of the rows: gathered while they are at hand.
 #[derive(Clone, Debug, Default)]
-pub struct Evidence {
+pub(crate) struct Evidence {
     /// Test rows.
     pub tested: Vec<Tested>,
     /// As the bundle freezes it.
@@ -71,7 +71,7 @@ pub struct Evidence {
 
 impl Evidence {
     /// From judged customers, whose values are in the manifest's order of features.
-    pub fn of(manifest: &Manifest, judged: &[Judged<'_>]) -> Self {
+    pub(crate) fn of(manifest: &Manifest, judged: &[Judged<'_>]) -> Self {
         let features = manifest.features.iter();
         let drift =
             features.filter_map(|rule| rule.drift.as_ref().map(|bins| measured::drift(&rule.name, &rule.unit, bins)));
@@ -95,7 +95,7 @@ impl Evidence {
 }
 
 /// The report of a run.
-pub fn report(trained: &Trained) -> ReportData {
+pub(crate) fn report(trained: &Trained) -> ReportData {
     let Trained { staged, quality, leaks, evidence } = trained;
     let Manifest { name, version, training, tiers, .. } = &staged.manifest;
     let Evidence { tested, drift } = evidence;

@@ -5,7 +5,7 @@ use std::fmt::{Display, Write as _};
 
 /// How numbers of an axis or a table are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unit {
+pub(crate) enum Unit {
     Number,
     Percent,
     Usd,
@@ -13,7 +13,7 @@ pub enum Unit {
 
 /// Maps values to places on the page.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Scale {
+pub(crate) struct Scale {
     from: f64,
     to: f64,
     logarithmic: bool,
@@ -23,20 +23,20 @@ pub struct Scale {
 
 impl Scale {
     /// From `from..to` to `start..end` on the page. An empty range is widened.
-    pub fn linear([from, to]: [f64; 2], [start, end]: [f64; 2]) -> Self {
+    pub(crate) fn linear([from, to]: [f64; 2], [start, end]: [f64; 2]) -> Self {
         let to = if to > from { to } else { from + 1.0 };
         Self { from, to, logarithmic: false, start, end }
     }
 
     /// As `linear`, for positive values over several orders of magnitude.
-    pub fn logarithmic([from, to]: [f64; 2], [start, end]: [f64; 2]) -> Self {
+    pub(crate) fn logarithmic([from, to]: [f64; 2], [start, end]: [f64; 2]) -> Self {
         debug_assert!(from > 0.0);
         let to = if to > from { to } else { from * 10.0 };
         Self { from, to, logarithmic: true, start, end }
     }
 
     /// Where a value is; values outside the range are put on its border.
-    pub fn at(&self, value: f64) -> f64 {
+    pub(crate) fn at(&self, value: f64) -> f64 {
         let value = value.clamp(self.from, self.to);
         let part = if self.logarithmic {
             (value / self.from).ln() / (self.to / self.from).ln()
@@ -47,7 +47,7 @@ impl Scale {
     }
 
     /// About `count` values that people like to read, and the step between them (0 when it is not constant).
-    pub fn ticks(&self, count: usize) -> (Vec<f64>, f64) {
+    pub(crate) fn ticks(&self, count: usize) -> (Vec<f64>, f64) {
         if self.logarithmic {
             return (self.logarithmic_ticks(count), 0.0);
         }
@@ -79,7 +79,7 @@ fn nice_step(least: f64) -> f64 {
 }
 
 /// The end of the first nice tick at or above `value`: a range that ends where its axis does.
-pub fn nice_end(value: f64, count: usize) -> f64 {
+pub(crate) fn nice_end(value: f64, count: usize) -> f64 {
     if !(value > 0.0 && value.is_finite()) {
         return 1.0;
     }
@@ -88,7 +88,7 @@ pub fn nice_end(value: f64, count: usize) -> f64 {
 }
 
 /// A number with no more decimals than `step` asks for; 0 is "as many as the number needs".
-pub fn number(value: f64, step: f64, unit: Unit) -> String {
+pub(crate) fn number(value: f64, step: f64, unit: Unit) -> String {
     let (value, step) = if unit == Unit::Percent { (value * 100.0, step * 100.0) } else { (value, step) };
     let text = if step > 0.0 {
         let decimals = (0..6).find(|d| is_whole(step * 10_f64.powi(*d))).unwrap_or(6);
@@ -128,7 +128,7 @@ fn grouped(value: f64, decimals: usize) -> String {
 }
 
 /// Text that can stand in HTML and in attributes.
-pub fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -147,7 +147,7 @@ pub fn escape(text: &str) -> String {
 
 /// Where a text is anchored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Anchor {
+pub(crate) enum Anchor {
     Start,
     Middle,
     End,
@@ -155,18 +155,18 @@ pub enum Anchor {
 
 /// A picture being drawn. `class` is one of the page's classes; coordinates have one decimal.
 #[derive(Clone, Debug)]
-pub struct Canvas {
+pub(crate) struct Canvas {
     width: f64,
     height: f64,
     body: String,
 }
 
 impl Canvas {
-    pub fn new(width: f64, height: f64) -> Self {
+    pub(crate) fn new(width: f64, height: f64) -> Self {
         Self { width, height, body: String::new() }
     }
 
-    pub fn line(&mut self, class: &str, [x1, y1]: [f64; 2], [x2, y2]: [f64; 2]) {
+    pub(crate) fn line(&mut self, class: &str, [x1, y1]: [f64; 2], [x2, y2]: [f64; 2]) {
         self.push(format_args!(
             r#"<line class="{class}" x1="{}" y1="{}" x2="{}" y2="{}"/>"#,
             short(x1),
@@ -176,25 +176,25 @@ impl Canvas {
         ));
     }
 
-    pub fn polyline(&mut self, class: &str, points: impl Iterator<Item = [f64; 2]>) {
+    pub(crate) fn polyline(&mut self, class: &str, points: impl Iterator<Item = [f64; 2]>) {
         let points: Vec<String> = points.map(|[x, y]| format!("{},{}", short(x), short(y))).collect();
         self.push(format_args!(r#"<polyline class="{class}" points="{}"/>"#, points.join(" ")));
     }
 
     /// `hint` is shown on hover and read aloud; empty for none.
-    pub fn rect(&mut self, class: &str, [x, y]: [f64; 2], [width, height]: [f64; 2], hint: &str) {
+    pub(crate) fn rect(&mut self, class: &str, [x, y]: [f64; 2], [width, height]: [f64; 2], hint: &str) {
         let [x, y, width, height] = [x, y, width.max(0.0), height.max(0.0)].map(short);
         self.push(format_args!(r#"<rect class="{class}" x="{x}" y="{y}" width="{width}" height="{height}""#));
         self.close("rect", hint);
     }
 
-    pub fn circle(&mut self, class: &str, [x, y]: [f64; 2], radius: f64, hint: &str) {
+    pub(crate) fn circle(&mut self, class: &str, [x, y]: [f64; 2], radius: f64, hint: &str) {
         let [x, y, radius] = [x, y, radius].map(short);
         self.push(format_args!(r#"<circle class="{class}" cx="{x}" cy="{y}" r="{radius}""#));
         self.close("circle", hint);
     }
 
-    pub fn text(&mut self, class: &str, [x, y]: [f64; 2], anchor: Anchor, text: &str) {
+    pub(crate) fn text(&mut self, class: &str, [x, y]: [f64; 2], anchor: Anchor, text: &str) {
         let anchor = match anchor {
             Anchor::Start => "start",
             Anchor::Middle => "middle",
@@ -205,7 +205,7 @@ impl Canvas {
     }
 
     /// A text that reads upwards, centred on the point.
-    pub fn upwards(&mut self, class: &str, [x, y]: [f64; 2], text: &str) {
+    pub(crate) fn upwards(&mut self, class: &str, [x, y]: [f64; 2], text: &str) {
         let (x, y, text) = (short(x), short(y), escape(text));
         self.push(format_args!(
             r#"<text class="{class}" transform="translate({x} {y}) rotate(-90)" text-anchor="middle">{text}</text>"#
@@ -213,7 +213,7 @@ impl Canvas {
     }
 
     /// The picture, with what it is and what it shows for who cannot see it.
-    pub fn finish(self, title: &str, description: &str) -> String {
+    pub(crate) fn finish(self, title: &str, description: &str) -> String {
         let Self { width, height, body } = self;
         let (title, description) = (escape(title), escape(description));
         format!(
@@ -245,12 +245,12 @@ fn short(value: f64) -> impl Display {
 }
 
 /// About how wide a text is in the charts' font, in pixels: wide fonts take 0.6 em a character on average.
-pub fn text_width(text: &str, size: f64) -> f64 {
+pub(crate) fn text_width(text: &str, size: f64) -> f64 {
     text.chars().count() as f64 * size * 0.6
 }
 
 /// At most so many characters, with an ellipsis.
-pub fn clipped(text: &str, characters: usize) -> String {
+pub(crate) fn clipped(text: &str, characters: usize) -> String {
     if text.chars().count() <= characters {
         return text.to_owned();
     }

@@ -7,7 +7,7 @@ use super::recipe::sigmoid;
 
 /// How trees are grown.
 #[derive(Clone, Copy, Debug)]
-pub struct Boost {
+pub(super) struct Boost {
     pub rounds: usize,
     /// Share of each tree's answer that is taken.
     pub rate: f64,
@@ -19,7 +19,7 @@ pub struct Boost {
 }
 
 /// One column by its distinct values.
-pub struct Column {
+pub(super) struct Column {
     name: String,
     /// Ascending.
     values: Vec<f64>,
@@ -28,7 +28,7 @@ pub struct Column {
 }
 
 impl Column {
-    pub fn new(name: &str, rows: &[f64]) -> Self {
+    pub(super) fn new(name: &str, rows: &[f64]) -> Self {
         let mut values = rows.to_vec();
         values.sort_unstable_by(f64::total_cmp);
         values.dedup();
@@ -54,7 +54,7 @@ struct Grower<'a> {
 
 impl Boost {
     /// Grows the trees; `log_odds` is moved along.
-    pub fn fit(&self, columns: &[Column], happened: &[f64], log_odds: &mut [f64]) -> Vec<Tree> {
+    pub(super) fn fit(&self, columns: &[Column], happened: &[f64], log_odds: &mut [f64]) -> Vec<Tree> {
         let rows: Vec<usize> = (0..happened.len()).collect();
         let mut trees = Vec::with_capacity(self.rounds);
         for _ in 0..self.rounds {

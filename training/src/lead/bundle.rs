@@ -30,7 +30,7 @@ const SOURCE: &str = "contact";
 const GOLDEN_ROWS: usize = 16;
 
 /// What a bundle says about itself.
-pub struct About {
+pub(super) struct About {
     pub version: ModelVersion,
     pub trained_at: Timestamp,
     pub description: String,
@@ -41,12 +41,12 @@ pub struct About {
     pub allowed: BTreeMap<String, String>,
 }
 
-pub fn name() -> anyhow::Result<ModelName> {
+pub(super) fn name() -> anyhow::Result<ModelName> {
     Ok(ModelName::parse("lead")?)
 }
 
 /// The leads a model was fitted on, with the probabilities that become the reference.
-pub struct Population<'a> {
+pub(super) struct Population<'a> {
     pub leads: &'a Leads,
     pub rows: &'a [usize],
     /// One for each of the rows.
@@ -54,7 +54,7 @@ pub struct Population<'a> {
 }
 
 /// Builds the bundle of a model; `figures` come with the beginning of their names.
-pub fn stage(
+pub(super) fn stage(
     about: About,
     fitted: &Fitted,
     Population { leads, rows, said }: &Population<'_>,

@@ -13,7 +13,7 @@ use crate::leaks::frame::{Column, Frame, Values};
 
 /// Leads column by column.
 #[derive(Clone, Debug)]
-pub struct Leads {
+pub(super) struct Leads {
     /// In the order of `NUMBERS`.
     pub numbers: Vec<Vec<f64>>,
     /// In the order of `CATEGORIES`.
@@ -24,7 +24,7 @@ pub struct Leads {
 /// A column of names, as positions in a sorted dictionary. The dictionary is a way to store the file; which names a
 /// model knows is learnt from its training rows.
 #[derive(Clone, Debug)]
-pub struct Texts {
+pub(super) struct Texts {
     pub names: Vec<String>,
     pub codes: Vec<usize>,
 }
@@ -32,7 +32,7 @@ pub struct Texts {
 impl Leads {
     /// # Errors
     /// Names the column that is missing or the line that cannot be read.
-    pub fn read(path: &Path) -> anyhow::Result<Self> {
+    pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
         let problem = || format!("cannot read {}", path.display());
         let mut reader = csv::ReaderBuilder::new()
             .delimiter(separator(path).with_context(problem)?)
@@ -72,7 +72,7 @@ impl Leads {
     }
 
     /// The columns as a leak check looks at them.
-    pub fn frame(&self) -> Frame {
+    pub(super) fn frame(&self) -> Frame {
         let numbers = NUMBERS
             .iter()
             .zip(&self.numbers)
@@ -84,12 +84,12 @@ impl Leads {
         Frame { rows: self.len(), columns: numbers.chain(texts).collect() }
     }
 
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.converted.len()
     }
 
     /// What became of these rows.
-    pub fn outcomes(&self, rows: &[usize]) -> Vec<bool> {
+    pub(super) fn outcomes(&self, rows: &[usize]) -> Vec<bool> {
         rows.iter().map(|&row| self.converted[row]).collect()
     }
 }
@@ -109,7 +109,7 @@ impl Texts {
         Self { names, codes }
     }
 
-    pub fn text(&self, row: usize) -> &str {
+    pub(super) fn text(&self, row: usize) -> &str {
         &self.names[self.codes[row]]
     }
 }

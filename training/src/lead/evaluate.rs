@@ -20,7 +20,7 @@ const STEP: usize = 500;
 
 /// Figures on rows that were not fitted.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Figures {
+pub(super) struct Figures {
     pub label: String,
     pub rows: usize,
     /// Share that converted, and the mean probability said.
@@ -37,7 +37,7 @@ pub struct Figures {
 }
 
 impl Figures {
-    pub fn of(label: &str, happened: &[bool], said: &[f64]) -> Self {
+    pub(super) fn of(label: &str, happened: &[bool], said: &[f64]) -> Self {
         let n = happened.len() as f64;
         let positives = happened.iter().filter(|happened| **happened).count() as f64;
         let base_rate = positives / n;
@@ -64,7 +64,7 @@ impl Figures {
 }
 
 /// Probabilities of these rows, each by a model that was fitted on others of them: folds by a hash of the row.
-pub fn out_of_fold(leads: &Leads, rows: &[usize], progress: &Progress) -> anyhow::Result<Vec<f64>> {
+pub(super) fn out_of_fold(leads: &Leads, rows: &[usize], progress: &Progress) -> anyhow::Result<Vec<f64>> {
     let fold = |place: usize| mix(rows[place] as u64) % FOLDS;
     let mut all = vec![f64::NAN; rows.len()];
     for held_out in 0..FOLDS {
@@ -78,11 +78,11 @@ pub fn out_of_fold(leads: &Leads, rows: &[usize], progress: &Progress) -> anyhow
 }
 
 /// Number of steps `out_of_fold` shows.
-pub const FOLD_STEPS: u64 = FOLDS;
+pub(super) const FOLD_STEPS: u64 = FOLDS;
 
 /// The last rows by one model fitted on the first, and by models refitted on the newest `window` rows every `STEP`
 /// rows, until `limit` is over. The two rows of figures are on the same leads.
-pub fn later(leads: &Leads, window: usize, limit: Duration, progress: &Progress) -> anyhow::Result<Later> {
+pub(super) fn later(leads: &Leads, window: usize, limit: Duration, progress: &Progress) -> anyhow::Result<Later> {
     let watch = Stopwatch::start();
     let first = (leads.len() as f64 * FIRST) as usize;
     progress.step("evaluating on later rows");
@@ -110,7 +110,7 @@ pub fn later(leads: &Leads, window: usize, limit: Duration, progress: &Progress)
 }
 
 /// The same later rows by a model that was left alone and by models that were retrained.
-pub struct Later {
+pub(super) struct Later {
     /// The first of the rows.
     pub first: usize,
     pub once: Figures,
@@ -120,7 +120,7 @@ pub struct Later {
 }
 
 /// The figures as a table.
-pub fn table(figures: &[Figures]) -> String {
+pub(super) fn table(figures: &[Figures]) -> String {
     use std::fmt::Write as _;
     let mut text = format!(
         "{:44}{:>7}{:>8}{:>8}{:>8}{:>8}{:>10}{:>8}{:>11}\n",

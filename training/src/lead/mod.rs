@@ -27,14 +27,14 @@ use evaluate::{Figures, Later, later, out_of_fold, table};
 use recipe::{Fitted, fit};
 
 /// Rows a retrained model is fitted on: the newest ones.
-pub const WINDOW: usize = 20_000;
+pub(crate) const WINDOW: usize = 20_000;
 
 const DATA: &str = "UCI Bank Marketing (bank-additional-full), 28,011 outbound calls of a Portuguese bank, 2008-2010, \
                     without `duration`";
 const LICENCE: &str = "CC BY 4.0; S. Moro, P. Cortez, P. Rita, Decision Support Systems 62 (2014) 22-31";
 
 /// A training run on all rows of a file.
-pub struct Run {
+pub(crate) struct Run {
     pub data: PathBuf,
     pub version: ModelVersion,
     pub models: PathBuf,
@@ -50,14 +50,14 @@ pub struct Run {
 }
 
 /// A finished run: the bundle, not published yet, and what was measured.
-pub struct Trained {
+pub(crate) struct Trained {
     pub staged: Staged,
     pub text: String,
     pub report: ReportData,
 }
 
 /// Trains, measures and stages. Nothing is published.
-pub fn train(run: &Run, progress: &Progress) -> anyhow::Result<Trained> {
+pub(crate) fn train(run: &Run, progress: &Progress) -> anyhow::Result<Trained> {
     progress.step("reading leads");
     let leads = Leads::read(&run.data)?;
     assemble::target(&run.models, &bundle::name()?, &run.version, run.replace)?;
@@ -109,7 +109,7 @@ pub fn train(run: &Run, progress: &Progress) -> anyhow::Result<Trained> {
 }
 
 /// Steps that `train` shows.
-pub const TRAIN_STEPS: u64 = evaluate::FOLD_STEPS + 5;
+pub(crate) const TRAIN_STEPS: u64 = evaluate::FOLD_STEPS + 5;
 
 /// Looks for columns that know the outcome.
 fn check(leads: &Leads, allow: &BTreeMap<String, String>, progress: &Progress) -> anyhow::Result<LeakReport> {
@@ -123,7 +123,7 @@ fn check(leads: &Leads, allow: &BTreeMap<String, String>, progress: &Progress) -
 }
 
 /// A nightly run: the newest rows of a file that has its newest rows last.
-pub struct Nightly {
+pub(crate) struct Nightly {
     pub data: PathBuf,
     pub models: PathBuf,
     pub trained_at: Timestamp,
@@ -139,7 +139,7 @@ pub struct Nightly {
 }
 
 /// Trains on the newest rows, checks on a held-out block of the newest, refuses or stages a version named by the day.
-pub fn nightly(run: &Nightly, progress: &Progress) -> anyhow::Result<Trained> {
+pub(crate) fn nightly(run: &Nightly, progress: &Progress) -> anyhow::Result<Trained> {
     progress.step("reading leads");
     let leads = Leads::read(&run.data)?;
     let day = run.trained_at.strftime("v%Y.%m.%d").to_string();
@@ -193,7 +193,7 @@ pub fn nightly(run: &Nightly, progress: &Progress) -> anyhow::Result<Trained> {
 }
 
 /// Steps that `nightly` shows.
-pub const NIGHTLY_STEPS: u64 = evaluate::FOLD_STEPS + 4;
+pub(crate) const NIGHTLY_STEPS: u64 = evaluate::FOLD_STEPS + 4;
 
 /// What a report draws: rows in date order, each scored by a model that had not seen it.
 struct Rows<'a> {

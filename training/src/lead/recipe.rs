@@ -16,7 +16,7 @@ use crate::drift;
 use crate::statistics::round;
 use crate::tweedie::solve;
 
-pub const NUMBERS: [&str; 9] = [
+pub(super) const NUMBERS: [&str; 9] = [
     "age",
     "campaign",
     "pdays",
@@ -27,7 +27,7 @@ pub const NUMBERS: [&str; 9] = [
     "cons.conf.idx",
     "euribor3m",
 ];
-pub const CATEGORIES: [&str; 10] =
+pub(super) const CATEGORIES: [&str; 10] =
     ["job", "marital", "education", "default", "housing", "loan", "contact", "month", "day_of_week", "poutcome"];
 /// Of the numbers, the state of the economy: the same for all leads of a day, so a caller has to give it.
 const ECONOMY: std::ops::Range<usize> = 4..9;
@@ -44,13 +44,13 @@ const SMALLEST_CATEGORY: usize = 20;
 const BOOST: Boost = Boost { rounds: 400, rate: 0.03, depth: 3, leaf: 100.0, ridge: 1.0 };
 
 /// A fitted model with the rules of the features it reads.
-pub struct Fitted {
+pub(super) struct Fitted {
     pub rules: Vec<FeatureRule>,
     pub model: AdditiveModel,
 }
 
 /// Fits the recipe on these rows.
-pub fn fit(leads: &Leads, rows: &[usize]) -> anyhow::Result<Fitted> {
+pub(super) fn fit(leads: &Leads, rows: &[usize]) -> anyhow::Result<Fitted> {
     anyhow::ensure!(rows.len() >= 500, "{} rows are too few to fit a lead model", rows.len());
     let rules = rules(leads, rows);
     let happened: Vec<f64> = rows.iter().map(|&row| f64::from(u8::from(leads.converted[row]))).collect();
@@ -82,7 +82,7 @@ pub fn fit(leads: &Leads, rows: &[usize]) -> anyhow::Result<Fitted> {
 
 impl Fitted {
     /// Probabilities of these rows, as the server computes them.
-    pub fn probabilities(&self, leads: &Leads, rows: &[usize]) -> anyhow::Result<Vec<f64>> {
+    pub(super) fn probabilities(&self, leads: &Leads, rows: &[usize]) -> anyhow::Result<Vec<f64>> {
         let backend: Box<dyn Backend> = additive::load(&self.model.write(), &self.rules)?;
         let raw = raw(leads, rows, &self.rules);
         let mut out = vec![0.0; rows.len()];
@@ -93,7 +93,7 @@ impl Fitted {
 
 /// The rows in schema order, row-major: numbers, then positions of categories; `NaN` for a category the rules do not
 /// list.
-pub fn raw(leads: &Leads, rows: &[usize], rules: &[FeatureRule]) -> Vec<f64> {
+pub(super) fn raw(leads: &Leads, rows: &[usize], rules: &[FeatureRule]) -> Vec<f64> {
     let known: Vec<Vec<f64>> = leads
         .texts
         .iter()
@@ -255,7 +255,7 @@ fn penalised(design: &[f64], happened: &[f64], weights: &[f64]) -> f64 {
     losses.sum::<f64>() + RIDGE / 2.0 * weights[1..].iter().map(|weight| weight * weight).sum::<f64>()
 }
 
-pub fn sigmoid(x: f64) -> f64 {
+pub(super) fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
 }
 

@@ -12,14 +12,14 @@ const LONGEST_STEP: f64 = 3.0;
 const CONVERGED: f64 = 1e-3;
 
 /// Columns of codes, each dense from 0, over the same rows.
-pub struct Additive<'a> {
+pub(crate) struct Additive<'a> {
     columns: &'a [&'a [usize]],
     offsets: Vec<usize>,
     width: usize,
 }
 
 impl<'a> Additive<'a> {
-    pub fn new(columns: &'a [&'a [usize]]) -> Self {
+    pub(crate) fn new(columns: &'a [&'a [usize]]) -> Self {
         let mut width = 1; // the intercept comes first
         let offsets = columns.iter().map(|codes| {
             let offset = width;
@@ -30,7 +30,7 @@ impl<'a> Additive<'a> {
     }
 
     /// Mean AUC over folds, each scored by the model of the others. A fold without both outcomes is left out.
-    pub fn cross_validated(&self, happened: &[bool], folds: &[usize]) -> f64 {
+    pub(crate) fn cross_validated(&self, happened: &[bool], folds: &[usize]) -> f64 {
         let scores = self.out_of_fold(happened, folds);
         let parts = folds.iter().max().map_or(0, |most| most + 1);
         let aucs = (0..parts).filter_map(|fold| {
@@ -44,7 +44,7 @@ impl<'a> Additive<'a> {
     }
 
     /// Each row's probability by the model of the other folds.
-    pub fn out_of_fold(&self, happened: &[bool], folds: &[usize]) -> Vec<f64> {
+    pub(crate) fn out_of_fold(&self, happened: &[bool], folds: &[usize]) -> Vec<f64> {
         let parts = folds.iter().max().map_or(0, |most| most + 1);
         let mut scores = vec![f64::NAN; happened.len()];
         for fold in 0..parts {
@@ -57,7 +57,7 @@ impl<'a> Additive<'a> {
     }
 
     /// Probabilities of `test` by the model of `fit`.
-    pub fn trained_on(&self, happened: &[bool], fit: &[usize], test: &[usize]) -> Vec<f64> {
+    pub(crate) fn trained_on(&self, happened: &[bool], fit: &[usize], test: &[usize]) -> Vec<f64> {
         let coefficients = self.fit(happened, fit);
         test.iter().map(|row| 1.0 / (1.0 + (-self.logit(&coefficients, *row)).exp())).collect()
     }

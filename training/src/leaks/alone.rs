@@ -18,7 +18,7 @@ const PRIOR: f64 = 10.0;
 
 /// One column against one outcome.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Alone {
+pub(crate) struct Alone {
     /// In the better direction, missing below everything; `None` for a categorical column.
     pub ranked: Option<f64>,
     /// By bin or level: finds what is neither rising nor falling.
@@ -27,7 +27,7 @@ pub struct Alone {
 
 impl Alone {
     /// The figures, and each row's share as the other folds tell it.
-    pub fn of(values: &Values, happened: &[bool], folds: &[usize]) -> (Self, Vec<f64>) {
+    pub(crate) fn of(values: &Values, happened: &[bool], folds: &[usize]) -> (Self, Vec<f64>) {
         let (ranked, codes) = match values {
             Values::Numbers(numbers) => {
                 // AUC of the reverse is one minus AUC, except that missing values stay at the bottom.
@@ -43,13 +43,13 @@ impl Alone {
         (Self { ranked, binned: metrics::auc(happened, &shares) }, shares)
     }
 
-    pub fn best(&self) -> f64 {
+    pub(crate) fn best(&self) -> f64 {
         self.ranked.unwrap_or(0.0).max(self.binned)
     }
 }
 
 /// A bin or level for each row, dense from 0: what the additive model reads.
-pub fn design(values: &Values) -> Vec<usize> {
+pub(crate) fn design(values: &Values) -> Vec<usize> {
     match values {
         Values::Numbers(numbers) => bins(numbers),
         Values::Levels { codes, names } => {

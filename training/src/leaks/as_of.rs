@@ -10,7 +10,7 @@ use scoreline_domain::{Channel, InteractionRow, LabelId, Purchase, Sentiment};
 use crate::leaks::Check;
 
 /// Customers looked at: evenly taken from all.
-pub const SAMPLE: usize = 500;
+pub(crate) const SAMPLE: usize = 500;
 
 const HOUR_MS: i64 = 3_600_000;
 
@@ -18,7 +18,7 @@ const HOUR_MS: i64 = 3_600_000;
 ///
 /// # Errors
 /// When the features cannot be computed at all.
-pub fn purchases<'a, F: PartialEq + Debug>(
+pub(crate) fn purchases<'a, F: PartialEq + Debug>(
     histories: impl ExactSizeIterator<Item = &'a [Purchase]>,
     as_of: Date,
     features: impl Fn(&[Purchase]) -> anyhow::Result<F>,
@@ -40,7 +40,7 @@ pub fn purchases<'a, F: PartialEq + Debug>(
 ///
 /// # Errors
 /// When the features cannot be computed at all.
-pub fn interactions<'a, F: PartialEq + Debug>(
+pub(crate) fn interactions<'a, F: PartialEq + Debug>(
     histories: impl ExactSizeIterator<Item = Vec<InteractionRow<'a>>>,
     as_of: Timestamp,
     features: impl Fn(&[InteractionRow<'a>]) -> anyhow::Result<F>,

@@ -16,7 +16,7 @@ use crate::leaks::{LeakReport, Settings, Target, TargetKind, check, spend_target
 const YES: [&str; 5] = ["yes", "y", "true", "t", "1"];
 
 #[derive(Debug, Args)]
-pub struct CheckArgs {
+pub(crate) struct CheckArgs {
     /// A CSV with a header; a column of numbers is numeric, any other has levels.
     #[arg(long, value_name = "CSV")]
     data: PathBuf,
@@ -47,20 +47,20 @@ pub struct CheckArgs {
 
 /// Columns that may look like leaks.
 #[derive(Clone, Debug, Default, Args)]
-pub struct AllowArgs {
+pub(crate) struct AllowArgs {
     /// Accept a column that looks like a leak, and say why it is known in time; the reason goes into the bundle.
     #[arg(long, value_name = "NAME=REASON", value_parser = reason)]
     allow: Vec<(String, String)>,
 }
 
 impl AllowArgs {
-    pub fn reasons(&self) -> BTreeMap<String, String> {
+    pub(crate) fn reasons(&self) -> BTreeMap<String, String> {
         self.allow.iter().cloned().collect()
     }
 }
 
 /// Reads and checks; what refuses is in the report.
-pub fn run(args: &CheckArgs) -> anyhow::Result<LeakReport> {
+pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<LeakReport> {
     let mut frame = Frame::read(&args.data)?;
     let order = match &args.time_column {
         Some(name) => Some(in_time(name, &frame.columns[frame.position(name)?].values)?),

@@ -12,21 +12,21 @@ const MISSING: [&str; 6] = ["", "na", "nan", "null", "none", "?"];
 
 /// Columns of one length.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Frame {
+pub(crate) struct Frame {
     pub rows: usize,
     pub columns: Vec<Column>,
 }
 
 /// A named column.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Column {
+pub(crate) struct Column {
     pub name: String,
     pub values: Values,
 }
 
 /// What a column holds.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Values {
+pub(crate) enum Values {
     /// `NaN` is missing.
     Numbers(Vec<f64>),
     /// A level for each row, into the names. Missing is a level with an empty name.
@@ -35,7 +35,7 @@ pub enum Values {
 
 impl Frame {
     /// Reads a CSV with a header. A column whose every present value is a number is numeric.
-    pub fn read(path: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
         let problem = || format!("cannot read {}", path.display());
         let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_path(path).with_context(problem)?;
         let names: Vec<String> = reader.headers().with_context(problem)?.iter().map(str::to_owned).collect();
@@ -52,7 +52,7 @@ impl Frame {
     }
 
     /// The features of a table of customers.
-    pub fn of_rows(features: &[String], rows: &[&Row]) -> Self {
+    pub(crate) fn of_rows(features: &[String], rows: &[&Row]) -> Self {
         let column = |(i, name): (usize, &String)| Column {
             name: name.clone(),
             values: Values::Numbers(rows.iter().map(|row| row.values[i]).collect()),
@@ -60,7 +60,7 @@ impl Frame {
         Self { rows: rows.len(), columns: features.iter().enumerate().map(column).collect() }
     }
 
-    pub fn position(&self, name: &str) -> anyhow::Result<usize> {
+    pub(crate) fn position(&self, name: &str) -> anyhow::Result<usize> {
         self.columns.iter().position(|column| column.name == name).with_context(|| {
             let known: Vec<_> = self.columns.iter().map(|column| column.name.as_str()).collect();
             format!("no column `{name}`: there are {}", known.join(", "))
@@ -70,7 +70,7 @@ impl Frame {
 
 impl Values {
     /// Different present values.
-    pub fn distinct(&self) -> usize {
+    pub(crate) fn distinct(&self) -> usize {
         match self {
             Self::Numbers(values) => {
                 let mut sorted: Vec<f64> = values.iter().copied().filter(|value| !value.is_nan()).collect();
@@ -83,7 +83,7 @@ impl Values {
     }
 
     /// Whether the values name rows instead of describing them: texts or whole numbers that hardly ever repeat.
-    pub fn identify(&self, rows: usize) -> bool {
+    pub(crate) fn identify(&self, rows: usize) -> bool {
         let distinct = self.distinct();
         match self {
             Self::Levels { .. } => distinct * 2 > rows,
@@ -95,7 +95,7 @@ impl Values {
     }
 
     /// A text for each row, to group by.
-    pub fn texts(&self) -> Vec<String> {
+    pub(crate) fn texts(&self) -> Vec<String> {
         match self {
             Self::Numbers(values) => values.iter().map(f64::to_string).collect(),
             Self::Levels { codes, names } => codes.iter().map(|code| names[*code].clone()).collect(),

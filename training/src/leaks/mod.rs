@@ -14,14 +14,14 @@
 //! A model that does much better on random rows than on the latest ones is *reported*, as is one that does much better
 //! on customers it has seen.
 
-pub mod additive;
-pub mod alone;
-pub mod as_of;
-pub mod command;
-pub mod frame;
-pub mod null_set;
-pub mod parts;
-pub mod training;
+pub(crate) mod additive;
+pub(crate) mod alone;
+pub(crate) mod as_of;
+pub(crate) mod command;
+pub(crate) mod frame;
+pub(crate) mod null_set;
+pub(crate) mod parts;
+pub(crate) mod training;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -34,19 +34,19 @@ use crate::metrics::{auc, spearman};
 use crate::split::mix;
 
 /// No honest column ranks an outcome better than this on its own.
-pub const ALONE_LIMIT: f64 = 0.9;
+pub(crate) const ALONE_LIMIT: f64 = 0.9;
 
 /// From here on a column must also say what others say.
-pub const SUSPECT_FROM: f64 = 0.75;
+pub(crate) const SUSPECT_FROM: f64 = 0.75;
 
 /// What a suspect may add to the AUC of all other columns together.
-pub const GAIN_LIMIT: f64 = 0.10;
+pub(crate) const GAIN_LIMIT: f64 = 0.10;
 
 /// Two columns are copies when what they say of the rows is so alike (rank correlation).
 const COPY_FROM: f64 = 0.95;
 
 /// A larger loss of AUC from random rows to the latest ones, or to unknown groups, is reported.
-pub const GAP_LIMIT: f64 = 0.05;
+pub(crate) const GAP_LIMIT: f64 = 0.05;
 
 /// Share of the rows, the latest, that the time split is measured on.
 const LATEST: f64 = 0.3;
@@ -61,7 +61,7 @@ const MOST_ROWS: usize = 12_000;
 
 /// What is to be predicted, as an event.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Target {
+pub(crate) struct Target {
     pub label: String,
     pub happened: Vec<bool>,
     pub kind: TargetKind,
@@ -69,7 +69,7 @@ pub struct Target {
 
 /// Where the event comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TargetKind {
+pub(crate) enum TargetKind {
     /// Something that happens or does not.
     Event,
     /// The upper part of an amount, cut off by us.
@@ -78,7 +78,7 @@ pub enum TargetKind {
 
 /// What the caller knows about the data.
 #[derive(Clone, Debug, Default)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Columns that may look like leaks, and why.
     pub allow: BTreeMap<String, String>,
     /// Rows from the oldest to the latest, when that is known.
@@ -89,7 +89,7 @@ pub struct Settings {
 
 /// Everything that was found.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct LeakReport {
+pub(crate) struct LeakReport {
     pub rows: usize,
     pub targets: Vec<TargetReport>,
     /// Checks of how the data was made.
@@ -98,7 +98,7 @@ pub struct LeakReport {
 
 /// What one outcome showed.
 #[derive(Clone, Debug, PartialEq)]
-pub struct TargetReport {
+pub(crate) struct TargetReport {
     pub label: String,
     /// Share of the rows in which it happened.
     pub share: f64,
@@ -113,7 +113,7 @@ pub struct TargetReport {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct ColumnReport {
+pub(crate) struct ColumnReport {
     pub name: String,
     pub distinct: usize,
     pub alone: Alone,
@@ -123,7 +123,7 @@ pub struct ColumnReport {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     Accepted,
     /// It names rows; no model should read it.
     Identifier,
@@ -134,14 +134,14 @@ pub enum Verdict {
 
 /// Which rule a column broke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
+pub(crate) enum Reason {
     Alone,
     Gain,
 }
 
 /// The outcome of a check of how the data was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Check {
+pub(crate) struct Check {
     pub name: &'static str,
     pub passed: bool,
     /// What was looked at, or what is wrong and what to do. Names no customer.
@@ -152,7 +152,7 @@ pub struct Check {
 ///
 /// # Errors
 /// When an outcome always or never happens, or `--allow` names an unknown column.
-pub fn check(frame: &Frame, targets: &[Target], settings: &Settings) -> anyhow::Result<LeakReport> {
+pub(crate) fn check(frame: &Frame, targets: &[Target], settings: &Settings) -> anyhow::Result<LeakReport> {
     for name in settings.allow.keys() {
         frame.position(name)?;
     }
@@ -161,7 +161,7 @@ pub fn check(frame: &Frame, targets: &[Target], settings: &Settings) -> anyhow::
 }
 
 /// A spend as events: any at all, and a high one. The second is left out when it is the first.
-pub fn spend_targets(name: &str, spend: &[f64]) -> Vec<Target> {
+pub(crate) fn spend_targets(name: &str, spend: &[f64]) -> Vec<Target> {
     let mut sorted = spend.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
     let high = sorted[sorted.len() * 9 / 10];
@@ -183,7 +183,7 @@ pub fn spend_targets(name: &str, spend: &[f64]) -> Vec<Target> {
 
 impl LeakReport {
     /// What stands in the way, one sentence each, with what to do.
-    pub fn refusals(&self) -> Vec<String> {
+    pub(crate) fn refusals(&self) -> Vec<String> {
         let mut found: Vec<String> =
             self.checks.iter().filter(|check| !check.passed).map(|check| check.detail.clone()).collect();
         let mut named = BTreeSet::new();
@@ -200,7 +200,7 @@ impl LeakReport {
     }
 
     /// What should be looked at, and stops nothing.
-    pub fn warnings(&self) -> Vec<String> {
+    pub(crate) fn warnings(&self) -> Vec<String> {
         let mut found = Vec::new();
         for target in &self.targets {
             let random = target.random_auc;
@@ -222,7 +222,7 @@ impl LeakReport {
     }
 
     /// Columns that were let through, and why: for the bundle.
-    pub fn allowed(&self) -> BTreeMap<String, String> {
+    pub(crate) fn allowed(&self) -> BTreeMap<String, String> {
         let columns = self.targets.iter().flat_map(|target| &target.columns);
         let allowed = columns.filter_map(|column| match &column.verdict {
             Verdict::Allowed(_, why) => Some((column.name.clone(), why.clone())),
@@ -232,14 +232,14 @@ impl LeakReport {
     }
 
     /// Fails with everything that stands in the way.
-    pub fn refuse(&self) -> anyhow::Result<()> {
+    pub(crate) fn refuse(&self) -> anyhow::Result<()> {
         let refusals = self.refusals();
         anyhow::ensure!(refusals.is_empty(), "the leak check refuses the data:\n  {}", refusals.join("\n  "));
         Ok(())
     }
 
     /// A table for people.
-    pub fn text(&self) -> anyhow::Result<String> {
+    pub(crate) fn text(&self) -> anyhow::Result<String> {
         let mut text = String::new();
         for target in &self.targets {
             let share = target.share * 100.0;
@@ -280,7 +280,7 @@ impl LeakReport {
 
 impl Verdict {
     /// One word and, where there is one, the reason.
-    pub fn word(&self) -> String {
+    pub(crate) fn word(&self) -> String {
         match self {
             Self::Accepted => String::new(),
             Self::Identifier => "identifier: ignored".to_owned(),

@@ -21,7 +21,7 @@ const LIMIT: f64 = 0.01;
 ///
 /// # Errors
 /// When the model has nothing to be compared with, or cannot be fitted.
-pub fn check(source: &Source, progress: &Progress) -> anyhow::Result<Check> {
+pub(crate) fn check(source: &Source, progress: &Progress) -> anyhow::Result<Check> {
     let gain = gain(&Source { rho: 0.0, ..source.clone() }, progress)?;
     let measured = format!("on conversations that know nothing, normalized Gini changes by {gain:+.4} (limit {LIMIT})");
     let passed = gain <= LIMIT;

@@ -9,7 +9,7 @@ use crate::statistics::{self, FeaturePlan};
 use crate::table::{Row, Table};
 
 /// No customer in two parts.
-pub fn one_part_each(table: &Table) -> Check {
+pub(crate) fn one_part_each(table: &Table) -> Check {
     let mut parts: BTreeMap<&str, Split> = BTreeMap::new();
     let mut torn = 0;
     for row in &table.rows {
@@ -33,7 +33,7 @@ pub fn one_part_each(table: &Table) -> Check {
 ///
 /// # Errors
 /// When the statistics cannot be computed at all.
-pub fn statistics_of_fit_rows(plans: &[FeaturePlan], table: &Table) -> anyhow::Result<Check> {
+pub(crate) fn statistics_of_fit_rows(plans: &[FeaturePlan], table: &Table) -> anyhow::Result<Check> {
     unchanged(table, |table| statistics::rules(plans, &table.part(Split::Fit)))
 }
 
@@ -41,7 +41,10 @@ pub fn statistics_of_fit_rows(plans: &[FeaturePlan], table: &Table) -> anyhow::R
 ///
 /// # Errors
 /// When it cannot be learned at all.
-pub fn unchanged<T: PartialEq>(table: &Table, learn: impl Fn(&Table) -> anyhow::Result<T>) -> anyhow::Result<Check> {
+pub(crate) fn unchanged<T: PartialEq>(
+    table: &Table,
+    learn: impl Fn(&Table) -> anyhow::Result<T>,
+) -> anyhow::Result<Check> {
     let spoil = |row: &Row| match row.split {
         Split::Fit => row.clone(),
         Split::Calibration | Split::Test => Row {

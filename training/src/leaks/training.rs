@@ -18,7 +18,11 @@ use crate::table::Table;
 ///
 /// # Errors
 /// When a check cannot be run. What it refuses is in the report.
-pub fn of_table(plans: &[FeaturePlan], table: &Table, allow: &BTreeMap<String, String>) -> anyhow::Result<LeakReport> {
+pub(crate) fn of_table(
+    plans: &[FeaturePlan],
+    table: &Table,
+    allow: &BTreeMap<String, String>,
+) -> anyhow::Result<LeakReport> {
     let fit = table.part(Split::Fit);
     anyhow::ensure!(!fit.is_empty(), "the table has no `fit` rows");
     let spend: Vec<f64> = fit.iter().map(|row| row.spend_usd).collect();
@@ -33,7 +37,7 @@ pub fn of_table(plans: &[FeaturePlan], table: &Table, allow: &BTreeMap<String, S
 ///
 /// # Errors
 /// When the features cannot be computed.
-pub fn purchases_as_of(customers: &[Customer]) -> anyhow::Result<Check> {
+pub(crate) fn purchases_as_of(customers: &[Customer]) -> anyhow::Result<Check> {
     as_of::purchases(customers.iter().map(|customer| customer.purchases.as_slice()), AS_OF, |purchases| {
         let mut history = PurchaseHistory::as_of(AS_OF);
         for purchase in purchases {
@@ -48,7 +52,7 @@ pub fn purchases_as_of(customers: &[Customer]) -> anyhow::Result<Check> {
 ///
 /// # Errors
 /// When the features cannot be computed.
-pub fn interactions_as_of(
+pub(crate) fn interactions_as_of(
     members: &[Member],
     customers: &[Customer],
     expectations: &[Expectation],

@@ -57,7 +57,7 @@ pub(super) struct Derived {
 impl Derived {
     /// # Errors
     /// Names the column and what is wrong with it.
-    pub fn compile(rule: &DerivedRule, features: &[FeatureRule]) -> Result<Self, FeatureFault> {
+    pub(super) fn compile(rule: &DerivedRule, features: &[FeatureRule]) -> Result<Self, FeatureFault> {
         let fault = |problem: String| FeatureFault { feature: rule.name.clone(), problem };
         if rule.factors.is_empty() || rule.factors.len() > 8 {
             return Err(fault("must have 1 to 8 `factors`".to_owned()));
@@ -85,16 +85,16 @@ impl Derived {
     }
 
     /// The column before the z-score; not a number when something it is made from is missing.
-    pub fn value(&self, raw: impl Fn(usize) -> f64) -> f64 {
+    pub(super) fn value(&self, raw: impl Fn(usize) -> f64) -> f64 {
         self.factors.iter().map(|(bend, of, over)| bend.at(raw(*of), raw(*over))).product()
     }
 
-    pub fn standardised(&self, value: f64) -> f64 {
+    pub(super) fn standardised(&self, value: f64) -> f64 {
         (value - self.mean) / self.std
     }
 
     /// Positions of the features it is made from, each once.
-    pub fn sources(&self) -> Vec<usize> {
+    pub(super) fn sources(&self) -> Vec<usize> {
         let mut sources: Vec<usize> = self.factors.iter().flat_map(|(_, of, over)| [*of, *over]).collect();
         sources.sort_unstable();
         sources.dedup();

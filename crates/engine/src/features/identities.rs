@@ -41,7 +41,7 @@ pub(super) fn identities(rules: &[FeatureRule]) -> Vec<Identity> {
 
 impl Identity {
     /// The value that follows from a raw row; not a number when something it needs is missing.
-    pub fn value(&self, raw: &[f64]) -> f64 {
+    pub(super) fn value(&self, raw: &[f64]) -> f64 {
         match self.formula {
             Formula::Total { average, count } => raw[average] * raw[count],
             Formula::Average { total, count } if raw[count] > 0.0 => raw[total] / raw[count],
@@ -55,7 +55,7 @@ impl Identity {
     }
 
     /// Positions it needs.
-    pub fn sources(&self) -> impl Iterator<Item = usize> {
+    pub(super) fn sources(&self) -> impl Iterator<Item = usize> {
         let sources = match self.formula {
             Formula::Total { average, count } => [Some(average), Some(count), None],
             Formula::Average { total, count } => [Some(total), Some(count), None],

@@ -1,5 +1,7 @@
 //! The platform client against the simulated platform: whatever goes wrong, it ends with exactly what is there.
 
+#![expect(unreachable_pub, reason = "nothing is outside of a test")]
+
 mod desk;
 mod documented;
 mod extraction;

@@ -1,5 +1,7 @@
 //! The store: one suite on both databases, and what only an SQLite file can suffer.
 
+#![expect(unreachable_pub, reason = "nothing is outside of a test")]
+
 mod erasing;
 mod feature_rows;
 mod file;

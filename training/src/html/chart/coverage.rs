@@ -12,7 +12,7 @@ const BOTTOM: f64 = 46.0;
 /// Longest label of a group, in characters.
 const LABEL: usize = 26;
 
-pub fn draw(coverage: &Coverage) -> String {
+pub(crate) fn draw(coverage: &Coverage) -> String {
     let Coverage { level, groups, band, least } = coverage;
     let shares: Vec<_> = groups.iter().map(|group| wilson(group.inside, group.n)).collect();
     let goals = band.iter().flatten().chain(least).copied().chain([*level]);

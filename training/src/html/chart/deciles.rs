@@ -7,7 +7,7 @@ use crate::html::svg::{Unit, nice_end, number};
 /// From this ratio of the largest to the smallest mean on, the axis is logarithmic.
 const WIDE: f64 = 20.0;
 
-pub fn draw(deciles: &[Decile]) -> String {
+pub(crate) fn draw(deciles: &[Decile]) -> String {
     let names: Vec<String> = (1..=deciles.len()).map(|i| i.to_string()).collect();
     let largest = deciles.iter().fold(0.0, |most, decile| f64::max(most, decile.high.max(decile.predicted)));
     let smallest = deciles.iter().fold(f64::INFINITY, |least, decile| least.min(decile.predicted).min(decile.actual));

@@ -13,7 +13,7 @@ const RIGHT: f64 = WIDTH - 8.0;
 /// As in the style sheet, for small charts.
 const FONT: f64 = 11.0;
 
-pub fn draw(drift: &Drift) -> String {
+pub(crate) fn draw(drift: &Drift) -> String {
     let Drift { feature, unit, edges, shares, missing } = drift;
     let mut canvas = Canvas::new(WIDTH, HEIGHT);
     canvas.text("small strong", [LEFT, 14.0], Anchor::Start, &clipped(feature, 36));

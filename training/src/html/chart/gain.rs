@@ -4,7 +4,7 @@ use crate::html::chart::{Axis, Plot, Sample};
 use crate::html::data::Gain;
 use crate::html::svg::{Unit, number};
 
-pub fn draw(gain: &Gain) -> String {
+pub(crate) fn draw(gain: &Gain) -> String {
     let vertical = format!("share of all {}", gain.of);
     let mut plot = Plot::new(
         &Axis::new("share of rows, best prediction first", Unit::Percent, [0.0, 1.0]),

@@ -4,7 +4,7 @@ use crate::html::chart::{Axis, Plot, Sample};
 use crate::html::data::Histogram;
 use crate::html::svg::{Unit, nice_end, number};
 
-pub fn draw(histogram: &Histogram) -> String {
+pub(crate) fn draw(histogram: &Histogram) -> String {
     let Histogram { title, axis, unit, edges, shares, above, note: _ } = histogram;
     let (Some(first), Some(last)) = (edges.first(), edges.last()) else { return String::new() };
     // What is above has a bar of its own, as wide as the last one and one gap away.

@@ -1,21 +1,21 @@
 //! Charts: each draws one kind of data from `data` as an SVG. This file owns what they share: the frame with axes and
 //! the legend.
 
-pub mod coverage;
-pub mod deciles;
-pub mod drift;
-pub mod gain;
-pub mod histogram;
-pub mod over_time;
-pub mod reliability;
+pub(crate) mod coverage;
+pub(crate) mod deciles;
+pub(crate) mod drift;
+pub(crate) mod gain;
+pub(crate) mod histogram;
+pub(crate) mod over_time;
+pub(crate) mod reliability;
 
 use crate::html::svg::{Anchor, Canvas, Scale, Unit, number, text_width};
 
-pub const WIDTH: f64 = 560.0;
-pub const HEIGHT: f64 = 340.0;
+pub(crate) const WIDTH: f64 = 560.0;
+pub(crate) const HEIGHT: f64 = 340.0;
 
 /// Font size of ticks and labels; the page's style sheet says the same.
-pub const FONT: f64 = 12.0;
+pub(crate) const FONT: f64 = 12.0;
 
 const TOP: f64 = 34.0;
 const RIGHT: f64 = 22.0;
@@ -23,7 +23,7 @@ const BOTTOM: f64 = 48.0;
 
 /// An axis: what it shows, in which unit, over which range.
 #[derive(Clone, Debug)]
-pub struct Axis<'a> {
+pub(crate) struct Axis<'a> {
     pub label: &'a str,
     pub unit: Unit,
     pub range: [f64; 2],
@@ -33,7 +33,7 @@ pub struct Axis<'a> {
 }
 
 /// A frame with two axes, ready to be drawn into.
-pub struct Plot {
+pub(crate) struct Plot {
     pub canvas: Canvas,
     pub x: Scale,
     pub y: Scale,
@@ -42,7 +42,7 @@ pub struct Plot {
 }
 
 impl<'a> Axis<'a> {
-    pub fn new(label: &'a str, unit: Unit, range: [f64; 2]) -> Self {
+    pub(crate) fn new(label: &'a str, unit: Unit, range: [f64; 2]) -> Self {
         Self { label, unit, range, logarithmic: false, ticks_to: f64::INFINITY }
     }
 
@@ -53,7 +53,7 @@ impl<'a> Axis<'a> {
 
 impl Plot {
     /// Draws grid, ticks and labels. As many ticks as fit without touching.
-    pub fn new(horizontal: &Axis<'_>, vertical: &Axis<'_>) -> Self {
+    pub(crate) fn new(horizontal: &Axis<'_>, vertical: &Axis<'_>) -> Self {
         let mut plot = Self::with_vertical(horizontal, vertical);
         let bottom = plot.area[3];
         let ticks = (2..=10).rev().map(|count| labelled(&plot.x, count, horizontal.unit)).find(|ticks| {
@@ -73,7 +73,7 @@ impl Plot {
     }
 
     /// A frame whose horizontal axis has a place for each name instead of a scale: names that would touch are left out.
-    pub fn of_names(names: &[String], label: &str, vertical: &Axis<'_>) -> Self {
+    pub(crate) fn of_names(names: &[String], label: &str, vertical: &Axis<'_>) -> Self {
         let mut plot = Self::with_vertical(&Axis::new(label, Unit::Number, [-0.5, names.len() as f64 - 0.5]), vertical);
         let [left, _, right, bottom] = plot.area;
         let widest = names.iter().map(|name| text_width(name, FONT)).fold(0.0, f64::max);
@@ -109,17 +109,17 @@ impl Plot {
         self.canvas.upwards("label", [13.0, f64::midpoint(top, bottom)], vertical);
     }
 
-    pub fn place(&self, [x, y]: [f64; 2]) -> [f64; 2] {
+    pub(crate) fn place(&self, [x, y]: [f64; 2]) -> [f64; 2] {
         [self.x.at(x), self.y.at(y)]
     }
 
-    pub fn curve(&mut self, class: &str, points: &[[f64; 2]]) {
+    pub(crate) fn curve(&mut self, class: &str, points: &[[f64; 2]]) {
         let places: Vec<[f64; 2]> = points.iter().map(|point| self.place(*point)).collect();
         self.canvas.polyline(class, places.into_iter());
     }
 
     /// A vertical bar with short ends, from `low` to `high` at `x`.
-    pub fn whisker(&mut self, class: &str, x: f64, [low, high]: [f64; 2]) {
+    pub(crate) fn whisker(&mut self, class: &str, x: f64, [low, high]: [f64; 2]) {
         let (x, low, high) = (self.x.at(x), self.y.at(low), self.y.at(high));
         self.canvas.line(class, [x, low], [x, high]);
         for end in [low, high] {
@@ -128,7 +128,7 @@ impl Plot {
     }
 
     /// A line sample or a dot with a name for each, in one row above the drawing area.
-    pub fn legend(&mut self, entries: &[(Sample, &str, &str)]) {
+    pub(crate) fn legend(&mut self, entries: &[(Sample, &str, &str)]) {
         let mut x = self.area[0];
         let y = 16.0;
         for (sample, class, name) in entries {
@@ -145,7 +145,7 @@ impl Plot {
 
 /// How a legend shows its entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sample {
+pub(crate) enum Sample {
     Line,
     Dot,
     Area,

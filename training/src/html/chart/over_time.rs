@@ -7,7 +7,7 @@ use crate::html::svg::number;
 /// One class for each line; more lines share the last.
 const CLASSES: [&str; 3] = ["line first", "line second", "line third"];
 
-pub fn draw(over_time: &OverTime) -> String {
+pub(crate) fn draw(over_time: &OverTime) -> String {
     let OverTime { title, axis, unit, blocks, lines, note: _ } = over_time;
     let finite = || lines.iter().flat_map(|(_, values)| values).copied().filter(|value| value.is_finite());
     let (low, high) = (finite().fold(f64::INFINITY, f64::min), finite().fold(f64::NEG_INFINITY, f64::max));

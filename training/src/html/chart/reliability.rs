@@ -5,7 +5,7 @@ use crate::html::data::Reliability;
 use crate::html::svg::{Unit, number};
 use crate::html::wilson;
 
-pub fn draw(reliability: &Reliability) -> String {
+pub(crate) fn draw(reliability: &Reliability) -> String {
     let Reliability { title, event, bins, error } = reliability;
     let shares: Vec<_> = bins.iter().map(|bin| wilson(bin.happened, bin.n)).collect();
     let of = |pick: fn(f64, f64) -> f64, start: f64| {

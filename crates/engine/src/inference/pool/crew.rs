@@ -23,7 +23,7 @@ const SECOND_GRACE: Duration = Duration::from_millis(50);
 const MOST_REPLACED: usize = 8;
 
 /// What the threads share.
-pub struct Crew {
+pub(super) struct Crew {
     name: String,
     pub jobs: Jobs,
     spares: Option<Spares>,
@@ -70,7 +70,7 @@ struct Overdue {
 
 /// Somebody who waits for a job. Dropped before the answer is there, the run has nobody left to work for and is told to
 /// stop.
-pub struct Caller<'a> {
+pub(super) struct Caller<'a> {
     crew: &'a Crew,
     job: u64,
     answered: bool,
@@ -95,7 +95,7 @@ impl CrewMetrics {
 
 impl Crew {
     /// Starts a thread for each handle, and one that looks after them.
-    pub fn start(
+    pub(super) fn start(
         name: &str,
         handles: Vec<Box<dyn Backend>>,
         settings: PoolSettings,
@@ -120,7 +120,7 @@ impl Crew {
     }
 
     /// Somebody begins to wait for the job of this number.
-    pub fn caller(&self, job: u64) -> Caller<'_> {
+    pub(super) fn caller(&self, job: u64) -> Caller<'_> {
         Caller { crew: self, job, answered: false }
     }
 
@@ -258,12 +258,12 @@ impl Crew {
 }
 
 impl Caller<'_> {
-    pub fn served(mut self) {
+    pub(super) fn served(mut self) {
         self.answered = true;
     }
 
     /// Leaves without an answer: whether a thread was at it.
-    pub fn leave(mut self) -> bool {
+    pub(super) fn leave(mut self) -> bool {
         self.answered = true;
         self.crew.left(self.job)
     }

@@ -20,7 +20,7 @@ const MEMORY: u32 = 256;
 const OUTLIER: f64 = 32.0;
 
 /// A bounded queue for several threads.
-pub struct Jobs {
+pub(super) struct Jobs {
     /// Held for a push or a pop only, never across a run.
     queue: Mutex<Queue>,
     work: Condvar,
@@ -44,14 +44,14 @@ struct Pace {
     jobs: u32,
 }
 
-pub struct Job {
+pub(super) struct Job {
     /// Counts from 1.
     pub number: u64,
     pub rows: Vec<f64>,
     pub reply: Reply,
 }
 
-pub enum Reply {
+pub(super) enum Reply {
     Async(oneshot::Sender<Answer>),
     Blocking(mpsc::SyncSender<Answer>),
     /// The rows are a reference and a row, and what is wanted is the difference of one output between them.
@@ -63,7 +63,7 @@ pub enum Reply {
 }
 
 impl Reply {
-    pub fn is_unwanted(&self) -> bool {
+    pub(super) fn is_unwanted(&self) -> bool {
         match self {
             Self::Async(sender) => sender.is_closed(),
             Self::Blocking(_) => false,
@@ -100,7 +100,7 @@ impl Queue {
 }
 
 impl Jobs {
-    pub fn new(capacity: usize, threads: usize) -> Self {
+    pub(super) fn new(capacity: usize, threads: usize) -> Self {
         let (capacity, threads) = (capacity.max(1), threads.max(1));
         let (jobs, pace) = (VecDeque::new(), Pace::default());
         Self {
@@ -111,7 +111,7 @@ impl Jobs {
     }
 
     /// Adds a job and gives its number. With a `time` for its answer it is turned away when its turn would come too late.
-    pub fn push(&self, rows: Vec<f64>, reply: Reply, time: Option<Duration>) -> Result<u64, BackendError> {
+    pub(super) fn push(&self, rows: Vec<f64>, reply: Reply, time: Option<Duration>) -> Result<u64, BackendError> {
         let mut queue = self.lock();
         if !queue.has_room(time) {
             return Err(BackendError::Overloaded);
@@ -119,7 +119,7 @@ impl Jobs {
         self.add(queue, rows, reply)
     }
 
-    pub fn push_when_room(&self, rows: Vec<f64>, reply: Reply) -> Result<u64, BackendError> {
+    pub(super) fn push_when_room(&self, rows: Vec<f64>, reply: Reply) -> Result<u64, BackendError> {
         let mut queue = self.lock();
         while !queue.stopped && !queue.has_room(None) {
             queue = self.room.wait(queue).unwrap_or_else(PoisonError::into_inner);
@@ -128,7 +128,7 @@ impl Jobs {
     }
 
     /// The next wanted job; `None` when the queue is stopped. `took` is what the thread's last one kept it for.
-    pub fn next(&self, took: Option<Duration>) -> Option<Job> {
+    pub(super) fn next(&self, took: Option<Duration>) -> Option<Job> {
         let mut queue = self.lock();
         if let Some(took) = took {
             queue.pace.note(took);
@@ -149,7 +149,7 @@ impl Jobs {
         }
     }
 
-    pub fn stop(&self) {
+    pub(super) fn stop(&self) {
         let mut queue = self.lock();
         queue.stopped = true;
         // Dropping a job tells its caller.
