@@ -81,12 +81,12 @@ impl Store {
         moved: &[(CustomerKey, CustomerKey)],
         most: usize,
     ) -> Result<Vec<Ruling>, StoreError> {
+        const FORGET: &str =
+            "DELETE FROM outcomes WHERE seq <= (SELECT value FROM counters WHERE name = 'outcome') - $1";
         let mut tx = self.write("told outcomes").await?;
         carry_over(&mut tx, moved).await?;
         let rulings = tell(&mut tx, told).await?;
-        let last = tx.take("outcome", 0).await? - 1;
-        let most = i64::try_from(most).unwrap_or(i64::MAX);
-        tx.run("DELETE FROM outcomes WHERE seq <= $1", &[Arg::Int(last.saturating_sub(most))]).await?;
+        tx.run(FORGET, &[Arg::Int(i64::try_from(most).unwrap_or(i64::MAX))]).await?;
         tx.commit().await?;
         Ok(rulings)
     }
@@ -184,18 +184,20 @@ pub(super) async fn keep(tx: &mut Tx, predictions: &[WaitingPrediction]) -> Resu
 
 /// Keeps outcomes, but those of erased customers and those that are known.
 pub(super) async fn tell(tx: &mut Tx, told: &[ToldOutcome]) -> Result<Vec<Ruling>, StoreError> {
+    const KNOWN: &str = "WITH given(place, customer, model, version, scored_s, mature) AS ({rows}) \
+                         SELECT given.place FROM given CROSS JOIN outcomes o WHERE o.customer = given.customer \
+                         AND o.model = given.model AND o.version = given.version AND o.scored_s = given.scored_s \
+                         AND o.mature = given.mature";
     const KEEP: &str = "INSERT INTO outcomes (seq, customer, model, version, scored_s, mature, spend_usd, observed_ms, \
-                        prediction) {rows} ON CONFLICT (customer, model, version, scored_s, mature) DO NOTHING \
-                        RETURNING seq";
+                        prediction) {rows}";
     let erased = erased(tx, told.iter().map(|one| one.customer).collect()).await?;
     let open = told.iter().filter(|one| one.prediction.is_none()).map(|one| one.customer);
     let waiting = waiting(tx, open.collect()).await?;
-    let first = tx.take("outcome", told.len()).await?;
     // A ruling for each, as if none of them were known.
     let mut rulings = Vec::with_capacity(told.len());
     let mut rows: Vec<(i64, &ToldOutcome, KeptPrediction, bool)> = Vec::new();
     let mut pending: HashSet<Once> = HashSet::new();
-    for (seq, one) in (first..).zip(told) {
+    for (place, one) in (0..).zip(told) {
         if erased.contains(&digest(&one.customer)) {
             rulings.push(Ruling::Erased);
             continue;
@@ -210,31 +212,43 @@ pub(super) async fn tell(tx: &mut Tx, told: &[ToldOutcome]) -> Result<Vec<Ruling
         let once = (one.customer, one.model.clone(), prediction.version.clone(), prediction.scored_s, mature);
         if pending.insert(once) {
             rulings.push(Ruling::Kept { mature, prediction: prediction.clone() });
-            rows.push((seq, one, prediction, mature));
+            rows.push((place, one, prediction, mature));
         } else {
             rulings.push(Ruling::Duplicate(prediction));
         }
     }
-    let columns = [
-        Column::Ints(rows.iter().map(|(seq, ..)| *seq).collect()),
-        Column::Keys(rows.iter().map(|(_, one, ..)| *one.customer.as_bytes()).collect()),
-        Column::Texts(rows.iter().map(|(_, one, ..)| one.model.to_string()).collect()),
-        Column::Texts(rows.iter().map(|(_, _, prediction, _)| prediction.version.to_string()).collect()),
-        Column::Ints(rows.iter().map(|(_, _, prediction, _)| prediction.scored_s).collect()),
-        Column::Ints(rows.iter().map(|(.., mature)| i64::from(*mature)).collect()),
-        Column::Reals(rows.iter().map(|(_, one, ..)| one.spend_usd).collect()),
-        Column::Ints(rows.iter().map(|(_, one, ..)| one.observed_at.as_millisecond()).collect()),
-        Column::Texts(rows.iter().map(|(_, _, prediction, _)| prediction.text.clone()).collect()),
-    ];
-    let kept = tx.bulk_rows(KEEP, &columns).await?;
-    let kept: HashSet<i64> = kept.iter().map(|row| row.int(0)).collect::<Result<_, _>>()?;
-    for (seq, ruling) in (first..).zip(&mut rulings) {
+    let once = |rows: &[(i64, &ToldOutcome, KeptPrediction, bool)]| {
+        [
+            Column::Keys(rows.iter().map(|(_, one, ..)| *one.customer.as_bytes()).collect()),
+            Column::Texts(rows.iter().map(|(_, one, ..)| one.model.to_string()).collect()),
+            Column::Texts(rows.iter().map(|(_, _, prediction, _)| prediction.version.to_string()).collect()),
+            Column::Ints(rows.iter().map(|(_, _, prediction, _)| prediction.scored_s).collect()),
+            Column::Ints(rows.iter().map(|(.., mature)| i64::from(*mature)).collect()),
+        ]
+    };
+    let places = Column::Ints(rows.iter().map(|(place, ..)| *place).collect());
+    let known = tx.bulk_rows(KNOWN, &[&[places][..], &once(&rows)].concat()).await?;
+    let known: HashSet<i64> = known.iter().map(|row| row.int(0)).collect::<Result<_, _>>()?;
+    for (place, ruling) in (0..).zip(&mut rulings) {
         if let Ruling::Kept { prediction, .. } = ruling
-            && !kept.contains(&seq)
+            && known.contains(&place)
         {
             *ruling = Ruling::Duplicate(prediction.clone());
         }
     }
+    rows.retain(|(place, ..)| !known.contains(place));
+    if rows.is_empty() {
+        return Ok(rulings);
+    }
+    // Numbers for new ones alone: outcomes that are told again push none of the remembered ones out.
+    let first = tx.take("outcome", rows.len()).await?;
+    let seqs = Column::Ints((first..).take(rows.len()).collect());
+    let rest = [
+        Column::Reals(rows.iter().map(|(_, one, ..)| one.spend_usd).collect()),
+        Column::Ints(rows.iter().map(|(_, one, ..)| one.observed_at.as_millisecond()).collect()),
+        Column::Texts(rows.iter().map(|(_, _, prediction, _)| prediction.text.clone()).collect()),
+    ];
+    tx.bulk(KEEP, &[&[seqs][..], &once(&rows), &rest].concat()).await?;
     Ok(rulings)
 }
 
