@@ -61,7 +61,7 @@ impl StoreSettings {
         Self {
             place,
             check: Check::Quick,
-            cache_size: 64 << 20,
+            cache_size: 16 << 20,
             connections: 4,
             statement_timeout: Duration::from_mins(1),
         }
