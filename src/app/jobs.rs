@@ -180,7 +180,7 @@ pub async fn extract_once(
     if settings.genesys.is_none() {
         bail!("there is no platform to fetch from: set `[genesys]`");
     }
-    let opened = stored::open(settings).await?;
+    let opened = stored::open_for_command(settings).await?;
     let platform = platform(settings, &opened.privacy, opened.hasher())?;
     let platform = platform.context("there is no platform to fetch from: set `[genesys]`")?;
     let Opened { store, tombstones, .. } = opened;
@@ -201,7 +201,7 @@ pub async fn rescore_once(
     settings: &Settings,
     whose: Whose,
 ) -> anyhow::Result<(Folded, Rescored, Option<WrittenBack>)> {
-    let opened = stored::open(settings).await?;
+    let opened = stored::open_for_command(settings).await?;
     let platform = platform(settings, &opened.privacy, opened.hasher())?;
     let Opened { store, tombstones, promotions, .. } = opened;
     let registry = super::registry(settings);

@@ -65,6 +65,8 @@ pub async fn serve(settings: Settings, metrics: MetricsHandle) -> anyhow::Result
     registry.keep_promotions(pipeline.desk());
     if let Opening::Open(opened) = &opening {
         registry.follow(opened.promotions.clone());
+    } else {
+        tracing::warn!("promoted versions are not known until the store is open: pins and the newest versions serve");
     }
     scan(&registry, Patience::Now).await?;
     if registry.is_empty() {

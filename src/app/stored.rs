@@ -14,7 +14,7 @@ use scoreline_domain::Promotions;
 use scoreline_domain::durable::{folder_of, write_whole};
 use scoreline_domain::privacy::{IdHasher, PrivacySettings, Tombstones, draw_pepper};
 use scoreline_domain::time::SystemClock;
-use scoreline_store::{Place, Store, StoreError, TakenOver, has_old_files};
+use scoreline_store::{Place, Store, StoreError, TakenOver, has_old_customers, has_old_files};
 
 /// How long a start waits for the store before it answers without: longer than a database takes that is well.
 const START_PATIENCE: Duration = Duration::from_secs(1);
@@ -78,18 +78,40 @@ pub async fn open(settings: &Settings) -> anyhow::Result<Opened> {
     opened
 }
 
+/// Opens the store to write, for a command.
+///
+/// # Errors
+/// As `open`; and when the store ends with the process, because then a command does nothing that lasts.
+pub async fn open_for_command(settings: &Settings) -> anyhow::Result<Opened> {
+    refuse_memory(settings)?;
+    open(settings).await
+}
+
+fn refuse_memory(settings: &Settings) -> anyhow::Result<()> {
+    match settings.store.place {
+        Place::Memory => {
+            let problem = anyhow!("is `:memory:`, which ends with each process: a command needs a file or `store.url`");
+            Err(problem.context(key(settings)))
+        }
+        Place::Sqlite(_) | Place::Postgres(_) => Ok(()),
+    }
+}
+
 /// Opens the store to read from, beside a server that uses it.
 ///
 /// # Errors
 /// When it cannot be opened.
 pub async fn open_to_read(settings: &Settings) -> anyhow::Result<Store> {
+    refuse_memory(settings)?;
     Store::open_to_read(&settings.store).await.with_context(|| key(settings).to_string())
 }
 
 /// The promoted versions, for a command that loads models. What is not known is said and taken for none.
 pub fn promotions(settings: &Settings) -> Promotions {
-    if matches!(&settings.store.place, Place::Sqlite(path) if !path.exists()) {
-        return Promotions::default();
+    match &settings.store.place {
+        Place::Sqlite(path) if !path.exists() => return Promotions::default(),
+        Place::Memory => return Promotions::default(),
+        Place::Sqlite(_) | Place::Postgres(_) => {}
     }
     let read = run_until_signal(async {
         let store = open_to_read(settings).await?;
@@ -149,16 +171,25 @@ pub fn run_until_signal<T>(work: impl Future<Output = anyhow::Result<T>>) -> any
 }
 
 async fn begin(settings: &Settings, store: &Store) -> anyhow::Result<Opened> {
-    let privacy = match known_privacy(settings)? {
-        Some(privacy) => privacy,
-        None => PrivacySettings { pepper: Some(drawn_pepper(settings, store).await?), ..settings.privacy.clone() },
-    };
-    let ids: Vec<_> = IdHasher::new(&privacy).pepper_ids().iter().map(ToString::to_string).collect();
-    store.adopt_peppers(&ids).await.map_err(|err| told(settings, err))?;
     let folder = match &settings.store.place {
         Place::Sqlite(path) => folder_of(path),
         Place::Postgres(_) | Place::Memory => Path::new(OLD_FOLDER),
     };
+    let privacy = match known_privacy(settings)? {
+        Some(privacy) => privacy,
+        // Under a new pepper nobody in them would be found again, and who was erased would be forgotten.
+        None if has_old_customers(folder) => {
+            let problem = anyhow!(
+                "files of an earlier version in `{}` tell of customers under a pepper that is not given: give it as \
+                 `privacy.pepper_file`, or move the files away when there never was a pepper that lasts",
+                folder.display()
+            );
+            return Err(problem.context(key(settings)));
+        }
+        None => PrivacySettings { pepper: Some(drawn_pepper(settings, store).await?), ..settings.privacy.clone() },
+    };
+    let ids: Vec<_> = IdHasher::new(&privacy).pepper_ids().iter().map(ToString::to_string).collect();
+    store.adopt_peppers(&ids).await.map_err(|err| told(settings, err))?;
     if let Some(taken) = store.take_over(folder).await.map_err(|err| told(settings, err))? {
         let TakenOver { files, predictions, outcomes, tombstones, promotions, damaged_lines } = taken;
         tracing::warn!(

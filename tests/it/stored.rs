@@ -116,6 +116,9 @@ fn everything_works_from_the_first_start_and_after_the_next() {
     let server = start(models.path(), &[]);
     let pepper = fs::metadata(state.join("pepper")).expect("drawn");
     assert_eq!(pepper.mode() & 0o777, 0o600);
+    for file in ["scoreline.db", "scoreline.db-wal"] {
+        assert_eq!(fs::metadata(state.join(file)).expect("made").mode() & 0o777, 0o600, "{file}");
+    }
     assert!(post(&server.listen, "/v1/predict/clv", &predict("CUST-1")).contains("\"source\":\"model\""));
     let early = r#"{"customerId": "CUST-1", "actual_spend_usd": 1.0, "observed_at": "2026-11-28T00:00:00Z"}"#;
     let told = post(&server.listen, "/v1/outcomes", early);
@@ -190,6 +193,9 @@ fn in_memory_everything_works_and_is_forgotten() {
         assert_eq!(server.wait(), 0);
     }
     assert!(!models.path().join(".state").exists());
+    let command = scoreline(&["rescore"], models.path()).env("SCORELINE__STORE__PATH", ":memory:").output().expect("runs");
+    let said = String::from_utf8_lossy(&command.stderr).into_owned();
+    assert!(!command.status.success() && said.contains("`store.path`") && said.contains("`:memory:`"), "{said}");
 }
 
 #[test]
@@ -298,16 +304,36 @@ fn a_promotion_outlasts_a_restart_and_commands_see_it() {
     assert_eq!(server.wait(), 0);
 }
 
+/// The files that earlier versions kept.
+const OLD_FILES: [&str; 3] = ["monitoring/outcomes.journal", "tombstones", "models.toml"];
+
+/// Puts files of the version before where the server's store is made.
+fn leave_old_files(models: &Path) -> std::path::PathBuf {
+    let state = models.join(".state");
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/store/tests/fixtures/files/state");
+    fs::create_dir_all(state.join("monitoring")).expect("a folder");
+    for name in OLD_FILES {
+        fs::copy(fixture.join(name), state.join(name)).expect("copied");
+    }
+    state
+}
+
+#[test]
+fn old_files_are_left_alone_while_their_pepper_is_not_known() {
+    let models = models();
+    let state = leave_old_files(models.path());
+    let (code, said) = refused(models.path(), &[]);
+    assert_eq!(code, Some(64), "{said}");
+    assert!(said.contains("`privacy.pepper_file`") && said.contains("earlier version"), "{said}");
+    assert!(OLD_FILES.iter().all(|name| state.join(name).exists()), "nothing is renamed");
+    assert!(!state.join("pepper").exists(), "no pepper is drawn");
+}
+
 #[test]
 fn files_of_the_version_before_are_taken_in_by_a_start() {
     let models = models();
     TestBundle::clv("v1.1").with_log_mean(4.0).write(models.path());
-    let state = models.path().join(".state");
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/store/tests/fixtures/files/state");
-    fs::create_dir_all(state.join("monitoring")).expect("a folder");
-    for name in ["monitoring/outcomes.journal", "tombstones", "models.toml"] {
-        fs::copy(fixture.join(name), state.join(name)).expect("copied");
-    }
+    let state = leave_old_files(models.path());
     let pepper = ("SCORELINE__PRIVACY__PEPPER", "the later pepper of the fixtures".to_owned());
     let server = start(models.path(), &[pepper]);
     assert_eq!(serving(&server), "v1.1");

@@ -35,7 +35,7 @@ pub enum StoreError {
     #[error("store was opened for reading only")]
     ReadOnly,
     #[error(
-        "what is in the store is kept under another pepper (id {kept}) than the one in use (id {given}): nobody would be found again"
+        "what is in the store is kept under another pepper (id {kept}) than the one in use (id {given}), and nobody would be found again: give that one as `privacy.pepper_file`, or name its file in `privacy.previous_pepper_files`"
     )]
     OtherPepper { kept: String, given: String },
     #[error("`{}` cannot be taken over into the store: {problem}", path.display())]

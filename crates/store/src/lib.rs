@@ -50,7 +50,7 @@ pub use record::{Annotated, Batch, Recorded};
 pub use scan::{Cursor, History, Mark, Page, Scan, StoredInteraction, StoredPurchase, Which};
 pub use scores::{ScoresSaved, StoredScore};
 pub use settings::{Check, Place, StoreSettings};
-pub use takeover::{TakenOver, has_old_files};
+pub use takeover::{TakenOver, has_old_customers, has_old_files};
 pub use wish::Profile;
 
 use db::{Access, Db, Tx};

@@ -65,6 +65,12 @@ pub fn has_old_files(folder: &Path) -> bool {
     [JOURNAL, TOMBSTONES, PROMOTED].iter().any(|name| folder.join(name).is_file())
 }
 
+/// Whether files of earlier versions in a folder tell of customers, who are known by keys under a pepper.
+pub fn has_old_customers(folder: &Path) -> bool {
+    let is_filled = |name| fs::metadata(folder.join(name)).is_ok_and(|file| file.is_file() && file.len() > 0);
+    [JOURNAL, TOMBSTONES].into_iter().any(is_filled)
+}
+
 impl Store {
     /// Takes in the files of earlier versions in a folder; `None` when there are none. Without a store that lasts they are
     /// read and left as they are.

@@ -76,12 +76,12 @@ impl Import {
         let log = Log { import: &self, format, hasher: IdHasher::new(&settings.privacy) };
         let lines = log.check()?;
         let recorded = stored::run_until_signal(async {
-            let opened = stored::open(settings).await?;
+            let opened = stored::open_for_command(settings).await.context("no purchase was taken in")?;
             let recorded = Log { hasher: opened.hasher(), ..log }.write(&opened.store).await;
             let closed = stored::close(&opened.store, &opened.tombstones).await;
-            recorded.and_then(|recorded| closed.map(|()| recorded))
-        })
-        .context("the log was not taken in whole; the same command does the rest")?;
+            let recorded = recorded.and_then(|recorded| closed.map(|()| recorded));
+            recorded.context("not all purchases were taken in; the same command does the rest")
+        })?;
         if !self.quiet {
             let PurchasesRecorded { written, same, refused, impossible } = recorded;
             eprintln!(

@@ -25,7 +25,7 @@ pub(crate) async fn handle(
     hasher.screen().identifier(&customer).map_err(|why| refusal("customerId", why))?;
     let key = hasher.key(&customer);
     let unknown = || {
-        let problem = "no score of this customer is known from the last 24 hours, and no features are stored of them";
+        let problem = "no score of this customer is known from the last 24 hours, and none can be made of what is stored of them";
         ApiError::new(Code::NotFound, problem)
     };
     let is_stored = scorer.book().find(&key).is_some();

@@ -18,7 +18,7 @@ const WRITERS: i64 = 0x7363_6f72_656c_696e;
 const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 /// A replica that hangs in the middle of a write loses it after this long: the others wait for it.
 const IDLE_IN_TRANSACTION: Duration = Duration::from_mins(1);
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 
 pub(crate) struct Server {
     pool: PgPool,

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fs;
 use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -17,7 +18,7 @@ use crate::error::{StoreError, failed};
 use crate::lock::{Lock, beside};
 use crate::schema;
 use crate::settings::{Check, StoreSettings};
-use scoreline_domain::durable::{folder_of, rename};
+use scoreline_domain::durable::{self, folder_of, rename};
 
 /// The path that stands for a database in memory.
 const MEMORY: &str = ":memory:";
@@ -178,7 +179,10 @@ async fn begin_if_absent(path: &Path, settings: &StoreSettings) -> Result<(), St
             return Err(StoreError::Corrupt { path: path.to_owned(), finding });
         }
     }
-    let options = options(&begun, settings).create_if_missing(true);
+    // Its log and index get the same permissions.
+    let made = fs::OpenOptions::new().write(true).create_new(true).mode(durable::PRIVATE).open(&begun);
+    drop(made.map_err(failed_at("begun"))?);
+    let options = options(&begun, settings);
     let mut connection = SqliteConnection::connect_with(&options).await.map_err(failed("begun"))?;
     let mark = AssertSqlSafe(format!("PRAGMA application_id = {APPLICATION}"));
     sqlx::query(mark).execute(&mut connection).await.map_err(failed("begun"))?;
