@@ -12,7 +12,7 @@ use std::{fs, hint};
 use allocation_counter::{AllocationInfo, measure};
 use scoreline::monitoring::Monitoring;
 use scoreline::scoring::explanation::ExplainSettings;
-use scoreline::scoring::feature_table::{Change, FeatureTable, StoredFeatures};
+use scoreline::scoring::feature_table::{FeatureTable, StoredFeatures, TableChange};
 use scoreline::scoring::{Ask, Scorer, ScorerSettings, golden};
 use scoreline_domain::feature::CATALOGUE;
 use scoreline_domain::time::{ManualClock, Timestamp};
@@ -119,7 +119,7 @@ fn check_by_id(subject: &Subject) {
         }
         let features = StoredFeatures { as_of: Timestamp::UNIX_EPOCH, exact_until: None, values };
         let customer = customer(number);
-        book.absorb([Change::Stored { number: number.into(), customer, features }]);
+        book.absorb([TableChange::Stored { number: number.into(), customer, features }]);
         let (info, source) = by_id(customer);
         if source != Source::Model {
             continue;

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use scoreline::auth::Authenticator;
 use scoreline::http::admission::{Admission, AdmissionSettings, WhenOverloaded};
-use scoreline::http::{Endpoints, HttpSettings, HttpState, Readiness, Shared};
+use scoreline::http::{Endpoints, HttpSettings, HttpState, Readiness, SharedState};
 use scoreline::monitoring::Monitoring;
 use scoreline::routing::{RoutingSettings, TierPolicy, TierRoute};
 use scoreline::scoring::explanation::ExplainSettings;
-use scoreline::scoring::feature_table::{Change, FeatureTable, StoredFeatures};
+use scoreline::scoring::feature_table::{FeatureTable, StoredFeatures, TableChange};
 use scoreline::scoring::{Scorer, ScorerSettings, golden};
 use scoreline_domain::feature::CATALOGUE;
 use scoreline_domain::privacy::{Eraser, IdHasher, PrivacySettings};
@@ -61,7 +61,7 @@ pub fn scoreline(auth: Option<Arc<Authenticator>>) -> Endpoints {
     monitoring.drift().follow(&registry.all_serving(), SystemClock.now());
     let hasher = IdHasher::new(&PrivacySettings::default());
     let book = book(hasher.key("CUST-BOOK"));
-    Endpoints::public(Shared::new(HttpState {
+    Endpoints::public(SharedState::new(HttpState {
         scorer: Scorer::new(registry, Arc::new(SystemClock), settings, monitoring.clone(), book),
         hasher,
         eraser: Eraser::default(),
@@ -114,7 +114,7 @@ fn book(customer: CustomerKey) -> FeatureTable {
     let book = FeatureTable::new(Duration::from_hours(36));
     let stored = (0..100_000).map(|number| {
         let customer = if number == 0 { customer } else { others() };
-        Change::Stored { number, customer, features }
+        TableChange::Stored { number, customer, features }
     });
     book.absorb(stored);
     book

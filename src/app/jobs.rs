@@ -32,7 +32,7 @@ use scoreline_domain::privacy::{Eraser, IdHasher, PrivacySettings};
 use scoreline_domain::time::{SystemClock, Timestamp};
 use scoreline_engine::inference::registry::Patience;
 use scoreline_genesys::Genesys;
-use scoreline_store::{Place, Store};
+use scoreline_store::{Store, StorePlace};
 
 /// Whether the store is open.
 const STORE_OPEN: &str = "scoreline_store_open";
@@ -370,7 +370,7 @@ fn profile_sink(settings: &Settings, platform: Option<&Genesys>) -> Option<Arc<d
 /// process that starts after a kill need not wait for the leases of the one before.
 fn holder(settings: &Settings) -> String {
     match &settings.store.place {
-        Place::Sqlite(_) | Place::Memory => "this file's process".to_owned(),
-        Place::Postgres(_) => format!("{}-{}", std::process::id(), uuid::Uuid::new_v4()),
+        StorePlace::Sqlite(_) | StorePlace::Memory => "this file's process".to_owned(),
+        StorePlace::Postgres(_) => format!("{}-{}", std::process::id(), uuid::Uuid::new_v4()),
     }
 }

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use crate::auth::{self, Authenticator};
 use crate::config::{self, Settings};
 use crate::http::admission::Admission;
-use crate::http::{Endpoints, HttpSettings, HttpState, Readiness, Shared};
+use crate::http::{Endpoints, HttpSettings, HttpState, Readiness, SharedState};
 use crate::lifecycle::{Lifecycle, Signals, Stop};
 use crate::monitoring::{Ledger, Monitoring};
 use crate::routing::TierPolicy;
@@ -24,7 +24,7 @@ use crate::scoring::feature_table::FeatureTable;
 use crate::scoring::self_probe::SelfProbe;
 use crate::scoring::{Scorer, ScorerSettings, golden};
 use crate::telemetry::MetricsHandle;
-use scoreline_domain::privacy::audit::{self, Action, Actor, Outcome};
+use scoreline_domain::privacy::audit::{self, Action, Actor, AuditOutcome};
 use scoreline_domain::privacy::{Erasable, Eraser, IdHasher, PrivacySettings, Tombstones};
 use scoreline_domain::time::{Clock as _, Rounds, SystemClock};
 use scoreline_engine::inference::bundle::LoadSettings;
@@ -90,7 +90,7 @@ pub async fn serve(settings: Settings, metrics: MetricsHandle) -> anyhow::Result
         opened: tell,
     };
     let readiness = state.readiness.clone();
-    let state = Shared::new(state);
+    let state = SharedState::new(state);
 
     let stop = lifecycle.stop();
     let (tls, admin_tls) = (tls(settings.tls.public, &stop)?, tls(settings.tls.admin, &stop)?);
@@ -259,7 +259,7 @@ fn eraser(scorer: &Scorer, monitoring: &Monitoring, pipeline: &Pipeline) -> Eras
 
 /// A changed credentials file was taken, or refused.
 fn audit_credentials(taken: bool) {
-    let outcome = if taken { Outcome::Done } else { Outcome::Refused };
+    let outcome = if taken { AuditOutcome::Done } else { AuditOutcome::Refused };
     audit::record(&Actor::default(), Action::ReloadCredentials, "auth.credentials_file", outcome, "");
 }
 

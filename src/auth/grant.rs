@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-use super::book::Book;
+use super::book::CredentialBook;
 use super::caller::{Scope, Scopes};
 use super::mint::Mint;
 use super::pace::AddressPaces;
@@ -73,7 +73,7 @@ const MALFORMED: GrantFault = GrantFault::InvalidRequest("the body must be appli
 
 pub(super) fn grant(
     request: &GrantRequest<'_>,
-    book: &Book,
+    book: &CredentialBook,
     mint: &Mint,
     addresses: &AddressPaces,
     now: i64,
@@ -81,7 +81,7 @@ pub(super) fn grant(
 ) -> Result<Granted, GrantFault> {
     let too_fast = |retry_after| GrantFault::TooFast { retry_after };
     addresses.take(request.from).map_err(too_fast)?;
-    let form = Form::read(request)?;
+    let form = GrantForm::read(request)?;
     let (id, secret) = form.credentials(request.authorization)?;
     let client = book.client(&id, secret.as_bytes()).ok_or(GrantFault::InvalidClient)?;
     match form.grant_type.as_ref().map(|text| text.as_str()) {
@@ -109,14 +109,14 @@ type Secret = Zeroizing<String>;
 
 /// The parameters that matter; others are ignored, as the RFC asks.
 #[derive(Default)]
-struct Form {
+struct GrantForm {
     grant_type: Option<Secret>,
     scope: Option<Secret>,
     client_id: Option<Secret>,
     client_secret: Option<Secret>,
 }
 
-impl Form {
+impl GrantForm {
     fn read(request: &GrantRequest<'_>) -> Result<Self, GrantFault> {
         let kind = request.content_type.unwrap_or_default().split(|byte| *byte == b';').next().unwrap_or_default();
         if !kind.trim_ascii().eq_ignore_ascii_case(b"application/x-www-form-urlencoded") {

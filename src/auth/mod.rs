@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-pub use caller::{Caller, Peer, Proof, Scope, Scopes, UnknownScope};
+pub use caller::{Caller, PeerIdentity, Proof, Scope, Scopes, UnknownScope};
 pub use fault::{AuthFault, Refusal};
 pub use file::{Credentials, FileFault, FileState, RateRecord, SecretRecord, read_private};
 pub use grant::{GrantFault, GrantRequest, Granted};
@@ -38,7 +38,7 @@ pub use keeper::{Task, keep};
 pub use pace::{Rate, Rates};
 pub use records::{NewSecret, add_client, add_key, revoke};
 
-use book::Book;
+use book::CredentialBook;
 use cache::Cache;
 use mint::{Mint, OURSELVES};
 use pace::AddressPaces;
@@ -68,7 +68,7 @@ pub struct AuthSettings {
 
 /// Tells who calls.
 pub struct Authenticator {
-    book: ArcSwap<Book>,
+    book: ArcSwap<CredentialBook>,
     cache: Cache,
     /// Counts changes of the book and of keys; what was verified before the last one is verified again.
     generation: AtomicU64,
@@ -149,7 +149,7 @@ impl Authenticator {
     pub fn check(
         &self,
         authorization: Option<&[u8]>,
-        peer: Option<&Peer>,
+        peer: Option<&PeerIdentity>,
         scope: Scope,
     ) -> Result<Arc<Caller>, AuthFault> {
         let caller = if let Some(header) = authorization {
@@ -168,7 +168,7 @@ impl Authenticator {
     pub fn admit(
         &self,
         authorization: Option<&[u8]>,
-        peer: Option<&Peer>,
+        peer: Option<&PeerIdentity>,
         scope: Scope,
     ) -> Result<Arc<Caller>, AuthFault> {
         let caller = self.check(authorization, peer, scope)?;
@@ -239,7 +239,7 @@ impl Authenticator {
         // Noted first, so that a change while it is read is seen the next time.
         *self.file.seen.lock().unwrap_or_else(PoisonError::into_inner) = FileState::now(path);
         let (credentials, _) = Credentials::read(path).map_err(AuthError::File)?;
-        let book = Book::new(credentials, self.rates, &self.clock, &self.book.load())
+        let book = CredentialBook::new(credentials, self.rates, &self.clock, &self.book.load())
             .map_err(|reason| AuthError::Record { path: path.clone(), reason })?;
         self.book.store(Arc::new(book));
         self.forget();

@@ -23,7 +23,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::auth::AuthSettings;
-use crate::monitoring::book::BookLimits;
+use crate::monitoring::book::PredictionLimits;
 use crate::monitoring::{MonitoringSettings, WindowSettings};
 use crate::routing::{RoutingSettings, TierRoute};
 use crate::scoring::explanation::ExplainSettings;
@@ -315,7 +315,7 @@ fn monitoring(read: &mut Reader) -> MonitoringSettings {
     let window = whole(read, "monitoring.outcome_window", 100, 100_000);
     let predictions = whole(read, "monitoring.predictions", 0, 10_000_000);
     let sample_every = duration(read, "monitoring.sample_every", "from `0s` to `8760h`", 0, 8760 * 3_600_000);
-    let limits = BookLimits {
+    let limits = PredictionLimits {
         predictions,
         // Enough for the windows of several versions, and to know an outcome that is told again.
         outcomes: window * OUTCOMES_PER_WINDOW,

@@ -8,7 +8,7 @@ use super::layers::Reader;
 use super::problem::Origin;
 use super::value::{Bytes, Setting, quoted};
 use super::{duration, whole};
-use scoreline_store::{Check, Place, StoreSettings};
+use scoreline_store::{Check, StorePlace, StoreSettings};
 
 impl Setting for Check {
     const ALLOWED: &'static str = "`quick` or `full`";
@@ -48,8 +48,8 @@ pub(super) fn section(read: &mut Reader, has_pepper: bool) -> StoreSettings {
         let problem = "is needed with `store.url`: replicas that share a store must hash customers alike";
         read.problem("privacy.pepper_file", problem);
     }
-    let file = if path.as_os_str() == MEMORY { Place::Memory } else { Place::Sqlite(path) };
-    let place = url.map_or(file, Place::Postgres);
+    let file = if path.as_os_str() == MEMORY { StorePlace::Memory } else { StorePlace::Sqlite(path) };
+    let place = url.map_or(file, StorePlace::Postgres);
     StoreSettings { place, check, cache_size, connections: connections as u32, statement_timeout }
 }
 
@@ -71,13 +71,13 @@ mod tests {
     #[test]
     fn there_is_always_a_store() {
         let place = |given: &[(&str, &str)]| load(given).expect("valid").store.place;
-        assert!(matches!(place(&[]), Place::Sqlite(path) if path.as_os_str() == "state/scoreline.db"));
+        assert!(matches!(place(&[]), StorePlace::Sqlite(path) if path.as_os_str() == "state/scoreline.db"));
         assert!(
-            matches!(place(&[("SCORELINE__STORE__PATH", "here.db")]), Place::Sqlite(path) if path.as_os_str() == "here.db")
+            matches!(place(&[("SCORELINE__STORE__PATH", "here.db")]), StorePlace::Sqlite(path) if path.as_os_str() == "here.db")
         );
-        assert!(matches!(place(&[("SCORELINE__STORE__PATH", ":memory:")]), Place::Memory));
+        assert!(matches!(place(&[("SCORELINE__STORE__PATH", ":memory:")]), StorePlace::Memory));
         let url = ("SCORELINE__STORE__URL", "postgres://u:p@h/d");
-        assert!(matches!(place(&[PEPPER, url]), Place::Postgres(_)));
+        assert!(matches!(place(&[PEPPER, url]), StorePlace::Postgres(_)));
     }
 
     #[test]

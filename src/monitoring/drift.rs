@@ -19,7 +19,7 @@ use arc_swap::ArcSwap;
 use super::counts::Counts;
 use super::gauges;
 use super::psi::{Psi, psi};
-use super::window::{Alarm, Change, WindowSettings};
+use super::window::{Alarm, AlarmChange, WindowSettings};
 use scoreline_domain::time::{Timestamp, seconds_between};
 use scoreline_domain::{ModelName, ModelVersion};
 use scoreline_engine::features::drift::DriftBins;
@@ -45,7 +45,7 @@ pub struct DriftEvent {
     pub model: ModelName,
     pub version: ModelVersion,
     pub subject: Subject,
-    pub change: Change,
+    pub change: AlarmChange,
     pub psi: Psi,
 }
 
@@ -238,16 +238,16 @@ impl Followed {
         gauges::set_window_rows(&self.model, 0);
     }
 
-    fn log(&self, column: &ColumnStatus, change: Change) {
+    fn log(&self, column: &ColumnStatus, change: AlarmChange) {
         let ColumnStatus { subject, psi, worst, worst_trained, .. } = column;
         let (model, version, subject) = (&self.model, &self.version, subject.as_str());
         match change {
-            Change::Raised => tracing::warn!(
+            AlarmChange::Raised => tracing::warn!(
                 %model, %version, column = subject, psi = psi.value, limit = psi.limit, rows = psi.rows,
                 most_moved = %worst, share_now = psi.worst_share, share_at_training = worst_trained,
                 "drift alarm: this column no longer looks like the training rows; check its source, or retrain"
             ),
-            Change::Cleared => tracing::info!(
+            AlarmChange::Cleared => tracing::info!(
                 %model, %version, column = subject, psi = psi.value, limit = psi.limit, rows = psi.rows,
                 "drift alarm cleared: this column looks like the training rows again"
             ),

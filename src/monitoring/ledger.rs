@@ -13,7 +13,7 @@ use metrics::{Counter, counter, gauge};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::book::{Admission, Book, BookLimits};
+use super::book::{PredictionAdmission, PredictionBook, PredictionLimits};
 use super::gauges;
 use super::outcome::{Judged, Outcome, Prediction, Verdict};
 use super::quality::Quality;
@@ -43,13 +43,13 @@ pub struct Ledger {
 }
 
 struct Inner {
-    limits: BookLimits,
+    limits: PredictionLimits,
     predictions: Option<SyncSender<Recorded>>,
     commands: mpsc::Sender<Command>,
     /// The other ends, until somebody keeps the ledger.
     desk: Mutex<Option<(mpsc::Receiver<Command>, Receiver<Recorded>)>>,
     /// Locked for a moment, never across an await.
-    book: Mutex<Book>,
+    book: Mutex<PredictionBook>,
     /// Whether the store is open and what it holds is known.
     open: AtomicBool,
     lost_in_queue: Counter,
@@ -67,10 +67,10 @@ struct Recorded {
 struct Report {
     outcomes: Vec<Outcome>,
     moved: Vec<(CustomerKey, CustomerKey)>,
-    answer: oneshot::Sender<Answer>,
+    answer: oneshot::Sender<Verdicts>,
 }
 
-type Answer = Result<Vec<Verdict>, LedgerError>;
+type Verdicts = Result<Vec<Verdict>, LedgerError>;
 
 enum Command {
     Report(Report),
@@ -100,7 +100,7 @@ pub struct LedgerStatus {
 
 impl Ledger {
     /// A ledger that nobody keeps yet: predictions wait, outcomes are refused.
-    pub fn new(limits: BookLimits) -> Self {
+    pub fn new(limits: PredictionLimits) -> Self {
         let (commands, told) = mpsc::channel(REPORT_QUEUE);
         let (sender, recorded) = sync_channel(PREDICTION_QUEUE);
         let inner = Inner {
@@ -108,7 +108,7 @@ impl Ledger {
             predictions: (limits.predictions > 0).then_some(sender),
             commands,
             desk: Mutex::new(Some((told, recorded))),
-            book: Mutex::new(Book::new(limits)),
+            book: Mutex::new(PredictionBook::new(limits)),
             open: AtomicBool::new(false),
             lost_in_queue: not_recorded("queue_full"),
             measured: Mutex::default(),
@@ -135,7 +135,7 @@ impl Ledger {
     ///
     /// # Errors
     /// When they could not be kept: none of them is.
-    pub async fn report(&self, outcomes: Vec<Outcome>, moved: Vec<(CustomerKey, CustomerKey)>) -> Answer {
+    pub async fn report(&self, outcomes: Vec<Outcome>, moved: Vec<(CustomerKey, CustomerKey)>) -> Verdicts {
         if !self.inner.open.load(Ordering::Acquire) {
             return Err(LedgerError::Closed);
         }
@@ -252,7 +252,7 @@ impl Erasable for Ledger {
 }
 
 impl Inner {
-    fn book(&self) -> MutexGuard<'_, Book> {
+    fn book(&self) -> MutexGuard<'_, PredictionBook> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -373,11 +373,11 @@ impl Keeper {
                 continue;
             }
             match book.admit(customer, &model, prediction.scored_at.as_second()) {
-                Admission::Record => {
+                PredictionAdmission::Record => {
                     self.waiting.push(WaitingPrediction { customer, model, prediction: kept(&prediction) });
                 }
-                Admission::Sampled => {}
-                Admission::Full => self.counters.full.increment(1),
+                PredictionAdmission::Sampled => {}
+                PredictionAdmission::Full => self.counters.full.increment(1),
             }
         }
     }
@@ -425,7 +425,7 @@ impl Keeper {
         for (erased, answer) in answers {
             let own = rulings.as_mut().map_err(|_| LedgerError::Store).and_then(|rulings| {
                 let judge = |erased| if erased { Ok(Verdict::Erased) } else { verdict(rulings.next()) };
-                erased.into_iter().map(judge).collect::<Answer>()
+                erased.into_iter().map(judge).collect::<Verdicts>()
             });
             for verdict in own.iter().flatten() {
                 self.counters.verdicts[verdict.index()].increment(1);
@@ -500,7 +500,7 @@ mod tests {
 
     async fn open(folder: &tempfile::TempDir) -> (Ledger, Store, tokio::task::JoinHandle<()>) {
         let store = Store::open(&StoreSettings::sqlite(folder.path().join("s.db"))).await.expect("opens");
-        let limits = BookLimits { predictions: 100, outcomes: 1000, window: 1000, sample_every: 0 };
+        let limits = PredictionLimits { predictions: 100, outcomes: 1000, window: 1000, sample_every: 0 };
         let ledger = Ledger::new(limits);
         assert_eq!(ledger.report(vec![told(1, true, LATE)], Vec::new()).await, Err(LedgerError::Closed));
         #[expect(clippy::disallowed_methods, reason = "a test has no process to stop")]

@@ -57,10 +57,10 @@ pub struct Trial {
     against: ModelVersion,
     against_digest: BundleDigest,
     mode: &'static str,
-    rows: Tally,
-    failures: Tally,
-    busy: Tally,
-    unpaired: Tally,
+    rows: CountedMetric,
+    failures: CountedMetric,
+    busy: CountedMetric,
+    unpaired: CountedMetric,
     /// Locked for one row, or to be copied.
     comparison: Mutex<Comparison>,
 }
@@ -84,7 +84,7 @@ pub struct TrialStatus {
 }
 
 /// A count that people see as a metric and as a number.
-struct Tally {
+struct CountedMetric {
     counter: Counter,
     count: AtomicU64,
 }
@@ -137,7 +137,7 @@ impl Trial {
         let with = |name: &'static str, label: Option<(&'static str, &'static str)>| {
             let own = [("model", model.to_string()), ("version", version.to_string())];
             let labels: Vec<_> = own.into_iter().chain(label.map(|(key, value)| (key, value.to_owned()))).collect();
-            Tally { counter: counter!(name, &labels), count: AtomicU64::new(0) }
+            CountedMetric { counter: counter!(name, &labels), count: AtomicU64::new(0) }
         };
         Self {
             rows: with("scoreline_candidate_rows_total", Some(("mode", mode))),
@@ -249,7 +249,7 @@ impl Trial {
     }
 }
 
-impl Tally {
+impl CountedMetric {
     /// The count before.
     fn add(&self) -> u64 {
         self.counter.increment(1);

@@ -6,7 +6,7 @@
 
 use super::feature_table::StoredFeatures;
 use super::task::Score;
-use super::{Answer, Ask, AskFault, Scorer, Warning};
+use super::{AnswerInProgress, Ask, AskFault, Scorer, Warning};
 use scoreline_domain::CustomerKey;
 use scoreline_domain::time::Timestamp;
 use scoreline_engine::features::FeatureFault;
@@ -17,7 +17,11 @@ use scoreline_engine::inference::manifest::Task;
 impl Scorer {
     /// Reads the features that are stored of the customer, for a question that brings none. A customer of whom nothing
     /// is stored, or not what this model needs, is a new customer; the warnings say which.
-    pub(super) fn read_stored<E: Score>(&self, answer: &mut Answer<'_>, ask: &Ask<'_>) -> Result<Customer, AskFault> {
+    pub(super) fn read_stored<E: Score>(
+        &self,
+        answer: &mut AnswerInProgress<'_>,
+        ask: &Ask<'_>,
+    ) -> Result<Customer, AskFault> {
         let customer = ask.customer.ok_or(AskFault::Nothing)?;
         // Customers are stored, leads are not.
         if E::TASK != Task::Clv {

@@ -54,7 +54,7 @@ pub struct Contribution {
 
 /// An explanation as it is written: numbers of so many digits that sum exactly.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Written {
+pub struct RoundedExplanation {
     pub base: f64,
     /// The largest contributions, their amounts rounded.
     pub top: Vec<Contribution>,
@@ -228,7 +228,7 @@ impl Explanation {
     /// Rounds to `1 / scale` and keeps the sum: base, `top` contributions and the others make exactly the rounded value.
     ///
     /// It is the sums from the base on that are rounded, so no number is off by more than one last digit.
-    pub fn written(&self, top: usize, scale: f64) -> Written {
+    pub fn written(&self, top: usize, scale: f64) -> RoundedExplanation {
         let shown = &self.contributions[..top.min(self.contributions.len())];
         let is_all = shown.len() == self.contributions.len();
         let base = round(self.base, scale);
@@ -240,7 +240,7 @@ impl Explanation {
             top.push(Contribution { amount: round(next - told, scale), ..*contribution });
             told = next;
         }
-        Written { base, top, others: round(round(self.value, scale) - told, scale) }
+        RoundedExplanation { base, top, others: round(round(self.value, scale) - told, scale) }
     }
 }
 

@@ -5,7 +5,7 @@ use scoreline_engine::inference::bundle::{BundleError, Customer, GoldenAnswer, G
 
 use super::baseline::Known;
 use super::estimate::Wish;
-use super::task::{Outcome, cold_start, outcome_rows};
+use super::task::{TaskScore, cold_start, outcome_rows};
 
 /// Runs every golden row of the snapshot.
 ///
@@ -24,12 +24,12 @@ pub fn verify(snapshot: &ModelSnapshot) -> Result<(), BundleError> {
 ///
 /// # Errors
 /// Names the number that differs, with both values.
-pub fn agrees(row: &GoldenRow, outcome: &Outcome) -> Result<(), String> {
+pub fn agrees(row: &GoldenRow, outcome: &TaskScore) -> Result<(), String> {
     compare(&row.expect, &expectation(outcome), row.tolerance)
 }
 
 /// What the snapshot answers to a golden request.
-pub fn answer(snapshot: &ModelSnapshot, row: &GoldenRow) -> Result<Outcome, String> {
+pub fn answer(snapshot: &ModelSnapshot, row: &GoldenRow) -> Result<TaskScore, String> {
     let features = row.request.features.iter().map(|(name, value)| (name.as_str(), value.as_ref()));
     let Customer::Known(given) = snapshot.read(features).map_err(|err| err.to_string())? else {
         let channel = row.request.acquisition_channel.as_deref().or(row.request.lead_source.as_deref());
@@ -40,10 +40,10 @@ pub fn answer(snapshot: &ModelSnapshot, row: &GoldenRow) -> Result<Outcome, Stri
 }
 
 /// The answer as a golden row promises it.
-pub fn expectation(outcome: &Outcome) -> GoldenAnswer {
+pub fn expectation(outcome: &TaskScore) -> GoldenAnswer {
     let estimate = match outcome {
-        Outcome::Clv(estimate) => estimate,
-        Outcome::Lead(lead) => {
+        TaskScore::Clv(estimate) => estimate,
+        TaskScore::Lead(lead) => {
             return GoldenAnswer {
                 priority_score: Some(lead.priority),
                 conversion_probability: Some(lead.probability.get()),

@@ -45,7 +45,7 @@ use feature_table::{FeatureTable, StoredFeatures};
 use flight::{Flights, Joined};
 use metrics::ScoringMetrics;
 use run::{RunFailure, TimeLimit};
-use task::{Outcome, Score, StandIn};
+use task::{Score, StandIn, TaskScore};
 
 /// One question about one customer or lead.
 #[derive(Clone, Copy, Debug, Default)]
@@ -372,7 +372,7 @@ impl Scorer {
     ) -> Result<Scored<E>, AskFault> {
         let watch = Stopwatch::start();
         let now = self.parts.clock.now();
-        let mut answer = Answer {
+        let mut answer = AnswerInProgress {
             snapshot,
             now,
             watch,
@@ -438,8 +438,8 @@ impl Scorer {
             Ok(estimate) => {
                 let outcome = estimate.into_outcome();
                 let (score, clv) = match &outcome {
-                    Outcome::Clv(estimate) => (estimate.value, Some(estimate)),
-                    Outcome::Lead(lead) => (lead.probability.get(), None),
+                    TaskScore::Clv(estimate) => (estimate.value, Some(estimate)),
+                    TaskScore::Lead(lead) => (lead.probability.get(), None),
                 };
                 if let Some((beside, running)) = running {
                     self.parts.comparing.offer(beside, judgement(&estimate, running), &ask, wish);
@@ -558,7 +558,7 @@ pub fn interval_level(snapshot: &ModelSnapshot, asked: Option<f64>) -> Result<Op
 }
 
 /// An answer in the making: everything comes from this one snapshot.
-struct Answer<'a> {
+struct AnswerInProgress<'a> {
     snapshot: &'a Arc<ModelSnapshot>,
     now: Timestamp,
     watch: Stopwatch,
@@ -569,7 +569,7 @@ struct Answer<'a> {
     features_as_of: Option<Timestamp>,
 }
 
-impl Answer<'_> {
+impl AnswerInProgress<'_> {
     fn give<E: Score>(self, estimate: E, source: Source) -> Scored<E> {
         Scored {
             estimate,
@@ -632,7 +632,7 @@ impl Answer<'_> {
         Scored { reason, baseline: Some(used), ..self.give(estimate, source) }
     }
 
-    fn to_cache(&self, outcome: Outcome) -> CachedScore {
+    fn to_cache(&self, outcome: TaskScore) -> CachedScore {
         let version = self.snapshot.version().clone();
         let (scored_at, features_as_of) = (self.now, self.features_as_of);
         CachedScore { outcome, scored_at, version, interval_level: self.level, features_as_of }

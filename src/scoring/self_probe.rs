@@ -8,7 +8,7 @@ use super::baseline::Known;
 use super::caught::{Panicked, caught};
 use super::estimate::Wish;
 use super::run::{self, TimeLimit};
-use super::task::{Outcome, Score, StandIn};
+use super::task::{Score, StandIn, TaskScore};
 use super::{Scorer, golden};
 use scoreline_domain::{Estimate, LeadScore, ModelName};
 use scoreline_engine::inference::ModelSnapshot;
@@ -124,11 +124,11 @@ fn stands_in<E: Score>(snapshot: &ModelSnapshot, path: &str, known: Known<'_>) -
         return Err(format!("the `{level}` baseline answered"));
     }
     let numbers = match score.into_outcome() {
-        Outcome::Clv(estimate) => {
+        TaskScore::Clv(estimate) => {
             let ends = estimate.interval.map_or([estimate.value; 2], |interval| [interval.low(), interval.high()]);
             [ends[0], estimate.value, ends[1]]
         }
-        Outcome::Lead(lead) => [lead.probability.get(); 3],
+        TaskScore::Lead(lead) => [lead.probability.get(); 3],
     };
     if numbers.iter().all(|number| number.is_finite()) && numbers.is_sorted() {
         Ok(())

@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::baseline::{self, Found, Known};
+use super::baseline::{self, FoundBaseline, Known};
 use super::estimate::{NotANumber, Wish, estimate, from_baseline};
 use super::{BaselineUsed, Warning};
 use scoreline_domain::{Estimate, LeadScore, Probability, Tier};
@@ -37,15 +37,15 @@ pub trait Score: Copy + Send + Sync {
     /// The tier it puts its customer in, for tasks that have tiers.
     fn tier(&self) -> Option<Tier>;
 
-    fn into_outcome(self) -> Outcome;
+    fn into_outcome(self) -> TaskScore;
 
     /// The score again; `None` when a model of this name has answered another task.
-    fn from_outcome(outcome: Outcome) -> Option<Self>;
+    fn from_outcome(outcome: TaskScore) -> Option<Self>;
 }
 
 /// A score of any task, as caches and files hold it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Outcome {
+pub enum TaskScore {
     Clv(Estimate),
     Lead(LeadScore),
 }
@@ -75,19 +75,19 @@ pub fn outcome_rows(
     snapshot: &ModelSnapshot,
     raw: &[f64],
     wish: Wish,
-) -> Result<Vec<Result<Outcome, NotANumber>>, BackendError> {
+) -> Result<Vec<Result<TaskScore, NotANumber>>, BackendError> {
     let outputs = run_rows(snapshot, raw)?;
     let rows = raw.chunks_exact(snapshot.schema().len()).zip(outputs.chunks_exact(snapshot.engine().outputs().len()));
     let outcome = |(raw, outputs)| match snapshot.task() {
-        Task::Clv => Estimate::of_outputs(snapshot, raw, outputs, wish).map(Outcome::Clv),
-        Task::Lead => LeadScore::of_outputs(snapshot, raw, outputs, wish).map(Outcome::Lead),
+        Task::Clv => Estimate::of_outputs(snapshot, raw, outputs, wish).map(TaskScore::Clv),
+        Task::Lead => LeadScore::of_outputs(snapshot, raw, outputs, wish).map(TaskScore::Lead),
     };
     Ok(rows.map(outcome).collect())
 }
 
 /// What a model of any task answers for somebody without history, with what there is to say about it.
-pub fn cold_start(snapshot: &ModelSnapshot, known: Known<'_>) -> (Outcome, SmallVec<[Warning; 2]>) {
-    fn of<E: Score>(snapshot: &ModelSnapshot, known: Known<'_>) -> (Outcome, SmallVec<[Warning; 2]>) {
+pub fn cold_start(snapshot: &ModelSnapshot, known: Known<'_>) -> (TaskScore, SmallVec<[Warning; 2]>) {
+    fn of<E: Score>(snapshot: &ModelSnapshot, known: Known<'_>) -> (TaskScore, SmallVec<[Warning; 2]>) {
         let (score, _) = E::stand_in(snapshot, known, StandIn::ColdStart);
         (score.into_outcome(), E::unknown_names(snapshot, known))
     }
@@ -106,7 +106,7 @@ impl Score for Estimate {
     }
 
     fn stand_in(snapshot: &ModelSnapshot, known: Known<'_>, why: StandIn) -> (Self, BaselineUsed) {
-        let Found { baseline, level, name } = match why {
+        let FoundBaseline { baseline, level, name } = match why {
             StandIn::ColdStart => baseline::cold_start(snapshot, known),
             StandIn::Failure => baseline::fallback(snapshot, known),
         };
@@ -133,14 +133,14 @@ impl Score for Estimate {
         Some(self.tier)
     }
 
-    fn into_outcome(self) -> Outcome {
-        Outcome::Clv(self)
+    fn into_outcome(self) -> TaskScore {
+        TaskScore::Clv(self)
     }
 
-    fn from_outcome(outcome: Outcome) -> Option<Self> {
+    fn from_outcome(outcome: TaskScore) -> Option<Self> {
         match outcome {
-            Outcome::Clv(estimate) => Some(estimate),
-            Outcome::Lead(_) => None,
+            TaskScore::Clv(estimate) => Some(estimate),
+            TaskScore::Lead(_) => None,
         }
     }
 }
@@ -194,14 +194,14 @@ impl Score for LeadScore {
         None
     }
 
-    fn into_outcome(self) -> Outcome {
-        Outcome::Lead(self)
+    fn into_outcome(self) -> TaskScore {
+        TaskScore::Lead(self)
     }
 
-    fn from_outcome(outcome: Outcome) -> Option<Self> {
+    fn from_outcome(outcome: TaskScore) -> Option<Self> {
         match outcome {
-            Outcome::Lead(score) => Some(score),
-            Outcome::Clv(_) => None,
+            TaskScore::Lead(score) => Some(score),
+            TaskScore::Clv(_) => None,
         }
     }
 }

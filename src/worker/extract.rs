@@ -14,7 +14,7 @@ use super::schedule::{Cause, Ended, Job};
 use super::{ExtractSettings, JobError, position};
 use scoreline_domain::time::{Stopwatch, Timestamp};
 use scoreline_domain::{Annotation, ExtractedInteraction, JobName};
-use scoreline_genesys::source::{HistorySource, Mismatch, Position, Step, Tally, Window};
+use scoreline_genesys::source::{ExtractionStep, ExtractionTally, ExtractionWindow, HistorySource, Mismatch, Position};
 use scoreline_store::{Batch, Recorded};
 
 /// What is fetched is kept at the latest after so many requests: a process that starts after a kill has to assume that
@@ -43,9 +43,9 @@ pub struct Seen {
     /// Of the window, 0 to 1.
     pub share: f64,
     /// Of the whole extraction, with what earlier processes fetched of it.
-    pub tally: Tally,
+    pub tally: ExtractionTally,
     /// Of this run.
-    pub written: Written,
+    pub written: InteractionsWritten,
     /// How long the next step has to wait for the platform.
     pub wait: Option<Duration>,
     /// Time this process has spent waiting for the platform's rate limit.
@@ -54,7 +54,7 @@ pub struct Seen {
 
 /// What became of interactions in the store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Written {
+pub struct InteractionsWritten {
     pub new: u64,
     pub changed: u64,
     pub same: u64,
@@ -67,9 +67,9 @@ pub struct Written {
 /// An extraction that is complete.
 #[derive(Clone, Debug)]
 pub struct Extracted {
-    pub window: Window,
-    pub totals: Tally,
-    pub written: Written,
+    pub window: ExtractionWindow,
+    pub totals: ExtractionTally,
+    pub written: InteractionsWritten,
     /// Conversations that the platform counted and did not give.
     pub missing: u64,
     /// Days from the time that was asked for to the oldest conversation, when that is suspiciously many.
@@ -124,7 +124,7 @@ impl Extraction {
                 now.checked_sub(jiff::SignedDuration::from_hours(HOURS_A_DAY * days)).unwrap_or(Timestamp::UNIX_EPOCH)
             }
         };
-        Ok(Position::start(Window { from: from.min(now), to: now }))
+        Ok(Position::start(ExtractionWindow { from: from.min(now), to: now }))
     }
 
     async fn extract(
@@ -139,7 +139,7 @@ impl Extraction {
         let limited = || self.source.throttled().saturating_sub(limited_before);
         tracing::info!(source = self.source.name(), from = %window.from, to = %window.to, "extraction begins");
         let mut pending = Pending::default();
-        let mut written = Written::default();
+        let mut written = InteractionsWritten::default();
         loop {
             let step = match self.source.step(&position).await {
                 Ok(step) => step,
@@ -183,7 +183,7 @@ impl Extraction {
         held: &Held,
         position: &Position,
         pending: &mut Pending,
-        written: &mut Written,
+        written: &mut InteractionsWritten,
     ) -> Result<(), JobError> {
         let source = self.source.name();
         let position = position::written(source, position)?;
@@ -243,7 +243,7 @@ impl Default for Pending {
 impl Pending {
     /// Annotations of a step are applied after all interactions of the batch: they are of interactions that came with
     /// them or before.
-    fn take_in(&mut self, step: Step) -> Position {
+    fn take_in(&mut self, step: ExtractionStep) -> Position {
         self.requests += step.seen.tally.requests;
         self.interactions.extend(step.interactions);
         self.annotations.extend(step.annotations);
@@ -257,7 +257,7 @@ impl Pending {
     }
 }
 
-impl Written {
+impl InteractionsWritten {
     fn add(&mut self, recorded: Recorded) {
         let Recorded { new, changed, same, open, impossible, refused, unknown } = recorded;
         self.new += new;
@@ -308,8 +308,8 @@ impl Extracted {
 }
 
 /// Counts what did not become an interaction; what did is counted when it is kept.
-fn count(step: &Step) {
-    let Tally { no_contact, other_media, open, malformed, .. } = step.seen.tally;
+fn count(step: &ExtractionStep) {
+    let ExtractionTally { no_contact, other_media, open, malformed, .. } = step.seen.tally;
     let results = [("no_contact", no_contact), ("other_media", other_media), ("open", open), ("malformed", malformed)];
     for (result, count) in results {
         counter!(INTERACTIONS, "result" => result).increment(count);
@@ -321,7 +321,7 @@ fn missing(mismatches: &[Mismatch]) -> u64 {
 }
 
 /// Only of windows that are long: that a day begins quietly says nothing.
-fn short_by(window: Window, oldest: Option<Timestamp>) -> Option<u64> {
+fn short_by(window: ExtractionWindow, oldest: Option<Timestamp>) -> Option<u64> {
     let days = |from: Timestamp, to: Timestamp| to.duration_since(from).as_hours() / HOURS_A_DAY;
     let short = days(window.from, oldest?);
     (short >= SHORT_BY_DAYS && days(window.from, window.to) > 4 * SHORT_BY_DAYS).then_some(short.cast_unsigned())
@@ -355,17 +355,17 @@ mod tests {
 
     #[test]
     fn a_look_back_that_is_shorter_than_asked_is_told_and_a_quiet_week_is_not() {
-        let year = Window { from: day(0), to: day(365) };
+        let year = ExtractionWindow { from: day(0), to: day(365) };
         assert_eq!(short_by(year, Some(day(275))), Some(275));
         assert_eq!(short_by(year, Some(day(3))), None);
         assert_eq!(short_by(year, None), None, "nothing at all is another matter");
-        let increment = Window { from: day(0), to: day(10) };
+        let increment = ExtractionWindow { from: day(0), to: day(10) };
         assert_eq!(short_by(increment, Some(day(9))), None);
     }
 
     #[test]
     fn what_the_platform_counted_and_did_not_give_adds_up() {
-        let window = Window { from: day(0), to: day(1) };
+        let window = ExtractionWindow { from: day(0), to: day(1) };
         let mismatch = |expected, read| Mismatch { window, expected, read };
         assert_eq!(missing(&[mismatch(10, 7), mismatch(5, 6)]), 3);
     }

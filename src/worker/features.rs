@@ -88,7 +88,7 @@ impl FeaturePass {
         let watch = Stopwatch::start();
         let (store, clock) = (self.leases.store(), self.leases.clock());
         let as_of = clock.now();
-        let window = Window {
+        let window = PassWindow {
             as_of,
             from: as_of.checked_sub(SignedDuration::from_hours(24 * LOOK_BACK_DAYS)).unwrap_or(Timestamp::MIN),
         };
@@ -156,7 +156,7 @@ impl FeaturePass {
 
 /// The look-back window of a pass.
 #[derive(Clone, Copy, Debug)]
-struct Window {
+struct PassWindow {
     as_of: Timestamp,
     from: Timestamp,
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use metrics::{Gauge, gauge};
 
-use crate::scoring::feature_table::{Absorbed, Change, FeatureTable};
+use crate::scoring::feature_table::{Absorbed, FeatureTable, TableChange};
 use scoreline_domain::time::Rounds;
 
 /// Changes that are taken in together: each time the parts of the book they touch are copied.
@@ -30,7 +30,7 @@ pub trait FeatureFeed: Send + Sync {
 /// Some changes, in the order they were stored.
 #[derive(Clone, Debug, Default)]
 pub struct FeedPage {
-    pub changes: Vec<Change>,
+    pub changes: Vec<TableChange>,
     /// Where the next page begins.
     pub position: u64,
     /// Whether more is waiting behind it.
@@ -111,7 +111,7 @@ impl<F: FeatureFeed> FeatureTableKeeper<F> {
     }
 
     /// On a thread that may be busy for a while: the requests' own are not.
-    async fn absorb(&self, changes: Vec<Change>) -> Result<Absorbed, FeedError> {
+    async fn absorb(&self, changes: Vec<TableChange>) -> Result<Absorbed, FeedError> {
         if changes.is_empty() {
             return Ok(Absorbed::default());
         }
@@ -155,7 +155,7 @@ mod tests {
     /// What a test says is stored, in pages of two.
     #[derive(Clone, Default)]
     struct Log {
-        changes: Arc<Mutex<Vec<Change>>>,
+        changes: Arc<Mutex<Vec<TableChange>>>,
         mood: Arc<Mutex<Mood>>,
     }
 
@@ -175,8 +175,8 @@ mod tests {
         fn change(&self, number: u8, features: Option<StoredFeatures>) {
             let (customer, number) = (customer(number), number.into());
             let change = match features {
-                Some(features) => Change::Stored { number, customer, features },
-                None => Change::Gone { number },
+                Some(features) => TableChange::Stored { number, customer, features },
+                None => TableChange::Gone { number },
             };
             self.changes.lock().expect("not poisoned").push(change);
         }
@@ -197,7 +197,7 @@ mod tests {
                 }
                 let log = self.changes.lock().expect("not poisoned");
                 let rest = &log[usize::try_from(position).expect("a position")..];
-                let changes: Vec<Change> = rest.iter().take(2).cloned().collect();
+                let changes: Vec<TableChange> = rest.iter().take(2).cloned().collect();
                 let position = position + changes.len() as u64;
                 Ok(FeedPage { more: (position as usize) < log.len(), changes, position })
             })

@@ -58,7 +58,7 @@ pub struct Rescored {
 
 /// Up to where changes of features have been scored, and by which models.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Place {
+struct RescorePlace {
     models: String,
     seq: i64,
     /// Where profiles were written to: another place has none of them.
@@ -78,7 +78,7 @@ impl Rescore {
 
     /// Whether anything is waiting.
     async fn is_due(&self) -> Result<bool, JobError> {
-        let Some(place) = position::kept::<Place>(&self.leases, SCORED_KEPT).await? else { return Ok(true) };
+        let Some(place) = position::kept::<RescorePlace>(&self.leases, SCORED_KEPT).await? else { return Ok(true) };
         if (place.models, place.target) != (self.models()?, self.target.unwrap_or_default().to_owned()) {
             return Ok(true);
         }
@@ -90,12 +90,12 @@ impl Rescore {
         let watch = Stopwatch::start();
         let store = self.leases.store();
         let mut rescored = Rescored::default();
-        let mut place = position::kept::<Place>(&self.leases, SCORED_KEPT).await?.unwrap_or_default();
+        let mut place = position::kept::<RescorePlace>(&self.leases, SCORED_KEPT).await?.unwrap_or_default();
         loop {
             let target = self.target.unwrap_or_default();
             let models = self.models()?;
             if (place.models.as_str(), place.target.as_str()) != (&models, target) {
-                place = Place { models, seq: 0, target: target.to_owned() };
+                place = RescorePlace { models, seq: 0, target: target.to_owned() };
             }
             let page = store.features_since(place.seq, PAGE).await?;
             if page.changes.is_empty() && page.seq == place.seq {

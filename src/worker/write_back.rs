@@ -17,7 +17,7 @@ use scoreline_domain::JobName;
 use scoreline_domain::time::Timestamp;
 use scoreline_genesys::Spent;
 use scoreline_genesys::source::Position;
-use scoreline_store::{Claim, Outcome, ProfileCounts, Settled, Store};
+use scoreline_store::{Claim, ProfileCounts, Settled, Store, WriteOutcome};
 
 /// How long claimed updates are nobody else's: longer than writing them takes with every retry and every pause that the
 /// platform asks for.
@@ -96,9 +96,9 @@ impl WriteBack {
         for (claim, result) in claims.iter().zip(results) {
             let outcome = self.outcome(claim, result, now, &mut down);
             match &outcome {
-                Outcome::Applied => done.written += 1,
-                Outcome::Dead { .. } => done.dead += 1,
-                Outcome::Retry { .. } | Outcome::Untried => done.failed += 1,
+                WriteOutcome::Applied => done.written += 1,
+                WriteOutcome::Dead { .. } => done.dead += 1,
+                WriteOutcome::Retry { .. } | WriteOutcome::Untried => done.failed += 1,
             }
             settled.push(Settled { claim, outcome });
         }
@@ -118,20 +118,20 @@ impl WriteBack {
         result: Result<(), SinkFault>,
         now: Timestamp,
         down: &mut Option<String>,
-    ) -> Outcome {
+    ) -> WriteOutcome {
         match result {
-            Ok(()) => Outcome::Applied,
-            Err(SinkFault::Dead { reason }) => Outcome::Dead { reason: reason.into() },
+            Ok(()) => WriteOutcome::Applied,
+            Err(SinkFault::Dead { reason }) => WriteOutcome::Dead { reason: reason.into() },
             Err(SinkFault::Retry { after, reason }) => {
                 *down = Some(reason.clone());
                 // From the time the score was made: attempts alone say nothing about a long outage.
                 let tried = now.duration_since(claim.profile.calculated_at);
                 let patience = SignedDuration::try_from(self.settings.give_up_after).unwrap_or(SignedDuration::MAX);
                 if claim.attempts > 0 && tried > patience {
-                    return Outcome::Dead { reason: format!("given up: {reason}").into() };
+                    return WriteOutcome::Dead { reason: format!("given up: {reason}").into() };
                 }
                 let pause = after.max(pause(claim.attempts, fastrand::f64()));
-                Outcome::Retry { reason: reason.into(), at: now.checked_add(pause).unwrap_or(Timestamp::MAX) }
+                WriteOutcome::Retry { reason: reason.into(), at: now.checked_add(pause).unwrap_or(Timestamp::MAX) }
             }
         }
     }

@@ -11,7 +11,7 @@ use insta::assert_json_snapshot;
 use proptest::prelude::*;
 use scoreline::monitoring::Monitoring;
 use scoreline::scoring::explanation::ExplainSettings;
-use scoreline::scoring::feature_table::{Change, FeatureTable, StoredFeatures};
+use scoreline::scoring::feature_table::{FeatureTable, StoredFeatures, TableChange};
 use scoreline::scoring::{Ask, Scorer, ScorerSettings, golden};
 use scoreline::worker::follow_features::{FeatureFeed, FeatureTableKeeper, FeedError, FeedPage};
 use scoreline_domain::feature::CATALOGUE;
@@ -55,7 +55,7 @@ fn features(as_of: &str, named: &[(&str, f64)]) -> StoredFeatures {
 
 fn store(book: &FeatureTable, customer: &str, features: StoredFeatures) {
     let customer = key(customer);
-    book.absorb([Change::Stored { number: customer.prefix().cast_signed(), customer, features }]);
+    book.absorb([TableChange::Stored { number: customer.prefix().cast_signed(), customer, features }]);
 }
 
 /// Recency 30 and frequency 10 are worth 15.06 USD, see `http_api`.
@@ -303,7 +303,7 @@ impl FeatureFeed for Hanging {
             if position > 0 {
                 return std::future::pending().await;
             }
-            let changes = vec![Change::Stored { number: 1, customer: self.0, features: known(PASS) }];
+            let changes = vec![TableChange::Stored { number: 1, customer: self.0, features: known(PASS) }];
             Ok(FeedPage { changes, position: 1, more: false })
         })
     }
@@ -369,7 +369,7 @@ fn by_id_is_the_same_as_the_same_features_in_the_request() {
     let ran = runner.run(&any_row(), |row| {
         let values = row.clone().try_into().expect("one for each feature");
         let features = StoredFeatures { as_of: at(PASS), exact_until: None, values };
-        book.absorb([Change::Stored { number: 1, customer, features }]);
+        book.absorb([TableChange::Stored { number: 1, customer, features }]);
         for model in ["clv", "clv-purchases"] {
             let snapshot = scorer.registry().serving(&ModelName::parse(model).expect("a name")).expect("shipped");
             // In the order of the model, for warnings stand in the order of the request.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use scoreline_domain::privacy::{IdHasher, Tombstone};
 use scoreline_domain::time::Stopwatch;
-use scoreline_store::{Place, Store};
+use scoreline_store::{Store, StorePlace};
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
 
@@ -48,13 +48,13 @@ impl Desk {
     fn environment(&self) -> Vec<(&'static str, String)> {
         let pepper = ("SCORELINE__PRIVACY__PEPPER", PEPPER.to_owned());
         match &self.ground.settings.place {
-            Place::Sqlite(path) => vec![pepper, ("SCORELINE__STORE__PATH", path.display().to_string())],
-            Place::Postgres(url) => vec![
+            StorePlace::Sqlite(path) => vec![pepper, ("SCORELINE__STORE__PATH", path.display().to_string())],
+            StorePlace::Postgres(url) => vec![
                 pepper,
                 ("SCORELINE__STORE__PATH", String::new()),
                 ("SCORELINE__STORE__URL", url.expose_secret().to_owned()),
             ],
-            Place::Memory => unreachable!("no test asks for it"),
+            StorePlace::Memory => unreachable!("no test asks for it"),
         }
     }
 

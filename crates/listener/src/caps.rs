@@ -61,11 +61,11 @@ pub(super) struct Caps {
     total: u32,
     per_peer: usize,
     exempt_loopback: bool,
-    book: Arc<Book>,
+    book: Arc<ConnectionCounts>,
 }
 
 /// Touched when a connection starts and when it ends, never by a request.
-struct Book {
+struct ConnectionCounts {
     /// Locked for a moment, never across an await.
     peers: Mutex<HashMap<IpAddr, usize>>,
     open: Gauge,
@@ -79,7 +79,7 @@ struct Book {
 pub(super) struct Slot {
     _place: OwnedSemaphorePermit,
     peer: Option<IpAddr>,
-    book: Arc<Book>,
+    book: Arc<ConnectionCounts>,
     end: End,
 }
 
@@ -88,7 +88,7 @@ impl Caps {
         let ended = End::ALL.map(|end| {
             metrics::counter!("scoreline_connections_ended_total", "listener" => listener, "reason" => end.as_str())
         });
-        let book = Book {
+        let book = ConnectionCounts {
             peers: Mutex::default(),
             open: metrics::gauge!("scoreline_connections_open", "listener" => listener),
             accepted: metrics::counter!("scoreline_connections_accepted_total", "listener" => listener),

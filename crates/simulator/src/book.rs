@@ -38,7 +38,7 @@ pub(super) enum Record {
 /// Days kept; a query's window is seven.
 const DAYS_KEPT: usize = 16;
 
-pub(super) struct Book {
+pub(super) struct ConversationBook {
     pub(super) seed: u64,
     pub(super) population: Population,
     /// Nothing was generated before this day.
@@ -53,7 +53,7 @@ struct Extras {
     by_id: HashMap<Id, usize>,
 }
 
-impl Book {
+impl ConversationBook {
     pub(super) fn new(seed: u64, population: Population, first_day: i64, recorded: Vec<Recorded>) -> Self {
         let book = Self { seed, population, first_day, extras: RwLock::default(), days: Mutex::default() };
         for recorded in recorded {

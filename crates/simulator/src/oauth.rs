@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::answer::{Answer, Call, Refusal};
 use super::draw::pair;
 use super::faults::FaultKind;
-use super::limiter::{Limiter, Verdict};
+use super::limiter::{Limiter, RateVerdict};
 use super::world::World;
 use scoreline_domain::time::Clock as _;
 
@@ -87,7 +87,7 @@ pub(super) fn token(world: &World, call: &Call<'_>) -> Result<Answer, Refusal> {
     }
     let now = world.clock.monotonic();
     let mut tokens = world.tokens.locked();
-    if let Verdict::Refused(_) = tokens.limiter.ask((), now) {
+    if let RateVerdict::Refused(_) = tokens.limiter.ask((), now) {
         return Ok(error(StatusCode::BAD_REQUEST, "invalid_request", RATE_LIMITED));
     }
     tokens.issued += 1;

@@ -58,7 +58,7 @@ const ROUTES: &[Route] = &[
 ];
 
 /// What a path leads to.
-pub(super) enum Found {
+pub(super) enum RouteMatch {
     Route(&'static Route, Vec<String>),
     /// There is such a path, with other methods.
     OtherMethod(&'static str),
@@ -71,14 +71,14 @@ pub(super) fn templates() -> impl Iterator<Item = (&'static str, &'static str)> 
 }
 
 /// Finds the endpoint of a path (without its query).
-pub(super) fn find(method: &str, path: &str) -> Found {
-    let mut other = Found::Nothing;
+pub(super) fn find(method: &str, path: &str) -> RouteMatch {
+    let mut other = RouteMatch::Nothing;
     for route in ROUTES {
         let Some(parameters) = parameters(route.template, path) else { continue };
         if route.method == method {
-            return Found::Route(route, parameters);
+            return RouteMatch::Route(route, parameters);
         }
-        other = Found::OtherMethod(route.template);
+        other = RouteMatch::OtherMethod(route.template);
     }
     other
 }
@@ -141,9 +141,9 @@ mod tests {
     #[test]
     fn paths_lead_to_their_endpoints() {
         let template = |method: &str, path: &str| match find(method, path) {
-            Found::Route(route, parameters) => (route.template, parameters),
-            Found::OtherMethod(template) => ("other", vec![template.to_owned()]),
-            Found::Nothing => ("nothing", Vec::new()),
+            RouteMatch::Route(route, parameters) => (route.template, parameters),
+            RouteMatch::OtherMethod(template) => ("other", vec![template.to_owned()]),
+            RouteMatch::Nothing => ("nothing", Vec::new()),
         };
         let jobs = "/api/v2/analytics/conversations/details/jobs";
         assert_eq!(template("GET", &format!("{jobs}/availability")).0, format!("{jobs}/availability"));

@@ -10,9 +10,9 @@ use super::answer::{Answer, Call, Refusal};
 use super::damage;
 use super::faults::{FaultKind, Strike};
 use super::ids::{Id, Kind};
-use super::limiter::Verdict;
+use super::limiter::RateVerdict;
 use super::log::Logged;
-use super::routes::{self, Found};
+use super::routes::{self, RouteMatch};
 use super::world::World;
 use scoreline_domain::time::Clock as _;
 
@@ -81,13 +81,13 @@ impl Visit {
             (Some(_) | None, Some(_) | None) => return Err(unknown()),
         };
         let (route, parameters) = match routes::find(method, path) {
-            Found::Route(route, parameters) => (route, parameters),
-            Found::OtherMethod(template) => {
+            RouteMatch::Route(route, parameters) => (route, parameters),
+            RouteMatch::OtherMethod(template) => {
                 self.template = template;
                 let message = format!("HTTP 405 Method Not Allowed: {method}");
                 return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method.not.allowed", message));
             }
-            Found::Nothing => return Err(unknown()),
+            RouteMatch::Nothing => return Err(unknown()),
         };
         self.template = route.template;
         self.strike = world.strike(method, route.template);
@@ -104,8 +104,8 @@ impl Visit {
             };
             self.at = world.monotonic();
             match world.ask_limiter(token, self.at) {
-                Verdict::Accepted(_) => self.counted = true,
-                Verdict::Refused(free_in) => return Err(world.over_limit(free_in)),
+                RateVerdict::Accepted(_) => self.counted = true,
+                RateVerdict::Refused(free_in) => return Err(world.over_limit(free_in)),
             }
         }
         let limit = settings.limits.request_bytes;

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::book::{Book, Record};
+use super::book::{ConversationBook, Record};
 use super::facts::{Caller, Facts, Media};
 use super::moment::Moment;
 use super::wire;
@@ -41,7 +41,7 @@ pub enum Party {
 
 /// A view of the world at one moment. Nothing is held but one day.
 pub struct Truth<'a> {
-    pub(super) book: &'a Book,
+    pub(super) book: &'a ConversationBook,
     pub(super) now: i64,
     pub(super) analysed_before: i64,
     pub(super) days: RangeInclusive<i64>,

@@ -9,14 +9,14 @@ use serde_json::Value;
 
 use super::SimulatorError;
 use super::answer::{Call, Refusal};
-use super::book::Book;
+use super::book::ConversationBook;
 use super::clock::PlatformClock;
 use super::contacts::Contacts;
 use super::details::Jobs;
 use super::documented::Entities;
 use super::faults::{FaultPlan, Faults, Strike};
 use super::hand::PlatformWrite;
-use super::limiter::{Limiter, Verdict};
+use super::limiter::{Limiter, RateVerdict};
 use super::log::Log;
 use super::moment::Moment;
 use super::oauth::Tokens;
@@ -33,7 +33,7 @@ const WRITES_KEPT: usize = 1_000_000;
 pub(super) struct World {
     pub(super) settings: SimulatorSettings,
     pub(super) clock: PlatformClock,
-    pub(super) book: Book,
+    pub(super) book: ConversationBook,
     pub(super) jobs: Jobs,
     pub(super) tokens: Tokens,
     pub(super) log: Log,
@@ -59,7 +59,7 @@ impl World {
         let limits = &settings.limits;
         Ok(Self {
             clock,
-            book: Book::new(settings.seed, population, first_day, recorded),
+            book: ConversationBook::new(settings.seed, population, first_day, recorded),
             jobs: Jobs::default(),
             tokens: Tokens::new(limits.tokens, limits.period),
             log: Log::to_file(file.transpose()?),
@@ -74,7 +74,7 @@ impl World {
         })
     }
 
-    pub(super) fn ask_limiter(&self, token: u32, at: Duration) -> Verdict {
+    pub(super) fn ask_limiter(&self, token: u32, at: Duration) -> RateVerdict {
         self.limiter.lock().unwrap_or_else(PoisonError::into_inner).ask(token, at)
     }
 

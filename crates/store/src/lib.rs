@@ -43,13 +43,13 @@ pub use error::StoreError;
 pub use features::{Computed, FeatureChange, FeatureChanges, Features, Saved};
 pub use leases::Lease;
 pub use outcomes::{KeptOutcome, KeptPrediction, Ruling, ToldOutcome, WaitingPrediction};
-pub use profiles::{Claim, Failure, Landed, Outcome, ProfileCounts, Settled};
+pub use profiles::{Claim, Failure, Landed, ProfileCounts, Settled, WriteOutcome};
 pub use purchases::{NewPurchase, PurchaseId, PurchasesRecorded};
 pub use queues::{QueueSum, ScoredInteraction};
 pub use record::{Annotated, Batch, Recorded};
 pub use scan::{Cursor, History, Mark, Page, Scan, StoredInteraction, StoredPurchase, Which};
 pub use scores::{ScoresSaved, StoredScore};
-pub use settings::{Check, Place, StoreSettings};
+pub use settings::{Check, StorePlace, StoreSettings};
 pub use takeover::{TakenOver, has_old_files};
 pub use wish::Profile;
 

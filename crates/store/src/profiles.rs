@@ -32,7 +32,7 @@ pub struct Claim {
 
 /// What became of a write.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum WriteOutcome {
     /// The profile says so now.
     Applied,
     /// Not, or nobody knows: again at that time. The reason must not name the customer.
@@ -47,7 +47,7 @@ pub enum Outcome {
 #[derive(Clone, Debug)]
 pub struct Settled<'a> {
     pub claim: &'a Claim,
-    pub outcome: Outcome,
+    pub outcome: WriteOutcome,
 }
 
 /// How settled claims landed.
@@ -294,20 +294,20 @@ async fn settle(tx: &mut Tx, target: &str, holder: &str, one: &Settled<'_>) -> R
     let Claim { number, profile, seq, .. } = one.claim;
     let mut args = vec![Arg::Text(target), Arg::Int(number.0), Arg::Text(holder), Arg::Int(*seq)];
     let sql = match &one.outcome {
-        Outcome::Applied => {
+        WriteOutcome::Applied => {
             args.extend([Arg::Real(profile.value_usd), Arg::Text(profile.tier.as_str())]);
             args.extend([Arg::OptReal(profile.confidence), Arg::OptReal(profile.risk)]);
             APPLIED
         }
-        Outcome::Retry { reason, at } => {
+        WriteOutcome::Retry { reason, at } => {
             args.extend([Arg::Text(reason), Arg::Int(at.as_millisecond()), Arg::Text(State::Pending.as_str())]);
             FAILED
         }
-        Outcome::Dead { reason } => {
+        WriteOutcome::Dead { reason } => {
             args.extend([Arg::Text(reason), Arg::Int(0), Arg::Text(State::Dead.as_str())]);
             FAILED
         }
-        Outcome::Untried => UNTRIED,
+        WriteOutcome::Untried => UNTRIED,
     };
     Ok(tx.run(sql, &args).await? > 0)
 }

@@ -6,7 +6,7 @@ use super::customers::{ensure, mark_dirty, numbers};
 use super::db::{Column, Row, Tx};
 use super::error::StoreError;
 use super::labels::{Labels, label, pack, unpack};
-use super::merge::{Found, Version};
+use super::merge::{Dated, InteractionVersion};
 use super::{Lease, Store, positions};
 use scoreline_domain::time::Timestamp;
 use scoreline_domain::{
@@ -58,14 +58,14 @@ pub struct Annotated {
 
 /// What is kept now, and what will be.
 struct Kept {
-    stored: Option<Version>,
-    version: Version,
+    stored: Option<InteractionVersion>,
+    version: InteractionVersion,
 }
 
 type Versions = HashMap<InteractionId, Kept>;
 
 /// A row to write: customer, start, id and the rest.
-type Write<'a> = (i64, i64, [u8; 16], &'a Version);
+type Write<'a> = (i64, i64, [u8; 16], &'a InteractionVersion);
 
 impl Store {
     /// Records a batch and its position, whole or not at all. Telling a batch again, in any order, changes nothing.
@@ -146,20 +146,20 @@ impl Store {
     }
 }
 
-fn version(told: &Interaction, end: Timestamp, labels: &Labels) -> Version {
+fn version(told: &Interaction, end: Timestamp, labels: &Labels) -> InteractionVersion {
     let end_ms = end.as_millisecond();
     let mut topics: Vec<_> = told.topics.iter().filter_map(|topic| labels.id(topic)).collect();
     topics.sort_unstable();
     topics.dedup();
-    Version {
+    InteractionVersion {
         customer: told.customer,
         start_ms: told.start.as_millisecond(),
         end_ms,
         channel: told.channel,
         handle_ms: told.handle_ms,
         queue: told.queue.as_ref().and_then(|queue| labels.id(queue)),
-        sentiment: told.sentiment.map(|what| Found { what, end_ms }),
-        topics: (!topics.is_empty()).then_some(Found { what: topics, end_ms }),
+        sentiment: told.sentiment.map(|what| Dated { what, end_ms }),
+        topics: (!topics.is_empty()).then_some(Dated { what: topics, end_ms }),
     }
 }
 
@@ -173,13 +173,13 @@ fn apply(versions: &mut Versions, annotations: &[Annotation], labels: &Labels) -
         };
         let end_ms = version.end_ms;
         if let Some(what) = annotation.sentiment {
-            version.sentiment = Some(Found { what, end_ms });
+            version.sentiment = Some(Dated { what, end_ms });
         }
         let mut topics: Vec<_> = annotation.topics.iter().filter_map(|topic| labels.id(topic)).collect();
         topics.sort_unstable();
         topics.dedup();
         if !topics.is_empty() {
-            version.topics = Some(Found { what: topics, end_ms });
+            version.topics = Some(Dated { what: topics, end_ms });
         }
     }
     unknown
@@ -203,21 +203,21 @@ async fn stored(tx: &mut Tx, ids: Vec<InteractionId>) -> Result<Versions, StoreE
     Ok(versions)
 }
 
-fn read(row: &Row) -> Result<Version, StoreError> {
+fn read(row: &Row) -> Result<InteractionVersion, StoreError> {
     let end_ms = row.int(3)?;
     let sentiment = row.opt_int(7)?.map(sentiment).transpose()?;
     let sentiment_end = row.opt_int(8)?.unwrap_or(end_ms);
     let topics_end = row.opt_int(10)?.unwrap_or(end_ms);
     let topics = row.opt_bytes(9)?.map(|bytes| unpack(bytes).collect());
-    Ok(Version {
+    Ok(InteractionVersion {
         customer: CustomerKey::from_digest(row.array(1, "customers.key")?),
         start_ms: row.int(2)?,
         end_ms,
         channel: channel(row.int(4)?)?,
         handle_ms: row.opt_int(5)?.map(handle_ms).transpose()?,
         queue: row.opt_int(6)?.map(label).transpose()?,
-        sentiment: sentiment.map(|what| Found { what, end_ms: sentiment_end }),
-        topics: topics.map(|what| Found { what, end_ms: topics_end }),
+        sentiment: sentiment.map(|what| Dated { what, end_ms: sentiment_end }),
+        topics: topics.map(|what| Dated { what, end_ms: topics_end }),
     })
 }
 
@@ -272,11 +272,12 @@ async fn write(tx: &mut Tx, versions: &Versions, known: &HashMap<CustomerKey, i6
 
 fn columns(rows: &[Write<'_>]) -> [Column; 11] {
     /// Absent where it is the interaction's own end, as it nearly always is.
-    fn end_of<T>(found: Option<&Found<T>>, version: &Version) -> Option<i64> {
+    fn end_of<T>(found: Option<&Dated<T>>, version: &InteractionVersion) -> Option<i64> {
         found.map(|found| found.end_ms).filter(|end| *end != version.end_ms)
     }
     let ints = |each: fn(&Write<'_>) -> i64| Column::Ints(rows.iter().map(each).collect());
-    let opt_ints = |each: fn(&Version) -> Option<i64>| Column::OptInts(rows.iter().map(|(.., v)| each(v)).collect());
+    let opt_ints =
+        |each: fn(&InteractionVersion) -> Option<i64>| Column::OptInts(rows.iter().map(|(.., v)| each(v)).collect());
     [
         ints(|(customer, ..)| *customer),
         ints(|(_, start_ms, ..)| *start_ms),

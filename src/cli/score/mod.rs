@@ -33,7 +33,7 @@ use scoreline_engine::inference::registry::{Patience, State};
 
 use chunk::CHUNK_ROWS;
 use draw::Mapping;
-use pipeline::{Job, Tally};
+use pipeline::{Job, ScoringTally};
 use sink::{Encoder, Output, Sink, Target};
 use source::Length;
 
@@ -194,7 +194,7 @@ impl Score {
         (input_format, output_format): (Format, Format),
         target: Target,
         stop: &AtomicBool,
-    ) -> anyhow::Result<Tally> {
+    ) -> anyhow::Result<ScoringTally> {
         let schema = snapshot.schema();
         let mut input = source::open(&self.input, input_format, self.delimiter)?;
         if self.purchases {
@@ -287,8 +287,8 @@ pub(super) fn for_the_log(reason: &str) -> &str {
     }
 }
 
-fn summary(tally: &Tally, elapsed: f64, model: &str, output: &str) -> String {
-    let Tally { rows, by_model, cold_start, errors, left_out, first_error } = tally;
+fn summary(tally: &ScoringTally, elapsed: f64, model: &str, output: &str) -> String {
+    let ScoringTally { rows, by_model, cold_start, errors, left_out, first_error } = tally;
     let speed = *rows as f64 / elapsed.max(1e-9);
     let mut text = format!(
         "scored {rows} rows with {model} in {elapsed:.2} s ({speed:.0} rows/s): {by_model} by the model, {cold_start} \

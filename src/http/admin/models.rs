@@ -12,12 +12,12 @@ use serde::Serialize;
 use super::comparison::ComparisonBody;
 use crate::http::edge::error::{ApiError, Code, error_response};
 use crate::http::edge::request_id::RequestId;
-use crate::http::state::Shared;
+use crate::http::state::SharedState;
 use crate::http::wire::json::respond;
 use crate::monitoring::Monitoring;
 use crate::monitoring::drift::{ColumnStatus, DriftStatus};
 use crate::scoring::Scorer;
-use scoreline_domain::privacy::audit::{self, Action, Actor, Outcome};
+use scoreline_domain::privacy::audit::{self, Action, Actor, AuditOutcome};
 use scoreline_domain::score::round;
 use scoreline_engine::inference::registry::{CandidateMode, ChangeFault, Hold, Registry, VersionStatus};
 
@@ -140,7 +140,7 @@ pub(crate) async fn latest(by: By, Path(model): Path<String>) -> Response {
 
 /// Who changes what serves, and under which request.
 #[derive(FromRequestParts)]
-#[from_request(state(Shared))]
+#[from_request(state(SharedState))]
 pub(crate) struct By {
     #[from_request(via(State))]
     scorer: Scorer,
@@ -159,9 +159,9 @@ impl By {
         let registry = Arc::clone(self.scorer.registry());
         let changed = tokio::task::spawn_blocking(move || call(&registry)).await;
         let outcome = match &changed {
-            Ok(Ok(_)) => Outcome::Done,
-            Ok(Err(ChangeFault::NotKept(_))) | Err(_) => Outcome::Failed,
-            Ok(Err(_)) => Outcome::Refused,
+            Ok(Ok(_)) => AuditOutcome::Done,
+            Ok(Err(ChangeFault::NotKept(_))) | Err(_) => AuditOutcome::Failed,
+            Ok(Err(_)) => AuditOutcome::Refused,
         };
         let Extension(actor) = self.actor.unwrap_or_default();
         // A path holds what its caller wrote; a name that no model has is not worth a line of theirs.

@@ -12,7 +12,7 @@ use crate::http::edge::request_id::RequestId;
 use crate::http::state::{Jobs, WriteBackDesk};
 use crate::http::wire::json::respond;
 use scoreline_domain::JobName;
-use scoreline_domain::privacy::audit::{self, Action, Actor, Outcome};
+use scoreline_domain::privacy::audit::{self, Action, Actor, AuditOutcome};
 use scoreline_domain::time::{Clock as _, SystemClock};
 use scoreline_store::{Failure, ProfileCounts, Store, StoreError};
 
@@ -93,7 +93,7 @@ pub(crate) async fn retry(
 ) -> Response {
     let retried = desk.retry().await;
     let Extension(actor) = actor.unwrap_or_default();
-    let outcome = if retried.is_ok() { Outcome::Done } else { Outcome::Failed };
+    let outcome = if retried.is_ok() { AuditOutcome::Done } else { AuditOutcome::Failed };
     audit::record(&actor, Action::RetryWriteBack, desk.target.unwrap_or("none"), outcome, id.as_str());
     match retried {
         Ok(retried) => {

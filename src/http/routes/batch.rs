@@ -7,7 +7,7 @@ use crate::http::admission::{Admission, Class, GivingWay};
 use crate::http::edge::deadline::{BatchTime, Hurry, OwnDeadline};
 use crate::http::edge::error::ApiError;
 use crate::http::edge::request_id::RequestId;
-use crate::http::state::{HttpSettings, Shared};
+use crate::http::state::{HttpSettings, SharedState};
 use crate::http::wire::json::append;
 use crate::http::wire::rows::{BatchMetadata, RowError, Rows, reply};
 use crate::scoring::Scorer;
@@ -15,7 +15,7 @@ use scoreline_domain::privacy::IdHasher;
 
 /// What the rows of a batch share, of either task.
 #[derive(FromRequestParts)]
-#[from_request(state(Shared))]
+#[from_request(state(SharedState))]
 pub(crate) struct Batch {
     #[from_request(via(State))]
     pub scorer: Scorer,

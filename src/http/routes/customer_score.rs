@@ -7,7 +7,7 @@ use axum::response::Response;
 use super::customers::{Customer, identifier};
 use crate::http::edge::error::{ApiError, Code};
 use crate::http::edge::request_id::{RequestId, with_request_id};
-use crate::http::wire::answer::{Answer, Context};
+use crate::http::wire::answer::{ClvAnswer, Context};
 use crate::http::wire::json::respond;
 use crate::http::wire::personal::refusal;
 use crate::scoring::{Ask, Prefer, Scorer};
@@ -37,6 +37,6 @@ pub(crate) async fn handle(
         return Err(unknown());
     }
     let context = Context { request_id: id.as_str(), features_as_of: None };
-    let response = respond(StatusCode::OK, &Answer::new(&scored, None, context));
+    let response = respond(StatusCode::OK, &ClvAnswer::new(&scored, None, context));
     Ok(with_request_id(response, id.as_str()))
 }

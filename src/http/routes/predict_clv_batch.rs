@@ -7,7 +7,7 @@ use super::question::Question;
 use crate::http::edge::body::BatchPayload;
 use crate::http::edge::deadline::Hurry;
 use crate::http::edge::error::ApiError;
-use crate::http::wire::answer::Answer;
+use crate::http::wire::answer::ClvAnswer;
 use crate::http::wire::json::{append, parse_object};
 use crate::http::wire::request::PredictRequest;
 use crate::scoring::Prefer;
@@ -30,7 +30,7 @@ impl Row for Clv {
         let question = Question::new(&request, || row_id, hurry)?;
         let scored = question.score(&batch.scorer, &batch.hasher, Prefer::Exact).await?;
         let explained = question.explain(&batch.scorer, &batch.hasher, &scored).await;
-        append(results, &Answer::new(&scored, None, question.context()).explained(explained.as_ref()));
+        append(results, &ClvAnswer::new(&scored, None, question.context()).explained(explained.as_ref()));
         Ok(())
     }
 }

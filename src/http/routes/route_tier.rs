@@ -5,7 +5,7 @@ use super::call::Call;
 use super::question::Question;
 use crate::http::edge::error::ApiError;
 use crate::http::state::HttpState;
-use crate::http::wire::answer::Answer;
+use crate::http::wire::answer::ClvAnswer;
 use crate::http::wire::json::parse_object;
 use crate::http::wire::request::PredictRequest;
 use crate::http::wire::response::Reply;
@@ -17,6 +17,6 @@ pub(super) async fn handle(app: &HttpState, call: &Call) -> Result<Reply, ApiErr
     let scored = question.score(&app.scorer, &app.hasher, Prefer::LastScore).await?;
     let routing = app.policy.decide(&scored.estimate);
     let explained = question.explain(&app.scorer, &app.hasher, &scored).await;
-    let answer = Answer::new(&scored, Some(routing), question.context()).explained(explained.as_ref());
+    let answer = ClvAnswer::new(&scored, Some(routing), question.context()).explained(explained.as_ref());
     Ok(call.reply(&answer, question.context().request_id))
 }

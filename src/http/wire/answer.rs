@@ -17,7 +17,7 @@ use scoreline_domain::{Estimate, Tier};
 
 /// Reply of `POST /v1/predict/clv` and, with `routing`, of `POST /v1/route/tier`.
 #[derive(Serialize)]
-pub(crate) struct Answer<'a> {
+pub(crate) struct ClvAnswer<'a> {
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     routing: Option<RoutingBody<'a>>,
@@ -110,7 +110,7 @@ pub(crate) struct Context<'a> {
     pub features_as_of: Option<Timestamp>,
 }
 
-impl<'a> Answer<'a> {
+impl<'a> ClvAnswer<'a> {
     pub(crate) fn new(scored: &'a Scored, routing: Option<Routing<'a>>, context: Context<'a>) -> Self {
         Self {
             status: status(scored),

@@ -2,7 +2,7 @@
 
 use serde::ser::{Serialize, SerializeStruct as _, Serializer};
 
-use crate::scoring::explanation::{Contribution, Explanation, NotExplained, Written};
+use crate::scoring::explanation::{Contribution, Explanation, NotExplained, RoundedExplanation};
 use crate::scoring::task::{Score, Unit};
 use crate::scoring::{Scored, Scorer};
 use scoreline_engine::features::FeatureRule;
@@ -18,7 +18,7 @@ pub(crate) struct Explained {
 /// Amounts are named by their unit: `base_value_usd` and `contribution_usd`, or `base_points` and
 /// `contribution_points`.
 pub(super) struct ExplanationBody<'a> {
-    written: Written,
+    written: RoundedExplanation,
     unit: Unit,
     rules: &'a [FeatureRule],
     method: &'static str,

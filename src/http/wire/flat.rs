@@ -9,7 +9,7 @@ use serde::de::{Deserialize, Deserializer, IntoDeserializer as _, MapAccess, Une
 
 use super::answer::{FeatureSeconds, Seconds, WarningList, status};
 use super::request::PredictRequest;
-use super::values::{FeatureValue, Features, Text};
+use super::values::{FeatureValue, Features, WireText};
 use crate::http::edge::error::ApiError;
 use crate::routing::TierPolicy;
 use crate::scoring::Scored;
@@ -155,7 +155,7 @@ pub(crate) trait Flat<'a>: Default {
 
 /// A field of a request, by what it holds.
 pub(crate) enum Slot<'s, 'a> {
-    Text(&'s mut Option<Text<'a>>),
+    Text(&'s mut Option<WireText<'a>>),
     Number(&'s mut Option<f64>),
     Tier(&'s mut Option<Tier>),
 }
@@ -199,7 +199,7 @@ where
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<FlatRequest<R>, A::Error> {
                 let mut request = R::default();
                 let mut features = Features::default();
-                while let Some(name) = map.next_key::<Text<'a>>()? {
+                while let Some(name) = map.next_key::<WireText<'a>>()? {
                     match request.slot(&name) {
                         Some(Slot::Text(slot)) => *slot = map.next_value::<Scalar<'a>>()?.text()?,
                         Some(Slot::Number(slot)) => *slot = map.next_value::<Scalar<'a>>()?.number()?,
@@ -263,12 +263,12 @@ impl<'a> Scalar<'a> {
         }
     }
 
-    fn text<E: serde::de::Error>(self) -> Result<Option<Text<'a>>, E> {
+    fn text<E: serde::de::Error>(self) -> Result<Option<WireText<'a>>, E> {
         match self {
             Self::Absent => Ok(None),
             // An account number typed as a number is still an identifier.
-            Self::Number(number) => Ok(Some(Text(Cow::Owned(number.to_string())))),
-            Self::Text(text) if text.len() <= 256 => Ok(Some(Text(text))),
+            Self::Number(number) => Ok(Some(WireText(Cow::Owned(number.to_string())))),
+            Self::Text(text) if text.len() <= 256 => Ok(Some(WireText(text))),
             Self::Text(_) => Err(E::invalid_value(Unexpected::Other("a longer text"), &"at most 256 bytes")),
         }
     }

@@ -6,7 +6,7 @@ use super::answer::{Context, Metadata, status};
 use super::explanation::{Explained, ExplanationBody};
 use super::flat::{Flat, Slot};
 use super::personal::Texts;
-use super::values::{Features, Text};
+use super::values::{Features, WireText};
 use crate::http::edge::error::ApiError;
 use crate::scoring::baseline::Known;
 use crate::scoring::{Ask, Scored};
@@ -22,18 +22,18 @@ pub(crate) struct LeadRequest<'a> {
     #[serde(borrow, default)]
     pub features: Option<Features<'a>>,
     #[serde(borrow, default)]
-    model: Option<Text<'a>>,
+    model: Option<WireText<'a>>,
     #[serde(borrow, default)]
-    model_version: Option<Text<'a>>,
+    model_version: Option<WireText<'a>>,
     #[serde(borrow, default)]
-    pub request_id: Option<Text<'a>>,
+    pub request_id: Option<WireText<'a>>,
     #[serde(borrow, default, rename = "leadId")]
-    lead_id: Option<Text<'a>>,
+    lead_id: Option<WireText<'a>>,
     #[serde(borrow, default)]
-    pub timestamp_utc: Option<Text<'a>>,
+    pub timestamp_utc: Option<WireText<'a>>,
     /// Where the lead comes from: picks the baseline when there is nothing to score.
     #[serde(borrow, default)]
-    lead_source: Option<Text<'a>>,
+    lead_source: Option<WireText<'a>>,
     #[serde(default)]
     pub explain: Option<bool>,
 }

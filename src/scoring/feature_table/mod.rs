@@ -41,7 +41,7 @@ pub struct StoredFeatures {
 /// What is new about a customer.
 #[derive(Clone, Debug)]
 #[expect(clippy::large_enum_variant, reason = "most changes are of the large kind, and they lie in one list")]
-pub enum Change {
+pub enum TableChange {
     Stored {
         /// The store's own name of the customer, theirs for ever.
         number: i64,
@@ -122,15 +122,15 @@ impl FeatureTable {
 
     /// Takes in a batch of changes, in the order they were made. Copies every shard it touches: many changes at once
     /// cost far less than one by one.
-    pub fn absorb(&self, changes: impl IntoIterator<Item = Change>) -> Absorbed {
+    pub fn absorb(&self, changes: impl IntoIterator<Item = TableChange>) -> Absorbed {
         let (mut edits, mut gone) = (Vec::new(), HashSet::new());
         for change in changes {
             match change {
-                Change::Stored { number, customer, features } => {
+                TableChange::Stored { number, customer, features } => {
                     gone.remove(&number);
                     edits.push(Edit { customer, features: Some((number, features)) });
                 }
-                Change::Gone { number } => drop(gone.insert(number)),
+                TableChange::Gone { number } => drop(gone.insert(number)),
             }
         }
         let is_gone = |number: &i64| gone.contains(number);

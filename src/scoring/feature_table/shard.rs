@@ -26,7 +26,7 @@ struct Entry {
     number: i64,
     /// Seconds since 1970.
     as_of: i64,
-    /// Two bits for each feature of the catalogue: its `Form`.
+    /// Two bits for each feature of the catalogue: its `PackedForm`.
     forms: u64,
     /// Where its values begin.
     start: u32,
@@ -39,7 +39,7 @@ const _: () = assert!(CATALOGUE.len() <= 32, "`Entry::forms` has room for 32 fea
 
 /// How a value is packed. Each form is only taken when it gives back the very same bits.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Form {
+enum PackedForm {
     Missing,
     /// Four bytes: counts, days, simple shares.
     Single,
@@ -150,7 +150,7 @@ impl Growing {
     }
 }
 
-impl Form {
+impl PackedForm {
     fn of(value: f64) -> Self {
         if value.is_nan() {
             Self::Missing
@@ -192,19 +192,19 @@ fn from_hundredths(hundredths: i32) -> f64 {
 }
 
 fn bytes(forms: u64) -> usize {
-    (0..CATALOGUE.len()).map(|position| Form::at(forms, position).bytes()).sum()
+    (0..CATALOGUE.len()).map(|position| PackedForm::at(forms, position).bytes()).sum()
 }
 
 fn pack(values: &CatalogueRow, packed: &mut Vec<u8>) -> u64 {
     let mut forms = 0;
     for (position, &value) in values.iter().enumerate() {
-        let form = Form::of(value);
+        let form = PackedForm::of(value);
         forms |= (form as u64) << (2 * position);
         match form {
-            Form::Missing => {}
-            Form::Single => packed.extend_from_slice(&(value as f32).to_le_bytes()),
-            Form::Hundredths => packed.extend_from_slice(&hundredths(value).to_le_bytes()),
-            Form::Double => packed.extend_from_slice(&value.to_le_bytes()),
+            PackedForm::Missing => {}
+            PackedForm::Single => packed.extend_from_slice(&(value as f32).to_le_bytes()),
+            PackedForm::Hundredths => packed.extend_from_slice(&hundredths(value).to_le_bytes()),
+            PackedForm::Double => packed.extend_from_slice(&value.to_le_bytes()),
         }
     }
     forms
@@ -214,15 +214,15 @@ fn unpack(forms: u64, packed: &[u8]) -> CatalogueRow {
     let mut rest = packed;
     let mut values = [f64::NAN; CATALOGUE.len()];
     for (position, value) in values.iter_mut().enumerate() {
-        let form = Form::at(forms, position);
+        let form = PackedForm::at(forms, position);
         // What was packed is always there; a value that were not would be missing.
         *value = match form {
-            Form::Missing => f64::NAN,
-            Form::Single => rest.first_chunk().map_or(f64::NAN, |bytes| f32::from_le_bytes(*bytes).into()),
-            Form::Hundredths => {
+            PackedForm::Missing => f64::NAN,
+            PackedForm::Single => rest.first_chunk().map_or(f64::NAN, |bytes| f32::from_le_bytes(*bytes).into()),
+            PackedForm::Hundredths => {
                 rest.first_chunk().map_or(f64::NAN, |bytes| from_hundredths(i32::from_le_bytes(*bytes)))
             }
-            Form::Double => rest.first_chunk().map_or(f64::NAN, |bytes| f64::from_le_bytes(*bytes)),
+            PackedForm::Double => rest.first_chunk().map_or(f64::NAN, |bytes| f64::from_le_bytes(*bytes)),
         };
         rest = rest.get(form.bytes()..).unwrap_or_default();
     }
@@ -264,8 +264,8 @@ mod tests {
     #[test]
     fn amounts_counts_and_halves_take_four_bytes() {
         for value in [0.0, 48.0, 0.5, 12.34, 4500.01, -3.0] {
-            assert_eq!(Form::of(value).bytes(), 4, "{value}");
+            assert_eq!(PackedForm::of(value).bytes(), 4, "{value}");
         }
-        assert_eq!(Form::of(1.0 / 3.0).bytes(), 8);
+        assert_eq!(PackedForm::of(1.0 / 3.0).bytes(), 8);
     }
 }

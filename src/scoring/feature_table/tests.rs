@@ -32,12 +32,12 @@ fn tagged(number: i64) -> StoredFeatures {
     StoredFeatures { as_of: at(number), exact_until: None, values: [number as f64 / 3.0; CATALOGUE.len()] }
 }
 
-fn store(number: u32, tag: i64) -> Change {
-    Change::Stored { number: number.into(), customer: customer(number), features: tagged(tag) }
+fn store(number: u32, tag: i64) -> TableChange {
+    TableChange::Stored { number: number.into(), customer: customer(number), features: tagged(tag) }
 }
 
-fn remove(number: u32) -> Change {
-    Change::Gone { number: number.into() }
+fn remove(number: u32) -> TableChange {
+    TableChange::Gone { number: number.into() }
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn a_customer_takes_about_two_hundred_bytes_at_most() {
         let empty = book.bytes();
         for batch in 0..10 {
             let numbers = (0..CUSTOMERS / 10).map(|number| batch * CUSTOMERS / 10 + number);
-            let change = |number: u32| Change::Stored {
+            let change = |number: u32| TableChange::Stored {
                 number: number.into(),
                 customer: customer(number),
                 features: usual(number, buys),
@@ -162,17 +162,17 @@ fn a_customer_takes_about_two_hundred_bytes_at_most() {
 }
 
 #[derive(Clone, Debug)]
-enum Step {
+enum TableStep {
     Store(u32, i64),
     Remove(u32),
     Erase(u32),
 }
 
-fn steps() -> impl Strategy<Value = Vec<Vec<Step>>> {
+fn steps() -> impl Strategy<Value = Vec<Vec<TableStep>>> {
     let step = prop_oneof![
-        4 => (0..12_u32, 0..1000_i64).prop_map(|(number, tag)| Step::Store(number, tag)),
-        2 => (0..12_u32).prop_map(Step::Remove),
-        1 => (0..12_u32).prop_map(Step::Erase),
+        4 => (0..12_u32, 0..1000_i64).prop_map(|(number, tag)| TableStep::Store(number, tag)),
+        2 => (0..12_u32).prop_map(TableStep::Remove),
+        1 => (0..12_u32).prop_map(TableStep::Erase),
     ];
     prop::collection::vec(prop::collection::vec(step, 0..10), 0..8)
 }
@@ -186,15 +186,15 @@ proptest! {
             let mut changes = Vec::new();
             for step in batch {
                 match step {
-                    Step::Store(number, tag) => {
+                    TableStep::Store(number, tag) => {
                         model.insert(number, tagged(tag));
                         changes.push(store(number, tag));
                     }
-                    Step::Remove(number) => {
+                    TableStep::Remove(number) => {
                         model.remove(&number);
                         changes.push(remove(number));
                     }
-                    Step::Erase(number) => {
+                    TableStep::Erase(number) => {
                         book.absorb(changes.drain(..));
                         let erased = book.erase(&[customer(number)]).expect("erased");
                         prop_assert_eq!(erased, u64::from(model.remove(&number).is_some()));

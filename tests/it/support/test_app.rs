@@ -9,7 +9,7 @@ use axum::http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use scoreline::auth::{AuthSettings, Authenticator};
 use scoreline::http::admission::{Admission, AdmissionSettings, WhenOverloaded};
-use scoreline::http::{Endpoints, HttpSettings, HttpState, Readiness, Shared};
+use scoreline::http::{Endpoints, HttpSettings, HttpState, Readiness, SharedState};
 use scoreline::monitoring::{Monitoring, MonitoringSettings};
 use scoreline::routing::{RoutingSettings, TierPolicy, TierRoute};
 use scoreline::scoring::explanation::ExplainSettings;
@@ -163,7 +163,7 @@ impl TestApp {
         let book = book.unwrap_or_else(|| FeatureTable::new(Duration::from_hours(36)));
         let scorer = Scorer::new(Arc::clone(&registry), clock.clone(), scorer, monitoring.clone(), book);
         let eraser = eraser(kept, &scorer, &monitoring);
-        let state = Shared::new(HttpState {
+        let state = SharedState::new(HttpState {
             scorer: scorer.clone(),
             hasher: IdHasher::watching(&privacy, eraser.tombstones().clone(), clock.clone()),
             eraser: eraser.clone(),

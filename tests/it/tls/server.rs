@@ -12,7 +12,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use scoreline_domain::time::ManualClock;
 use scoreline_listener::tls::{
-    AllowedSubjects, ClientSettings, MinVersion, Peer, Presence, Refusal, Reloading, TlsListener, TlsSettings,
+    AllowedSubjects, CertificateNames, ClientSettings, MinVersion, Presence, Refusal, Reloading, TlsListener,
+    TlsSettings,
 };
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
@@ -154,7 +155,7 @@ pub fn mode(path: &Path, mode: u32) {
 async fn answer(acceptor: TlsAcceptor, stream: TcpStream) -> Result<(), Refusal> {
     let accepted = acceptor.accept(stream).await.map_err(|err| Refusal::of_handshake(&err))?;
     let chain = accepted.get_ref().1.peer_certificates().map(<[_]>::to_vec).unwrap_or_default();
-    let who = match Peer::of(&chain) {
+    let who = match CertificateNames::of(&chain) {
         Ok(peer) => peer.sans.iter().map(ToString::to_string).chain(peer.subject_cn).collect::<Vec<_>>().join(" "),
         Err(err) => err.to_string(),
     };

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use metrics::Counter;
 
-use scoreline_domain::resilience::breaker::{Breaker, Change, Outcome, Phase, Ticket};
+use scoreline_domain::resilience::breaker::{Breaker, BreakerChange, CallOutcome, Phase, Ticket};
 use scoreline_domain::time::Stopwatch;
 use scoreline_domain::{ModelName, ModelVersion};
 
@@ -82,22 +82,22 @@ impl ModelGuard {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tell(&self, breaker: MutexGuard<'_, Breaker>, change: Option<Change>) {
+    fn tell(&self, breaker: MutexGuard<'_, Breaker>, change: Option<BreakerChange>) {
         let Some(change) = change else { return };
         self.standing.follow(&breaker);
         drop(breaker);
         let (model, version) = (&self.model, &self.version);
         match change {
-            Change::Opened { cause, probe_in } => {
+            BreakerChange::Opened { cause, probe_in } => {
                 self.opened.increment(1);
                 let (cause, probe_ms) = (cause.as_str(), probe_in.as_millis());
                 tracing::error!(%model, %version, cause, probe_ms, "breaker opened: answers come from the ladder");
             }
-            Change::StillOpen { probe_in } => {
+            BreakerChange::StillOpen { probe_in } => {
                 self.opened.increment(1);
                 tracing::info!(%model, %version, probe_ms = probe_in.as_millis(), "breaker stays open");
             }
-            Change::Closed { open_for } => {
+            BreakerChange::Closed { open_for } => {
                 self.closed.increment(1);
                 tracing::info!(%model, %version, open_ms = open_for.as_millis(), "breaker closed: the model answers again");
             }
@@ -107,18 +107,18 @@ impl ModelGuard {
 
 impl Permit<'_> {
     pub fn succeeded(self) {
-        self.end(Outcome::Success);
+        self.end(CallOutcome::Success);
     }
 
     pub fn failed(self) {
-        self.end(Outcome::Failure);
+        self.end(CallOutcome::Failure);
     }
 
-    fn end(mut self, outcome: Outcome) {
+    fn end(mut self, outcome: CallOutcome) {
         self.report(outcome);
     }
 
-    fn report(&mut self, outcome: Outcome) {
+    fn report(&mut self, outcome: CallOutcome) {
         let Some(ticket) = self.ticket.take() else { return };
         let now = self.guard.watch.elapsed();
         let mut breaker = self.guard.lock();
@@ -131,7 +131,7 @@ impl Drop for Permit<'_> {
     fn drop(&mut self) {
         // Of a closed breaker's call there is nothing to tell.
         if self.ticket.is_some() && self.guard.standing.ticket() != self.ticket {
-            self.report(Outcome::Unknown);
+            self.report(CallOutcome::Unknown);
         }
     }
 }

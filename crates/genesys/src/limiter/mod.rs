@@ -9,7 +9,7 @@ use metrics::{Counter, Gauge, counter, gauge};
 use serde::{Deserialize, Serialize};
 
 use scoreline_domain::time::{Clock, Timestamp};
-use window::{Admission, Window};
+use window::{Admission, RequestWindow};
 
 /// Requests that the process before may have sent after it last said what it had sent (those of one step): counted as sent
 /// just now.
@@ -27,7 +27,7 @@ pub struct Spent {
 
 /// Admits requests. One for each token; shared by all who use the token.
 pub(crate) struct Pace {
-    window: Mutex<Window>,
+    window: Mutex<RequestWindow>,
     period: Duration,
     clock: Arc<dyn Clock>,
     throttled: Throttled,
@@ -49,7 +49,7 @@ impl Pace {
         let allowed = gauge!("scoreline_genesys_requests_allowed");
         allowed.set(f64::from(most));
         Self {
-            window: Mutex::new(Window::new(most, period)),
+            window: Mutex::new(RequestWindow::new(most, period)),
             period,
             clock,
             throttled: Throttled {
@@ -144,7 +144,7 @@ impl Pace {
         self.clock.monotonic() + self.period
     }
 
-    fn window(&self) -> MutexGuard<'_, Window> {
+    fn window(&self) -> MutexGuard<'_, RequestWindow> {
         self.window.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -27,7 +27,7 @@ pub(crate) enum Admission {
 
 /// Times are since some fixed moment and never go back.
 #[derive(Debug)]
-pub(crate) struct Window {
+pub(crate) struct RequestWindow {
     most: u32,
     period: Duration,
     /// When each request ended that still counts, oldest first.
@@ -41,7 +41,7 @@ pub(crate) struct Window {
     last_step: Duration,
 }
 
-impl Window {
+impl RequestWindow {
     pub(crate) fn new(most: u32, period: Duration) -> Self {
         Self {
             most,
@@ -177,7 +177,7 @@ mod tests {
         /// there holds more than the limit, nothing arrives inside a pause, and what is asked for is answered in the end.
         #[test]
         fn no_period_ever_holds_more_than_the_limit(events in events(), most in 1..8_u32, arrivals: u64) {
-            let mut window = Window::new(most, PERIOD);
+            let mut window = RequestWindow::new(most, PERIOD);
             let mut now = PERIOD;
             let mut open: VecDeque<Duration> = VecDeque::new();
             let mut requests: Vec<(Duration, Duration)> = Vec::new();
@@ -216,7 +216,7 @@ mod tests {
                         now += ms(*gap);
                         let (ages, pause) = (window.ages(now), window.pause_left(now));
                         requests.extend(open.drain(..).map(|start| (start, now)));
-                        window = Window::new(most, PERIOD);
+                        window = RequestWindow::new(most, PERIOD);
                         window.restore(now, ages, pause);
                     }
                 }
@@ -237,7 +237,7 @@ mod tests {
 
         #[test]
         fn whoever_waits_as_told_is_admitted(most in 1..6_u32, takes in 0..3_000_u64, asked in 1..60_usize) {
-            let mut window = Window::new(most, PERIOD);
+            let mut window = RequestWindow::new(most, PERIOD);
             let mut now = PERIOD;
             for _ in 0..asked {
                 for turn in 0..3 {
@@ -259,7 +259,7 @@ mod tests {
 
     #[test]
     fn a_refusal_halves_the_rate_and_time_brings_it_back() {
-        let mut window = Window::new(300, PERIOD);
+        let mut window = RequestWindow::new(300, PERIOD);
         let mut now = PERIOD;
         assert_eq!(window.admit(now), Admission::Now);
         assert_eq!(window.admit(now), Admission::Now);
@@ -281,7 +281,7 @@ mod tests {
 
     #[test]
     fn repeated_refusals_wait_longer_and_no_pause_is_endless() {
-        let mut window = Window::new(300, PERIOD);
+        let mut window = RequestWindow::new(300, PERIOD);
         let pauses: Vec<_> = (0..8).map(|_| window.refused(PERIOD, None, 1.0).as_secs()).collect();
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
         assert_eq!(window.refused(PERIOD, Some(ms(100_000_000)), 0.0), LONGEST_PAUSE);

@@ -6,10 +6,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tracing::{debug, warn};
 
-use super::record::{Conversation, Text};
+use super::record::{Conversation, RecordText};
 use super::{At, Gathered, PlatformHistory, Stage, before, days, halved, questions};
 use crate::GenesysError;
-use crate::source::Window;
+use crate::source::ExtractionWindow;
 use crate::transport::{HASTY, Method, Operation, Request};
 
 /// Conversations that have been open for longer are not waited for: some never end.
@@ -24,7 +24,7 @@ const LOOKS: u32 = 60;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Job {
-    pub(super) span: Window,
+    pub(super) span: ExtractionWindow,
     id: String,
     lost: u32,
     state: Read,
@@ -55,14 +55,14 @@ struct Page<'a> {
     #[serde(borrow, default)]
     conversations: Option<Vec<Conversation<'a>>>,
     #[serde(borrow)]
-    cursor: Option<Text<'a>>,
+    cursor: Option<RecordText<'a>>,
 }
 
 impl PlatformHistory {
     pub(super) async fn submit(
         &self,
         stage: &Stage,
-        span: Window,
+        span: ExtractionWindow,
         lost: u32,
         gathered: &mut Gathered,
     ) -> Result<Stage, GenesysError> {

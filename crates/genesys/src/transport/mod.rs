@@ -94,14 +94,14 @@ pub(crate) struct Request<'a> {
 }
 
 /// An answer that is what was asked for.
-pub(crate) struct Answer {
+pub(crate) struct ApiAnswer {
     operation: Operation,
     body: Vec<u8>,
     /// Requests it took.
     pub attempts: u32,
 }
 
-impl Answer {
+impl ApiAnswer {
     /// The answer's body.
     ///
     /// # Errors
@@ -166,7 +166,7 @@ impl Transport {
     }
 
     /// Sends a request until it is answered, refused for good, or not worth another attempt.
-    pub(crate) async fn call(&self, request: &Request<'_>) -> Result<Answer, GenesysError> {
+    pub(crate) async fn call(&self, request: &Request<'_>) -> Result<ApiAnswer, GenesysError> {
         let operation = request.operation;
         let url = self.url(request);
         let mut token_is = Token::AsItWas;
@@ -203,7 +203,7 @@ impl Transport {
             let reason = match (decision, received) {
                 (Decision::Take, Some(received)) => {
                     self.pace.answered();
-                    return Ok(Answer { operation, body: received.body, attempts });
+                    return Ok(ApiAnswer { operation, body: received.body, attempts });
                 }
                 (Decision::Reauthorise, _) => {
                     token_is = Token::Renewed;
@@ -301,8 +301,8 @@ fn client(settings: &GenesysSettings) -> Result<reqwest::Client, GenesysError> {
 mod tests {
     use super::*;
 
-    fn answer(body: &str) -> Answer {
-        Answer { operation: Operation::Query, body: body.as_bytes().to_vec(), attempts: 1 }
+    fn answer(body: &str) -> ApiAnswer {
+        ApiAnswer { operation: Operation::Query, body: body.as_bytes().to_vec(), attempts: 1 }
     }
 
     #[test]

@@ -29,7 +29,7 @@ mod verifier;
 pub use error::TlsError;
 pub use files::TlsFiles;
 pub use material::Loaded;
-pub use peer::{Peer, PeerError, San};
+pub use peer::{CertificateNames, PeerError, San};
 pub use refusal::Refusal;
 pub use reload::{CheckPanicked, Checked, Reloading};
 pub use settings::{ClientSettings, MinVersion, Presence, TlsListener, TlsSettings};

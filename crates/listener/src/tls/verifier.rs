@@ -10,7 +10,7 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
 
-use super::peer::{self, Peer};
+use super::peer::{self, CertificateNames};
 use super::refusal::Refusal;
 use super::settings::{ClientSettings, Presence, TlsListener};
 use super::subject::AllowedSubjects;
@@ -74,7 +74,7 @@ impl ClientVerifier {
             verdict => verdict?,
         };
         let chain: Vec<_> = [end_entity].into_iter().chain(intermediates).cloned().collect();
-        let mut peer = Peer::of(&chain).map_err(|_| Error::from(CertificateError::BadEncoding))?;
+        let mut peer = CertificateNames::of(&chain).map_err(|_| Error::from(CertificateError::BadEncoding))?;
         if self.constrained {
             peer.subject_cn = None;
         }

@@ -26,7 +26,7 @@ pub(super) struct Contacts {
 #[derive(Default)]
 struct Inner {
     /// Everything that differs from the generated contact.
-    written: BTreeMap<Id, Written>,
+    written: BTreeMap<Id, ContactEdits>,
     /// Contacts that tests brought along, or that were created.
     known: BTreeSet<Id>,
     deleted: BTreeSet<Id>,
@@ -34,7 +34,7 @@ struct Inner {
 }
 
 #[derive(Default)]
-struct Written {
+struct ContactEdits {
     fields: Map<String, Value>,
     custom: Map<String, Value>,
     modified: i64,
@@ -137,7 +137,7 @@ impl World {
                 // Named by id and version; it comes back whole.
                 schema.entry("jsonSchema").or_insert_with(|| json!({}));
             }
-            let written = Written { fields, custom: custom.clone(), modified: call.now };
+            let written = ContactEdits { fields, custom: custom.clone(), modified: call.now };
             inner.written.insert(id, written);
             custom
         };

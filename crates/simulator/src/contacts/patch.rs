@@ -9,11 +9,11 @@ use crate::world::World;
 
 #[derive(Deserialize)]
 struct Patch {
-    changes: Vec<Change>,
+    changes: Vec<FieldChange>,
 }
 
 #[derive(Deserialize)]
-struct Change {
+struct FieldChange {
     field: String,
     #[serde(default)]
     value: Value,
@@ -30,7 +30,7 @@ enum Action {
     RemoveFromCollection,
 }
 
-impl Change {
+impl FieldChange {
     fn apply(self, fields: &mut Map<String, Value>, custom: &mut Map<String, Value>) -> Result<(), Refusal> {
         let unknown = || Refusal::bad(format!("field {} cannot be changed", self.field));
         let path = self.field.strip_prefix("$.").ok_or_else(unknown)?;

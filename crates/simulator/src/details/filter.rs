@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::super::book::{Book, Entry, Record};
+use super::super::book::{ConversationBook, Entry, Record};
 use super::super::facts::{Caller, Facts, Media};
 use crate::answer::Refusal;
 
@@ -74,13 +74,13 @@ impl Join {
 
 /// A conversation that may be wanted. Most questions are answered by its entry.
 pub(super) struct Candidate<'a> {
-    book: &'a Book,
+    book: &'a ConversationBook,
     entry: &'a Entry,
     as_of: i64,
 }
 
 impl<'a> Candidate<'a> {
-    pub(super) fn new(book: &'a Book, entry: &'a Entry, as_of: i64) -> Self {
+    pub(super) fn new(book: &'a ConversationBook, entry: &'a Entry, as_of: i64) -> Self {
         Self { book, entry, as_of }
     }
 

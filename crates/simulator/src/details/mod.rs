@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::answer::Refusal;
-use super::book::{Book, Entry, Record, Reference};
+use super::book::{ConversationBook, Entry, Record, Reference};
 use super::moment::{DAY_MS, Moment};
 use super::wire;
 use scoreline_domain::time::Timestamp;
@@ -77,7 +77,7 @@ fn days(from: Moment, to: Moment) -> RangeInclusive<i64> {
 
 impl Wanted {
     /// The conversations that were there at `as_of`, in the order that was asked for.
-    fn find(&self, book: &Book, longest: Duration, as_of: i64) -> Result<Vec<Entry>, Refusal> {
+    fn find(&self, book: &ConversationBook, longest: Duration, as_of: i64) -> Result<Vec<Entry>, Refusal> {
         let (from, to) = interval(&self.interval, longest)?;
         for filter in &self.conversation_filters {
             filter.check(filter::CONVERSATION)?;
@@ -119,7 +119,13 @@ fn write(out: &mut Vec<u8>, record: &Record, as_of: i64, attributes: bool) {
 }
 
 /// Writes `"conversations":[…]`.
-fn write_all(out: &mut Vec<u8>, book: &Book, page: impl Iterator<Item = Reference>, as_of: i64, attributes: bool) {
+fn write_all(
+    out: &mut Vec<u8>,
+    book: &ConversationBook,
+    page: impl Iterator<Item = Reference>,
+    as_of: i64,
+    attributes: bool,
+) {
     out.extend_from_slice(b"\"conversations\":[");
     for (position, reference) in page.enumerate() {
         if position > 0 {

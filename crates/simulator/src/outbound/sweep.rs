@@ -29,11 +29,11 @@ pub(super) struct Job {
 struct Edit {
     criteria: Option<Criteria>,
     contact_ids: Option<Vec<String>>,
-    contact: Change,
+    contact: ContactData,
 }
 
 #[derive(Deserialize)]
-struct Change {
+struct ContactData {
     data: BTreeMap<String, String>,
 }
 

@@ -13,7 +13,7 @@ pub(super) use bulk::Column;
 pub(super) use row::{Arg, Row};
 
 use super::error::{StoreError, failed};
-use super::settings::{Place, StoreSettings};
+use super::settings::{StorePlace, StoreSettings};
 
 /// The database, open. Every writing transaction is alone: in SQLite there is one connection that writes, in PostgreSQL
 /// one lock that all replicas take first. So what is read in a writing transaction still holds when it commits, and the
@@ -45,9 +45,9 @@ enum Inner {
 impl Db {
     pub(super) async fn open(settings: &StoreSettings, access: Access) -> Result<Self, StoreError> {
         Ok(match &settings.place {
-            Place::Sqlite(path) => Self::Sqlite(sqlite::File::open(path, settings, access).await?),
-            Place::Memory => Self::Sqlite(sqlite::File::in_memory(settings).await?),
-            Place::Postgres(url) => Self::Postgres(postgres::Server::open(url, settings, access).await?),
+            StorePlace::Sqlite(path) => Self::Sqlite(sqlite::File::open(path, settings, access).await?),
+            StorePlace::Memory => Self::Sqlite(sqlite::File::in_memory(settings).await?),
+            StorePlace::Postgres(url) => Self::Postgres(postgres::Server::open(url, settings, access).await?),
         })
     }
 

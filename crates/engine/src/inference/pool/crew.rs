@@ -9,7 +9,7 @@ use std::time::Duration;
 use metrics::{Counter, counter};
 
 use super::queue::{Job, Jobs, Reply};
-use super::{Answer, PoolSettings, failed};
+use super::{PoolResult, PoolSettings, failed};
 use crate::inference::backend::{Backend, BackendError, FeatureMatrix, Spares};
 use crate::inference::explain::Question;
 use scoreline_domain::time::Stopwatch;
@@ -336,7 +336,7 @@ fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> Result<(), Backe
     started.map(drop).map_err(|err| failed(&format!("no thread for the model: {err}")))
 }
 
-fn run(backend: &dyn Backend, rows: &[f64]) -> Answer {
+fn run(backend: &dyn Backend, rows: &[f64]) -> PoolResult {
     let rows = FeatureMatrix::new(rows, backend.inputs());
     let mut out = vec![0.0; rows.rows() * backend.outputs().len()];
     backend.predict(rows, &mut out)?;

@@ -17,7 +17,7 @@ use super::explain::{Question, Shares, Unexplained};
 use crew::Crew;
 use queue::Reply;
 
-type Answer = Result<Vec<f64>, BackendError>;
+type PoolResult = Result<Vec<f64>, BackendError>;
 
 /// Threads that own one handle each. Dropping it stops them: each ends after the run it is in.
 pub struct Pool {
@@ -80,7 +80,7 @@ impl Pool {
     /// # Errors
     /// `Overloaded` at once when the queue is full or the turn would come too late; after `deadline`, `NoTurn` when it has
     /// not come and `Deadline` when the run has not ended; `Run` when the model fails.
-    pub async fn predict(&self, rows: Vec<f64>, deadline: Duration) -> Answer {
+    pub async fn predict(&self, rows: Vec<f64>, deadline: Duration) -> PoolResult {
         self.check(&rows)?;
         let (reply, answer) = oneshot::channel();
         let caller = self.crew.caller(self.crew.jobs.push(rows, Reply::Async(reply), Some(deadline))?);
@@ -99,7 +99,7 @@ impl Pool {
     ///
     /// # Errors
     /// When the model fails.
-    pub fn predict_blocking(&self, rows: Vec<f64>) -> Answer {
+    pub fn predict_blocking(&self, rows: Vec<f64>) -> PoolResult {
         self.check(&rows)?;
         let (reply, answer) = mpsc::sync_channel(1);
         self.crew.jobs.push_when_room(rows, Reply::Blocking(reply))?;

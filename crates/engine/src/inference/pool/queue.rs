@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::{Answer, stopped};
+use super::{PoolResult, stopped};
 use crate::inference::backend::BackendError;
 use crate::inference::explain::{Budget, Shares, Unexplained};
 
@@ -52,8 +52,8 @@ pub(super) struct Job {
 }
 
 pub(super) enum Reply {
-    Async(oneshot::Sender<Answer>),
-    Blocking(mpsc::SyncSender<Answer>),
+    Async(oneshot::Sender<PoolResult>),
+    Blocking(mpsc::SyncSender<PoolResult>),
     /// The rows are a reference and a row, and what is wanted is the difference of one output between them.
     Explanation {
         output: usize,
@@ -193,7 +193,7 @@ mod tests {
     }
 
     /// Jobs that are let in one after the other, none of them begun, and what keeps their callers waiting.
-    fn let_in(jobs: &Jobs, time: Option<Duration>) -> (usize, Vec<oneshot::Receiver<Answer>>) {
+    fn let_in(jobs: &Jobs, time: Option<Duration>) -> (usize, Vec<oneshot::Receiver<PoolResult>>) {
         let mut waiting = Vec::new();
         loop {
             let (reply, answer) = oneshot::channel();

@@ -44,7 +44,7 @@ struct Task {
 
 /// What comes back, as one line of JSON: nothing is wrong, or the code and the reason of a refusal.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Verdict {
+pub struct ProbeVerdict {
     code: Option<String>,
     reason: String,
 }
@@ -146,7 +146,7 @@ fn judge(ended: &Ended) -> Result<(), BundleError> {
     let late = || format!("the model was not ready within {} s", LIMIT.as_secs());
     let Some(status) = ended.status else { return fault(ProbeFault::Timeout, late()) };
     if status.success() {
-        let Ok(Verdict { code, reason }) = serde_json::from_slice(&ended.said) else {
+        let Ok(ProbeVerdict { code, reason }) = serde_json::from_slice(&ended.said) else {
             return fault(ProbeFault::Crashed, "the child process gave no verdict".to_owned());
         };
         let Some(code) = code else { return Ok(()) };

@@ -28,7 +28,7 @@ use arc_swap::ArcSwap;
 
 use self::choice::Choices;
 use self::retire::Retired;
-use self::versions::{Outcome, Version, Versions};
+use self::versions::{KnownVersion, KnownVersions, LoadState};
 use super::bundle::{BundleError, LoadSettings, ModelSnapshot};
 use super::memory;
 use scoreline_domain::{ModelName, ModelVersion};
@@ -176,7 +176,7 @@ pub struct Registry {
 
 /// What the one who decides knows.
 struct Work {
-    versions: Versions,
+    versions: KnownVersions,
     choices: Choices,
     /// Of the look or call under way.
     events: Vec<Event>,
@@ -186,7 +186,7 @@ struct Work {
 
 impl Registry {
     pub fn new(settings: RegistrySettings, verify: Verify) -> Self {
-        let (versions, choices) = (Versions::default(), Choices::default());
+        let (versions, choices) = (KnownVersions::default(), Choices::default());
         let work = Mutex::new(Work { versions, choices, events: Vec::new(), patience: Patience::Now });
         let (routes, view, retired) = (ArcSwap::default(), ArcSwap::default(), Retired::default());
         let (inline, keeper) = (AtomicBool::new(true), OnceLock::new());
@@ -286,20 +286,22 @@ impl Registry {
         routes: &Routes,
         model: &ModelName,
         version: &ModelVersion,
-        known: &Version,
+        known: &KnownVersion,
     ) -> VersionStatus {
         let route = routes.get(model);
         let serving = route.map(|route| &route.serving).filter(|snapshot| snapshot.version() == version);
         let candidate = route.and_then(|route| route.candidate.as_ref()).map(|candidate| &candidate.snapshot);
         let candidate = candidate.filter(|snapshot| snapshot.version() == version);
         let state = match (&known.outcome, serving, candidate) {
-            (Outcome::Refused(refusal), _, _) => State::Refused { code: refusal.code, reason: refusal.reason.clone() },
-            (Outcome::Untried | Outcome::Loaded, Some(_), _) => State::Serving,
-            (Outcome::Untried | Outcome::Loaded, None, Some(_)) => State::Candidate,
-            (Outcome::Loaded, None, None) => State::Available,
-            (Outcome::Untried, None, None) if work.patience == Patience::Now => State::Available,
-            (Outcome::Untried, None, None) if known.stands_still(self.settings.settle) => State::Available,
-            (Outcome::Untried, None, None) => State::Settling,
+            (LoadState::Refused(refusal), _, _) => {
+                State::Refused { code: refusal.code, reason: refusal.reason.clone() }
+            }
+            (LoadState::Untried | LoadState::Loaded, Some(_), _) => State::Serving,
+            (LoadState::Untried | LoadState::Loaded, None, Some(_)) => State::Candidate,
+            (LoadState::Loaded, None, None) => State::Available,
+            (LoadState::Untried, None, None) if work.patience == Patience::Now => State::Available,
+            (LoadState::Untried, None, None) if known.stands_still(self.settings.settle) => State::Available,
+            (LoadState::Untried, None, None) => State::Settling,
         };
         let held = match (self.settings.pins.get(model), work.choices.promoted(model)) {
             (Some(pin), _) => (pin == version).then_some(Hold::Pinned),

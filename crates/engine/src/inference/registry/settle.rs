@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::discover::{Form, Key};
+use super::discover::{Key, VersionForm};
 use super::report::Event;
 use super::route::{Candidate, CandidateSettings, Route};
 use super::stages::{self, Around};
-use super::versions::{Outcome, Refusal};
+use super::versions::{LoadState, Refusal};
 use super::{Patience, Registry, Work};
 use crate::inference::bundle::ModelSnapshot;
 use crate::inference::manifest::Manifest;
@@ -83,7 +83,7 @@ impl Registry {
         let serving = self.serving(&key.0);
         let digest = serving.as_ref().map(|serving| *serving.digest());
         let Some(known) = work.versions.get(key).filter(|known| known.here) else { return Attempt::Wait };
-        if let Outcome::Refused(refusal) = &known.outcome
+        if let LoadState::Refused(refusal) = &known.outcome
             && refusal.holds(digest)
         {
             return Attempt::Refused;
@@ -92,7 +92,7 @@ impl Registry {
             return Attempt::Wait;
         }
         let place = known.place.clone();
-        let base = (place.form == Form::Lone).then(|| self.base(work, &key.0, serving.as_deref())).flatten();
+        let base = (place.form == VersionForm::Lone).then(|| self.base(work, &key.0, serving.as_deref())).flatten();
         let around = Around {
             settings: &self.settings,
             verify: self.verify,
@@ -111,14 +111,14 @@ impl Registry {
         }
         match loaded {
             Ok(snapshot) => {
-                known.outcome = Outcome::Loaded;
+                known.outcome = LoadState::Loaded;
                 Attempt::Loaded(Arc::new(snapshot))
             }
             Err(err) => {
                 let refusal = Refusal::new(&err, digest);
                 let (code, reason) = (refusal.code, refusal.reason.clone());
-                let again = matches!(&known.outcome, Outcome::Refused(before) if before.code == code);
-                known.outcome = Outcome::Refused(refusal);
+                let again = matches!(&known.outcome, LoadState::Refused(before) if before.code == code);
+                known.outcome = LoadState::Refused(refusal);
                 // What fails every half minute for the same reason is told once.
                 if !again {
                     let (model, version) = key.clone();
@@ -182,10 +182,10 @@ impl Registry {
 /// Whether the files of a loaded version are the ones that were loaded.
 fn is_current(work: &Work, model: &ModelName, version: &ModelVersion) -> bool {
     let known = work.versions.get(&(model.clone(), version.clone()));
-    known.is_some_and(|known| matches!(known.outcome, Outcome::Loaded) || !known.here)
+    known.is_some_and(|known| matches!(known.outcome, LoadState::Loaded) || !known.here)
 }
 
 fn largest_loaded(work: &Work) -> u64 {
-    let loaded = work.versions.iter().filter(|(_, known)| matches!(known.outcome, Outcome::Loaded));
+    let loaded = work.versions.iter().filter(|(_, known)| matches!(known.outcome, LoadState::Loaded));
     loaded.map(|(_, known)| known.place.largest_file()).max().unwrap_or(0)
 }

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::finish::{Aggregate, Columns};
 use super::scalar::Scalar;
-use super::walker::Step;
+use super::walker::NodeStep;
 use super::{Compiled, Ensemble, Leaves, Precision};
 use crate::inference::explain::interventional::{Stand, Walk};
 use crate::inference::explain::path::softmax_slopes;
@@ -77,8 +77,10 @@ impl<T: Scalar> Compiled<T> {
             duel.budget.check()?;
             let number = |leaf: usize| self.stride.map_or(leaf, |stride| tree * stride + leaf - first);
             let look = |at| match self.walker.step(at, row, reference) {
-                Step::Leaf(leaf) => Stand::Leaf(self.leaves.weight(number(leaf), target)),
-                Step::Split { column, row, reference } => Stand::Split { player: duel.players[column], row, reference },
+                NodeStep::Leaf(leaf) => Stand::Leaf(self.leaves.weight(number(leaf), target)),
+                NodeStep::Split { column, row, reference } => {
+                    Stand::Split { player: duel.players[column], row, reference }
+                }
             };
             walk.tree(root, look, shares, duel.budget)?;
             first += self.tree_leaves[tree] as usize;
@@ -145,7 +147,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::Form;
+    use super::super::LeafForm;
     use super::super::finish::Finish;
     use super::super::forest::{Forest, Listed};
     use super::super::instructions::Instructions;
@@ -193,10 +195,11 @@ mod tests {
     }
 
     /// Every form a forest fits.
-    fn forms(forest: &Forest<f32>) -> Vec<Form<f32>> {
+    fn forms(forest: &Forest<f32>) -> Vec<LeafForm<f32>> {
         let best = Instructions::best();
-        let masks = [Prefix::build(forest, best).map(Form::Masks32), Prefix::build(forest, best).map(Form::Masks64)];
-        masks.into_iter().flatten().chain([Form::Nodes]).collect()
+        let masks =
+            [Prefix::build(forest, best).map(LeafForm::Masks32), Prefix::build(forest, best).map(LeafForm::Masks64)];
+        masks.into_iter().flatten().chain([LeafForm::Nodes]).collect()
     }
 
     fn agree(meant: &[Meant], row: &Row, reference: &Row) -> Result<(), TestCaseError> {
@@ -263,7 +266,7 @@ mod tests {
                 transform,
                 columns: Columns::PerTarget(2),
             };
-            let ensemble = Compiled::new(&stump(), finish, Form::Nodes);
+            let ensemble = Compiled::new(&stump(), finish, LeafForm::Nodes);
             let answer = |row: &Row| {
                 let mut out = [0.0; 2];
                 ensemble.run(&row.map(f64::from), &mut out);
@@ -289,7 +292,7 @@ mod tests {
             let budget = Budget::of(limit);
             let duel =
                 Duel { row: &row, reference: &reference, players: &players, features: FEATURES, budget: &budget };
-            Compiled::new(&stump(), finish, Form::Nodes).explain(&duel)
+            Compiled::new(&stump(), finish, LeafForm::Nodes).explain(&duel)
         };
         assert!(matches!(refused(Aggregate::Min, Duration::from_mins(1)), Ok(None)));
         assert!(matches!(refused(Aggregate::Sum, Duration::ZERO), Err(Unexplained::OutOfTime)));
@@ -308,7 +311,7 @@ mod tests {
         let mut listed: Vec<_> = (0..depth).map(|at| branch(depth, at + 1, (at % FEATURES) as u32)).collect();
         listed.push(Listed::Leaf(0..1));
         let forest = Forest::grow(&listed, std::iter::once(0), vec![(0, 1.0)]).expect("no cycle");
-        let ensemble = Compiled::new(&forest, finish(Aggregate::Sum), Form::Nodes);
+        let ensemble = Compiled::new(&forest, finish(Aggregate::Sum), LeafForm::Nodes);
         let shares = explain(&ensemble, &[1.0; FEATURES], &[0.0; FEATURES]);
         assert!(shares.iter().all(|share| share.abs() < 1e-12), "one leaf: {shares:?}");
     }

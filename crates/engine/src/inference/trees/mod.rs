@@ -83,7 +83,7 @@ impl Ensemble {
 }
 
 struct Compiled<T> {
-    form: Form<T>,
+    form: LeafForm<T>,
     /// All forests can be walked: those that have masks are walked to be explained.
     walker: Walker<T>,
     leaves: Leaves<T>,
@@ -96,7 +96,7 @@ struct Compiled<T> {
 }
 
 /// How the leaves a row ends in are found; the fastest form the forest fits.
-enum Form<T> {
+enum LeafForm<T> {
     Masks32(Prefix<T, u32>),
     Masks64(Prefix<T, u64>),
     Nodes,
@@ -120,7 +120,7 @@ impl<T: Scalar> Compiled<T> {
         if forest.width() > width {
             return Err(node.malformed(format!("a tree reads column {} of {width}", forest.width() - 1)));
         }
-        let form = Form::fastest(&forest, Instructions::best());
+        let form = LeafForm::fastest(&forest, Instructions::best());
         tracing::debug!(
             trees = forest.trees.len(),
             form = form.name(),
@@ -130,11 +130,11 @@ impl<T: Scalar> Compiled<T> {
         Ok(Self::new(&forest, finish, form))
     }
 
-    fn new(forest: &Forest<T>, finish: Finish<T>, form: Form<T>) -> Self {
+    fn new(forest: &Forest<T>, finish: Finish<T>, form: LeafForm<T>) -> Self {
         let stride = match form {
-            Form::Masks32(_) => Some(<u32 as Mask>::LEAVES),
-            Form::Masks64(_) => Some(<u64 as Mask>::LEAVES),
-            Form::Nodes => None,
+            LeafForm::Masks32(_) => Some(<u32 as Mask>::LEAVES),
+            LeafForm::Masks64(_) => Some(<u64 as Mask>::LEAVES),
+            LeafForm::Nodes => None,
         };
         let leaves = Leaves::number(forest, stride, finish.targets() == 1, finish.nothing());
         let tree_leaves = forest.trees.iter().map(|tree| tree.leaves.len() as u32).collect();
@@ -180,14 +180,14 @@ impl<T: Scalar> Compiled<T> {
     #[inline]
     fn fold<A>(&self, row: &[f64], state: A, step: impl FnMut(A, usize) -> A) -> A {
         match &self.form {
-            Form::Masks32(masks) => masks.fold(row, state, step),
-            Form::Masks64(masks) => masks.fold(row, state, step),
-            Form::Nodes => self.walker.fold(row, state, step),
+            LeafForm::Masks32(masks) => masks.fold(row, state, step),
+            LeafForm::Masks64(masks) => masks.fold(row, state, step),
+            LeafForm::Nodes => self.walker.fold(row, state, step),
         }
     }
 }
 
-impl<T: Scalar> Form<T> {
+impl<T: Scalar> LeafForm<T> {
     fn fastest(forest: &Forest<T>, instructions: Instructions) -> Self {
         let wide = || Prefix::build(forest, instructions).map(Self::Masks64);
         Prefix::build(forest, instructions).map(Self::Masks32).or_else(wide).unwrap_or(Self::Nodes)
@@ -376,14 +376,14 @@ mod tests {
     }
 
     /// Every form with every instruction set there is.
-    fn forms(forest: &Forest<f32>) -> Vec<Form<f32>> {
+    fn forms(forest: &Forest<f32>) -> Vec<LeafForm<f32>> {
         let masks = |instructions| {
             [
-                Prefix::build(forest, instructions).map(Form::Masks32),
-                Prefix::build(forest, instructions).map(Form::Masks64),
+                Prefix::build(forest, instructions).map(LeafForm::Masks32),
+                Prefix::build(forest, instructions).map(LeafForm::Masks64),
             ]
         };
-        Instructions::available().flat_map(masks).flatten().chain([Form::Nodes]).collect()
+        Instructions::available().flat_map(masks).flatten().chain([LeafForm::Nodes]).collect()
     }
 
     #[test]

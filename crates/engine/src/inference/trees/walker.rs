@@ -88,17 +88,17 @@ impl<T: Scalar> Walker<T> {
     }
 
     /// What stands at a node.
-    pub(super) fn step(&self, at: u32, row: &[T], reference: &[T]) -> Step {
+    pub(super) fn step(&self, at: u32, row: &[T], reference: &[T]) -> NodeStep {
         if let Some(leaf) = at.checked_sub(self.splits) {
-            return Step::Leaf(leaf as usize);
+            return NodeStep::Leaf(leaf as usize);
         }
         let node = &self.nodes[at as usize];
-        Step::Split { column: node.feature as usize, row: node.next(row), reference: node.next(reference) }
+        NodeStep::Split { column: node.feature as usize, row: node.next(row), reference: node.next(reference) }
     }
 }
 
 /// A node as two rows see it.
-pub(super) enum Step {
+pub(super) enum NodeStep {
     /// By its number through all trees.
     Leaf(usize),
     /// The column it asks about and where each row goes.
