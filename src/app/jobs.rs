@@ -18,7 +18,7 @@ use crate::monitoring::Monitoring;
 use crate::scoring::Scorer;
 use crate::scoring::feature_table::FeatureTable;
 use crate::sinks::{FileSink, ProfileSink, ScoreSink};
-use crate::worker::extract::{Begin, Extracted, Extraction, Seen};
+use crate::worker::extract::{Begin, Extracted, Extraction, ExtractionProgress};
 use crate::worker::feature_feed::StoreFeed;
 use crate::worker::features::{FeaturePass, Folded, Whose};
 use crate::worker::follow_features::FeatureTableKeeper;
@@ -175,7 +175,7 @@ pub(super) fn platform(
 pub async fn extract_once(
     settings: &Settings,
     from: Option<Timestamp>,
-    mut observe: impl FnMut(&Seen) + Send,
+    mut observe: impl FnMut(&ExtractionProgress) + Send,
 ) -> anyhow::Result<Extracted> {
     if settings.genesys.is_none() {
         bail!("there is no platform to fetch from: set `[genesys]`");

@@ -24,11 +24,11 @@ use crate::scoring::feature_table::FeatureTable;
 use crate::scoring::self_probe::SelfProbe;
 use crate::scoring::{Scorer, ScorerSettings, golden};
 use crate::telemetry::MetricsHandle;
-use scoreline_domain::privacy::audit::{self, Action, Actor, AuditOutcome};
+use scoreline_domain::privacy::audit::{self, Actor, AuditAction, AuditOutcome};
 use scoreline_domain::privacy::{Erasable, Eraser, IdHasher, PrivacySettings, Tombstones};
 use scoreline_domain::time::{Clock as _, Rounds, SystemClock};
 use scoreline_engine::inference::bundle::LoadSettings;
-use scoreline_engine::inference::registry::{Patience, Registry, RegistrySettings, Wake};
+use scoreline_engine::inference::registry::{FolderWatch, Patience, Registry, RegistrySettings};
 use scoreline_engine::inference::runtime_search::RuntimeSearch;
 use scoreline_listener::tls::{Reloading, TlsListener, TlsSettings};
 use scoreline_listener::{ConnectionTask, Drain, Limits, Listener, TlsConfigs};
@@ -260,13 +260,13 @@ fn eraser(scorer: &Scorer, monitoring: &Monitoring, pipeline: &Pipeline) -> Eras
 /// A changed credentials file was taken, or refused.
 fn audit_credentials(taken: bool) {
     let outcome = if taken { AuditOutcome::Done } else { AuditOutcome::Refused };
-    audit::record(&Actor::default(), Action::ReloadCredentials, "auth.credentials_file", outcome, "");
+    audit::record(&Actor::default(), AuditAction::ReloadCredentials, "auth.credentials_file", outcome, "");
 }
 
 /// Fetches issuers' keys, then keeps them and the credentials file up to date.
 async fn watch_credentials(authenticator: &Arc<Authenticator>, stop: &Stop) {
     let fetching = stop.clone();
-    let spawn = move |fetch: auth::Task| {
+    let spawn = move |fetch: auth::BackgroundTask| {
         let stop = fetching.clone();
         // Nobody waits for keys when the process ends.
         fetching.track(async move {
@@ -361,7 +361,7 @@ fn serve_admin(
 /// Looks at the models folder once a second. Polling is the authority: it works on every file system. A file event only
 /// makes the first look come earlier.
 async fn watch(registry: Arc<Registry>, dir: PathBuf, stop: Stop) -> anyhow::Result<()> {
-    let wake = Wake::watch(&dir);
+    let wake = FolderWatch::watch(&dir);
     let mut ticks = tokio::time::interval(MODELS_POLL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {

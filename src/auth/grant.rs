@@ -105,15 +105,15 @@ pub(super) fn grant(
     Ok(Granted { access_token, expires_in: seconds, scope: scopes.to_string() })
 }
 
-type Secret = Zeroizing<String>;
+type FormSecret = Zeroizing<String>;
 
 /// The parameters that matter; others are ignored, as the RFC asks.
 #[derive(Default)]
 struct GrantForm {
-    grant_type: Option<Secret>,
-    scope: Option<Secret>,
-    client_id: Option<Secret>,
-    client_secret: Option<Secret>,
+    grant_type: Option<FormSecret>,
+    scope: Option<FormSecret>,
+    client_id: Option<FormSecret>,
+    client_secret: Option<FormSecret>,
 }
 
 impl GrantForm {
@@ -145,7 +145,7 @@ impl GrantForm {
     }
 
     /// Id and secret out of HTTP Basic or out of the body, not of both.
-    fn credentials(&self, authorization: Option<&[u8]>) -> Result<(Secret, Secret), GrantFault> {
+    fn credentials(&self, authorization: Option<&[u8]>) -> Result<(FormSecret, FormSecret), GrantFault> {
         let Some(header) = authorization else {
             let (Some(id), Some(secret)) = (&self.client_id, &self.client_secret) else {
                 return Err(GrantFault::InvalidClient);
@@ -170,7 +170,7 @@ impl GrantForm {
 }
 
 /// One name or value of a form.
-fn decoded(text: &[u8]) -> Result<Secret, GrantFault> {
+fn decoded(text: &[u8]) -> Result<FormSecret, GrantFault> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(text.len()));
     let mut rest = text.iter();
     while let Some(byte) = rest.next() {

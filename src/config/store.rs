@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::layers::Reader;
-use super::problem::Origin;
+use super::problem::ValueOrigin;
 use super::value::{Bytes, Setting, quoted};
 use super::{duration, whole};
 use scoreline_store::{Check, StorePlace, StoreSettings};
@@ -41,7 +41,7 @@ pub(super) fn section(read: &mut Reader, has_pepper: bool) -> StoreSettings {
     let cache_size = read.get_if("store.cache_size", allowed, |size: &Bytes| (1 << 20..=64 << 30).contains(&size.0)).0;
     let connections = whole(read, "store.connections", 1, 256);
     let statement_timeout = duration(read, "store.statement_timeout", "from `1s` to `24h`", 1_000, 24 * 3_600_000);
-    if url.is_some() && read.origin_of("store.path") != Origin::Default {
+    if url.is_some() && read.origin_of("store.path") != ValueOrigin::Default {
         read.problem("store.url", "cannot be used together with `store.path`: keep one of them");
     }
     if url.is_some() && !has_pepper {

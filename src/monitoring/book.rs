@@ -43,7 +43,7 @@ pub struct PredictionBook {
     pub recount: bool,
     /// Whether predictions are remembered that may not be in the store.
     pub reread: bool,
-    versions: BTreeMap<(ModelName, ModelVersion), Followed>,
+    versions: BTreeMap<(ModelName, ModelVersion), FollowedVersion>,
     /// When the newest recorded prediction was made, and when room was last looked for, in seconds.
     newest: i64,
     swept_at: i64,
@@ -52,7 +52,7 @@ pub struct PredictionBook {
 }
 
 #[derive(Debug)]
-struct Followed {
+struct FollowedVersion {
     rolling: Rolling,
     heard: u64,
 }
@@ -131,7 +131,7 @@ impl PredictionBook {
             return;
         }
         self.heard += 1;
-        let new = || Followed { rolling: Rolling::new(self.limits.window), heard: 0 };
+        let new = || FollowedVersion { rolling: Rolling::new(self.limits.window), heard: 0 };
         let followed = self.versions.entry((model.clone(), version.clone())).or_insert_with(new);
         followed.rolling.add(outcome);
         followed.heard = self.heard;

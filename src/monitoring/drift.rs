@@ -87,7 +87,7 @@ struct Followed {
     columns: Vec<Column>,
     counts: Counts,
     /// Locked by the task that judges and by whoever shows the status, never by a request.
-    state: Mutex<State>,
+    state: Mutex<DriftState>,
 }
 
 struct Column {
@@ -97,7 +97,7 @@ struct Column {
     trained: u64,
 }
 
-struct State {
+struct DriftState {
     opened_at: Timestamp,
     /// Counts when the open window began.
     base: Vec<Vec<u64>>,
@@ -183,8 +183,12 @@ impl Followed {
         if columns.is_empty() {
             return None;
         }
-        let state =
-            State { opened_at: now, base: counts.read(), alarms: vec![Alarm::default(); columns.len()], closed: None };
+        let state = DriftState {
+            opened_at: now,
+            base: counts.read(),
+            alarms: vec![Alarm::default(); columns.len()],
+            closed: None,
+        };
         Some(Self {
             model: snapshot.name().clone(),
             version: snapshot.version().clone(),
@@ -225,8 +229,12 @@ impl Followed {
             closed.columns.push(status);
         }
         gauges::set_window_rows(&self.model, rows);
-        *state =
-            State { opened_at: now, base: counted, closed: Some(closed), alarms: std::mem::take(&mut state.alarms) };
+        *state = DriftState {
+            opened_at: now,
+            base: counted,
+            closed: Some(closed),
+            alarms: std::mem::take(&mut state.alarms),
+        };
         events
     }
 
@@ -265,7 +273,7 @@ impl Followed {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, DriftState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -44,10 +44,10 @@ pub struct Ledger {
 
 struct Inner {
     limits: PredictionLimits,
-    predictions: Option<SyncSender<Recorded>>,
+    predictions: Option<SyncSender<RecordedPrediction>>,
     commands: mpsc::Sender<Command>,
     /// The other ends, until somebody keeps the ledger.
-    desk: Mutex<Option<(mpsc::Receiver<Command>, Receiver<Recorded>)>>,
+    desk: Mutex<Option<(mpsc::Receiver<Command>, Receiver<RecordedPrediction>)>>,
     /// Locked for a moment, never across an await.
     book: Mutex<PredictionBook>,
     /// Whether the store is open and what it holds is known.
@@ -57,7 +57,7 @@ struct Inner {
     measured: Mutex<HashSet<(ModelName, ModelVersion)>>,
 }
 
-struct Recorded {
+struct RecordedPrediction {
     customer: CustomerKey,
     model: ModelName,
     prediction: Prediction,
@@ -124,7 +124,7 @@ impl Ledger {
     /// Offers a prediction to be recorded, without waiting: it is dropped and counted when too many wait already.
     pub fn record(&self, customer: CustomerKey, model: &ModelName, prediction: impl FnOnce() -> Prediction) {
         let Some(sender) = &self.inner.predictions else { return };
-        let recorded = Recorded { customer, model: model.clone(), prediction: prediction() };
+        let recorded = RecordedPrediction { customer, model: model.clone(), prediction: prediction() };
         if sender.try_send(recorded).is_err() {
             self.inner.lost_in_queue.increment(1);
         }
@@ -263,7 +263,7 @@ struct Keeper {
     store: Store,
     tombstones: Tombstones,
     /// Offered, not looked at yet.
-    predictions: Receiver<Recorded>,
+    predictions: Receiver<RecordedPrediction>,
     /// To be written.
     waiting: Vec<WaitingPrediction>,
     /// The last look at the store.
@@ -368,7 +368,7 @@ impl Keeper {
     /// Takes in the predictions that were offered and are to be recorded.
     fn admit(&mut self) {
         let mut book = self.ledger.book();
-        for Recorded { customer, model, prediction } in self.predictions.try_iter().take(PREDICTION_QUEUE) {
+        for RecordedPrediction { customer, model, prediction } in self.predictions.try_iter().take(PREDICTION_QUEUE) {
             if self.tombstones.contains(&customer) {
                 continue;
             }

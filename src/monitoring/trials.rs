@@ -12,7 +12,7 @@ use metrics::{Counter, counter, describe_counter, describe_gauge, gauge};
 use super::comparison::{Comparison, Judgement, Summary, WINDOW};
 use scoreline_domain::{ModelName, ModelVersion};
 use scoreline_engine::inference::bundle::BundleDigest;
-use scoreline_engine::inference::registry::{Candidate, CandidateMode, Route};
+use scoreline_engine::inference::registry::{Candidate, CandidateMode, ModelRoute};
 
 /// Tells the recorder what the metrics mean.
 pub fn describe() {
@@ -91,7 +91,7 @@ struct CountedMetric {
 
 impl Trials {
     /// The trial of a route's candidate; begun when it is new.
-    pub fn of(&self, route: &Route, candidate: &Candidate) -> Arc<Trial> {
+    pub fn of(&self, route: &ModelRoute, candidate: &Candidate) -> Arc<Trial> {
         let found = |open: &[Arc<Trial>]| open.iter().find(|trial| trial.is_of(route, candidate)).cloned();
         if let Some(trial) = found(&self.open.load()) {
             return trial;
@@ -131,7 +131,7 @@ impl Trials {
 }
 
 impl Trial {
-    fn new(route: &Route, candidate: &Candidate) -> Self {
+    fn new(route: &ModelRoute, candidate: &Candidate) -> Self {
         let (model, version) = (candidate.snapshot.name().clone(), candidate.snapshot.version().clone());
         let mode = candidate.mode.as_str();
         let with = |name: &'static str, label: Option<(&'static str, &'static str)>| {
@@ -159,7 +159,7 @@ impl Trial {
     }
 
     /// Whether this is the trial of a route's candidate.
-    pub fn is_of(&self, route: &Route, candidate: &Candidate) -> bool {
+    pub fn is_of(&self, route: &ModelRoute, candidate: &Candidate) -> bool {
         self.digest == *candidate.snapshot.digest()
             && self.against_digest == *route.serving.digest()
             && self.mode == candidate.mode.as_str()

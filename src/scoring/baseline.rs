@@ -6,7 +6,7 @@ use scoreline_engine::inference::manifest::Baseline;
 
 /// What is known about a customer beside features.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Known<'a> {
+pub struct KnownLabels<'a> {
     /// Acquisition channel of a customer, source of a lead.
     pub channel: Option<&'a str>,
     pub segment: Option<&'a str>,
@@ -50,21 +50,21 @@ const NOTHING: Baseline = Baseline {
 };
 
 /// For a customer without history: acquisition channel, then segment, then neutral.
-pub fn cold_start<'s>(snapshot: &'s ModelSnapshot, known: Known<'_>) -> FoundBaseline<'s> {
+pub fn cold_start<'s>(snapshot: &'s ModelSnapshot, known: KnownLabels<'_>) -> FoundBaseline<'s> {
     channel(snapshot, known).or_else(|| segment(snapshot, known)).unwrap_or_else(|| neutral(snapshot))
 }
 
 /// For a customer the model failed on: segment, then acquisition channel, then neutral.
-pub fn fallback<'s>(snapshot: &'s ModelSnapshot, known: Known<'_>) -> FoundBaseline<'s> {
+pub fn fallback<'s>(snapshot: &'s ModelSnapshot, known: KnownLabels<'_>) -> FoundBaseline<'s> {
     segment(snapshot, known).or_else(|| channel(snapshot, known)).unwrap_or_else(|| neutral(snapshot))
 }
 
-fn channel<'s>(snapshot: &'s ModelSnapshot, known: Known<'_>) -> Option<FoundBaseline<'s>> {
+fn channel<'s>(snapshot: &'s ModelSnapshot, known: KnownLabels<'_>) -> Option<FoundBaseline<'s>> {
     let (name, baseline) = snapshot.manifest().baselines.channel.get_key_value(known.channel?)?;
     Some(FoundBaseline { baseline, level: Level::Channel, name })
 }
 
-fn segment<'s>(snapshot: &'s ModelSnapshot, known: Known<'_>) -> Option<FoundBaseline<'s>> {
+fn segment<'s>(snapshot: &'s ModelSnapshot, known: KnownLabels<'_>) -> Option<FoundBaseline<'s>> {
     let (name, baseline) = snapshot.manifest().baselines.segment.get_key_value(known.segment?)?;
     Some(FoundBaseline { baseline, level: Level::Segment, name })
 }

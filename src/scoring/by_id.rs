@@ -11,7 +11,7 @@ use scoreline_domain::CustomerKey;
 use scoreline_domain::time::Timestamp;
 use scoreline_engine::features::FeatureFault;
 use scoreline_engine::inference::ModelSnapshot;
-use scoreline_engine::inference::bundle::Customer;
+use scoreline_engine::inference::bundle::ReadCustomer;
 use scoreline_engine::inference::manifest::Task;
 
 impl Scorer {
@@ -21,17 +21,17 @@ impl Scorer {
         &self,
         answer: &mut AnswerInProgress<'_>,
         ask: &Ask<'_>,
-    ) -> Result<Customer, AskFault> {
+    ) -> Result<ReadCustomer, AskFault> {
         let customer = ask.customer.ok_or(AskFault::Nothing)?;
         // Customers are stored, leads are not.
         if E::TASK != Task::Clv {
-            return Ok(Customer::New);
+            return Ok(ReadCustomer::New);
         }
         let Some(features) = ask.stored.copied().or_else(|| self.parts.book.find(&customer)) else {
             let unknown =
                 if self.parts.book.is_complete() { Warning::NothingStored } else { Warning::NothingStoredYet };
             answer.warnings.push(unknown);
-            return Ok(Customer::New);
+            return Ok(ReadCustomer::New);
         };
         answer.features_as_of = Some(features.as_of);
         if self.parts.book.is_stale(&features, answer.now) {
@@ -40,7 +40,7 @@ impl Scorer {
         // The caller cannot mend what is stored, so it is no error of theirs.
         Ok(answer.snapshot.read_catalogued(&features.values).unwrap_or_else(|_| {
             answer.warnings.push(Warning::StoredUnfit);
-            Customer::New
+            ReadCustomer::New
         }))
     }
 
@@ -56,7 +56,7 @@ impl Scorer {
         snapshot: &ModelSnapshot,
         customer: Option<CustomerKey>,
         as_of: Option<Timestamp>,
-    ) -> Option<Customer> {
+    ) -> Option<ReadCustomer> {
         let features = self.parts.book.find(&customer?).filter(|features| Some(features.as_of) == as_of)?;
         snapshot.read_catalogued(&features.values).ok()
     }
@@ -64,11 +64,11 @@ impl Scorer {
 
 impl Ask<'_> {
     /// What the question says of its customer, as another model reads it.
-    pub(super) fn read(&self, snapshot: &ModelSnapshot) -> Result<Customer, FeatureFault> {
+    pub(super) fn read(&self, snapshot: &ModelSnapshot) -> Result<ReadCustomer, FeatureFault> {
         match (self.features, self.stored) {
             (Some(features), _) => snapshot.read(features.iter().copied()),
             (None, Some(stored)) => snapshot.read_catalogued(&stored.values),
-            (None, None) => Ok(Customer::New),
+            (None, None) => Ok(ReadCustomer::New),
         }
     }
 }

@@ -98,11 +98,11 @@ struct Said {
 
 impl Said {
     fn read(roles: &Roles, outputs: &[f64]) -> Result<Self, NotANumber> {
-        let finite = |column: &scoreline_engine::inference::bundle::Column, output| {
+        let finite = |column: &scoreline_engine::inference::bundle::OutputColumn, output| {
             let value = column.of(outputs);
             if value.is_finite() { Ok(value) } else { Err(NotANumber { output }) }
         };
-        let optional = |column: &Option<scoreline_engine::inference::bundle::Column>, output| {
+        let optional = |column: &Option<scoreline_engine::inference::bundle::OutputColumn>, output| {
             column.as_ref().map(|column| finite(column, output)).transpose()
         };
         // Least-squares trees can dip below zero; nobody spends a negative amount.

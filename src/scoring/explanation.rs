@@ -18,7 +18,7 @@ use scoreline_domain::score::round;
 use scoreline_domain::{CustomerKey, Source};
 use scoreline_engine::features::{FeatureSchema, Row, Value};
 use scoreline_engine::inference::ModelSnapshot;
-use scoreline_engine::inference::bundle::{Column, Customer};
+use scoreline_engine::inference::bundle::{OutputColumn, ReadCustomer};
 use scoreline_engine::inference::explain::{Budget, Method, Question, Unexplained};
 
 /// Settings of explanations.
@@ -125,7 +125,7 @@ impl Scorer {
 }
 
 async fn answer<E: Score>(
-    read: Option<Customer>,
+    read: Option<ReadCustomer>,
     scored: &Scored<E>,
     budget: Budget,
 ) -> Result<Explanation, NotExplained> {
@@ -136,7 +136,7 @@ async fn answer<E: Score>(
     }
     let snapshot = &scored.snapshot;
     // A customer's last score may be another version's or other features'.
-    let Some(Customer::Known(given)) = read.filter(|_| scored.version == *snapshot.version()) else {
+    let Some(ReadCustomer::Known(given)) = read.filter(|_| scored.version == *snapshot.version()) else {
         return Err(NotExplained::AnotherScore);
     };
     let explanation = explain(snapshot, &given.raw, &snapshot.roles().value, E::in_unit, budget).await?;
@@ -156,7 +156,7 @@ async fn answer<E: Score>(
 pub async fn explain(
     snapshot: &ModelSnapshot,
     raw: &[f64],
-    column: &Column,
+    column: &OutputColumn,
     unit: impl Fn(f64) -> f64,
     budget: Budget,
 ) -> Result<Explanation, NotExplained> {

@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::baseline::{self, FoundBaseline, Known};
+use super::baseline::{self, FoundBaseline, KnownLabels};
 use super::estimate::{NotANumber, Wish, estimate, from_baseline};
 use super::{BaselineUsed, Warning};
 use scoreline_domain::{Estimate, LeadScore, Probability, Tier};
@@ -14,7 +14,7 @@ use scoreline_engine::inference::{BackendError, ModelSnapshot};
 pub trait Score: Copy + Send + Sync {
     const TASK: Task;
     /// What its explanations count in.
-    const UNIT: Unit;
+    const UNIT: ScoreUnit;
 
     /// Turns one row's outputs into a score.
     ///
@@ -23,10 +23,10 @@ pub trait Score: Copy + Send + Sync {
     fn of_outputs(snapshot: &ModelSnapshot, raw: &[f64], outputs: &[f64], wish: Wish) -> Result<Self, NotANumber>;
 
     /// What stands in for the score, with where it came from: for somebody without history, or after a failure.
-    fn stand_in(snapshot: &ModelSnapshot, known: Known<'_>, why: StandIn) -> (Self, BaselineUsed);
+    fn stand_in(snapshot: &ModelSnapshot, known: KnownLabels<'_>, why: StandIn) -> (Self, BaselineUsed);
 
     /// Names that a stand-in was looked up by and that no table has.
-    fn unknown_names(snapshot: &ModelSnapshot, known: Known<'_>) -> SmallVec<[Warning; 2]>;
+    fn unknown_names(snapshot: &ModelSnapshot, known: KnownLabels<'_>) -> SmallVec<[Warning; 2]>;
 
     /// What an output as the bundle serves it is in `UNIT`.
     fn in_unit(served: f64) -> f64;
@@ -52,7 +52,7 @@ pub enum TaskScore {
 
 /// What a score's explanation counts in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unit {
+pub enum ScoreUnit {
     /// US dollars.
     Usd,
     /// Percent of a probability.
@@ -86,8 +86,8 @@ pub fn outcome_rows(
 }
 
 /// What a model of any task answers for somebody without history, with what there is to say about it.
-pub fn cold_start(snapshot: &ModelSnapshot, known: Known<'_>) -> (TaskScore, SmallVec<[Warning; 2]>) {
-    fn of<E: Score>(snapshot: &ModelSnapshot, known: Known<'_>) -> (TaskScore, SmallVec<[Warning; 2]>) {
+pub fn cold_start(snapshot: &ModelSnapshot, known: KnownLabels<'_>) -> (TaskScore, SmallVec<[Warning; 2]>) {
+    fn of<E: Score>(snapshot: &ModelSnapshot, known: KnownLabels<'_>) -> (TaskScore, SmallVec<[Warning; 2]>) {
         let (score, _) = E::stand_in(snapshot, known, StandIn::ColdStart);
         (score.into_outcome(), E::unknown_names(snapshot, known))
     }
@@ -99,13 +99,13 @@ pub fn cold_start(snapshot: &ModelSnapshot, known: Known<'_>) -> (TaskScore, Sma
 
 impl Score for Estimate {
     const TASK: Task = Task::Clv;
-    const UNIT: Unit = Unit::Usd;
+    const UNIT: ScoreUnit = ScoreUnit::Usd;
 
     fn of_outputs(snapshot: &ModelSnapshot, raw: &[f64], outputs: &[f64], wish: Wish) -> Result<Self, NotANumber> {
         estimate(snapshot, raw, outputs, wish)
     }
 
-    fn stand_in(snapshot: &ModelSnapshot, known: Known<'_>, why: StandIn) -> (Self, BaselineUsed) {
+    fn stand_in(snapshot: &ModelSnapshot, known: KnownLabels<'_>, why: StandIn) -> (Self, BaselineUsed) {
         let FoundBaseline { baseline, level, name } = match why {
             StandIn::ColdStart => baseline::cold_start(snapshot, known),
             StandIn::Failure => baseline::fallback(snapshot, known),
@@ -116,7 +116,7 @@ impl Score for Estimate {
         (from_baseline(snapshot, baseline), used)
     }
 
-    fn unknown_names(snapshot: &ModelSnapshot, known: Known<'_>) -> SmallVec<[Warning; 2]> {
+    fn unknown_names(snapshot: &ModelSnapshot, known: KnownLabels<'_>) -> SmallVec<[Warning; 2]> {
         Warning::of_names(known, snapshot).collect()
     }
 
@@ -147,7 +147,7 @@ impl Score for Estimate {
 
 impl Score for LeadScore {
     const TASK: Task = Task::Lead;
-    const UNIT: Unit = Unit::Points;
+    const UNIT: ScoreUnit = ScoreUnit::Points;
 
     fn of_outputs(snapshot: &ModelSnapshot, _: &[f64], outputs: &[f64], _: Wish) -> Result<Self, NotANumber> {
         let said = snapshot.roles().value.of(outputs);
@@ -159,7 +159,7 @@ impl Score for LeadScore {
     }
 
     /// A lead's source first, whatever the reason; then the base rate.
-    fn stand_in(snapshot: &ModelSnapshot, known: Known<'_>, _: StandIn) -> (Self, BaselineUsed) {
+    fn stand_in(snapshot: &ModelSnapshot, known: KnownLabels<'_>, _: StandIn) -> (Self, BaselineUsed) {
         let Some(lead) = snapshot.manifest().lead.as_ref() else {
             // A lead snapshot is not built without its table; the lowest place is the harmless answer.
             let none = Probability::ZERO;
@@ -176,7 +176,7 @@ impl Score for LeadScore {
         (lead.score(lead.base_rate), used)
     }
 
-    fn unknown_names(snapshot: &ModelSnapshot, known: Known<'_>) -> SmallVec<[Warning; 2]> {
+    fn unknown_names(snapshot: &ModelSnapshot, known: KnownLabels<'_>) -> SmallVec<[Warning; 2]> {
         let sources = snapshot.manifest().lead.as_ref().map(|lead| &lead.sources);
         let is_unknown = |source: &&str| sources.is_some_and(|sources| !sources.contains_key(*source));
         known.channel.filter(is_unknown).map(|_| Warning::UnknownLeadSource).into_iter().collect()

@@ -8,14 +8,14 @@ use futures_util::future::BoxFuture;
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 use tokio::time::sleep;
 
-use super::lease::{Held, Leases};
-use super::progress::Progress;
-use super::schedule::{Cause, Ended, Job};
+use super::lease::{HeldLease, Leases};
+use super::progress::JobProgress;
+use super::schedule::{Cause, Job, JobEnd};
 use super::{ExtractSettings, JobError, position};
 use scoreline_domain::time::{Stopwatch, Timestamp};
 use scoreline_domain::{Annotation, ExtractedInteraction, JobName};
 use scoreline_genesys::source::{ExtractionStep, ExtractionTally, ExtractionWindow, HistorySource, Mismatch, Position};
-use scoreline_store::{Batch, Recorded};
+use scoreline_store::{Batch, RecordedCounts};
 
 /// What is fetched is kept at the latest after so many requests: a process that starts after a kill has to assume that
 /// they were sent, and may not exceed the platform's limit.
@@ -37,7 +37,7 @@ pub struct Extraction {
 
 /// How far a run has come.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub struct ExtractionProgress {
     /// What is being done, for people.
     pub phase: &'static str,
     /// Of the window, 0 to 1.
@@ -91,7 +91,11 @@ impl Extraction {
     ///
     /// # Errors
     /// When the platform or the store does not answer. What was kept stays, and the next call goes on from there.
-    pub async fn run(&self, begin: Begin, observe: impl FnMut(&Seen) + Send) -> Result<Option<Extracted>, JobError> {
+    pub async fn run(
+        &self,
+        begin: Begin,
+        observe: impl FnMut(&ExtractionProgress) + Send,
+    ) -> Result<Option<Extracted>, JobError> {
         let Some(held) = self.leases.take(JobName::Extract).await? else { return Ok(None) };
         // Boxed: requests and their answers make it large.
         Box::pin(held.during(self.extract(&held, begin, observe))).await.map(Some)
@@ -129,9 +133,9 @@ impl Extraction {
 
     async fn extract(
         &self,
-        held: &Held,
+        held: &HeldLease,
         begin: Begin,
-        mut observe: impl FnMut(&Seen) + Send,
+        mut observe: impl FnMut(&ExtractionProgress) + Send,
     ) -> Result<Extracted, JobError> {
         let mut position = self.begin(begin).await?;
         let window = position.window();
@@ -155,7 +159,7 @@ impl Extraction {
             if done || wait.is_some() || pending.is_enough() {
                 self.keep(held, &position, &mut pending, &mut written).await?;
             }
-            observe(&Seen {
+            observe(&ExtractionProgress {
                 phase: position.phase(),
                 share: position.progress(),
                 tally: position.totals().clone(),
@@ -180,7 +184,7 @@ impl Extraction {
     /// Keeps what was fetched with where that leads to, in one transaction.
     async fn keep(
         &self,
-        held: &Held,
+        held: &HeldLease,
         position: &Position,
         pending: &mut Pending,
         written: &mut InteractionsWritten,
@@ -206,14 +210,14 @@ impl Job for Extraction {
         JobName::Extract
     }
 
-    fn activate<'a>(&'a self, cause: Cause, progress: &'a Progress) -> BoxFuture<'a, Result<Ended, JobError>> {
+    fn activate<'a>(&'a self, cause: Cause, progress: &'a JobProgress) -> BoxFuture<'a, Result<JobEnd, JobError>> {
         Box::pin(async move {
             if cause == Cause::Timer
                 && let Some(until) = self.due_at().await?
             {
-                return Ok(Ended::Idle { until: Some(until) });
+                return Ok(JobEnd::Idle { until: Some(until) });
             }
-            let observe = |seen: &Seen| {
+            let observe = |seen: &ExtractionProgress| {
                 progress.set("rows", seen.tally.rows);
                 progress.set("requests", seen.tally.requests);
                 progress.set("percent", (seen.share * 100.0) as u64);
@@ -221,7 +225,7 @@ impl Job for Extraction {
                 progress.set("changed", seen.written.changed);
                 progress.set("limited_seconds", seen.limited.as_secs());
             };
-            Ok(self.run(Begin::Onwards, observe).await?.map_or(Ended::Elsewhere, |_| Ended::Done))
+            Ok(self.run(Begin::Onwards, observe).await?.map_or(JobEnd::Elsewhere, |_| JobEnd::Done))
         })
     }
 }
@@ -258,8 +262,8 @@ impl Pending {
 }
 
 impl InteractionsWritten {
-    fn add(&mut self, recorded: Recorded) {
-        let Recorded { new, changed, same, open, impossible, refused, unknown } = recorded;
+    fn add(&mut self, recorded: RecordedCounts) {
+        let RecordedCounts { new, changed, same, open, impossible, refused, unknown } = recorded;
         self.new += new;
         self.changed += changed;
         self.same += same;

@@ -14,15 +14,15 @@ use jiff::SignedDuration;
 use metrics::{counter, describe_counter};
 use serde::{Deserialize, Serialize};
 
-use super::lease::{Held, Leases};
-use super::progress::Progress;
-use super::schedule::{Cause, Ended, Job};
+use super::lease::{HeldLease, Leases};
+use super::progress::JobProgress;
+use super::schedule::{Cause, Job, JobEnd};
 use super::{JobError, position};
 use scoreline_domain::JobName;
 use scoreline_domain::time::{Stopwatch, Timestamp};
 use scoreline_engine::features::interactions::{LOOK_BACK_DAYS, QueueSentiment, QueueSum};
 use scoreline_engine::features::{CustomerFold, catalogue_row};
-use scoreline_store::{Computed, Cursor, Features, History, Saved, Scan, Which};
+use scoreline_store::{Computed, Cursor, FeatureRow, History, Saved, ScanRequest, Which};
 
 /// Interactions of a page: some ten megabytes.
 const PAGE: usize = 50_000;
@@ -81,7 +81,7 @@ impl FeaturePass {
 
     async fn pass(
         &self,
-        held: &Held,
+        held: &HeldLease,
         whose: Whose,
         mut observe: impl FnMut(&Folded) + Send,
     ) -> Result<Folded, JobError> {
@@ -113,7 +113,7 @@ impl FeaturePass {
         let mut folded = Folded::default();
         let mut after: Option<Cursor> = None;
         loop {
-            let scan = Scan { which, after, interactions: PAGE, since: Some(window.from) };
+            let scan = ScanRequest { which, after, interactions: PAGE, since: Some(window.from) };
             let page = store.scan(&scan).await?;
             after = page.next;
             if !page.histories.is_empty() {
@@ -166,14 +166,14 @@ impl Job for FeaturePass {
         JobName::Features
     }
 
-    fn activate<'a>(&'a self, _: Cause, progress: &'a Progress) -> BoxFuture<'a, Result<Ended, JobError>> {
+    fn activate<'a>(&'a self, _: Cause, progress: &'a JobProgress) -> BoxFuture<'a, Result<JobEnd, JobError>> {
         Box::pin(async move {
             let observe = |folded: &Folded| {
                 progress.set("customers", folded.customers);
                 progress.set("interactions", folded.interactions);
                 progress.set("written", folded.written);
             };
-            Ok(self.run(Whose::Due, observe).await?.map_or(Ended::Elsewhere, |_| Ended::Done))
+            Ok(self.run(Whose::Due, observe).await?.map_or(JobEnd::Elsewhere, |_| JobEnd::Done))
         })
     }
 }
@@ -224,7 +224,7 @@ fn fold(histories: &[History], as_of: Timestamp, queues: &QueueSentiment) -> (Ve
         computed.push(Computed {
             number: history.number,
             mark: history.mark,
-            features: Some(Features {
+            features: Some(FeatureRow {
                 as_of: vector.as_of,
                 vector: Box::new(catalogue_row::to_bytes(&vector.values)),
                 next_change_at: vector.next_change_at,

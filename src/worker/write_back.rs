@@ -8,9 +8,9 @@ use futures_util::future::BoxFuture;
 use jiff::SignedDuration;
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 
-use super::lease::{Held, Leases};
-use super::progress::Progress;
-use super::schedule::{Cause, Ended, Job};
+use super::lease::{HeldLease, Leases};
+use super::progress::JobProgress;
+use super::schedule::{Cause, Job, JobEnd};
 use super::{JobError, WriteBackSettings};
 use crate::sinks::{ScoreSink, ScoreUpdate, SinkFault};
 use scoreline_domain::JobName;
@@ -54,7 +54,11 @@ impl WriteBack {
         held.during(self.pass(&held, observe)).await.map(Some)
     }
 
-    async fn pass(&self, held: &Held, mut observe: impl FnMut(&WrittenBack) + Send) -> Result<WrittenBack, JobError> {
+    async fn pass(
+        &self,
+        held: &HeldLease,
+        mut observe: impl FnMut(&WrittenBack) + Send,
+    ) -> Result<WrittenBack, JobError> {
         let (store, clock, target) = (self.leases.store(), self.leases.clock(), self.sink.target());
         let limit = self.sink.portion().min(self.settings.batch as usize);
         let mut done = WrittenBack::default();
@@ -152,19 +156,19 @@ impl Job for WriteBack {
         JobName::WriteBack
     }
 
-    fn activate<'a>(&'a self, _: Cause, progress: &'a Progress) -> BoxFuture<'a, Result<Ended, JobError>> {
+    fn activate<'a>(&'a self, _: Cause, progress: &'a JobProgress) -> BoxFuture<'a, Result<JobEnd, JobError>> {
         Box::pin(async move {
             let counts = self.leases.store().profile_counts(self.sink.target()).await?;
             if counts.pending == 0 {
                 self.report().await?;
-                return Ok(Ended::Idle { until: None });
+                return Ok(JobEnd::Idle { until: None });
             }
             let observe = |done: &WrittenBack| {
                 progress.set("written", done.written);
                 progress.set("failed", done.failed);
                 progress.set("dead", done.dead);
             };
-            Ok(self.run(observe).await?.map_or(Ended::Elsewhere, |_| Ended::Done))
+            Ok(self.run(observe).await?.map_or(JobEnd::Elsewhere, |_| JobEnd::Done))
         })
     }
 }

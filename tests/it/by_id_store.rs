@@ -10,7 +10,7 @@ use scoreline_domain::privacy::IdHasher;
 use scoreline_domain::time::Timestamp;
 use scoreline_domain::{Channel, CustomerKey, ExtractedInteraction, Interaction, InteractionId};
 use scoreline_engine::features::catalogue_row;
-use scoreline_store::{Batch, Computed, Features, Store, StoreSettings};
+use scoreline_store::{Batch, Computed, FeatureRow, Store, StoreSettings};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -90,7 +90,7 @@ impl Kept {
 
     async fn save_bytes(&self, customer: &str, vector: Option<Box<[u8]>>) {
         let history = self.store.history(&key(customer)).await.expect("read").expect("known");
-        let features = vector.map(|vector| Features {
+        let features = vector.map(|vector| FeatureRow {
             as_of: at("2026-11-21T07:00:00Z"),
             vector,
             next_change_at: Some(at("2026-11-22T06:10:00Z")),

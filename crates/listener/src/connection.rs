@@ -19,7 +19,7 @@ use super::peer::{Connect, Peer, PeerAddress, PeerCertificates};
 use super::service::Watched;
 use super::timed_connection::TimedConnection;
 use super::{Limits, Listener, TlsConfigs};
-use crate::tls::Refusal;
+use crate::tls::HandshakeRefusal;
 
 /// What a client may send of one stream, and of all its streams, before we have read it.
 const STREAM_WINDOW: u32 = 64 * 1024;
@@ -80,7 +80,7 @@ pub(super) async fn run<C: Connect>(shared: &ListenerShared<C>, stream: TcpStrea
     let stream = match tokio::time::timeout(shared.limits.handshake_timeout, handshake).await {
         Ok(Ok(stream)) => Box::new(stream),
         Ok(Err(err)) => {
-            Refusal::of_handshake(&err).report(shared.name, address);
+            HandshakeRefusal::of_handshake(&err).report(shared.name, address);
             return End::HandshakeFailed;
         }
         Err(_) => return End::HandshakeTimeout,

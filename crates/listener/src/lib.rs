@@ -161,7 +161,7 @@ impl Listener {
 
 fn start<C: Connect>(
     shared: &Arc<ListenerShared<C>>,
-    slot: caps::Slot,
+    slot: caps::ConnectionSlot,
     stream: TcpStream,
     address: SocketAddr,
     spawn: &impl Fn(ConnectionTask),

@@ -17,7 +17,7 @@ use super::world::World;
 use scoreline_domain::time::Clock as _;
 
 /// Tokens that were issued. Locked for a moment, never across an await.
-pub(super) struct Tokens {
+pub(super) struct IssuedTokens {
     inner: Mutex<Inner>,
 }
 
@@ -45,7 +45,7 @@ struct LoginError {
 
 const RATE_LIMITED: &str = "invalid_request (rate limit exceeded; please retry later)";
 
-impl Tokens {
+impl IssuedTokens {
     pub(super) fn new(a_period: u32, period: Duration) -> Self {
         let limiter = Limiter::new(a_period, period);
         Self { inner: Mutex::new(Inner { issued: 0, valid: HashMap::new(), limiter }) }

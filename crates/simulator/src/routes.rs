@@ -9,7 +9,7 @@ pub(super) const TOKEN_LIMIT: &str = "client.credentials.token.rate.per.minute";
 
 type Handler = fn(&World, &Call<'_>) -> Result<Answer, Refusal>;
 
-pub(super) struct Route {
+pub(super) struct EndpointRoute {
     pub(super) method: &'static str,
     pub(super) template: &'static str,
     /// Answered without a token, and not counted.
@@ -17,13 +17,13 @@ pub(super) struct Route {
     pub(super) handler: Handler,
 }
 
-const fn route(method: &'static str, template: &'static str, handler: Handler) -> Route {
-    Route { method, template, open: false, handler }
+const fn route(method: &'static str, template: &'static str, handler: Handler) -> EndpointRoute {
+    EndpointRoute { method, template, open: false, handler }
 }
 
 /// A path's fixed segments come before parameters in the same place.
-const ROUTES: &[Route] = &[
-    Route { method: "POST", template: "/oauth/token", open: true, handler: oauth::token },
+const ROUTES: &[EndpointRoute] = &[
+    EndpointRoute { method: "POST", template: "/oauth/token", open: true, handler: oauth::token },
     route("POST", "/api/v2/analytics/conversations/details/query", details::query),
     route("POST", "/api/v2/analytics/conversations/details/jobs", details::start),
     route("GET", "/api/v2/analytics/conversations/details/jobs/availability", details::availability),
@@ -59,7 +59,7 @@ const ROUTES: &[Route] = &[
 
 /// What a path leads to.
 pub(super) enum RouteMatch {
-    Route(&'static Route, Vec<String>),
+    Route(&'static EndpointRoute, Vec<String>),
     /// There is such a path, with other methods.
     OtherMethod(&'static str),
     Nothing,

@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use super::answer::{Answer, Call, Refusal};
 use super::damage;
 use super::faults::{FaultKind, Strike};
-use super::ids::{Id, Kind};
+use super::ids::{Id, IdKind};
 use super::limiter::RateVerdict;
 use super::log::Logged;
 use super::routes::{self, RouteMatch};
@@ -142,6 +142,6 @@ fn is_json(headers: &HeaderMap) -> bool {
 impl World {
     /// What an answer is called in the platform's own logs.
     fn correlation(&self) -> String {
-        Id::of(self.settings.seed, Kind::Correlation, self.next_visit()).to_string()
+        Id::of(self.settings.seed, IdKind::Correlation, self.next_visit()).to_string()
     }
 }

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use super::book::{ConversationBook, Record};
-use super::facts::{Caller, Facts, Media};
+use super::facts::{Facts, Media, OtherParty};
 use super::moment::Moment;
 use super::wire;
 use scoreline_domain::interaction::{Channel, InteractionId, Sentiment};
@@ -73,11 +73,11 @@ impl Truth<'_> {
 
     fn expected(&self, facts: &Facts) -> Option<Expected> {
         let party = match facts.caller {
-            Caller::Contact { id, canonical } => {
+            OtherParty::Contact { id, canonical } => {
                 Party::Contact { id: id.to_string(), canonical: canonical.to_string() }
             }
-            Caller::Address(number) => Party::Address(wire::address(facts.media, number).to_string()),
-            Caller::Colleague => return None,
+            OtherParty::Address(number) => Party::Address(wire::address(facts.media, number).to_string()),
+            OtherParty::Colleague => return None,
         };
         let over = facts.closed(self.now);
         let analysed = facts.closed(self.analysed_before);

@@ -12,14 +12,14 @@ use super::answer::{Call, Refusal};
 use super::book::ConversationBook;
 use super::clock::PlatformClock;
 use super::contacts::Contacts;
-use super::details::Jobs;
+use super::details::DetailsJobs;
 use super::documented::Entities;
 use super::faults::{FaultPlan, Faults, Strike};
 use super::hand::PlatformWrite;
 use super::limiter::{Limiter, RateVerdict};
 use super::log::Log;
 use super::moment::Moment;
-use super::oauth::Tokens;
+use super::oauth::IssuedTokens;
 use super::outbound::Outbound;
 use super::population::Population;
 use super::recorded;
@@ -34,8 +34,8 @@ pub(super) struct World {
     pub(super) settings: SimulatorSettings,
     pub(super) clock: PlatformClock,
     pub(super) book: ConversationBook,
-    pub(super) jobs: Jobs,
-    pub(super) tokens: Tokens,
+    pub(super) jobs: DetailsJobs,
+    pub(super) tokens: IssuedTokens,
     pub(super) log: Log,
     pub(super) contacts: Contacts,
     pub(super) outbound: Outbound,
@@ -60,8 +60,8 @@ impl World {
         Ok(Self {
             clock,
             book: ConversationBook::new(settings.seed, population, first_day, recorded),
-            jobs: Jobs::default(),
-            tokens: Tokens::new(limits.tokens, limits.period),
+            jobs: DetailsJobs::default(),
+            tokens: IssuedTokens::new(limits.tokens, limits.period),
             log: Log::to_file(file.transpose()?),
             contacts: Contacts::default(),
             outbound: Outbound::new(settings.seed),

@@ -1,15 +1,15 @@
 //! From drawn rows to answers: the same steps as a request takes, for a chunk at a time. No cache and no deadline: a
 //! file is scored by the model or told why not.
 
-use crate::scoring::baseline::Known;
+use crate::scoring::baseline::KnownLabels;
 use crate::scoring::estimate::Wish;
 use crate::scoring::task::{self, TaskScore, outcome_rows};
 use crate::scoring::{Warning, Warnings};
 use scoreline_domain::Source;
 use scoreline_engine::inference::ModelSnapshot;
-use scoreline_engine::inference::bundle::Customer;
+use scoreline_engine::inference::bundle::ReadCustomer;
 
-use super::draw::{Drawn, Row};
+use super::draw::{Drawn, InputRow};
 
 /// What is said about one row.
 pub(super) enum RowAnswer {
@@ -53,7 +53,7 @@ enum Considered {
     Model(Warnings),
 }
 
-fn consider(snapshot: &ModelSnapshot, row: Row, values: &[f64]) -> Considered {
+fn consider(snapshot: &ModelSnapshot, row: InputRow, values: &[f64]) -> Considered {
     if let Some(fault) = row.fault {
         return Considered::Answered(RowAnswer::Refused(fault));
     }
@@ -62,8 +62,8 @@ fn consider(snapshot: &ModelSnapshot, row: Row, values: &[f64]) -> Considered {
     }
     match snapshot.read_row(values) {
         Err(fault) => Considered::Answered(RowAnswer::Refused(fault.to_string())),
-        Ok(Customer::New) => Considered::Answered(cold_start(snapshot, &row)),
-        Ok(Customer::Known(mut given)) => {
+        Ok(ReadCustomer::New) => Considered::Answered(cold_start(snapshot, &row)),
+        Ok(ReadCustomer::Known(mut given)) => {
             given.unknown.extend(row.unknown);
             given.missing.retain(|position| !given.unknown.contains(position));
             Considered::Model(Warning::of_features(&given).collect())
@@ -71,8 +71,8 @@ fn consider(snapshot: &ModelSnapshot, row: Row, values: &[f64]) -> Considered {
     }
 }
 
-fn cold_start(snapshot: &ModelSnapshot, row: &Row) -> RowAnswer {
-    let known = Known { channel: row.channel.as_deref(), segment: row.segment.as_deref() };
+fn cold_start(snapshot: &ModelSnapshot, row: &InputRow) -> RowAnswer {
+    let known = KnownLabels { channel: row.channel.as_deref(), segment: row.segment.as_deref() };
     let (outcome, warnings) = task::cold_start(snapshot, known);
     RowAnswer::Scored { outcome, source: Source::ColdStart, warnings: warnings.into_iter().collect() }
 }

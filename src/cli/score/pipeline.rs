@@ -37,7 +37,7 @@ pub(super) struct ScoringTally {
 }
 
 /// What the threads share.
-pub(super) struct Job<'a> {
+pub(super) struct ChunkJob<'a> {
     pub(super) snapshot: &'a ModelSnapshot,
     pub(super) wish: Wish,
     pub(super) mapping: &'a Mapping<'a>,
@@ -53,7 +53,7 @@ struct Finished {
     tally: ScoringTally,
 }
 
-impl Job<'_> {
+impl ChunkJob<'_> {
     /// Scores everything in `source` into `sink`; `tick` hears of the rows written.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ use crate::http::wire::json::respond;
 use crate::monitoring::Monitoring;
 use crate::monitoring::drift::{ColumnStatus, DriftStatus};
 use crate::scoring::Scorer;
-use scoreline_domain::privacy::audit::{self, Action, Actor, AuditOutcome};
+use scoreline_domain::privacy::audit::{self, Actor, AuditAction, AuditOutcome};
 use scoreline_domain::score::round;
 use scoreline_engine::inference::registry::{CandidateMode, ChangeFault, Hold, Registry, VersionStatus};
 
@@ -125,17 +125,17 @@ pub(crate) async fn handle(State(scorer): State<Scorer>, State(monitoring): Stat
 /// Makes a version serve and keeps it.
 pub(crate) async fn promote(by: By, Path((model, version)): Path<(String, String)>) -> Response {
     let object = format!("{model}/{version}");
-    by.change(Action::PromoteModel, object, move |registry| registry.promote(&model, &version)).await
+    by.change(AuditAction::PromoteModel, object, move |registry| registry.promote(&model, &version)).await
 }
 
 /// Goes back to the version that served before and keeps it.
 pub(crate) async fn rollback(by: By, Path(model): Path<String>) -> Response {
-    by.change(Action::RollBackModel, model.clone(), move |registry| registry.rollback(&model)).await
+    by.change(AuditAction::RollBackModel, model.clone(), move |registry| registry.rollback(&model)).await
 }
 
 /// Lets the newest complete version serve again.
 pub(crate) async fn latest(by: By, Path(model): Path<String>) -> Response {
-    by.change(Action::FollowLatestModel, model.clone(), move |registry| registry.follow_latest(&model)).await
+    by.change(AuditAction::FollowLatestModel, model.clone(), move |registry| registry.follow_latest(&model)).await
 }
 
 /// Who changes what serves, and under which request.
@@ -152,7 +152,7 @@ impl By {
     /// Changes what serves, away from the threads that answer requests, and answers how the model's versions stand then.
     async fn change(
         self,
-        action: Action,
+        action: AuditAction,
         object: String,
         call: impl FnOnce(&Registry) -> Result<Vec<VersionStatus>, ChangeFault> + Send + 'static,
     ) -> Response {

@@ -30,7 +30,7 @@ pub(crate) struct Batch {
 }
 
 /// How a row of a batch is read, scored and written.
-pub(crate) trait Row {
+pub(crate) trait BatchRow {
     /// Scores `row` under the id `row_id` and appends its answer to `results`.
     ///
     /// # Errors
@@ -49,7 +49,7 @@ impl Batch {
     ///
     /// # Errors
     /// When there is no room for a batch, or it cannot be taken apart.
-    pub(crate) async fn answer<R: Row>(&self, body: &[u8]) -> Result<Response, ApiError> {
+    pub(crate) async fn answer<R: BatchRow>(&self, body: &[u8]) -> Result<Response, ApiError> {
         let _permit = self.admission.enter(Class::Batch)?;
         let time = BatchTime::start(self.settings.batch_deadline, self.deadline.0);
         let Rows { rows, is_array } = Rows::split(body, self.settings.batch_rows)?;

@@ -45,7 +45,7 @@ pub(crate) async fn handle(
         let spend_usd = outcome.spend_usd;
         let verdicts = ledger.report(vec![outcome], reader.moved.into_inner()).await?;
         let outcome = verdicts.first().map_or_else(|| Err(no_prediction()), |it| OutcomeBody::new(it, spend_usd))?;
-        let metadata = Some(Metadata { request_id: id.as_str() });
+        let metadata = Some(OutcomeMetadata { request_id: id.as_str() });
         let response = respond(StatusCode::OK, &OutcomeAnswer { status: "success", outcome, metadata });
         return Ok(with_request_id(response, id.as_str()));
     }
@@ -262,7 +262,7 @@ struct OutcomeAnswer<'a> {
     status: &'static str,
     outcome: OutcomeBody,
     #[serde(skip_serializing_if = "Option::is_none")]
-    metadata: Option<Metadata<'a>>,
+    metadata: Option<OutcomeMetadata<'a>>,
 }
 
 #[derive(Serialize)]
@@ -277,7 +277,7 @@ struct OutcomeBody {
 }
 
 #[derive(Serialize)]
-struct Metadata<'a> {
+struct OutcomeMetadata<'a> {
     request_id: &'a str,
 }
 

@@ -1,7 +1,7 @@
 //! `POST /v1/predict/clv`: the documented prediction.
 
 use super::call::Call;
-use super::question::Question;
+use super::question::ClvQuestion;
 use crate::http::edge::error::ApiError;
 use crate::http::state::HttpState;
 use crate::http::wire::answer::ClvAnswer;
@@ -12,7 +12,7 @@ use crate::scoring::Prefer;
 
 pub(super) async fn handle(app: &HttpState, call: &Call) -> Result<Reply, ApiError> {
     let request: PredictRequest<'_> = parse_object(call.body()?)?;
-    let question = Question::new(&request, || call.id(), call.hurry()?)?;
+    let question = ClvQuestion::new(&request, || call.id(), call.hurry()?)?;
     let scored = question.score(&app.scorer, &app.hasher, Prefer::Exact).await?;
     let explained = question.explain(&app.scorer, &app.hasher, &scored).await;
     let answer = ClvAnswer::new(&scored, None, question.context()).explained(explained.as_ref());

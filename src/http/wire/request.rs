@@ -6,7 +6,7 @@ use super::personal::{Texts, request_id_passes};
 use super::values::{Features, NamedFeatures, WireText};
 use crate::http::edge::error::{ApiError, Code};
 use crate::http::edge::request_id::accepted;
-use crate::scoring::baseline::Known;
+use crate::scoring::baseline::KnownLabels;
 use crate::scoring::{Ask, Prefer};
 use scoreline_domain::Tier;
 use scoreline_domain::privacy::{IdHasher, Screen};
@@ -96,7 +96,7 @@ impl PredictRequest<'_> {
             customer: self.customer_id.as_deref().map(|id| hasher.key(id)),
             features,
             stored: None,
-            known: Known { channel: self.acquisition_channel.as_deref(), segment: self.segment.as_deref() },
+            known: KnownLabels { channel: self.acquisition_channel.as_deref(), segment: self.segment.as_deref() },
             prefer,
             level: self.interval_level,
             previous: self.previous_tier,

@@ -71,9 +71,9 @@ pub struct Absorbed {
 
 /// The stored features of all customers. Cheap to clone.
 #[derive(Clone)]
-pub struct FeatureTable(Arc<Rows>);
+pub struct FeatureTable(Arc<TableRows>);
 
-struct Rows {
+struct TableRows {
     shards: Box<[ArcSwap<Shard>]>,
     /// Held by whoever replaces shards.
     writing: Mutex<()>,
@@ -96,7 +96,7 @@ impl FeatureTable {
     pub fn new(stale_after: Duration) -> Self {
         let change = |kind| counter!("scoreline_book_changes_total", "kind" => kind);
         let empty = Arc::new(Shard::default());
-        Self(Arc::new(Rows {
+        Self(Arc::new(TableRows {
             shards: (0..SHARDS).map(|_| ArcSwap::new(Arc::clone(&empty))).collect(),
             writing: Mutex::new(()),
             customers: AtomicUsize::new(0),

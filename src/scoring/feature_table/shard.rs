@@ -12,7 +12,7 @@ const SECONDS_A_MINUTE: i64 = 60;
 
 #[derive(Debug, Default)]
 pub(super) struct Shard {
-    entries: Box<[Entry]>,
+    entries: Box<[ShardEntry]>,
     /// The values of all entries, one after the other.
     packed: Box<[u8]>,
     /// Of the entry that has been computed longest ago.
@@ -21,7 +21,7 @@ pub(super) struct Shard {
 
 /// A customer's place in a shard: one line of a processor's cache.
 #[derive(Clone, Copy, Debug)]
-struct Entry {
+struct ShardEntry {
     customer: CustomerKey,
     number: i64,
     /// Seconds since 1970.
@@ -34,8 +34,8 @@ struct Entry {
     exact_until: u32,
 }
 
-const _: () = assert!(size_of::<Entry>() == 64);
-const _: () = assert!(CATALOGUE.len() <= 32, "`Entry::forms` has room for 32 features");
+const _: () = assert!(size_of::<ShardEntry>() == 64);
+const _: () = assert!(CATALOGUE.len() <= 32, "`ShardEntry::forms` has room for 32 features");
 
 /// How a value is packed. Each form is only taken when it gives back the very same bits.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -119,7 +119,7 @@ impl Shard {
 
 /// A shard in the making.
 struct Growing {
-    entries: Vec<Entry>,
+    entries: Vec<ShardEntry>,
     packed: Vec<u8>,
 }
 
@@ -129,9 +129,9 @@ impl Growing {
         self.packed.len() as u32
     }
 
-    fn keep(&mut self, entry: &Entry, packed: &[u8]) {
+    fn keep(&mut self, entry: &ShardEntry, packed: &[u8]) {
         let start = entry.start as usize;
-        self.entries.push(Entry { start: self.start(), ..*entry });
+        self.entries.push(ShardEntry { start: self.start(), ..*entry });
         self.packed.extend_from_slice(&packed[start..start + bytes(entry.forms)]);
     }
 
@@ -141,7 +141,7 @@ impl Growing {
         let minutes = |until: Timestamp| u32::try_from(until.as_second().div_euclid(SECONDS_A_MINUTE));
         let exact_until = features.exact_until.map_or(FOR_EVER, |until| minutes(until).unwrap_or(0));
         let as_of = features.as_of.as_second();
-        self.entries.push(Entry { customer, number, as_of, forms, start, exact_until });
+        self.entries.push(ShardEntry { customer, number, as_of, forms, start, exact_until });
     }
 
     fn finish(self) -> Shard {

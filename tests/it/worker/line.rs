@@ -17,7 +17,7 @@ use scoreline_domain::time::{Clock, Timestamp};
 use scoreline_domain::{CustomerKey, LabelId, ModelName};
 use scoreline_engine::inference::registry::{Patience, Registry, RegistrySettings};
 use scoreline_genesys::Genesys;
-use scoreline_store::{History, Scan, Store, StoredInteraction, Which};
+use scoreline_store::{History, ScanRequest, Store, StoredInteraction, Which};
 
 use crate::desk::Desk;
 use crate::support::TestBundle;
@@ -114,7 +114,7 @@ pub fn scorer(models: &std::path::Path, clock: Arc<dyn Clock>) -> Scorer {
 
 /// Everything that is known of every customer.
 pub async fn histories(store: &Store) -> Vec<History> {
-    let mut scan = Scan { which: Which::All, after: None, interactions: 20_000, since: None };
+    let mut scan = ScanRequest { which: Which::All, after: None, interactions: 20_000, since: None };
     let mut all = Vec::new();
     loop {
         let page = store.scan(&scan).await.expect("scanned");

@@ -31,7 +31,7 @@ impl Default for Actor {
 
 /// What can be done. The words are stable.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Action {
+pub enum AuditAction {
     EraseCustomer,
     PromoteModel,
     RollBackModel,
@@ -41,7 +41,7 @@ pub enum Action {
     RetryWriteBack,
 }
 
-impl Action {
+impl AuditAction {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::EraseCustomer => "customer.erase",
@@ -75,7 +75,7 @@ impl AuditOutcome {
 }
 
 /// Writes one line. `object` is the name of a model, version or file; of a customer, the word `customer`.
-pub fn record(actor: &Actor, action: Action, object: &str, outcome: AuditOutcome, request_id: &str) {
+pub fn record(actor: &Actor, action: AuditAction, object: &str, outcome: AuditOutcome, request_id: &str) {
     tracing::info!(
         target: TARGET,
         who = actor.as_str(),

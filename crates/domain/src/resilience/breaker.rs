@@ -77,7 +77,7 @@ pub enum Phase {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BreakerChange {
     Opened {
-        cause: Cause,
+        cause: OpenCause,
         probe_in: Duration,
     },
     /// The probe failed, or nobody knows what became of it.
@@ -91,7 +91,7 @@ pub enum BreakerChange {
 
 /// Why it opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Cause {
+pub enum OpenCause {
     InARow,
     Rate,
     Unreturned,
@@ -121,7 +121,7 @@ impl Phase {
     }
 }
 
-impl Cause {
+impl OpenCause {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::InARow => "failures_in_a_row",
@@ -209,20 +209,20 @@ impl Breaker {
         self.unreturned[UNRETURNED - 1] = Some(now);
         let first = self.unreturned[0]?;
         let many = now.saturating_sub(first) <= UNRETURNED_WITHIN && matches!(self.state, State::Closed);
-        many.then(|| self.open(now, Cause::Unreturned))
+        many.then(|| self.open(now, OpenCause::Unreturned))
     }
 
     fn count(&mut self, now: Duration, failed: bool) -> Option<BreakerChange> {
         self.window.add(now.as_secs(), failed);
         self.in_a_row = if failed { self.in_a_row + 1 } else { 0 };
         if self.in_a_row >= FAILURES_IN_A_ROW {
-            return Some(self.open(now, Cause::InARow));
+            return Some(self.open(now, OpenCause::InARow));
         }
         let (calls, failures) = self.window.sums(now.as_secs());
-        (calls >= LEAST_CALLS && 2 * failures >= calls).then(|| self.open(now, Cause::Rate))
+        (calls >= LEAST_CALLS && 2 * failures >= calls).then(|| self.open(now, OpenCause::Rate))
     }
 
-    fn open(&mut self, now: Duration, cause: Cause) -> BreakerChange {
+    fn open(&mut self, now: Duration, cause: OpenCause) -> BreakerChange {
         // A part that fails again soon after it recovered goes on waiting where it left off.
         let recently = self.closed_at.is_some_and(|closed| now.saturating_sub(closed) < LONGEST_WAIT);
         self.doublings = if recently { self.doublings + 1 } else { 0 };
@@ -312,7 +312,7 @@ mod tests {
             assert_eq!(call(&mut breaker, now, CallOutcome::Failure), None);
         }
         let change = call(&mut breaker, now, CallOutcome::Failure);
-        let Some(BreakerChange::Opened { cause: Cause::InARow, probe_in }) = change else { panic!("{change:?}") };
+        let Some(BreakerChange::Opened { cause: OpenCause::InARow, probe_in }) = change else { panic!("{change:?}") };
         (breaker, now + probe_in)
     }
 
@@ -343,7 +343,7 @@ mod tests {
             assert_eq!(last, None, "call {number}");
             last = call(&mut breaker, at(number * 10), outcome);
         }
-        assert!(matches!(last, Some(BreakerChange::Opened { cause: Cause::Rate, .. })), "the twentieth: {last:?}");
+        assert!(matches!(last, Some(BreakerChange::Opened { cause: OpenCause::Rate, .. })), "the twentieth: {last:?}");
 
         let mut breaker = Breaker::new(1);
         for number in 0..400 {
@@ -407,7 +407,7 @@ mod tests {
         }
         let change = breaker.unreturned(Duration::from_secs(100));
         assert!(
-            matches!(change, Some(BreakerChange::Opened { cause: Cause::Unreturned, .. })),
+            matches!(change, Some(BreakerChange::Opened { cause: OpenCause::Unreturned, .. })),
             "62, 93 and 100: {change:?}"
         );
     }

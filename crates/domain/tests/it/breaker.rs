@@ -6,7 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use scoreline_domain::resilience::breaker::{
-    Breaker, BreakerChange, CallOutcome, Cause, FAILURES_IN_A_ROW, FIRST_WAIT, JITTER, LEAST_CALLS, LONGEST_WAIT,
+    Breaker, BreakerChange, CallOutcome, FAILURES_IN_A_ROW, FIRST_WAIT, JITTER, LEAST_CALLS, LONGEST_WAIT, OpenCause,
     PROBE_PATIENCE, Phase, Ticket, UNRETURNED, UNRETURNED_WITHIN, WINDOW_SECONDS,
 };
 
@@ -92,7 +92,7 @@ impl Naive {
         assert!(probe_in <= self.full_wait && probe_in >= self.full_wait.mul_f64(1.0 - JITTER), "{probe_in:?}");
     }
 
-    fn must_open(&mut self, now: Duration, cause: Cause, change: Option<BreakerChange>) {
+    fn must_open(&mut self, now: Duration, cause: OpenCause, change: Option<BreakerChange>) {
         let Some(BreakerChange::Opened { cause: told, probe_in }) = change else {
             panic!("{cause:?}, told {change:?}")
         };
@@ -121,9 +121,9 @@ impl Naive {
                 let (calls, failures) =
                     recent.fold((0, 0), |(calls, failures), (_, failed)| (calls + 1, failures + u32::from(*failed)));
                 if in_a_row >= FAILURES_IN_A_ROW as usize {
-                    self.must_open(now, Cause::InARow, change);
+                    self.must_open(now, OpenCause::InARow, change);
                 } else if calls >= LEAST_CALLS && f64::from(failures) / f64::from(calls) >= 0.5 {
-                    self.must_open(now, Cause::Rate, change);
+                    self.must_open(now, OpenCause::Rate, change);
                 } else {
                     assert_eq!(change, None, "{failures} of {calls}, {in_a_row} in a row");
                 }
@@ -148,7 +148,7 @@ impl Naive {
         self.unreturned.push(now);
         let recent = self.unreturned.iter().filter(|at| now.saturating_sub(**at) <= UNRETURNED_WITHIN).count();
         if matches!(self.state, State::Closed) && recent >= UNRETURNED {
-            self.must_open(now, Cause::Unreturned, change);
+            self.must_open(now, OpenCause::Unreturned, change);
         } else {
             assert_eq!(change, None);
         }

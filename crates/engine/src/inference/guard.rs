@@ -26,7 +26,7 @@ pub struct ModelGuard {
 }
 
 /// Leave to run the model once. Dropped without a word, nobody knows what became of the run.
-pub struct Permit<'a> {
+pub struct ModelPermit<'a> {
     guard: &'a ModelGuard,
     ticket: Option<Ticket>,
 }
@@ -51,7 +51,7 @@ impl ModelGuard {
     }
 
     /// Leave to run the model; `None` while the breaker is open.
-    pub fn admit(&self) -> Option<Permit<'_>> {
+    pub fn admit(&self) -> Option<ModelPermit<'_>> {
         let ticket = self.standing.ticket().or_else(|| {
             let mut breaker = self.lock();
             let ticket = breaker.admit(self.watch.elapsed())?;
@@ -60,7 +60,7 @@ impl ModelGuard {
             }
             Some(ticket)
         })?;
-        Some(Permit { guard: self, ticket: Some(ticket) })
+        Some(ModelPermit { guard: self, ticket: Some(ticket) })
     }
 
     pub fn model(&self) -> &ModelName {
@@ -105,7 +105,7 @@ impl ModelGuard {
     }
 }
 
-impl Permit<'_> {
+impl ModelPermit<'_> {
     pub fn succeeded(self) {
         self.end(CallOutcome::Success);
     }
@@ -127,7 +127,7 @@ impl Permit<'_> {
     }
 }
 
-impl Drop for Permit<'_> {
+impl Drop for ModelPermit<'_> {
     fn drop(&mut self) {
         // Of a closed breaker's call there is nothing to tell.
         if self.ticket.is_some() && self.guard.standing.ticket() != self.ticket {

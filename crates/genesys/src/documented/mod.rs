@@ -20,7 +20,7 @@ use super::settings::GenesysSettings;
 use super::source::{
     self, ExtractionStep, ExtractionTally, ExtractionWindow, HistorySource, Mismatch, Position, Reach, StepReport,
 };
-use super::transport::{Method, Operation, PATIENT, Request, Transport};
+use super::transport::{ApiOperation, Method, PATIENT, Request, Transport};
 use record::Page;
 use scoreline_domain::time::{Clock, Timestamp};
 
@@ -101,7 +101,7 @@ impl DocumentedHistory {
         let answer = self
             .transport
             .call(&Request {
-                operation: Operation::History,
+                operation: ApiOperation::History,
                 method: Method::GET,
                 path: &["analytics", "interactionhistory"],
                 query: &[("page", &page_number), ("pageSize", &page_size)],

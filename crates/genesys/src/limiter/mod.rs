@@ -9,7 +9,7 @@ use metrics::{Counter, Gauge, counter, gauge};
 use serde::{Deserialize, Serialize};
 
 use scoreline_domain::time::{Clock, Timestamp};
-use window::{Admission, RequestWindow};
+use window::{RequestAdmission, RequestWindow};
 
 /// Requests that the process before may have sent after it last said what it had sent (those of one step): counted as sent
 /// just now.
@@ -26,7 +26,7 @@ pub struct Spent {
 }
 
 /// Admits requests. One for each token; shared by all who use the token.
-pub(crate) struct Pace {
+pub(crate) struct RequestPace {
     window: Mutex<RequestWindow>,
     period: Duration,
     clock: Arc<dyn Clock>,
@@ -42,9 +42,9 @@ struct Throttled {
 }
 
 /// The right to send one request. It counts until one period after it is dropped.
-pub(crate) struct Permit<'a>(&'a Pace);
+pub(crate) struct RequestPermit<'a>(&'a RequestPace);
 
-impl Pace {
+impl RequestPace {
     pub(crate) fn new(most: u32, period: Duration, clock: Arc<dyn Clock>) -> Self {
         let allowed = gauge!("scoreline_genesys_requests_allowed");
         allowed.set(f64::from(most));
@@ -61,12 +61,12 @@ impl Pace {
     }
 
     /// Waits until one more request may be sent.
-    pub(crate) async fn enter(&self) -> Permit<'_> {
+    pub(crate) async fn enter(&self) -> RequestPermit<'_> {
         loop {
             let admission = self.window().admit(self.now());
             match admission {
-                Admission::Now => return Permit(self),
-                Admission::After(wait) => {
+                RequestAdmission::Now => return RequestPermit(self),
+                RequestAdmission::After(wait) => {
                     self.throttled.add(wait);
                     tokio::time::sleep(wait).await;
                 }
@@ -149,7 +149,7 @@ impl Pace {
     }
 }
 
-impl Drop for Permit<'_> {
+impl Drop for RequestPermit<'_> {
     fn drop(&mut self) {
         let now = self.0.now();
         self.0.window().end(now);

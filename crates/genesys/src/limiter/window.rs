@@ -19,7 +19,7 @@ const STEPS_BACK: f64 = 20.0;
 
 /// Whether the next request may be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Admission {
+pub(crate) enum RequestAdmission {
     Now,
     /// Ask again after this long.
     After(Duration),
@@ -56,9 +56,9 @@ impl RequestWindow {
     }
 
     /// Begins a request if one may be sent now; `end` has to follow.
-    pub(crate) fn admit(&mut self, now: Duration) -> Admission {
+    pub(crate) fn admit(&mut self, now: Duration) -> RequestAdmission {
         if now < self.paused_until {
-            return Admission::After(self.paused_until.saturating_sub(now));
+            return RequestAdmission::After(self.paused_until.saturating_sub(now));
         }
         // At exactly one period both could still fall into one.
         while self.ended.front().is_some_and(|ended| *ended + self.period < now) {
@@ -68,12 +68,12 @@ impl RequestWindow {
         let counted = self.ended.len() + self.in_flight;
         if counted < allowed {
             self.in_flight += 1;
-            return Admission::Now;
+            return RequestAdmission::Now;
         }
         let too_many = counted - allowed;
         // Requests that have not ended yet count for one more period at least.
         let free_at = self.ended.get(too_many).map_or(now, |ended| *ended) + self.period + Duration::from_millis(1);
-        Admission::After(free_at.saturating_sub(now))
+        RequestAdmission::After(free_at.saturating_sub(now))
     }
 
     /// A request that was begun is over, whatever came of it.
@@ -187,11 +187,11 @@ mod tests {
                     Event::Ask(gap) => {
                         now += ms(*gap);
                         let admitted = window.admit(now);
-                        if admitted == Admission::Now {
+                        if admitted == RequestAdmission::Now {
                             prop_assert!(now >= closed_until, "inside a pause");
                             open.push_back(now);
                         }
-                        if let Admission::After(wait) = admitted {
+                        if let RequestAdmission::After(wait) = admitted {
                             prop_assert!(wait > Duration::ZERO && wait <= LONGEST_PAUSE + PERIOD + LONGEST_WAIT);
                         }
                     }
@@ -242,8 +242,8 @@ mod tests {
             for _ in 0..asked {
                 for turn in 0..3 {
                     match window.admit(now) {
-                        Admission::Now => break,
-                        Admission::After(wait) => now += wait,
+                        RequestAdmission::Now => break,
+                        RequestAdmission::After(wait) => now += wait,
                     }
                     prop_assert!(turn < 2, "told to wait twice although nothing happened in between");
                 }
@@ -261,17 +261,17 @@ mod tests {
     fn a_refusal_halves_the_rate_and_time_brings_it_back() {
         let mut window = RequestWindow::new(300, PERIOD);
         let mut now = PERIOD;
-        assert_eq!(window.admit(now), Admission::Now);
-        assert_eq!(window.admit(now), Admission::Now);
+        assert_eq!(window.admit(now), RequestAdmission::Now);
+        assert_eq!(window.admit(now), RequestAdmission::Now);
         window.end(now);
         assert_eq!(window.refused(now, Some(ms(5_000)), 0.0), ms(5_000));
         assert_eq!(window.allowed(), 150);
         window.end(now);
         window.refused(now, None, 1.0);
         assert_eq!(window.allowed(), 150, "one message");
-        assert_eq!(window.admit(now + ms(4_999)), Admission::After(ms(1)));
+        assert_eq!(window.admit(now + ms(4_999)), RequestAdmission::After(ms(1)));
         now += ms(5_000);
-        assert_eq!(window.admit(now), Admission::Now);
+        assert_eq!(window.admit(now), RequestAdmission::Now);
         for _ in 0..10 {
             now += PERIOD / 10;
             window.answered(now);

@@ -9,7 +9,7 @@ use super::record::{Conversation, RecordText};
 use super::{At, Gathered, MARGIN, PlatformHistory, Stage, after, before, questions};
 use crate::GenesysError;
 use crate::source::ExtractionWindow;
-use crate::transport::{ApiAnswer, Method, Operation};
+use crate::transport::{ApiAnswer, ApiOperation, Method};
 use scoreline_domain::time::Timestamp;
 use scoreline_domain::{Annotation, Interaction, InteractionId, Sentiment};
 
@@ -173,7 +173,7 @@ impl PlatformHistory {
         gathered: &mut Gathered,
     ) -> Result<FoundAnnotations, GenesysError> {
         let mut found = FoundAnnotations::new();
-        let answer = self.aggregates(Operation::Sentiments, questions::sentiments(asked, ids), gathered).await?;
+        let answer = self.aggregates(ApiOperation::Sentiments, questions::sentiments(asked, ids), gathered).await?;
         for group in answer.json::<Aggregates<'_>>()?.results.iter().flatten() {
             let (count, sum) = group.total("oSentimentScore");
             let sentiment = (count > 0).then(|| Sentiment::new(sum / count as f64)).flatten();
@@ -192,7 +192,7 @@ impl PlatformHistory {
         found: &mut FoundAnnotations,
         gathered: &mut Gathered,
     ) -> Result<(), GenesysError> {
-        let answer = self.aggregates(Operation::Topics, questions::topics(asked, ids), gathered).await?;
+        let answer = self.aggregates(ApiOperation::Topics, questions::topics(asked, ids), gathered).await?;
         for group in answer.json::<Aggregates<'_>>()?.results.iter().flatten() {
             let (Some(id), Some(topic)) = (&group.group.conversation_id, &group.group.topic_id) else { continue };
             let (count, _) = group.total("nTopicCommunications");
@@ -212,7 +212,8 @@ impl PlatformHistory {
         gathered: &mut Gathered,
     ) -> Result<(), GenesysError> {
         let path = ["speechandtextanalytics", "conversations", id];
-        let answer = match self.ask(Operation::ConversationSentiment, Method::GET, &path, &[], None, gathered).await {
+        let answer = match self.ask(ApiOperation::ConversationSentiment, Method::GET, &path, &[], None, gathered).await
+        {
             Ok(answer) => answer,
             Err(err) if err.status() == Some(404) => {
                 gathered.tally.requests += 1;
@@ -228,7 +229,7 @@ impl PlatformHistory {
 
     async fn aggregates(
         &self,
-        operation: Operation,
+        operation: ApiOperation,
         body: Vec<u8>,
         gathered: &mut Gathered,
     ) -> Result<ApiAnswer, GenesysError> {

@@ -33,7 +33,7 @@ use super::settings::GenesysSettings;
 use super::source::{
     ExtractionStep, ExtractionTally, ExtractionWindow, HistorySource, Mismatch, Position, Reach, StepReport,
 };
-use super::transport::{ApiAnswer, Method, Operation, PATIENT, Request, Transport};
+use super::transport::{ApiAnswer, ApiOperation, Method, PATIENT, Request, Transport};
 use annotations::Pending;
 use jobs::Job;
 use scoreline_domain::time::{Clock, Timestamp};
@@ -187,7 +187,7 @@ impl PlatformHistory {
             data_availability_date: Timestamp,
         }
         let path = ["analytics", "conversations", "details", "jobs", "availability"];
-        let answer = self.ask(Operation::Availability, Method::GET, &path, &[], None, gathered).await?;
+        let answer = self.ask(ApiOperation::Availability, Method::GET, &path, &[], None, gathered).await?;
         let watermark = answer.json::<Availability>()?.data_availability_date.min(window.to);
         let annotated_at_once = ANNOTATED_AT_ONCE.as_secs();
         let stage = Stage { watermark, annotated_at_once, open_since: None, pending: None, at: At::End };
@@ -231,7 +231,7 @@ impl PlatformHistory {
     /// One request.
     async fn ask(
         &self,
-        operation: Operation,
+        operation: ApiOperation,
         method: Method,
         path: &[&str],
         query: &[(&str, &str)],

@@ -13,7 +13,7 @@ use super::seen::Seen;
 use super::{At, Gathered, PlatformHistory, Stage, after, before, days, halved, midnight, questions};
 use crate::GenesysError;
 use crate::source::{ExtractionWindow, Mismatch};
-use crate::transport::{Method, Operation};
+use crate::transport::{ApiOperation, Method};
 use scoreline_domain::time::Timestamp;
 
 /// Times that a window is read.
@@ -109,7 +109,7 @@ impl PlatformHistory {
         let path = ["analytics", "conversations", "details", "query"];
         let size = tail.page_size(self.settings.query_page_size);
         let body = Some(questions::query(tail.window, tail.page, size));
-        let answer = match self.ask(Operation::Query, Method::POST, &path, &[], body, gathered).await {
+        let answer = match self.ask(ApiOperation::Query, Method::POST, &path, &[], body, gathered).await {
             Ok(answer) => answer,
             Err(err) if err.asks_for_less() => {
                 let smaller = halved(tail.window).ok_or(err)?;

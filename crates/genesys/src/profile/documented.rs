@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::{ProfileUpdate, ProfileWritten, TRY_MUCH_LATER, WriteFault, fault};
 use crate::settings::GenesysSettings;
-use crate::transport::{HASTY, Method, Operation, Request, Transport};
+use crate::transport::{ApiOperation, HASTY, Method, Request, Transport};
 
 const ENTITY: &str = "customer_profile_enrichment";
 
@@ -20,7 +20,7 @@ pub(super) async fn write(
         return Err(WriteFault::Retry { after: TRY_MUCH_LATER, reason });
     };
     let request = Request {
-        operation: Operation::EnrichmentWrite,
+        operation: ApiOperation::EnrichmentWrite,
         method: Method::POST,
         path: &["data", "services", service, "entities", ENTITY],
         query: &[],

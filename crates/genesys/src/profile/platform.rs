@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::{ProfileUpdate, ProfileWritten, WriteFault, fault};
 use crate::GenesysError;
 use crate::settings::{GenesysSettings, ProfileWrite};
-use crate::transport::{HASTY, Method, Operation, Request, Transport};
+use crate::transport::{ApiOperation, HASTY, Method, Request, Transport};
 
 /// Numbers are the same when they differ by less than they are written with.
 const SAME: f64 = 1e-9;
@@ -42,7 +42,7 @@ pub(super) async fn write(
     let mut has_conflicted = false;
     loop {
         let read = Request {
-            operation: Operation::ContactRead,
+            operation: ApiOperation::ContactRead,
             method: Method::GET,
             path: &path,
             query: &[],
@@ -63,7 +63,7 @@ pub(super) async fn write(
             }
         };
         let body = Some(body.to_string().into_bytes());
-        let operation = Operation::ContactWrite;
+        let operation = ApiOperation::ContactWrite;
         let write = Request { operation, method, path: &path, query: &[], body, attempts: HASTY };
         match transport.call(&write).await {
             Ok(_) => return Ok(ProfileWritten::Changed),

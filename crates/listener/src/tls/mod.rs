@@ -30,7 +30,7 @@ pub use error::TlsError;
 pub use files::TlsFiles;
 pub use material::Loaded;
 pub use peer::{CertificateNames, PeerError, San};
-pub use refusal::Refusal;
+pub use refusal::HandshakeRefusal;
 pub use reload::{CheckPanicked, Checked, Reloading};
 pub use settings::{ClientSettings, MinVersion, Presence, TlsListener, TlsSettings};
 pub use subject::{AllowedSubjects, SubjectError};

@@ -11,7 +11,7 @@ use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
 
 use super::peer::{self, CertificateNames};
-use super::refusal::Refusal;
+use super::refusal::HandshakeRefusal;
 use super::settings::{ClientSettings, Presence, TlsListener};
 use super::subject::AllowedSubjects;
 
@@ -116,7 +116,7 @@ impl ClientCertVerifier for ClientVerifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         self.verify(Presented { end_entity, intermediates }, now).inspect_err(|err| {
-            let Refusal { code, reason } = Refusal::of(err);
+            let HandshakeRefusal { code, reason } = HandshakeRefusal::of(err);
             let subject = peer::shown(end_entity);
             tracing::warn!(listener = self.listener.name(), subject, code, reason, "client certificate refused");
         })

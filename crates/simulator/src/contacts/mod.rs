@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, Call, Refusal};
-use super::ids::{Id, Kind};
+use super::ids::{Id, IdKind};
 use super::moment::Moment;
 use super::wire;
 use super::world::World;
@@ -148,7 +148,7 @@ impl World {
     fn create(&self) -> Id {
         let mut inner = self.contacts.locked();
         inner.created += 1;
-        let id = Id::of(self.settings.seed, Kind::Contact, 1 << 41 | inner.created);
+        let id = Id::of(self.settings.seed, IdKind::Contact, 1 << 41 | inner.created);
         inner.known.insert(id);
         id
     }

@@ -17,11 +17,11 @@ struct FieldChange {
     field: String,
     #[serde(default)]
     value: Value,
-    action: Action,
+    action: PatchAction,
 }
 
 #[derive(Clone, Copy, Deserialize)]
-enum Action {
+enum PatchAction {
     UpdateIfEmpty,
     UpdateIfExists,
     Update,
@@ -41,12 +41,12 @@ impl FieldChange {
         };
         let there = place.get(name).is_some_and(|value| !value.is_null());
         match self.action {
-            Action::Update => drop(place.insert(name.to_owned(), self.value)),
-            Action::UpdateIfEmpty if !there => drop(place.insert(name.to_owned(), self.value)),
-            Action::UpdateIfExists if there => drop(place.insert(name.to_owned(), self.value)),
-            Action::UpdateIfEmpty | Action::UpdateIfExists => {}
-            Action::Remove => drop(place.remove(name)),
-            Action::AppendToCollection | Action::RemoveFromCollection => {
+            PatchAction::Update => drop(place.insert(name.to_owned(), self.value)),
+            PatchAction::UpdateIfEmpty if !there => drop(place.insert(name.to_owned(), self.value)),
+            PatchAction::UpdateIfExists if there => drop(place.insert(name.to_owned(), self.value)),
+            PatchAction::UpdateIfEmpty | PatchAction::UpdateIfExists => {}
+            PatchAction::Remove => drop(place.remove(name)),
+            PatchAction::AppendToCollection | PatchAction::RemoveFromCollection => {
                 return Err(Refusal::bad(format!("field {} is no collection", self.field)));
             }
         }

@@ -7,7 +7,7 @@ use std::process::ExitStatus;
 
 use rustix::process::{Resource, Rlimit, Signal, setrlimit};
 
-use super::{LIMIT, ProbeVerdict, Task};
+use super::{LIMIT, ProbeTask, ProbeVerdict};
 use crate::inference::bundle::{BundleError, BundleFiles, LoadSettings, ModelSnapshot};
 use crate::inference::registry::Verify;
 use crate::inference::warm::warm;
@@ -37,7 +37,7 @@ fn attempt(mut input: impl Read, verify: Verify) -> Result<(), BundleError> {
     let task = read(&mut input, task.min(MOST_TASK_BYTES)).map_err(unread)?;
     let model = read(&mut input, model).map_err(unread)?;
     let wrong = |reason: String| BundleError::Text { path: "standard input".into(), reason };
-    let Task { manifest, golden, runtime, control_flow, tiers } =
+    let ProbeTask { manifest, golden, runtime, control_flow, tiers } =
         serde_json::from_slice(&task).map_err(|err| wrong(err.to_string()))?;
     let manifest = toml::from_str(&manifest).map_err(|err| wrong(err.to_string()))?;
     let settings = LoadSettings { runtime, onnx_threads: 1, onnx_queue: 1, control_flow, tiers };

@@ -33,7 +33,7 @@ const POLL: Duration = Duration::from_millis(2);
 
 /// What goes to the child, before the model's bytes.
 #[derive(Serialize, Deserialize)]
-struct Task {
+struct ProbeTask {
     /// As TOML, which unlike JSON can say infinity.
     manifest: String,
     golden: Vec<GoldenRow>,
@@ -54,7 +54,7 @@ pub struct ProbeVerdict {
 /// # Errors
 /// What the child found, or how it ended.
 pub fn probe(program: &Path, files: &BundleFiles, load: &LoadSettings) -> Result<(), BundleError> {
-    let task = Task {
+    let task = ProbeTask {
         manifest: toml::to_string(&files.manifest).map_err(|err| unavailable(&err))?,
         golden: files.golden.clone(),
         runtime: RuntimeSearch { telemetry_disabled: true, ..load.runtime.clone() },

@@ -19,7 +19,7 @@ pub(super) struct VersionPlace {
     pub(super) path: PathBuf,
     pub(super) form: VersionForm,
     /// Changes whenever a file does.
-    pub(super) marks: Vec<Mark>,
+    pub(super) marks: Vec<FileMark>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub(super) enum VersionForm {
 
 /// A file as the system describes it. The change time catches what keeps the others: `cp -p` and edits in place.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Mark {
+pub(super) struct FileMark {
     name: String,
     inode: u64,
     pub(super) bytes: u64,
@@ -83,7 +83,7 @@ fn entries(dir: &Path) -> Option<Vec<(String, PathBuf)>> {
     Some(entries.filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path()))).collect())
 }
 
-fn marks(path: &Path, form: VersionForm) -> Vec<Mark> {
+fn marks(path: &Path, form: VersionForm) -> Vec<FileMark> {
     let files = match form {
         VersionForm::Folder => entries(path).unwrap_or_default(),
         VersionForm::Lone => vec![(String::new(), path.to_owned())],
@@ -92,7 +92,7 @@ fn marks(path: &Path, form: VersionForm) -> Vec<Mark> {
         .into_iter()
         .filter_map(|(name, path)| {
             let metadata = fs::metadata(path).ok().filter(|metadata| !metadata.is_dir())?;
-            Some(Mark {
+            Some(FileMark {
                 name,
                 inode: metadata.ino(),
                 bytes: metadata.len(),

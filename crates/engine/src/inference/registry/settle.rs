@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::discover::{Key, VersionForm};
-use super::report::Event;
-use super::route::{Candidate, CandidateSettings, Route};
+use super::report::RegistryEvent;
+use super::route::{Candidate, CandidateSettings, ModelRoute};
 use super::stages::{self, Around};
-use super::versions::{LoadState, Refusal};
+use super::versions::{LoadRefusal, LoadState};
 use super::{Patience, Registry, Work};
 use crate::inference::bundle::ModelSnapshot;
 use crate::inference::manifest::Manifest;
@@ -73,9 +73,9 @@ impl Registry {
             return;
         }
         let (digest, candidate) = (snapshot.digest().to_string(), Candidate { snapshot, mode: *mode });
-        self.replace(Route { serving: Arc::clone(&route.serving), candidate: Some(candidate) });
+        self.replace(ModelRoute { serving: Arc::clone(&route.serving), candidate: Some(candidate) });
         let (model, version, mode) = (model.clone(), version.clone(), mode.as_str());
-        work.events.push(Event::Trial { model, version, digest, mode });
+        work.events.push(RegistryEvent::Trial { model, version, digest, mode });
     }
 
     /// Takes a version through every stage, unless it must wait or was refused as it is.
@@ -115,14 +115,14 @@ impl Registry {
                 Attempt::Loaded(Arc::new(snapshot))
             }
             Err(err) => {
-                let refusal = Refusal::new(&err, digest);
+                let refusal = LoadRefusal::new(&err, digest);
                 let (code, reason) = (refusal.code, refusal.reason.clone());
                 let again = matches!(&known.outcome, LoadState::Refused(before) if before.code == code);
                 known.outcome = LoadState::Refused(refusal);
                 // What fails every half minute for the same reason is told once.
                 if !again {
                     let (model, version) = key.clone();
-                    work.events.push(Event::Refused { model, version, code, reason });
+                    work.events.push(RegistryEvent::Refused { model, version, code, reason });
                 }
                 Attempt::Refused
             }
@@ -158,13 +158,13 @@ impl Registry {
         // A candidate that serves now is not on trial any more.
         let candidate = candidate.filter(|candidate| candidate.snapshot.version() != serving.version());
         let (version, digest) = (serving.version().clone(), serving.digest().to_string());
-        self.replace(Route { serving, candidate });
-        work.events.push(Event::Published { model, version, digest });
+        self.replace(ModelRoute { serving, candidate });
+        work.events.push(RegistryEvent::Published { model, version, digest });
     }
 
     /// Puts the route of one model in place of the old one, in one store, and retires what is not part of it any more.
     /// Only whoever holds the work calls this, so nobody else writes in between.
-    fn replace(&self, route: Route) {
+    fn replace(&self, route: ModelRoute) {
         let mut routes = self.routes.load().as_ref().clone();
         let kept = [Some(&route.serving), route.candidate.as_ref().map(|candidate| &candidate.snapshot)];
         let kept: Vec<_> = kept.into_iter().flatten().map(Arc::as_ptr).collect();

@@ -32,18 +32,18 @@ pub(super) enum LoadState {
     Untried,
     /// These very files were loaded.
     Loaded,
-    Refused(Refusal),
+    Refused(LoadRefusal),
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Refusal {
+pub(super) struct LoadRefusal {
     pub(super) code: &'static str,
     pub(super) reason: String,
     /// Set when the reason may pass: since when, and what served then.
     passing: Option<(Stopwatch, Option<BundleDigest>)>,
 }
 
-impl Refusal {
+impl LoadRefusal {
     pub(super) fn new(err: &BundleError, serving: Option<BundleDigest>) -> Self {
         let passing = err.is_passing().then(|| (Stopwatch::start(), serving));
         Self { code: err.code(), reason: err.to_string(), passing }

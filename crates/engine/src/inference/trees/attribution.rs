@@ -245,7 +245,7 @@ mod tests {
         let listed = [
             Listed::Branch {
                 feature: 0,
-                question: super::super::forest::Question::AtMost(0.5),
+                question: super::super::forest::SplitQuestion::AtMost(0.5),
                 yes: 1,
                 no: 2,
                 missing_yes: false,
@@ -303,7 +303,7 @@ mod tests {
         let depth = 200_000;
         let branch = |yes, no, feature| Listed::Branch {
             feature,
-            question: super::super::forest::Question::AtMost(0.5),
+            question: super::super::forest::SplitQuestion::AtMost(0.5),
             yes,
             no,
             missing_yes: false,

@@ -230,7 +230,7 @@ impl<T: Scalar> Leaves<T> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::forest::{Listed, Question};
+    use super::forest::{Listed, SplitQuestion};
     use super::*;
 
     const FEATURES: u32 = 3;
@@ -239,7 +239,7 @@ mod tests {
     #[derive(Clone, Debug)]
     pub(super) enum Meant {
         Leaf,
-        Branch { feature: u32, question: Question<f32>, missing_yes: bool, yes: Box<Meant>, no: Box<Meant> },
+        Branch { feature: u32, question: SplitQuestion<f32>, missing_yes: bool, yes: Box<Meant>, no: Box<Meant> },
     }
 
     pub(super) fn value() -> impl Strategy<Value = f32> {
@@ -247,28 +247,31 @@ mod tests {
         prop::sample::select(grid.to_vec())
     }
 
-    pub(super) fn ordered() -> BoxedStrategy<Question<f32>> {
+    pub(super) fn ordered() -> BoxedStrategy<SplitQuestion<f32>> {
         (value(), 0..4)
             .prop_map(|(value, mode)| match mode {
-                0 => Question::AtMost(value),
-                1 => Question::Below(value),
-                2 => Question::AtLeast(value),
-                _ => Question::Above(value),
+                0 => SplitQuestion::AtMost(value),
+                1 => SplitQuestion::Below(value),
+                2 => SplitQuestion::AtLeast(value),
+                _ => SplitQuestion::Above(value),
             })
             .boxed()
     }
 
-    pub(super) fn any_question() -> BoxedStrategy<Question<f32>> {
+    pub(super) fn any_question() -> BoxedStrategy<SplitQuestion<f32>> {
         prop_oneof![
             4 => ordered(),
-            1 => value().prop_map(Question::Equals),
-            1 => value().prop_map(Question::Differs),
-            1 => prop::collection::vec(value(), 0..4).prop_map(Question::OneOf),
+            1 => value().prop_map(SplitQuestion::Equals),
+            1 => value().prop_map(SplitQuestion::Differs),
+            1 => prop::collection::vec(value(), 0..4).prop_map(SplitQuestion::OneOf),
         ]
         .boxed()
     }
 
-    pub(super) fn trees(features: u32, question: BoxedStrategy<Question<f32>>) -> impl Strategy<Value = Vec<Meant>> {
+    pub(super) fn trees(
+        features: u32,
+        question: BoxedStrategy<SplitQuestion<f32>>,
+    ) -> impl Strategy<Value = Vec<Meant>> {
         let tree = Just(Meant::Leaf).prop_recursive(9, 90, 2, move |below| {
             (0..features, question.clone(), any::<bool>(), below.clone(), below).prop_map(
                 |(feature, question, missing_yes, yes, no)| Meant::Branch {
@@ -315,13 +318,13 @@ mod tests {
         while let Listed::Branch { feature, question, yes, no, missing_yes } = &listed[at] {
             let value = row[*feature as usize];
             let answer = match question {
-                Question::AtMost(threshold) => value <= *threshold,
-                Question::Below(threshold) => value < *threshold,
-                Question::AtLeast(threshold) => value >= *threshold,
-                Question::Above(threshold) => value > *threshold,
-                Question::Equals(threshold) => value == *threshold,
-                Question::Differs(threshold) => value != *threshold,
-                Question::OneOf(members) => members.contains(&value),
+                SplitQuestion::AtMost(threshold) => value <= *threshold,
+                SplitQuestion::Below(threshold) => value < *threshold,
+                SplitQuestion::AtLeast(threshold) => value >= *threshold,
+                SplitQuestion::Above(threshold) => value > *threshold,
+                SplitQuestion::Equals(threshold) => value == *threshold,
+                SplitQuestion::Differs(threshold) => value != *threshold,
+                SplitQuestion::OneOf(members) => members.contains(&value),
             };
             at = if answer || (value.is_nan() && *missing_yes) { *yes } else { *no };
         }
@@ -431,7 +434,7 @@ mod tests {
     }
 
     fn branch(yes: usize, no: usize) -> Listed<f32> {
-        Listed::Branch { feature: 0, question: Question::AtMost(0.5), yes, no, missing_yes: false }
+        Listed::Branch { feature: 0, question: SplitQuestion::AtMost(0.5), yes, no, missing_yes: false }
     }
 
     #[test]

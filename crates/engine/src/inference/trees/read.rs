@@ -6,7 +6,7 @@ use std::collections::hash_map::Entry;
 use std::ops::Range;
 
 use super::finish::{Aggregate, Columns, Finish};
-use super::forest::{Forest, Listed, Question};
+use super::forest::{Forest, Listed, SplitQuestion};
 use super::scalar::Scalar;
 use crate::inference::BackendError;
 use crate::inference::onnx_graph::graph::{Attribute, Node};
@@ -130,13 +130,13 @@ pub(super) fn ensemble<T: Scalar>(node: &Node) -> Result<(Forest<T>, Finish<T>),
     for at in 0..nodes {
         let threshold = thresholds[at];
         let question = match modes[at] as i64 {
-            0 => Question::AtMost(threshold),
-            1 => Question::Below(threshold),
-            2 => Question::AtLeast(threshold),
-            3 => Question::Above(threshold),
-            4 => Question::Equals(threshold),
-            5 => Question::Differs(threshold),
-            6 => Question::OneOf(sets.next().map(<[T]>::to_vec).unwrap_or_default()),
+            0 => SplitQuestion::AtMost(threshold),
+            1 => SplitQuestion::Below(threshold),
+            2 => SplitQuestion::AtLeast(threshold),
+            3 => SplitQuestion::Above(threshold),
+            4 => SplitQuestion::Equals(threshold),
+            5 => SplitQuestion::Differs(threshold),
+            6 => SplitQuestion::OneOf(sets.next().map(<[T]>::to_vec).unwrap_or_default()),
             other => return Err(node.malformed(format!("unknown node mode `{other}`"))),
         };
         listed.push(Listed::Branch {
@@ -223,12 +223,12 @@ fn forest<T: Scalar>(node: &Node, kind: &str, targets: usize) -> Result<Forest<T
                 listed.push(Listed::Leaf(ranges[at].clone()));
                 continue;
             }
-            b"BRANCH_LEQ" => Question::AtMost(threshold),
-            b"BRANCH_LT" => Question::Below(threshold),
-            b"BRANCH_GTE" => Question::AtLeast(threshold),
-            b"BRANCH_GT" => Question::Above(threshold),
-            b"BRANCH_EQ" => Question::Equals(threshold),
-            b"BRANCH_NEQ" => Question::Differs(threshold),
+            b"BRANCH_LEQ" => SplitQuestion::AtMost(threshold),
+            b"BRANCH_LT" => SplitQuestion::Below(threshold),
+            b"BRANCH_GTE" => SplitQuestion::AtLeast(threshold),
+            b"BRANCH_GT" => SplitQuestion::Above(threshold),
+            b"BRANCH_EQ" => SplitQuestion::Equals(threshold),
+            b"BRANCH_NEQ" => SplitQuestion::Differs(threshold),
             other => {
                 return Err(node.malformed(format!("unknown node mode `{}`", String::from_utf8_lossy(other))));
             }
