@@ -60,9 +60,9 @@ pub fn scoreline(auth: Option<Arc<Authenticator>>) -> Endpoints {
     // As `serve` does: every row is counted for drift.
     monitoring.drift().follow(&registry.all_serving(), SystemClock.now());
     let hasher = IdHasher::new(&PrivacySettings::default());
-    let book = book(hasher.key("CUST-BOOK"));
+    let table = table(hasher.key("CUST-BOOK"));
     Endpoints::public(SharedState::new(HttpState {
-        scorer: Scorer::new(registry, Arc::new(SystemClock), settings, monitoring.clone(), book),
+        scorer: Scorer::new(registry, Arc::new(SystemClock), settings, monitoring.clone(), table),
         hasher,
         eraser: Eraser::default(),
         policy: Arc::new(TierPolicy::new(RoutingSettings {
@@ -92,8 +92,8 @@ pub fn scoreline(auth: Option<Arc<Authenticator>>) -> Endpoints {
     }))
 }
 
-/// A book of 100,000 customers; one of them has the documented features.
-fn book(customer: CustomerKey) -> FeatureTable {
+/// A table of 100,000 customers; one of them has the documented features.
+fn table(customer: CustomerKey) -> FeatureTable {
     let values = CATALOGUE.iter().map(|feature| match feature.name {
         "recency_days" => 12.0,
         "frequency_count" => 48.0,
@@ -111,11 +111,11 @@ fn book(customer: CustomerKey) -> FeatureTable {
         generator.fill(&mut digest);
         CustomerKey::from_digest(digest)
     };
-    let book = FeatureTable::new(Duration::from_hours(36));
+    let table = FeatureTable::new(Duration::from_hours(36));
     let stored = (0..100_000).map(|number| {
         let customer = if number == 0 { customer } else { others() };
         TableChange::Stored { number, customer, features }
     });
-    book.absorb(stored);
-    book
+    table.absorb(stored);
+    table
 }

@@ -111,7 +111,7 @@ impl Pipeline {
         let registry = Arc::clone(scorer.registry());
         let follower = Follower { store: store.clone(), eraser, registry, erased_seq };
         let follower = Box::pin(follower.run(stop.clone())) as BoxFuture<'static, ()>;
-        let keeper = FeatureTableKeeper::new(StoreFeed::new(store.clone()), scorer.book().clone());
+        let keeper = FeatureTableKeeper::new(StoreFeed::new(store.clone()), scorer.table().clone());
         let keeper = keeper.keep(FEATURES_POLL, stop.soft().clone().cancelled_owned());
         let keeper = Box::pin(keeper) as BoxFuture<'static, ()>;
         let driven = self.drive(&settings, store, &scorer, platform.as_ref(), &stop);
@@ -207,9 +207,9 @@ pub async fn rescore_once(
     let registry = super::registry(settings);
     registry.follow(promotions);
     super::scan(&registry, Patience::Now).await?;
-    let book = FeatureTable::new(settings.scoring.features_stale_after);
+    let table = FeatureTable::new(settings.scoring.features_stale_after);
     let scorer = super::scorer_settings(settings);
-    let scorer = Scorer::new(registry, Arc::new(SystemClock), scorer, Monitoring::default(), book);
+    let scorer = Scorer::new(registry, Arc::new(SystemClock), scorer, Monitoring::default(), table);
     let leases = Leases::new(store.clone(), &holder(settings), Arc::new(SystemClock));
     let sink = match file_sink(settings)? {
         None => profile_sink(settings, platform.as_ref()),

@@ -205,8 +205,8 @@ fn state(
     let monitoring = Monitoring::start(&settings.monitoring);
     monitoring.drift().follow(&registry.all_serving(), SystemClock.now());
     // Predictions by id are made from what the jobs have kept.
-    let book = FeatureTable::new(settings.scoring.features_stale_after);
-    let scorer = Scorer::new(registry, Arc::new(SystemClock), scorer_settings(settings), monitoring.clone(), book);
+    let table = FeatureTable::new(settings.scoring.features_stale_after);
+    let scorer = Scorer::new(registry, Arc::new(SystemClock), scorer_settings(settings), monitoring.clone(), table);
     let eraser = eraser(&scorer, &monitoring, pipeline);
     let (jobs, write_back) = pipeline.desks();
     HttpState {
@@ -248,9 +248,9 @@ fn scorer_settings(settings: &Settings) -> ScorerSettings {
 fn eraser(scorer: &Scorer, monitoring: &Monitoring, pipeline: &Pipeline) -> Eraser {
     let tombstones = Tombstones::unread();
     scorer.cache().refuse(tombstones.clone());
-    scorer.book().refuse(tombstones.clone());
+    scorer.table().refuse(tombstones.clone());
     let mut places: Vec<Arc<dyn Erasable>> =
-        vec![Arc::new(pipeline.desk()), Arc::new(scorer.cache().clone()), Arc::new(scorer.book().clone())];
+        vec![Arc::new(pipeline.desk()), Arc::new(scorer.cache().clone()), Arc::new(scorer.table().clone())];
     if let Some(ledger) = monitoring.ledger() {
         places.push(Arc::new(ledger.clone()));
     }

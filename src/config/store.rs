@@ -72,9 +72,8 @@ mod tests {
     fn there_is_always_a_store() {
         let place = |given: &[(&str, &str)]| load(given).expect("valid").store.place;
         assert!(matches!(place(&[]), StorePlace::Sqlite(path) if path.as_os_str() == "state/scoreline.db"));
-        assert!(
-            matches!(place(&[("SCORELINE__STORE__PATH", "here.db")]), StorePlace::Sqlite(path) if path.as_os_str() == "here.db")
-        );
+        let here = place(&[("SCORELINE__STORE__PATH", "here.db")]);
+        assert!(matches!(here, StorePlace::Sqlite(path) if path.as_os_str() == "here.db"));
         assert!(matches!(place(&[("SCORELINE__STORE__PATH", ":memory:")]), StorePlace::Memory));
         let url = ("SCORELINE__STORE__URL", "postgres://u:p@h/d");
         assert!(matches!(place(&[PEPPER, url]), StorePlace::Postgres(_)));

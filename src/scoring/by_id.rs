@@ -27,14 +27,14 @@ impl Scorer {
         if E::TASK != Task::Clv {
             return Ok(ReadCustomer::New);
         }
-        let Some(features) = ask.stored.copied().or_else(|| self.parts.book.find(&customer)) else {
+        let Some(features) = ask.stored.copied().or_else(|| self.parts.table.find(&customer)) else {
             let unknown =
-                if self.parts.book.is_complete() { Warning::NothingStored } else { Warning::NothingStoredYet };
+                if self.parts.table.is_complete() { Warning::NothingStored } else { Warning::NothingStoredYet };
             answer.warnings.push(unknown);
             return Ok(ReadCustomer::New);
         };
         answer.features_as_of = Some(features.as_of);
-        if self.parts.book.is_stale(&features, answer.now) {
+        if self.parts.table.is_stale(&features, answer.now) {
             answer.warnings.push(Warning::StoredStale);
         }
         // The caller cannot mend what is stored, so it is no error of theirs.
@@ -47,7 +47,7 @@ impl Scorer {
     /// What is stored of the customer a question without features is about.
     pub(super) fn stored(&self, task: Task, ask: &Ask<'_>) -> Option<StoredFeatures> {
         let asked = ask.customer.filter(|_| task == Task::Clv && ask.features.is_none())?;
-        self.parts.book.find(&asked)
+        self.parts.table.find(&asked)
     }
 
     /// The stored features that an answer was made from, as the model reads them; `None` once they are others.
@@ -57,7 +57,7 @@ impl Scorer {
         customer: Option<CustomerKey>,
         as_of: Option<Timestamp>,
     ) -> Option<ReadCustomer> {
-        let features = self.parts.book.find(&customer?).filter(|features| Some(features.as_of) == as_of)?;
+        let features = self.parts.table.find(&customer?).filter(|features| Some(features.as_of) == as_of)?;
         snapshot.read_catalogued(&features.values).ok()
     }
 }

@@ -285,7 +285,7 @@ struct Parts {
     registry: Arc<Registry>,
     cache: ScoreCache,
     /// What questions without features are answered from.
-    book: FeatureTable,
+    table: FeatureTable,
     clock: Arc<dyn Clock>,
     settings: ScorerSettings,
     metrics: ScoringMetrics,
@@ -295,19 +295,19 @@ struct Parts {
 }
 
 impl Scorer {
-    /// `monitoring` sees every row that a model scores; questions without features are answered from `book`.
+    /// `monitoring` sees every row that a model scores; questions without features are answered from `table`.
     pub fn new(
         registry: Arc<Registry>,
         clock: Arc<dyn Clock>,
         settings: ScorerSettings,
         monitoring: Monitoring,
-        book: FeatureTable,
+        table: FeatureTable,
     ) -> Self {
         let cache = ScoreCache::new(settings.cache_bytes, settings.cache_ttl);
         let metrics = ScoringMetrics::register();
         let flights = Flights::default();
         let comparing = Comparing::new();
-        let parts = Parts { registry, cache, book, clock, settings, metrics, monitoring, flights, comparing };
+        let parts = Parts { registry, cache, table, clock, settings, metrics, monitoring, flights, comparing };
         Self { parts: Arc::new(parts) }
     }
 
@@ -329,8 +329,8 @@ impl Scorer {
         &self.parts.cache
     }
 
-    pub fn book(&self) -> &FeatureTable {
-        &self.parts.book
+    pub fn table(&self) -> &FeatureTable {
+        &self.parts.table
     }
 
     /// Answers one question about a customer's value.
@@ -502,7 +502,7 @@ impl Scorer {
     /// Sets the gauges that are read off rather than counted.
     pub fn report_gauges(&self) {
         ScoringMetrics::report(&self.parts.cache, &self.parts.registry);
-        self.parts.book.report_gauges(self.now());
+        self.parts.table.report_gauges(self.now());
         self.close_trials();
     }
 

@@ -1,4 +1,4 @@
-//! The store's changes of features, as the book of features takes them.
+//! The store's changes of features, as the table of features takes them.
 
 use futures_util::future::BoxFuture;
 

@@ -449,8 +449,8 @@ fn with_threads(models: &Path, mode: CandidateMode) -> (Scorer, Monitoring) {
         explain: ExplainSettings { top: 5, budget: Duration::from_mins(1) },
     };
     let monitoring = Monitoring::default();
-    let book = FeatureTable::new(Duration::from_hours(36));
-    (Scorer::new(registry, Arc::new(SystemClock), scorer, monitoring.clone(), book), monitoring)
+    let table = FeatureTable::new(Duration::from_hours(36));
+    (Scorer::new(registry, Arc::new(SystemClock), scorer, monitoring.clone(), table), monitoring)
 }
 
 #[tokio::test]

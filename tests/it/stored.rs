@@ -148,7 +148,7 @@ fn everything_works_from_the_first_start_and_after_the_next() {
     assert!(post(&server.listen, "/v1/outcomes", &outcome("CUST-2")).starts_with("HTTP/1.1 410"));
     assert!(post(&server.listen, "/v1/outcomes", early).contains("\"result\":\"duplicate\""));
     let answer = || body(&post(&server.listen, "/v1/predict/clv", r#"{"customerId": "CUST-1"}"#));
-    wait_for("the book", || answer()["metadata"]["features_as_of"].is_string());
+    wait_for("the table", || answer()["metadata"]["features_as_of"].is_string());
     server.signal("TERM");
     assert_eq!(server.wait(), 0);
 

@@ -28,7 +28,7 @@ pub(crate) async fn handle(
         let problem = "no score of this customer is known from the last 24 hours, and no features are stored of them";
         ApiError::new(Code::NotFound, problem)
     };
-    let is_stored = scorer.book().find(&key).is_some();
+    let is_stored = scorer.table().find(&key).is_some();
     if !is_stored && scorer.cache().last(scorer.default_model(), key, scorer.now()).is_none() {
         return Err(unknown());
     }

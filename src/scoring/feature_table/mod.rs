@@ -1,4 +1,4 @@
-//! The book of stored features, in memory: what a prediction by id is made from.
+//! The table of stored features, in memory: what a prediction by id is made from.
 //!
 //! A reader loads one atomic pointer and searches an immutable shard: it never waits, neither for the database, nor for
 //! whoever writes, nor for another reader. Writers take turns. A batch replaces each shard it touches once, so that a
@@ -92,7 +92,7 @@ struct Changes {
 }
 
 impl FeatureTable {
-    /// An empty book. Features older than `stale_after` that may have changed since are said to be stale.
+    /// An empty table. Features older than `stale_after` that may have changed since are said to be stale.
     pub fn new(stale_after: Duration) -> Self {
         let change = |kind| counter!("scoreline_book_changes_total", "kind" => kind);
         let empty = Arc::new(Shard::default());
@@ -202,7 +202,7 @@ impl FeatureTable {
         self.0.shards.iter().map(shard).sum()
     }
 
-    /// When the features that were computed longest ago were; `None` for an empty book.
+    /// When the features that were computed longest ago were; `None` for an empty table.
     pub fn oldest(&self) -> Option<Timestamp> {
         let oldest = self.0.shards.iter().filter_map(|shard| shard.load().oldest()).min()?;
         Timestamp::from_second(oldest).ok()

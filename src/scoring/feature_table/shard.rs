@@ -1,4 +1,4 @@
-//! One part of the book: entries in the order of their customers, values packed without loss. Never changed, only
+//! One part of the table: entries in the order of their customers, values packed without loss. Never changed, only
 //! replaced.
 
 use super::{Edit, StoredFeatures};
@@ -124,7 +124,7 @@ struct Growing {
 }
 
 impl Growing {
-    /// A shard is a small part of a book that is in memory: its bytes are counted in 32 bits.
+    /// A shard is a small part of a table that is in memory: its bytes are counted in 32 bits.
     fn start(&self) -> u32 {
         self.packed.len() as u32
     }

@@ -108,8 +108,8 @@ pub fn scorer(models: &std::path::Path, clock: Arc<dyn Clock>) -> Scorer {
         cache_ttl: Duration::from_hours(24),
         explain: ExplainSettings { top: 5, budget: Duration::from_millis(20) },
     };
-    let book = FeatureTable::new(Duration::from_hours(36));
-    Scorer::new(registry, clock, settings, Monitoring::default(), book)
+    let table = FeatureTable::new(Duration::from_hours(36));
+    Scorer::new(registry, clock, settings, Monitoring::default(), table)
 }
 
 /// Everything that is known of every customer.
