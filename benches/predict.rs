@@ -22,7 +22,7 @@ use axum::http::Request;
 use criterion::{Criterion, criterion_group, criterion_main};
 use http_body_util::BodyExt;
 use scoreline::http::Endpoints;
-use scoreline_listener::{Connect, Found, Limits, Peer, PeerAddress, offer};
+use scoreline_listener::{Connect, Limits, OfferResult, Peer, PeerAddress, offer};
 use tower::ServiceExt;
 
 /// Requests of a paired round.
@@ -86,7 +86,7 @@ impl Lane {
     fn ask(&self, plain: &[u8], out: &mut Vec<u8>) {
         out.clear();
         let found = offer(plain, &self.limits, |plain| Endpoints::at_once(&self.connection, plain, out));
-        assert_eq!(found, Found::Taken(plain.len()));
+        assert_eq!(found, OfferResult::Taken(plain.len()));
     }
 
     fn ask_often(&self, plain: &[u8]) {

@@ -336,7 +336,8 @@ mod tests {
         let stop = lifecycle.stop();
         let (signal, next) = signals();
         let finished = Arc::new(AtomicBool::new(false));
-        let (flag, held) = (Arc::clone(&finished), stop.clone());
+        let flag = Arc::clone(&finished);
+        let held = stop.clone();
         stop.supervise("server", async move {
             held.requested().await;
             sleep(Duration::from_secs(3)).await;

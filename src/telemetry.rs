@@ -228,7 +228,7 @@ pub enum TelemetryError {
     ForeignRecorder,
 }
 
-enum Entry {
+enum LogEntry {
     Line(Vec<u8>),
     /// Answered when every line before it is written.
     Flush(SyncSender<()>),
@@ -237,14 +237,14 @@ enum Entry {
 /// The end of the queue that log events write to.
 #[derive(Clone)]
 struct LineQueue {
-    sender: SyncSender<Entry>,
+    sender: SyncSender<LogEntry>,
     /// Lines lost since the writer last said so.
     unreported: Arc<AtomicU64>,
 }
 
 /// Writes out what is queued when dropped, unless the sink is stuck.
 pub struct LogGuard {
-    sender: SyncSender<Entry>,
+    sender: SyncSender<LogEntry>,
 }
 
 impl LineQueue {
@@ -260,10 +260,10 @@ impl LineQueue {
             for entry in receiver {
                 // A sink that fails (a closed pipe) has nobody to tell; the lines are gone either way.
                 match entry {
-                    Entry::Line(line) => {
+                    LogEntry::Line(line) => {
                         let _ = sink.write_all(&line);
                     }
-                    Entry::Flush(done) => {
+                    LogEntry::Flush(done) => {
                         let _ = sink.flush();
                         let _ = done.try_send(());
                     }
@@ -289,7 +289,7 @@ fn lost_lines_for_people(lines: u64) -> String {
 /// The formatter hands over one whole line per call.
 impl Write for LineQueue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        match self.sender.try_send(Entry::Line(line.to_vec())) {
+        match self.sender.try_send(LogEntry::Line(line.to_vec())) {
             Ok(()) => {}
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
                 self.unreported.fetch_add(1, Ordering::Relaxed);
@@ -315,7 +315,7 @@ impl<'a> MakeWriter<'a> for LineQueue {
 impl Drop for LogGuard {
     fn drop(&mut self) {
         let (done, flushed) = mpsc::sync_channel(1);
-        if self.sender.try_send(Entry::Flush(done)).is_ok() {
+        if self.sender.try_send(LogEntry::Flush(done)).is_ok() {
             let _ = flushed.recv_timeout(FLUSH_WITHIN);
         }
     }
@@ -362,7 +362,7 @@ mod tests {
         }
         drop(closed);
         // The guard can only queue its flush once the writer has made room.
-        while queue.sender.try_send(Entry::Line(b"last\n".to_vec())).is_err() {
+        while queue.sender.try_send(LogEntry::Line(b"last\n".to_vec())).is_err() {
             std::thread::yield_now();
         }
         drop(queue);

@@ -12,7 +12,7 @@ use std::{fs, hint};
 use allocation_counter::{AllocationInfo, measure};
 use scoreline::monitoring::Monitoring;
 use scoreline::scoring::explanation::ExplainSettings;
-use scoreline::scoring::feature_table::{Change, FeatureTable, StoredFeatures};
+use scoreline::scoring::feature_table::{FeatureTable, StoredFeatures, TableChange};
 use scoreline::scoring::{Ask, Scorer, ScorerSettings, golden};
 use scoreline_domain::feature::CATALOGUE;
 use scoreline_domain::time::{ManualClock, Timestamp};
@@ -54,8 +54,8 @@ impl Subject {
         };
         let monitoring = Monitoring::default();
         monitoring.drift().follow(&registry.all_serving(), "2026-11-21T10:00:00Z".parse().expect("a time"));
-        let book = FeatureTable::new(Duration::from_hours(36));
-        let scorer = Scorer::new(registry, clock, settings, monitoring, book);
+        let table = FeatureTable::new(Duration::from_hours(36));
+        let scorer = Scorer::new(registry, clock, settings, monitoring, table);
         Self { scorer, is_lead, rows }
     }
 
@@ -106,7 +106,7 @@ impl Subject {
 /// By id: the same rows, stored, cost what they cost when they are named.
 #[track_caller]
 fn check_by_id(subject: &Subject) {
-    let book = subject.scorer.book();
+    let table = subject.scorer.table();
     let by_id = |customer| subject.measured(Ask { customer: Some(customer), ..Ask::default() });
     // Whatever is made once for a thread.
     by_id(customer(0));
@@ -119,7 +119,7 @@ fn check_by_id(subject: &Subject) {
         }
         let features = StoredFeatures { as_of: Timestamp::UNIX_EPOCH, exact_until: None, values };
         let customer = customer(number);
-        book.absorb([Change::Stored { number: number.into(), customer, features }]);
+        table.absorb([TableChange::Stored { number: number.into(), customer, features }]);
         let (info, source) = by_id(customer);
         if source != Source::Model {
             continue;

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use scoreline::auth::Authenticator;
 use scoreline::http::admission::{Admission, AdmissionSettings, WhenOverloaded};
-use scoreline::http::{Endpoints, HttpSettings, HttpState, Readiness, Shared};
+use scoreline::http::{Endpoints, HttpSettings, HttpState, Readiness, SharedState};
 use scoreline::monitoring::Monitoring;
 use scoreline::routing::{RoutingSettings, TierPolicy, TierRoute};
 use scoreline::scoring::explanation::ExplainSettings;
-use scoreline::scoring::feature_table::{Change, FeatureTable, StoredFeatures};
+use scoreline::scoring::feature_table::{FeatureTable, StoredFeatures, TableChange};
 use scoreline::scoring::{Scorer, ScorerSettings, golden};
 use scoreline_domain::feature::CATALOGUE;
 use scoreline_domain::privacy::{Eraser, IdHasher, PrivacySettings};
@@ -60,9 +60,9 @@ pub fn scoreline(auth: Option<Arc<Authenticator>>) -> Endpoints {
     // As `serve` does: every row is counted for drift.
     monitoring.drift().follow(&registry.all_serving(), SystemClock.now());
     let hasher = IdHasher::new(&PrivacySettings::default());
-    let book = book(hasher.key("CUST-BOOK"));
-    Endpoints::public(Shared::new(HttpState {
-        scorer: Scorer::new(registry, Arc::new(SystemClock), settings, monitoring.clone(), book),
+    let table = table(hasher.key("CUST-BOOK"));
+    Endpoints::public(SharedState::new(HttpState {
+        scorer: Scorer::new(registry, Arc::new(SystemClock), settings, monitoring.clone(), table),
         hasher,
         eraser: Eraser::default(),
         policy: Arc::new(TierPolicy::new(RoutingSettings {
@@ -92,8 +92,8 @@ pub fn scoreline(auth: Option<Arc<Authenticator>>) -> Endpoints {
     }))
 }
 
-/// A book of 100,000 customers; one of them has the documented features.
-fn book(customer: CustomerKey) -> FeatureTable {
+/// A table of 100,000 customers; one of them has the documented features.
+fn table(customer: CustomerKey) -> FeatureTable {
     let values = CATALOGUE.iter().map(|feature| match feature.name {
         "recency_days" => 12.0,
         "frequency_count" => 48.0,
@@ -111,11 +111,11 @@ fn book(customer: CustomerKey) -> FeatureTable {
         generator.fill(&mut digest);
         CustomerKey::from_digest(digest)
     };
-    let book = FeatureTable::new(Duration::from_hours(36));
+    let table = FeatureTable::new(Duration::from_hours(36));
     let stored = (0..100_000).map(|number| {
         let customer = if number == 0 { customer } else { others() };
-        Change::Stored { number, customer, features }
+        TableChange::Stored { number, customer, features }
     });
-    book.absorb(stored);
-    book
+    table.absorb(stored);
+    table
 }

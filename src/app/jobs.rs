@@ -18,7 +18,7 @@ use crate::monitoring::Monitoring;
 use crate::scoring::Scorer;
 use crate::scoring::feature_table::FeatureTable;
 use crate::sinks::{FileSink, ProfileSink, ScoreSink};
-use crate::worker::extract::{Begin, Extracted, Extraction, Seen};
+use crate::worker::extract::{Begin, Extracted, Extraction, ExtractionProgress};
 use crate::worker::feature_feed::StoreFeed;
 use crate::worker::features::{FeaturePass, Folded, Whose};
 use crate::worker::follow_features::FeatureTableKeeper;
@@ -32,7 +32,7 @@ use scoreline_domain::privacy::{Eraser, IdHasher, PrivacySettings};
 use scoreline_domain::time::{SystemClock, Timestamp};
 use scoreline_engine::inference::registry::Patience;
 use scoreline_genesys::Genesys;
-use scoreline_store::{Place, Store};
+use scoreline_store::{Store, StorePlace};
 
 /// Whether the store is open.
 const STORE_OPEN: &str = "scoreline_store_open";
@@ -67,7 +67,8 @@ impl Pipeline {
 
     /// What the admin listener is shown and may ask for.
     pub(super) fn desks(&self) -> (Jobs, WriteBackDesk) {
-        let (shown, asked) = (self.board.clone(), self.board.clone());
+        let shown = self.board.clone();
+        let asked = self.board.clone();
         let jobs = Jobs { statuses: Arc::new(move || shown.statuses()), nudge: Arc::new(move |job| asked.nudge(job)) };
         (jobs, WriteBackDesk { store: Arc::clone(&self.desk.store), target: self.target })
     }
@@ -111,7 +112,7 @@ impl Pipeline {
         let registry = Arc::clone(scorer.registry());
         let follower = Follower { store: store.clone(), eraser, registry, erased_seq };
         let follower = Box::pin(follower.run(stop.clone())) as BoxFuture<'static, ()>;
-        let keeper = FeatureTableKeeper::new(StoreFeed::new(store.clone()), scorer.book().clone());
+        let keeper = FeatureTableKeeper::new(StoreFeed::new(store.clone()), scorer.table().clone());
         let keeper = keeper.keep(FEATURES_POLL, stop.soft().clone().cancelled_owned());
         let keeper = Box::pin(keeper) as BoxFuture<'static, ()>;
         let driven = self.drive(&settings, store, &scorer, platform.as_ref(), &stop);
@@ -175,7 +176,7 @@ pub(super) fn platform(
 pub async fn extract_once(
     settings: &Settings,
     from: Option<Timestamp>,
-    mut observe: impl FnMut(&Seen) + Send,
+    mut observe: impl FnMut(&ExtractionProgress) + Send,
 ) -> anyhow::Result<Extracted> {
     if settings.genesys.is_none() {
         bail!("there is no platform to fetch from: set `[genesys]`");
@@ -207,9 +208,9 @@ pub async fn rescore_once(
     let registry = super::registry(settings);
     registry.follow(promotions);
     super::scan(&registry, Patience::Now).await?;
-    let book = FeatureTable::new(settings.scoring.features_stale_after);
+    let table = FeatureTable::new(settings.scoring.features_stale_after);
     let scorer = super::scorer_settings(settings);
-    let scorer = Scorer::new(registry, Arc::new(SystemClock), scorer, Monitoring::default(), book);
+    let scorer = Scorer::new(registry, Arc::new(SystemClock), scorer, Monitoring::default(), table);
     let leases = Leases::new(store.clone(), &holder(settings), Arc::new(SystemClock));
     let sink = match file_sink(settings)? {
         None => profile_sink(settings, platform.as_ref()),
@@ -370,7 +371,7 @@ fn profile_sink(settings: &Settings, platform: Option<&Genesys>) -> Option<Arc<d
 /// process that starts after a kill need not wait for the leases of the one before.
 fn holder(settings: &Settings) -> String {
     match &settings.store.place {
-        Place::Sqlite(_) | Place::Memory => "this file's process".to_owned(),
-        Place::Postgres(_) => format!("{}-{}", std::process::id(), uuid::Uuid::new_v4()),
+        StorePlace::Sqlite(_) | StorePlace::Memory => "this file's process".to_owned(),
+        StorePlace::Postgres(_) => format!("{}-{}", std::process::id(), uuid::Uuid::new_v4()),
     }
 }

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use crate::auth::{self, Authenticator};
 use crate::config::{self, Settings};
 use crate::http::admission::Admission;
-use crate::http::{Endpoints, HttpSettings, HttpState, Readiness, Shared};
+use crate::http::{Endpoints, HttpSettings, HttpState, Readiness, SharedState};
 use crate::lifecycle::{Lifecycle, Signals, Stop};
 use crate::monitoring::{Ledger, Monitoring};
 use crate::routing::TierPolicy;
@@ -24,11 +24,11 @@ use crate::scoring::feature_table::FeatureTable;
 use crate::scoring::self_probe::SelfProbe;
 use crate::scoring::{Scorer, ScorerSettings, golden};
 use crate::telemetry::MetricsHandle;
-use scoreline_domain::privacy::audit::{self, Action, Actor, Outcome};
+use scoreline_domain::privacy::audit::{self, Actor, AuditAction, AuditOutcome};
 use scoreline_domain::privacy::{Erasable, Eraser, IdHasher, PrivacySettings, Tombstones};
 use scoreline_domain::time::{Clock as _, Rounds, SystemClock};
 use scoreline_engine::inference::bundle::LoadSettings;
-use scoreline_engine::inference::registry::{Patience, Registry, RegistrySettings, Wake};
+use scoreline_engine::inference::registry::{FolderWatch, Patience, Registry, RegistrySettings};
 use scoreline_engine::inference::runtime_search::RuntimeSearch;
 use scoreline_listener::tls::{Reloading, TlsListener, TlsSettings};
 use scoreline_listener::{ConnectionTask, Drain, Limits, Listener, TlsConfigs};
@@ -92,7 +92,7 @@ pub async fn serve(settings: Settings, metrics: MetricsHandle) -> anyhow::Result
         opened: tell,
     };
     let readiness = state.readiness.clone();
-    let state = Shared::new(state);
+    let state = SharedState::new(state);
 
     let stop = lifecycle.stop();
     let (tls, admin_tls) = (tls(settings.tls.public, &stop)?, tls(settings.tls.admin, &stop)?);
@@ -110,14 +110,16 @@ pub async fn serve(settings: Settings, metrics: MetricsHandle) -> anyhow::Result
     serve_admin(admin, admin_tls, Endpoints::admin(state.clone()), admin_drain.clone(), &stop)?;
     serve_public(public, tls, Endpoints::public(state), settings.connections, drain.clone(), admin_drain, &stop);
     stop.supervise("drift monitor", judge(Arc::clone(&registry), monitoring.clone(), stop.clone()));
-    let (comparing, candidates) = (stop.clone(), scorer.clone());
+    let comparing = stop.clone();
+    let candidates = scorer.clone();
     stop.supervise("candidates", async move { candidates.compare(comparing.requested()).await });
     stop.supervise("models watcher", watch(registry, settings.models.dir.clone(), stop.clone()));
     stop.supervise("self-probe", probe(SelfProbe::new(scorer), settings.scoring.self_probe, stop.clone()));
     stop.supervise("jobs", pipeline.run(parts, opening, stop.clone()));
     let folding = stop.clone();
     stop.supervise("metrics upkeep", async move { metrics.upkeep(folding.requested()).await });
-    let (draining, delay) = (stop.clone(), settings.server.drain_delay);
+    let draining = stop.clone();
+    let delay = settings.server.drain_delay;
     stop.supervise("drain", async move {
         draining.requested().await;
         readiness.drain();
@@ -207,8 +209,8 @@ fn state(
     let monitoring = Monitoring::start(&settings.monitoring);
     monitoring.drift().follow(&registry.all_serving(), SystemClock.now());
     // Predictions by id are made from what the jobs have kept.
-    let book = FeatureTable::new(settings.scoring.features_stale_after);
-    let scorer = Scorer::new(registry, Arc::new(SystemClock), scorer_settings(settings), monitoring.clone(), book);
+    let table = FeatureTable::new(settings.scoring.features_stale_after);
+    let scorer = Scorer::new(registry, Arc::new(SystemClock), scorer_settings(settings), monitoring.clone(), table);
     let eraser = eraser(&scorer, &monitoring, pipeline);
     let (jobs, write_back) = pipeline.desks();
     HttpState {
@@ -250,9 +252,9 @@ fn scorer_settings(settings: &Settings) -> ScorerSettings {
 fn eraser(scorer: &Scorer, monitoring: &Monitoring, pipeline: &Pipeline) -> Eraser {
     let tombstones = Tombstones::unread();
     scorer.cache().refuse(tombstones.clone());
-    scorer.book().refuse(tombstones.clone());
+    scorer.table().refuse(tombstones.clone());
     let mut places: Vec<Arc<dyn Erasable>> =
-        vec![Arc::new(pipeline.desk()), Arc::new(scorer.cache().clone()), Arc::new(scorer.book().clone())];
+        vec![Arc::new(pipeline.desk()), Arc::new(scorer.cache().clone()), Arc::new(scorer.table().clone())];
     if let Some(ledger) = monitoring.ledger() {
         places.push(Arc::new(ledger.clone()));
     }
@@ -261,14 +263,14 @@ fn eraser(scorer: &Scorer, monitoring: &Monitoring, pipeline: &Pipeline) -> Eras
 
 /// A changed credentials file was taken, or refused.
 fn audit_credentials(taken: bool) {
-    let outcome = if taken { Outcome::Done } else { Outcome::Refused };
-    audit::record(&Actor::default(), Action::ReloadCredentials, "auth.credentials_file", outcome, "");
+    let outcome = if taken { AuditOutcome::Done } else { AuditOutcome::Refused };
+    audit::record(&Actor::default(), AuditAction::ReloadCredentials, "auth.credentials_file", outcome, "");
 }
 
 /// Fetches issuers' keys, then keeps them and the credentials file up to date.
 async fn watch_credentials(authenticator: &Arc<Authenticator>, stop: &Stop) {
     let fetching = stop.clone();
-    let spawn = move |fetch: auth::Task| {
+    let spawn = move |fetch: auth::BackgroundTask| {
         let stop = fetching.clone();
         // Nobody waits for keys when the process ends.
         fetching.track(async move {
@@ -363,7 +365,7 @@ fn serve_admin(
 /// Looks at the models folder once a second. Polling is the authority: it works on every file system. A file event only
 /// makes the first look come earlier.
 async fn watch(registry: Arc<Registry>, dir: PathBuf, stop: Stop) -> anyhow::Result<()> {
-    let wake = Wake::watch(&dir);
+    let wake = FolderWatch::watch(&dir);
     let mut ticks = tokio::time::interval(MODELS_POLL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {

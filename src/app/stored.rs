@@ -14,7 +14,7 @@ use scoreline_domain::Promotions;
 use scoreline_domain::durable::{folder_of, write_whole};
 use scoreline_domain::privacy::{IdHasher, PrivacySettings, Tombstones, draw_pepper};
 use scoreline_domain::time::SystemClock;
-use scoreline_store::{Place, Store, StoreError, TakenOver, has_old_customers, has_old_files};
+use scoreline_store::{Store, StoreError, StorePlace, TakenOver, has_old_customers, has_old_files};
 
 /// How long a start waits for the store before it answers without: longer than a database takes that is well.
 const START_PATIENCE: Duration = Duration::from_secs(1);
@@ -89,11 +89,11 @@ pub async fn open_for_command(settings: &Settings) -> anyhow::Result<Opened> {
 
 fn refuse_memory(settings: &Settings) -> anyhow::Result<()> {
     match settings.store.place {
-        Place::Memory => {
+        StorePlace::Memory => {
             let problem = anyhow!("is `:memory:`, which ends with each process: a command needs a file or `store.url`");
             Err(problem.context(key(settings)))
         }
-        Place::Sqlite(_) | Place::Postgres(_) => Ok(()),
+        StorePlace::Sqlite(_) | StorePlace::Postgres(_) => Ok(()),
     }
 }
 
@@ -109,9 +109,9 @@ pub async fn open_to_read(settings: &Settings) -> anyhow::Result<Store> {
 /// The promoted versions, for a command that loads models. What is not known is said and taken for none.
 pub fn promotions(settings: &Settings) -> Promotions {
     match &settings.store.place {
-        Place::Sqlite(path) if !path.exists() => return Promotions::default(),
-        Place::Memory => return Promotions::default(),
-        Place::Sqlite(_) | Place::Postgres(_) => {}
+        StorePlace::Sqlite(path) if !path.exists() => return Promotions::default(),
+        StorePlace::Memory => return Promotions::default(),
+        StorePlace::Sqlite(_) | StorePlace::Postgres(_) => {}
     }
     let read = run_until_signal(async {
         let store = open_to_read(settings).await?;
@@ -147,7 +147,7 @@ pub(super) async fn start(settings: &Settings) -> anyhow::Result<(Opening, Priva
             Ok((Opening::Open(Box::new(opened)), privacy))
         }
         // A server that several replicas share may be mended meanwhile.
-        Err(err) if err.is::<SettingFault>() && !matches!(settings.store.place, Place::Postgres(_)) => Err(err),
+        Err(err) if err.is::<SettingFault>() && !matches!(settings.store.place, StorePlace::Postgres(_)) => Err(err),
         Err(err) => match known_privacy(settings)? {
             Some(privacy) => Ok((Opening::Failed(err), privacy)),
             None => Err(err),
@@ -172,8 +172,8 @@ pub fn run_until_signal<T>(work: impl Future<Output = anyhow::Result<T>>) -> any
 
 async fn begin(settings: &Settings, store: &Store) -> anyhow::Result<Opened> {
     let folder = match &settings.store.place {
-        Place::Sqlite(path) => folder_of(path),
-        Place::Postgres(_) | Place::Memory => Path::new(OLD_FOLDER),
+        StorePlace::Sqlite(path) => folder_of(path),
+        StorePlace::Postgres(_) | StorePlace::Memory => Path::new(OLD_FOLDER),
     };
     let privacy = match known_privacy(settings)? {
         Some(privacy) => privacy,
@@ -219,7 +219,7 @@ async fn begin(settings: &Settings, store: &Store) -> anyhow::Result<Opened> {
 /// The settings with the pepper that was given or is kept; `None` when one is to be drawn.
 fn known_privacy(settings: &Settings) -> anyhow::Result<Option<PrivacySettings>> {
     let mut privacy = settings.privacy.clone();
-    if let (None, Place::Sqlite(path)) = (&privacy.pepper, &settings.store.place) {
+    if let (None, StorePlace::Sqlite(path)) = (&privacy.pepper, &settings.store.place) {
         let file = path.with_file_name(PEPPER);
         if file.exists() {
             let read = config::pepper_in(&file);
@@ -233,7 +233,7 @@ fn known_privacy(settings: &Settings) -> anyhow::Result<Option<PrivacySettings>>
 /// A new pepper, kept beside the store's file before anything is hashed with it.
 async fn drawn_pepper(settings: &Settings, store: &Store) -> anyhow::Result<secrecy::SecretString> {
     let drawn = draw_pepper();
-    let Place::Sqlite(path) = &settings.store.place else {
+    let StorePlace::Sqlite(path) = &settings.store.place else {
         tracing::warn!("`store.path` is `:memory:`: what is kept of customers ends with this process");
         return Ok(drawn);
     };
@@ -266,7 +266,7 @@ fn told(settings: &Settings, err: StoreError) -> anyhow::Error {
 
 fn key(settings: &Settings) -> SettingFault {
     SettingFault(match &settings.store.place {
-        Place::Sqlite(_) | Place::Memory => "store.path",
-        Place::Postgres(_) => "store.url",
+        StorePlace::Sqlite(_) | StorePlace::Memory => "store.path",
+        StorePlace::Postgres(_) => "store.url",
     })
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::caller::{Caller, Peer, Proof, Scopes};
+use super::caller::{Caller, PeerIdentity, Proof, Scopes};
 use super::file::{Credentials, RateRecord, SecretRecord};
 use super::issuer::Issuer;
 use super::pace::{Pace, Rate, Rates};
@@ -14,23 +14,23 @@ use scoreline_domain::time::Clock;
 const MOST: usize = 10_000;
 
 #[derive(Default)]
-pub(super) struct Book {
-    keys: HashMap<Box<str>, Entry>,
-    clients: HashMap<Box<str>, Entry>,
+pub(super) struct CredentialBook {
+    keys: HashMap<Box<str>, KnownSecret>,
+    clients: HashMap<Box<str>, KnownSecret>,
     subjects: HashMap<Box<str>, Arc<Caller>>,
     sans: HashMap<Box<str>, Arc<Caller>>,
     pub issuers: Vec<Arc<Issuer>>,
 }
 
 /// A key or a client.
-pub(super) struct Entry {
+pub(super) struct KnownSecret {
     secret: Hashed,
     /// Says which secret it is, without saying anything about it.
     pub stamp: String,
     pub caller: Arc<Caller>,
 }
 
-impl Book {
+impl CredentialBook {
     /// Buckets and keys of what did not change are taken over from `before`, so that a reload neither lets somebody
     /// go faster nor fetches keys anew.
     ///
@@ -62,7 +62,7 @@ impl Book {
                     return Err(place("the id is there twice".to_owned()));
                 }
                 let known = old.get(id.as_str()).map(|entry| &entry.caller);
-                let entry = Entry::new(record, proof, rates, clock, known).map_err(place)?;
+                let entry = KnownSecret::new(record, proof, rates, clock, known).map_err(place)?;
                 if !revoked.contains(&id) {
                     entries.insert(id.into(), entry);
                 }
@@ -106,21 +106,21 @@ impl Book {
     /// The caller of an API key; the secret is compared even when there is no such id, so that ids cannot be told by
     /// how long the answer takes.
     pub(super) fn key(&self, id: &str, secret: &[u8]) -> Option<&Arc<Caller>> {
-        Entry::open(self.keys.get(id), secret).map(|entry| &entry.caller)
+        KnownSecret::open(self.keys.get(id), secret).map(|entry| &entry.caller)
     }
 
     /// As `key`, for a client.
-    pub(super) fn client(&self, id: &str, secret: &[u8]) -> Option<&Entry> {
-        Entry::open(self.clients.get(id), secret)
+    pub(super) fn client(&self, id: &str, secret: &[u8]) -> Option<&KnownSecret> {
+        KnownSecret::open(self.clients.get(id), secret)
     }
 
     /// A client by its id alone, for tokens that were issued to it.
-    pub(super) fn client_of_token(&self, id: &str) -> Option<&Entry> {
+    pub(super) fn client_of_token(&self, id: &str) -> Option<&KnownSecret> {
         self.clients.get(id)
     }
 
     /// The caller of a client certificate.
-    pub(super) fn peer(&self, peer: &Peer) -> Option<&Arc<Caller>> {
+    pub(super) fn peer(&self, peer: &PeerIdentity) -> Option<&Arc<Caller>> {
         if self.subjects.is_empty() && self.sans.is_empty() {
             return None;
         }
@@ -139,7 +139,7 @@ impl Book {
     }
 }
 
-impl Entry {
+impl KnownSecret {
     fn new(
         record: SecretRecord,
         proof: Proof,

@@ -26,18 +26,18 @@ const LONGEST_KEPT: usize = 4096;
 const TAIL: usize = 64;
 
 pub(super) struct Cache {
-    slots: Box<[ArcSwapOption<Entry>]>,
+    slots: Box<[ArcSwapOption<CachedToken>]>,
     hasher: RandomState,
 }
 
-struct Entry {
+struct CachedToken {
     token: Zeroizing<Box<[u8]>>,
     caller: Arc<Caller>,
     generation: u64,
     until: Duration,
 }
 
-impl Entry {
+impl CachedToken {
     fn lives(&self, generation: u64, now: Duration) -> bool {
         self.generation == generation && now < self.until
     }
@@ -65,11 +65,11 @@ impl Cache {
         }
         let set = self.set(token);
         let free =
-            |slot: &&ArcSwapOption<Entry>| slot.load().as_ref().is_none_or(|entry| !entry.lives(generation, now));
+            |slot: &&ArcSwapOption<CachedToken>| slot.load().as_ref().is_none_or(|entry| !entry.lives(generation, now));
         // The one to give up when all live is as good as random: it follows from the time.
         let slot = set.iter().find(free).unwrap_or(&set[now.subsec_nanos() as usize / 64 % WAYS]);
         let token = Zeroizing::new(Box::from(token));
-        slot.store(Some(Arc::new(Entry { token, caller: Arc::clone(caller), generation, until })));
+        slot.store(Some(Arc::new(CachedToken { token, caller: Arc::clone(caller), generation, until })));
     }
 
     /// Wipes what cannot be used any more.
@@ -87,7 +87,7 @@ impl Cache {
         self.slots.iter().filter(|slot| slot.load().is_some()).count()
     }
 
-    fn set(&self, token: &[u8]) -> &[ArcSwapOption<Entry>] {
+    fn set(&self, token: &[u8]) -> &[ArcSwapOption<CachedToken>] {
         let tail = &token[token.len().saturating_sub(TAIL)..];
         let set = self.hasher.hash_one(tail) as usize % SETS;
         &self.slots[set * WAYS..(set + 1) * WAYS]

@@ -24,7 +24,7 @@ pub struct Scopes(u8);
 
 /// The identity in a client certificate whose chain and revocation the TLS layer has checked.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Peer {
+pub struct PeerIdentity {
     /// The name the TLS layer found in the subject (its common name); empty when there is none to rely on.
     pub subject: String,
     /// Subject alternative names: DNS names, URIs, addresses.

@@ -16,7 +16,7 @@ pub enum AuthFault {
     Malformed,
     /// A bearer token that is not valid.
     #[error("{0}")]
-    Refused(Refusal),
+    Refused(AuthRefusal),
     /// A valid caller without the scope of this route.
     #[error("the scope `{}` is required", .0.as_str())]
     Forbidden(Scope),
@@ -31,7 +31,7 @@ pub enum AuthFault {
 /// Why a bearer token is not valid. What happens before a signature is verified is answered alike, so that nobody
 /// learns from the answer how far a forgery got; the codes are for metrics and logs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Refusal {
+pub enum AuthRefusal {
     /// Longer than `LONGEST_TOKEN`.
     TooLong,
     /// Not three parts of base64url with JSON objects in the first two.
@@ -56,7 +56,7 @@ pub enum Refusal {
     Revoked,
 }
 
-impl Refusal {
+impl AuthRefusal {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::TooLong => "too_long",
@@ -77,7 +77,7 @@ impl Refusal {
     }
 }
 
-impl std::fmt::Display for Refusal {
+impl std::fmt::Display for AuthRefusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Expired => "the bearer token has expired",
@@ -129,8 +129,8 @@ impl AuthFault {
     }
 }
 
-impl From<Refusal> for AuthFault {
-    fn from(refusal: Refusal) -> Self {
+impl From<AuthRefusal> for AuthFault {
+    fn from(refusal: AuthRefusal) -> Self {
         Self::Refused(refusal)
     }
 }

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-use super::book::Book;
+use super::book::CredentialBook;
 use super::caller::{Scope, Scopes};
 use super::mint::Mint;
 use super::pace::AddressPaces;
@@ -73,7 +73,7 @@ const MALFORMED: GrantFault = GrantFault::InvalidRequest("the body must be appli
 
 pub(super) fn grant(
     request: &GrantRequest<'_>,
-    book: &Book,
+    book: &CredentialBook,
     mint: &Mint,
     addresses: &AddressPaces,
     now: i64,
@@ -81,7 +81,7 @@ pub(super) fn grant(
 ) -> Result<Granted, GrantFault> {
     let too_fast = |retry_after| GrantFault::TooFast { retry_after };
     addresses.take(request.from).map_err(too_fast)?;
-    let form = Form::read(request)?;
+    let form = GrantForm::read(request)?;
     let (id, secret) = form.credentials(request.authorization)?;
     let client = book.client(&id, secret.as_bytes()).ok_or(GrantFault::InvalidClient)?;
     match form.grant_type.as_ref().map(|text| text.as_str()) {
@@ -105,18 +105,18 @@ pub(super) fn grant(
     Ok(Granted { access_token, expires_in: seconds, scope: scopes.to_string() })
 }
 
-type Secret = Zeroizing<String>;
+type FormSecret = Zeroizing<String>;
 
 /// The parameters that matter; others are ignored, as the RFC asks.
 #[derive(Default)]
-struct Form {
-    grant_type: Option<Secret>,
-    scope: Option<Secret>,
-    client_id: Option<Secret>,
-    client_secret: Option<Secret>,
+struct GrantForm {
+    grant_type: Option<FormSecret>,
+    scope: Option<FormSecret>,
+    client_id: Option<FormSecret>,
+    client_secret: Option<FormSecret>,
 }
 
-impl Form {
+impl GrantForm {
     fn read(request: &GrantRequest<'_>) -> Result<Self, GrantFault> {
         let kind = request.content_type.unwrap_or_default().split(|byte| *byte == b';').next().unwrap_or_default();
         if !kind.trim_ascii().eq_ignore_ascii_case(b"application/x-www-form-urlencoded") {
@@ -145,7 +145,7 @@ impl Form {
     }
 
     /// Id and secret out of HTTP Basic or out of the body, not of both.
-    fn credentials(&self, authorization: Option<&[u8]>) -> Result<(Secret, Secret), GrantFault> {
+    fn credentials(&self, authorization: Option<&[u8]>) -> Result<(FormSecret, FormSecret), GrantFault> {
         let Some(header) = authorization else {
             let (Some(id), Some(secret)) = (&self.client_id, &self.client_secret) else {
                 return Err(GrantFault::InvalidClient);
@@ -170,7 +170,7 @@ impl Form {
 }
 
 /// One name or value of a form.
-fn decoded(text: &[u8]) -> Result<Secret, GrantFault> {
+fn decoded(text: &[u8]) -> Result<FormSecret, GrantFault> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(text.len()));
     let mut rest = text.iter();
     while let Some(byte) = rest.next() {

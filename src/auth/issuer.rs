@@ -16,7 +16,7 @@ use reqwest::Url;
 use sha2::{Digest, Sha256};
 
 use super::caller::{Caller, Proof, Scopes};
-use super::fault::Refusal;
+use super::fault::AuthRefusal;
 use super::file::{Audience, IssuerRecord};
 use super::keyset::{ALLOWED, KeySet, LARGEST};
 use super::mint::OURSELVES;
@@ -42,7 +42,7 @@ pub(super) struct Issuer {
     algorithms: Vec<Algorithm>,
     most: Scopes,
     rates: Rates,
-    source: Source,
+    source: KeySource,
     keys: ArcSwapOption<Fetched>,
     /// A token named a key that is not there.
     wanted: AtomicBool,
@@ -55,7 +55,7 @@ struct Fetched {
     at: Duration,
 }
 
-enum Source {
+enum KeySource {
     Url { url: Url, client: reqwest::Client },
     File(PathBuf),
 }
@@ -103,8 +103,8 @@ impl Issuer {
             format!("`algorithms` must be a list of {}", allowed.join(", "))
         })?;
         let source = match (&record.jwks_url, &record.jwks_file) {
-            (Some(url), None) => Source::url(url)?,
-            (None, Some(path)) => Source::File(path.clone()),
+            (Some(url), None) => KeySource::url(url)?,
+            (None, Some(path)) => KeySource::File(path.clone()),
             (Some(_), Some(_)) | (None, None) => return Err("needs `jwks_url` or `jwks_file`, one of them".to_owned()),
         };
         Ok(Self {
@@ -135,15 +135,20 @@ impl Issuer {
     }
 
     /// The caller of a token; `now` in seconds of Unix time.
-    pub(super) fn verify(&self, token: &Token<'_>, now: f64, clock: &Arc<dyn Clock>) -> Result<Arc<Caller>, Refusal> {
+    pub(super) fn verify(
+        &self,
+        token: &Token<'_>,
+        now: f64,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Arc<Caller>, AuthRefusal> {
         if !self.algorithms.contains(&token.algorithm()) {
-            return Err(Refusal::Algorithm);
+            return Err(AuthRefusal::Algorithm);
         }
         let fetched = self.keys.load();
         let fresh = fetched.as_ref().filter(|fetched| clock.monotonic().saturating_sub(fetched.at) <= STALE);
-        let keys = &fresh.ok_or(Refusal::NoKeys)?.keys;
+        let keys = &fresh.ok_or(AuthRefusal::NoKeys)?.keys;
         let key = keys.find(token.kid.as_deref(), token.algorithm()).inspect_err(|refusal| {
-            if *refusal == Refusal::UnknownKey {
+            if *refusal == AuthRefusal::UnknownKey {
                 self.wanted.store(true, Ordering::Relaxed);
             }
         })?;
@@ -182,8 +187,8 @@ impl Issuer {
     /// Asks for keys once. Whether they are others than before.
     pub(super) async fn fetch(&self, clock: &Arc<dyn Clock>) -> Result<bool, FetchFault> {
         let document = match &self.source {
-            Source::Url { url, client } => get(client, url).await,
-            Source::File(path) => read(path.clone()).await,
+            KeySource::Url { url, client } => get(client, url).await,
+            KeySource::File(path) => read(path.clone()).await,
         };
         let parsed = document.and_then(|document| Ok(KeySet::parse(&document, &self.algorithms)?));
         let mut refresh = self.refresh.lock().unwrap_or_else(PoisonError::into_inner);
@@ -216,7 +221,7 @@ impl Issuer {
     }
 }
 
-impl Source {
+impl KeySource {
     /// https, or http to this machine: a key set that somebody on the way can replace lets them in.
     fn url(text: &str) -> Result<Self, String> {
         let problem = |what: &str| format!("`jwks_url` {what}, got `{text}`");
@@ -284,7 +289,7 @@ mod tests {
         for good in
             ["https://login.example.com/keys?v=2", "http://127.0.0.1:8080/k", "http://[::1]/k", "http://localhost/"]
         {
-            assert!(Source::url(good).is_ok(), "{good}");
+            assert!(KeySource::url(good).is_ok(), "{good}");
         }
         for bad in [
             "http://login.example.com/keys",
@@ -305,7 +310,7 @@ mod tests {
             "keys.json",
             "",
         ] {
-            assert!(Source::url(bad).is_err(), "{bad}");
+            assert!(KeySource::url(bad).is_err(), "{bad}");
         }
     }
 }

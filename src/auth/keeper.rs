@@ -9,14 +9,18 @@ use super::issuer::Issuer;
 use scoreline_domain::time::Rounds;
 
 /// Work to be run to its end by whoever owns the process.
-pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub type BackgroundTask = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// How often the file and the keys' ages are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Runs until it is dropped. Fetches are handed to `spawn`, so that an issuer that hangs holds up nothing; `reloaded`
 /// hears whether a changed file was taken.
-pub async fn keep(authenticator: Arc<Authenticator>, spawn: impl Fn(Task) + Send, reloaded: impl Fn(bool) + Send) {
+pub async fn keep(
+    authenticator: Arc<Authenticator>,
+    spawn: impl Fn(BackgroundTask) + Send,
+    reloaded: impl Fn(bool) + Send,
+) {
     let mut rounds = Rounds::every(LOOK);
     while rounds.next(std::future::pending()).await {
         let looking = Arc::clone(&authenticator);
@@ -34,7 +38,7 @@ pub async fn keep(authenticator: Arc<Authenticator>, spawn: impl Fn(Task) + Send
 impl Authenticator {
     /// Fetches the keys of all issuers once and waits for them, at most `patience`: so that the first requests after a
     /// start find keys. What is not there by then goes on in `keep`.
-    pub async fn fetch_keys(self: &Arc<Self>, patience: Duration, spawn: impl Fn(Task)) {
+    pub async fn fetch_keys(self: &Arc<Self>, patience: Duration, spawn: impl Fn(BackgroundTask)) {
         let (done, mut waiting) = tokio::sync::mpsc::channel::<()>(1);
         for task in self.due() {
             let done = done.clone();
@@ -71,11 +75,11 @@ impl Authenticator {
     }
 
     /// The fetches to be made now.
-    fn due(self: &Arc<Self>) -> Vec<Task> {
+    fn due(self: &Arc<Self>) -> Vec<BackgroundTask> {
         let now = self.clock.monotonic();
         let book = self.book.load();
         let due = book.issuers.iter().filter(|issuer| issuer.begin_if_due(now));
-        due.map(|issuer| -> Task { Box::pin(Arc::clone(self).fetch(Arc::clone(issuer))) }).collect()
+        due.map(|issuer| -> BackgroundTask { Box::pin(Arc::clone(self).fetch(Arc::clone(issuer))) }).collect()
     }
 
     async fn fetch(self: Arc<Self>, issuer: Arc<Issuer>) {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::fault::Refusal;
+use super::fault::AuthRefusal;
 
 /// Largest document, in bytes.
 pub(super) const LARGEST: usize = 1 << 20;
@@ -85,17 +85,17 @@ impl KeySet {
     ///
     /// # Errors
     /// `UnknownKey`, or `Algorithm` when the key is not for it.
-    pub(super) fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Result<&DecodingKey, Refusal> {
+    pub(super) fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Result<&DecodingKey, AuthRefusal> {
         let named = |key: &&Key| match kid {
             Some(kid) => key.kid.as_deref() == Some(kid),
             None => self.keys.len() == 1,
         };
         let mut found = self.keys.iter().filter(named).peekable();
         if found.peek().is_none() {
-            return Err(Refusal::UnknownKey);
+            return Err(AuthRefusal::UnknownKey);
         }
         // Ids may repeat across kinds of keys.
-        found.find(|key| key.algorithms.contains(&algorithm)).map(|key| &key.verifying).ok_or(Refusal::Algorithm)
+        found.find(|key| key.algorithms.contains(&algorithm)).map(|key| &key.verifying).ok_or(AuthRefusal::Algorithm)
     }
 }
 
@@ -166,12 +166,12 @@ mod tests {
         assert_eq!(keys.len(), 2);
         let found = |kid, algorithm| keys.find(kid, algorithm).map(|_| ());
         assert_eq!(found(Some("a"), Algorithm::ES256), Ok(()));
-        assert_eq!(found(Some("a"), Algorithm::ES384), Err(Refusal::Algorithm));
-        assert_eq!(found(Some("a"), Algorithm::HS256), Err(Refusal::Algorithm));
+        assert_eq!(found(Some("a"), Algorithm::ES384), Err(AuthRefusal::Algorithm));
+        assert_eq!(found(Some("a"), Algorithm::HS256), Err(AuthRefusal::Algorithm));
         assert_eq!(found(Some("b"), Algorithm::EdDSA), Ok(()));
-        assert_eq!(found(Some("c"), Algorithm::HS256), Err(Refusal::UnknownKey), "symmetric keys are not taken");
-        assert_eq!(found(Some("../a"), Algorithm::ES256), Err(Refusal::UnknownKey));
-        assert_eq!(found(None, Algorithm::ES256), Err(Refusal::UnknownKey), "no id and two keys");
+        assert_eq!(found(Some("c"), Algorithm::HS256), Err(AuthRefusal::UnknownKey), "symmetric keys are not taken");
+        assert_eq!(found(Some("../a"), Algorithm::ES256), Err(AuthRefusal::UnknownKey));
+        assert_eq!(found(None, Algorithm::ES256), Err(AuthRefusal::UnknownKey), "no id and two keys");
         let one = set(&[EC], &all()).expect("usable");
         assert!(one.find(None, Algorithm::ES256).is_ok());
     }

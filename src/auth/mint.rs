@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::caller::Scopes;
-use super::fault::Refusal;
+use super::fault::AuthRefusal;
 use super::secret::{hex, random};
 use super::token::Token;
 
@@ -61,12 +61,12 @@ impl Mint {
 
     /// # Errors
     /// When the token is not ours or its time is over; whether its client still exists is for the caller to see.
-    pub(super) fn verify(&self, token: &Token<'_>, now: f64) -> Result<(), Refusal> {
+    pub(super) fn verify(&self, token: &Token<'_>, now: f64) -> Result<(), AuthRefusal> {
         if token.algorithm() != Algorithm::HS256 {
-            return Err(Refusal::Algorithm);
+            return Err(AuthRefusal::Algorithm);
         }
         if token.kid.as_deref() != Some(self.kid.as_str()) {
-            return Err(Refusal::UnknownKey);
+            return Err(AuthRefusal::UnknownKey);
         }
         token.verify(&self.verifying)?;
         token.claims.judge(now, &self.audience)

@@ -30,15 +30,15 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-pub use caller::{Caller, Peer, Proof, Scope, Scopes, UnknownScope};
-pub use fault::{AuthFault, Refusal};
+pub use caller::{Caller, PeerIdentity, Proof, Scope, Scopes, UnknownScope};
+pub use fault::{AuthFault, AuthRefusal};
 pub use file::{Credentials, FileFault, FileState, RateRecord, SecretRecord, read_private};
 pub use grant::{GrantFault, GrantRequest, Granted};
-pub use keeper::{Task, keep};
+pub use keeper::{BackgroundTask, keep};
 pub use pace::{Rate, Rates};
 pub use records::{NewSecret, add_client, add_key, revoke};
 
-use book::Book;
+use book::CredentialBook;
 use cache::Cache;
 use mint::{Mint, OURSELVES};
 use pace::AddressPaces;
@@ -68,7 +68,7 @@ pub struct AuthSettings {
 
 /// Tells who calls.
 pub struct Authenticator {
-    book: ArcSwap<Book>,
+    book: ArcSwap<CredentialBook>,
     cache: Cache,
     /// Counts changes of the book and of keys; what was verified before the last one is verified again.
     generation: AtomicU64,
@@ -101,7 +101,7 @@ pub enum AuthError {
 
 /// What a credentials file holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Counts {
+pub struct CredentialCounts {
     pub keys: usize,
     pub clients: usize,
     pub certificates: usize,
@@ -149,7 +149,7 @@ impl Authenticator {
     pub fn check(
         &self,
         authorization: Option<&[u8]>,
-        peer: Option<&Peer>,
+        peer: Option<&PeerIdentity>,
         scope: Scope,
     ) -> Result<Arc<Caller>, AuthFault> {
         let caller = if let Some(header) = authorization {
@@ -168,7 +168,7 @@ impl Authenticator {
     pub fn admit(
         &self,
         authorization: Option<&[u8]>,
-        peer: Option<&Peer>,
+        peer: Option<&PeerIdentity>,
         scope: Scope,
     ) -> Result<Arc<Caller>, AuthFault> {
         let caller = self.check(authorization, peer, scope)?;
@@ -187,15 +187,15 @@ impl Authenticator {
         grant::grant(request, &self.book.load(), &self.mint, &self.addresses, now, self.token_ttl)
     }
 
-    pub fn counts(&self) -> Counts {
+    pub fn counts(&self) -> CredentialCounts {
         let (keys, clients, certificates, issuers) = self.book.load().counts();
-        Counts { keys, clients, certificates, issuers }
+        CredentialCounts { keys, clients, certificates, issuers }
     }
 
     fn bearer(&self, token: &[u8]) -> Result<Arc<Caller>, AuthFault> {
         if let Some(key) = token.strip_prefix(API_KEY.as_bytes()) {
-            let (id, secret) = b64token(key)?.split_once('_').ok_or(Refusal::ApiKey)?;
-            return Ok(self.book.load().key(id, secret.as_bytes()).map(Arc::clone).ok_or(Refusal::ApiKey)?);
+            let (id, secret) = b64token(key)?.split_once('_').ok_or(AuthRefusal::ApiKey)?;
+            return Ok(self.book.load().key(id, secret.as_bytes()).map(Arc::clone).ok_or(AuthRefusal::ApiKey)?);
         }
         // Before anything is looked at: what changes from here on makes the entry that is put in useless.
         let generation = self.generation.load(Ordering::Acquire);
@@ -213,16 +213,16 @@ impl Authenticator {
         Ok(caller)
     }
 
-    fn verify(&self, token: &Token<'_>, now: f64) -> Result<Arc<Caller>, Refusal> {
+    fn verify(&self, token: &Token<'_>, now: f64) -> Result<Arc<Caller>, AuthRefusal> {
         let book = self.book.load();
         if token.claims.iss != OURSELVES {
             let issuer = book.issuers.iter().find(|issuer| issuer.issues(&token.claims.iss));
-            return issuer.ok_or(Refusal::UnknownIssuer)?.verify(token, now, &self.clock);
+            return issuer.ok_or(AuthRefusal::UnknownIssuer)?.verify(token, now, &self.clock);
         }
         self.mint.verify(token, now)?;
-        let client = token.claims.sub.as_deref().and_then(|id| book.client_of_token(id)).ok_or(Refusal::Revoked)?;
+        let client = token.claims.sub.as_deref().and_then(|id| book.client_of_token(id)).ok_or(AuthRefusal::Revoked)?;
         if token.claims.stamp.as_deref() != Some(client.stamp.as_str()) {
-            return Err(Refusal::Revoked);
+            return Err(AuthRefusal::Revoked);
         }
         let caller = &client.caller;
         let scopes = token.claims.scopes("").intersection(caller.scopes());
@@ -234,12 +234,12 @@ impl Authenticator {
     }
 
     /// Reads the credentials file and takes it, whole or not at all.
-    fn load(&self) -> Result<Counts, AuthError> {
+    fn load(&self) -> Result<CredentialCounts, AuthError> {
         let path = &self.file.path;
         // Noted first, so that a change while it is read is seen the next time.
         *self.file.seen.lock().unwrap_or_else(PoisonError::into_inner) = FileState::now(path);
         let (credentials, _) = Credentials::read(path).map_err(AuthError::File)?;
-        let book = Book::new(credentials, self.rates, &self.clock, &self.book.load())
+        let book = CredentialBook::new(credentials, self.rates, &self.clock, &self.book.load())
             .map_err(|reason| AuthError::Record { path: path.clone(), reason })?;
         self.book.store(Arc::new(book));
         self.forget();
@@ -247,7 +247,7 @@ impl Authenticator {
     }
 
     /// As `load`, when the file is another one than before.
-    fn load_if_changed(&self) -> Option<Result<Counts, AuthError>> {
+    fn load_if_changed(&self) -> Option<Result<CredentialCounts, AuthError>> {
         let now = FileState::now(&self.file.path);
         let changed = *self.file.seen.lock().unwrap_or_else(PoisonError::into_inner) != now;
         changed.then(|| self.load())
@@ -278,7 +278,7 @@ fn bearer(header: &[u8]) -> Result<&[u8], AuthFault> {
         return Err(AuthFault::Malformed);
     }
     if token.len() > LONGEST_TOKEN {
-        return Err(Refusal::TooLong.into());
+        return Err(AuthRefusal::TooLong.into());
     }
     Ok(token)
 }

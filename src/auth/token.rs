@@ -10,7 +10,7 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 
 use super::caller::Scopes;
-use super::fault::Refusal;
+use super::fault::AuthRefusal;
 
 /// Clocks of issuer and server may differ by so many seconds.
 pub(super) const LEEWAY: f64 = 30.0;
@@ -89,26 +89,26 @@ impl<'t> Token<'t> {
     /// # Errors
     /// `Malformed`, `Critical`, `Claims` for claims that are missing or of another type, `Algorithm` for a name that is
     /// no signature algorithm of the standard (`none` is none).
-    pub(super) fn parse(text: &'t str) -> Result<Self, Refusal> {
-        let (message, signature) = text.rsplit_once('.').ok_or(Refusal::Malformed)?;
-        let (header, claims) = message.split_once('.').ok_or(Refusal::Malformed)?;
+    pub(super) fn parse(text: &'t str) -> Result<Self, AuthRefusal> {
+        let (message, signature) = text.rsplit_once('.').ok_or(AuthRefusal::Malformed)?;
+        let (header, claims) = message.split_once('.').ok_or(AuthRefusal::Malformed)?;
         if claims.contains('.') || signature.is_empty() {
-            return Err(Refusal::Malformed);
+            return Err(AuthRefusal::Malformed);
         }
-        let header: Header = serde_json::from_slice(&object(header)?).map_err(|_| Refusal::Malformed)?;
+        let header: Header = serde_json::from_slice(&object(header)?).map_err(|_| AuthRefusal::Malformed)?;
         if header.crit.is_some() {
-            return Err(Refusal::Critical);
+            return Err(AuthRefusal::Critical);
         }
         let expected = |typ: &str| ["JWT", "at+jwt", "application/at+jwt"].iter().any(|t| t.eq_ignore_ascii_case(typ));
         if header.typ.as_deref().is_some_and(|typ| !expected(typ)) {
-            return Err(Refusal::Malformed);
+            return Err(AuthRefusal::Malformed);
         }
-        let algorithm = header.alg.parse().map_err(|_| Refusal::Algorithm)?;
+        let algorithm = header.alg.parse().map_err(|_| AuthRefusal::Algorithm)?;
         let claims: Claims = serde_json::from_slice(&object(claims)?)
-            .map_err(|err| if err.is_data() { Refusal::Claims } else { Refusal::Malformed })?;
+            .map_err(|err| if err.is_data() { AuthRefusal::Claims } else { AuthRefusal::Malformed })?;
         let names = [Some(&claims.iss), claims.sub.as_ref(), claims.client_id.as_ref(), header.kid.as_ref()];
         if names.into_iter().flatten().any(|name| name.len() > LONGEST_NAME) {
-            return Err(Refusal::Claims);
+            return Err(AuthRefusal::Claims);
         }
         Ok(Self { message, signature, algorithm, kid: header.kid, claims })
     }
@@ -118,10 +118,10 @@ impl<'t> Token<'t> {
     }
 
     /// Whether `key` made the signature; the caller has seen to it that the key is for the token's algorithm.
-    pub(super) fn verify(&self, key: &DecodingKey) -> Result<(), Refusal> {
+    pub(super) fn verify(&self, key: &DecodingKey) -> Result<(), AuthRefusal> {
         match jsonwebtoken::crypto::verify(self.signature, self.message.as_bytes(), key, self.algorithm) {
             Ok(true) => Ok(()),
-            Ok(false) | Err(_) => Err(Refusal::Signature),
+            Ok(false) | Err(_) => Err(AuthRefusal::Signature),
         }
     }
 }
@@ -129,20 +129,20 @@ impl<'t> Token<'t> {
 impl Claims {
     /// # Errors
     /// `Expired`, `NotYet` or `Audience`. `now` is in seconds of Unix time.
-    pub(super) fn judge(&self, now: f64, audiences: &[String]) -> Result<(), Refusal> {
+    pub(super) fn judge(&self, now: f64, audiences: &[String]) -> Result<(), AuthRefusal> {
         // Written so that nothing passes should a number not compare.
         let still_good = self.exp > 0.0 && now < self.exp + LEEWAY;
         if !still_good {
-            return Err(Refusal::Expired);
+            return Err(AuthRefusal::Expired);
         }
         let begun = |from: Option<f64>| from.is_none_or(|from| from <= now + LEEWAY);
         if !begun(self.nbf) || !begun(self.iat) {
-            return Err(Refusal::NotYet);
+            return Err(AuthRefusal::NotYet);
         }
         if self.aud.iter().any(|audience| audiences.iter().any(|ours| ours == audience)) {
             Ok(())
         } else {
-            Err(Refusal::Audience)
+            Err(AuthRefusal::Audience)
         }
     }
 
@@ -161,7 +161,7 @@ impl Claims {
 }
 
 /// A part of the token, decoded; only a JSON object, because a list would be read as a struct's members in order.
-fn object(part: &str) -> Result<Vec<u8>, Refusal> {
-    let json = URL_SAFE_NO_PAD.decode(part).map_err(|_| Refusal::Malformed)?;
-    if json.trim_ascii_start().first() == Some(&b'{') { Ok(json) } else { Err(Refusal::Malformed) }
+fn object(part: &str) -> Result<Vec<u8>, AuthRefusal> {
+    let json = URL_SAFE_NO_PAD.decode(part).map_err(|_| AuthRefusal::Malformed)?;
+    if json.trim_ascii_start().first() == Some(&b'{') { Ok(json) } else { Err(AuthRefusal::Malformed) }
 }

@@ -7,7 +7,7 @@ use clap::Subcommand;
 
 use super::{Failure, print};
 use crate::app;
-use crate::config::{Effective, Origin};
+use crate::config::{Effective, ValueOrigin};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -37,7 +37,7 @@ impl Command {
 }
 
 fn check(effective: &Effective, read: &[&str]) -> String {
-    let mut keys: BTreeMap<&Origin, Vec<&str>> = BTreeMap::new();
+    let mut keys: BTreeMap<&ValueOrigin, Vec<&str>> = BTreeMap::new();
     for entry in effective.entries.iter().filter(|entry| entry.value.is_some()) {
         keys.entry(&entry.origin).or_default().push(&entry.key);
     }
@@ -47,8 +47,8 @@ fn check(effective: &Effective, read: &[&str]) -> String {
     }
     for (origin, keys) in keys {
         let _ = match origin {
-            Origin::Default => writeln!(text, "  {origin}: {} keys", keys.len()),
-            Origin::File(_) | Origin::Environment(_) => writeln!(text, "  {origin}: {}", keys.join(", ")),
+            ValueOrigin::Default => writeln!(text, "  {origin}: {} keys", keys.len()),
+            ValueOrigin::File(_) | ValueOrigin::Environment(_) => writeln!(text, "  {origin}: {}", keys.join(", ")),
         };
     }
     text

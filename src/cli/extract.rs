@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 use super::Failure;
 use crate::app::{jobs, stored};
 use crate::config::Settings;
-use crate::worker::extract::{Extracted, Seen};
+use crate::worker::extract::{Extracted, ExtractionProgress};
 use scoreline_domain::time::{Stopwatch, Timestamp};
 
 #[derive(Debug, Args)]
@@ -73,7 +73,7 @@ fn bar(quiet: bool) -> ProgressBar {
     bar
 }
 
-fn show(bar: &ProgressBar, seen: &Seen) {
+fn show(bar: &ProgressBar, seen: &ExtractionProgress) {
     bar.set_position((seen.share * STEPS as f64) as u64);
     let tally = &seen.tally;
     let mut message = format!("{} rows, {} requests", tally.rows, tally.requests);

@@ -37,7 +37,8 @@ impl Rescore {
 
 fn summary(folded: &Folded, rescored: &Rescored, written: Option<&WrittenBack>) -> String {
     let mut text = String::new();
-    let (seconds, rate) = (folded.elapsed.as_secs_f64(), folded.interactions_per_second());
+    let seconds = folded.elapsed.as_secs_f64();
+    let rate = folded.interactions_per_second();
     let Folded { customers, interactions, purchases, .. } = folded;
     let _ = writeln!(
         text,

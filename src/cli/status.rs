@@ -8,7 +8,7 @@ use super::{Failure, print};
 use crate::app::{jobs, stored};
 use crate::config::Settings;
 use scoreline_genesys::source::Position;
-use scoreline_store::{Counts, ProfileCounts, Store, StoreError};
+use scoreline_store::{ProfileCounts, Store, StoreCounts, StoreError};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  scoreline status\n\nA running server knows more: curl 127.0.0.1:8081/admin/jobs")]
@@ -35,7 +35,7 @@ impl Status {
 }
 
 async fn describe(store: &Store, target: Option<&str>, failures: usize) -> Result<String, StoreError> {
-    let Counts { customers, interactions, purchases, features, scores, dirty } = store.counts().await?;
+    let StoreCounts { customers, interactions, purchases, features, scores, dirty } = store.counts().await?;
     let mut text = String::new();
     let _ = writeln!(text, "customers     {customers}");
     let _ = writeln!(text, "interactions  {interactions}");

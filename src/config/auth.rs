@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::layers::Reader;
-use super::problem::Origin;
+use super::problem::ValueOrigin;
 use crate::auth::{AuthSettings, Rate, Rates};
 
 /// Tokens carry whole seconds.
@@ -27,7 +27,7 @@ pub(super) fn section(read: &mut Reader) -> AuthSettings {
 
 /// Whether callers are asked who they are.
 pub(super) fn is_on(read: &Reader) -> bool {
-    read.origin_of("auth.credentials_file") != Origin::Default
+    read.origin_of("auth.credentials_file") != ValueOrigin::Default
 }
 
 /// What to do about an address that other machines can reach.

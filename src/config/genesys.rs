@@ -11,7 +11,9 @@ use super::layers::Reader;
 use super::secret_file;
 use super::value::{Bytes, Setting, quoted};
 use scoreline_genesys::GenesysSettings;
-use scoreline_genesys::settings::{Api, BaseUrl, ContactSchema, Endpoints, PlainHttp, ProfileFields, ProfileWrite};
+use scoreline_genesys::settings::{
+    Api, BaseUrl, ContactSchema, PlainHttp, PlatformEndpoints, ProfileFields, ProfileWrite,
+};
 
 impl Setting for Api {
     const ALLOWED: &'static str = "`platform` or `documented`";
@@ -103,7 +105,7 @@ pub(super) fn read(read: &mut Reader) -> Option<GenesysSettings> {
     })
 }
 
-fn endpoints(read: &mut Reader) -> Option<Endpoints> {
+fn endpoints(read: &mut Reader) -> Option<PlatformEndpoints> {
     let region: Option<String> = read.optional("genesys.region");
     let api_url: Option<String> = read.optional("genesys.api_url");
     let login_url: Option<String> = read.optional("genesys.login_url");
@@ -113,7 +115,7 @@ fn endpoints(read: &mut Reader) -> Option<Endpoints> {
         return None;
     }
     if let Some(region) = region {
-        let found = Endpoints::of_region(&region);
+        let found = PlatformEndpoints::of_region(&region);
         return found.map_err(|problem| read.problem("genesys.region", format!("{problem}, got `{region}`"))).ok();
     }
     let mut base = |key: &str, text: Option<&String>| match BaseUrl::parse(text?, plain) {
@@ -123,13 +125,14 @@ fn endpoints(read: &mut Reader) -> Option<Endpoints> {
             None
         }
     };
-    let (api, login) = (base("genesys.api_url", api_url.as_ref()), base("genesys.login_url", login_url.as_ref()));
+    let api = base("genesys.api_url", api_url.as_ref());
+    let login = base("genesys.login_url", login_url.as_ref());
     match (api_url, login_url) {
         (Some(_), None) => read.problem("genesys.api_url", "needs `genesys.login_url` beside it: give both or none"),
         (None, Some(_)) => read.problem("genesys.login_url", "needs `genesys.api_url` beside it: give both or none"),
         (Some(_), Some(_)) | (None, None) => {}
     }
-    Some(Endpoints { api: api?, login: login? })
+    Some(PlatformEndpoints { api: api?, login: login? })
 }
 
 fn client_secret(read: &mut Reader, path: &Path) -> Option<SecretString> {

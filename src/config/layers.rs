@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
-use super::problem::{ConfigProblems, Origin, Problem};
+use super::problem::{ConfigProblems, Problem, ValueOrigin};
 use super::value::{Setting, written};
 
 pub(super) const DEFAULTS: &str = include_str!("default.toml");
@@ -65,26 +65,26 @@ const ONNXRUNTIME_VARIABLE: &str = "ORT_DYLIB_PATH";
 pub(super) struct Reader {
     layers: Layers,
     problems: Vec<Problem>,
-    entries: Vec<Entry>,
+    entries: Vec<EffectiveKey>,
 }
 
 /// The layers, lowest first. The first one holds the defaults.
-struct Layers(Vec<(Origin, Table)>);
+struct Layers(Vec<(ValueOrigin, Table)>);
 
 /// One key as it is in effect.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub struct EffectiveKey {
     pub key: String,
     /// As TOML, secrets masked; `None` when an optional key is not set.
     pub value: Option<String>,
-    pub origin: Origin,
+    pub origin: ValueOrigin,
 }
 
 impl Reader {
     pub(super) fn new(file: Option<&Path>, environment: impl Iterator<Item = (String, String)>) -> Self {
         let defaults = table(DEFAULTS).expect("the defaults are TOML: a test reads them");
-        let known = Known::from_defaults(&defaults);
-        let mut layers = vec![(Origin::Default, defaults)];
+        let known = KnownKeys::from_defaults(&defaults);
+        let mut layers = vec![(ValueOrigin::Default, defaults)];
         let mut problems = Vec::new();
 
         let mut variables: Vec<_> = environment.filter(|(_, text)| !text.is_empty()).collect();
@@ -92,7 +92,7 @@ impl Reader {
         let named = |name: &str| variables.iter().find(|(key, _)| key == name).map(|(_, text)| text.as_str());
 
         if let Some(path) = named(ONNXRUNTIME_VARIABLE) {
-            let origin = Origin::Environment(ONNXRUNTIME_VARIABLE.to_owned());
+            let origin = ValueOrigin::Environment(ONNXRUNTIME_VARIABLE.to_owned());
             layers.push((origin, nested("inference.onnxruntime_path", Value::from(path))));
         }
         if let Some((path, origin)) = file_to_read(file, named(FILE_VARIABLE)) {
@@ -110,7 +110,7 @@ impl Reader {
         }
         for (name, text) in &variables {
             let Some(rest) = name.strip_prefix(PREFIX) else { continue };
-            let origin = Origin::Environment(name.clone());
+            let origin = ValueOrigin::Environment(name.clone());
             let key = rest.to_lowercase().replace("__", ".");
             let value = if is_free(&key) { inline_table(text) } else { Value::from(text.as_str()) };
             let mut table = nested(&key, value);
@@ -171,10 +171,10 @@ impl Reader {
     /// Records how a key is in effect.
     pub(super) fn note(&mut self, key: &str, value: Option<String>) {
         let origin = self.origin_of(key);
-        self.entries.push(Entry { key: key.to_owned(), value, origin });
+        self.entries.push(EffectiveKey { key: key.to_owned(), value, origin });
     }
 
-    pub(super) fn finish(self) -> Result<Vec<Entry>, ConfigProblems> {
+    pub(super) fn finish(self) -> Result<Vec<EffectiveKey>, ConfigProblems> {
         if self.problems.is_empty() { Ok(self.entries) } else { Err(ConfigProblems(self.problems)) }
     }
 
@@ -189,14 +189,14 @@ impl Reader {
     }
 
     /// Where the value in effect was written.
-    pub(super) fn origin_of(&self, key: &str) -> Origin {
-        self.layers.find(key).map_or(Origin::Default, |(origin, _)| origin.clone())
+    pub(super) fn origin_of(&self, key: &str) -> ValueOrigin {
+        self.layers.find(key).map_or(ValueOrigin::Default, |(origin, _)| origin.clone())
     }
 }
 
 impl Layers {
     /// What the highest layer that has the key says of it.
-    fn find(&self, key: &str) -> Option<(&Origin, &Value)> {
+    fn find(&self, key: &str) -> Option<(&ValueOrigin, &Value)> {
         self.0.iter().rev().find_map(|(origin, table)| Some((origin, find(table, key)?)))
     }
 
@@ -239,9 +239,9 @@ fn is_free(key: &str) -> bool {
 }
 
 /// The keys there are.
-struct Known(Vec<String>);
+struct KnownKeys(Vec<String>);
 
-impl Known {
+impl KnownKeys {
     fn from_defaults(defaults: &Table) -> Self {
         let mut keys: Vec<_> = OPTIONAL.iter().map(|key| (*key).to_owned()).collect();
         leaves(defaults, "", &mut keys);
@@ -250,11 +250,11 @@ impl Known {
     }
 
     /// Takes out what is not known and notes it. What is left can be merged without hiding a section.
-    fn retain(&self, table: &mut Table, origin: &Origin, problems: &mut Vec<Problem>) {
+    fn retain(&self, table: &mut Table, origin: &ValueOrigin, problems: &mut Vec<Problem>) {
         self.retain_below("", table, origin, problems);
     }
 
-    fn retain_below(&self, above: &str, table: &mut Table, origin: &Origin, problems: &mut Vec<Problem>) {
+    fn retain_below(&self, above: &str, table: &mut Table, origin: &ValueOrigin, problems: &mut Vec<Problem>) {
         table.retain(|name, value| {
             let key = join(above, name);
             let is_leaf = self.0.contains(&key);
@@ -297,12 +297,12 @@ impl Known {
     }
 }
 
-fn file_to_read(argument: Option<&Path>, variable: Option<&str>) -> Option<(PathBuf, Origin)> {
+fn file_to_read(argument: Option<&Path>, variable: Option<&str>) -> Option<(PathBuf, ValueOrigin)> {
     let path = argument.map(Path::to_path_buf).or_else(|| variable.map(PathBuf::from)).or_else(|| {
         let path = PathBuf::from(FILE_BY_DEFAULT);
         path.is_file().then_some(path)
     })?;
-    let origin = Origin::File(path.display().to_string());
+    let origin = ValueOrigin::File(path.display().to_string());
     Some((path, origin))
 }
 
@@ -351,7 +351,7 @@ mod tests {
         let effective = super::super::explain(None, std::iter::empty()).expect("defaults are valid");
         let mut read: Vec<_> = effective.entries.iter().map(|entry| entry.key.clone()).collect();
         read.sort();
-        let Known(mut known) = Known::from_defaults(&table(DEFAULTS).expect("TOML"));
+        let KnownKeys(mut known) = KnownKeys::from_defaults(&table(DEFAULTS).expect("TOML"));
         known.retain(|key| !is_free(key));
         assert_eq!(read, known);
         for key in OPTIONAL.iter().filter(|key| !is_free(key)) {

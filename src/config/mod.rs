@@ -23,7 +23,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::auth::AuthSettings;
-use crate::monitoring::book::BookLimits;
+use crate::monitoring::book::PredictionLimits;
 use crate::monitoring::{MonitoringSettings, WindowSettings};
 use crate::routing::{RoutingSettings, TierRoute};
 use crate::scoring::explanation::ExplainSettings;
@@ -35,9 +35,9 @@ use scoreline_genesys::GenesysSettings;
 use scoreline_listener::Limits;
 use scoreline_store::StoreSettings;
 
-pub use layers::Entry;
+pub use layers::EffectiveKey;
 pub use privacy::pepper_in;
-pub use problem::{ConfigProblems, Origin, Problem};
+pub use problem::{ConfigProblems, Problem, ValueOrigin};
 pub use settings::{InferenceSettings, ModelSettings, ScoringSettings, ServerSettings};
 pub use tls::TlsSections;
 
@@ -72,7 +72,7 @@ pub struct Settings {
 pub struct Effective {
     pub settings: Settings,
     /// In the order of the reference.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<EffectiveKey>,
 }
 
 /// The caller of a data action gives up after two seconds; an answer must be on the wire before that.
@@ -165,7 +165,7 @@ impl Effective {
     pub fn to_toml(&self, sources: bool) -> String {
         let mut text = String::new();
         let mut section = "";
-        for Entry { key, value, origin } in &self.entries {
+        for EffectiveKey { key, value, origin } in &self.entries {
             // A model's name may hold a dot of its own, so its key is quoted.
             let free = models::FREE_TABLES.iter().find_map(|table| {
                 let model = key.strip_prefix(table)?.strip_prefix('.')?;
@@ -211,8 +211,8 @@ fn server(read: &mut Reader) -> ServerSettings {
     if batch_body_limit < body_limit {
         // Told at the key that somebody wrote.
         let (key, message) = match read.origin_of("server.batch_body_limit") {
-            Origin::Default => ("server.body_limit", "must not be larger than `server.batch_body_limit`"),
-            Origin::File(_) | Origin::Environment(_) => {
+            ValueOrigin::Default => ("server.body_limit", "must not be larger than `server.batch_body_limit`"),
+            ValueOrigin::File(_) | ValueOrigin::Environment(_) => {
                 ("server.batch_body_limit", "must not be smaller than `server.body_limit`")
             }
         };
@@ -299,7 +299,9 @@ fn routing(read: &mut Reader) -> (RoutingSettings, Option<TierThresholds>) {
         priority: read.get(&format!("routing.{name}.priority")),
         queue: read.optional(&format!("routing.{name}.queue")),
     };
-    let (high, medium, low) = (tier("high_value"), tier("medium_value"), tier("low_value"));
+    let high = tier("high_value");
+    let medium = tier("medium_value");
+    let low = tier("low_value");
     (RoutingSettings { high, medium, low, low_confidence_below }, tiers)
 }
 
@@ -315,7 +317,7 @@ fn monitoring(read: &mut Reader) -> MonitoringSettings {
     let window = whole(read, "monitoring.outcome_window", 100, 100_000);
     let predictions = whole(read, "monitoring.predictions", 0, 10_000_000);
     let sample_every = duration(read, "monitoring.sample_every", "from `0s` to `8760h`", 0, 8760 * 3_600_000);
-    let limits = BookLimits {
+    let limits = PredictionLimits {
         predictions,
         // Enough for the windows of several versions, and to know an outcome that is told again.
         outcomes: window * OUTCOMES_PER_WINDOW,

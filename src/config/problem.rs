@@ -4,7 +4,7 @@ use std::fmt;
 
 /// Where a value was written.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Origin {
+pub enum ValueOrigin {
     Default,
     /// A settings file, by its path as given.
     File(String),
@@ -12,7 +12,7 @@ pub enum Origin {
     Environment(String),
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for ValueOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
@@ -27,7 +27,7 @@ impl fmt::Display for Origin {
 pub struct Problem {
     /// Dotted path of the key; empty when a whole file is unusable.
     pub key: String,
-    pub origin: Origin,
+    pub origin: ValueOrigin,
     pub message: String,
 }
 

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::layers::Reader;
-use super::problem::Origin;
+use super::problem::ValueOrigin;
 use super::value::{Bytes, Setting, quoted};
 use super::{duration, whole};
-use scoreline_store::{Check, Place, StoreSettings};
+use scoreline_store::{Check, StorePlace, StoreSettings};
 
 impl Setting for Check {
     const ALLOWED: &'static str = "`quick` or `full`";
@@ -41,15 +41,15 @@ pub(super) fn section(read: &mut Reader, has_pepper: bool) -> StoreSettings {
     let cache_size = read.get_if("store.cache_size", allowed, |size: &Bytes| (1 << 20..=64 << 30).contains(&size.0)).0;
     let connections = whole(read, "store.connections", 1, 256);
     let statement_timeout = duration(read, "store.statement_timeout", "from `1s` to `24h`", 1_000, 24 * 3_600_000);
-    if url.is_some() && read.origin_of("store.path") != Origin::Default {
+    if url.is_some() && read.origin_of("store.path") != ValueOrigin::Default {
         read.problem("store.url", "cannot be used together with `store.path`: keep one of them");
     }
     if url.is_some() && !has_pepper {
         let problem = "is needed with `store.url`: replicas that share a store must hash customers alike";
         read.problem("privacy.pepper_file", problem);
     }
-    let file = if path.as_os_str() == MEMORY { Place::Memory } else { Place::Sqlite(path) };
-    let place = url.map_or(file, Place::Postgres);
+    let file = if path.as_os_str() == MEMORY { StorePlace::Memory } else { StorePlace::Sqlite(path) };
+    let place = url.map_or(file, StorePlace::Postgres);
     StoreSettings { place, check, cache_size, connections: connections as u32, statement_timeout }
 }
 
@@ -71,13 +71,12 @@ mod tests {
     #[test]
     fn there_is_always_a_store() {
         let place = |given: &[(&str, &str)]| load(given).expect("valid").store.place;
-        assert!(matches!(place(&[]), Place::Sqlite(path) if path.as_os_str() == "state/scoreline.db"));
-        assert!(
-            matches!(place(&[("SCORELINE__STORE__PATH", "here.db")]), Place::Sqlite(path) if path.as_os_str() == "here.db")
-        );
-        assert!(matches!(place(&[("SCORELINE__STORE__PATH", ":memory:")]), Place::Memory));
+        assert!(matches!(place(&[]), StorePlace::Sqlite(path) if path.as_os_str() == "state/scoreline.db"));
+        let here = place(&[("SCORELINE__STORE__PATH", "here.db")]);
+        assert!(matches!(here, StorePlace::Sqlite(path) if path.as_os_str() == "here.db"));
+        assert!(matches!(place(&[("SCORELINE__STORE__PATH", ":memory:")]), StorePlace::Memory));
         let url = ("SCORELINE__STORE__URL", "postgres://u:p@h/d");
-        assert!(matches!(place(&[PEPPER, url]), Place::Postgres(_)));
+        assert!(matches!(place(&[PEPPER, url]), StorePlace::Postgres(_)));
     }
 
     #[test]

@@ -47,7 +47,7 @@ fn section(read: &mut Reader, listener: TlsListener) -> Option<TlsSettings> {
     let key = |name| listener.key(name);
     let certificate: Option<PathBuf> = read.optional(&key("certificate"));
     let private_key: Option<PathBuf> = read.optional(&key("key"));
-    let Version(min_version) = read.get(&key("min_version"));
+    let MinVersionSetting(min_version) = read.get(&key("min_version"));
     let clients = clients(read, listener);
     match (certificate, private_key) {
         (Some(certificate), Some(key)) => Some(TlsSettings { listener, certificate, key, min_version, clients }),
@@ -70,12 +70,14 @@ fn section(read: &mut Reader, listener: TlsListener) -> Option<TlsSettings> {
 }
 
 fn clients(read: &mut Reader, listener: TlsListener) -> Option<ClientSettings> {
-    let (auth_key, ca_key) = (listener.key("client_auth"), listener.key("client_ca"));
-    let (subjects_key, crl_key) = (listener.key("allowed_subjects"), listener.key("crl"));
-    let Auth(presence) = read.get(&auth_key);
+    let auth_key = listener.key("client_auth");
+    let ca_key = listener.key("client_ca");
+    let subjects_key = listener.key("allowed_subjects");
+    let crl_key = listener.key("crl");
+    let PresenceSetting(presence) = read.get(&auth_key);
     let ca: Option<PathBuf> = read.optional(&ca_key);
-    let Texts(subjects) = read.get(&subjects_key);
-    let Texts(crl) = read.get(&crl_key);
+    let TextListSetting(subjects) = read.get(&subjects_key);
+    let TextListSetting(crl) = read.get(&crl_key);
     let allowed_subjects = match AllowedSubjects::parse(subjects.iter().map(String::as_str)) {
         Ok(allowed) => allowed,
         Err(err) => {
@@ -108,9 +110,9 @@ fn clients(read: &mut Reader, listener: TlsListener) -> Option<ClientSettings> {
 }
 
 /// A list of texts; by environment separated by commas.
-struct Texts(Vec<String>);
+struct TextListSetting(Vec<String>);
 
-impl Setting for Texts {
+impl Setting for TextListSetting {
     const ALLOWED: &'static str = "a list of texts, such as [\"one\", \"two\"], or by environment `one,two`";
 
     fn read(value: &Value) -> Option<Self> {
@@ -128,9 +130,9 @@ impl Setting for Texts {
     }
 }
 
-struct Auth(Option<Presence>);
+struct PresenceSetting(Option<Presence>);
 
-impl Setting for Auth {
+impl Setting for PresenceSetting {
     const ALLOWED: &'static str = "\"off\", \"optional\" or \"required\"";
 
     fn read(value: &Value) -> Option<Self> {
@@ -151,9 +153,9 @@ impl Setting for Auth {
     }
 }
 
-struct Version(MinVersion);
+struct MinVersionSetting(MinVersion);
 
-impl Setting for Version {
+impl Setting for MinVersionSetting {
     const ALLOWED: &'static str = "\"1.2\" or \"1.3\", in quotes";
 
     fn read(value: &Value) -> Option<Self> {

@@ -15,7 +15,7 @@ use super::routes::live::Endpoint;
 use super::routes::{
     Call, customer_score, customers, health, oauth_token, outcomes, predict_clv_batch, predict_lead_batch,
 };
-use super::state::Shared;
+use super::state::SharedState;
 use crate::auth::Scope;
 
 /// Whose endpoints a route is among.
@@ -33,20 +33,20 @@ pub struct Route {
     /// Label in metrics. Health and administration have one for all of theirs.
     pub name: &'static str,
     pub access: Access,
-    pub(super) answer: Answer,
+    pub(super) answer: RouteAnswer,
 }
 
 /// What answers a route.
 #[derive(Clone, Copy)]
-pub(super) enum Answer {
+pub(super) enum RouteAnswer {
     /// A live call, which the short lane answers too.
     Live(Endpoint),
     /// An axum handler, made for the row's method.
-    Routed(fn(MethodFilter) -> MethodRouter<Shared>),
+    Routed(fn(MethodFilter) -> MethodRouter<SharedState>),
 }
 
 use Access::{Open, Scoped};
-use Answer::{Live, Routed};
+use RouteAnswer::{Live, Routed};
 
 /// Every route there is.
 #[rustfmt::skip]
@@ -80,16 +80,16 @@ pub static ROUTES: &[Route] = &[
     admin(Method::POST, "/admin/write-back/retry", Scoped(Scope::Admin), Routed(|method| on(method, write_back::retry))),
 ];
 
-const fn public(method: Method, path: &'static str, name: &'static str, access: Access, answer: Answer) -> Route {
+const fn public(method: Method, path: &'static str, name: &'static str, access: Access, answer: RouteAnswer) -> Route {
     Route { listener: ListenerName::Public, method, path, name, access, answer }
 }
 
-const fn admin(method: Method, path: &'static str, access: Access, answer: Answer) -> Route {
+const fn admin(method: Method, path: &'static str, access: Access, answer: RouteAnswer) -> Route {
     Route { listener: ListenerName::Admin, method, path, name: "admin", access, answer }
 }
 
 /// The routes of one listener behind authentication and under observation. What is no route is answered here too.
-pub(super) fn router(listener: ListenerName, state: Shared) -> Router {
+pub(super) fn router(listener: ListenerName, state: SharedState) -> Router {
     let rows = ROUTES.iter().filter(|row| row.listener == listener);
     let router = rows.fold(Router::new(), |router, row| {
         let methods = guarded(&state, row.access, row.methods());
@@ -100,10 +100,10 @@ pub(super) fn router(listener: ListenerName, state: Shared) -> Router {
 }
 
 impl Route {
-    fn methods(&self) -> MethodRouter<Shared> {
+    fn methods(&self) -> MethodRouter<SharedState> {
         let method = MethodFilter::try_from(self.method.clone()).expect("the table holds methods that axum knows");
         match self.answer {
-            Live(endpoint) => on(method, move |State(app): State<Shared>, mut call: Call| async move {
+            Live(endpoint) => on(method, move |State(app): State<SharedState>, mut call: Call| async move {
                 endpoint.answer(&app, &mut call).await
             }),
             Routed(methods) => methods(method),

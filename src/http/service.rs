@@ -18,10 +18,10 @@ use super::edge::error::error_response;
 use super::edge::head::Head;
 use super::edge::observe::{Observe, caught, finish};
 use super::edge::request_id::given;
-use super::router::{Answer, ListenerName, ROUTES, router};
+use super::router::{ListenerName, ROUTES, RouteAnswer, router};
 use super::routes::Call;
 use super::routes::live::Endpoint;
-use super::state::Shared;
+use super::state::SharedState;
 use super::wire::response::{Reply, write_response};
 use crate::auth;
 use scoreline_domain::time::Stopwatch;
@@ -38,28 +38,28 @@ pub struct Endpoints {
 struct LaneRoute {
     path: &'static str,
     endpoint: Endpoint,
-    app: Shared,
+    app: SharedState,
     guard: Option<Guard>,
     observe: Observe,
 }
 
 impl Endpoints {
-    pub fn public(state: Shared) -> Self {
+    pub fn public(state: SharedState) -> Self {
         let lane = ROUTES.iter().filter(|row| row.listener == ListenerName::Public && row.method == Method::POST);
         let lane = lane.filter_map(|row| match row.answer {
-            Answer::Live(endpoint) => Some(LaneRoute {
+            RouteAnswer::Live(endpoint) => Some(LaneRoute {
                 path: row.path,
                 endpoint,
                 app: state.clone(),
                 guard: Guard::of(&state, row.access),
                 observe: Observe::new(row.name),
             }),
-            Answer::Routed(_) => None,
+            RouteAnswer::Routed(_) => None,
         });
         Self { lane: lane.collect(), router: router(ListenerName::Public, state) }
     }
 
-    pub fn admin(state: Shared) -> Self {
+    pub fn admin(state: SharedState) -> Self {
         router(ListenerName::Admin, state).into()
     }
 
@@ -78,7 +78,7 @@ impl From<Router> for Endpoints {
 
 impl LaneRoute {
     /// Writes the answer to a request that has come whole; `false` when that has to wait, or is for the router to refuse.
-    fn write(&self, plain: &Plain<'_>, peer: Option<&auth::Peer>, out: &mut Vec<u8>) -> bool {
+    fn write(&self, plain: &Plain<'_>, peer: Option<&auth::PeerIdentity>, out: &mut Vec<u8>) -> bool {
         if plain.body.len() > self.app.settings.body_limit || !self.app.scorer.never_waits() {
             return false;
         }
@@ -107,7 +107,7 @@ impl LaneRoute {
         head: &Head<'_>,
         given: Option<HeaderValue>,
         body: &[u8],
-        peer: Option<&auth::Peer>,
+        peer: Option<&auth::PeerIdentity>,
     ) -> Option<Result<Reply, Response<Vec<u8>>>> {
         if let Some(Err(fault)) = self.guard.as_ref().map(|guard| guard.admit(head, peer)) {
             return Some(Err(refused(fault)));
@@ -137,7 +137,7 @@ impl Connect for Endpoints {
 /// The service of one connection, which knows who is at its other end.
 pub struct Connection {
     endpoints: Endpoints,
-    identity: Option<Arc<auth::Peer>>,
+    identity: Option<Arc<auth::PeerIdentity>>,
     peer: Peer,
 }
 

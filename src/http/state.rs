@@ -93,9 +93,9 @@ pub struct HttpState {
 
 /// The state as the router holds it. A router clones its state for every request: this is one count.
 #[derive(Clone)]
-pub struct Shared(Arc<HttpState>);
+pub struct SharedState(Arc<HttpState>);
 
-impl std::ops::Deref for Shared {
+impl std::ops::Deref for SharedState {
     type Target = HttpState;
 
     fn deref(&self) -> &HttpState {
@@ -103,7 +103,7 @@ impl std::ops::Deref for Shared {
     }
 }
 
-impl Shared {
+impl SharedState {
     pub fn new(state: HttpState) -> Self {
         Self(Arc::new(state))
     }
@@ -111,8 +111,8 @@ impl Shared {
 
 macro_rules! pieces {
     ($($field:ident: $piece:ty),* $(,)?) => {
-        $(impl FromRef<Shared> for $piece {
-            fn from_ref(shared: &Shared) -> Self {
+        $(impl FromRef<SharedState> for $piece {
+            fn from_ref(shared: &SharedState) -> Self {
                 shared.0.$field.clone()
             }
         })*

@@ -16,7 +16,7 @@ const MOST_VERSIONS: usize = 32;
 
 /// Bounds of what is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BookLimits {
+pub struct PredictionLimits {
     /// Predictions that wait for their outcome; 0 for none.
     pub predictions: usize,
     /// Outcomes remembered, so that a repeated one is known.
@@ -29,8 +29,8 @@ pub struct BookLimits {
 
 /// The state itself.
 #[derive(Debug)]
-pub struct Book {
-    limits: BookLimits,
+pub struct PredictionBook {
+    limits: PredictionLimits,
     /// The second of the last recorded prediction.
     last: HashMap<(CustomerKey, ModelName), i64>,
     /// Predictions that wait, as far as is known here.
@@ -43,7 +43,7 @@ pub struct Book {
     pub recount: bool,
     /// Whether predictions are remembered that may not be in the store.
     pub reread: bool,
-    versions: BTreeMap<(ModelName, ModelVersion), Followed>,
+    versions: BTreeMap<(ModelName, ModelVersion), FollowedVersion>,
     /// When the newest recorded prediction was made, and when room was last looked for, in seconds.
     newest: i64,
     swept_at: i64,
@@ -52,14 +52,14 @@ pub struct Book {
 }
 
 #[derive(Debug)]
-struct Followed {
+struct FollowedVersion {
     rolling: Rolling,
     heard: u64,
 }
 
 /// Whether a prediction is to be recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admission {
+pub enum PredictionAdmission {
     Record,
     /// The customer has a recent one.
     Sampled,
@@ -67,8 +67,8 @@ pub enum Admission {
     Full,
 }
 
-impl Book {
-    pub fn new(limits: BookLimits) -> Self {
+impl PredictionBook {
+    pub fn new(limits: PredictionLimits) -> Self {
         Self {
             limits,
             last: HashMap::new(),
@@ -85,18 +85,18 @@ impl Book {
     }
 
     /// Whether a prediction made at this second should be recorded; then it counts as recorded.
-    pub fn admit(&mut self, customer: CustomerKey, model: &ModelName, at: i64) -> Admission {
+    pub fn admit(&mut self, customer: CustomerKey, model: &ModelName, at: i64) -> PredictionAdmission {
         self.newest = self.newest.max(at);
         let key = (customer, model.clone());
         if self.last.get(&key).is_some_and(|last| at.saturating_sub(*last) < self.limits.sample_every) {
-            return Admission::Sampled;
+            return PredictionAdmission::Sampled;
         }
         if self.predictions >= self.limits.predictions {
-            return Admission::Full;
+            return PredictionAdmission::Full;
         }
         self.predictions += 1;
         self.last.insert(key, at);
-        Admission::Record
+        PredictionAdmission::Record
     }
 
     /// When there is no room and none was looked for lately: predictions that matured before the second that this
@@ -131,7 +131,7 @@ impl Book {
             return;
         }
         self.heard += 1;
-        let new = || Followed { rolling: Rolling::new(self.limits.window), heard: 0 };
+        let new = || FollowedVersion { rolling: Rolling::new(self.limits.window), heard: 0 };
         let followed = self.versions.entry((model.clone(), version.clone())).or_insert_with(new);
         followed.rolling.add(outcome);
         followed.heard = self.heard;
@@ -174,23 +174,23 @@ mod tests {
         ModelName::parse("clv").expect("a name")
     }
 
-    fn book() -> Book {
-        Book::new(BookLimits { predictions: 3, outcomes: 4, window: 10, sample_every: DAY })
+    fn book() -> PredictionBook {
+        PredictionBook::new(PredictionLimits { predictions: 3, outcomes: 4, window: 10, sample_every: DAY })
     }
 
     #[test]
     fn predictions_are_sampled_and_their_number_is_bounded() {
         let mut book = book();
-        assert_eq!(book.admit(key(1), &model(), 0), Admission::Record);
-        assert_eq!(book.admit(key(1), &model(), DAY - 1), Admission::Sampled);
+        assert_eq!(book.admit(key(1), &model(), 0), PredictionAdmission::Record);
+        assert_eq!(book.admit(key(1), &model(), DAY - 1), PredictionAdmission::Sampled);
         assert_eq!(book.sweep(), None, "there is room");
-        assert_eq!(book.admit(key(1), &model(), DAY), Admission::Record);
-        assert_eq!(book.admit(key(2), &model(), DAY), Admission::Record);
-        assert_eq!(book.admit(key(3), &model(), DAY), Admission::Full);
+        assert_eq!(book.admit(key(1), &model(), DAY), PredictionAdmission::Record);
+        assert_eq!(book.admit(key(2), &model(), DAY), PredictionAdmission::Record);
+        assert_eq!(book.admit(key(3), &model(), DAY), PredictionAdmission::Full);
         assert_eq!(book.sweep(), Some(DAY - GRACE_SECONDS));
         assert_eq!(book.sweep(), None, "a moment ago");
         book.predictions = 2;
-        assert_eq!(book.admit(key(3), &model(), DAY), Admission::Record);
+        assert_eq!(book.admit(key(3), &model(), DAY), PredictionAdmission::Record);
     }
 
     #[test]

@@ -8,7 +8,8 @@ const MOST_TERMS: u32 = 10_000;
 /// (0 < `share` < 1). Accurate to about 1e-10 relative.
 pub fn quantile(share: f64, degrees: f64) -> f64 {
     debug_assert!(degrees >= 1.0 && 0.0 < share && share < 1.0);
-    let (mut low, mut high) = (0.0, degrees);
+    let mut low = 0.0;
+    let mut high = degrees;
     while cumulative(high, degrees) < share {
         low = high;
         high *= 2.0;

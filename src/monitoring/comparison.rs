@@ -146,7 +146,9 @@ fn rank_correlation(pairs: &[[f64; 2]]) -> Option<f64> {
     let [left, right] = [0, 1].map(|side| ranks(pairs.iter().map(|pair| pair[side])));
     // Ranks, shared or not, have this mean.
     let mean = f64::midpoint(1.0, pairs.len() as f64);
-    let (mut both, mut of_left, mut of_right) = (0.0, 0.0, 0.0);
+    let mut both = 0.0;
+    let mut of_left = 0.0;
+    let mut of_right = 0.0;
     for (left, right) in left.iter().zip(&right) {
         let (left, right) = (left - mean, right - mean);
         both += left * right;
@@ -257,7 +259,8 @@ mod tests {
             for (found, share) in [(summary.p05, 0.05), (summary.p50, 0.5), (summary.p95, 0.95)] {
                 // Definition 7 by its own words: the share of steps between the first and the last number.
                 let steps = share * (sorted.len() - 1) as f64;
-                let (low, high) = (sorted[steps.floor() as usize], sorted[steps.ceil() as usize]);
+                let low = sorted[steps.floor() as usize];
+                let high = sorted[steps.ceil() as usize];
                 prop_assert!(near(found, low * (1.0 - steps.fract()) + high * steps.fract()));
             }
             let pairs: Vec<_> = last.iter().map(|(serving, candidate)| (serving.score, candidate.score)).collect();

@@ -59,7 +59,8 @@ impl Counts {
         let copy = &self.copies[thread_number() & (self.copies.len() - 1)];
         let values = self.positions.iter().map(|position| raw[usize::from(*position)]);
         let values = values.chain(self.has_score.then_some(score));
-        let (mut start, mut offset) = (0, 0);
+        let mut start = 0;
+        let mut offset = 0;
         for (value, end) in values.zip(&self.ends) {
             let end = *end as usize;
             let edges = &self.edges[start..end];
@@ -72,7 +73,8 @@ impl Counts {
     /// Rows so far in every cell of every column, one column after the other.
     pub fn read(&self) -> Vec<Vec<u64>> {
         let mut columns = Vec::with_capacity(self.ends.len());
-        let (mut start, mut offset) = (0, 0);
+        let mut start = 0;
+        let mut offset = 0;
         for end in self.ends.iter().map(|end| *end as usize) {
             let width = cells(end - start);
             let total = |cell: usize| self.copies.iter().map(|copy| copy[cell].load(Ordering::Relaxed)).sum();

@@ -19,7 +19,7 @@ use arc_swap::ArcSwap;
 use super::counts::Counts;
 use super::gauges;
 use super::psi::{Psi, psi};
-use super::window::{Alarm, Change, WindowSettings};
+use super::window::{Alarm, AlarmChange, WindowSettings};
 use scoreline_domain::time::{Timestamp, seconds_between};
 use scoreline_domain::{ModelName, ModelVersion};
 use scoreline_engine::features::drift::DriftBins;
@@ -45,7 +45,7 @@ pub struct DriftEvent {
     pub model: ModelName,
     pub version: ModelVersion,
     pub subject: Subject,
-    pub change: Change,
+    pub change: AlarmChange,
     pub psi: Psi,
 }
 
@@ -87,7 +87,7 @@ struct Followed {
     columns: Vec<Column>,
     counts: Counts,
     /// Locked by the task that judges and by whoever shows the status, never by a request.
-    state: Mutex<State>,
+    state: Mutex<DriftState>,
 }
 
 struct Column {
@@ -97,7 +97,7 @@ struct Column {
     trained: u64,
 }
 
-struct State {
+struct DriftState {
     opened_at: Timestamp,
     /// Counts when the open window began.
     base: Vec<Vec<u64>>,
@@ -183,8 +183,12 @@ impl Followed {
         if columns.is_empty() {
             return None;
         }
-        let state =
-            State { opened_at: now, base: counts.read(), alarms: vec![Alarm::default(); columns.len()], closed: None };
+        let state = DriftState {
+            opened_at: now,
+            base: counts.read(),
+            alarms: vec![Alarm::default(); columns.len()],
+            closed: None,
+        };
         Some(Self {
             model: snapshot.name().clone(),
             version: snapshot.version().clone(),
@@ -225,8 +229,12 @@ impl Followed {
             closed.columns.push(status);
         }
         gauges::set_window_rows(&self.model, rows);
-        *state =
-            State { opened_at: now, base: counted, closed: Some(closed), alarms: std::mem::take(&mut state.alarms) };
+        *state = DriftState {
+            opened_at: now,
+            base: counted,
+            closed: Some(closed),
+            alarms: std::mem::take(&mut state.alarms),
+        };
         events
     }
 
@@ -238,16 +246,16 @@ impl Followed {
         gauges::set_window_rows(&self.model, 0);
     }
 
-    fn log(&self, column: &ColumnStatus, change: Change) {
+    fn log(&self, column: &ColumnStatus, change: AlarmChange) {
         let ColumnStatus { subject, psi, worst, worst_trained, .. } = column;
         let (model, version, subject) = (&self.model, &self.version, subject.as_str());
         match change {
-            Change::Raised => tracing::warn!(
+            AlarmChange::Raised => tracing::warn!(
                 %model, %version, column = subject, psi = psi.value, limit = psi.limit, rows = psi.rows,
                 most_moved = %worst, share_now = psi.worst_share, share_at_training = worst_trained,
                 "drift alarm: this column no longer looks like the training rows; check its source, or retrain"
             ),
-            Change::Cleared => tracing::info!(
+            AlarmChange::Cleared => tracing::info!(
                 %model, %version, column = subject, psi = psi.value, limit = psi.limit, rows = psi.rows,
                 "drift alarm cleared: this column looks like the training rows again"
             ),
@@ -265,7 +273,7 @@ impl Followed {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, DriftState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -13,7 +13,7 @@ use metrics::{Counter, counter, gauge};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::book::{Admission, Book, BookLimits};
+use super::book::{PredictionAdmission, PredictionBook, PredictionLimits};
 use super::gauges;
 use super::outcome::{Judged, Outcome, Prediction, Verdict};
 use super::quality::Quality;
@@ -43,13 +43,13 @@ pub struct Ledger {
 }
 
 struct Inner {
-    limits: BookLimits,
-    predictions: Option<SyncSender<Recorded>>,
+    limits: PredictionLimits,
+    predictions: Option<SyncSender<RecordedPrediction>>,
     commands: mpsc::Sender<Command>,
     /// The other ends, until somebody keeps the ledger.
-    desk: Mutex<Option<(mpsc::Receiver<Command>, Receiver<Recorded>)>>,
+    desk: Mutex<Option<(mpsc::Receiver<Command>, Receiver<RecordedPrediction>)>>,
     /// Locked for a moment, never across an await.
-    book: Mutex<Book>,
+    book: Mutex<PredictionBook>,
     /// Whether the store is open and what it holds is known.
     open: AtomicBool,
     lost_in_queue: Counter,
@@ -57,7 +57,7 @@ struct Inner {
     measured: Mutex<HashSet<(ModelName, ModelVersion)>>,
 }
 
-struct Recorded {
+struct RecordedPrediction {
     customer: CustomerKey,
     model: ModelName,
     prediction: Prediction,
@@ -67,10 +67,10 @@ struct Recorded {
 struct Report {
     outcomes: Vec<Outcome>,
     moved: Vec<(CustomerKey, CustomerKey)>,
-    answer: oneshot::Sender<Answer>,
+    answer: oneshot::Sender<Verdicts>,
 }
 
-type Answer = Result<Vec<Verdict>, LedgerError>;
+type Verdicts = Result<Vec<Verdict>, LedgerError>;
 
 enum Command {
     Report(Report),
@@ -100,7 +100,7 @@ pub struct LedgerStatus {
 
 impl Ledger {
     /// A ledger that nobody keeps yet: predictions wait, outcomes are refused.
-    pub fn new(limits: BookLimits) -> Self {
+    pub fn new(limits: PredictionLimits) -> Self {
         let (commands, told) = mpsc::channel(REPORT_QUEUE);
         let (sender, recorded) = sync_channel(PREDICTION_QUEUE);
         let inner = Inner {
@@ -108,7 +108,7 @@ impl Ledger {
             predictions: (limits.predictions > 0).then_some(sender),
             commands,
             desk: Mutex::new(Some((told, recorded))),
-            book: Mutex::new(Book::new(limits)),
+            book: Mutex::new(PredictionBook::new(limits)),
             open: AtomicBool::new(false),
             lost_in_queue: not_recorded("queue_full"),
             measured: Mutex::default(),
@@ -124,7 +124,7 @@ impl Ledger {
     /// Offers a prediction to be recorded, without waiting: it is dropped and counted when too many wait already.
     pub fn record(&self, customer: CustomerKey, model: &ModelName, prediction: impl FnOnce() -> Prediction) {
         let Some(sender) = &self.inner.predictions else { return };
-        let recorded = Recorded { customer, model: model.clone(), prediction: prediction() };
+        let recorded = RecordedPrediction { customer, model: model.clone(), prediction: prediction() };
         if sender.try_send(recorded).is_err() {
             self.inner.lost_in_queue.increment(1);
         }
@@ -135,7 +135,7 @@ impl Ledger {
     ///
     /// # Errors
     /// When they could not be kept: none of them is.
-    pub async fn report(&self, outcomes: Vec<Outcome>, moved: Vec<(CustomerKey, CustomerKey)>) -> Answer {
+    pub async fn report(&self, outcomes: Vec<Outcome>, moved: Vec<(CustomerKey, CustomerKey)>) -> Verdicts {
         if !self.inner.open.load(Ordering::Acquire) {
             return Err(LedgerError::Closed);
         }
@@ -178,8 +178,10 @@ impl Ledger {
     pub async fn keep(self, store: Store, tombstones: Tombstones) {
         let desk = self.inner.desk.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some((mut commands, predictions)) = desk else { return };
-        let (ledger, counters) = (Arc::clone(&self.inner), Counters::register());
-        let (waiting, since) = (Vec::new(), Stopwatch::start());
+        let ledger = Arc::clone(&self.inner);
+        let counters = Counters::register();
+        let waiting = Vec::new();
+        let since = Stopwatch::start();
         let mut keeper =
             Keeper { ledger, store, tombstones, predictions, waiting, since, counters, seq: 0, failing: false };
         self.open();
@@ -252,7 +254,7 @@ impl Erasable for Ledger {
 }
 
 impl Inner {
-    fn book(&self) -> MutexGuard<'_, Book> {
+    fn book(&self) -> MutexGuard<'_, PredictionBook> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -263,7 +265,7 @@ struct Keeper {
     store: Store,
     tombstones: Tombstones,
     /// Offered, not looked at yet.
-    predictions: Receiver<Recorded>,
+    predictions: Receiver<RecordedPrediction>,
     /// To be written.
     waiting: Vec<WaitingPrediction>,
     /// The last look at the store.
@@ -368,16 +370,16 @@ impl Keeper {
     /// Takes in the predictions that were offered and are to be recorded.
     fn admit(&mut self) {
         let mut book = self.ledger.book();
-        for Recorded { customer, model, prediction } in self.predictions.try_iter().take(PREDICTION_QUEUE) {
+        for RecordedPrediction { customer, model, prediction } in self.predictions.try_iter().take(PREDICTION_QUEUE) {
             if self.tombstones.contains(&customer) {
                 continue;
             }
             match book.admit(customer, &model, prediction.scored_at.as_second()) {
-                Admission::Record => {
+                PredictionAdmission::Record => {
                     self.waiting.push(WaitingPrediction { customer, model, prediction: kept(&prediction) });
                 }
-                Admission::Sampled => {}
-                Admission::Full => self.counters.full.increment(1),
+                PredictionAdmission::Sampled => {}
+                PredictionAdmission::Full => self.counters.full.increment(1),
             }
         }
     }
@@ -406,7 +408,8 @@ impl Keeper {
 
     /// Decides and writes in one commit, takes into the figures and only then answers.
     async fn commit(&mut self, reports: Vec<Report>) {
-        let (mut told, mut moved) = (Vec::new(), Vec::new());
+        let mut told = Vec::new();
+        let mut moved = Vec::new();
         let mut answers = Vec::with_capacity(reports.len());
         for Report { outcomes, moved: keys, answer } in reports {
             // One who turned out to be erased under an earlier pepper may not be so in the store yet.
@@ -425,7 +428,7 @@ impl Keeper {
         for (erased, answer) in answers {
             let own = rulings.as_mut().map_err(|_| LedgerError::Store).and_then(|rulings| {
                 let judge = |erased| if erased { Ok(Verdict::Erased) } else { verdict(rulings.next()) };
-                erased.into_iter().map(judge).collect::<Answer>()
+                erased.into_iter().map(judge).collect::<Verdicts>()
             });
             for verdict in own.iter().flatten() {
                 self.counters.verdicts[verdict.index()].increment(1);
@@ -500,7 +503,7 @@ mod tests {
 
     async fn open(folder: &tempfile::TempDir) -> (Ledger, Store, tokio::task::JoinHandle<()>) {
         let store = Store::open(&StoreSettings::sqlite(folder.path().join("s.db"))).await.expect("opens");
-        let limits = BookLimits { predictions: 100, outcomes: 1000, window: 1000, sample_every: 0 };
+        let limits = PredictionLimits { predictions: 100, outcomes: 1000, window: 1000, sample_every: 0 };
         let ledger = Ledger::new(limits);
         assert_eq!(ledger.report(vec![told(1, true, LATE)], Vec::new()).await, Err(LedgerError::Closed));
         #[expect(clippy::disallowed_methods, reason = "a test has no process to stop")]

@@ -27,7 +27,7 @@ pub use drift::DriftMonitor;
 pub use ledger::Ledger;
 pub use window::WindowSettings;
 
-use book::BookLimits;
+use book::PredictionLimits;
 use outcome::{AssignedTier, LevelInterval, Prediction};
 use trials::Trials;
 
@@ -35,7 +35,7 @@ use trials::Trials;
 pub struct MonitoringSettings {
     pub windows: WindowSettings,
     /// How much is kept of outcomes; `None`: nothing.
-    pub ledger: Option<BookLimits>,
+    pub ledger: Option<PredictionLimits>,
 }
 
 /// Everything that is watched. Cheap to clone.

@@ -49,14 +49,16 @@ pub fn psi(shares: &[f64], trained: u64, counts: &[u64]) -> Psi {
     if rows == 0 || trained == 0 {
         return found;
     }
-    let (n, m) = (trained as f64, rows as f64);
+    let n = trained as f64;
+    let m = rows as f64;
     let share_now = |cell: usize| counts[cell] as f64 / m;
     let moved = |cell: &usize| (share_now(*cell) - shares[*cell]).abs();
     let (common, rare): (Vec<usize>, Vec<usize>) =
         (0..shares.len()).partition(|&cell| shares[cell] * m >= LEAST_EXPECTED);
     let mut cells: Vec<Vec<usize>> = common.into_iter().map(|cell| vec![cell]).collect();
     cells.push(rare);
-    let (mut used, mut largest) = (0_u32, f64::NEG_INFINITY);
+    let mut used = 0_u32;
+    let mut largest = f64::NEG_INFINITY;
     for members in cells {
         let before: f64 = members.iter().map(|&cell| shares[cell]).sum();
         let now: u64 = members.iter().map(|&cell| counts[cell]).sum();
@@ -179,7 +181,8 @@ mod tests {
         let column = |zeros: usize, rows: usize| -> Vec<f64> {
             (0..rows).map(|i| if i < zeros { 0.0 } else { 1.0 + (i % 4) as f64 }).collect()
         };
-        let (before, now) = (column(9600, 10_000), column(700, 1000));
+        let before = column(9600, 10_000);
+        let now = column(700, 1000);
         let mut sorted = before.clone();
         sorted.sort_by(f64::total_cmp);
         let mut plain: Vec<f64> = (1..10).map(|k| sorted[k * sorted.len() / 10]).collect();
@@ -222,7 +225,8 @@ mod tests {
                 psi(&shares, total, &cells.iter().map(|(_, now)| *now).collect::<Vec<_>>())
             };
             let reversed: Vec<_> = cells.iter().rev().copied().collect();
-            let (a, b) = (read(&cells), read(&reversed));
+            let a = read(&cells);
+            let b = read(&reversed);
             prop_assert!((a.value - b.value).abs() < 1e-9 && a.limit == b.limit);
         }
     }

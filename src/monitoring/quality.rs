@@ -105,7 +105,8 @@ impl Rolling {
 impl Share {
     /// Bounds by E. B. Wilson (1927). 0 of 0 is 0, from 0 to 1.
     pub fn of(outcomes: impl IntoIterator<Item = bool>) -> Self {
-        let (mut n, mut hits) = (0_usize, 0_usize);
+        let mut n = 0_usize;
+        let mut hits = 0_usize;
         for hit in outcomes {
             n += 1;
             hits += usize::from(hit);
@@ -113,7 +114,8 @@ impl Share {
         if n == 0 {
             return Self { n, share: 0.0, low: 0.0, high: 1.0 };
         }
-        let (count, share) = (n as f64, hits as f64 / n as f64);
+        let count = n as f64;
+        let share = hits as f64 / n as f64;
         let z2 = Z_95 * Z_95 / count;
         let middle = (share + z2 / 2.0) / (1.0 + z2);
         let half = Z_95 / (1.0 + z2) * (share * (1.0 - share) / count + z2 / (4.0 * count)).sqrt();

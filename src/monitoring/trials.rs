@@ -12,7 +12,7 @@ use metrics::{Counter, counter, describe_counter, describe_gauge, gauge};
 use super::comparison::{Comparison, Judgement, Summary, WINDOW};
 use scoreline_domain::{ModelName, ModelVersion};
 use scoreline_engine::inference::bundle::BundleDigest;
-use scoreline_engine::inference::registry::{Candidate, CandidateMode, Route};
+use scoreline_engine::inference::registry::{Candidate, CandidateMode, ModelRoute};
 
 /// Tells the recorder what the metrics mean.
 pub fn describe() {
@@ -57,10 +57,10 @@ pub struct Trial {
     against: ModelVersion,
     against_digest: BundleDigest,
     mode: &'static str,
-    rows: Tally,
-    failures: Tally,
-    busy: Tally,
-    unpaired: Tally,
+    rows: CountedMetric,
+    failures: CountedMetric,
+    busy: CountedMetric,
+    unpaired: CountedMetric,
     /// Locked for one row, or to be copied.
     comparison: Mutex<Comparison>,
 }
@@ -84,14 +84,14 @@ pub struct TrialStatus {
 }
 
 /// A count that people see as a metric and as a number.
-struct Tally {
+struct CountedMetric {
     counter: Counter,
     count: AtomicU64,
 }
 
 impl Trials {
     /// The trial of a route's candidate; begun when it is new.
-    pub fn of(&self, route: &Route, candidate: &Candidate) -> Arc<Trial> {
+    pub fn of(&self, route: &ModelRoute, candidate: &Candidate) -> Arc<Trial> {
         let found = |open: &[Arc<Trial>]| open.iter().find(|trial| trial.is_of(route, candidate)).cloned();
         if let Some(trial) = found(&self.open.load()) {
             return trial;
@@ -131,13 +131,13 @@ impl Trials {
 }
 
 impl Trial {
-    fn new(route: &Route, candidate: &Candidate) -> Self {
+    fn new(route: &ModelRoute, candidate: &Candidate) -> Self {
         let (model, version) = (candidate.snapshot.name().clone(), candidate.snapshot.version().clone());
         let mode = candidate.mode.as_str();
         let with = |name: &'static str, label: Option<(&'static str, &'static str)>| {
             let own = [("model", model.to_string()), ("version", version.to_string())];
             let labels: Vec<_> = own.into_iter().chain(label.map(|(key, value)| (key, value.to_owned()))).collect();
-            Tally { counter: counter!(name, &labels), count: AtomicU64::new(0) }
+            CountedMetric { counter: counter!(name, &labels), count: AtomicU64::new(0) }
         };
         Self {
             rows: with("scoreline_candidate_rows_total", Some(("mode", mode))),
@@ -159,7 +159,7 @@ impl Trial {
     }
 
     /// Whether this is the trial of a route's candidate.
-    pub fn is_of(&self, route: &Route, candidate: &Candidate) -> bool {
+    pub fn is_of(&self, route: &ModelRoute, candidate: &Candidate) -> bool {
         self.digest == *candidate.snapshot.digest()
             && self.against_digest == *route.serving.digest()
             && self.mode == candidate.mode.as_str()
@@ -249,7 +249,7 @@ impl Trial {
     }
 }
 
-impl Tally {
+impl CountedMetric {
     /// The count before.
     fn add(&self) -> u64 {
         self.counter.increment(1);

@@ -31,7 +31,7 @@ pub struct Alarm {
 
 /// What a window changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum AlarmChange {
     Raised,
     Cleared,
 }
@@ -42,7 +42,7 @@ impl Alarm {
     }
 
     /// Takes in one more window, whose index was high or not.
-    pub fn step(&mut self, high: bool) -> Option<Change> {
+    pub fn step(&mut self, high: bool) -> Option<AlarmChange> {
         if high == self.raised {
             self.against = 0;
             return None;
@@ -52,7 +52,7 @@ impl Alarm {
             return None;
         }
         *self = Self { raised: high, against: 0 };
-        Some(if high { Change::Raised } else { Change::Cleared })
+        Some(if high { AlarmChange::Raised } else { AlarmChange::Cleared })
     }
 }
 
@@ -64,8 +64,8 @@ mod tests {
     fn two_windows_in_a_row_raise_and_two_clear() {
         let mut alarm = Alarm::default();
         let steps = [true, false, true, true, true, false, true, false, false, false].map(|high| alarm.step(high));
-        let raised = steps.iter().position(|step| *step == Some(Change::Raised));
-        let cleared = steps.iter().position(|step| *step == Some(Change::Cleared));
+        let raised = steps.iter().position(|step| *step == Some(AlarmChange::Raised));
+        let cleared = steps.iter().position(|step| *step == Some(AlarmChange::Cleared));
         assert_eq!((raised, cleared), (Some(3), Some(8)), "{steps:?}");
         assert_eq!(steps.iter().flatten().count(), 2);
         assert!(!alarm.is_raised());

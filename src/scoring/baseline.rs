@@ -6,7 +6,7 @@ use scoreline_engine::inference::manifest::Baseline;
 
 /// What is known about a customer beside features.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Known<'a> {
+pub struct KnownLabels<'a> {
     /// Acquisition channel of a customer, source of a lead.
     pub channel: Option<&'a str>,
     pub segment: Option<&'a str>,
@@ -22,7 +22,7 @@ pub enum Level {
 
 /// A baseline with the place it was found.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Found<'s> {
+pub struct FoundBaseline<'s> {
     pub baseline: &'s Baseline,
     pub level: Level,
     /// The table's own name of the entry, empty for neutral.
@@ -50,27 +50,27 @@ const NOTHING: Baseline = Baseline {
 };
 
 /// For a customer without history: acquisition channel, then segment, then neutral.
-pub fn cold_start<'s>(snapshot: &'s ModelSnapshot, known: Known<'_>) -> Found<'s> {
+pub fn cold_start<'s>(snapshot: &'s ModelSnapshot, known: KnownLabels<'_>) -> FoundBaseline<'s> {
     channel(snapshot, known).or_else(|| segment(snapshot, known)).unwrap_or_else(|| neutral(snapshot))
 }
 
 /// For a customer the model failed on: segment, then acquisition channel, then neutral.
-pub fn fallback<'s>(snapshot: &'s ModelSnapshot, known: Known<'_>) -> Found<'s> {
+pub fn fallback<'s>(snapshot: &'s ModelSnapshot, known: KnownLabels<'_>) -> FoundBaseline<'s> {
     segment(snapshot, known).or_else(|| channel(snapshot, known)).unwrap_or_else(|| neutral(snapshot))
 }
 
-fn channel<'s>(snapshot: &'s ModelSnapshot, known: Known<'_>) -> Option<Found<'s>> {
+fn channel<'s>(snapshot: &'s ModelSnapshot, known: KnownLabels<'_>) -> Option<FoundBaseline<'s>> {
     let (name, baseline) = snapshot.manifest().baselines.channel.get_key_value(known.channel?)?;
-    Some(Found { baseline, level: Level::Channel, name })
+    Some(FoundBaseline { baseline, level: Level::Channel, name })
 }
 
-fn segment<'s>(snapshot: &'s ModelSnapshot, known: Known<'_>) -> Option<Found<'s>> {
+fn segment<'s>(snapshot: &'s ModelSnapshot, known: KnownLabels<'_>) -> Option<FoundBaseline<'s>> {
     let (name, baseline) = snapshot.manifest().baselines.segment.get_key_value(known.segment?)?;
-    Some(Found { baseline, level: Level::Segment, name })
+    Some(FoundBaseline { baseline, level: Level::Segment, name })
 }
 
-fn neutral(snapshot: &ModelSnapshot) -> Found<'_> {
+fn neutral(snapshot: &ModelSnapshot) -> FoundBaseline<'_> {
     // A `clv` snapshot is not built without one.
     let baseline = snapshot.manifest().neutral.as_ref().unwrap_or(&NOTHING);
-    Found { baseline, level: Level::Neutral, name: "" }
+    FoundBaseline { baseline, level: Level::Neutral, name: "" }
 }

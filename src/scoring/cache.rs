@@ -16,12 +16,12 @@ use scoreline_domain::{CustomerKey, ModelName, ModelVersion};
 use scoreline_engine::inference::bundle::{BundleDigest, ModelSnapshot};
 
 use super::estimate::Wish;
-use super::task::Outcome;
+use super::task::TaskScore;
 
 /// A score as it was given, with everything an answer says about it.
 #[derive(Clone, Debug)]
 pub struct CachedScore {
-    pub outcome: Outcome,
+    pub outcome: TaskScore,
     pub scored_at: Timestamp,
     pub version: ModelVersion,
     pub interval_level: Option<f64>,

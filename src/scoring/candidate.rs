@@ -29,10 +29,10 @@ use crate::monitoring::trials::Trial;
 use scoreline_domain::time::Stopwatch;
 use scoreline_domain::{CustomerKey, Estimate, LeadScore};
 use scoreline_engine::features::{Row, Value};
-use scoreline_engine::inference::bundle::{BundleDigest, Customer};
+use scoreline_engine::inference::bundle::{BundleDigest, ReadCustomer};
 use scoreline_engine::inference::engine::Engine;
 use scoreline_engine::inference::manifest::Task;
-use scoreline_engine::inference::registry::{Candidate, CandidateMode, Route};
+use scoreline_engine::inference::registry::{Candidate, CandidateMode, ModelRoute};
 use scoreline_engine::inference::{BackendError, ModelSnapshot};
 
 /// Rows that may wait to be compared. Those that come while it is full are dropped.
@@ -54,7 +54,7 @@ pub(super) struct Comparing {
 
 /// An answer that the other model of its route is to be asked about.
 pub(super) struct Beside<'a> {
-    route: &'a Arc<Route>,
+    route: &'a Arc<ModelRoute>,
     other: &'a ModelSnapshot,
     answers: Side,
     trial: &'a Arc<Trial>,
@@ -68,7 +68,7 @@ enum Side {
 
 /// A row that one model has scored and the other has not.
 struct Pending {
-    route: Arc<Route>,
+    route: Arc<ModelRoute>,
     trial: Arc<Trial>,
     answered: Side,
     judgement: Judgement,
@@ -93,7 +93,7 @@ impl Comparing {
         }
         let Ok(place) = self.sender.try_reserve() else { return beside.trial.busy() };
         match ask.read(beside.other) {
-            Ok(Customer::Known(given)) => place.send(Pending {
+            Ok(ReadCustomer::Known(given)) => place.send(Pending {
                 route: Arc::clone(beside.route),
                 trial: Arc::clone(beside.trial),
                 answered: beside.answers,
@@ -102,7 +102,7 @@ impl Comparing {
                 wish,
             }),
             // One of the models has a score, the other a baseline: there is nothing to compare.
-            Ok(Customer::New) => {}
+            Ok(ReadCustomer::New) => {}
             Err(fault) => match beside.answers {
                 Side::Serving => beside.trial.failed(&fault),
                 Side::Candidate => beside.trial.unpaired(),
@@ -171,7 +171,7 @@ impl Scorer {
     /// Answers a question about a model that has a candidate.
     pub(super) async fn answer_beside<E: Score>(
         &self,
-        route: &Arc<Route>,
+        route: &Arc<ModelRoute>,
         candidate: &Candidate,
         ask: Ask<'_>,
     ) -> Result<Scored<E>, AskFault> {
@@ -202,7 +202,7 @@ impl Scorer {
     /// The candidate's answer; where it has none of its own, the serving version's.
     async fn answer_by_canary<E: Score>(
         &self,
-        route: &Arc<Route>,
+        route: &Arc<ModelRoute>,
         tried: &Arc<ModelSnapshot>,
         trial: &Arc<Trial>,
         ask: Ask<'_>,

@@ -98,11 +98,11 @@ struct Said {
 
 impl Said {
     fn read(roles: &Roles, outputs: &[f64]) -> Result<Self, NotANumber> {
-        let finite = |column: &scoreline_engine::inference::bundle::Column, output| {
+        let finite = |column: &scoreline_engine::inference::bundle::OutputColumn, output| {
             let value = column.of(outputs);
             if value.is_finite() { Ok(value) } else { Err(NotANumber { output }) }
         };
-        let optional = |column: &Option<scoreline_engine::inference::bundle::Column>, output| {
+        let optional = |column: &Option<scoreline_engine::inference::bundle::OutputColumn>, output| {
             column.as_ref().map(|column| finite(column, output)).transpose()
         };
         // Least-squares trees can dip below zero; nobody spends a negative amount.
@@ -289,7 +289,8 @@ mod tests {
             let group = group(1.0, 500, upper);
             let said = said(value, risk);
             let at = |position| said.interval(&calibration, &group, position, said.risk).expect("finite");
-            let (inner, outer) = (at(0), at(1));
+            let inner = at(0);
+            let outer = at(1);
             prop_assert!(0.0 <= inner.low() && inner.low() <= value && value <= inner.high());
             prop_assert!(outer.low() <= inner.low() && inner.high() <= outer.high());
         }

@@ -18,7 +18,7 @@ use scoreline_domain::score::round;
 use scoreline_domain::{CustomerKey, Source};
 use scoreline_engine::features::{FeatureSchema, Row, Value};
 use scoreline_engine::inference::ModelSnapshot;
-use scoreline_engine::inference::bundle::{Column, Customer};
+use scoreline_engine::inference::bundle::{OutputColumn, ReadCustomer};
 use scoreline_engine::inference::explain::{Budget, Method, Question, Unexplained};
 
 /// Settings of explanations.
@@ -54,7 +54,7 @@ pub struct Contribution {
 
 /// An explanation as it is written: numbers of so many digits that sum exactly.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Written {
+pub struct RoundedExplanation {
     pub base: f64,
     /// The largest contributions, their amounts rounded.
     pub top: Vec<Contribution>,
@@ -125,7 +125,7 @@ impl Scorer {
 }
 
 async fn answer<E: Score>(
-    read: Option<Customer>,
+    read: Option<ReadCustomer>,
     scored: &Scored<E>,
     budget: Budget,
 ) -> Result<Explanation, NotExplained> {
@@ -136,7 +136,7 @@ async fn answer<E: Score>(
     }
     let snapshot = &scored.snapshot;
     // A customer's last score may be another version's or other features'.
-    let Some(Customer::Known(given)) = read.filter(|_| scored.version == *snapshot.version()) else {
+    let Some(ReadCustomer::Known(given)) = read.filter(|_| scored.version == *snapshot.version()) else {
         return Err(NotExplained::AnotherScore);
     };
     let explanation = explain(snapshot, &given.raw, &snapshot.roles().value, E::in_unit, budget).await?;
@@ -156,7 +156,7 @@ async fn answer<E: Score>(
 pub async fn explain(
     snapshot: &ModelSnapshot,
     raw: &[f64],
-    column: &Column,
+    column: &OutputColumn,
     unit: impl Fn(f64) -> f64,
     budget: Budget,
 ) -> Result<Explanation, NotExplained> {
@@ -228,11 +228,12 @@ impl Explanation {
     /// Rounds to `1 / scale` and keeps the sum: base, `top` contributions and the others make exactly the rounded value.
     ///
     /// It is the sums from the base on that are rounded, so no number is off by more than one last digit.
-    pub fn written(&self, top: usize, scale: f64) -> Written {
+    pub fn written(&self, top: usize, scale: f64) -> RoundedExplanation {
         let shown = &self.contributions[..top.min(self.contributions.len())];
         let is_all = shown.len() == self.contributions.len();
         let base = round(self.base, scale);
-        let (mut sum, mut told) = (self.base, base);
+        let mut sum = self.base;
+        let mut told = base;
         let mut top = Vec::with_capacity(shown.len());
         for (number, contribution) in shown.iter().enumerate() {
             sum = if is_all && number + 1 == shown.len() { self.value } else { sum + contribution.amount };
@@ -240,7 +241,7 @@ impl Explanation {
             top.push(Contribution { amount: round(next - told, scale), ..*contribution });
             told = next;
         }
-        Written { base, top, others: round(round(self.value, scale) - told, scale) }
+        RoundedExplanation { base, top, others: round(round(self.value, scale) - told, scale) }
     }
 }
 

@@ -1,11 +1,11 @@
 //! Golden rows: a bundle's promised answers, checked through the whole pipeline before it may serve.
 
 use scoreline_domain::{Interval, Probability};
-use scoreline_engine::inference::bundle::{BundleError, Customer, GoldenAnswer, GoldenRow, ModelSnapshot};
+use scoreline_engine::inference::bundle::{BundleError, GoldenAnswer, GoldenRow, ModelSnapshot, ReadCustomer};
 
-use super::baseline::Known;
+use super::baseline::KnownLabels;
 use super::estimate::Wish;
-use super::task::{Outcome, cold_start, outcome_rows};
+use super::task::{TaskScore, cold_start, outcome_rows};
 
 /// Runs every golden row of the snapshot.
 ///
@@ -24,26 +24,26 @@ pub fn verify(snapshot: &ModelSnapshot) -> Result<(), BundleError> {
 ///
 /// # Errors
 /// Names the number that differs, with both values.
-pub fn agrees(row: &GoldenRow, outcome: &Outcome) -> Result<(), String> {
+pub fn agrees(row: &GoldenRow, outcome: &TaskScore) -> Result<(), String> {
     compare(&row.expect, &expectation(outcome), row.tolerance)
 }
 
 /// What the snapshot answers to a golden request.
-pub fn answer(snapshot: &ModelSnapshot, row: &GoldenRow) -> Result<Outcome, String> {
+pub fn answer(snapshot: &ModelSnapshot, row: &GoldenRow) -> Result<TaskScore, String> {
     let features = row.request.features.iter().map(|(name, value)| (name.as_str(), value.as_ref()));
-    let Customer::Known(given) = snapshot.read(features).map_err(|err| err.to_string())? else {
+    let ReadCustomer::Known(given) = snapshot.read(features).map_err(|err| err.to_string())? else {
         let channel = row.request.acquisition_channel.as_deref().or(row.request.lead_source.as_deref());
-        return Ok(cold_start(snapshot, Known { channel, segment: row.request.segment.as_deref() }).0);
+        return Ok(cold_start(snapshot, KnownLabels { channel, segment: row.request.segment.as_deref() }).0);
     };
     let mut rows = outcome_rows(snapshot, &given.raw, Wish::default()).map_err(|err| err.to_string())?;
     rows.pop().ok_or("the model gave no row")?.map_err(|err| err.to_string())
 }
 
 /// The answer as a golden row promises it.
-pub fn expectation(outcome: &Outcome) -> GoldenAnswer {
+pub fn expectation(outcome: &TaskScore) -> GoldenAnswer {
     let estimate = match outcome {
-        Outcome::Clv(estimate) => estimate,
-        Outcome::Lead(lead) => {
+        TaskScore::Clv(estimate) => estimate,
+        TaskScore::Lead(lead) => {
             return GoldenAnswer {
                 priority_score: Some(lead.priority),
                 conversion_probability: Some(lead.probability.get()),

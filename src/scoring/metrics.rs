@@ -3,10 +3,10 @@
 use metrics::{Counter, Histogram, counter, gauge, histogram};
 
 use super::cache::ScoreCache;
-use super::{AskFault, Reason, Scored, Warning};
+use super::{AskFault, FallbackReason, Scored, Warning};
 use scoreline_domain::Source;
 use scoreline_domain::resilience::breaker::Phase;
-use scoreline_engine::inference::registry::{Registry, State};
+use scoreline_engine::inference::registry::{Registry, VersionState};
 
 pub(super) struct ScoringMetrics {
     by_source: [Counter; Source::ALL.len()],
@@ -33,7 +33,8 @@ const WARNINGS: [Warning; 12] = [
     Warning::StoredStale,
     Warning::StoredUnfit,
 ];
-const REASONS: [Reason; 4] = [Reason::Overloaded, Reason::Deadline, Reason::ModelError, Reason::BreakerOpen];
+const REASONS: [FallbackReason; 4] =
+    [FallbackReason::Overloaded, FallbackReason::Deadline, FallbackReason::ModelError, FallbackReason::BreakerOpen];
 
 impl ScoringMetrics {
     pub(super) fn register() -> Self {
@@ -77,7 +78,7 @@ impl ScoringMetrics {
         }
         for version in registry.status() {
             let (model, name) = (version.model.to_string(), version.version.to_string());
-            for state in State::WORDS {
+            for state in VersionState::WORDS {
                 let is = if state == version.state.as_str() { 1.0 } else { 0.0 };
                 gauge!("scoreline_model_state", "model" => model.clone(), "version" => name.clone(), "state" => state)
                     .set(is);

@@ -30,13 +30,13 @@ use crate::monitoring::{Monitoring, ScoredRow};
 use scoreline_domain::time::{Clock, Stopwatch, Timestamp, seconds_between};
 use scoreline_domain::{CustomerKey, Estimate, LeadScore, ModelName, ModelVersion, Source, Tier};
 use scoreline_engine::features::{FeatureFault, Given, Value, schema};
-use scoreline_engine::inference::bundle::Customer;
+use scoreline_engine::inference::bundle::ReadCustomer;
 use scoreline_engine::inference::engine::Engine;
 use scoreline_engine::inference::manifest::Task;
-use scoreline_engine::inference::registry::{Registry, Route};
+use scoreline_engine::inference::registry::{ModelRoute, Registry};
 use scoreline_engine::inference::{BackendError, ModelSnapshot};
 
-use baseline::Known;
+use baseline::KnownLabels;
 use cache::{CachedScore, ScoreCache};
 use candidate::{Beside, Comparing, judgement};
 use estimate::Wish;
@@ -45,7 +45,7 @@ use feature_table::{FeatureTable, StoredFeatures};
 use flight::{Flights, Joined};
 use metrics::ScoringMetrics;
 use run::{RunFailure, TimeLimit};
-use task::{Outcome, Score, StandIn};
+use task::{Score, StandIn, TaskScore};
 
 /// One question about one customer or lead.
 #[derive(Clone, Copy, Debug, Default)]
@@ -59,7 +59,7 @@ pub struct Ask<'a> {
     pub features: Option<&'a [(&'a str, Option<Value<'a>>)]>,
     /// What is stored of the customer, where it has been looked up already.
     pub stored: Option<&'a StoredFeatures>,
-    pub known: Known<'a>,
+    pub known: KnownLabels<'a>,
     pub prefer: Prefer,
     /// Level of the interval; the model's own when absent.
     pub level: Option<f64>,
@@ -89,7 +89,7 @@ pub struct Scored<E = Estimate> {
     pub estimate: E,
     pub source: Source,
     /// Why the ladder stepped down; absent on success.
-    pub reason: Option<Reason>,
+    pub reason: Option<FallbackReason>,
     /// The snapshot that answered; warnings refer to its schema.
     pub snapshot: Arc<ModelSnapshot>,
     /// The version that made the score: the snapshot's, unless the score is a cached one.
@@ -151,7 +151,7 @@ impl Warning {
     }
 
     /// What there is to say about a channel and a segment that a baseline was looked up by.
-    pub fn of_names(known: Known<'_>, snapshot: &ModelSnapshot) -> impl Iterator<Item = Self> + use<> {
+    pub fn of_names(known: KnownLabels<'_>, snapshot: &ModelSnapshot) -> impl Iterator<Item = Self> + use<> {
         let tables = &snapshot.manifest().baselines;
         let channel = known.channel.is_some_and(|channel| !tables.channel.contains_key(channel));
         let segment = known.segment.is_some_and(|segment| !tables.segment.contains_key(segment));
@@ -198,7 +198,7 @@ impl Warning {
 
 /// Why an answer is not the model's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Reason {
+pub enum FallbackReason {
     /// Every worker of the model was busy and its queue full.
     Overloaded,
     /// The model did not answer in time.
@@ -209,7 +209,7 @@ pub enum Reason {
     BreakerOpen,
 }
 
-impl Reason {
+impl FallbackReason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Overloaded => "model_overloaded",
@@ -285,7 +285,7 @@ struct Parts {
     registry: Arc<Registry>,
     cache: ScoreCache,
     /// What questions without features are answered from.
-    book: FeatureTable,
+    table: FeatureTable,
     clock: Arc<dyn Clock>,
     settings: ScorerSettings,
     metrics: ScoringMetrics,
@@ -295,19 +295,19 @@ struct Parts {
 }
 
 impl Scorer {
-    /// `monitoring` sees every row that a model scores; questions without features are answered from `book`.
+    /// `monitoring` sees every row that a model scores; questions without features are answered from `table`.
     pub fn new(
         registry: Arc<Registry>,
         clock: Arc<dyn Clock>,
         settings: ScorerSettings,
         monitoring: Monitoring,
-        book: FeatureTable,
+        table: FeatureTable,
     ) -> Self {
         let cache = ScoreCache::new(settings.cache_bytes, settings.cache_ttl);
         let metrics = ScoringMetrics::register();
         let flights = Flights::default();
         let comparing = Comparing::new();
-        let parts = Parts { registry, cache, book, clock, settings, metrics, monitoring, flights, comparing };
+        let parts = Parts { registry, cache, table, clock, settings, metrics, monitoring, flights, comparing };
         Self { parts: Arc::new(parts) }
     }
 
@@ -329,8 +329,8 @@ impl Scorer {
         &self.parts.cache
     }
 
-    pub fn book(&self) -> &FeatureTable {
-        &self.parts.book
+    pub fn table(&self) -> &FeatureTable {
+        &self.parts.table
     }
 
     /// Answers one question about a customer's value.
@@ -372,7 +372,7 @@ impl Scorer {
     ) -> Result<Scored<E>, AskFault> {
         let watch = Stopwatch::start();
         let now = self.parts.clock.now();
-        let mut answer = Answer {
+        let mut answer = AnswerInProgress {
             snapshot,
             now,
             watch,
@@ -394,7 +394,7 @@ impl Scorer {
             Some(features) => snapshot.read(features.iter().copied())?,
             None => self.read_stored::<E>(&mut answer, &ask)?,
         };
-        let Customer::Known(given) = read else { return Ok(answer.cold_start(ask.known)) };
+        let ReadCustomer::Known(given) = read else { return Ok(answer.cold_start(ask.known)) };
         answer.warnings.extend(Warning::of_features(&given));
 
         let mut wish = Wish { level: answer.level, previous: ask.previous };
@@ -438,8 +438,8 @@ impl Scorer {
             Ok(estimate) => {
                 let outcome = estimate.into_outcome();
                 let (score, clv) = match &outcome {
-                    Outcome::Clv(estimate) => (estimate.value, Some(estimate)),
-                    Outcome::Lead(lead) => (lead.probability.get(), None),
+                    TaskScore::Clv(estimate) => (estimate.value, Some(estimate)),
+                    TaskScore::Lead(lead) => (lead.probability.get(), None),
                 };
                 if let Some((beside, running)) = running {
                     self.parts.comparing.offer(beside, judgement(&estimate, running), &ask, wish);
@@ -461,7 +461,7 @@ impl Scorer {
             Err(failure) => {
                 let reason = failure.reason();
                 // An open breaker has said so once, and overload is counted: a line for every call says nothing more.
-                if !matches!(reason, Reason::BreakerOpen | Reason::Overloaded) {
+                if !matches!(reason, FallbackReason::BreakerOpen | FallbackReason::Overloaded) {
                     tracing::warn!(model = %snapshot.name(), version = %snapshot.version(), reason = reason.as_str(), error = %failure, "model gave no answer");
                 }
                 match last {
@@ -486,7 +486,7 @@ impl Scorer {
 
     fn stand_in_for_nobody<E: Score>(&self) -> Option<E> {
         let route = self.route(E::TASK, None).ok()?;
-        Some(E::stand_in(&route.serving, Known::default(), StandIn::Failure).0)
+        Some(E::stand_in(&route.serving, KnownLabels::default(), StandIn::Failure).0)
     }
 
     /// Whether every model answers on the caller's thread, so that no question waits.
@@ -502,11 +502,11 @@ impl Scorer {
     /// Sets the gauges that are read off rather than counted.
     pub fn report_gauges(&self) {
         ScoringMetrics::report(&self.parts.cache, &self.parts.registry);
-        self.parts.book.report_gauges(self.now());
+        self.parts.table.report_gauges(self.now());
         self.close_trials();
     }
 
-    fn route(&self, task: Task, model: Option<&str>) -> Result<Arc<Route>, AskFault> {
+    fn route(&self, task: Task, model: Option<&str>) -> Result<Arc<ModelRoute>, AskFault> {
         let route = if let Some(model) = model {
             ModelName::parse(model)
                 .ok()
@@ -558,7 +558,7 @@ pub fn interval_level(snapshot: &ModelSnapshot, asked: Option<f64>) -> Result<Op
 }
 
 /// An answer in the making: everything comes from this one snapshot.
-struct Answer<'a> {
+struct AnswerInProgress<'a> {
     snapshot: &'a Arc<ModelSnapshot>,
     now: Timestamp,
     watch: Stopwatch,
@@ -569,7 +569,7 @@ struct Answer<'a> {
     features_as_of: Option<Timestamp>,
 }
 
-impl Answer<'_> {
+impl AnswerInProgress<'_> {
     fn give<E: Score>(self, estimate: E, source: Source) -> Scored<E> {
         Scored {
             estimate,
@@ -594,7 +594,13 @@ impl Answer<'_> {
     }
 
     /// The customer's earlier score, whatever features it was made from.
-    fn cached<E: Score>(mut self, hit: &CachedScore, estimate: E, source: Source, reason: Option<Reason>) -> Scored<E> {
+    fn cached<E: Score>(
+        mut self,
+        hit: &CachedScore,
+        estimate: E,
+        source: Source,
+        reason: Option<FallbackReason>,
+    ) -> Scored<E> {
         if hit.interval_level != self.level {
             self.warnings.push(Warning::IntervalLevel);
         }
@@ -609,15 +615,15 @@ impl Answer<'_> {
         }
     }
 
-    fn cold_start<E: Score>(self, known: Known<'_>) -> Scored<E> {
+    fn cold_start<E: Score>(self, known: KnownLabels<'_>) -> Scored<E> {
         self.stand_in(known, StandIn::ColdStart, None)
     }
 
-    fn fallback<E: Score>(self, known: Known<'_>, reason: Reason) -> Scored<E> {
+    fn fallback<E: Score>(self, known: KnownLabels<'_>, reason: FallbackReason) -> Scored<E> {
         self.stand_in(known, StandIn::Failure, Some(reason))
     }
 
-    fn stand_in<E: Score>(mut self, known: Known<'_>, why: StandIn, reason: Option<Reason>) -> Scored<E> {
+    fn stand_in<E: Score>(mut self, known: KnownLabels<'_>, why: StandIn, reason: Option<FallbackReason>) -> Scored<E> {
         self.warnings.extend(E::unknown_names(self.snapshot, known));
         let own = self.snapshot.manifest().interval.as_ref().map(|interval| interval.level);
         if self.level != own {
@@ -632,7 +638,7 @@ impl Answer<'_> {
         Scored { reason, baseline: Some(used), ..self.give(estimate, source) }
     }
 
-    fn to_cache(&self, outcome: Outcome) -> CachedScore {
+    fn to_cache(&self, outcome: TaskScore) -> CachedScore {
         let version = self.snapshot.version().clone();
         let (scored_at, features_as_of) = (self.now, self.features_as_of);
         CachedScore { outcome, scored_at, version, interval_level: self.level, features_as_of }

@@ -60,7 +60,8 @@ pub fn share_below(sorted: &[f64], limit: f64) -> Option<f64> {
         return Some(1.0);
     }
     let upper = sorted.partition_point(|&residual| residual < limit);
-    let (below, above) = (sorted[upper - 1], sorted[upper]);
+    let below = sorted[upper - 1];
+    let above = sorted[upper];
     let part = (limit - below) / (above - below);
     Some(((upper - 1) as f64 + part) / (sorted.len() - 1) as f64)
 }
@@ -97,8 +98,10 @@ mod tests {
             sample.sort_by(f64::total_cmp);
             sample.dedup();
             prop_assume!(sample.len() >= 2);
-            let (low, high) = (a.min(b), a.max(b));
-            let (below_low, below_high) = (share_below(&sample, low).expect("sample"), share_below(&sample, high).expect("sample"));
+            let low = a.min(b);
+            let high = a.max(b);
+            let below_low = share_below(&sample, low).expect("sample");
+            let below_high = share_below(&sample, high).expect("sample");
             prop_assert!((0.0..=1.0).contains(&below_low) && below_low <= below_high && below_high <= 1.0);
         }
     }

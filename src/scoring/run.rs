@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::Reason;
+use super::FallbackReason;
 use super::estimate::{NotANumber, Wish};
 use super::task::Score;
 use scoreline_domain::time::WorkWatch;
@@ -43,12 +43,12 @@ pub(super) enum RunFailure {
 }
 
 impl RunFailure {
-    pub(super) fn reason(&self) -> Reason {
+    pub(super) fn reason(&self) -> FallbackReason {
         match self {
-            Self::Backend(BackendError::Overloaded) => Reason::Overloaded,
-            Self::Backend(BackendError::Deadline | BackendError::NoTurn) | Self::NoTime => Reason::Deadline,
-            Self::Backend(_) | Self::NotANumber(_) => Reason::ModelError,
-            Self::BreakerOpen => Reason::BreakerOpen,
+            Self::Backend(BackendError::Overloaded) => FallbackReason::Overloaded,
+            Self::Backend(BackendError::Deadline | BackendError::NoTurn) | Self::NoTime => FallbackReason::Deadline,
+            Self::Backend(_) | Self::NotANumber(_) => FallbackReason::ModelError,
+            Self::BreakerOpen => FallbackReason::BreakerOpen,
         }
     }
 }

@@ -4,15 +4,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::baseline::Known;
+use super::baseline::KnownLabels;
 use super::caught::{Panicked, caught};
 use super::estimate::Wish;
 use super::run::{self, TimeLimit};
-use super::task::{Outcome, Score, StandIn};
+use super::task::{Score, StandIn, TaskScore};
 use super::{Scorer, golden};
 use scoreline_domain::{Estimate, LeadScore, ModelName};
 use scoreline_engine::inference::ModelSnapshot;
-use scoreline_engine::inference::bundle::Customer;
+use scoreline_engine::inference::bundle::ReadCustomer;
 use scoreline_engine::inference::manifest::Task;
 
 /// Probes what serves. One for the process; it remembers what it found, to tell changes only.
@@ -92,8 +92,8 @@ async fn answers<E: Score>(snapshot: &ModelSnapshot, time: TimeLimit) -> Option<
     let (row, given) = snapshot.golden().iter().find_map(|row| {
         let features = row.request.features.iter().map(|(name, value)| (name.as_str(), value.as_ref()));
         match snapshot.read(features) {
-            Ok(Customer::Known(given)) => Some((row, given)),
-            Ok(Customer::New) | Err(_) => None,
+            Ok(ReadCustomer::Known(given)) => Some((row, given)),
+            Ok(ReadCustomer::New) | Err(_) => None,
         }
     })?;
     let answer = run::ask::<E>(snapshot, &given.raw, Wish::default(), time).await;
@@ -111,24 +111,24 @@ fn ladder<E: Score>(snapshot: &ModelSnapshot) -> Vec<(&'static str, Result<(), S
         None => manifest.baselines.channel.keys().next(),
     };
     let segment = manifest.baselines.segment.keys().next();
-    let mut steps = vec![("neutral", Known::default())];
-    steps.extend(channel.map(|name| ("channel", Known { channel: Some(name), segment: None })));
-    steps.extend(segment.map(|name| ("segment", Known { channel: None, segment: Some(name) })));
+    let mut steps = vec![("neutral", KnownLabels::default())];
+    steps.extend(channel.map(|name| ("channel", KnownLabels { channel: Some(name), segment: None })));
+    steps.extend(segment.map(|name| ("segment", KnownLabels { channel: None, segment: Some(name) })));
     steps.into_iter().map(|(path, known)| (path, stands_in::<E>(snapshot, path, known))).collect()
 }
 
-fn stands_in<E: Score>(snapshot: &ModelSnapshot, path: &str, known: Known<'_>) -> Result<(), String> {
+fn stands_in<E: Score>(snapshot: &ModelSnapshot, path: &str, known: KnownLabels<'_>) -> Result<(), String> {
     let (score, used) = E::stand_in(snapshot, known, StandIn::Failure);
     let level = if used.level == "lead_source" { "channel" } else { used.level };
     if level != path {
         return Err(format!("the `{level}` baseline answered"));
     }
     let numbers = match score.into_outcome() {
-        Outcome::Clv(estimate) => {
+        TaskScore::Clv(estimate) => {
             let ends = estimate.interval.map_or([estimate.value; 2], |interval| [interval.low(), interval.high()]);
             [ends[0], estimate.value, ends[1]]
         }
-        Outcome::Lead(lead) => [lead.probability.get(); 3],
+        TaskScore::Lead(lead) => [lead.probability.get(); 3],
     };
     if numbers.iter().all(|number| number.is_finite()) && numbers.is_sorted() {
         Ok(())

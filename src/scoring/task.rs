@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::baseline::{self, Found, Known};
+use super::baseline::{self, FoundBaseline, KnownLabels};
 use super::estimate::{NotANumber, Wish, estimate, from_baseline};
 use super::{BaselineUsed, Warning};
 use scoreline_domain::{Estimate, LeadScore, Probability, Tier};
@@ -14,7 +14,7 @@ use scoreline_engine::inference::{BackendError, ModelSnapshot};
 pub trait Score: Copy + Send + Sync {
     const TASK: Task;
     /// What its explanations count in.
-    const UNIT: Unit;
+    const UNIT: ScoreUnit;
 
     /// Turns one row's outputs into a score.
     ///
@@ -23,10 +23,10 @@ pub trait Score: Copy + Send + Sync {
     fn of_outputs(snapshot: &ModelSnapshot, raw: &[f64], outputs: &[f64], wish: Wish) -> Result<Self, NotANumber>;
 
     /// What stands in for the score, with where it came from: for somebody without history, or after a failure.
-    fn stand_in(snapshot: &ModelSnapshot, known: Known<'_>, why: StandIn) -> (Self, BaselineUsed);
+    fn stand_in(snapshot: &ModelSnapshot, known: KnownLabels<'_>, why: StandIn) -> (Self, BaselineUsed);
 
     /// Names that a stand-in was looked up by and that no table has.
-    fn unknown_names(snapshot: &ModelSnapshot, known: Known<'_>) -> SmallVec<[Warning; 2]>;
+    fn unknown_names(snapshot: &ModelSnapshot, known: KnownLabels<'_>) -> SmallVec<[Warning; 2]>;
 
     /// What an output as the bundle serves it is in `UNIT`.
     fn in_unit(served: f64) -> f64;
@@ -37,22 +37,22 @@ pub trait Score: Copy + Send + Sync {
     /// The tier it puts its customer in, for tasks that have tiers.
     fn tier(&self) -> Option<Tier>;
 
-    fn into_outcome(self) -> Outcome;
+    fn into_outcome(self) -> TaskScore;
 
     /// The score again; `None` when a model of this name has answered another task.
-    fn from_outcome(outcome: Outcome) -> Option<Self>;
+    fn from_outcome(outcome: TaskScore) -> Option<Self>;
 }
 
 /// A score of any task, as caches and files hold it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Outcome {
+pub enum TaskScore {
     Clv(Estimate),
     Lead(LeadScore),
 }
 
 /// What a score's explanation counts in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unit {
+pub enum ScoreUnit {
     /// US dollars.
     Usd,
     /// Percent of a probability.
@@ -75,19 +75,19 @@ pub fn outcome_rows(
     snapshot: &ModelSnapshot,
     raw: &[f64],
     wish: Wish,
-) -> Result<Vec<Result<Outcome, NotANumber>>, BackendError> {
+) -> Result<Vec<Result<TaskScore, NotANumber>>, BackendError> {
     let outputs = run_rows(snapshot, raw)?;
     let rows = raw.chunks_exact(snapshot.schema().len()).zip(outputs.chunks_exact(snapshot.engine().outputs().len()));
     let outcome = |(raw, outputs)| match snapshot.task() {
-        Task::Clv => Estimate::of_outputs(snapshot, raw, outputs, wish).map(Outcome::Clv),
-        Task::Lead => LeadScore::of_outputs(snapshot, raw, outputs, wish).map(Outcome::Lead),
+        Task::Clv => Estimate::of_outputs(snapshot, raw, outputs, wish).map(TaskScore::Clv),
+        Task::Lead => LeadScore::of_outputs(snapshot, raw, outputs, wish).map(TaskScore::Lead),
     };
     Ok(rows.map(outcome).collect())
 }
 
 /// What a model of any task answers for somebody without history, with what there is to say about it.
-pub fn cold_start(snapshot: &ModelSnapshot, known: Known<'_>) -> (Outcome, SmallVec<[Warning; 2]>) {
-    fn of<E: Score>(snapshot: &ModelSnapshot, known: Known<'_>) -> (Outcome, SmallVec<[Warning; 2]>) {
+pub fn cold_start(snapshot: &ModelSnapshot, known: KnownLabels<'_>) -> (TaskScore, SmallVec<[Warning; 2]>) {
+    fn of<E: Score>(snapshot: &ModelSnapshot, known: KnownLabels<'_>) -> (TaskScore, SmallVec<[Warning; 2]>) {
         let (score, _) = E::stand_in(snapshot, known, StandIn::ColdStart);
         (score.into_outcome(), E::unknown_names(snapshot, known))
     }
@@ -99,14 +99,14 @@ pub fn cold_start(snapshot: &ModelSnapshot, known: Known<'_>) -> (Outcome, Small
 
 impl Score for Estimate {
     const TASK: Task = Task::Clv;
-    const UNIT: Unit = Unit::Usd;
+    const UNIT: ScoreUnit = ScoreUnit::Usd;
 
     fn of_outputs(snapshot: &ModelSnapshot, raw: &[f64], outputs: &[f64], wish: Wish) -> Result<Self, NotANumber> {
         estimate(snapshot, raw, outputs, wish)
     }
 
-    fn stand_in(snapshot: &ModelSnapshot, known: Known<'_>, why: StandIn) -> (Self, BaselineUsed) {
-        let Found { baseline, level, name } = match why {
+    fn stand_in(snapshot: &ModelSnapshot, known: KnownLabels<'_>, why: StandIn) -> (Self, BaselineUsed) {
+        let FoundBaseline { baseline, level, name } = match why {
             StandIn::ColdStart => baseline::cold_start(snapshot, known),
             StandIn::Failure => baseline::fallback(snapshot, known),
         };
@@ -116,7 +116,7 @@ impl Score for Estimate {
         (from_baseline(snapshot, baseline), used)
     }
 
-    fn unknown_names(snapshot: &ModelSnapshot, known: Known<'_>) -> SmallVec<[Warning; 2]> {
+    fn unknown_names(snapshot: &ModelSnapshot, known: KnownLabels<'_>) -> SmallVec<[Warning; 2]> {
         Warning::of_names(known, snapshot).collect()
     }
 
@@ -133,21 +133,21 @@ impl Score for Estimate {
         Some(self.tier)
     }
 
-    fn into_outcome(self) -> Outcome {
-        Outcome::Clv(self)
+    fn into_outcome(self) -> TaskScore {
+        TaskScore::Clv(self)
     }
 
-    fn from_outcome(outcome: Outcome) -> Option<Self> {
+    fn from_outcome(outcome: TaskScore) -> Option<Self> {
         match outcome {
-            Outcome::Clv(estimate) => Some(estimate),
-            Outcome::Lead(_) => None,
+            TaskScore::Clv(estimate) => Some(estimate),
+            TaskScore::Lead(_) => None,
         }
     }
 }
 
 impl Score for LeadScore {
     const TASK: Task = Task::Lead;
-    const UNIT: Unit = Unit::Points;
+    const UNIT: ScoreUnit = ScoreUnit::Points;
 
     fn of_outputs(snapshot: &ModelSnapshot, _: &[f64], outputs: &[f64], _: Wish) -> Result<Self, NotANumber> {
         let said = snapshot.roles().value.of(outputs);
@@ -159,7 +159,7 @@ impl Score for LeadScore {
     }
 
     /// A lead's source first, whatever the reason; then the base rate.
-    fn stand_in(snapshot: &ModelSnapshot, known: Known<'_>, _: StandIn) -> (Self, BaselineUsed) {
+    fn stand_in(snapshot: &ModelSnapshot, known: KnownLabels<'_>, _: StandIn) -> (Self, BaselineUsed) {
         let Some(lead) = snapshot.manifest().lead.as_ref() else {
             // A lead snapshot is not built without its table; the lowest place is the harmless answer.
             let none = Probability::ZERO;
@@ -176,7 +176,7 @@ impl Score for LeadScore {
         (lead.score(lead.base_rate), used)
     }
 
-    fn unknown_names(snapshot: &ModelSnapshot, known: Known<'_>) -> SmallVec<[Warning; 2]> {
+    fn unknown_names(snapshot: &ModelSnapshot, known: KnownLabels<'_>) -> SmallVec<[Warning; 2]> {
         let sources = snapshot.manifest().lead.as_ref().map(|lead| &lead.sources);
         let is_unknown = |source: &&str| sources.is_some_and(|sources| !sources.contains_key(*source));
         known.channel.filter(is_unknown).map(|_| Warning::UnknownLeadSource).into_iter().collect()
@@ -194,14 +194,14 @@ impl Score for LeadScore {
         None
     }
 
-    fn into_outcome(self) -> Outcome {
-        Outcome::Lead(self)
+    fn into_outcome(self) -> TaskScore {
+        TaskScore::Lead(self)
     }
 
-    fn from_outcome(outcome: Outcome) -> Option<Self> {
+    fn from_outcome(outcome: TaskScore) -> Option<Self> {
         match outcome {
-            Outcome::Lead(score) => Some(score),
-            Outcome::Clv(_) => None,
+            TaskScore::Lead(score) => Some(score),
+            TaskScore::Clv(_) => None,
         }
     }
 }

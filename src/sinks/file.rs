@@ -169,8 +169,10 @@ impl FileFormat {
             match self {
                 Self::Csv => {
                     let number = |number: Option<f64>| number.map_or_else(String::new, |number| number.to_string());
-                    let (confidence, risk) = (number(update.confidence_score), number(update.risk_score));
-                    let (value, tier) = (update.predicted_clv_value, update.clv_tier);
+                    let confidence = number(update.confidence_score);
+                    let risk = number(update.risk_score);
+                    let value = update.predicted_clv_value;
+                    let tier = update.clv_tier;
                     let _ = writeln!(text, "{key},{value},{tier},{confidence},{risk},{at}");
                 }
                 Self::Ndjson => {

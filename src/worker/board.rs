@@ -2,24 +2,24 @@
 
 use std::sync::Arc;
 
-use super::progress::Progress;
+use super::progress::JobProgress;
 use super::schedule::Wake;
 use scoreline_domain::{JobName, JobStatus};
 
 /// Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Board(Arc<[Entry]>);
+pub struct Board(Arc<[BoardEntry]>);
 
 #[derive(Clone, Debug)]
-struct Entry {
-    progress: Progress,
+struct BoardEntry {
+    progress: JobProgress,
     wake: Wake,
 }
 
 impl Board {
     /// These jobs, none of which has run.
     pub fn new(jobs: impl IntoIterator<Item = JobName>) -> Self {
-        let entry = |job| Entry { progress: Progress::new(job), wake: Wake::default() };
+        let entry = |job| BoardEntry { progress: JobProgress::new(job), wake: Wake::default() };
         Self(jobs.into_iter().map(entry).collect())
     }
 
@@ -37,7 +37,7 @@ impl Board {
     }
 
     /// Where a job's run writes down how it gets on, and what wakes it.
-    pub fn handles(&self, job: JobName) -> Option<(Progress, Wake)> {
+    pub fn handles(&self, job: JobName) -> Option<(JobProgress, Wake)> {
         self.entry(job).map(|entry| (entry.progress.clone(), entry.wake.clone()))
     }
 
@@ -46,7 +46,7 @@ impl Board {
         jobs.iter().filter_map(|job| Some(self.entry(*job)?.wake.clone())).collect()
     }
 
-    fn entry(&self, job: JobName) -> Option<&Entry> {
+    fn entry(&self, job: JobName) -> Option<&BoardEntry> {
         self.0.iter().find(|entry| entry.progress.job() == job)
     }
 }

@@ -8,14 +8,14 @@ use futures_util::future::BoxFuture;
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 use tokio::time::sleep;
 
-use super::lease::{Held, Leases};
-use super::progress::Progress;
-use super::schedule::{Cause, Ended, Job};
+use super::lease::{HeldLease, Leases};
+use super::progress::JobProgress;
+use super::schedule::{Cause, Job, JobEnd};
 use super::{ExtractSettings, JobError, position};
 use scoreline_domain::time::{Stopwatch, Timestamp};
 use scoreline_domain::{Annotation, ExtractedInteraction, JobName};
-use scoreline_genesys::source::{HistorySource, Mismatch, Position, Step, Tally, Window};
-use scoreline_store::{Batch, Recorded};
+use scoreline_genesys::source::{ExtractionStep, ExtractionTally, ExtractionWindow, HistorySource, Mismatch, Position};
+use scoreline_store::{Batch, RecordedCounts};
 
 /// What is fetched is kept at the latest after so many requests: a process that starts after a kill has to assume that
 /// they were sent, and may not exceed the platform's limit.
@@ -37,15 +37,15 @@ pub struct Extraction {
 
 /// How far a run has come.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub struct ExtractionProgress {
     /// What is being done, for people.
     pub phase: &'static str,
     /// Of the window, 0 to 1.
     pub share: f64,
     /// Of the whole extraction, with what earlier processes fetched of it.
-    pub tally: Tally,
+    pub tally: ExtractionTally,
     /// Of this run.
-    pub written: Written,
+    pub written: InteractionsWritten,
     /// How long the next step has to wait for the platform.
     pub wait: Option<Duration>,
     /// Time this process has spent waiting for the platform's rate limit.
@@ -54,7 +54,7 @@ pub struct Seen {
 
 /// What became of interactions in the store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Written {
+pub struct InteractionsWritten {
     pub new: u64,
     pub changed: u64,
     pub same: u64,
@@ -67,9 +67,9 @@ pub struct Written {
 /// An extraction that is complete.
 #[derive(Clone, Debug)]
 pub struct Extracted {
-    pub window: Window,
-    pub totals: Tally,
-    pub written: Written,
+    pub window: ExtractionWindow,
+    pub totals: ExtractionTally,
+    pub written: InteractionsWritten,
     /// Conversations that the platform counted and did not give.
     pub missing: u64,
     /// Days from the time that was asked for to the oldest conversation, when that is suspiciously many.
@@ -91,7 +91,11 @@ impl Extraction {
     ///
     /// # Errors
     /// When the platform or the store does not answer. What was kept stays, and the next call goes on from there.
-    pub async fn run(&self, begin: Begin, observe: impl FnMut(&Seen) + Send) -> Result<Option<Extracted>, JobError> {
+    pub async fn run(
+        &self,
+        begin: Begin,
+        observe: impl FnMut(&ExtractionProgress) + Send,
+    ) -> Result<Option<Extracted>, JobError> {
         let Some(held) = self.leases.take(JobName::Extract).await? else { return Ok(None) };
         // Boxed: requests and their answers make it large.
         Box::pin(held.during(self.extract(&held, begin, observe))).await.map(Some)
@@ -124,14 +128,14 @@ impl Extraction {
                 now.checked_sub(jiff::SignedDuration::from_hours(HOURS_A_DAY * days)).unwrap_or(Timestamp::UNIX_EPOCH)
             }
         };
-        Ok(Position::start(Window { from: from.min(now), to: now }))
+        Ok(Position::start(ExtractionWindow { from: from.min(now), to: now }))
     }
 
     async fn extract(
         &self,
-        held: &Held,
+        held: &HeldLease,
         begin: Begin,
-        mut observe: impl FnMut(&Seen) + Send,
+        mut observe: impl FnMut(&ExtractionProgress) + Send,
     ) -> Result<Extracted, JobError> {
         let mut position = self.begin(begin).await?;
         let window = position.window();
@@ -139,7 +143,7 @@ impl Extraction {
         let limited = || self.source.throttled().saturating_sub(limited_before);
         tracing::info!(source = self.source.name(), from = %window.from, to = %window.to, "extraction begins");
         let mut pending = Pending::default();
-        let mut written = Written::default();
+        let mut written = InteractionsWritten::default();
         loop {
             let step = match self.source.step(&position).await {
                 Ok(step) => step,
@@ -155,7 +159,7 @@ impl Extraction {
             if done || wait.is_some() || pending.is_enough() {
                 self.keep(held, &position, &mut pending, &mut written).await?;
             }
-            observe(&Seen {
+            observe(&ExtractionProgress {
                 phase: position.phase(),
                 share: position.progress(),
                 tally: position.totals().clone(),
@@ -180,10 +184,10 @@ impl Extraction {
     /// Keeps what was fetched with where that leads to, in one transaction.
     async fn keep(
         &self,
-        held: &Held,
+        held: &HeldLease,
         position: &Position,
         pending: &mut Pending,
-        written: &mut Written,
+        written: &mut InteractionsWritten,
     ) -> Result<(), JobError> {
         let source = self.source.name();
         let position = position::written(source, position)?;
@@ -206,14 +210,14 @@ impl Job for Extraction {
         JobName::Extract
     }
 
-    fn activate<'a>(&'a self, cause: Cause, progress: &'a Progress) -> BoxFuture<'a, Result<Ended, JobError>> {
+    fn activate<'a>(&'a self, cause: Cause, progress: &'a JobProgress) -> BoxFuture<'a, Result<JobEnd, JobError>> {
         Box::pin(async move {
             if cause == Cause::Timer
                 && let Some(until) = self.due_at().await?
             {
-                return Ok(Ended::Idle { until: Some(until) });
+                return Ok(JobEnd::Idle { until: Some(until) });
             }
-            let observe = |seen: &Seen| {
+            let observe = |seen: &ExtractionProgress| {
                 progress.set("rows", seen.tally.rows);
                 progress.set("requests", seen.tally.requests);
                 progress.set("percent", (seen.share * 100.0) as u64);
@@ -221,7 +225,7 @@ impl Job for Extraction {
                 progress.set("changed", seen.written.changed);
                 progress.set("limited_seconds", seen.limited.as_secs());
             };
-            Ok(self.run(Begin::Onwards, observe).await?.map_or(Ended::Elsewhere, |_| Ended::Done))
+            Ok(self.run(Begin::Onwards, observe).await?.map_or(JobEnd::Elsewhere, |_| JobEnd::Done))
         })
     }
 }
@@ -243,7 +247,7 @@ impl Default for Pending {
 impl Pending {
     /// Annotations of a step are applied after all interactions of the batch: they are of interactions that came with
     /// them or before.
-    fn take_in(&mut self, step: Step) -> Position {
+    fn take_in(&mut self, step: ExtractionStep) -> Position {
         self.requests += step.seen.tally.requests;
         self.interactions.extend(step.interactions);
         self.annotations.extend(step.annotations);
@@ -257,9 +261,9 @@ impl Pending {
     }
 }
 
-impl Written {
-    fn add(&mut self, recorded: Recorded) {
-        let Recorded { new, changed, same, open, impossible, refused, unknown } = recorded;
+impl InteractionsWritten {
+    fn add(&mut self, recorded: RecordedCounts) {
+        let RecordedCounts { new, changed, same, open, impossible, refused, unknown } = recorded;
         self.new += new;
         self.changed += changed;
         self.same += same;
@@ -308,8 +312,8 @@ impl Extracted {
 }
 
 /// Counts what did not become an interaction; what did is counted when it is kept.
-fn count(step: &Step) {
-    let Tally { no_contact, other_media, open, malformed, .. } = step.seen.tally;
+fn count(step: &ExtractionStep) {
+    let ExtractionTally { no_contact, other_media, open, malformed, .. } = step.seen.tally;
     let results = [("no_contact", no_contact), ("other_media", other_media), ("open", open), ("malformed", malformed)];
     for (result, count) in results {
         counter!(INTERACTIONS, "result" => result).increment(count);
@@ -321,7 +325,7 @@ fn missing(mismatches: &[Mismatch]) -> u64 {
 }
 
 /// Only of windows that are long: that a day begins quietly says nothing.
-fn short_by(window: Window, oldest: Option<Timestamp>) -> Option<u64> {
+fn short_by(window: ExtractionWindow, oldest: Option<Timestamp>) -> Option<u64> {
     let days = |from: Timestamp, to: Timestamp| to.duration_since(from).as_hours() / HOURS_A_DAY;
     let short = days(window.from, oldest?);
     (short >= SHORT_BY_DAYS && days(window.from, window.to) > 4 * SHORT_BY_DAYS).then_some(short.cast_unsigned())
@@ -355,17 +359,17 @@ mod tests {
 
     #[test]
     fn a_look_back_that_is_shorter_than_asked_is_told_and_a_quiet_week_is_not() {
-        let year = Window { from: day(0), to: day(365) };
+        let year = ExtractionWindow { from: day(0), to: day(365) };
         assert_eq!(short_by(year, Some(day(275))), Some(275));
         assert_eq!(short_by(year, Some(day(3))), None);
         assert_eq!(short_by(year, None), None, "nothing at all is another matter");
-        let increment = Window { from: day(0), to: day(10) };
+        let increment = ExtractionWindow { from: day(0), to: day(10) };
         assert_eq!(short_by(increment, Some(day(9))), None);
     }
 
     #[test]
     fn what_the_platform_counted_and_did_not_give_adds_up() {
-        let window = Window { from: day(0), to: day(1) };
+        let window = ExtractionWindow { from: day(0), to: day(1) };
         let mismatch = |expected, read| Mismatch { window, expected, read };
         assert_eq!(missing(&[mismatch(10, 7), mismatch(5, 6)]), 3);
     }

@@ -1,9 +1,9 @@
-//! The store's changes of features, as the book of features takes them.
+//! The store's changes of features, as the table of features takes them.
 
 use futures_util::future::BoxFuture;
 
 use super::follow_features::{FeatureFeed, FeedError, FeedPage};
-use crate::scoring::feature_table::{Change, StoredFeatures};
+use crate::scoring::feature_table::{StoredFeatures, TableChange};
 use scoreline_engine::features::catalogue_row;
 use scoreline_store::{FeatureChange, Store};
 
@@ -30,16 +30,16 @@ impl FeatureFeed for StoreFeed {
     }
 }
 
-fn change(change: FeatureChange) -> Change {
+fn change(change: FeatureChange) -> TableChange {
     match change {
         FeatureChange::Saved { number, customer, features } => match catalogue_row::from_bytes(&features.vector) {
             Some(values) => {
                 let features = StoredFeatures { as_of: features.as_of, exact_until: features.next_change_at, values };
-                Change::Stored { number: number.get(), customer, features }
+                TableChange::Stored { number: number.get(), customer, features }
             }
             // Of another catalogue: nothing to answer from until the features job has made it anew.
-            None => Change::Gone { number: number.get() },
+            None => TableChange::Gone { number: number.get() },
         },
-        FeatureChange::Gone { number } => Change::Gone { number: number.get() },
+        FeatureChange::Gone { number } => TableChange::Gone { number: number.get() },
     }
 }

@@ -14,15 +14,15 @@ use jiff::SignedDuration;
 use metrics::{counter, describe_counter};
 use serde::{Deserialize, Serialize};
 
-use super::lease::{Held, Leases};
-use super::progress::Progress;
-use super::schedule::{Cause, Ended, Job};
+use super::lease::{HeldLease, Leases};
+use super::progress::JobProgress;
+use super::schedule::{Cause, Job, JobEnd};
 use super::{JobError, position};
 use scoreline_domain::JobName;
 use scoreline_domain::time::{Stopwatch, Timestamp};
 use scoreline_engine::features::interactions::{LOOK_BACK_DAYS, QueueSentiment, QueueSum};
 use scoreline_engine::features::{CustomerFold, catalogue_row};
-use scoreline_store::{Computed, Cursor, Features, History, Saved, Scan, Which};
+use scoreline_store::{Computed, Cursor, FeatureRow, History, Saved, ScanRequest, Which};
 
 /// Interactions of a page: some ten megabytes.
 const PAGE: usize = 50_000;
@@ -81,14 +81,14 @@ impl FeaturePass {
 
     async fn pass(
         &self,
-        held: &Held,
+        held: &HeldLease,
         whose: Whose,
         mut observe: impl FnMut(&Folded) + Send,
     ) -> Result<Folded, JobError> {
         let watch = Stopwatch::start();
         let (store, clock) = (self.leases.store(), self.leases.clock());
         let as_of = clock.now();
-        let window = Window {
+        let window = PassWindow {
             as_of,
             from: as_of.checked_sub(SignedDuration::from_hours(24 * LOOK_BACK_DAYS)).unwrap_or(Timestamp::MIN),
         };
@@ -113,7 +113,7 @@ impl FeaturePass {
         let mut folded = Folded::default();
         let mut after: Option<Cursor> = None;
         loop {
-            let scan = Scan { which, after, interactions: PAGE, since: Some(window.from) };
+            let scan = ScanRequest { which, after, interactions: PAGE, since: Some(window.from) };
             let page = store.scan(&scan).await?;
             after = page.next;
             if !page.histories.is_empty() {
@@ -156,7 +156,7 @@ impl FeaturePass {
 
 /// The look-back window of a pass.
 #[derive(Clone, Copy, Debug)]
-struct Window {
+struct PassWindow {
     as_of: Timestamp,
     from: Timestamp,
 }
@@ -166,14 +166,14 @@ impl Job for FeaturePass {
         JobName::Features
     }
 
-    fn activate<'a>(&'a self, _: Cause, progress: &'a Progress) -> BoxFuture<'a, Result<Ended, JobError>> {
+    fn activate<'a>(&'a self, _: Cause, progress: &'a JobProgress) -> BoxFuture<'a, Result<JobEnd, JobError>> {
         Box::pin(async move {
             let observe = |folded: &Folded| {
                 progress.set("customers", folded.customers);
                 progress.set("interactions", folded.interactions);
                 progress.set("written", folded.written);
             };
-            Ok(self.run(Whose::Due, observe).await?.map_or(Ended::Elsewhere, |_| Ended::Done))
+            Ok(self.run(Whose::Due, observe).await?.map_or(JobEnd::Elsewhere, |_| JobEnd::Done))
         })
     }
 }
@@ -186,7 +186,8 @@ impl Folded {
     fn report(&self) {
         if self.customers > 0 {
             let Self { customers, interactions, purchases, written, .. } = *self;
-            let (seconds, rate) = (self.elapsed.as_secs_f64(), self.interactions_per_second() as u64);
+            let seconds = self.elapsed.as_secs_f64();
+            let rate = self.interactions_per_second() as u64;
             tracing::info!(customers, interactions, purchases, written, seconds, rate, "features were computed");
         }
     }
@@ -224,7 +225,7 @@ fn fold(histories: &[History], as_of: Timestamp, queues: &QueueSentiment) -> (Ve
         computed.push(Computed {
             number: history.number,
             mark: history.mark,
-            features: Some(Features {
+            features: Some(FeatureRow {
                 as_of: vector.as_of,
                 vector: Box::new(catalogue_row::to_bytes(&vector.values)),
                 next_change_at: vector.next_change_at,

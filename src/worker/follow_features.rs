@@ -1,7 +1,7 @@
-//! Keeps the book of features what the store has: reads what changed since the last look, in the order it was stored.
+//! Keeps the table of features what the store has: reads what changed since the last look, in the order it was stored.
 //!
-//! Predictions read the book, never the store: while the store is slow, gone or hanging, they are answered from what was
-//! read last, and say how old it is.
+//! Predictions read the table, never the store: while the store is slow, gone or hanging, they are answered from what
+//! was read last, and say how old it is.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use metrics::{Gauge, gauge};
 
-use crate::scoring::feature_table::{Absorbed, Change, FeatureTable};
+use crate::scoring::feature_table::{Absorbed, FeatureTable, TableChange};
 use scoreline_domain::time::Rounds;
 
-/// Changes that are taken in together: each time the parts of the book they touch are copied.
+/// Changes that are taken in together: each time the parts of the table they touch are copied.
 const MOST_AT_ONCE: usize = 65_536;
 /// Longest time the store may take for one page.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -30,7 +30,7 @@ pub trait FeatureFeed: Send + Sync {
 /// Some changes, in the order they were stored.
 #[derive(Clone, Debug, Default)]
 pub struct FeedPage {
-    pub changes: Vec<Change>,
+    pub changes: Vec<TableChange>,
     /// Where the next page begins.
     pub position: u64,
     /// Whether more is waiting behind it.
@@ -48,10 +48,10 @@ pub enum FeedError {
     Absorb,
 }
 
-/// Follows a feed with a book. One for the process.
+/// Follows a feed with a table. One for the process.
 pub struct FeatureTableKeeper<F> {
     feed: F,
-    book: FeatureTable,
+    table: FeatureTable,
     position: u64,
     /// Whether the last look went wrong: it is logged once, not every time.
     failing: bool,
@@ -59,8 +59,8 @@ pub struct FeatureTableKeeper<F> {
 }
 
 impl<F: FeatureFeed> FeatureTableKeeper<F> {
-    pub fn new(feed: F, book: FeatureTable) -> Self {
-        Self { feed, book, position: 0, failing: false, ok: gauge!("scoreline_book_feed_ok") }
+    pub fn new(feed: F, table: FeatureTable) -> Self {
+        Self { feed, table, position: 0, failing: false, ok: gauge!("scoreline_book_feed_ok") }
     }
 
     /// Looks every so often until `stop` is ready. A supervised task.
@@ -81,7 +81,7 @@ impl<F: FeatureFeed> FeatureTableKeeper<F> {
     /// Takes in everything that is new.
     ///
     /// # Errors
-    /// When the store cannot be read. What was read before is in the book, and the next look goes on behind it.
+    /// When the store cannot be read. What was read before is in the table, and the next look goes on behind it.
     pub async fn catch_up(&mut self) -> Result<Absorbed, FeedError> {
         let mut sum = Absorbed::default();
         loop {
@@ -92,7 +92,7 @@ impl<F: FeatureFeed> FeatureTableKeeper<F> {
             sum.removed += removed;
             sum.refused += refused;
             if !more {
-                self.book.set_complete();
+                self.table.set_complete();
                 return Ok(sum);
             }
         }
@@ -111,12 +111,12 @@ impl<F: FeatureFeed> FeatureTableKeeper<F> {
     }
 
     /// On a thread that may be busy for a while: the requests' own are not.
-    async fn absorb(&self, changes: Vec<Change>) -> Result<Absorbed, FeedError> {
+    async fn absorb(&self, changes: Vec<TableChange>) -> Result<Absorbed, FeedError> {
         if changes.is_empty() {
             return Ok(Absorbed::default());
         }
-        let book = self.book.clone();
-        tokio::task::spawn_blocking(move || book.absorb(changes)).await.map_err(|_| FeedError::Absorb)
+        let table = self.table.clone();
+        tokio::task::spawn_blocking(move || table.absorb(changes)).await.map_err(|_| FeedError::Absorb)
     }
 
     fn tell(&mut self, looked: Result<Absorbed, FeedError>) {
@@ -126,7 +126,7 @@ impl<F: FeatureFeed> FeatureTableKeeper<F> {
                     tracing::info!("stored features can be read again");
                 }
                 if stored + removed > 0 {
-                    tracing::debug!(stored, removed, customers = self.book.customers(), "stored features were read");
+                    tracing::debug!(stored, removed, customers = self.table.customers(), "stored features were read");
                 }
                 self.failing = false;
             }
@@ -155,7 +155,7 @@ mod tests {
     /// What a test says is stored, in pages of two.
     #[derive(Clone, Default)]
     struct Log {
-        changes: Arc<Mutex<Vec<Change>>>,
+        changes: Arc<Mutex<Vec<TableChange>>>,
         mood: Arc<Mutex<Mood>>,
     }
 
@@ -175,8 +175,8 @@ mod tests {
         fn change(&self, number: u8, features: Option<StoredFeatures>) {
             let (customer, number) = (customer(number), number.into());
             let change = match features {
-                Some(features) => Change::Stored { number, customer, features },
-                None => Change::Gone { number },
+                Some(features) => TableChange::Stored { number, customer, features },
+                None => TableChange::Gone { number },
             };
             self.changes.lock().expect("not poisoned").push(change);
         }
@@ -197,7 +197,7 @@ mod tests {
                 }
                 let log = self.changes.lock().expect("not poisoned");
                 let rest = &log[usize::try_from(position).expect("a position")..];
-                let changes: Vec<Change> = rest.iter().take(2).cloned().collect();
+                let changes: Vec<TableChange> = rest.iter().take(2).cloned().collect();
                 let position = position + changes.len() as u64;
                 Ok(FeedPage { more: (position as usize) < log.len(), changes, position })
             })
@@ -213,32 +213,32 @@ mod tests {
         StoredFeatures { as_of, exact_until: None, values: [tag as f64; CATALOGUE.len()] }
     }
 
-    fn book() -> FeatureTable {
+    fn table() -> FeatureTable {
         FeatureTable::new(Duration::from_hours(36))
     }
 
     #[tokio::test]
     async fn pages_are_read_to_the_end_and_then_only_what_is_new() {
-        let (log, book) = (Log::default(), book());
+        let (log, table) = (Log::default(), table());
         for number in 0..5 {
             log.store(number, 10);
         }
-        let mut keeper = FeatureTableKeeper::new(log.clone(), book.clone());
-        assert!(!book.is_complete());
+        let mut keeper = FeatureTableKeeper::new(log.clone(), table.clone());
+        assert!(!table.is_complete());
         let absorbed = keeper.catch_up().await.expect("read");
-        assert_eq!((absorbed.stored, book.customers(), book.is_complete()), (5, 5, true));
+        assert_eq!((absorbed.stored, table.customers(), table.is_complete()), (5, 5, true));
         log.store(1, 11);
         log.change(2, None);
         let absorbed = keeper.catch_up().await.expect("read");
         assert_eq!((absorbed.stored, absorbed.removed), (1, 1));
-        assert_eq!((book.find(&customer(1)), book.find(&customer(2))), (Some(tagged(11)), None));
+        assert_eq!((table.find(&customer(1)), table.find(&customer(2))), (Some(tagged(11)), None));
         assert_eq!(keeper.catch_up().await.expect("read"), Absorbed::default());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_store_that_fails_or_hangs_is_asked_again_and_nothing_is_lost() {
-        let (log, book) = (Log::default(), book());
-        let mut keeper = FeatureTableKeeper::new(log.clone(), book.clone());
+        let (log, table) = (Log::default(), table());
+        let mut keeper = FeatureTableKeeper::new(log.clone(), table.clone());
         log.store(1, 10);
         keeper.catch_up().await.expect("read");
         log.store(1, 11);
@@ -248,32 +248,32 @@ mod tests {
         log.set(Mood::Hanging);
         let failed = keeper.catch_up().await.expect_err("hanging");
         assert_eq!(failed.to_string(), "the store gave no changed features within 30 s");
-        assert_eq!(book.find(&customer(1)), Some(tagged(10)), "what was read last");
+        assert_eq!(table.find(&customer(1)), Some(tagged(10)), "what was read last");
         log.set(Mood::Well);
         keeper.catch_up().await.expect("read");
-        assert_eq!(book.find(&customer(1)), Some(tagged(11)));
+        assert_eq!(table.find(&customer(1)), Some(tagged(11)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn it_follows_until_it_is_stopped() {
-        let (log, book) = (Log::default(), book());
+        let (log, table) = (Log::default(), table());
         let follows = async {
             log.store(1, 10);
-            while book.find(&customer(1)) != Some(tagged(10)) {
+            while table.find(&customer(1)) != Some(tagged(10)) {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
             log.set(Mood::Failing);
             log.store(1, 11);
             tokio::time::sleep(Duration::from_secs(5)).await;
             log.set(Mood::Well);
-            while book.find(&customer(1)) != Some(tagged(11)) {
+            while table.find(&customer(1)) != Some(tagged(11)) {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
             // It is stopped in the middle of a look that would never end.
             log.set(Mood::Hanging);
             tokio::time::sleep(Duration::from_secs(2)).await;
         };
-        FeatureTableKeeper::new(log.clone(), book.clone()).keep(Duration::from_secs(1), follows).await;
-        assert_eq!(book.customers(), 1);
+        FeatureTableKeeper::new(log.clone(), table.clone()).keep(Duration::from_secs(1), follows).await;
+        assert_eq!(table.customers(), 1);
     }
 }

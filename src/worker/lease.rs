@@ -24,7 +24,7 @@ pub struct Leases {
 }
 
 /// A lease that is held.
-pub struct Held {
+pub struct HeldLease {
     leases: Leases,
     lease: Lease,
 }
@@ -52,13 +52,13 @@ impl Leases {
     ///
     /// # Errors
     /// When the store does not say.
-    pub async fn take(&self, job: JobName) -> Result<Option<Held>, StoreError> {
+    pub async fn take(&self, job: JobName) -> Result<Option<HeldLease>, StoreError> {
         let lease = self.store.lease(job.as_str(), &self.holder, TTL, self.clock.now()).await?;
-        Ok(lease.map(|lease| Held { leases: self.clone(), lease }))
+        Ok(lease.map(|lease| HeldLease { leases: self.clone(), lease }))
     }
 }
 
-impl Held {
+impl HeldLease {
     pub fn lease(&self) -> &Lease {
         &self.lease
     }

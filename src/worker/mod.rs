@@ -22,7 +22,7 @@ pub mod write_back;
 
 pub use board::Board;
 pub use lease::Leases;
-pub use progress::Progress;
+pub use progress::JobProgress;
 pub use settings::{ExtractSettings, SinkSettings, UpkeepSettings, WriteBackSettings};
 
 use scoreline_genesys::GenesysError;

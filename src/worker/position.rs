@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::JobError;
-use super::lease::{Held, Leases};
+use super::lease::{HeldLease, Leases};
 
 /// What was last kept; `None` for what another version of the program kept, with a word in the log.
 ///
@@ -25,7 +25,7 @@ pub(super) async fn kept<T: DeserializeOwned>(leases: &Leases, name: &'static st
 /// When the lease is lost, or the store does not take it.
 pub(super) async fn keep<T: Serialize>(
     leases: &Leases,
-    held: &Held,
+    held: &HeldLease,
     name: &'static str,
     position: &T,
 ) -> Result<(), JobError> {

@@ -8,12 +8,12 @@ use scoreline_domain::time::Timestamp;
 
 /// Where a job writes down how it gets on. Cheap to clone; all clones are one status.
 #[derive(Clone, Debug)]
-pub struct Progress {
+pub struct JobProgress {
     job: JobName,
     status: watch::Sender<JobStatus>,
 }
 
-impl Progress {
+impl JobProgress {
     pub fn new(job: JobName) -> Self {
         metrics::gauge!("scoreline_job_running", "job" => job.as_str()).set(0.0);
         Self { job, status: watch::Sender::new(JobStatus::default()) }

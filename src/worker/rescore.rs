@@ -12,18 +12,18 @@ use futures_util::future::BoxFuture;
 use metrics::{counter, describe_counter};
 use serde::{Deserialize, Serialize};
 
-use super::lease::{Held, Leases};
-use super::progress::Progress;
-use super::schedule::{Cause, Ended, Job};
+use super::lease::{HeldLease, Leases};
+use super::progress::JobProgress;
+use super::schedule::{Cause, Job, JobEnd};
 use super::{JobError, position};
 use crate::scoring::feature_table::StoredFeatures;
-use crate::scoring::{Ask, Reason, Scored, Scorer};
+use crate::scoring::{Ask, FallbackReason, Scored, Scorer};
 use scoreline_domain::score::{cents, round};
 use scoreline_domain::time::Stopwatch;
 use scoreline_domain::{CustomerKey, Estimate, JobName, Probability, Source, Tier};
 use scoreline_engine::features::catalogue_row;
-use scoreline_engine::inference::registry::{CandidateMode, Route};
-use scoreline_store::{CustomerNumber, FeatureChange, Features, Profile, ScoresSaved, StoredScore};
+use scoreline_engine::inference::registry::{CandidateMode, ModelRoute};
+use scoreline_store::{CustomerNumber, FeatureChange, FeatureRow, Profile, ScoresSaved, StoredScore};
 
 /// Vectors of a page; their scores are kept in one transaction.
 const PAGE: usize = 2_000;
@@ -58,7 +58,7 @@ pub struct Rescored {
 
 /// Up to where changes of features have been scored, and by which models.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Place {
+struct RescorePlace {
     models: String,
     seq: i64,
     /// Where profiles were written to: another place has none of them.
@@ -78,7 +78,7 @@ impl Rescore {
 
     /// Whether anything is waiting.
     async fn is_due(&self) -> Result<bool, JobError> {
-        let Some(place) = position::kept::<Place>(&self.leases, SCORED_KEPT).await? else { return Ok(true) };
+        let Some(place) = position::kept::<RescorePlace>(&self.leases, SCORED_KEPT).await? else { return Ok(true) };
         if (place.models, place.target) != (self.models()?, self.target.unwrap_or_default().to_owned()) {
             return Ok(true);
         }
@@ -86,16 +86,16 @@ impl Rescore {
         Ok(!changes.changes.is_empty())
     }
 
-    async fn pass(&self, held: &Held, mut observe: impl FnMut(&Rescored) + Send) -> Result<Rescored, JobError> {
+    async fn pass(&self, held: &HeldLease, mut observe: impl FnMut(&Rescored) + Send) -> Result<Rescored, JobError> {
         let watch = Stopwatch::start();
         let store = self.leases.store();
         let mut rescored = Rescored::default();
-        let mut place = position::kept::<Place>(&self.leases, SCORED_KEPT).await?.unwrap_or_default();
+        let mut place = position::kept::<RescorePlace>(&self.leases, SCORED_KEPT).await?.unwrap_or_default();
         loop {
             let target = self.target.unwrap_or_default();
             let models = self.models()?;
             if (place.models.as_str(), place.target.as_str()) != (&models, target) {
-                place = Place { models, seq: 0, target: target.to_owned() };
+                place = RescorePlace { models, seq: 0, target: target.to_owned() };
             }
             let page = store.features_since(place.seq, PAGE).await?;
             if page.changes.is_empty() && page.seq == place.seq {
@@ -136,7 +136,8 @@ impl Rescore {
         let numbers: Vec<_> = changed.iter().map(|(number, ..)| *number).collect();
         let tiers = self.leases.store().tiers_of(&numbers).await?;
         let mut scores = Vec::with_capacity(changed.len());
-        let (mut failed, asked) = (0, changed.len() as u64);
+        let mut failed = 0;
+        let asked = changed.len() as u64;
         for few in changed.chunks(SPELL) {
             for (number, customer, features) in few {
                 match self.score_one(*customer, features, &tiers, *number).await? {
@@ -170,7 +171,7 @@ impl Rescore {
     async fn score_one(
         &self,
         customer: CustomerKey,
-        features: &Features,
+        features: &FeatureRow,
         tiers: &HashMap<CustomerNumber, Tier>,
         number: CustomerNumber,
     ) -> Result<Option<Scored>, JobError> {
@@ -181,10 +182,10 @@ impl Rescore {
         let Ok(scored) = self.scorer.score(ask).await else { return Ok(None) };
         match (scored.source, scored.reason) {
             (Source::Model | Source::Cache | Source::ColdStart, _) => Ok(Some(scored)),
-            (Source::StaleCache | Source::Fallback, Some(Reason::ModelError) | None) => Ok(None),
+            (Source::StaleCache | Source::Fallback, Some(FallbackReason::ModelError) | None) => Ok(None),
             (
                 Source::StaleCache | Source::Fallback,
-                Some(Reason::Overloaded | Reason::Deadline | Reason::BreakerOpen),
+                Some(FallbackReason::Overloaded | FallbackReason::Deadline | FallbackReason::BreakerOpen),
             ) => Err(JobError::NotScored { failed: 1, asked: 1 }),
         }
     }
@@ -203,10 +204,10 @@ impl Job for Rescore {
         JobName::Rescore
     }
 
-    fn activate<'a>(&'a self, cause: Cause, progress: &'a Progress) -> BoxFuture<'a, Result<Ended, JobError>> {
+    fn activate<'a>(&'a self, cause: Cause, progress: &'a JobProgress) -> BoxFuture<'a, Result<JobEnd, JobError>> {
         Box::pin(async move {
             if cause == Cause::Timer && !self.is_due().await? {
-                return Ok(Ended::Idle { until: None });
+                return Ok(JobEnd::Idle { until: None });
             }
             let observe = |rescored: &Rescored| {
                 progress.set("customers", rescored.customers);
@@ -214,7 +215,7 @@ impl Job for Rescore {
                 progress.set("failed", rescored.failed);
                 progress.set("profile_changes", rescored.wishes);
             };
-            Ok(self.run(observe).await?.map_or(Ended::Elsewhere, |_| Ended::Done))
+            Ok(self.run(observe).await?.map_or(JobEnd::Elsewhere, |_| JobEnd::Done))
         })
     }
 }
@@ -228,7 +229,7 @@ impl Rescored {
     }
 }
 
-fn models(route: &Route) -> String {
+fn models(route: &ModelRoute) -> String {
     let serving = &route.serving;
     let mut text = format!("{}/{} {}", serving.name(), serving.version(), serving.digest());
     if let Some(candidate) = &route.candidate
@@ -239,7 +240,7 @@ fn models(route: &Route) -> String {
     text
 }
 
-fn stored(scored: &Scored, features: &Features) -> StoredScore {
+fn stored(scored: &Scored, features: &FeatureRow) -> StoredScore {
     StoredScore {
         estimate: scored.estimate,
         model: scored.snapshot.name().clone(),

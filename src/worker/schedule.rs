@@ -15,7 +15,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::JobError;
-use super::progress::Progress;
+use super::progress::JobProgress;
 use scoreline_domain::JobName;
 use scoreline_domain::job::RunResult;
 use scoreline_domain::time::{Clock, Timestamp};
@@ -30,7 +30,7 @@ pub trait Job: Send + Sync + 'static {
     fn name(&self) -> JobName;
 
     /// Does what there is to do. Dropped at any await, it leaves what the next run takes up.
-    fn activate<'a>(&'a self, cause: Cause, progress: &'a Progress) -> BoxFuture<'a, Result<Ended, JobError>>;
+    fn activate<'a>(&'a self, cause: Cause, progress: &'a JobProgress) -> BoxFuture<'a, Result<JobEnd, JobError>>;
 }
 
 /// Why a run begins.
@@ -44,7 +44,7 @@ pub enum Cause {
 
 /// How a run ended that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub enum JobEnd {
     Done,
     /// Nothing was due, and nothing will be before `until` when that is known.
     Idle {
@@ -103,7 +103,7 @@ pub struct Driver {
     /// The jobs that have something to do when this one has done its work.
     pub successors: Vec<Wake>,
     pub clock: Arc<dyn Clock>,
-    pub progress: Progress,
+    pub progress: JobProgress,
 }
 
 impl Driver {
@@ -138,7 +138,7 @@ impl Driver {
     }
 
     /// One run; `None` when the process is asked to stop.
-    async fn activate(&self, cause: Cause, stop: &CancellationToken) -> Option<Result<Ended, String>> {
+    async fn activate(&self, cause: Cause, stop: &CancellationToken) -> Option<Result<JobEnd, String>> {
         self.progress.begin(self.clock.now());
         let run = AssertUnwindSafe(self.job.activate(cause, &self.progress)).catch_unwind();
         let stopped = async {
@@ -161,28 +161,28 @@ impl Driver {
         self.progress.end(
             self.clock.now(),
             match &ended {
-                Ok(Ended::Done) => RunResult::Done,
-                Ok(Ended::Idle { .. }) => RunResult::Idle,
-                Ok(Ended::Elsewhere) => RunResult::Elsewhere,
+                Ok(JobEnd::Done) => RunResult::Done,
+                Ok(JobEnd::Idle { .. }) => RunResult::Idle,
+                Ok(JobEnd::Elsewhere) => RunResult::Elsewhere,
                 Err(reason) => RunResult::Failed(reason.clone()),
             },
         );
-        if ended == Ok(Ended::Done) {
+        if ended == Ok(JobEnd::Done) {
             self.successors.iter().for_each(Wake::nudge);
         }
         Some(ended)
     }
 
     /// The pause after a run that does not wait for the regular time.
-    fn pause(&self, ended: &Result<Ended, String>, failures: u32) -> Option<Duration> {
+    fn pause(&self, ended: &Result<JobEnd, String>, failures: u32) -> Option<Duration> {
         match ended {
-            Ok(Ended::Done | Ended::Idle { until: None }) => None,
-            Ok(Ended::Idle { until: Some(until) }) => {
+            Ok(JobEnd::Done | JobEnd::Idle { until: None }) => None,
+            Ok(JobEnd::Idle { until: Some(until) }) => {
                 let wait = until.duration_since(self.clock.now());
                 let wait = Duration::try_from(wait).unwrap_or_default();
                 Some(wait.min(self.timetable.every) + self.timetable.jitter.mul_f64(fastrand::f64()))
             }
-            Ok(Ended::Elsewhere) => Some(ELSEWHERE.min(self.timetable.every)),
+            Ok(JobEnd::Elsewhere) => Some(ELSEWHERE.min(self.timetable.every)),
             Err(reason) => {
                 let pause = self.timetable.retry(failures, fastrand::f64());
                 let (job, seconds) = (self.job.name().as_str(), pause.as_secs());
@@ -209,7 +209,7 @@ mod tests {
 
     /// Takes a second, counts who is inside, and ends as it is told.
     struct Scripted {
-        script: Mutex<Vec<Result<Ended, JobError>>>,
+        script: Mutex<Vec<Result<JobEnd, JobError>>>,
         started: Mutex<Vec<(f64, Cause)>>,
         inside: AtomicUsize,
         origin: Instant,
@@ -220,14 +220,14 @@ mod tests {
             JobName::Extract
         }
 
-        fn activate<'a>(&'a self, cause: Cause, _: &'a Progress) -> BoxFuture<'a, Result<Ended, JobError>> {
+        fn activate<'a>(&'a self, cause: Cause, _: &'a JobProgress) -> BoxFuture<'a, Result<JobEnd, JobError>> {
             Box::pin(async move {
                 assert_eq!(self.inside.fetch_add(1, Ordering::SeqCst), 0, "two runs at once");
                 self.started.lock().expect("not poisoned").push((self.origin.elapsed().as_secs_f64(), cause));
                 sleep(Duration::from_secs(1)).await;
                 self.inside.fetch_sub(1, Ordering::SeqCst);
                 let next = self.script.lock().expect("not poisoned").pop();
-                next.unwrap_or(Ok(Ended::Done))
+                next.unwrap_or(Ok(JobEnd::Done))
             })
         }
     }
@@ -236,14 +236,14 @@ mod tests {
         job: Arc<Scripted>,
         wake: Wake,
         after: Wake,
-        progress: Progress,
+        progress: JobProgress,
         stop: CancellationToken,
     }
 
     const HOUR: Duration = Duration::from_hours(1);
 
     #[expect(clippy::disallowed_methods, reason = "a test's own task")]
-    fn start(mut script: Vec<Result<Ended, JobError>>) -> Setting {
+    fn start(mut script: Vec<Result<JobEnd, JobError>>) -> Setting {
         script.reverse();
         let job = Arc::new(Scripted {
             script: Mutex::new(script),
@@ -251,8 +251,10 @@ mod tests {
             inside: AtomicUsize::new(0),
             origin: Instant::now(),
         });
-        let (wake, after, stop) = (Wake::default(), Wake::default(), CancellationToken::new());
-        let progress = Progress::new(JobName::Extract);
+        let wake = Wake::default();
+        let after = Wake::default();
+        let stop = CancellationToken::new();
+        let progress = JobProgress::new(JobName::Extract);
         let driver = Driver {
             job: job.clone(),
             timetable: Timetable::every(HOUR, Duration::ZERO),
@@ -271,7 +273,7 @@ mod tests {
         }
     }
 
-    fn broken() -> Result<Ended, JobError> {
+    fn broken() -> Result<JobEnd, JobError> {
         Err(JobError::NoModel { model: "clv".to_owned() })
     }
 
@@ -324,7 +326,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_job_of_another_replica_is_looked_at_again_soon_and_a_known_time_is_waited_for() {
         let until = Timestamp::UNIX_EPOCH.checked_add(Duration::from_mins(20)).expect("in range");
-        let it = start(vec![Ok(Ended::Elsewhere), Ok(Ended::Idle { until: Some(until) })]);
+        let it = start(vec![Ok(JobEnd::Elsewhere), Ok(JobEnd::Idle { until: Some(until) })]);
         sleep(Duration::from_mins(30)).await;
         let times: Vec<_> = it.started().iter().map(|(at, _)| at.round() as u64).collect();
         assert_eq!(times, [0, 61, 61 + 1 + 1200]);
@@ -338,11 +340,11 @@ mod tests {
                 JobName::Rescore
             }
 
-            fn activate<'a>(&'a self, _: Cause, _: &'a Progress) -> BoxFuture<'a, Result<Ended, JobError>> {
+            fn activate<'a>(&'a self, _: Cause, _: &'a JobProgress) -> BoxFuture<'a, Result<JobEnd, JobError>> {
                 Box::pin(async { panic!("a planned panic") })
             }
         }
-        let progress = Progress::new(JobName::Rescore);
+        let progress = JobProgress::new(JobName::Rescore);
         let driver = Driver {
             job: Arc::new(Panicking),
             timetable: Timetable::every(HOUR, Duration::ZERO),

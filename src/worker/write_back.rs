@@ -8,16 +8,16 @@ use futures_util::future::BoxFuture;
 use jiff::SignedDuration;
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 
-use super::lease::{Held, Leases};
-use super::progress::Progress;
-use super::schedule::{Cause, Ended, Job};
+use super::lease::{HeldLease, Leases};
+use super::progress::JobProgress;
+use super::schedule::{Cause, Job, JobEnd};
 use super::{JobError, WriteBackSettings};
 use crate::sinks::{ScoreSink, ScoreUpdate, SinkFault};
 use scoreline_domain::JobName;
 use scoreline_domain::time::Timestamp;
 use scoreline_genesys::Spent;
 use scoreline_genesys::source::Position;
-use scoreline_store::{Claim, Outcome, ProfileCounts, Settled, Store};
+use scoreline_store::{Claim, ProfileCounts, Settled, Store, WriteOutcome};
 
 /// How long claimed updates are nobody else's: longer than writing them takes with every retry and every pause that the
 /// platform asks for.
@@ -54,7 +54,11 @@ impl WriteBack {
         held.during(self.pass(&held, observe)).await.map(Some)
     }
 
-    async fn pass(&self, held: &Held, mut observe: impl FnMut(&WrittenBack) + Send) -> Result<WrittenBack, JobError> {
+    async fn pass(
+        &self,
+        held: &HeldLease,
+        mut observe: impl FnMut(&WrittenBack) + Send,
+    ) -> Result<WrittenBack, JobError> {
         let (store, clock, target) = (self.leases.store(), self.leases.clock(), self.sink.target());
         let limit = self.sink.portion().min(self.settings.batch as usize);
         let mut done = WrittenBack::default();
@@ -96,9 +100,9 @@ impl WriteBack {
         for (claim, result) in claims.iter().zip(results) {
             let outcome = self.outcome(claim, result, now, &mut down);
             match &outcome {
-                Outcome::Applied => done.written += 1,
-                Outcome::Dead { .. } => done.dead += 1,
-                Outcome::Retry { .. } | Outcome::Untried => done.failed += 1,
+                WriteOutcome::Applied => done.written += 1,
+                WriteOutcome::Dead { .. } => done.dead += 1,
+                WriteOutcome::Retry { .. } | WriteOutcome::Untried => done.failed += 1,
             }
             settled.push(Settled { claim, outcome });
         }
@@ -118,20 +122,20 @@ impl WriteBack {
         result: Result<(), SinkFault>,
         now: Timestamp,
         down: &mut Option<String>,
-    ) -> Outcome {
+    ) -> WriteOutcome {
         match result {
-            Ok(()) => Outcome::Applied,
-            Err(SinkFault::Dead { reason }) => Outcome::Dead { reason: reason.into() },
+            Ok(()) => WriteOutcome::Applied,
+            Err(SinkFault::Dead { reason }) => WriteOutcome::Dead { reason: reason.into() },
             Err(SinkFault::Retry { after, reason }) => {
                 *down = Some(reason.clone());
                 // From the time the score was made: attempts alone say nothing about a long outage.
                 let tried = now.duration_since(claim.profile.calculated_at);
                 let patience = SignedDuration::try_from(self.settings.give_up_after).unwrap_or(SignedDuration::MAX);
                 if claim.attempts > 0 && tried > patience {
-                    return Outcome::Dead { reason: format!("given up: {reason}").into() };
+                    return WriteOutcome::Dead { reason: format!("given up: {reason}").into() };
                 }
                 let pause = after.max(pause(claim.attempts, fastrand::f64()));
-                Outcome::Retry { reason: reason.into(), at: now.checked_add(pause).unwrap_or(Timestamp::MAX) }
+                WriteOutcome::Retry { reason: reason.into(), at: now.checked_add(pause).unwrap_or(Timestamp::MAX) }
             }
         }
     }
@@ -152,19 +156,19 @@ impl Job for WriteBack {
         JobName::WriteBack
     }
 
-    fn activate<'a>(&'a self, _: Cause, progress: &'a Progress) -> BoxFuture<'a, Result<Ended, JobError>> {
+    fn activate<'a>(&'a self, _: Cause, progress: &'a JobProgress) -> BoxFuture<'a, Result<JobEnd, JobError>> {
         Box::pin(async move {
             let counts = self.leases.store().profile_counts(self.sink.target()).await?;
             if counts.pending == 0 {
                 self.report().await?;
-                return Ok(Ended::Idle { until: None });
+                return Ok(JobEnd::Idle { until: None });
             }
             let observe = |done: &WrittenBack| {
                 progress.set("written", done.written);
                 progress.set("failed", done.failed);
                 progress.set("dead", done.dead);
             };
-            Ok(self.run(observe).await?.map_or(Ended::Elsewhere, |_| Ended::Done))
+            Ok(self.run(observe).await?.map_or(JobEnd::Elsewhere, |_| JobEnd::Done))
         })
     }
 }

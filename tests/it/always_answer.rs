@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use scoreline::monitoring::Monitoring;
-use scoreline::scoring::baseline::Known;
+use scoreline::scoring::baseline::KnownLabels;
 use scoreline::scoring::explanation::ExplainSettings;
 use scoreline::scoring::feature_table::FeatureTable;
 use scoreline::scoring::self_probe::SelfProbe;
-use scoreline::scoring::{Ask, Prefer, Reason, Scored, Scorer, ScorerSettings, golden};
+use scoreline::scoring::{Ask, FallbackReason, Prefer, Scored, Scorer, ScorerSettings, golden};
 use scoreline_domain::privacy::IdHasher;
 use scoreline_domain::resilience::breaker::{FAILURES_IN_A_ROW, LEAST_CALLS, Phase};
 use scoreline_domain::time::{ManualClock, Stopwatch};
@@ -149,7 +149,7 @@ async fn a_full_outage_is_left_alone_but_for_one_probe_a_wait_and_ends_with_the_
     while open.elapsed() < Duration::from_millis(1300) {
         let scored = subject.ask(ERROR).await;
         assert_eq!(scored.source, Source::Fallback);
-        assert!(matches!(scored.reason, Some(Reason::BreakerOpen | Reason::ModelError)), "{scored:?}");
+        assert!(matches!(scored.reason, Some(FallbackReason::BreakerOpen | FallbackReason::ModelError)), "{scored:?}");
         asked += 1;
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -172,14 +172,14 @@ async fn a_full_outage_is_left_alone_but_for_one_probe_a_wait_and_ends_with_the_
 
 #[tokio::test]
 async fn a_model_that_gives_no_numbers_and_one_that_never_answers_open_it_too() {
-    for (mood, reason) in [(NOT_A_NUMBER, Reason::ModelError), (ENDLESS, Reason::Deadline)] {
+    for (mood, reason) in [(NOT_A_NUMBER, FallbackReason::ModelError), (ENDLESS, FallbackReason::Deadline)] {
         let subject = Subject::moody();
         let scored = subject.ask(mood).await;
         assert_eq!((scored.source, scored.reason), (Source::Fallback, Some(reason)));
         // One of them may have missed its deadline for want of a processor, which does not count.
         assert!(subject.break_it(mood).await + 1 >= u64::from(FAILURES_IN_A_ROW));
         let watch = Stopwatch::start();
-        assert_eq!(subject.ask(mood).await.reason, Some(Reason::BreakerOpen));
+        assert_eq!(subject.ask(mood).await.reason, Some(FallbackReason::BreakerOpen));
         assert!(watch.elapsed() < DEADLINE, "an open breaker keeps nobody waiting");
     }
 }
@@ -193,7 +193,7 @@ async fn a_caller_in_a_hurry_is_answered_in_time_and_takes_the_model_from_nobody
         let watch = Stopwatch::start();
         let scored = subject.ask_with(ENDLESS, None, Some(Duration::from_millis(1))).await;
         slowest = slowest.max(watch.elapsed());
-        assert_eq!((scored.source, scored.reason), (Source::Fallback, Some(Reason::Deadline)));
+        assert_eq!((scored.source, scored.reason), (Source::Fallback, Some(FallbackReason::Deadline)));
     }
     println!("deadline of 1 ms, model without end: the slowest of {} answers took {slowest:?}", 2 * LEAST_CALLS);
     assert!(slowest < DEADLINE, "{slowest:?}");
@@ -201,7 +201,10 @@ async fn a_caller_in_a_hurry_is_answered_in_time_and_takes_the_model_from_nobody
     assert_eq!(subject.ask(WELL).await.source, Source::Model, "stopped runs have freed their handles");
     // The settings hold for whoever asks for more.
     let watch = Stopwatch::start();
-    assert_eq!(subject.ask_with(ENDLESS, None, Some(Duration::from_mins(1))).await.reason, Some(Reason::Deadline));
+    assert_eq!(
+        subject.ask_with(ENDLESS, None, Some(Duration::from_mins(1))).await.reason,
+        Some(FallbackReason::Deadline)
+    );
     assert!(watch.elapsed() < DEADLINE + SECOND);
 }
 
@@ -209,7 +212,7 @@ async fn a_caller_in_a_hurry_is_answered_in_time_and_takes_the_model_from_nobody
 async fn without_time_no_model_is_asked() {
     let subject = Subject::moody();
     let before = subject.runs();
-    assert_eq!(subject.ask_with(WELL, None, Some(Duration::ZERO)).await.reason, Some(Reason::Deadline));
+    assert_eq!(subject.ask_with(WELL, None, Some(Duration::ZERO)).await.reason, Some(FallbackReason::Deadline));
     assert_eq!(subject.runs(), before);
 
     let models = tempfile::tempdir().expect("temporary folder");
@@ -217,9 +220,12 @@ async fn without_time_no_model_is_asked() {
     let inline = Subject::over(models, DEADLINE);
     let features = [("recency_days", Some(30.0.into())), ("frequency_count", Some(10.0.into()))];
     let ask = Ask { features: Some(&features), deadline: Some(Duration::ZERO), ..Ask::default() };
-    let known = Known { channel: Some("referral"), segment: None };
+    let known = KnownLabels { channel: Some("referral"), segment: None };
     let scored = inline.scorer.score(Ask { known, ..ask }).await.expect("an answer");
-    assert_eq!((scored.source, scored.reason, scored.estimate.value), (Source::Fallback, Some(Reason::Deadline), 30.0));
+    assert_eq!(
+        (scored.source, scored.reason, scored.estimate.value),
+        (Source::Fallback, Some(FallbackReason::Deadline), 30.0)
+    );
     let hurried = Ask { deadline: Some(Duration::from_nanos(1)), ..ask };
     assert_eq!(inline.scorer.score(hurried).await.expect("an answer").source, Source::Model, "inline never waits");
 }
@@ -255,7 +261,7 @@ async fn who_waits_for_an_equal_question_neither_fails_nor_leaves_with_it() {
     // The first fails: the second finds out for itself.
     let hasty = subject.ask_with(SLOW, Some("bob"), Some(Duration::from_millis(40)));
     let (failed, follower) = tokio::join!(hasty, subject.ask_with(SLOW, Some("bob"), None));
-    assert_eq!(failed.reason, Some(Reason::Deadline));
+    assert_eq!(failed.reason, Some(FallbackReason::Deadline));
     assert_eq!(follower.source, Source::Model);
 
     // The second has less time than the first.
@@ -266,7 +272,7 @@ async fn who_waits_for_an_equal_question_neither_fails_nor_leaves_with_it() {
     };
     let ((first, slow), (follower, fast)) = tokio::join!(timed(None), timed(Some(Duration::from_millis(20))));
     assert_eq!(first.source, Source::Model);
-    assert_eq!(follower.reason, Some(Reason::Deadline));
+    assert_eq!(follower.reason, Some(FallbackReason::Deadline));
     assert!(fast < slow, "{fast:?} and {slow:?}");
 }
 
@@ -276,7 +282,7 @@ async fn no_fallback_is_kept_as_a_score() {
     for mood in [ERROR, NOT_A_NUMBER] {
         for _ in 0..2 {
             let scored = subject.ask_with(mood, Some("ada"), None).await;
-            assert_eq!((scored.source, scored.reason), (Source::Fallback, Some(Reason::ModelError)));
+            assert_eq!((scored.source, scored.reason), (Source::Fallback, Some(FallbackReason::ModelError)));
         }
     }
     let last = || {
@@ -294,7 +300,7 @@ async fn no_fallback_is_kept_as_a_score() {
     }
     subject.break_it(ERROR).await;
     let scored = subject.ask_with(ERROR, Some("ada"), None).await;
-    assert_eq!((scored.source, scored.reason), (Source::StaleCache, Some(Reason::BreakerOpen)));
+    assert_eq!((scored.source, scored.reason), (Source::StaleCache, Some(FallbackReason::BreakerOpen)));
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::http::{HeaderValue, Request};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use scoreline::auth::{self, Authenticator, NewSecret, Peer, RateRecord, Scope, Scopes};
+use scoreline::auth::{self, Authenticator, NewSecret, PeerIdentity, RateRecord, Scope, Scopes};
 use scoreline_domain::time::Timestamp;
 use serde_json::Value;
 
@@ -80,11 +80,11 @@ async fn a_certificate_stands_for_a_caller_and_a_header_goes_before_it() {
     );
     let app = TestApp::guarded(&file.settings());
     let auth = app.auth.clone().expect("on");
-    let peer = |subject: &str, sans: &[&str]| Peer {
+    let peer = |subject: &str, sans: &[&str]| PeerIdentity {
         subject: subject.to_owned(),
         sans: sans.iter().map(|san| (*san).to_owned()).collect(),
     };
-    let check = |peer: &Peer, scope| auth.check(None, Some(peer), scope).map(|caller| caller.name().to_owned());
+    let check = |peer: &PeerIdentity, scope| auth.check(None, Some(peer), scope).map(|caller| caller.name().to_owned());
     assert_eq!(check(&peer("dataactions.example.com", &[]), Scope::Predict).as_deref(), Ok("cloud"));
     assert_eq!(check(&peer("", &["x", "dialer.EXAMPLE.com"]), Scope::Leads).as_deref(), Ok("dialer"));
     assert!(check(&peer("dataactions.example.com", &[]), Scope::Admin).is_err());

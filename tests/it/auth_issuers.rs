@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jsonwebtoken::Algorithm;
-use scoreline::auth::{AuthFault, Authenticator, Refusal, Scope, Task};
+use scoreline::auth::{AuthFault, AuthRefusal, Authenticator, BackgroundTask, Scope};
 use scoreline::lifecycle::Stop;
 use scoreline_domain::time::{ManualClock, Stopwatch};
 use serde_json::json;
@@ -14,7 +14,7 @@ use crate::support::identity::{
 };
 
 /// Runs a task as the program does, without anybody waiting for it.
-pub fn spawn(task: Task) {
+pub fn spawn(task: BackgroundTask) {
     Stop::default().track(task);
 }
 
@@ -49,7 +49,7 @@ impl World {
     }
 }
 
-const REFUSED: Result<(), AuthFault> = Err(AuthFault::Refused(Refusal::UnknownKey));
+const REFUSED: Result<(), AuthFault> = Err(AuthFault::Refused(AuthRefusal::UnknownKey));
 
 #[tokio::test]
 async fn a_new_key_is_picked_up_within_a_minute_and_the_old_one_goes() {
@@ -111,7 +111,7 @@ async fn an_outage_of_an_hour_refuses_no_valid_token_and_a_day_does() {
     assert!(asked <= 1 + 3600 / 30, "{asked} fetches in an hour");
 
     world.clock.advance(Duration::from_hours(23) + Duration::from_secs(1));
-    assert_eq!(world.check(&token), Err(AuthFault::Refused(Refusal::NoKeys)), "keys of yesterday");
+    assert_eq!(world.check(&token), Err(AuthFault::Refused(AuthRefusal::NoKeys)), "keys of yesterday");
     provider.answers(Answer::KeySet(key_set(&[&key])));
     world.seconds(1).await;
     assert_eq!(world.check(&token), Ok(()), "and they come back");
@@ -142,7 +142,7 @@ async fn a_provider_that_hangs_holds_up_nobody() {
     while began.elapsed() < Duration::from_millis(1500) {
         let before = Stopwatch::start();
         assert_eq!(world.check(&token), Ok(()));
-        assert_eq!(world.check(&lost), Err(AuthFault::Refused(Refusal::NoKeys)));
+        assert_eq!(world.check(&lost), Err(AuthFault::Refused(AuthRefusal::NoKeys)));
         slowest = slowest.max(before.elapsed());
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -192,7 +192,7 @@ async fn keys_come_from_a_file_too_and_a_key_set_without_end_is_not_read() {
     let provider = Provider::new(Answer::KeySet(endless));
     let world = World::new(&provider.record());
     world.tick().await;
-    assert_eq!(world.check(&key.token(&claims())), Err(AuthFault::Refused(Refusal::NoKeys)));
+    assert_eq!(world.check(&key.token(&claims())), Err(AuthFault::Refused(AuthRefusal::NoKeys)));
 }
 
 #[test]

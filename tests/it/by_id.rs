@@ -1,4 +1,4 @@
-//! Predictions by customer id: answered from the book of stored features, with their time and age, never waiting for
+//! Predictions by customer id: answered from the table of stored features, with their time and age, never waiting for
 //! whoever fills it.
 
 use std::path::Path;
@@ -11,7 +11,7 @@ use insta::assert_json_snapshot;
 use proptest::prelude::*;
 use scoreline::monitoring::Monitoring;
 use scoreline::scoring::explanation::ExplainSettings;
-use scoreline::scoring::feature_table::{Change, FeatureTable, StoredFeatures};
+use scoreline::scoring::feature_table::{FeatureTable, StoredFeatures, TableChange};
 use scoreline::scoring::{Ask, Scorer, ScorerSettings, golden};
 use scoreline::worker::follow_features::{FeatureFeed, FeatureTableKeeper, FeedError, FeedPage};
 use scoreline_domain::feature::CATALOGUE;
@@ -34,7 +34,7 @@ fn at(time: &str) -> Timestamp {
     time.parse().expect("a time")
 }
 
-fn empty_book() -> FeatureTable {
+fn empty_table() -> FeatureTable {
     FeatureTable::new(Duration::from_hours(36))
 }
 
@@ -53,9 +53,9 @@ fn features(as_of: &str, named: &[(&str, f64)]) -> StoredFeatures {
     StoredFeatures { as_of, exact_until: Some(as_of + Duration::from_hours(20)), values }
 }
 
-fn store(book: &FeatureTable, customer: &str, features: StoredFeatures) {
+fn store(table: &FeatureTable, customer: &str, features: StoredFeatures) {
     let customer = key(customer);
-    book.absorb([Change::Stored { number: customer.prefix().cast_signed(), customer, features }]);
+    table.absorb([TableChange::Stored { number: customer.prefix().cast_signed(), customer, features }]);
 }
 
 /// Recency 30 and frequency 10 are worth 15.06 USD, see `http_api`.
@@ -64,12 +64,12 @@ fn known(as_of: &str) -> StoredFeatures {
     features(as_of, &named)
 }
 
-/// An app whose book knows `CUST-1` and has been read to its end.
+/// An app whose table knows `CUST-1` and has been read to its end.
 fn app() -> (TestApp, FeatureTable) {
-    let book = empty_book();
-    store(&book, "CUST-1", known(PASS));
-    book.set_complete();
-    (TestApp::with_book(&[TestBundle::clv("v1.2")], &book, &[]), book)
+    let table = empty_table();
+    store(&table, "CUST-1", known(PASS));
+    table.set_complete();
+    (TestApp::with_table(&[TestBundle::clv("v1.2")], &table, &[]), table)
 }
 
 #[tokio::test]
@@ -91,13 +91,13 @@ async fn a_customer_id_alone_is_answered_from_the_stored_features() {
 
 #[tokio::test]
 async fn routing_by_id_runs_the_model_once_and_then_uses_the_score() {
-    let (app, book) = app();
+    let (app, table) = app();
     let ask = json!({"customerId": "CUST-1", "request_id": "r"});
     let answer = app.ok(ROUTE, ask.clone()).await;
     assert_json_snapshot!(answer, {".metadata.inference_latency_ms" => "[latency]"});
     app.clock.advance(Duration::from_hours(1));
     // New features do not unsettle a customer who has a recent score; the answer says what it was made from.
-    store(&book, "CUST-1", features("2026-11-21T11:00:00Z", &[("recency_days", 0.0), ("frequency_count", 50.0)]));
+    store(&table, "CUST-1", features("2026-11-21T11:00:00Z", &[("recency_days", 0.0), ("frequency_count", 50.0)]));
     let again = app.ok(ROUTE, ask).await;
     let metadata = &again["metadata"];
     assert_eq!((&metadata["source"], &metadata["age_seconds"]), (&json!("cache"), &json!(3600)));
@@ -110,11 +110,11 @@ async fn routing_by_id_runs_the_model_once_and_then_uses_the_score() {
 
 #[tokio::test]
 async fn the_cache_answers_for_the_same_row_and_says_its_newest_time() {
-    let (app, book) = app();
+    let (app, table) = app();
     let ask = json!({"customerId": "CUST-1"});
     assert_eq!(app.ok(PREDICT, ask.clone()).await["metadata"]["source"], "model");
     assert_eq!(app.ok(PREDICT, ask.clone()).await["metadata"]["source"], "cache");
-    store(&book, "CUST-1", known("2026-11-21T09:00:00Z"));
+    store(&table, "CUST-1", known("2026-11-21T09:00:00Z"));
     let answer = app.ok(PREDICT, ask.clone()).await;
     assert_eq!(answer["metadata"]["source"], "cache", "the same values");
     assert_eq!(answer["metadata"]["features_as_of"], "2026-11-21T09:00:00Z");
@@ -127,7 +127,7 @@ async fn the_cache_answers_for_the_same_row_and_says_its_newest_time() {
 
 #[tokio::test]
 async fn a_customer_of_whom_nothing_is_stored_gets_the_baseline_and_is_told_why() {
-    let (app, book) = app();
+    let (app, table) = app();
     let warnings = async |app: &TestApp, customer: &str| {
         let body = json!({"customerId": customer, "acquisition_channel": "referral"});
         let answer = app.ok(PREDICT, body).await;
@@ -137,12 +137,12 @@ async fn a_customer_of_whom_nothing_is_stored_gets_the_baseline_and_is_told_why(
     };
     assert_eq!(warnings(&app, "CUST-9").await, json!(["no_stored_features"]));
     // A model that needs more than there is: this one has bought and never called.
-    store(&book, "CUST-2", features(PASS, &[("purchase_count", 3.0), ("monetary_avg", 20.0)]));
+    store(&table, "CUST-2", features(PASS, &[("purchase_count", 3.0), ("monetary_avg", 20.0)]));
     assert_eq!(warnings(&app, "CUST-2").await, json!(["stored_features_not_usable"]));
     // Without an interaction in the window: known, and without history.
-    store(&book, "CUST-3", features(PASS, &[("frequency_count", 0.0)]));
+    store(&table, "CUST-3", features(PASS, &[("frequency_count", 0.0)]));
     assert_eq!(warnings(&app, "CUST-3").await, json!([]));
-    let starting = TestApp::with_book(&[TestBundle::clv("v1.2")], &empty_book(), &[]);
+    let starting = TestApp::with_table(&[TestBundle::clv("v1.2")], &empty_table(), &[]);
     assert_eq!(warnings(&starting, "CUST-1").await, json!(["stored_features_loading"]));
     for app in [&app, &TestApp::new()] {
         for empty in [json!({}), json!({"conversationId": "c-1"})] {
@@ -202,7 +202,7 @@ async fn data_actions_and_batches_go_by_id_too() {
 
 #[tokio::test]
 async fn a_customers_score_is_the_last_one_or_that_of_their_stored_features() {
-    let (app, book) = app();
+    let (app, table) = app();
     let path = "/v1/customers/CUST-1/score";
     let first = app.get(path).await;
     assert_eq!(first.status, StatusCode::OK, "{}", first.text);
@@ -215,7 +215,7 @@ async fn a_customers_score_is_the_last_one_or_that_of_their_stored_features() {
     assert_eq!((&metadata["source"], &metadata["age_seconds"]), (&json!("cache"), &json!(600)));
     assert_eq!(metadata["features_age_seconds"], 3 * 3600 + 600);
     // A baseline is nobody's score.
-    store(&book, "CUST-3", features(PASS, &[("frequency_count", 0.0)]));
+    store(&table, "CUST-3", features(PASS, &[("frequency_count", 0.0)]));
     for nobody in ["CUST-3", "CUST-9"] {
         let reply = app.get(&format!("/v1/customers/{nobody}/score")).await;
         assert_eq!(reply.status, StatusCode::NOT_FOUND);
@@ -225,12 +225,12 @@ async fn a_customers_score_is_the_last_one_or_that_of_their_stored_features() {
 
 #[tokio::test]
 async fn an_erased_customer_is_a_stranger_whatever_the_feed_still_says() {
-    let (app, book) = app();
+    let (app, table) = app();
     app.ok(PREDICT, json!({"customerId": "CUST-1"})).await;
     let erased = app.delete("/v1/customers/CUST-1").await.json();
     assert_eq!(erased["erased"], json!({"score_cache": 2, "feature_table": 1}));
-    store(&book, "CUST-1", known(PASS));
-    assert_eq!(book.customers(), 0);
+    store(&table, "CUST-1", known(PASS));
+    assert_eq!(table.customers(), 0);
     let answer = app.ok(PREDICT, json!({"customerId": "CUST-1"})).await;
     assert_eq!(answer["metadata"]["warnings"], json!(["no_stored_features"]));
     assert_eq!(app.get("/v1/customers/CUST-1/score").await.status, StatusCode::NOT_FOUND);
@@ -238,7 +238,7 @@ async fn an_erased_customer_is_a_stranger_whatever_the_feed_still_says() {
 
 #[tokio::test]
 async fn an_answer_by_id_is_explained_from_the_row_it_was_made_from() {
-    let (app, book) = app();
+    let (app, table) = app();
     let ask = json!({"customerId": "CUST-1", "explain": true});
     let answer = app.ok(PREDICT, ask.clone()).await;
     let inline = json!({"recency_days": 30, "frequency_count": 10, "sentiment_score_avg": 0.25});
@@ -246,7 +246,7 @@ async fn an_answer_by_id_is_explained_from_the_row_it_was_made_from() {
     assert!(answer["explanation"].is_object());
     assert_eq!(answer["explanation"], inline["explanation"]);
     // The score is of the row before.
-    store(&book, "CUST-1", features("2026-11-21T09:30:00Z", &[("recency_days", 0.0), ("frequency_count", 50.0)]));
+    store(&table, "CUST-1", features("2026-11-21T09:30:00Z", &[("recency_days", 0.0), ("frequency_count", 50.0)]));
     let routed = app.ok(ROUTE, ask).await;
     assert_eq!(routed.get("explanation"), None);
     assert_eq!(
@@ -260,13 +260,13 @@ async fn a_shadow_compares_the_stored_row_too() {
     use scoreline_domain::ModelVersion;
     use scoreline_engine::inference::registry::{CandidateMode, CandidateSettings};
 
-    let book = empty_book();
-    store(&book, "CUST-1", known(PASS));
-    book.set_complete();
+    let table = empty_table();
+    store(&table, "CUST-1", known(PASS));
+    table.set_complete();
     let bundles = [TestBundle::clv("v1.2"), TestBundle::clv("v1.3").with_log_mean(3.5)];
     let version = ModelVersion::parse("v1.3").expect("a version");
     let tried = CandidateSettings { version, mode: CandidateMode::Shadow };
-    let app = TestApp::with_book(&bundles, &book, &[("clv", tried)]);
+    let app = TestApp::with_table(&bundles, &table, &[("clv", tried)]);
     let answer = app.ok(PREDICT, json!({"customerId": "CUST-1"})).await;
     assert_eq!(
         (&answer["metadata"]["model_version"], &answer["metadata"]["features_as_of"]),
@@ -279,9 +279,9 @@ async fn a_shadow_compares_the_stored_row_too() {
 }
 
 #[tokio::test]
-async fn metrics_show_the_size_of_the_book_and_the_age_of_its_oldest_row() {
-    let (app, book) = app();
-    store(&book, "CUST-2", known("2026-11-20T10:00:00Z"));
+async fn metrics_show_the_size_of_the_table_and_the_age_of_its_oldest_row() {
+    let (app, table) = app();
+    store(&table, "CUST-2", known("2026-11-20T10:00:00Z"));
     let metrics = app.admin("/metrics").await.text;
     for line in [
         "scoreline_book_customers 2",
@@ -303,7 +303,7 @@ impl FeatureFeed for Hanging {
             if position > 0 {
                 return std::future::pending().await;
             }
-            let changes = vec![Change::Stored { number: 1, customer: self.0, features: known(PASS) }];
+            let changes = vec![TableChange::Stored { number: 1, customer: self.0, features: known(PASS) }];
             Ok(FeedPage { changes, position: 1, more: false })
         })
     }
@@ -311,11 +311,11 @@ impl FeatureFeed for Hanging {
 
 #[tokio::test]
 async fn answers_by_id_never_wait_for_the_store() {
-    let book = empty_book();
-    let app = TestApp::with_book(&[TestBundle::clv("v1.2")], &book, &[]);
-    let keeper = FeatureTableKeeper::new(Hanging(key("CUST-1")), book.clone());
+    let table = empty_table();
+    let app = TestApp::with_table(&[TestBundle::clv("v1.2")], &table, &[]);
+    let keeper = FeatureTableKeeper::new(Hanging(key("CUST-1")), table.clone());
     let asking = async {
-        while !book.is_complete() {
+        while !table.is_complete() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         // Long enough for the next look, which hangs.
@@ -342,9 +342,9 @@ fn shipped() -> (Scorer, FeatureTable) {
         cache_ttl: Duration::from_hours(24),
         explain: ExplainSettings { top: 5, budget: Duration::from_mins(1) },
     };
-    let (book, clock) = (empty_book(), Arc::new(ManualClock::at(at(PASS))));
-    let scorer = Scorer::new(registry, clock, settings, Monitoring::default(), book.clone());
-    (scorer, book)
+    let (table, clock) = (empty_table(), Arc::new(ManualClock::at(at(PASS))));
+    let scorer = Scorer::new(registry, clock, settings, Monitoring::default(), table.clone());
+    (scorer, table)
 }
 
 fn value_of(feature: &scoreline_domain::Catalogued) -> BoxedStrategy<f64> {
@@ -361,7 +361,7 @@ fn any_row() -> impl Strategy<Value = Vec<f64>> {
 /// Whatever is stored, by id is what the same features in the request are: bit for bit, warnings included.
 #[test]
 fn by_id_is_the_same_as_the_same_features_in_the_request() {
-    let (scorer, book) = shipped();
+    let (scorer, table) = shipped();
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let customer = key("CUST-1");
     let by_model = std::cell::Cell::new(0);
@@ -369,7 +369,7 @@ fn by_id_is_the_same_as_the_same_features_in_the_request() {
     let ran = runner.run(&any_row(), |row| {
         let values = row.clone().try_into().expect("one for each feature");
         let features = StoredFeatures { as_of: at(PASS), exact_until: None, values };
-        book.absorb([Change::Stored { number: 1, customer, features }]);
+        table.absorb([TableChange::Stored { number: 1, customer, features }]);
         for model in ["clv", "clv-purchases"] {
             let snapshot = scorer.registry().serving(&ModelName::parse(model).expect("a name")).expect("shipped");
             // In the order of the model, for warnings stand in the order of the request.

@@ -10,7 +10,7 @@ use scoreline_domain::privacy::IdHasher;
 use scoreline_domain::time::Timestamp;
 use scoreline_domain::{Channel, CustomerKey, ExtractedInteraction, Interaction, InteractionId};
 use scoreline_engine::features::catalogue_row;
-use scoreline_store::{Batch, Computed, Features, Store, StoreSettings};
+use scoreline_store::{Batch, Computed, FeatureRow, Store, StoreSettings};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -90,7 +90,7 @@ impl Kept {
 
     async fn save_bytes(&self, customer: &str, vector: Option<Box<[u8]>>) {
         let history = self.store.history(&key(customer)).await.expect("read").expect("known");
-        let features = vector.map(|vector| Features {
+        let features = vector.map(|vector| FeatureRow {
             as_of: at("2026-11-21T07:00:00Z"),
             vector,
             next_change_at: Some(at("2026-11-22T06:10:00Z")),
@@ -108,12 +108,12 @@ async fn what_is_stored_is_answered_and_what_is_gone_is_not() {
     for customer in ["CUST-1", "CUST-2", "CUST-3"] {
         kept.save(customer, Some(&row(30.0, 10.0))).await;
     }
-    let book = FeatureTable::new(Duration::from_hours(36));
-    let app = TestApp::with_book(&[TestBundle::clv("v1.2")], &book, &[]);
+    let table = FeatureTable::new(Duration::from_hours(36));
+    let app = TestApp::with_table(&[TestBundle::clv("v1.2")], &table, &[]);
     let ask = async |customer: &str| app.ok(PREDICT, json!({"customerId": customer})).await;
     assert_eq!(ask("CUST-1").await["metadata"]["warnings"], json!(["stored_features_loading"]));
 
-    let mut keeper = FeatureTableKeeper::new(StoreFeed::new(kept.store.clone()), book.clone());
+    let mut keeper = FeatureTableKeeper::new(StoreFeed::new(kept.store.clone()), table.clone());
     let all = Absorbed { stored: 3, removed: 0, refused: 0 };
     assert_eq!(keeper.catch_up().await.expect("read"), all);
     let answer = ask("CUST-1").await;
@@ -141,16 +141,16 @@ async fn what_is_stored_is_answered_and_what_is_gone_is_not() {
     // Of another catalogue: nothing to answer from until it is made anew.
     kept.save_bytes("CUST-2", Some(vec![7; 24].into())).await;
     assert_eq!(keeper.catch_up().await.expect("read").removed, 1);
-    assert_eq!(book.customers(), 1);
+    assert_eq!(table.customers(), 1);
 
-    // Another replica, or this one after a restart, comes to the same book.
+    // Another replica, or this one after a restart, comes to the same table.
     let other = FeatureTable::new(Duration::from_hours(36));
     let mut starting = FeatureTableKeeper::new(StoreFeed::new(kept.store.clone()), other.clone());
     assert_eq!(starting.catch_up().await.expect("read").stored, 1);
     for customer in ["CUST-1", "CUST-2", "CUST-3"] {
         // Missing values are no numbers, which equal nothing.
-        let bits = |book: &FeatureTable| book.find(&key(customer)).map(|found| found.values.map(f64::to_bits));
-        assert_eq!(bits(&other), bits(&book), "{customer}");
+        let bits = |table: &FeatureTable| table.find(&key(customer)).map(|found| found.values.map(f64::to_bits));
+        assert_eq!(bits(&other), bits(&table), "{customer}");
     }
     kept.store.close().await;
     assert!(keeper.catch_up().await.is_err(), "closed");

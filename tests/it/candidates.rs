@@ -17,7 +17,7 @@ use scoreline_domain::{CustomerKey, ModelName, ModelVersion, Source};
 use scoreline_engine::features::Value as FeatureValue;
 use scoreline_engine::inference::bundle::{LoadSettings, sha256_hex};
 use scoreline_engine::inference::registry::{
-    Candidate, CandidateMode, CandidateSettings, Patience, Registry, RegistrySettings, Route,
+    Candidate, CandidateMode, CandidateSettings, ModelRoute, Patience, Registry, RegistrySettings,
 };
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -41,7 +41,7 @@ fn trying(candidate: &TestBundle, mode: CandidateMode) -> TestApp {
     app
 }
 
-fn on_trial(app: &TestApp) -> (Arc<Route>, Candidate) {
+fn on_trial(app: &TestApp) -> (Arc<ModelRoute>, Candidate) {
     let route = app.registry.route(app.scorer.default_model()).expect("serves");
     let candidate = route.candidate.clone().expect("a candidate");
     (route, candidate)
@@ -449,8 +449,8 @@ fn with_threads(models: &Path, mode: CandidateMode) -> (Scorer, Monitoring) {
         explain: ExplainSettings { top: 5, budget: Duration::from_mins(1) },
     };
     let monitoring = Monitoring::default();
-    let book = FeatureTable::new(Duration::from_hours(36));
-    (Scorer::new(registry, Arc::new(SystemClock), scorer, monitoring.clone(), book), monitoring)
+    let table = FeatureTable::new(Duration::from_hours(36));
+    (Scorer::new(registry, Arc::new(SystemClock), scorer, monitoring.clone(), table), monitoring)
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use scoreline::config::{self, Effective, Origin};
+use scoreline::config::{self, Effective, ValueOrigin};
 use scoreline_engine::inference::registry::CandidateMode;
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
@@ -63,11 +63,11 @@ fn the_environment_wins_over_the_file_and_the_file_over_the_defaults() {
     assert_eq!(pins, ["clv=v1.2", "other=v3"]);
 
     let origin = |key: &str| entries.iter().find(|entry| entry.key == key).map(|entry| entry.origin.clone());
-    assert_eq!(origin("scoring.deadline"), Some(Origin::Environment("SCORELINE__SCORING__DEADLINE".into())));
-    assert_eq!(origin("scoring.cache_ttl"), Some(Origin::File(path.display().to_string())));
-    assert_eq!(origin("models.pins.clv"), Some(Origin::File(path.display().to_string())));
-    assert_eq!(origin("models.pins.other"), Some(Origin::Environment("SCORELINE__MODELS__PINS".into())));
-    assert_eq!(origin("server.listen"), Some(Origin::Default));
+    assert_eq!(origin("scoring.deadline"), Some(ValueOrigin::Environment("SCORELINE__SCORING__DEADLINE".into())));
+    assert_eq!(origin("scoring.cache_ttl"), Some(ValueOrigin::File(path.display().to_string())));
+    assert_eq!(origin("models.pins.clv"), Some(ValueOrigin::File(path.display().to_string())));
+    assert_eq!(origin("models.pins.other"), Some(ValueOrigin::Environment("SCORELINE__MODELS__PINS".into())));
+    assert_eq!(origin("server.listen"), Some(ValueOrigin::Default));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use insta::assert_json_snapshot;
 use scoreline::scoring::explanation::{Explanation, NotExplained, explain};
-use scoreline_engine::inference::bundle::{Customer, LoadSettings, ModelSnapshot};
+use scoreline_engine::inference::bundle::{LoadSettings, ModelSnapshot, ReadCustomer};
 use scoreline_engine::inference::explain::{Budget, Method};
 use serde_json::{Value, json};
 
@@ -30,7 +30,7 @@ async fn shipped_models_explain_every_golden_row_to_its_sum() {
         let mut rows = 0;
         for golden in snapshot.golden() {
             let features = golden.request.features.iter().map(|(name, value)| (name.as_str(), value.as_ref()));
-            let Customer::Known(given) = snapshot.read(features).expect("a golden request") else { continue };
+            let ReadCustomer::Known(given) = snapshot.read(features).expect("a golden request") else { continue };
             let explanation = explained(&snapshot, &given.raw).await;
             let value = golden.expect.clv_value_usd.expect("a golden value");
             assert!((explanation.value - value).abs() <= 1e-6 * value.max(1.0), "{name}");
@@ -52,7 +52,7 @@ async fn the_typical_customer_has_nothing_to_explain_and_each_variant_its_own() 
     let snapshot = shipped("clv/v1.2");
     let only = |given: &[(&str, f64)]| {
         let row = given.iter().map(|(name, value)| (*name, Some(*value)));
-        let Customer::Known(given) = snapshot.read(row).expect("known features") else { panic!("has history") };
+        let ReadCustomer::Known(given) = snapshot.read(row).expect("known features") else { panic!("has history") };
         given.raw
     };
     let few = explained(&snapshot, &only(&[("recency_days", 12.0), ("frequency_count", 4.0)])).await;
@@ -204,7 +204,7 @@ async fn the_shipped_lead_model_explains_every_golden_row_to_its_sum() {
     let mut rows = 0;
     for golden in snapshot.golden() {
         let features = golden.request.features.iter().map(|(name, value)| (name.as_str(), value.as_ref()));
-        let Customer::Known(given) = snapshot.read(features).expect("a golden request") else { continue };
+        let ReadCustomer::Known(given) = snapshot.read(features).expect("a golden request") else { continue };
         let long = Budget::of(Duration::from_mins(1));
         let column = &snapshot.roles().value;
         let explanation = explain(&snapshot, &given.raw, column, |p| 100.0 * p, long).await.expect("explained");
@@ -246,7 +246,7 @@ async fn a_lead_models_probability_is_explained_in_points() {
     let golden = snapshot.golden().iter().find_map(|row| {
         let features = row.request.features.iter().map(|(name, value)| (name.as_str(), value.as_ref()));
         match snapshot.read(features) {
-            Ok(Customer::Known(given)) => Some(given.raw),
+            Ok(ReadCustomer::Known(given)) => Some(given.raw),
             _ => None,
         }
     });

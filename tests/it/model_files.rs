@@ -52,7 +52,7 @@ impl Models {
     /// Code and reason of every refused version.
     fn refusals(&self) -> Vec<(String, String)> {
         let status = self.registry.status().into_iter();
-        let refused = |state: &scoreline_engine::inference::registry::State| {
+        let refused = |state: &scoreline_engine::inference::registry::VersionState| {
             state.refusal().map(|(code, reason)| (code.to_owned(), reason.to_owned()))
         };
         status.filter_map(|version| refused(&version.state)).collect()

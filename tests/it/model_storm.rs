@@ -13,7 +13,7 @@ use scoreline::scoring::{Ask, golden};
 use scoreline_domain::{ModelName, Tier};
 use scoreline_engine::features::Value;
 use scoreline_engine::inference::bundle::BundleFiles;
-use scoreline_engine::inference::registry::{Event, Patience, Registry, RegistrySettings};
+use scoreline_engine::inference::registry::{Patience, Registry, RegistryEvent, RegistrySettings};
 
 use crate::support::{TestApp, TestBundle};
 
@@ -178,7 +178,7 @@ fn writers(count: u64, rounds: u64) {
             while !done.load(Ordering::Relaxed) {
                 let events = registry.scan(Patience::WhenStable);
                 looks.fetch_add(1, Ordering::Relaxed);
-                let new = events.iter().filter(|event| matches!(event, Event::Published { .. })).count();
+                let new = events.iter().filter(|event| matches!(event, RegistryEvent::Published { .. })).count();
                 published.fetch_add(new as u64, Ordering::Relaxed);
             }
         })
@@ -252,7 +252,7 @@ fn slow_writes(count: u64) {
     let (mut whole, mut abandoned, mut loads) = (BTreeSet::new(), 0, 0);
     let look = |whole: &BTreeSet<String>, loads: &mut u64| {
         for event in registry.scan(Patience::WhenStable) {
-            if let Event::Published { digest, version, .. } = event {
+            if let RegistryEvent::Published { digest, version, .. } = event {
                 assert!(whole.contains(&digest), "a part of {version} was loaded");
                 *loads += 1;
             }

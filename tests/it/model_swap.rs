@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex};
 use scoreline::scoring::golden;
 use scoreline_domain::{ModelName, ModelVersion, Promotions};
 use scoreline_engine::inference::registry::{
-    CandidateMode, CandidateSettings, ChangeFault, Event, Hold, Patience, PromotionKeeper, Registry, RegistrySettings,
+    CandidateMode, CandidateSettings, ChangeFault, Hold, Patience, PromotionKeeper, Registry, RegistryEvent,
+    RegistrySettings,
 };
 
 use crate::support::test_app::Reply;
@@ -39,7 +40,7 @@ impl Models {
     }
 
     /// Two looks: what has not changed between them is loaded.
-    fn poll(&self) -> Vec<Event> {
+    fn poll(&self) -> Vec<RegistryEvent> {
         let mut events = self.registry.scan(Patience::WhenStable);
         events.extend(self.registry.scan(Patience::WhenStable));
         events
@@ -113,7 +114,10 @@ fn a_bad_bundle_is_refused_once_with_its_reason_and_the_old_one_keeps_serving() 
         TestBundle::clv("v1.3").write(models.path());
         damage(&models.path().join("clv/v1.3"));
         let events = models.poll();
-        assert!(matches!(&events[..], [Event::Refused { code: found, .. }] if *found == code), "{code}: {events:?}");
+        assert!(
+            matches!(&events[..], [RegistryEvent::Refused { code: found, .. }] if *found == code),
+            "{code}: {events:?}"
+        );
         assert_eq!(models.serving().as_deref(), Some("v1.2"));
         assert_eq!(models.poll(), [], "{code}: not tried again until it changes");
         assert_eq!(models.refusals(), [("v1.3".to_owned(), code)]);
@@ -188,7 +192,10 @@ fn a_candidate_is_tried_beside_the_serving_version_and_never_serves_by_being_new
     assert!(registry.route(&name("clv")).is_none());
     TestBundle::clv("v1.2").write(folder.path());
     let events = registry.scan(Patience::Now);
-    assert!(matches!(&events[..], [Event::Published { .. }, Event::Trial { mode: "canary", .. }]), "{events:?}");
+    assert!(
+        matches!(&events[..], [RegistryEvent::Published { .. }, RegistryEvent::Trial { mode: "canary", .. }]),
+        "{events:?}"
+    );
     let route = registry.route(&name("clv")).expect("serves");
     assert_eq!(route.serving.version().as_str(), "v1.2");
     let candidate = route.candidate.as_ref().expect("on trial");

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use scoreline::monitoring::book::BookLimits;
+use scoreline::monitoring::book::PredictionLimits;
 use scoreline::monitoring::drift::{DriftEvent, Subject};
-use scoreline::monitoring::window::Change;
+use scoreline::monitoring::window::AlarmChange;
 use scoreline::monitoring::{Monitoring, MonitoringSettings, WindowSettings};
 use scoreline_domain::ModelName;
 use scoreline_engine::inference::registry::Patience;
@@ -35,7 +35,7 @@ pub fn watched_bundle(name: &str, version: &str) -> TestBundle {
     )
 }
 
-fn settings(ledger: Option<BookLimits>) -> MonitoringSettings {
+fn settings(ledger: Option<PredictionLimits>) -> MonitoringSettings {
     let windows = WindowSettings { length: WINDOW, least_rows: ROWS as u64, most_rows: 100_000 };
     MonitoringSettings { windows, ledger }
 }
@@ -51,7 +51,7 @@ fn watching(name: &str, monitoring: Monitoring) -> TestApp {
 
 async fn with_ledger(name: &str) -> (TestApp, TempDir) {
     let folder = tempfile::tempdir().expect("a folder");
-    let limits = BookLimits { predictions: 1000, outcomes: 1000, window: 100, sample_every: 86_400 };
+    let limits = PredictionLimits { predictions: 1000, outcomes: 1000, window: 100, sample_every: 86_400 };
     let kept = Kept::open(folder.path(), &settings(Some(limits))).await;
     (watching(name, kept.monitoring), folder)
 }
@@ -86,7 +86,7 @@ impl TestApp {
     }
 }
 
-fn changes(events: &[DriftEvent]) -> Vec<(&str, Change)> {
+fn changes(events: &[DriftEvent]) -> Vec<(&str, AlarmChange)> {
     events.iter().map(|event| (event.subject.as_str(), event.change)).collect()
 }
 
@@ -101,7 +101,7 @@ async fn a_drift_raises_its_alarm_after_two_windows_and_a_recovery_clears_it() {
 
     assert_eq!(app.day(&late).await, [], "one window is no alarm");
     let raised = app.day(&late).await;
-    assert_eq!(changes(&raised), [("frequency_count", Change::Raised), ("score", Change::Raised)]);
+    assert_eq!(changes(&raised), [("frequency_count", AlarmChange::Raised), ("score", AlarmChange::Raised)]);
     // Three cells are empty: 3 * (1/800 - 1/4) ln((1/800) / (1/4)) + (1 - 1/4) ln(1 / (1/4)).
     let by_hand = 3.0 * (1.0 / 800.0 - 0.25) * (1.0_f64 / 200.0).ln() + 0.75 * 4.0_f64.ln();
     assert!((raised[0].psi.value - by_hand).abs() < 1e-9, "{:?}", raised[0].psi);
@@ -118,7 +118,7 @@ async fn a_drift_raises_its_alarm_after_two_windows_and_a_recovery_clears_it() {
 
     assert_eq!(app.day(&usual).await, []);
     let cleared = app.day(&usual).await;
-    assert_eq!(changes(&cleared), [("frequency_count", Change::Cleared), ("score", Change::Cleared)]);
+    assert_eq!(changes(&cleared), [("frequency_count", AlarmChange::Cleared), ("score", AlarmChange::Cleared)]);
     assert_eq!(app.metric("scoreline_score_psi_alarm{model=\"drifting\"}").await, 0.0);
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
-use scoreline::monitoring::book::BookLimits;
+use scoreline::monitoring::book::PredictionLimits;
 use scoreline::monitoring::{MonitoringSettings, WindowSettings};
 use scoreline_domain::privacy::{IdHasher, Identifiers, PrivacySettings, Screen};
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ fn features() -> Value {
 /// A store with outcomes in it.
 async fn kept(folder: &Path) -> Kept {
     let windows = WindowSettings { length: std::time::Duration::from_hours(24), least_rows: 500, most_rows: 50_000 };
-    let limits = BookLimits { predictions: 1000, outcomes: 1000, window: 100, sample_every: 0 };
+    let limits = PredictionLimits { predictions: 1000, outcomes: 1000, window: 100, sample_every: 0 };
     Kept::open(folder, &MonitoringSettings { windows, ledger: Some(limits) }).await
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use scoreline_domain::privacy::{IdHasher, Tombstone};
 use scoreline_domain::time::Stopwatch;
-use scoreline_store::{Place, Store};
+use scoreline_store::{Store, StorePlace};
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
 
@@ -48,13 +48,13 @@ impl Desk {
     fn environment(&self) -> Vec<(&'static str, String)> {
         let pepper = ("SCORELINE__PRIVACY__PEPPER", PEPPER.to_owned());
         match &self.ground.settings.place {
-            Place::Sqlite(path) => vec![pepper, ("SCORELINE__STORE__PATH", path.display().to_string())],
-            Place::Postgres(url) => vec![
+            StorePlace::Sqlite(path) => vec![pepper, ("SCORELINE__STORE__PATH", path.display().to_string())],
+            StorePlace::Postgres(url) => vec![
                 pepper,
                 ("SCORELINE__STORE__PATH", String::new()),
                 ("SCORELINE__STORE__URL", url.expose_secret().to_owned()),
             ],
-            Place::Memory => unreachable!("no test asks for it"),
+            StorePlace::Memory => unreachable!("no test asks for it"),
         }
     }
 
@@ -151,7 +151,7 @@ fn everything_works_from_the_first_start_and_after_the_next() {
     assert!(post(&server.listen, "/v1/outcomes", &outcome("CUST-2")).starts_with("HTTP/1.1 410"));
     assert!(post(&server.listen, "/v1/outcomes", early).contains("\"result\":\"duplicate\""));
     let answer = || body(&post(&server.listen, "/v1/predict/clv", r#"{"customerId": "CUST-1"}"#));
-    wait_for("the book", || answer()["metadata"]["features_as_of"].is_string());
+    wait_for("the table", || answer()["metadata"]["features_as_of"].is_string());
     server.signal("TERM");
     assert_eq!(server.wait(), 0);
 
@@ -193,7 +193,8 @@ fn in_memory_everything_works_and_is_forgotten() {
         assert_eq!(server.wait(), 0);
     }
     assert!(!models.path().join(".state").exists());
-    let command = scoreline(&["rescore"], models.path()).env("SCORELINE__STORE__PATH", ":memory:").output().expect("runs");
+    let command =
+        scoreline(&["rescore"], models.path()).env("SCORELINE__STORE__PATH", ":memory:").output().expect("runs");
     let said = String::from_utf8_lossy(&command.stderr).into_owned();
     assert!(!command.status.success() && said.contains("`store.path`") && said.contains("`:memory:`"), "{said}");
 }

@@ -117,7 +117,8 @@ fn group(method: CalibrationMethod, from: f64, miss_factor: f64, rows: &[Scored]
                 let misses = miss_factor * (1.0 - level);
                 // A value that is not reached is inside: the one-sided interval starts at 0.
                 group.upper.push(round(upper_rank(&residuals, 1.0 - misses).max(0.0)));
-                let (low, high) = (lower_rank(&residuals, misses / 2.0), upper_rank(&residuals, 1.0 - misses / 2.0));
+                let low = lower_rank(&residuals, misses / 2.0);
+                let high = upper_rank(&residuals, 1.0 - misses / 2.0);
                 group.two_sided.push([round(low), round(high)]);
             }
             group.residuals = (0..GRID)

@@ -134,7 +134,8 @@ fn logistic(design: &Design) -> anyhow::Result<Predictor> {
 /// Least squares with a penalty on the coefficients but not on the intercept: centred, the penalty is a row more for each
 /// coefficient.
 fn ridge(design: &Design, target: &[f64]) -> anyhow::Result<Predictor> {
-    let (n, k) = (target.len(), design.columns);
+    let n = target.len();
+    let k = design.columns;
     let mean = |values: &mut dyn Iterator<Item = f64>| values.sum::<f64>() / n as f64;
     let centre: Vec<f64> = (0..k).map(|column| mean(&mut design.rows().map(|row| row[column]))).collect();
     let middle = mean(&mut target.iter().copied());

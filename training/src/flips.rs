@@ -95,7 +95,8 @@ struct Answer {
 /// The scores of one customer, from the first purchase on or the first day of the year.
 fn answers(snapshot: &ModelSnapshot, customer: &Customer) -> anyhow::Result<Vec<(i64, Answer)>> {
     let names: Vec<&str> = snapshot.schema().rules().iter().map(|rule| rule.name.as_str()).collect();
-    let (mut days, mut raw) = (Vec::new(), Vec::new());
+    let mut days = Vec::new();
+    let mut raw = Vec::new();
     for day in 0..DAYS {
         let mut history = PurchaseHistory::as_of(FIRST_DAY.checked_add(day.days())?);
         for purchase in &customer.purchases {

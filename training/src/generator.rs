@@ -382,7 +382,8 @@ mod tests {
                 .unzip();
             spearman(&spend, &score)
         };
-        let (null, tied) = (correlation(0.0), correlation(0.9));
+        let null = correlation(0.0);
+        let tied = correlation(0.9);
         assert!(null.abs() < 0.08, "rho = 0 must be the null set, got {null}");
         assert!(tied > 0.25, "rho = 0.9 must show, got {tied}");
     }

@@ -19,7 +19,8 @@ pub(crate) fn fit(x: &[f64], happened: &[bool]) -> Option<Line> {
     let scaled: Vec<f64> = x.iter().map(|x| (x - mean) / spread).collect();
     let [mut level, mut slope] = [0.0, 1.0];
     for _ in 0..100 {
-        let (mut gradient, mut hessian) = ([0.0; 2], [0.0; 3]);
+        let mut gradient = [0.0; 2];
+        let mut hessian = [0.0; 3];
         for (scaled, happened) in scaled.iter().zip(happened) {
             let said = 1.0 / (1.0 + (-(level + slope * scaled)).exp());
             let error = f64::from(u8::from(*happened)) - said;
@@ -56,7 +57,8 @@ mod tests {
     #[test]
     fn a_known_line_is_found_again() {
         // At each x, a share of exactly 1 / (1 + e^-(0.5 + 2x)) of a large group.
-        let (mut x, mut happened) = (Vec::new(), Vec::new());
+        let mut x = Vec::new();
+        let mut happened = Vec::new();
         for k in -4..=4 {
             let at = f64::from(k) / 4.0;
             let share = 1.0 / (1.0 + (-(0.5 + 2.0 * at)).exp());

@@ -53,7 +53,8 @@ pub(crate) fn mae(actual: &[f64], predicted: &[f64]) -> f64 {
 
 /// Rank correlation; ties share their mean rank.
 pub(crate) fn spearman(actual: &[f64], predicted: &[f64]) -> f64 {
-    let (a, p) = (ranks(actual), ranks(predicted));
+    let a = ranks(actual);
+    let p = ranks(predicted);
     let mean = f64::midpoint(actual.len() as f64, 1.0);
     let covariance: f64 = a.iter().zip(&p).map(|(a, p)| (a - mean) * (p - mean)).sum();
     let square = |ranks: &[f64]| ranks.iter().map(|rank| (rank - mean).powi(2)).sum::<f64>();
@@ -93,7 +94,8 @@ pub(crate) fn interval_score(actual: &[f64], intervals: &[(f64, f64)], level: f6
 
 /// Share of outcomes inside their interval.
 pub(crate) fn coverage<'a>(rows: impl IntoIterator<Item = (&'a f64, &'a (f64, f64))>) -> f64 {
-    let (mut inside, mut all) = (0.0, 0.0);
+    let mut inside = 0.0;
+    let mut all = 0.0;
     for (y, (low, high)) in rows {
         all += 1.0;
         inside += f64::from(u8::from(low <= y && y <= high));

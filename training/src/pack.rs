@@ -219,7 +219,8 @@ pub(crate) fn calibrated(
 ) -> anyhow::Result<Trained> {
     let snapshot = assemble::snapshot(&manifest, &draft.model)?;
     let table = assemble::in_order(table, &snapshot)?;
-    let (calibration, test) = (table.part(Split::Calibration), table.part(Split::Test));
+    let calibration = table.part(Split::Calibration);
+    let test = table.part(Split::Test);
     for (part, rows) in [("calibration", &calibration), ("test", &test)] {
         anyhow::ensure!(!rows.is_empty(), "the table has no `{part}` rows");
     }
@@ -300,7 +301,8 @@ mod tests {
         let mut csv = "customer,split,purchase_count,spend_usd,segment\n".to_owned();
         for i in 0..600_u32 {
             let split = ["fit", "calibration", "test"][(i % 3) as usize];
-            let (count, spend) = (1 + i % 5, if i % 4 == 0 { 0 } else { i % 40 });
+            let count = 1 + i % 5;
+            let spend = if i % 4 == 0 { 0 } else { i % 40 };
             let segment = if i % 2 == 0 { "even" } else { "odd" };
             csv.push_str(
                 &[i.to_string(), split.into(), count.to_string(), spend.to_string(), segment.into()].join(","),

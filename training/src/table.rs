@@ -64,8 +64,11 @@ impl Table {
         let headers = reader.headers().with_context(problem)?.clone();
         let column = |name: &str| headers.iter().position(|header| header == name);
         let needed = |name: &str| column(name).with_context(|| format!("{} lacks the column `{name}`", path.display()));
-        let (customer, split, spend) = (needed(CUSTOMER)?, needed(SPLIT)?, needed(SPEND)?);
-        let (channel, segment) = (column(CHANNEL), column(SEGMENT));
+        let customer = needed(CUSTOMER)?;
+        let split = needed(SPLIT)?;
+        let spend = needed(SPEND)?;
+        let channel = column(CHANNEL);
+        let segment = column(SEGMENT);
         let features: Vec<usize> = (0..headers.len())
             .filter(|i| ![Some(customer), Some(split), Some(spend), channel, segment].contains(&Some(*i)))
             .collect();

@@ -173,7 +173,7 @@ impl Fitted {
     ///
     /// # Errors
     /// When the model cannot be run.
-    pub(crate) fn outputs(&self, rows: &[&Row], blank: &[usize]) -> anyhow::Result<Vec<Outcome>> {
+    pub(crate) fn outputs(&self, rows: &[&Row], blank: &[usize]) -> anyhow::Result<Vec<ModelOutputs>> {
         let blanked = |row: &&Row| {
             let values = row.values.iter().enumerate();
             let values = values.map(|(i, value)| if blank.contains(&i) { f64::NAN } else { *value }).collect();
@@ -184,14 +184,14 @@ impl Fitted {
         let backend = linear::load_with_schema(&self.model.write(), &self.schema)?;
         let mut outputs = vec![0.0; rows.len() * backend.outputs().len()];
         backend.predict(FeatureMatrix::new(&prepared.values, self.schema.columns()), &mut outputs)?;
-        let outcome = |out: &[f64]| Outcome { value: out[0], risk: out[1], log_mean: out[2], log_sigma: out[3] };
+        let outcome = |out: &[f64]| ModelOutputs { value: out[0], risk: out[1], log_mean: out[2], log_sigma: out[3] };
         Ok(outputs.chunks_exact(backend.outputs().len()).map(outcome).collect())
     }
 }
 
 /// A hurdle's outputs, in its order.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Outcome {
+pub(crate) struct ModelOutputs {
     pub value: f64,
     pub risk: f64,
     pub log_mean: f64,
@@ -265,7 +265,7 @@ impl Recipe<'_> {
             let left_out: Vec<&Row> = inside.iter().map(|at| rows[*at]).collect();
             let known = fitted.outputs(&left_out, &[])?;
             let unknown = if group_may_miss { fitted.outputs(&left_out, &blank)? } else { Vec::new() };
-            let scored = |outcomes: Vec<Outcome>| -> Vec<Scored> {
+            let scored = |outcomes: Vec<ModelOutputs>| -> Vec<Scored> {
                 let pairs = outcomes.into_iter().zip(&left_out);
                 pairs.map(|(outcome, row)| outcome.beside(row, column)).collect()
             };
@@ -276,7 +276,7 @@ impl Recipe<'_> {
     }
 }
 
-impl Outcome {
+impl ModelOutputs {
     fn beside(self, row: &Row, group: Option<usize>) -> Scored {
         Scored {
             value: self.value,
@@ -316,8 +316,11 @@ fn expectations(members: &[Member]) -> anyhow::Result<Vec<Expectation>> {
     let table = product::purchases_table(members);
     let rows: Vec<&Row> = table.rows.iter().collect();
     let outcomes = fit(&product::clv_purchases(), &rows)?.outputs(&rows, &[])?;
-    let expectation =
-        |outcome: Outcome| Expectation { risk: outcome.risk, log_mean: outcome.log_mean, log_sigma: outcome.log_sigma };
+    let expectation = |outcome: ModelOutputs| Expectation {
+        risk: outcome.risk,
+        log_mean: outcome.log_mean,
+        log_sigma: outcome.log_sigma,
+    };
     Ok(outcomes.into_iter().map(expectation).collect())
 }
 

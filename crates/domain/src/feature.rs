@@ -5,7 +5,7 @@
 
 /// What a feature is computed from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Origin {
+pub enum FeatureOrigin {
     Interactions,
     Purchases,
 }
@@ -22,7 +22,7 @@ pub struct Catalogued {
     /// Only whole numbers are possible.
     pub whole: bool,
     pub meaning: &'static str,
-    pub origin: Origin,
+    pub origin: FeatureOrigin,
     /// What counts, as of a time, and what does not.
     pub as_of: &'static str,
 }
@@ -36,7 +36,7 @@ const BOUGHT: &str = "purchases of days (UTC) that were over by the time";
 const BOUGHT_IN_90: &str = "purchases of the last 90 days (UTC) that were over by the time";
 
 const fn of_interactions(feature: Catalogued) -> Catalogued {
-    Catalogued { origin: Origin::Interactions, as_of: CLOSED, ..feature }
+    Catalogued { origin: FeatureOrigin::Interactions, as_of: CLOSED, ..feature }
 }
 
 const fn known_from(feature: Catalogued, as_of: &'static str) -> Catalogued {
@@ -44,8 +44,9 @@ const fn known_from(feature: Catalogued, as_of: &'static str) -> Catalogued {
 }
 
 const fn amount(name: &'static str, unit: &'static str, meaning: &'static str) -> Catalogued {
-    let (lowest, highest) = (0.0, f64::MAX);
-    Catalogued { name, unit, lowest, highest, whole: false, meaning, origin: Origin::Purchases, as_of: BOUGHT }
+    let lowest = 0.0;
+    let highest = f64::MAX;
+    Catalogued { name, unit, lowest, highest, whole: false, meaning, origin: FeatureOrigin::Purchases, as_of: BOUGHT }
 }
 
 const fn count(name: &'static str, meaning: &'static str) -> Catalogued {

@@ -91,7 +91,8 @@ impl ModelVersion {
     /// Orders versions as people write them: runs of digits compare as numbers (`v1.10` is newer than `v1.9`),
     /// anything else as text; a longer version with the same beginning is newer.
     pub fn cmp_natural(&self, other: &Self) -> std::cmp::Ordering {
-        let (mut left, mut right) = (pieces(&self.0), pieces(&other.0));
+        let mut left = pieces(&self.0);
+        let mut right = pieces(&other.0);
         loop {
             match (left.next(), right.next()) {
                 (None, None) => return self.0.cmp(&other.0),

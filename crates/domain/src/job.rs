@@ -32,7 +32,7 @@ impl JobName {
 }
 
 /// What a run has counted, by name.
-pub type Counts = BTreeMap<&'static str, u64>;
+pub type JobCounts = BTreeMap<&'static str, u64>;
 
 /// How a job stands.
 #[derive(Clone, Debug, PartialEq, Default)]
@@ -47,7 +47,7 @@ pub struct JobStatus {
     /// When the timer starts the next run; absent while one is under way.
     pub next_at: Option<Timestamp>,
     /// Of the run under way, else of the last one.
-    pub counts: Counts,
+    pub counts: JobCounts,
 }
 
 /// A run that is over.

@@ -3,25 +3,25 @@
 
 use std::fmt;
 
-use super::transport::Operation;
+use super::transport::ApiOperation;
 
 /// What went wrong with a request, after everything that was worth trying.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum GenesysError {
     #[error("`{operation}` was refused with status {status}{code}{correlation}")]
-    Refused { operation: Operation, status: u16, code: PlatformCode, correlation: Correlation },
+    Refused { operation: ApiOperation, status: u16, code: PlatformCode, correlation: Correlation },
     #[error("`{operation}` was not answered in {attempts} attempt(s), at last: {reason}{correlation}")]
-    Unavailable { operation: Operation, attempts: u32, reason: Reason, correlation: Correlation },
+    Unavailable { operation: ApiOperation, attempts: u32, reason: AttemptFault, correlation: Correlation },
     #[error(
         "the client is not let in: `{operation}` was answered status {status}{code}{correlation}; check client id, secret and roles"
     )]
-    NotLetIn { operation: Operation, status: u16, code: PlatformCode, correlation: Correlation },
+    NotLetIn { operation: ApiOperation, status: u16, code: PlatformCode, correlation: Correlation },
     #[error(
         "the answer to `{operation}` is larger than {limit} bytes: raise `genesys.max_response` or lower the page size"
     )]
-    TooLarge { operation: Operation, limit: usize },
+    TooLarge { operation: ApiOperation, limit: usize },
     #[error("the answer to `{operation}` cannot be read at `{path}` (line {line}, column {column})")]
-    Unreadable { operation: Operation, path: String, line: usize, column: usize },
+    Unreadable { operation: ApiOperation, path: String, line: usize, column: usize },
     #[error("jobs for {days} day(s) from `{from}` ended {times} time(s) without results, at last as `{state}`")]
     JobFailed { from: scoreline_domain::time::Timestamp, days: u32, times: u32, state: String },
     #[error("the position belongs to another history than `{source_name}`")]
@@ -78,7 +78,7 @@ impl GenesysError {
 
 /// Why an attempt did not succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
+pub enum AttemptFault {
     /// 429, or the token endpoint's 400 that says the same.
     RateLimited,
     /// A status that says: not now.
@@ -94,7 +94,7 @@ pub enum Reason {
     TooLarge,
 }
 
-impl Reason {
+impl AttemptFault {
     pub(super) fn label(self) -> &'static str {
         match self {
             Self::RateLimited => "rate_limited",
@@ -108,7 +108,7 @@ impl Reason {
     }
 }
 
-impl fmt::Display for Reason {
+impl fmt::Display for AttemptFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::RateLimited => f.write_str("the rate limit"),

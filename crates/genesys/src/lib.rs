@@ -18,11 +18,11 @@ use std::sync::Arc;
 
 use metrics::{describe_counter, describe_gauge, describe_histogram};
 
-pub use error::{Correlation, GenesysError, PlatformCode, Reason};
+pub use error::{AttemptFault, Correlation, GenesysError, PlatformCode};
 pub use limiter::Spent;
 pub use settings::GenesysSettings;
 pub use source::HistorySource;
-pub use transport::Operation;
+pub use transport::ApiOperation;
 
 use documented::DocumentedHistory;
 use identity::Identity;

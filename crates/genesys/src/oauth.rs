@@ -12,11 +12,11 @@ use tokio::sync::Mutex;
 use tracing::{debug, warn};
 
 use super::GenesysError;
-use super::error::Reason;
+use super::error::AttemptFault;
 use super::settings::{BaseUrl, GenesysSettings};
 use super::transport::decide::{Attempt, Decision, Token, decide};
 use super::transport::patience::backoff;
-use super::transport::{Missing, Operation, Received, count, not_let_in, receive};
+use super::transport::{ApiOperation, Missing, Received, count, not_let_in, receive};
 use scoreline_domain::time::{Clock, Stopwatch};
 
 /// Share of a token's life after which another one is fetched.
@@ -108,7 +108,7 @@ impl Tokens {
     }
 
     async fn fetch(&self) -> Result<Granted, GenesysError> {
-        let operation = Operation::Token;
+        let operation = ApiOperation::Token;
         let mut attempts = 0;
         loop {
             attempts += 1;
@@ -136,12 +136,12 @@ impl Tokens {
                 (Decision::GiveUp | Decision::Reauthorise, Ok(received)) => {
                     return Err(not_let_in(operation, received));
                 }
-                (Decision::Wait, Ok(received)) => (Reason::RateLimited, received.retry_after),
+                (Decision::Wait, Ok(received)) => (AttemptFault::RateLimited, received.retry_after),
                 (Decision::Retry(reason), Ok(received)) => (reason, received.retry_after),
                 (Decision::Retry(reason), Err(_)) => (reason, None),
                 // Only answers are taken, given up on or waited for.
                 (Decision::Take | Decision::GiveUp | Decision::Reauthorise | Decision::Wait, Err(_)) => {
-                    (Reason::Cut, None)
+                    (AttemptFault::Cut, None)
                 }
             };
             let correlation = received.map(|received| received.correlation).unwrap_or_default();
@@ -162,7 +162,7 @@ fn says_limited(body: &[u8]) -> bool {
 
 fn read(received: &Received) -> Result<Granted, GenesysError> {
     serde_json::from_slice(&received.body).map_err(|err| GenesysError::Unreadable {
-        operation: Operation::Token,
+        operation: ApiOperation::Token,
         path: "access_token, expires_in".to_owned(),
         line: err.line(),
         column: err.column(),

@@ -113,12 +113,12 @@ impl BaseUrl {
 
 /// Where the API and the token endpoint are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoints {
+pub struct PlatformEndpoints {
     pub api: BaseUrl,
     pub login: BaseUrl,
 }
 
-impl Endpoints {
+impl PlatformEndpoints {
     /// # Errors
     /// The regions there are.
     pub fn of_region(name: &str) -> Result<Self, String> {
@@ -173,7 +173,7 @@ pub struct ContactSchema {
 #[derive(Clone, Debug)]
 pub struct GenesysSettings {
     pub api: Api,
-    pub endpoints: Endpoints,
+    pub endpoints: PlatformEndpoints,
     pub client_id: String,
     pub client_secret: SecretString,
     pub requests_per_minute: u32,
@@ -198,7 +198,7 @@ pub struct GenesysSettings {
 
 impl GenesysSettings {
     /// The defaults for an address and a client.
-    pub fn new(api: Api, endpoints: Endpoints, client_id: String, client_secret: SecretString) -> Self {
+    pub fn new(api: Api, endpoints: PlatformEndpoints, client_id: String, client_secret: SecretString) -> Self {
         Self {
             api,
             endpoints,
@@ -228,14 +228,14 @@ mod tests {
 
     #[test]
     fn every_region_has_an_api_and_a_login() {
-        let frankfurt = Endpoints::of_region("eu-central-1").expect("a region");
+        let frankfurt = PlatformEndpoints::of_region("eu-central-1").expect("a region");
         assert_eq!(frankfurt.api.as_str(), "https://api.mypurecloud.de/");
         assert_eq!(frankfurt.login.as_str(), "https://login.mypurecloud.de/");
         for (region, domain) in REGIONS {
-            assert_eq!(Endpoints::of_region(region), Endpoints::of_region(domain));
-            assert!(Endpoints::of_region(region).is_ok(), "{region}");
+            assert_eq!(PlatformEndpoints::of_region(region), PlatformEndpoints::of_region(domain));
+            assert!(PlatformEndpoints::of_region(region).is_ok(), "{region}");
         }
-        assert!(Endpoints::of_region("moon-1").expect_err("no region").contains("`us-east-1`"));
+        assert!(PlatformEndpoints::of_region("moon-1").expect_err("no region").contains("`us-east-1`"));
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub trait HistorySource: Send + Sync {
     /// # Errors
     /// When the platform refuses, or does not answer after all retries. The position stays good: the same step may be
     /// tried again later when `GenesysError::passes`.
-    fn step<'a>(&'a self, position: &'a Position) -> BoxFuture<'a, Result<Step, GenesysError>>;
+    fn step<'a>(&'a self, position: &'a Position) -> BoxFuture<'a, Result<ExtractionStep, GenesysError>>;
 
     /// `platform` or `documented`: what a stored position belongs to.
     fn name(&self) -> &'static str;
@@ -37,7 +37,7 @@ pub trait HistorySource: Send + Sync {
 
 /// Interactions that started from `from` up to `to`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Window {
+pub struct ExtractionWindow {
     pub from: Timestamp,
     pub to: Timestamp,
 }
@@ -46,10 +46,10 @@ pub struct Window {
 /// cursor, pages and totals, conversation ids of at most one page.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Position {
-    pub(super) window: Window,
+    pub(super) window: ExtractionWindow,
     pub(super) stage: Stage,
     #[serde(default)]
-    pub(super) tally: Tally,
+    pub(super) tally: ExtractionTally,
     #[serde(default)]
     pub(super) mismatches: Vec<Mismatch>,
     /// Requests of the last minute, so that a restart does not exceed the platform's limit.
@@ -75,11 +75,17 @@ pub(super) struct Reach {
 }
 
 impl Position {
-    pub fn start(window: Window) -> Self {
-        Self { window, stage: Stage::Begin, tally: Tally::default(), mismatches: Vec::new(), spent: Spent::default() }
+    pub fn start(window: ExtractionWindow) -> Self {
+        Self {
+            window,
+            stage: Stage::Begin,
+            tally: ExtractionTally::default(),
+            mismatches: Vec::new(),
+            spent: Spent::default(),
+        }
     }
 
-    pub fn window(&self) -> Window {
+    pub fn window(&self) -> ExtractionWindow {
         self.window
     }
 
@@ -91,14 +97,14 @@ impl Position {
     /// The extraction after this one, up to `to`; `None` while this one is not done.
     pub fn following(&self, to: Timestamp) -> Option<Self> {
         let Stage::Done(reach) = &self.stage else { return None };
-        let window = Window { from: reach.resume_from.min(to), to };
+        let window = ExtractionWindow { from: reach.resume_from.min(to), to };
         Some(Self { spent: self.spent.clone(), ..Self::start(window) })
     }
 
     /// What this extraction ended with; `None` while it goes on.
-    pub fn outcome(&self) -> Option<Outcome> {
+    pub fn outcome(&self) -> Option<ExtractionOutcome> {
         let Stage::Done(reach) = &self.stage else { return None };
-        Some(Outcome {
+        Some(ExtractionOutcome {
             watermark: reach.watermark,
             resume_from: reach.resume_from,
             totals: self.tally.clone(),
@@ -127,7 +133,7 @@ impl Position {
     }
 
     /// Totals of this extraction so far.
-    pub fn totals(&self) -> &Tally {
+    pub fn totals(&self) -> &ExtractionTally {
         &self.tally
     }
 
@@ -140,7 +146,7 @@ impl Position {
     }
 }
 
-impl Window {
+impl ExtractionWindow {
     fn share_before(&self, time: Timestamp) -> f64 {
         let whole = (self.to.as_millisecond() - self.from.as_millisecond()) as f64;
         let done = (time.as_millisecond() - self.from.as_millisecond()) as f64;
@@ -150,7 +156,7 @@ impl Window {
 
 /// What a step brought.
 #[derive(Clone, Debug)]
-pub struct Step {
+pub struct ExtractionStep {
     /// May repeat what an earlier step or run brought: the newest version of an id counts. A repeated interaction comes
     /// without sentiment, which must not erase what an annotation said.
     pub interactions: Vec<ExtractedInteraction>,
@@ -158,7 +164,7 @@ pub struct Step {
     pub annotations: Vec<Annotation>,
     /// To be stored in the same transaction.
     pub position: Position,
-    pub done: Option<Outcome>,
+    pub done: Option<ExtractionOutcome>,
     /// How long to wait before the next step: a job is being worked on.
     pub wait: Option<Duration>,
     pub seen: StepReport,
@@ -167,7 +173,7 @@ pub struct Step {
 /// What one step saw.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StepReport {
-    pub tally: Tally,
+    pub tally: ExtractionTally,
     /// What the platform said of the window it answered for.
     pub total_hits: Option<u64>,
     pub mismatch: Option<Mismatch>,
@@ -176,7 +182,7 @@ pub struct StepReport {
 /// Counts of a step, or of all steps of an extraction.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Tally {
+pub struct ExtractionTally {
     /// Requests that were sent, retries included.
     pub requests: u64,
     /// Conversations read, repeated ones included.
@@ -204,7 +210,7 @@ pub struct Tally {
     pub oldest: Option<Timestamp>,
 }
 
-impl Tally {
+impl ExtractionTally {
     /// Counts `other` in.
     pub fn add(&mut self, other: &Self) {
         self.requests += other.requests;
@@ -229,7 +235,7 @@ impl Tally {
 /// A window that did not add up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mismatch {
-    pub window: Window,
+    pub window: ExtractionWindow,
     /// `totalHits`, as the platform said last.
     pub expected: u64,
     /// Conversations that were read.
@@ -238,11 +244,11 @@ pub struct Mismatch {
 
 /// How an extraction ended.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Outcome {
+pub struct ExtractionOutcome {
     /// Everything that ended before was there to be read.
     pub watermark: Timestamp,
     /// Where the next extraction begins: the watermark and a look-back, or earlier when a window did not add up.
     pub resume_from: Timestamp,
-    pub totals: Tally,
+    pub totals: ExtractionTally,
     pub mismatches: Vec<Mismatch>,
 }

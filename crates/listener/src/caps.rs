@@ -61,11 +61,11 @@ pub(super) struct Caps {
     total: u32,
     per_peer: usize,
     exempt_loopback: bool,
-    book: Arc<Book>,
+    book: Arc<ConnectionCounts>,
 }
 
 /// Touched when a connection starts and when it ends, never by a request.
-struct Book {
+struct ConnectionCounts {
     /// Locked for a moment, never across an await.
     peers: Mutex<HashMap<IpAddr, usize>>,
     open: Gauge,
@@ -76,10 +76,10 @@ struct Book {
 }
 
 /// An open connection's place; given back when dropped.
-pub(super) struct Slot {
+pub(super) struct ConnectionSlot {
     _place: OwnedSemaphorePermit,
     peer: Option<IpAddr>,
-    book: Arc<Book>,
+    book: Arc<ConnectionCounts>,
     end: End,
 }
 
@@ -88,7 +88,7 @@ impl Caps {
         let ended = End::ALL.map(|end| {
             metrics::counter!("scoreline_connections_ended_total", "listener" => listener, "reason" => end.as_str())
         });
-        let book = Book {
+        let book = ConnectionCounts {
             peers: Mutex::default(),
             open: metrics::gauge!("scoreline_connections_open", "listener" => listener),
             accepted: metrics::counter!("scoreline_connections_accepted_total", "listener" => listener),
@@ -121,7 +121,7 @@ impl Caps {
     }
 
     /// The connection's slot, or none when its peer has too many.
-    pub(super) fn admit(&self, place: OwnedSemaphorePermit, address: SocketAddr) -> Option<Slot> {
+    pub(super) fn admit(&self, place: OwnedSemaphorePermit, address: SocketAddr) -> Option<ConnectionSlot> {
         let exempt = self.exempt_loopback && address.ip().to_canonical().is_loopback();
         let peer = (!exempt).then(|| peer_of(address));
         if let Some(peer) = peer {
@@ -136,7 +136,7 @@ impl Caps {
         self.book.accepted.increment(1);
         self.book.open.increment(1.0);
         // A task that is dropped half way never says how it ended.
-        Some(Slot { _place: place, peer, book: Arc::clone(&self.book), end: End::Error })
+        Some(ConnectionSlot { _place: place, peer, book: Arc::clone(&self.book), end: End::Error })
     }
 
     /// Ready when no connection is left.
@@ -146,13 +146,13 @@ impl Caps {
     }
 }
 
-impl Slot {
+impl ConnectionSlot {
     pub(super) fn end(mut self, end: End) {
         self.end = end;
     }
 }
 
-impl Drop for Slot {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.book.open.decrement(1.0);
         if let Some(index) = End::ALL.iter().position(|end| *end == self.end) {

@@ -13,13 +13,13 @@ use tokio_rustls::TlsAcceptor;
 use super::caps::End;
 use super::connection_stats::ConnectionStats;
 use super::drain::Drain;
-use super::io::{Io, Version};
+use super::io::{HttpVersion, Io};
 use super::lane::{Handed, Lane, LaneExit};
 use super::peer::{Connect, Peer, PeerAddress, PeerCertificates};
 use super::service::Watched;
 use super::timed_connection::TimedConnection;
 use super::{Limits, Listener, TlsConfigs};
-use crate::tls::Refusal;
+use crate::tls::HandshakeRefusal;
 
 /// What a client may send of one stream, and of all its streams, before we have read it.
 const STREAM_WINDOW: u32 = 64 * 1024;
@@ -34,7 +34,7 @@ const BUFFER: usize = 64 * 1024;
 const SEND_BUFFER: usize = 64 * 1024;
 
 /// What all connections of a listener have in common.
-pub(super) struct Shared<C> {
+pub(super) struct ListenerShared<C> {
     name: &'static str,
     connect: C,
     limits: Limits,
@@ -45,7 +45,7 @@ pub(super) struct Shared<C> {
     cancelled: Counter,
 }
 
-impl<C: Connect> Shared<C> {
+impl<C: Connect> ListenerShared<C> {
     pub(super) fn new(listener: Listener, connect: C) -> Self {
         let Listener { name, limits, tls, drain } = listener;
         let mut one = http1::Builder::new();
@@ -71,7 +71,7 @@ impl<C: Connect> Shared<C> {
 }
 
 /// Runs a connection to its end.
-pub(super) async fn run<C: Connect>(shared: &Shared<C>, stream: TcpStream, address: SocketAddr) -> End {
+pub(super) async fn run<C: Connect>(shared: &ListenerShared<C>, stream: TcpStream, address: SocketAddr) -> End {
     let mut peer = Peer { address: PeerAddress(address), certificates: None };
     let Some(configs) = &shared.tls else { return serve(shared, stream, &peer, None).await };
     // Here and not where connections are accepted: a client that says nothing keeps only itself waiting. Boxed, because
@@ -80,19 +80,19 @@ pub(super) async fn run<C: Connect>(shared: &Shared<C>, stream: TcpStream, addre
     let stream = match tokio::time::timeout(shared.limits.handshake_timeout, handshake).await {
         Ok(Ok(stream)) => Box::new(stream),
         Ok(Err(err)) => {
-            Refusal::of_handshake(&err).report(shared.name, address);
+            HandshakeRefusal::of_handshake(&err).report(shared.name, address);
             return End::HandshakeFailed;
         }
         Err(_) => return End::HandshakeTimeout,
     };
     let session = stream.get_ref().1;
     // A client that does not choose can only mean HTTP/1.1: over TLS, HTTP/2 must be agreed on.
-    let version = if session.alpn_protocol() == Some(b"h2") { Version::Two } else { Version::One };
+    let version = if session.alpn_protocol() == Some(b"h2") { HttpVersion::Two } else { HttpVersion::One };
     peer.certificates = session.peer_certificates().map(|chain| PeerCertificates(Arc::new(chain.to_vec())));
     serve(shared, stream, &peer, Some(version)).await
 }
 
-async fn serve<C, T>(shared: &Shared<C>, stream: T, peer: &Peer, version: Option<Version>) -> End
+async fn serve<C, T>(shared: &ListenerShared<C>, stream: T, peer: &Peer, version: Option<HttpVersion>) -> End
 where
     C: Connect,
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -117,11 +117,11 @@ where
         headers: limits.headers,
     };
     match version {
-        Version::One => {
+        HttpVersion::One => {
             let connection = shared.one.serve_connection(io, service);
             TimedConnection::new(connection, version, stats, limits, timer, age, drain.clone()).await
         }
-        Version::Two => {
+        HttpVersion::Two => {
             let connection = shared.two.serve_connection(io, service);
             TimedConnection::new(connection, version, stats, limits, timer, age, drain.clone()).await
         }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use metrics::Counter;
 
-use super::io::Version;
+use super::io::HttpVersion;
 
 /// Bytes a connection may bring in before it lets others go first. HTTP/2 can make hundreds of frames of the smaller
 /// one: a flood of them could else hold a thread for milliseconds.
@@ -13,7 +13,7 @@ const READ_AT_ONCE_TWO: u64 = 2 * 1024;
 
 /// One connection's notes. Written by its own task (an HTTP/2 stream only ends elsewhere), so nothing needs an order.
 pub(super) struct ConnectionStats {
-    version: Version,
+    version: HttpVersion,
     /// Requests whose caller left before the answer.
     cancelled: Counter,
     /// Requests so far.
@@ -40,10 +40,10 @@ pub(super) struct ConnectionStats {
 
 impl ConnectionStats {
     /// Of a connection that has answered `calls` requests.
-    pub(super) fn new(cancelled: Counter, calls: u32, version: Version) -> Self {
+    pub(super) fn new(cancelled: Counter, calls: u32, version: HttpVersion) -> Self {
         let read_at_once = match version {
-            Version::One => READ_AT_ONCE,
-            Version::Two => READ_AT_ONCE_TWO,
+            HttpVersion::One => READ_AT_ONCE,
+            HttpVersion::Two => READ_AT_ONCE_TWO,
         };
         Self {
             version,
@@ -94,7 +94,7 @@ impl ConnectionStats {
     /// Whether the client may be in the middle of a request that is not read on. (HTTP/2 has frames to refuse one.)
     pub(super) fn is_interrupted(&self) -> bool {
         let interrupted = self.cut_short.load(Ordering::Relaxed) || self.reading.load(Ordering::Relaxed);
-        interrupted && self.version == Version::One
+        interrupted && self.version == HttpVersion::One
     }
 
     pub(super) fn linger(&self) {

@@ -8,18 +8,18 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 /// Shared by whoever decides to leave and every connection.
 #[derive(Clone, Default)]
 pub struct Drain {
-    leaving: Step,
-    closed: Step,
+    leaving: DrainFlag,
+    closed: DrainFlag,
 }
 
 /// A flag that is read for every request, with a token for those who sleep. The token alone takes a lock to be read.
 #[derive(Clone, Default)]
-struct Step {
+struct DrainFlag {
     flag: Arc<AtomicBool>,
     token: CancellationToken,
 }
 
-impl Step {
+impl DrainFlag {
     fn set(&self) {
         self.flag.store(true, Ordering::Release);
         self.token.cancel();

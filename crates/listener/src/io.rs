@@ -20,7 +20,7 @@ const SCRAP: usize = 8 * 1024;
 
 /// Which protocol a connection speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Version {
+pub(super) enum HttpVersion {
     One,
     Two,
 }
@@ -78,13 +78,13 @@ impl Unread {
     }
 
     /// The protocol that begins like this; `None` while it cannot be told.
-    pub(super) fn version(&self) -> Option<Version> {
+    pub(super) fn version(&self) -> Option<HttpVersion> {
         let bytes = self.bytes();
         let compared = bytes.len().min(PREFACE.len());
         if bytes[..compared] != PREFACE[..compared] {
-            return Some(Version::One);
+            return Some(HttpVersion::One);
         }
-        (compared == PREFACE.len()).then_some(Version::Two)
+        (compared == PREFACE.len()).then_some(HttpVersion::Two)
     }
 }
 

@@ -21,9 +21,9 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use super::Limits;
 use super::caps::End;
 use super::drain::Drain;
-use super::io::{Unread, Version};
+use super::io::{HttpVersion, Unread};
 use super::peer::Connect;
-use super::plain::{self, Found};
+use super::plain::{self, OfferResult};
 use super::timed_connection::IDLE_LOOKS;
 use scoreline_domain::time::Stopwatch;
 
@@ -55,7 +55,7 @@ pub(super) enum LaneExit<T, S> {
 
 /// A connection on its way to hyper.
 pub(super) struct Handed<T, S> {
-    pub(super) version: Version,
+    pub(super) version: HttpVersion,
     pub(super) stream: T,
     pub(super) service: S,
     pub(super) unread: Unread,
@@ -70,7 +70,7 @@ pub(super) struct Handed<T, S> {
 pub(super) struct Lane<'a, C: Connect, T> {
     handed: Handed<T, C::Service>,
     /// Known from the handshake, or to be found out.
-    version: Option<Version>,
+    version: Option<HttpVersion>,
     limits: &'a Limits,
     drain: &'a Drain,
     /// When the first head has to be here.
@@ -93,15 +93,16 @@ impl<'a, C: Connect, T: AsyncRead + AsyncWrite + Unpin> Lane<'a, C, T> {
     pub(super) fn new(
         stream: T,
         service: C::Service,
-        version: Option<Version>,
+        version: Option<HttpVersion>,
         timer: Pin<Box<Sleep>>,
         limits: &'a Limits,
         drain: &'a Drain,
     ) -> Self {
         let first_by = timer.deadline();
-        let (unread, age) = (Unread::default(), Stopwatch::start());
+        let unread = Unread::default();
+        let age = Stopwatch::start();
         Self {
-            handed: Handed { version: Version::One, stream, service, unread, timer, calls: 0, age },
+            handed: Handed { version: HttpVersion::One, stream, service, unread, timer, calls: 0, age },
             version,
             limits,
             drain,
@@ -155,7 +156,7 @@ impl<'a, C: Connect, T: AsyncRead + AsyncWrite + Unpin> Lane<'a, C, T> {
                 return Poll::Pending;
             }
             let found = self.answer();
-            self.leaving = found == Found::Other;
+            self.leaving = found == OfferResult::Other;
             if self.leaving || !self.out.is_empty() {
                 continue;
             }
@@ -183,30 +184,30 @@ impl<'a, C: Connect, T: AsyncRead + AsyncWrite + Unpin> Lane<'a, C, T> {
     }
 
     /// Answers what is there, as far as it is plain.
-    fn answer(&mut self) -> Found {
+    fn answer(&mut self) -> OfferResult {
         let Handed { unread, service, calls, version, .. } = &mut self.handed;
         match self.version.or_else(|| unread.version()) {
-            None => return Found::Part,
+            None => return OfferResult::Part,
             Some(found) => {
                 self.version = Some(found);
                 *version = found;
             }
         }
-        if *version == Version::Two {
-            return Found::Other;
+        if *version == HttpVersion::Two {
+            return OfferResult::Other;
         }
         while !unread.is_empty() && self.out.len() < UNSENT {
             // The goodbye is hyper's to say.
             if self.drain.is_leaving() || *calls + 1 >= self.limits.requests {
-                return Found::Other;
+                return OfferResult::Other;
             }
             let found = plain::offer(unread.bytes(), self.limits, |plain| C::at_once(service, plain, &mut self.out));
-            let Found::Taken(bytes) = found else { return found };
+            let OfferResult::Taken(bytes) = found else { return found };
             unread.take(bytes);
             *calls += 1;
             self.turn += 1;
         }
-        Found::Part
+        OfferResult::Part
     }
 
     fn read(&mut self, context: &mut Context<'_>) -> Poll<std::io::Result<usize>> {

@@ -26,11 +26,11 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 pub use drain::Drain;
 pub use peer::{Connect, Handle, Peer, PeerAddress, PeerCertificates};
-pub use plain::{Found, Plain, offer};
+pub use plain::{OfferResult, Plain, offer};
 pub use service::RequestBody;
 
 use caps::Caps;
-use connection::Shared;
+use connection::ListenerShared;
 
 /// The TLS settings of the moment, asked for at each handshake. They must offer `h2` and `http/1.1` by ALPN themselves.
 pub type TlsConfigs = Arc<dyn Fn() -> Arc<rustls::ServerConfig> + Send + Sync>;
@@ -121,7 +121,7 @@ impl Listener {
     pub async fn serve<C: Connect>(self, listener: TcpListener, connect: C, spawn: impl Fn(ConnectionTask)) {
         let caps = Caps::new(self.name, &self.limits);
         let drain = self.drain.clone();
-        let shared = Arc::new(Shared::new(self, connect));
+        let shared = Arc::new(ListenerShared::new(self, connect));
         loop {
             let place = tokio::select! {
                 place = caps.place() => place,
@@ -160,8 +160,8 @@ impl Listener {
 }
 
 fn start<C: Connect>(
-    shared: &Arc<Shared<C>>,
-    slot: caps::Slot,
+    shared: &Arc<ListenerShared<C>>,
+    slot: caps::ConnectionSlot,
     stream: TcpStream,
     address: SocketAddr,
     spawn: &impl Fn(ConnectionTask),

@@ -26,7 +26,7 @@ impl<'a> Plain<'a> {
 
 /// What the first bytes of a buffer are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum OfferResult {
     /// A plain request of that many bytes, which was taken.
     Taken(usize),
     /// So far nothing that could not become a plain request. Also when the buffer is empty.
@@ -39,26 +39,26 @@ pub enum Found {
 ///
 /// Whoever reads the body in another way than the client (or a proxy on the way) meant it, reads its end as a request of
 /// somebody else's. So there is one way to give its length here, and it is the only one present.
-pub fn offer(bytes: &[u8], limits: &Limits, take: impl FnOnce(&Plain<'_>) -> bool) -> Found {
+pub fn offer(bytes: &[u8], limits: &Limits, take: impl FnOnce(&Plain<'_>) -> bool) -> OfferResult {
     let mut headers = [const { MaybeUninit::<Header<'_>>::uninit() }; MOST_HEADERS];
     let mut request = Request::new(&mut []);
     let head = match request.parse_with_uninit_headers(bytes, &mut headers) {
         Ok(Status::Complete(head)) => head,
-        Ok(Status::Partial) if bytes.len() < limits.head_bytes => return Found::Part,
-        Ok(Status::Partial) | Err(_) => return Found::Other,
+        Ok(Status::Partial) if bytes.len() < limits.head_bytes => return OfferResult::Part,
+        Ok(Status::Partial) | Err(_) => return OfferResult::Other,
     };
     let (Some("POST"), Some(1), Some(path)) = (request.method, request.version, request.path) else {
-        return Found::Other;
+        return OfferResult::Other;
     };
     if head > limits.head_bytes || request.headers.len() > limits.headers {
-        return Found::Other;
+        return OfferResult::Other;
     }
-    let Some(length) = length(request.headers) else { return Found::Other };
-    let Some(end) = head.checked_add(length) else { return Found::Other };
+    let Some(length) = length(request.headers) else { return OfferResult::Other };
+    let Some(end) = head.checked_add(length) else { return OfferResult::Other };
     match bytes.get(head..end) {
-        Some(body) if take(&Plain { path, body, headers: request.headers }) => Found::Taken(end),
-        Some(_) => Found::Other,
-        None => Found::Part,
+        Some(body) if take(&Plain { path, body, headers: request.headers }) => OfferResult::Taken(end),
+        Some(_) => OfferResult::Other,
+        None => OfferResult::Part,
     }
 }
 
@@ -96,7 +96,7 @@ mod tests {
 
     use super::*;
 
-    fn offered(bytes: &[u8]) -> (Found, Option<Vec<u8>>) {
+    fn offered(bytes: &[u8]) -> (OfferResult, Option<Vec<u8>>) {
         let mut body = None;
         let found = offer(bytes, &Limits::default(), |plain| {
             body = Some(plain.body.to_vec());
@@ -110,10 +110,10 @@ mod tests {
         let request = |headers: &str| format!("POST /x HTTP/1.1\r\n{headers}\r\nbody and more").into_bytes();
         for plain in ["content-length: 4\r\n", "Content-Length:004\r\nhost: x\r\nConnection: Keep-Alive\r\n"] {
             let (found, body) = offered(&request(plain));
-            assert!(matches!(found, Found::Taken(_)), "{plain}");
+            assert!(matches!(found, OfferResult::Taken(_)), "{plain}");
             assert_eq!(body.as_deref(), Some(&b"body"[..]), "{plain}");
         }
-        assert_eq!(offered(&request("content-length: 40\r\n")).0, Found::Part);
+        assert_eq!(offered(&request("content-length: 40\r\n")).0, OfferResult::Part);
         for other in [
             "",
             "content-length: 4\r\ncontent-length: 4\r\n",
@@ -125,7 +125,7 @@ mod tests {
             "content-length: 4\r\nexpect: 100-continue\r\n",
             "content-length: 4\r\nupgrade: h2c\r\n",
         ] {
-            assert_eq!(offered(&request(other)), (Found::Other, None), "{other}");
+            assert_eq!(offered(&request(other)), (OfferResult::Other, None), "{other}");
         }
     }
 
@@ -143,10 +143,10 @@ mod tests {
             cut in any::<Index>(),
         ) {
             let bytes = format!("POST /x HTTP/1.1\r\n{}", lines.concat()).into_bytes();
-            if let (Found::Taken(end), body) = offered(&bytes) {
+            if let (OfferResult::Taken(end), body) = offered(&bytes) {
                 prop_assert!(end <= bytes.len());
-                prop_assert_eq!(offered(&bytes[..end]), (Found::Taken(end), body));
-                prop_assert_eq!(offered(&bytes[..cut.index(end)]), (Found::Part, None));
+                prop_assert_eq!(offered(&bytes[..end]), (OfferResult::Taken(end), body));
+                prop_assert_eq!(offered(&bytes[..cut.index(end)]), (OfferResult::Part, None));
             }
         }
     }

@@ -15,7 +15,7 @@ use pin_project_lite::pin_project;
 
 use super::connection_stats::ConnectionStats;
 use super::drain::Drain;
-use super::io::Version;
+use super::io::HttpVersion;
 use super::peer::Handle;
 
 /// A connection's service, under watch.
@@ -23,7 +23,7 @@ pub(super) struct Watched<S> {
     pub(super) inner: S,
     pub(super) stats: Arc<ConnectionStats>,
     pub(super) drain: Drain,
-    pub(super) version: Version,
+    pub(super) version: HttpVersion,
     /// Requests before the connection is closed.
     pub(super) requests: u32,
     /// Most headers. hyper has a limit of its own, at the price of an allocation for each request.
@@ -89,7 +89,7 @@ impl<S: Handle> Service<Request<Incoming>> for Watched<S> {
         Answering {
             inner: fits.then(|| self.inner.handle(request)),
             // HTTP/2 knows no such header: its connection says goodbye by itself.
-            says_last: last && self.version == Version::One,
+            says_last: last && self.version == HttpVersion::One,
             open: Open { stats: Arc::clone(&self.stats), answered: false },
         }
     }

@@ -31,7 +31,7 @@ use super::Limits;
 use super::caps::End;
 use super::connection_stats::ConnectionStats;
 use super::drain::Drain;
-use super::io::Version;
+use super::io::HttpVersion;
 use scoreline_domain::time::Stopwatch;
 
 /// A listener that has closed gives each kept-alive connection so long for one more request, whose answer then says that
@@ -68,7 +68,7 @@ pin_project! {
     pub(super) struct TimedConnection<C> {
         #[pin]
         connection: C,
-        version: Version,
+        version: HttpVersion,
         stats: Arc<ConnectionStats>,
         limits: Limits,
         timer: Pin<Box<Sleep>>,
@@ -87,7 +87,7 @@ impl<C: GracefulConnection> TimedConnection<C> {
     /// A connection that was opened `age` ago. Before its first request, `timer` is set for its first head.
     pub(super) fn new(
         connection: C,
-        version: Version,
+        version: HttpVersion,
         stats: Arc<ConnectionStats>,
         limits: &Limits,
         mut timer: Pin<Box<Sleep>>,
@@ -159,7 +159,7 @@ impl<C: GracefulConnection> TimedConnection<C> {
             Armed::Head { calls: before } if calls == before && stats.is_reading() => None,
             // HTTP/2 frames come at any time; there, only the first request is waited for.
             Armed::Idle { .. } | Armed::LastChance { .. } | Armed::Write { .. } | Armed::Head { .. }
-                if self.version == Version::One && stats.is_reading() =>
+                if self.version == HttpVersion::One && stats.is_reading() =>
             {
                 Some(Armed::Head { calls })
             }
@@ -173,7 +173,7 @@ impl<C: GracefulConnection> TimedConnection<C> {
 
     /// What the process's end or the connection's own asks for.
     fn leave(mut self: Pin<&mut Self>) {
-        let two = self.version == Version::Two;
+        let two = self.version == HttpVersion::Two;
         let calls = self.stats.calls();
         let spent = two && calls >= self.limits.requests;
         // An HTTP/2 client reads the goodbye beside any answer, so it need not wait for one; but a connection that was
@@ -205,7 +205,7 @@ impl<C: GracefulConnection> TimedConnection<C> {
                 if self.age.elapsed() >= self.limits.age {
                     // HTTP/1 says so in its next answer; one that stays idle is closed for that.
                     self.stats.retire();
-                    if self.version == Version::Two {
+                    if self.version == HttpVersion::Two {
                         self.as_mut().tell();
                         return None;
                     }
@@ -214,7 +214,7 @@ impl<C: GracefulConnection> TimedConnection<C> {
                     self.as_mut().arm(Armed::Idle { calls, looks: 0 });
                 } else if looks + 1 < IDLE_LOOKS {
                     self.as_mut().arm(Armed::Idle { calls, looks: looks + 1 });
-                } else if self.version == Version::Two {
+                } else if self.version == HttpVersion::Two {
                     self.as_mut().tell();
                 } else {
                     return Some(End::IdleTimeout);

@@ -5,24 +5,24 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::facts::{Facts, Media, NEVER};
-use super::ids::{Id, Kind};
+use super::ids::{Id, IdKind};
 use super::moment::Moment;
 use super::population::{Key, Population};
 use super::recorded::Recorded;
 
 /// Where a conversation is found again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Reference(u64);
+pub(super) struct ConversationRef(u64);
 
 /// Not generated: the rest is a position in the list of extras.
 const EXTRA: u64 = 1 << 63;
 
 /// A line of a day's list: what most questions are decided by.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Entry {
+pub(super) struct DayEntry {
     pub(super) start: i64,
     pub(super) end: i64,
-    pub(super) reference: Reference,
+    pub(super) reference: ConversationRef,
     /// `None` for recorded ones, which can have several.
     pub(super) media: Option<Media>,
 }
@@ -38,13 +38,13 @@ pub(super) enum Record {
 /// Days kept; a query's window is seven.
 const DAYS_KEPT: usize = 16;
 
-pub(super) struct Book {
+pub(super) struct ConversationBook {
     pub(super) seed: u64,
     pub(super) population: Population,
     /// Nothing was generated before this day.
     pub(super) first_day: i64,
     extras: RwLock<Extras>,
-    days: Mutex<VecDeque<(i64, Arc<[Entry]>)>>,
+    days: Mutex<VecDeque<(i64, Arc<[DayEntry]>)>>,
 }
 
 #[derive(Default)]
@@ -53,7 +53,7 @@ struct Extras {
     by_id: HashMap<Id, usize>,
 }
 
-impl Book {
+impl ConversationBook {
     pub(super) fn new(seed: u64, population: Population, first_day: i64, recorded: Vec<Recorded>) -> Self {
         let book = Self { seed, population, first_day, extras: RwLock::default(), days: Mutex::default() };
         for recorded in recorded {
@@ -96,7 +96,7 @@ impl Book {
     }
 
     /// What is there on these days and had started by `as_of`, by start.
-    pub(super) fn entries(&self, days: std::ops::RangeInclusive<i64>, as_of: i64) -> Vec<Entry> {
+    pub(super) fn entries(&self, days: std::ops::RangeInclusive<i64>, as_of: i64) -> Vec<DayEntry> {
         let mut entries = Vec::new();
         // A conversation of a day that has not begun yet has not started either.
         for day in *days.start().max(&self.first_day)..=*days.end().min(&Moment(as_of).day()) {
@@ -105,30 +105,30 @@ impl Book {
         let extras = self.extras();
         if !extras.records.is_empty() {
             let extra = extras.records.iter().enumerate().map(|(position, record)| record.entry(position));
-            let wanted = |entry: &Entry| entry.start <= as_of && days.contains(&Moment(entry.start).day());
+            let wanted = |entry: &DayEntry| entry.start <= as_of && days.contains(&Moment(entry.start).day());
             entries.extend(extra.filter(wanted));
             entries.sort_unstable_by_key(|entry| (entry.start, entry.reference));
         }
         entries
     }
 
-    fn day(&self, day: i64) -> Arc<[Entry]> {
+    fn day(&self, day: i64) -> Arc<[DayEntry]> {
         let locked = || self.days.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, kept)) = locked().iter().find(|(kept, _)| *kept == day) {
             return Arc::clone(kept);
         }
         // Not under the lock: two that ask at once do the work twice, to the same end.
-        let mut entries: Vec<Entry> = self
+        let mut entries: Vec<DayEntry> = self
             .population
             .of_day(day)
             .map(|key| {
                 let facts = self.population.facts(key);
-                let reference = Reference(key.pack());
-                Entry { start: facts.start, end: facts.end, reference, media: Some(facts.media) }
+                let reference = ConversationRef(key.pack());
+                DayEntry { start: facts.start, end: facts.end, reference, media: Some(facts.media) }
             })
             .collect();
         entries.sort_unstable_by_key(|entry| (entry.start, entry.reference));
-        let entries: Arc<[Entry]> = entries.into();
+        let entries: Arc<[DayEntry]> = entries.into();
         let mut days = locked();
         if days.len() == DAYS_KEPT {
             days.pop_front();
@@ -137,7 +137,7 @@ impl Book {
         entries
     }
 
-    pub(super) fn record(&self, reference: Reference) -> Record {
+    pub(super) fn record(&self, reference: ConversationRef) -> Record {
         if reference.0 & EXTRA == 0 {
             return Record::Made(self.population.facts(Key::unpack(reference.0)));
         }
@@ -153,7 +153,7 @@ impl Book {
         let record = if let Some(record) = extra {
             record
         } else {
-            let key = Key::unpack(id.value(self.seed, Kind::Conversation)?);
+            let key = Key::unpack(id.value(self.seed, IdKind::Conversation)?);
             let there = key.day >= self.first_day && self.population.exists(key);
             Record::Made(there.then(|| self.population.facts(key))?)
         };
@@ -162,13 +162,13 @@ impl Book {
 }
 
 impl Record {
-    fn entry(&self, position: usize) -> Entry {
-        let reference = Reference(EXTRA | position as u64);
+    fn entry(&self, position: usize) -> DayEntry {
+        let reference = ConversationRef(EXTRA | position as u64);
         match self {
-            Self::Made(facts) => Entry { start: facts.start, end: facts.end, reference, media: Some(facts.media) },
+            Self::Made(facts) => DayEntry { start: facts.start, end: facts.end, reference, media: Some(facts.media) },
             Self::Recorded(recorded) => {
                 let end = recorded.end.map_or(NEVER, |end| end.0);
-                Entry { start: recorded.start.0, end, reference, media: None }
+                DayEntry { start: recorded.start.0, end, reference, media: None }
             }
         }
     }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::answer::{Answer, Call, Refusal};
 use super::book::Record;
-use super::facts::{Caller, Facts, Media};
+use super::facts::{Facts, Media, OtherParty};
 use super::ids::Id;
 use super::moment::{DAY_MS, Moment};
 use super::wire;
@@ -151,8 +151,8 @@ impl Condition {
     fn holds(&self, facts: &Facts) -> bool {
         let own = match (self.field.as_str(), facts.caller) {
             ("interactionType", _) => kind(facts.media).to_owned(),
-            (_, Caller::Contact { canonical, .. }) => canonical.to_string(),
-            (_, Caller::Address(_) | Caller::Colleague) => return false,
+            (_, OtherParty::Contact { canonical, .. }) => canonical.to_string(),
+            (_, OtherParty::Address(_) | OtherParty::Colleague) => return false,
         };
         match (&self.operator, &self.value) {
             (Operator::In, Value::Array(values)) => values.iter().any(|value| *value == own),
@@ -193,13 +193,13 @@ pub(super) fn history(world: &World, call: &Call<'_>) -> Result<Answer, Refusal>
     let mut found: Vec<Facts> = Vec::new();
     for entry in world.book.entries(Moment(from).day()..=Moment(to - 1).day(), call.now) {
         let Record::Made(facts) = world.book.record(entry.reference) else { continue };
-        let known = facts.caller != Caller::Colleague && (from..to).contains(&facts.start);
+        let known = facts.caller != OtherParty::Colleague && (from..to).contains(&facts.start);
         let wanted = expression.is_none_or(|all| match all.join {
             Join::And => all.filters.iter().all(|filter| filter.holds(&facts)),
             Join::Or => all.filters.iter().any(|filter| filter.holds(&facts)),
         });
         let of_one = one.is_none_or(
-            |one| matches!(facts.caller, Caller::Contact { canonical, .. } if canonical.to_string() == one),
+            |one| matches!(facts.caller, OtherParty::Contact { canonical, .. } if canonical.to_string() == one),
         );
         if known && wanted && of_one {
             found.push(facts);
@@ -221,9 +221,9 @@ pub(super) fn history(world: &World, call: &Call<'_>) -> Result<Answer, Refusal>
 fn interaction(facts: &Facts, now: i64) -> Interaction {
     let over = facts.closed(now);
     let (customer_id, number) = match facts.caller {
-        Caller::Contact { canonical, .. } => (Some(canonical), canonical.digits()),
-        Caller::Address(number) => (None, number),
-        Caller::Colleague => (None, 0),
+        OtherParty::Contact { canonical, .. } => (Some(canonical), canonical.digits()),
+        OtherParty::Address(number) => (None, number),
+        OtherParty::Colleague => (None, 0),
     };
     Interaction {
         interaction_id: facts.id,

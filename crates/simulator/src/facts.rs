@@ -31,7 +31,7 @@ impl Media {
 
 /// Who the centre talked to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Caller {
+pub(super) enum OtherParty {
     /// An external contact, under the id it had then, and the one it has after merges.
     Contact { id: Id, canonical: Id },
     /// Somebody with an address and no contact.
@@ -68,7 +68,7 @@ pub(super) struct Facts {
     pub(super) end: i64,
     pub(super) media: Media,
     pub(super) outbound: bool,
-    pub(super) caller: Caller,
+    pub(super) caller: OtherParty,
     /// The queue it waited in when nobody took it.
     pub(super) abandoned_in: Option<Id>,
     /// Empty when nobody handled it.

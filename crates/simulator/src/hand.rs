@@ -7,8 +7,8 @@ use serde_json::{Map, Value};
 use smallvec::SmallVec;
 use uuid::Uuid;
 
-use super::facts::{Caller, Facts, Leg, Media, NEVER};
-use super::ids::{Id, Kind};
+use super::facts::{Facts, Leg, Media, NEVER, OtherParty};
+use super::ids::{Id, IdKind};
 use super::moment::{DAY_MS, Moment};
 use super::outbound;
 use super::running::Simulator;
@@ -87,9 +87,9 @@ impl Simulator {
     pub fn add(&self, new: &NewConversation) -> InteractionId {
         let population = &self.world.book.population;
         let number = self.world.next_visit();
-        let id = Id::of(self.world.settings.seed ^ 2, Kind::Conversation, number);
+        let id = Id::of(self.world.settings.seed ^ 2, IdKind::Conversation, number);
         let caller = match new.contact.map(|contact| Id(contact.into_bytes())) {
-            None => Caller::Address(id.digits()),
+            None => OtherParty::Address(id.digits()),
             Some(id) => {
                 let canonical = if let Some((customer, _)) = population.customer(id) {
                     population.contact(customer)
@@ -97,7 +97,7 @@ impl Simulator {
                     self.world.contacts.know(id);
                     id
                 };
-                Caller::Contact { id, canonical }
+                OtherParty::Contact { id, canonical }
             }
         };
         let queue = population.queues[new.queue % population.queues.len()];

@@ -11,7 +11,7 @@ pub(super) struct Id(pub(super) [u8; 16]);
 
 /// What a readable UUID stands for; part of what it is made of.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Kind {
+pub(super) enum IdKind {
     Conversation = 1,
     Contact,
     Queue,
@@ -30,7 +30,7 @@ const VALUE: u64 = (1 << VALUE_BITS) - 1;
 
 impl Id {
     /// The UUID of `value` (`VALUE_BITS` bits) in the world of `seed`. It has the form of a random one (version 4).
-    pub(super) fn of(seed: u64, kind: Kind, value: u64) -> Self {
+    pub(super) fn of(seed: u64, kind: IdKind, value: u64) -> Self {
         let high = upper(seed, kind, value);
         let mask = pair(seed, high ^ kind as u64);
         let low = (value & VALUE) ^ (mask & (VALUE | 0x3F << VALUE_BITS)) | 0x80 << VALUE_BITS;
@@ -38,9 +38,10 @@ impl Id {
     }
 
     /// The value it was made of; `None` when it is of another kind, of another world or of nobody's making.
-    pub(super) fn value(self, seed: u64, kind: Kind) -> Option<u64> {
+    pub(super) fn value(self, seed: u64, kind: IdKind) -> Option<u64> {
         let whole = u128::from_be_bytes(self.0);
-        let (high, low) = ((whole >> 64) as u64, whole as u64);
+        let high = (whole >> 64) as u64;
+        let low = whole as u64;
         let value = (low ^ pair(seed, high ^ kind as u64)) & VALUE;
         (Self::of(seed, kind, value) == self).then_some(value)
     }
@@ -55,7 +56,7 @@ impl Id {
     }
 }
 
-fn upper(seed: u64, kind: Kind, value: u64) -> u64 {
+fn upper(seed: u64, kind: IdKind, value: u64) -> u64 {
     pair(seed ^ mix(kind as u64), value) & !0xF000 | 0x4000
 }
 
@@ -85,10 +86,10 @@ mod tests {
     #[test]
     fn a_uuid_can_be_read_back_in_its_world_only() {
         for value in [0, 1, 77, 0x00FF_FFFF_FFFF_FFFF, 0x0012_3456_789A_BCDE] {
-            let id = Id::of(7, Kind::Conversation, value);
-            assert_eq!(id.value(7, Kind::Conversation), Some(value));
-            assert_eq!(id.value(8, Kind::Conversation), None);
-            assert_eq!(id.value(7, Kind::Contact), None);
+            let id = Id::of(7, IdKind::Conversation, value);
+            assert_eq!(id.value(7, IdKind::Conversation), Some(value));
+            assert_eq!(id.value(8, IdKind::Conversation), None);
+            assert_eq!(id.value(7, IdKind::Contact), None);
             let uuid = Uuid::from_bytes(id.0);
             assert_eq!((uuid.get_version_num(), uuid.get_variant()), (4, uuid::Variant::RFC4122));
             assert_eq!(Id::parse(&id.to_string()), Some(id));

@@ -12,7 +12,7 @@ pub(super) struct Limiter<K> {
 
 /// What the limiter says of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum RateVerdict {
     /// Accepted requests of the last period, with this one.
     Accepted(u32),
     /// When the next one will be accepted. Refused requests do not count.
@@ -25,17 +25,17 @@ impl<K: std::hash::Hash + Eq> Limiter<K> {
     }
 
     /// Decides about a request at `now` (monotonic).
-    pub(super) fn ask(&mut self, who: K, now: Duration) -> Verdict {
+    pub(super) fn ask(&mut self, who: K, now: Duration) -> RateVerdict {
         let accepted = self.accepted.entry(who).or_default();
         while accepted.front().is_some_and(|&at| at + self.period <= now) {
             accepted.pop_front();
         }
         if accepted.len() < self.requests as usize {
             accepted.push_back(now);
-            return Verdict::Accepted(accepted.len() as u32);
+            return RateVerdict::Accepted(accepted.len() as u32);
         }
         let free_at = accepted.front().map_or(now + self.period, |&at| at + self.period);
-        Verdict::Refused(free_at.saturating_sub(now))
+        RateVerdict::Refused(free_at.saturating_sub(now))
     }
 }
 
@@ -47,12 +47,12 @@ mod tests {
     fn no_window_of_a_period_holds_more_than_the_limit() {
         let mut limiter = Limiter::new(3, Duration::from_mins(1));
         let at = Duration::from_secs;
-        assert_eq!(limiter.ask(1, at(0)), Verdict::Accepted(1));
-        assert_eq!(limiter.ask(1, at(50)), Verdict::Accepted(2));
-        assert_eq!(limiter.ask(1, at(59)), Verdict::Accepted(3));
-        assert_eq!(limiter.ask(1, at(59)), Verdict::Refused(at(1)));
-        assert_eq!(limiter.ask(2, at(59)), Verdict::Accepted(1), "each token for itself");
-        assert_eq!(limiter.ask(1, at(60)), Verdict::Accepted(3));
-        assert_eq!(limiter.ask(1, at(61)), Verdict::Refused(at(49)));
+        assert_eq!(limiter.ask(1, at(0)), RateVerdict::Accepted(1));
+        assert_eq!(limiter.ask(1, at(50)), RateVerdict::Accepted(2));
+        assert_eq!(limiter.ask(1, at(59)), RateVerdict::Accepted(3));
+        assert_eq!(limiter.ask(1, at(59)), RateVerdict::Refused(at(1)));
+        assert_eq!(limiter.ask(2, at(59)), RateVerdict::Accepted(1), "each token for itself");
+        assert_eq!(limiter.ask(1, at(60)), RateVerdict::Accepted(3));
+        assert_eq!(limiter.ask(1, at(61)), RateVerdict::Refused(at(49)));
     }
 }

@@ -12,12 +12,12 @@ use serde::Serialize;
 use super::answer::{Answer, Call, Refusal};
 use super::draw::pair;
 use super::faults::FaultKind;
-use super::limiter::{Limiter, Verdict};
+use super::limiter::{Limiter, RateVerdict};
 use super::world::World;
 use scoreline_domain::time::Clock as _;
 
 /// Tokens that were issued. Locked for a moment, never across an await.
-pub(super) struct Tokens {
+pub(super) struct IssuedTokens {
     inner: Mutex<Inner>,
 }
 
@@ -45,7 +45,7 @@ struct LoginError {
 
 const RATE_LIMITED: &str = "invalid_request (rate limit exceeded; please retry later)";
 
-impl Tokens {
+impl IssuedTokens {
     pub(super) fn new(a_period: u32, period: Duration) -> Self {
         let limiter = Limiter::new(a_period, period);
         Self { inner: Mutex::new(Inner { issued: 0, valid: HashMap::new(), limiter }) }
@@ -87,7 +87,7 @@ pub(super) fn token(world: &World, call: &Call<'_>) -> Result<Answer, Refusal> {
     }
     let now = world.clock.monotonic();
     let mut tokens = world.tokens.locked();
-    if let Verdict::Refused(_) = tokens.limiter.ask((), now) {
+    if let RateVerdict::Refused(_) = tokens.limiter.ask((), now) {
         return Ok(error(StatusCode::BAD_REQUEST, "invalid_request", RATE_LIMITED));
     }
     tokens.issued += 1;

@@ -4,8 +4,8 @@
 use smallvec::SmallVec;
 
 use super::draw::{Draw, mix, pair, unit};
-use super::facts::{Caller, Facts, Leg, Media};
-use super::ids::{Id, Kind};
+use super::facts::{Facts, Leg, Media, OtherParty};
+use super::ids::{Id, IdKind};
 use super::moment::DAY_MS;
 
 /// Which conversation of the generated world: packs into `ids::VALUE_BITS` bits.
@@ -73,10 +73,10 @@ impl Population {
         Self {
             seed,
             quiet: quiet.collect(),
-            queues: labels(Kind::Queue, 12),
-            agents: labels(Kind::Agent, 240),
-            topics: labels(Kind::Topic, 24),
-            wrap_ups: labels(Kind::WrapUp, 16),
+            queues: labels(IdKind::Queue, 12),
+            agents: labels(IdKind::Agent, 240),
+            topics: labels(IdKind::Topic, 24),
+            wrap_ups: labels(IdKind::WrapUp, 16),
         }
     }
 
@@ -86,12 +86,12 @@ impl Population {
 
     /// A customer's contact id.
     pub(super) fn contact(&self, customer: u32) -> Id {
-        Id::of(self.seed, Kind::Contact, u64::from(customer))
+        Id::of(self.seed, IdKind::Contact, u64::from(customer))
     }
 
     /// The customer behind a contact id, and whether the id is the one from before a merge.
     pub(super) fn customer(&self, contact: Id) -> Option<(u32, bool)> {
-        let value = contact.value(self.seed, Kind::Contact)?;
+        let value = contact.value(self.seed, IdKind::Contact)?;
         let customer = (value & !MERGED) as u32;
         (u64::from(customer) == value & !MERGED && customer < self.customers())
             .then_some((customer, value & MERGED != 0))
@@ -100,7 +100,7 @@ impl Population {
     /// The id a contact had before it was merged, for the few that were.
     pub(super) fn merged(&self, customer: u32) -> Option<Id> {
         let merged = pair(self.seed ^ mix(SALT_TEMPER), u64::from(customer)).is_multiple_of(SHARE_MERGED);
-        merged.then(|| Id::of(self.seed, Kind::Contact, u64::from(customer) | MERGED))
+        merged.then(|| Id::of(self.seed, IdKind::Contact, u64::from(customer) | MERGED))
     }
 
     /// The conversations that start on a day, in no order.
@@ -134,7 +134,9 @@ impl Population {
         }
         let none = f64::from(self.quiet[customer as usize]);
         let rate = -libm::log(none);
-        let (mut probability, mut below, mut count) = (none, none, 0);
+        let mut probability = none;
+        let mut below = none;
+        let mut count = 0;
         while unit(bits) >= below && count < MOST_A_DAY {
             count += 1;
             probability *= rate / f64::from(count);
@@ -151,7 +153,7 @@ impl Population {
         let outbound = matches!(media, Media::Voice | Media::Email) && draw.chance(0.08);
         let start = key.day * DAY_MS + time_of_day(&mut draw);
         let mut facts = Facts {
-            id: Id::of(self.seed, Kind::Conversation, key.pack()),
+            id: Id::of(self.seed, IdKind::Conversation, key.pack()),
             start,
             end: start,
             media,
@@ -181,18 +183,18 @@ impl Population {
         facts
     }
 
-    fn caller(&self, draw: &mut Draw, customer: u32) -> Caller {
+    fn caller(&self, draw: &mut Draw, customer: u32) -> OtherParty {
         let kind = draw.unit();
         if kind < 0.005 {
-            return Caller::Colleague;
+            return OtherParty::Colleague;
         }
         if kind < 0.06 {
             // Fewer addresses than customers, so that they come back too.
-            return Caller::Address(draw.below(self.customers() / 8 + 1));
+            return OtherParty::Address(draw.below(self.customers() / 8 + 1));
         }
         let canonical = self.contact(customer);
         let merged = self.merged(customer).filter(|_| draw.chance(0.4));
-        Caller::Contact { id: merged.unwrap_or(canonical), canonical }
+        OtherParty::Contact { id: merged.unwrap_or(canonical), canonical }
     }
 
     fn handle(&self, draw: &mut Draw, facts: &mut Facts) {
@@ -226,7 +228,7 @@ impl Population {
 
     /// Sentiment and topics, for what an agent handled and speech analytics took in.
     fn analyse(&self, draw: &mut Draw, temper: u64, facts: &mut Facts) {
-        if facts.legs.is_empty() || facts.caller == Caller::Colleague || draw.chance(0.3) {
+        if facts.legs.is_empty() || facts.caller == OtherParty::Colleague || draw.chance(0.3) {
             return;
         }
         let usual = unit(mix(temper ^ 1)) * 1.2 - 0.5;
@@ -295,10 +297,10 @@ mod tests {
         let population = Population::new(7, 200, 50.0);
         for key in population.of_day(20_000) {
             let facts = population.facts(key);
-            let packed = facts.id.value(7, Kind::Conversation).expect("a readable id");
+            let packed = facts.id.value(7, IdKind::Conversation).expect("a readable id");
             assert_eq!(Key::unpack(packed), key);
             assert!(facts.end > facts.start);
-            if let Caller::Contact { id, canonical } = facts.caller {
+            if let OtherParty::Contact { id, canonical } = facts.caller {
                 assert_eq!(population.customer(id), Some((key.customer, id != canonical)));
             }
         }

@@ -9,7 +9,7 @@ pub(super) const TOKEN_LIMIT: &str = "client.credentials.token.rate.per.minute";
 
 type Handler = fn(&World, &Call<'_>) -> Result<Answer, Refusal>;
 
-pub(super) struct Route {
+pub(super) struct EndpointRoute {
     pub(super) method: &'static str,
     pub(super) template: &'static str,
     /// Answered without a token, and not counted.
@@ -17,13 +17,13 @@ pub(super) struct Route {
     pub(super) handler: Handler,
 }
 
-const fn route(method: &'static str, template: &'static str, handler: Handler) -> Route {
-    Route { method, template, open: false, handler }
+const fn route(method: &'static str, template: &'static str, handler: Handler) -> EndpointRoute {
+    EndpointRoute { method, template, open: false, handler }
 }
 
 /// A path's fixed segments come before parameters in the same place.
-const ROUTES: &[Route] = &[
-    Route { method: "POST", template: "/oauth/token", open: true, handler: oauth::token },
+const ROUTES: &[EndpointRoute] = &[
+    EndpointRoute { method: "POST", template: "/oauth/token", open: true, handler: oauth::token },
     route("POST", "/api/v2/analytics/conversations/details/query", details::query),
     route("POST", "/api/v2/analytics/conversations/details/jobs", details::start),
     route("GET", "/api/v2/analytics/conversations/details/jobs/availability", details::availability),
@@ -58,8 +58,8 @@ const ROUTES: &[Route] = &[
 ];
 
 /// What a path leads to.
-pub(super) enum Found {
-    Route(&'static Route, Vec<String>),
+pub(super) enum RouteMatch {
+    Route(&'static EndpointRoute, Vec<String>),
     /// There is such a path, with other methods.
     OtherMethod(&'static str),
     Nothing,
@@ -71,14 +71,14 @@ pub(super) fn templates() -> impl Iterator<Item = (&'static str, &'static str)> 
 }
 
 /// Finds the endpoint of a path (without its query).
-pub(super) fn find(method: &str, path: &str) -> Found {
-    let mut other = Found::Nothing;
+pub(super) fn find(method: &str, path: &str) -> RouteMatch {
+    let mut other = RouteMatch::Nothing;
     for route in ROUTES {
         let Some(parameters) = parameters(route.template, path) else { continue };
         if route.method == method {
-            return Found::Route(route, parameters);
+            return RouteMatch::Route(route, parameters);
         }
-        other = Found::OtherMethod(route.template);
+        other = RouteMatch::OtherMethod(route.template);
     }
     other
 }
@@ -141,9 +141,9 @@ mod tests {
     #[test]
     fn paths_lead_to_their_endpoints() {
         let template = |method: &str, path: &str| match find(method, path) {
-            Found::Route(route, parameters) => (route.template, parameters),
-            Found::OtherMethod(template) => ("other", vec![template.to_owned()]),
-            Found::Nothing => ("nothing", Vec::new()),
+            RouteMatch::Route(route, parameters) => (route.template, parameters),
+            RouteMatch::OtherMethod(template) => ("other", vec![template.to_owned()]),
+            RouteMatch::Nothing => ("nothing", Vec::new()),
         };
         let jobs = "/api/v2/analytics/conversations/details/jobs";
         assert_eq!(template("GET", &format!("{jobs}/availability")).0, format!("{jobs}/availability"));

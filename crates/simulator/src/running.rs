@@ -53,7 +53,8 @@ impl Simulator {
             .build()
             .map_err(SimulatorError::Threads)?;
         let stop = CancellationToken::new();
-        let (served, stopped) = (Arc::clone(&world), stop.clone());
+        let served = Arc::clone(&world);
+        let stopped = stop.clone();
         let work = move || {
             runtime.block_on(async {
                 let answer = move |request: Request<Body>| server::answer(Arc::clone(&served), request);

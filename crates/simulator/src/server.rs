@@ -9,10 +9,10 @@ use axum::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use super::answer::{Answer, Call, Refusal};
 use super::damage;
 use super::faults::{FaultKind, Strike};
-use super::ids::{Id, Kind};
-use super::limiter::Verdict;
+use super::ids::{Id, IdKind};
+use super::limiter::RateVerdict;
 use super::log::Logged;
-use super::routes::{self, Found};
+use super::routes::{self, RouteMatch};
 use super::world::World;
 use scoreline_domain::time::Clock as _;
 
@@ -74,20 +74,21 @@ impl Visit {
         let (parts, body) = request.into_parts();
         let method = parts.method.as_str();
         let path = parts.uri.path();
-        let (login, api) = (path.strip_prefix(&*settings.login_prefix), path.strip_prefix(&*settings.api_prefix));
+        let login = path.strip_prefix(&*settings.login_prefix);
+        let api = path.strip_prefix(&*settings.api_prefix);
         let path = match (login, api) {
             (Some(login), _) if login.starts_with("/oauth/") => login,
             (_, Some(api)) if !api.starts_with("/oauth/") => api,
             (Some(_) | None, Some(_) | None) => return Err(unknown()),
         };
         let (route, parameters) = match routes::find(method, path) {
-            Found::Route(route, parameters) => (route, parameters),
-            Found::OtherMethod(template) => {
+            RouteMatch::Route(route, parameters) => (route, parameters),
+            RouteMatch::OtherMethod(template) => {
                 self.template = template;
                 let message = format!("HTTP 405 Method Not Allowed: {method}");
                 return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method.not.allowed", message));
             }
-            Found::Nothing => return Err(unknown()),
+            RouteMatch::Nothing => return Err(unknown()),
         };
         self.template = route.template;
         self.strike = world.strike(method, route.template);
@@ -104,8 +105,8 @@ impl Visit {
             };
             self.at = world.monotonic();
             match world.ask_limiter(token, self.at) {
-                Verdict::Accepted(_) => self.counted = true,
-                Verdict::Refused(free_in) => return Err(world.over_limit(free_in)),
+                RateVerdict::Accepted(_) => self.counted = true,
+                RateVerdict::Refused(free_in) => return Err(world.over_limit(free_in)),
             }
         }
         let limit = settings.limits.request_bytes;
@@ -142,6 +143,6 @@ fn is_json(headers: &HeaderMap) -> bool {
 impl World {
     /// What an answer is called in the platform's own logs.
     fn correlation(&self) -> String {
-        Id::of(self.settings.seed, Kind::Correlation, self.next_visit()).to_string()
+        Id::of(self.settings.seed, IdKind::Correlation, self.next_visit()).to_string()
     }
 }

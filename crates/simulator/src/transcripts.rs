@@ -265,7 +265,8 @@ fn groups<'a>(
         if metrics.is_empty() {
             continue;
         }
-        let (start, end) = (from.0 + piece * step, to.0.min(from.0 + (piece + 1) * step));
+        let start = from.0 + piece * step;
+        let end = to.0.min(from.0 + (piece + 1) * step);
         let data = Data { interval: format!("{}/{}", Moment(start), Moment(end)), metrics };
         if let Some(group) = groups.last_mut().filter(|_| last == Some(key)) {
             group.data.push(data);

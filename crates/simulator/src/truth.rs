@@ -2,8 +2,8 @@
 
 use std::ops::RangeInclusive;
 
-use super::book::{Book, Record};
-use super::facts::{Caller, Facts, Media};
+use super::book::{ConversationBook, Record};
+use super::facts::{Facts, Media, OtherParty};
 use super::moment::Moment;
 use super::wire;
 use scoreline_domain::interaction::{Channel, InteractionId, Sentiment};
@@ -41,7 +41,7 @@ pub enum Party {
 
 /// A view of the world at one moment. Nothing is held but one day.
 pub struct Truth<'a> {
-    pub(super) book: &'a Book,
+    pub(super) book: &'a ConversationBook,
     pub(super) now: i64,
     pub(super) analysed_before: i64,
     pub(super) days: RangeInclusive<i64>,
@@ -73,11 +73,11 @@ impl Truth<'_> {
 
     fn expected(&self, facts: &Facts) -> Option<Expected> {
         let party = match facts.caller {
-            Caller::Contact { id, canonical } => {
+            OtherParty::Contact { id, canonical } => {
                 Party::Contact { id: id.to_string(), canonical: canonical.to_string() }
             }
-            Caller::Address(number) => Party::Address(wire::address(facts.media, number).to_string()),
-            Caller::Colleague => return None,
+            OtherParty::Address(number) => Party::Address(wire::address(facts.media, number).to_string()),
+            OtherParty::Colleague => return None,
         };
         let over = facts.closed(self.now);
         let analysed = facts.closed(self.analysed_before);

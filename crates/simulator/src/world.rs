@@ -9,17 +9,17 @@ use serde_json::Value;
 
 use super::SimulatorError;
 use super::answer::{Call, Refusal};
-use super::book::Book;
+use super::book::ConversationBook;
 use super::clock::PlatformClock;
 use super::contacts::Contacts;
-use super::details::Jobs;
+use super::details::DetailsJobs;
 use super::documented::Entities;
 use super::faults::{FaultPlan, Faults, Strike};
 use super::hand::PlatformWrite;
-use super::limiter::{Limiter, Verdict};
+use super::limiter::{Limiter, RateVerdict};
 use super::log::Log;
 use super::moment::Moment;
-use super::oauth::Tokens;
+use super::oauth::IssuedTokens;
 use super::outbound::Outbound;
 use super::population::Population;
 use super::recorded;
@@ -33,9 +33,9 @@ const WRITES_KEPT: usize = 1_000_000;
 pub(super) struct World {
     pub(super) settings: SimulatorSettings,
     pub(super) clock: PlatformClock,
-    pub(super) book: Book,
-    pub(super) jobs: Jobs,
-    pub(super) tokens: Tokens,
+    pub(super) book: ConversationBook,
+    pub(super) jobs: DetailsJobs,
+    pub(super) tokens: IssuedTokens,
     pub(super) log: Log,
     pub(super) contacts: Contacts,
     pub(super) outbound: Outbound,
@@ -59,9 +59,9 @@ impl World {
         let limits = &settings.limits;
         Ok(Self {
             clock,
-            book: Book::new(settings.seed, population, first_day, recorded),
-            jobs: Jobs::default(),
-            tokens: Tokens::new(limits.tokens, limits.period),
+            book: ConversationBook::new(settings.seed, population, first_day, recorded),
+            jobs: DetailsJobs::default(),
+            tokens: IssuedTokens::new(limits.tokens, limits.period),
             log: Log::to_file(file.transpose()?),
             contacts: Contacts::default(),
             outbound: Outbound::new(settings.seed),
@@ -74,7 +74,7 @@ impl World {
         })
     }
 
-    pub(super) fn ask_limiter(&self, token: u32, at: Duration) -> Verdict {
+    pub(super) fn ask_limiter(&self, token: u32, at: Duration) -> RateVerdict {
         self.limiter.lock().unwrap_or_else(PoisonError::into_inner).ask(token, at)
     }
 

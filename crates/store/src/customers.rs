@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::db::{Column, Tx};
+use super::db::{BulkColumn, Tx};
 use super::error::StoreError;
 use scoreline_domain::privacy::Tombstone;
 use scoreline_domain::{CustomerKey, SealedId};
@@ -36,7 +36,7 @@ async fn known(tx: &mut Tx, keys: Vec<CustomerKey>) -> Result<HashMap<CustomerKe
     keys.sort_unstable();
     keys.dedup();
     let mut found = HashMap::with_capacity(keys.len());
-    for row in tx.bulk_rows(FIND, &[Column::Keys(keys)]).await? {
+    for row in tx.bulk_rows(FIND, &[BulkColumn::Keys(keys)]).await? {
         let key = CustomerKey::from_digest(row.array(0, "customers.key")?);
         found.insert(key, (row.int(1)?, row.int(2)? == 1));
     }
@@ -58,7 +58,7 @@ pub(super) async fn ensure(
         .iter()
         .filter_map(|(key, contact)| Some((known.get(key).filter(|(_, has)| !has)?.0, contact.as_ref()?.0.to_vec())));
     let (told, contacts): (Vec<_>, Vec<_>) = told.unzip();
-    tx.bulk(TELL, &[Column::Ints(told), Column::Bytes(contacts)]).await?;
+    tx.bulk(TELL, &[BulkColumn::Ints(told), BulkColumn::Bytes(contacts)]).await?;
 
     let mut numbers: HashMap<_, _> = known.into_iter().map(|(key, (number, _))| (key, number)).collect();
     let erased = erased(tx, new.iter().map(|(key, _)| **key).collect()).await?;
@@ -73,7 +73,7 @@ pub(super) async fn ensure(
     numbers.extend(new.iter().zip(&nums).map(|((key, _), num)| (**key, *num)));
     let keys = new.iter().map(|(key, _)| *key.as_bytes()).collect();
     let contacts = new.iter().map(|(_, contact)| contact.map(|contact| contact.0.to_vec())).collect();
-    tx.bulk(ADD, &[Column::Ints(nums), Column::Keys(keys), Column::OptBytes(contacts)]).await?;
+    tx.bulk(ADD, &[BulkColumn::Ints(nums), BulkColumn::Keys(keys), BulkColumn::OptBytes(contacts)]).await?;
     Ok(numbers)
 }
 
@@ -82,7 +82,7 @@ pub(super) async fn erased(tx: &mut Tx, keys: Vec<CustomerKey>) -> Result<HashSe
     const FIND: &str = "WITH given(digest) AS ({rows}) \
                         SELECT t.digest FROM given CROSS JOIN tombstones t WHERE t.digest = given.digest";
     let digests = keys.iter().map(digest).collect();
-    let rows = tx.bulk_rows(FIND, &[Column::Keys(digests)]).await?;
+    let rows = tx.bulk_rows(FIND, &[BulkColumn::Keys(digests)]).await?;
     rows.iter().map(|row| row.array(0, "tombstones.digest")).collect()
 }
 
@@ -98,6 +98,6 @@ pub(super) async fn mark_dirty(tx: &mut Tx, mut customers: Vec<i64>) -> Result<(
     }
     let mark = tx.take("mark", 1).await?;
     let marks = vec![mark; customers.len()];
-    tx.bulk(MARK, &[Column::Ints(customers), Column::Ints(marks)]).await?;
+    tx.bulk(MARK, &[BulkColumn::Ints(customers), BulkColumn::Ints(marks)]).await?;
     Ok(())
 }

@@ -5,7 +5,7 @@
 
 use super::Store;
 use super::customers::{digest, numbers};
-use super::db::{Arg, Column, Tx};
+use super::db::{Arg, BulkColumn, Tx};
 use super::error::StoreError;
 use super::features::tell_gone;
 use scoreline_domain::CustomerKey;
@@ -80,14 +80,14 @@ pub(super) async fn erase(tx: &mut Tx, customers: &[CustomerKey]) -> Result<u64,
     let digests = keys.iter().map(|key| digest(&CustomerKey::from_digest(*key))).collect();
     let first = tx.take("tombstone", keys.len()).await?;
     let seqs = (first..).take(keys.len()).collect();
-    tx.bulk(LAY, &[Column::Keys(digests), Column::Ints(seqs)]).await?;
+    tx.bulk(LAY, &[BulkColumn::Keys(digests), BulkColumn::Ints(seqs)]).await?;
     let found: Vec<_> = numbers(tx, customers.to_vec()).await?.into_values().collect();
     let mut entries = 0;
     for sql in REMOVE {
-        entries += tx.bulk(sql, &[Column::Ints(found.clone())]).await?;
+        entries += tx.bulk(sql, &[BulkColumn::Ints(found.clone())]).await?;
     }
     for sql in REMOVE_BY_KEY {
-        entries += tx.bulk(sql, &[Column::Keys(keys.clone())]).await?;
+        entries += tx.bulk(sql, &[BulkColumn::Keys(keys.clone())]).await?;
     }
     tell_gone(tx, found).await?;
     Ok(entries)

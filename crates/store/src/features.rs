@@ -4,11 +4,11 @@ use std::collections::HashSet;
 
 use super::Store;
 use super::customers::CustomerNumber;
-use super::db::{Arg, Column, Row, Tx};
+use super::db::{Arg, BulkColumn, DbRow, Tx};
 use super::error::StoreError;
 use super::leases::Lease;
 use super::positions::check_lease;
-use super::scan::Mark;
+use super::scan::ChangeMark;
 use super::time;
 use scoreline_domain::CustomerKey;
 use scoreline_domain::time::Timestamp;
@@ -18,14 +18,14 @@ use scoreline_domain::time::Timestamp;
 pub struct Computed {
     pub number: CustomerNumber,
     /// The mark of their history. Cleared when nothing was recorded since.
-    pub mark: Option<Mark>,
+    pub mark: Option<ChangeMark>,
     /// Absent for a customer without features: nothing known in the look-back window.
-    pub features: Option<Features>,
+    pub features: Option<FeatureRow>,
 }
 
 /// A feature vector as it is kept.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Features {
+pub struct FeatureRow {
     pub as_of: Timestamp,
     /// Made and read by whoever computes it.
     pub vector: Box<[u8]>,
@@ -53,7 +53,7 @@ pub enum FeatureChange {
     Saved {
         number: CustomerNumber,
         customer: CustomerKey,
-        features: Features,
+        features: FeatureRow,
     },
     /// Erased, or without features now. Only the number is left to know them by.
     Gone {
@@ -94,25 +94,25 @@ impl Store {
         let some: Vec<_> = living().filter_map(|one| Some((one.number.0, one.features.as_ref()?))).collect();
         let seq = tx.take("change", some.len()).await?;
         let columns = [
-            Column::Ints(some.iter().map(|(number, _)| *number).collect()),
-            Column::Ints((seq..).take(some.len()).collect()),
-            Column::Ints(some.iter().map(|(_, features)| features.as_of.as_millisecond()).collect()),
-            Column::Bytes(some.iter().map(|(_, features)| features.vector.to_vec()).collect()),
-            Column::OptInts(
+            BulkColumn::Ints(some.iter().map(|(number, _)| *number).collect()),
+            BulkColumn::Ints((seq..).take(some.len()).collect()),
+            BulkColumn::Ints(some.iter().map(|(_, features)| features.as_of.as_millisecond()).collect()),
+            BulkColumn::Bytes(some.iter().map(|(_, features)| features.vector.to_vec()).collect()),
+            BulkColumn::OptInts(
                 some.iter().map(|(_, features)| features.next_change_at.map(Timestamp::as_millisecond)).collect(),
             ),
-            Column::Ints(some.iter().map(|(_, features)| i64::from(features.fills_from_queue)).collect()),
+            BulkColumn::Ints(some.iter().map(|(_, features)| i64::from(features.fills_from_queue)).collect()),
         ];
         tx.bulk(UPSERT, &columns).await?;
         let without = living().filter(|one| one.features.is_none()).map(|one| one.number.0).collect();
-        let rows = tx.bulk_rows(REMOVE, &[Column::Ints(without)]).await?;
+        let rows = tx.bulk_rows(REMOVE, &[BulkColumn::Ints(without)]).await?;
         let gone: Vec<_> = rows.iter().map(|row| row.int(0)).collect::<Result<_, _>>()?;
         let removed = gone.len() as u64;
         tell_gone(&mut tx, gone).await?;
 
         let marks: Vec<_> = living().filter_map(|one| Some((one.number.0, one.mark?.0))).collect();
         let (customers, seen): (Vec<_>, Vec<_>) = marks.iter().copied().unzip();
-        let cleared = tx.bulk(CLEAR, &[Column::Ints(customers), Column::Ints(seen)]).await?;
+        let cleared = tx.bulk(CLEAR, &[BulkColumn::Ints(customers), BulkColumn::Ints(seen)]).await?;
         tx.commit().await?;
         Ok(Saved {
             written: some.len() as u64,
@@ -154,7 +154,7 @@ impl Store {
     ///
     /// # Errors
     /// When they cannot be read.
-    pub async fn features_of(&self, customer: &CustomerKey) -> Result<Option<Features>, StoreError> {
+    pub async fn features_of(&self, customer: &CustomerKey) -> Result<Option<FeatureRow>, StoreError> {
         const FIND: &str = "SELECT f.seq, f.customer, c.key, f.as_of_ms, f.vector, f.next_change_ms, \
                             f.fills_from_queue FROM customers c JOIN features f ON f.customer = c.num \
                             WHERE c.key = $1";
@@ -169,7 +169,7 @@ async fn living(tx: &mut Tx, computed: &[Computed]) -> Result<HashSet<i64>, Stor
     const FIND: &str = "WITH given(num) AS ({rows}) \
                         SELECT c.num FROM given CROSS JOIN customers c WHERE c.num = given.num";
     let numbers = computed.iter().map(|one| one.number.0).collect();
-    tx.bulk_rows(FIND, &[Column::Ints(numbers)]).await?.iter().map(|row| row.int(0)).collect()
+    tx.bulk_rows(FIND, &[BulkColumn::Ints(numbers)]).await?.iter().map(|row| row.int(0)).collect()
 }
 
 /// Tells followers that these customers have no features any more.
@@ -179,12 +179,12 @@ pub(super) async fn tell_gone(tx: &mut Tx, customers: Vec<i64>) -> Result<(), St
     }
     let seq = tx.take("change", customers.len()).await?;
     let seqs = (seq..).take(customers.len()).collect();
-    let columns = [Column::Ints(seqs), Column::Ints(customers)];
+    let columns = [BulkColumn::Ints(seqs), BulkColumn::Ints(customers)];
     tx.bulk("INSERT INTO forgotten (seq, customer) {rows}", &columns).await?;
     Ok(())
 }
 
-fn saved(row: &Row) -> Result<FeatureChange, StoreError> {
+fn saved(row: &DbRow) -> Result<FeatureChange, StoreError> {
     Ok(FeatureChange::Saved {
         number: CustomerNumber(row.int(1)?),
         customer: CustomerKey::from_digest(row.array(2, "customers.key")?),
@@ -192,9 +192,9 @@ fn saved(row: &Row) -> Result<FeatureChange, StoreError> {
     })
 }
 
-fn features(row: &Row) -> Result<Features, StoreError> {
+fn features(row: &DbRow) -> Result<FeatureRow, StoreError> {
     let next = row.opt_int(5)?.map(|ms| time(ms, "features.next_change_ms")).transpose()?;
-    Ok(Features {
+    Ok(FeatureRow {
         as_of: time(row.int(3)?, "features.as_of_ms")?,
         vector: row.bytes(4)?.into(),
         next_change_at: next,

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError};
 
 use super::Store;
-use super::db::{Column, Tx};
+use super::db::{BulkColumn, Tx};
 use super::error::StoreError;
 use scoreline_domain::LabelId;
 
@@ -55,7 +55,7 @@ impl Store {
             texts.into_iter().filter(|text| labels.id(text).is_none()).map(str::to_owned).collect()
         };
         let missing = unknown(&labels, texts.clone());
-        for row in tx.bulk_rows(FIND, &[Column::Texts(missing)]).await? {
+        for row in tx.bulk_rows(FIND, &[BulkColumn::Texts(missing)]).await? {
             labels.insert(label(row.int(0)?)?, row.text(1)?);
         }
         let new = unknown(&labels, texts);
@@ -65,7 +65,7 @@ impl Store {
             for (num, text) in nums.iter().zip(&new) {
                 labels.insert(label(*num)?, text);
             }
-            tx.bulk("INSERT INTO labels (num, text) {rows}", &[Column::Ints(nums), Column::Texts(new)]).await?;
+            tx.bulk("INSERT INTO labels (num, text) {rows}", &[BulkColumn::Ints(nums), BulkColumn::Texts(new)]).await?;
         }
         Ok(labels)
     }
@@ -81,7 +81,7 @@ impl Store {
                             SELECT l.num, l.text FROM given CROSS JOIN labels l WHERE l.num = given.num";
         let unknown: Vec<_> =
             ids.into_iter().filter(|id| labels.text(*id).is_none()).map(|id| i64::from(id.0)).collect();
-        for row in tx.bulk_rows(FIND, &[Column::Ints(unknown)]).await? {
+        for row in tx.bulk_rows(FIND, &[BulkColumn::Ints(unknown)]).await? {
             labels.insert(label(row.int(0)?)?, row.text(1)?);
         }
         Ok(())

@@ -40,16 +40,16 @@ use scoreline_domain::time::Timestamp;
 
 pub use customers::CustomerNumber;
 pub use error::StoreError;
-pub use features::{Computed, FeatureChange, FeatureChanges, Features, Saved};
+pub use features::{Computed, FeatureChange, FeatureChanges, FeatureRow, Saved};
 pub use leases::Lease;
 pub use outcomes::{KeptOutcome, KeptPrediction, Ruling, ToldOutcome, WaitingPrediction};
-pub use profiles::{Claim, Failure, Landed, Outcome, ProfileCounts, Settled};
+pub use profiles::{Claim, FailedWrite, Landed, ProfileCounts, Settled, WriteOutcome};
 pub use purchases::{NewPurchase, PurchaseId, PurchasesRecorded};
-pub use queues::{QueueSum, ScoredInteraction};
-pub use record::{Annotated, Batch, Recorded};
-pub use scan::{Cursor, History, Mark, Page, Scan, StoredInteraction, StoredPurchase, Which};
+pub use queues::{QueueTotal, ScoredInteraction};
+pub use record::{Annotated, Batch, RecordedCounts};
+pub use scan::{ChangeMark, Cursor, History, HistoryPage, ScanRequest, StoredInteraction, StoredPurchase, Which};
 pub use scores::{ScoresSaved, StoredScore};
-pub use settings::{Check, Place, StoreSettings};
+pub use settings::{Check, StorePlace, StoreSettings};
 pub use takeover::{TakenOver, has_old_customers, has_old_files};
 pub use wish::Profile;
 
@@ -71,7 +71,7 @@ struct Inner {
 
 /// How much there is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct StoreCounts {
     pub customers: u64,
     pub interactions: u64,
     pub purchases: u64,
@@ -111,14 +111,14 @@ impl Store {
 
     /// # Errors
     /// When it cannot be read.
-    pub async fn counts(&self) -> Result<Counts, StoreError> {
+    pub async fn counts(&self) -> Result<StoreCounts, StoreError> {
         const COUNT: &str = "SELECT (SELECT COUNT(*) FROM customers), (SELECT COUNT(*) FROM interactions), \
                              (SELECT COUNT(*) FROM purchases), (SELECT COUNT(*) FROM features), \
                              (SELECT COUNT(*) FROM scores), (SELECT COUNT(*) FROM dirty)";
         let mut tx = self.read("counted").await?;
-        let Some(row) = tx.row(COUNT, &[]).await? else { return Ok(Counts::default()) };
+        let Some(row) = tx.row(COUNT, &[]).await? else { return Ok(StoreCounts::default()) };
         let count = |column| row.int(column).map(i64::cast_unsigned);
-        Ok(Counts {
+        Ok(StoreCounts {
             customers: count(0)?,
             interactions: count(1)?,
             purchases: count(2)?,

@@ -7,26 +7,26 @@ use scoreline_domain::{Channel, CustomerKey, LabelId, Sentiment};
 
 /// One interaction as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Version {
+pub(super) struct InteractionVersion {
     pub(super) customer: CustomerKey,
     pub(super) start_ms: i64,
     pub(super) end_ms: i64,
     pub(super) channel: Channel,
     pub(super) handle_ms: Option<u32>,
     pub(super) queue: Option<LabelId>,
-    pub(super) sentiment: Option<Found<Sentiment>>,
+    pub(super) sentiment: Option<Dated<Sentiment>>,
     /// Rising; never empty.
-    pub(super) topics: Option<Found<Vec<LabelId>>>,
+    pub(super) topics: Option<Dated<Vec<LabelId>>>,
 }
 
 /// What analysis found in an interaction, and the end of the version it was found in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Found<T> {
+pub(super) struct Dated<T> {
     pub(super) what: T,
     pub(super) end_ms: i64,
 }
 
-impl Version {
+impl InteractionVersion {
     /// The version with the later end wins; at the same end the greater one does, for no reason but that it is always the
     /// same. What analysis found is kept on its own: a version without it takes nothing away.
     pub(super) fn merge(self, told: Self, labels: &Labels) -> Self {
@@ -51,12 +51,12 @@ impl Version {
     }
 }
 
-fn later<T>(a: Option<Found<T>>, b: Option<Found<T>>, both: impl FnOnce(T, T) -> T) -> Option<Found<T>> {
+fn later<T>(a: Option<Dated<T>>, b: Option<Dated<T>>, both: impl FnOnce(T, T) -> T) -> Option<Dated<T>> {
     match (a, b) {
         (Some(a), Some(b)) => Some(match a.end_ms.cmp(&b.end_ms) {
             Ordering::Less => b,
             Ordering::Greater => a,
-            Ordering::Equal => Found { end_ms: a.end_ms, what: both(a.what, b.what) },
+            Ordering::Equal => Dated { end_ms: a.end_ms, what: both(a.what, b.what) },
         }),
         (found, None) | (None, found) => found,
     }

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::Store;
 use super::customers::{digest, erased};
-use super::db::{Arg, Column, Row, Tx};
+use super::db::{Arg, BulkColumn, DbRow, Tx};
 use super::error::StoreError;
 use scoreline_domain::time::Timestamp;
 use scoreline_domain::{CustomerKey, ModelName, ModelVersion};
@@ -141,7 +141,7 @@ impl Store {
         let mut tx = self.read("read").await?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let rows = tx.rows(SINCE, &[Arg::Int(seq), Arg::Int(limit)]).await?;
-        let kept = |row: &Row| {
+        let kept = |row: &DbRow| {
             Ok(KeptOutcome {
                 seq: row.int(0)?,
                 model: model(row, 1)?,
@@ -172,11 +172,11 @@ pub(super) async fn keep(tx: &mut Tx, predictions: &[WaitingPrediction]) -> Resu
     let erased = erased(tx, predictions.iter().map(|one| one.customer).collect()).await?;
     let living: Vec<_> = predictions.iter().filter(|one| !erased.contains(&digest(&one.customer))).collect();
     let columns = [
-        Column::Keys(living.iter().map(|one| *one.customer.as_bytes()).collect()),
-        Column::Texts(living.iter().map(|one| one.model.to_string()).collect()),
-        Column::Ints(living.iter().map(|one| one.prediction.scored_s).collect()),
-        Column::Ints(living.iter().map(|one| one.prediction.matures_s).collect()),
-        Column::Texts(living.iter().map(|one| one.prediction.text.clone()).collect()),
+        BulkColumn::Keys(living.iter().map(|one| *one.customer.as_bytes()).collect()),
+        BulkColumn::Texts(living.iter().map(|one| one.model.to_string()).collect()),
+        BulkColumn::Ints(living.iter().map(|one| one.prediction.scored_s).collect()),
+        BulkColumn::Ints(living.iter().map(|one| one.prediction.matures_s).collect()),
+        BulkColumn::Texts(living.iter().map(|one| one.prediction.text.clone()).collect()),
     ];
     tx.bulk(KEEP, &columns).await?;
     Ok(())
@@ -219,14 +219,14 @@ pub(super) async fn tell(tx: &mut Tx, told: &[ToldOutcome]) -> Result<Vec<Ruling
     }
     let once = |rows: &[(i64, &ToldOutcome, KeptPrediction, bool)]| {
         [
-            Column::Keys(rows.iter().map(|(_, one, ..)| *one.customer.as_bytes()).collect()),
-            Column::Texts(rows.iter().map(|(_, one, ..)| one.model.to_string()).collect()),
-            Column::Texts(rows.iter().map(|(_, _, prediction, _)| prediction.version.to_string()).collect()),
-            Column::Ints(rows.iter().map(|(_, _, prediction, _)| prediction.scored_s).collect()),
-            Column::Ints(rows.iter().map(|(.., mature)| i64::from(*mature)).collect()),
+            BulkColumn::Keys(rows.iter().map(|(_, one, ..)| *one.customer.as_bytes()).collect()),
+            BulkColumn::Texts(rows.iter().map(|(_, one, ..)| one.model.to_string()).collect()),
+            BulkColumn::Texts(rows.iter().map(|(_, _, prediction, _)| prediction.version.to_string()).collect()),
+            BulkColumn::Ints(rows.iter().map(|(_, _, prediction, _)| prediction.scored_s).collect()),
+            BulkColumn::Ints(rows.iter().map(|(.., mature)| i64::from(*mature)).collect()),
         ]
     };
-    let places = Column::Ints(rows.iter().map(|(place, ..)| *place).collect());
+    let places = BulkColumn::Ints(rows.iter().map(|(place, ..)| *place).collect());
     let known = tx.bulk_rows(KNOWN, &[&[places][..], &once(&rows)].concat()).await?;
     let known: HashSet<i64> = known.iter().map(|row| row.int(0)).collect::<Result<_, _>>()?;
     for (place, ruling) in (0..).zip(&mut rulings) {
@@ -242,11 +242,11 @@ pub(super) async fn tell(tx: &mut Tx, told: &[ToldOutcome]) -> Result<Vec<Ruling
     }
     // Numbers for new ones alone: outcomes that are told again push none of the remembered ones out.
     let first = tx.take("outcome", rows.len()).await?;
-    let seqs = Column::Ints((first..).take(rows.len()).collect());
+    let seqs = BulkColumn::Ints((first..).take(rows.len()).collect());
     let rest = [
-        Column::Reals(rows.iter().map(|(_, one, ..)| one.spend_usd).collect()),
-        Column::Ints(rows.iter().map(|(_, one, ..)| one.observed_at.as_millisecond()).collect()),
-        Column::Texts(rows.iter().map(|(_, _, prediction, _)| prediction.text.clone()).collect()),
+        BulkColumn::Reals(rows.iter().map(|(_, one, ..)| one.spend_usd).collect()),
+        BulkColumn::Ints(rows.iter().map(|(_, one, ..)| one.observed_at.as_millisecond()).collect()),
+        BulkColumn::Texts(rows.iter().map(|(_, _, prediction, _)| prediction.text.clone()).collect()),
     ];
     tx.bulk(KEEP, &[&[seqs][..], &once(&rows), &rest].concat()).await?;
     Ok(rulings)
@@ -274,7 +274,7 @@ async fn waiting(tx: &mut Tx, customers: Vec<CustomerKey>) -> Result<Waiting, St
     keys.sort_unstable();
     keys.dedup();
     let mut found = Waiting::new();
-    for row in tx.bulk_rows(FIND, &[Column::Keys(keys)]).await? {
+    for row in tx.bulk_rows(FIND, &[BulkColumn::Keys(keys)]).await? {
         let text = row.text(4)?.to_owned();
         let unreadable =
             |_| StoreError::Unreadable { column: "predictions.prediction", value: "no version".to_owned() };
@@ -307,11 +307,11 @@ pub(super) async fn carry_over(tx: &mut Tx, moved: &[(CustomerKey, CustomerKey)]
     Ok(())
 }
 
-fn customer(row: &Row, column: usize) -> Result<CustomerKey, StoreError> {
+fn customer(row: &DbRow, column: usize) -> Result<CustomerKey, StoreError> {
     row.array(column, "predictions.customer").map(CustomerKey::from_digest)
 }
 
-fn model(row: &Row, column: usize) -> Result<ModelName, StoreError> {
+fn model(row: &DbRow, column: usize) -> Result<ModelName, StoreError> {
     let text = row.text(column)?;
     ModelName::parse(text).map_err(|_| StoreError::Unreadable { column: "model", value: text.to_owned() })
 }

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use super::Store;
 use super::customers::CustomerNumber;
-use super::db::{Arg, Column, Row, Tx};
+use super::db::{Arg, BulkColumn, DbRow, Tx};
 use super::error::StoreError;
 use super::leases::after;
 use super::scores::tier;
 use super::time;
-use super::wish::{Decision, Known, Profile, State, decide};
+use super::wish::{Decision, KnownWish, Profile, WishState, decide};
 use scoreline_domain::time::Timestamp;
 use scoreline_domain::{CustomerKey, SealedId};
 
@@ -32,7 +32,7 @@ pub struct Claim {
 
 /// What became of a write.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum WriteOutcome {
     /// The profile says so now.
     Applied,
     /// Not, or nobody knows: again at that time. The reason must not name the customer.
@@ -47,7 +47,7 @@ pub enum Outcome {
 #[derive(Clone, Debug)]
 pub struct Settled<'a> {
     pub claim: &'a Claim,
-    pub outcome: Outcome,
+    pub outcome: WriteOutcome,
 }
 
 /// How settled claims landed.
@@ -71,7 +71,7 @@ pub struct ProfileCounts {
 
 /// A wish that failed.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Failure {
+pub struct FailedWrite {
     pub number: CustomerNumber,
     pub customer: CustomerKey,
     pub dead: bool,
@@ -109,10 +109,10 @@ impl Store {
         let rows = tx.rows(DUE, &[Arg::Text(target), Arg::Int(now.as_millisecond()), Arg::Int(limit)]).await?;
         let claims: Vec<Claim> = rows.iter().map(claim).collect::<Result<_, _>>()?;
         let columns = [
-            Column::Texts(vec![target.to_owned(); claims.len()]),
-            Column::Ints(claims.iter().map(|claim| claim.number.0).collect()),
-            Column::Texts(vec![holder.to_owned(); claims.len()]),
-            Column::Ints(vec![after(now, ttl); claims.len()]),
+            BulkColumn::Texts(vec![target.to_owned(); claims.len()]),
+            BulkColumn::Ints(claims.iter().map(|claim| claim.number.0).collect()),
+            BulkColumn::Texts(vec![holder.to_owned(); claims.len()]),
+            BulkColumn::Ints(vec![after(now, ttl); claims.len()]),
         ];
         tx.bulk(TAKE, &columns).await?;
         tx.commit().await?;
@@ -163,11 +163,12 @@ impl Store {
         let mut tx = self.read("counted").await?;
         let mut counts = ProfileCounts::default();
         for row in tx.rows(COUNT, &[Arg::Text(target)]).await? {
-            let (count, failing) = (row.int(1)?.cast_unsigned(), row.int(2)?.cast_unsigned());
+            let count = row.int(1)?.cast_unsigned();
+            let failing = row.int(2)?.cast_unsigned();
             match state(row.text(0)?)? {
-                State::Pending => (counts.pending, counts.failing) = (count, failing),
-                State::Applied => counts.applied = count,
-                State::Dead => counts.dead = count,
+                WishState::Pending => (counts.pending, counts.failing) = (count, failing),
+                WishState::Applied => counts.applied = count,
+                WishState::Dead => counts.dead = count,
             }
         }
         Ok(counts)
@@ -177,18 +178,18 @@ impl Store {
     ///
     /// # Errors
     /// When they cannot be read.
-    pub async fn profile_failures(&self, target: &str, limit: usize) -> Result<Vec<Failure>, StoreError> {
+    pub async fn profile_failures(&self, target: &str, limit: usize) -> Result<Vec<FailedWrite>, StoreError> {
         const LIST: &str = "SELECT p.customer, c.key, p.state, p.attempts, p.last_error, p.next_ms FROM profiles p \
                             JOIN customers c ON c.num = p.customer WHERE p.target = $1 AND p.state <> 'applied' \
                             AND p.last_error IS NOT NULL ORDER BY p.attempts DESC, p.customer LIMIT $2";
         let mut tx = self.read("read").await?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let rows = tx.rows(LIST, &[Arg::Text(target), Arg::Int(limit)]).await?;
-        let failure = |row: &Row| {
-            Ok(Failure {
+        let failure = |row: &DbRow| {
+            Ok(FailedWrite {
                 number: CustomerNumber(row.int(0)?),
                 customer: CustomerKey::from_digest(row.array(1, "customers.key")?),
-                dead: state(row.text(2)?)? == State::Dead,
+                dead: state(row.text(2)?)? == WishState::Dead,
                 attempts: attempts(row.int(3)?),
                 reason: row.text(4)?.into(),
                 next_at: time(row.int(5)?, "profiles.next_ms")?,
@@ -226,34 +227,34 @@ pub(super) async fn wish(
                          calculated_ms = excluded.calculated_ms, state = excluded.state, attempts = 0, \
                          next_ms = excluded.next_ms, last_error = NULL";
     let known = known(tx, target, wishes.keys().copied().collect()).await?;
-    let mut changes: Vec<(i64, Profile, State)> = Vec::new();
+    let mut changes: Vec<(i64, Profile, WishState)> = Vec::new();
     for (number, wish) in wishes {
         match decide(known.get(&number), &wish) {
             Decision::Keep => {}
-            Decision::Write => changes.push((number, wish, State::Pending)),
-            Decision::Settle => changes.push((number, wish, State::Applied)),
+            Decision::Write => changes.push((number, wish, WishState::Pending)),
+            Decision::Settle => changes.push((number, wish, WishState::Applied)),
         }
     }
     let profiles = || changes.iter().map(|(_, profile, _)| profile);
     let columns = [
-        Column::Texts(vec![target.to_owned(); changes.len()]),
-        Column::Ints(changes.iter().map(|(number, ..)| *number).collect()),
-        Column::Ints(vec![1; changes.len()]),
-        Column::Reals(profiles().map(|profile| profile.value_usd).collect()),
-        Column::Texts(profiles().map(|profile| profile.tier.as_str().to_owned()).collect()),
-        Column::OptReals(profiles().map(|profile| profile.confidence).collect()),
-        Column::OptReals(profiles().map(|profile| profile.risk).collect()),
-        Column::Ints(profiles().map(|profile| profile.calculated_at.as_millisecond()).collect()),
-        Column::Texts(changes.iter().map(|(.., state)| state.as_str().to_owned()).collect()),
-        Column::Ints(vec![0; changes.len()]),
-        Column::Ints(vec![0; changes.len()]),
-        Column::Ints(vec![now.as_millisecond(); changes.len()]),
+        BulkColumn::Texts(vec![target.to_owned(); changes.len()]),
+        BulkColumn::Ints(changes.iter().map(|(number, ..)| *number).collect()),
+        BulkColumn::Ints(vec![1; changes.len()]),
+        BulkColumn::Reals(profiles().map(|profile| profile.value_usd).collect()),
+        BulkColumn::Texts(profiles().map(|profile| profile.tier.as_str().to_owned()).collect()),
+        BulkColumn::OptReals(profiles().map(|profile| profile.confidence).collect()),
+        BulkColumn::OptReals(profiles().map(|profile| profile.risk).collect()),
+        BulkColumn::Ints(profiles().map(|profile| profile.calculated_at.as_millisecond()).collect()),
+        BulkColumn::Texts(changes.iter().map(|(.., state)| state.as_str().to_owned()).collect()),
+        BulkColumn::Ints(vec![0; changes.len()]),
+        BulkColumn::Ints(vec![0; changes.len()]),
+        BulkColumn::Ints(vec![now.as_millisecond(); changes.len()]),
     ];
     tx.bulk(WRITE, &columns).await?;
-    Ok(changes.iter().filter(|(.., state)| *state == State::Pending).count() as u64)
+    Ok(changes.iter().filter(|(.., state)| *state == WishState::Pending).count() as u64)
 }
 
-async fn known(tx: &mut Tx, target: &str, customers: Vec<i64>) -> Result<BTreeMap<i64, Known>, StoreError> {
+async fn known(tx: &mut Tx, target: &str, customers: Vec<i64>) -> Result<BTreeMap<i64, KnownWish>, StoreError> {
     const FIND: &str = "WITH given(target, customer) AS ({rows}) \
                         SELECT p.customer, p.value_usd, p.tier, p.confidence, p.risk, p.calculated_ms, p.state, \
                         p.applied_value_usd, p.applied_tier, p.applied_confidence, p.applied_risk, p.attempts, \
@@ -261,12 +262,12 @@ async fn known(tx: &mut Tx, target: &str, customers: Vec<i64>) -> Result<BTreeMa
                         WHERE p.target = given.target AND p.customer = given.customer";
     let mut known = BTreeMap::new();
     let targets = vec![target.to_owned(); customers.len()];
-    for row in tx.bulk_rows(FIND, &[Column::Texts(targets), Column::Ints(customers)]).await? {
+    for row in tx.bulk_rows(FIND, &[BulkColumn::Texts(targets), BulkColumn::Ints(customers)]).await? {
         let calculated_at = time(row.int(5)?, "profiles.calculated_ms")?;
         let wished = profile(&row, 1, calculated_at)?;
         let applied = row.opt_real(7)?.map(|_| profile(&row, 7, calculated_at)).transpose()?;
         let sent = row.int(11)? > 0 || row.opt_int(12)?.is_some();
-        let found = Known { wished, applied, state: state(row.text(6)?)?, sent };
+        let found = KnownWish { wished, applied, state: state(row.text(6)?)?, sent };
         known.insert(row.int(0)?, found);
     }
     Ok(known)
@@ -294,25 +295,25 @@ async fn settle(tx: &mut Tx, target: &str, holder: &str, one: &Settled<'_>) -> R
     let Claim { number, profile, seq, .. } = one.claim;
     let mut args = vec![Arg::Text(target), Arg::Int(number.0), Arg::Text(holder), Arg::Int(*seq)];
     let sql = match &one.outcome {
-        Outcome::Applied => {
+        WriteOutcome::Applied => {
             args.extend([Arg::Real(profile.value_usd), Arg::Text(profile.tier.as_str())]);
             args.extend([Arg::OptReal(profile.confidence), Arg::OptReal(profile.risk)]);
             APPLIED
         }
-        Outcome::Retry { reason, at } => {
-            args.extend([Arg::Text(reason), Arg::Int(at.as_millisecond()), Arg::Text(State::Pending.as_str())]);
+        WriteOutcome::Retry { reason, at } => {
+            args.extend([Arg::Text(reason), Arg::Int(at.as_millisecond()), Arg::Text(WishState::Pending.as_str())]);
             FAILED
         }
-        Outcome::Dead { reason } => {
-            args.extend([Arg::Text(reason), Arg::Int(0), Arg::Text(State::Dead.as_str())]);
+        WriteOutcome::Dead { reason } => {
+            args.extend([Arg::Text(reason), Arg::Int(0), Arg::Text(WishState::Dead.as_str())]);
             FAILED
         }
-        Outcome::Untried => UNTRIED,
+        WriteOutcome::Untried => UNTRIED,
     };
     Ok(tx.run(sql, &args).await? > 0)
 }
 
-fn claim(row: &Row) -> Result<Claim, StoreError> {
+fn claim(row: &DbRow) -> Result<Claim, StoreError> {
     let calculated_at = time(row.int(7)?, "profiles.calculated_ms")?;
     Ok(Claim {
         number: CustomerNumber(row.int(0)?),
@@ -325,7 +326,7 @@ fn claim(row: &Row) -> Result<Claim, StoreError> {
 }
 
 /// Value, tier, confidence and risk, from a column on.
-fn profile(row: &Row, from: usize, calculated_at: Timestamp) -> Result<Profile, StoreError> {
+fn profile(row: &DbRow, from: usize, calculated_at: Timestamp) -> Result<Profile, StoreError> {
     Ok(Profile {
         value_usd: row.real(from)?,
         tier: tier(row.text(from + 1)?)?,
@@ -335,8 +336,8 @@ fn profile(row: &Row, from: usize, calculated_at: Timestamp) -> Result<Profile, 
     })
 }
 
-fn state(text: &str) -> Result<State, StoreError> {
-    State::parse(text).ok_or_else(|| StoreError::Unreadable { column: "profiles.state", value: text.to_owned() })
+fn state(text: &str) -> Result<WishState, StoreError> {
+    WishState::parse(text).ok_or_else(|| StoreError::Unreadable { column: "profiles.state", value: text.to_owned() })
 }
 
 fn attempts(count: i64) -> u32 {

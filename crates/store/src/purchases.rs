@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::Store;
 use super::customers::{ensure, mark_dirty};
-use super::db::Column;
+use super::db::BulkColumn;
 use super::error::StoreError;
 use super::leases::Lease;
 use super::positions::check_lease;
@@ -100,11 +100,11 @@ impl Store {
             }
         }
         let columns = [
-            Column::Ints(last.keys().map(|(number, _)| *number).collect()),
-            Column::Ids(last.keys().map(|(_, id)| id.0).collect()),
-            Column::Ints(last.values().map(|purchase| day_number(purchase.day)).collect()),
-            Column::Reals(last.values().map(|purchase| purchase.amount_usd).collect()),
-            Column::Reals(last.values().map(|purchase| purchase.items).collect()),
+            BulkColumn::Ints(last.keys().map(|(number, _)| *number).collect()),
+            BulkColumn::Ids(last.keys().map(|(_, id)| id.0).collect()),
+            BulkColumn::Ints(last.values().map(|purchase| day_number(purchase.day)).collect()),
+            BulkColumn::Reals(last.values().map(|purchase| purchase.amount_usd).collect()),
+            BulkColumn::Reals(last.values().map(|purchase| purchase.items).collect()),
         ];
         let rows = tx.bulk_rows(UPSERT, &columns).await?;
         let customers: Vec<_> = rows.iter().map(|row| row.int(0)).collect::<Result<_, _>>()?;

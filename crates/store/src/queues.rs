@@ -11,7 +11,7 @@ use scoreline_domain::{LabelId, Sentiment};
 
 /// The scored interactions of a queue in a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct QueueSum {
+pub struct QueueTotal {
     pub queue: LabelId,
     pub scored: u64,
     /// Sum of their sentiment in millionths. Whole: it does not depend on the order.
@@ -32,15 +32,15 @@ impl Store {
     ///
     /// # Errors
     /// When they cannot be read.
-    pub async fn queue_sums(&self, as_of: Timestamp, since: Timestamp) -> Result<Vec<QueueSum>, StoreError> {
+    pub async fn queue_sums(&self, as_of: Timestamp, since: Timestamp) -> Result<Vec<QueueTotal>, StoreError> {
         // Who began after it ended after it too, which the index knows first.
         const SUM: &str = "SELECT queue, COUNT(*), CAST(SUM(sentiment) AS BIGINT) FROM interactions \
                            WHERE sentiment IS NOT NULL AND queue IS NOT NULL AND end_ms > $2 AND end_ms <= $1 \
                            AND start_ms > $2 GROUP BY queue ORDER BY queue";
         let mut tx = self.read("read").await?;
         let rows = tx.rows(SUM, &[Arg::Int(as_of.as_millisecond()), Arg::Int(since.as_millisecond())]).await?;
-        let sum = |row: &super::db::Row| {
-            Ok(QueueSum {
+        let sum = |row: &super::db::DbRow| {
+            Ok(QueueTotal {
                 queue: label(row.int(0)?)?,
                 scored: row.int(1)?.cast_unsigned(),
                 sum_millionths: row.int(2)?,
@@ -75,7 +75,7 @@ impl Store {
             }
             rows.extend(tx.rows(TIES, &[Arg::Int(last)]).await?);
         }
-        let scored = |row: &super::db::Row| {
+        let scored = |row: &super::db::DbRow| {
             Ok(ScoredInteraction {
                 end: time(row.int(0)?, "interactions.end_ms")?,
                 queue: label(row.int(1)?)?,

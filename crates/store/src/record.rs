@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use super::customers::{ensure, mark_dirty, numbers};
-use super::db::{Column, Row, Tx};
+use super::db::{BulkColumn, DbRow, Tx};
 use super::error::StoreError;
 use super::labels::{Labels, label, pack, unpack};
-use super::merge::{Found, Version};
+use super::merge::{Dated, InteractionVersion};
 use super::{Lease, Store, positions};
 use scoreline_domain::time::Timestamp;
 use scoreline_domain::{
@@ -32,7 +32,7 @@ pub struct Batch<'a> {
 
 /// What became of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Recorded {
+pub struct RecordedCounts {
     pub new: u64,
     /// Known interactions of which more is known now, late annotations included.
     pub changed: u64,
@@ -58,24 +58,24 @@ pub struct Annotated {
 
 /// What is kept now, and what will be.
 struct Kept {
-    stored: Option<Version>,
-    version: Version,
+    stored: Option<InteractionVersion>,
+    version: InteractionVersion,
 }
 
 type Versions = HashMap<InteractionId, Kept>;
 
 /// A row to write: customer, start, id and the rest.
-type Write<'a> = (i64, i64, [u8; 16], &'a Version);
+type Write<'a> = (i64, i64, [u8; 16], &'a InteractionVersion);
 
 impl Store {
     /// Records a batch and its position, whole or not at all. Telling a batch again, in any order, changes nothing.
     ///
     /// # Errors
     /// When nothing of it was recorded, or that is not known: then it is told again.
-    pub async fn record(&self, batch: &Batch<'_>) -> Result<Recorded, StoreError> {
+    pub async fn record(&self, batch: &Batch<'_>) -> Result<RecordedCounts, StoreError> {
         let mut tx = self.write("written").await?;
         positions::check_lease(&mut tx, batch.lease).await?;
-        let mut recorded = Recorded::default();
+        let mut recorded = RecordedCounts::default();
         let told = self.take_in(&mut tx, batch, &mut recorded).await?;
         positions::save(&mut tx, batch.source, batch.position, batch.at).await?;
         tx.commit().await?;
@@ -101,7 +101,12 @@ impl Store {
         Ok(Annotated { changed, same, unknown })
     }
 
-    async fn take_in(&self, tx: &mut Tx, batch: &Batch<'_>, recorded: &mut Recorded) -> Result<Labels, StoreError> {
+    async fn take_in(
+        &self,
+        tx: &mut Tx,
+        batch: &Batch<'_>,
+        recorded: &mut RecordedCounts,
+    ) -> Result<Labels, StoreError> {
         let mut closed = Vec::with_capacity(batch.interactions.len());
         let mut contacts: HashMap<CustomerKey, Option<&SealedId>> = HashMap::new();
         for told in batch.interactions {
@@ -146,20 +151,20 @@ impl Store {
     }
 }
 
-fn version(told: &Interaction, end: Timestamp, labels: &Labels) -> Version {
+fn version(told: &Interaction, end: Timestamp, labels: &Labels) -> InteractionVersion {
     let end_ms = end.as_millisecond();
     let mut topics: Vec<_> = told.topics.iter().filter_map(|topic| labels.id(topic)).collect();
     topics.sort_unstable();
     topics.dedup();
-    Version {
+    InteractionVersion {
         customer: told.customer,
         start_ms: told.start.as_millisecond(),
         end_ms,
         channel: told.channel,
         handle_ms: told.handle_ms,
         queue: told.queue.as_ref().and_then(|queue| labels.id(queue)),
-        sentiment: told.sentiment.map(|what| Found { what, end_ms }),
-        topics: (!topics.is_empty()).then_some(Found { what: topics, end_ms }),
+        sentiment: told.sentiment.map(|what| Dated { what, end_ms }),
+        topics: (!topics.is_empty()).then_some(Dated { what: topics, end_ms }),
     }
 }
 
@@ -173,13 +178,13 @@ fn apply(versions: &mut Versions, annotations: &[Annotation], labels: &Labels) -
         };
         let end_ms = version.end_ms;
         if let Some(what) = annotation.sentiment {
-            version.sentiment = Some(Found { what, end_ms });
+            version.sentiment = Some(Dated { what, end_ms });
         }
         let mut topics: Vec<_> = annotation.topics.iter().filter_map(|topic| labels.id(topic)).collect();
         topics.sort_unstable();
         topics.dedup();
         if !topics.is_empty() {
-            version.topics = Some(Found { what: topics, end_ms });
+            version.topics = Some(Dated { what: topics, end_ms });
         }
     }
     unknown
@@ -195,7 +200,7 @@ async fn stored(tx: &mut Tx, ids: Vec<InteractionId>) -> Result<Versions, StoreE
     ids.sort_unstable();
     ids.dedup();
     let mut versions = HashMap::with_capacity(ids.len());
-    for row in tx.bulk_rows(FIND, &[Column::Ids(ids)]).await? {
+    for row in tx.bulk_rows(FIND, &[BulkColumn::Ids(ids)]).await? {
         let version = read(&row)?;
         let id = InteractionId(row.array(0, "interactions.id")?);
         versions.insert(id, Kept { stored: Some(version.clone()), version });
@@ -203,21 +208,21 @@ async fn stored(tx: &mut Tx, ids: Vec<InteractionId>) -> Result<Versions, StoreE
     Ok(versions)
 }
 
-fn read(row: &Row) -> Result<Version, StoreError> {
+fn read(row: &DbRow) -> Result<InteractionVersion, StoreError> {
     let end_ms = row.int(3)?;
     let sentiment = row.opt_int(7)?.map(sentiment).transpose()?;
     let sentiment_end = row.opt_int(8)?.unwrap_or(end_ms);
     let topics_end = row.opt_int(10)?.unwrap_or(end_ms);
     let topics = row.opt_bytes(9)?.map(|bytes| unpack(bytes).collect());
-    Ok(Version {
+    Ok(InteractionVersion {
         customer: CustomerKey::from_digest(row.array(1, "customers.key")?),
         start_ms: row.int(2)?,
         end_ms,
         channel: channel(row.int(4)?)?,
         handle_ms: row.opt_int(5)?.map(handle_ms).transpose()?,
         queue: row.opt_int(6)?.map(label).transpose()?,
-        sentiment: sentiment.map(|what| Found { what, end_ms: sentiment_end }),
-        topics: topics.map(|what| Found { what, end_ms: topics_end }),
+        sentiment: sentiment.map(|what| Dated { what, end_ms: sentiment_end }),
+        topics: topics.map(|what| Dated { what, end_ms: topics_end }),
     })
 }
 
@@ -245,8 +250,11 @@ async fn write(tx: &mut Tx, versions: &Versions, known: &HashMap<CustomerKey, i6
         let found = known.get(customer).or_else(|| more.get(customer)).copied();
         found.ok_or_else(|| StoreError::Unreadable { column: "customers.key", value: format!("{customer:?}") })
     };
-    let (mut rows, mut moved, mut dirty) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut new, mut changed) = (0, 0);
+    let mut rows = Vec::new();
+    let mut moved = Vec::new();
+    let mut dirty = Vec::new();
+    let mut new = 0;
+    let mut changed = 0;
     for (id, kept) in changes() {
         let customer = number(&kept.version.customer)?;
         dirty.push(customer);
@@ -262,7 +270,7 @@ async fn write(tx: &mut Tx, versions: &Versions, known: &HashMap<CustomerKey, i6
         }
         rows.push((customer, kept.version.start_ms, id.0, &kept.version));
     }
-    tx.bulk(REMOVE, &[Column::Ids(moved)]).await?;
+    tx.bulk(REMOVE, &[BulkColumn::Ids(moved)]).await?;
     // Neighbours in the table are written together.
     rows.sort_unstable_by_key(|(customer, start_ms, id, _)| (*customer, *start_ms, *id));
     tx.bulk(UPSERT, &columns(&rows)).await?;
@@ -270,24 +278,26 @@ async fn write(tx: &mut Tx, versions: &Versions, known: &HashMap<CustomerKey, i6
     Ok((new, changed))
 }
 
-fn columns(rows: &[Write<'_>]) -> [Column; 11] {
+fn columns(rows: &[Write<'_>]) -> [BulkColumn; 11] {
     /// Absent where it is the interaction's own end, as it nearly always is.
-    fn end_of<T>(found: Option<&Found<T>>, version: &Version) -> Option<i64> {
+    fn end_of<T>(found: Option<&Dated<T>>, version: &InteractionVersion) -> Option<i64> {
         found.map(|found| found.end_ms).filter(|end| *end != version.end_ms)
     }
-    let ints = |each: fn(&Write<'_>) -> i64| Column::Ints(rows.iter().map(each).collect());
-    let opt_ints = |each: fn(&Version) -> Option<i64>| Column::OptInts(rows.iter().map(|(.., v)| each(v)).collect());
+    let ints = |each: fn(&Write<'_>) -> i64| BulkColumn::Ints(rows.iter().map(each).collect());
+    let opt_ints = |each: fn(&InteractionVersion) -> Option<i64>| {
+        BulkColumn::OptInts(rows.iter().map(|(.., v)| each(v)).collect())
+    };
     [
         ints(|(customer, ..)| *customer),
         ints(|(_, start_ms, ..)| *start_ms),
-        Column::Ids(rows.iter().map(|(_, _, id, _)| *id).collect()),
+        BulkColumn::Ids(rows.iter().map(|(_, _, id, _)| *id).collect()),
         ints(|(.., version)| version.end_ms),
         ints(|(.., version)| channel_number(version.channel)),
         opt_ints(|version| version.handle_ms.map(i64::from)),
         opt_ints(|version| version.queue.map(|queue| i64::from(queue.0))),
         opt_ints(|version| version.sentiment.as_ref().map(|found| i64::from(found.what.millionths()))),
         opt_ints(|version| end_of(version.sentiment.as_ref(), version)),
-        Column::OptBytes(
+        BulkColumn::OptBytes(
             rows.iter().map(|(.., version)| version.topics.as_ref().map(|found| pack(&found.what))).collect(),
         ),
         opt_ints(|version| end_of(version.topics.as_ref(), version)),

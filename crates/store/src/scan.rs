@@ -8,7 +8,7 @@ use jiff::civil::Date;
 
 use super::Store;
 use super::customers::CustomerNumber;
-use super::db::{Arg, Column, Row, Tx};
+use super::db::{Arg, BulkColumn, DbRow, Tx};
 use super::error::StoreError;
 use super::labels::{label, unpack};
 use super::purchases::day;
@@ -31,7 +31,7 @@ pub enum Which {
 
 /// What a page should hold.
 #[derive(Clone, Copy, Debug)]
-pub struct Scan {
+pub struct ScanRequest {
     pub which: Which,
     /// Where the page before ended; the first page when absent.
     pub after: Option<Cursor>,
@@ -47,7 +47,7 @@ pub struct Cursor(i64);
 
 /// Some customers' histories, seen at one moment.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Page {
+pub struct HistoryPage {
     pub histories: Vec<History>,
     /// None on the last page.
     pub next: Option<Cursor>,
@@ -55,7 +55,7 @@ pub struct Page {
 
 /// How often a customer had changed when it was read: see `Computed`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mark(pub(super) i64);
+pub struct ChangeMark(pub(super) i64);
 
 /// What is known of one customer.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,7 +63,7 @@ pub struct History {
     pub customer: CustomerKey,
     pub number: CustomerNumber,
     /// Absent when their features told everything.
-    pub mark: Option<Mark>,
+    pub mark: Option<ChangeMark>,
     /// By start.
     pub interactions: Vec<StoredInteraction>,
     /// By day.
@@ -97,7 +97,7 @@ impl History {
         self.topics.get(interaction.topics.start as usize..interaction.topics.end as usize).unwrap_or_default()
     }
 
-    fn add(&mut self, row: &Row) -> Result<(), StoreError> {
+    fn add(&mut self, row: &DbRow) -> Result<(), StoreError> {
         let from = self.topics.len() as u32;
         if let Some(bytes) = row.opt_bytes(7)? {
             self.topics.extend(unpack(bytes));
@@ -120,13 +120,13 @@ impl Store {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub async fn scan(&self, scan: &Scan) -> Result<Page, StoreError> {
+    pub async fn scan(&self, scan: &ScanRequest) -> Result<HistoryPage, StoreError> {
         let mut tx = self.read("read").await?;
         // Customers of few interactions each: more than these are not needed for a page.
         let most = scan.interactions.clamp(GROUP, 100_000);
         let mut waiting = customers(&mut tx, scan, most).await?;
         let more = waiting.len() == most;
-        let mut page = Page { histories: Vec::new(), next: None };
+        let mut page = HistoryPage { histories: Vec::new(), next: None };
         let mut held = 0;
         while held < scan.interactions.max(1) && !waiting.is_empty() {
             let group = waiting.drain(..waiting.len().min(GROUP)).collect();
@@ -153,7 +153,7 @@ impl Store {
     }
 }
 
-async fn customers(tx: &mut Tx, scan: &Scan, most: usize) -> Result<VecDeque<History>, StoreError> {
+async fn customers(tx: &mut Tx, scan: &ScanRequest, most: usize) -> Result<VecDeque<History>, StoreError> {
     const ALL: &str = "SELECT c.num, c.key, d.mark FROM customers c LEFT JOIN dirty d ON d.customer = c.num \
                        WHERE c.num > $1 ORDER BY c.num LIMIT $2";
     const DUE: &str = "SELECT c.num, c.key, d.mark FROM (\
@@ -174,11 +174,11 @@ async fn customers(tx: &mut Tx, scan: &Scan, most: usize) -> Result<VecDeque<His
     rows.iter().map(empty).collect()
 }
 
-fn empty(row: &Row) -> Result<History, StoreError> {
+fn empty(row: &DbRow) -> Result<History, StoreError> {
     Ok(History {
         number: CustomerNumber(row.int(0)?),
         customer: CustomerKey::from_digest(row.array(1, "customers.key")?),
-        mark: row.opt_int(2)?.map(Mark),
+        mark: row.opt_int(2)?.map(ChangeMark),
         interactions: Vec::new(),
         purchases: Vec::new(),
         topics: Vec::new(),
@@ -197,9 +197,9 @@ async fn fill(tx: &mut Tx, mut group: Vec<History>, since: Option<Timestamp>) ->
                              WHERE p.customer = given.customer ORDER BY p.customer, p.day, p.id";
     let numbers: Vec<_> = group.iter().map(|history| history.number.0).collect();
     let since = vec![since.map_or(i64::MIN, Timestamp::as_millisecond); numbers.len()];
-    let rows = tx.bulk_rows(INTERACTIONS, &[Column::Ints(numbers.clone()), Column::Ints(since)]).await?;
+    let rows = tx.bulk_rows(INTERACTIONS, &[BulkColumn::Ints(numbers.clone()), BulkColumn::Ints(since)]).await?;
     each(&mut group, &rows, History::add)?;
-    let rows = tx.bulk_rows(PURCHASES, &[Column::Ints(numbers)]).await?;
+    let rows = tx.bulk_rows(PURCHASES, &[BulkColumn::Ints(numbers)]).await?;
     each(&mut group, &rows, |history, row| {
         let (day, amount_usd, items) = (day(row.int(1)?)?, row.real(2)?, row.real(3)?);
         history.purchases.push(StoredPurchase { day, amount_usd, items });
@@ -211,8 +211,8 @@ async fn fill(tx: &mut Tx, mut group: Vec<History>, since: Option<Timestamp>) ->
 /// Gives each row to the history of its customer, both in the order of their numbers.
 fn each(
     group: &mut [History],
-    rows: &[Row],
-    mut give: impl FnMut(&mut History, &Row) -> Result<(), StoreError>,
+    rows: &[DbRow],
+    mut give: impl FnMut(&mut History, &DbRow) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
     let mut position = 0;
     for row in rows {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::Store;
 use super::customers::CustomerNumber;
-use super::db::{Arg, Column, Row};
+use super::db::{Arg, BulkColumn, DbRow};
 use super::error::StoreError;
 use super::leases::Lease;
 use super::positions::check_lease;
@@ -69,7 +69,7 @@ impl Store {
                 *kept = (score, profile);
             }
         }
-        let numbers = Column::Ints(latest.keys().copied().collect());
+        let numbers = BulkColumn::Ints(latest.keys().copied().collect());
         let mut known = BTreeMap::new();
         for row in tx.bulk_rows(KNOWN, &[numbers]).await? {
             known.insert(row.int(0)?, row.opt_int(1)?);
@@ -99,7 +99,7 @@ impl Store {
         const FIND: &str = "WITH given(num) AS ({rows}) SELECT s.customer, s.tier FROM given CROSS JOIN scores s \
                             WHERE s.customer = given.num";
         let mut tx = self.read("read").await?;
-        let numbers = Column::Ints(customers.iter().map(|number| number.0).collect());
+        let numbers = BulkColumn::Ints(customers.iter().map(|number| number.0).collect());
         let rows = tx.bulk_rows(FIND, &[numbers]).await?;
         rows.iter().map(|row| Ok((CustomerNumber(row.int(0)?), tier(row.text(1)?)?))).collect()
     }
@@ -118,33 +118,34 @@ impl Store {
     }
 }
 
-fn columns(scores: &BTreeMap<i64, (&StoredScore, &Profile)>) -> [Column; 11] {
+fn columns(scores: &BTreeMap<i64, (&StoredScore, &Profile)>) -> [BulkColumn; 11] {
     let all = || scores.values().map(|(score, _)| *score);
     let reals =
-        |each: fn(&Estimate) -> Option<f64>| Column::OptReals(all().map(|score| each(&score.estimate)).collect());
+        |each: fn(&Estimate) -> Option<f64>| BulkColumn::OptReals(all().map(|score| each(&score.estimate)).collect());
     [
-        Column::Ints(scores.keys().copied().collect()),
-        Column::Reals(all().map(|score| score.estimate.value).collect()),
+        BulkColumn::Ints(scores.keys().copied().collect()),
+        BulkColumn::Reals(all().map(|score| score.estimate.value).collect()),
         reals(|estimate| estimate.interval.map(Interval::low)),
         reals(|estimate| estimate.interval.map(Interval::high)),
         reals(|estimate| estimate.risk.map(Probability::get)),
         reals(|estimate| estimate.confidence.map(Probability::get)),
-        Column::Texts(all().map(|score| score.estimate.tier.as_str().to_owned()).collect()),
-        Column::Texts(all().map(|score| score.model.as_str().to_owned()).collect()),
-        Column::Texts(all().map(|score| score.version.as_str().to_owned()).collect()),
-        Column::Ints(all().map(|score| score.features_as_of.as_millisecond()).collect()),
-        Column::Ints(all().map(|score| score.scored_at.as_millisecond()).collect()),
+        BulkColumn::Texts(all().map(|score| score.estimate.tier.as_str().to_owned()).collect()),
+        BulkColumn::Texts(all().map(|score| score.model.as_str().to_owned()).collect()),
+        BulkColumn::Texts(all().map(|score| score.version.as_str().to_owned()).collect()),
+        BulkColumn::Ints(all().map(|score| score.features_as_of.as_millisecond()).collect()),
+        BulkColumn::Ints(all().map(|score| score.scored_at.as_millisecond()).collect()),
     ]
 }
 
-fn score(row: &Row) -> Result<StoredScore, StoreError> {
+fn score(row: &DbRow) -> Result<StoredScore, StoreError> {
     let value = row.real(0)?;
     let interval = match (row.opt_real(1)?, row.opt_real(2)?) {
         (Some(low), Some(high)) => Interval::around(value, low, high),
         (Some(_), None) | (None, Some(_) | None) => None,
     };
     let named = |column: &'static str, value: &str| StoreError::Unreadable { column, value: value.to_owned() };
-    let (model, version) = (row.text(6)?, row.text(7)?);
+    let model = row.text(6)?;
+    let version = row.text(7)?;
     Ok(StoredScore {
         estimate: Estimate {
             value,

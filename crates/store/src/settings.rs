@@ -8,7 +8,7 @@ use secrecy::SecretString;
 /// Settings of the store.
 #[derive(Clone, Debug)]
 pub struct StoreSettings {
-    pub place: Place,
+    pub place: StorePlace,
     pub check: Check,
     /// Memory for pages of an SQLite file, bytes.
     pub cache_size: u64,
@@ -20,7 +20,7 @@ pub struct StoreSettings {
 
 /// Which database.
 #[derive(Clone, Debug)]
-pub enum Place {
+pub enum StorePlace {
     /// A file of this process.
     Sqlite(PathBuf),
     /// Nowhere: it ends with the process.
@@ -42,22 +42,22 @@ impl StoreSettings {
     /// Whether what is kept outlasts the process.
     pub fn lasts(&self) -> bool {
         match &self.place {
-            Place::Sqlite(_) | Place::Postgres(_) => true,
-            Place::Memory => false,
+            StorePlace::Sqlite(_) | StorePlace::Postgres(_) => true,
+            StorePlace::Memory => false,
         }
     }
 
     /// The defaults of the reference for a file.
     pub fn sqlite(path: impl Into<PathBuf>) -> Self {
-        Self::at(Place::Sqlite(path.into()))
+        Self::at(StorePlace::Sqlite(path.into()))
     }
 
     /// The defaults of the reference for a server.
     pub fn postgres(url: impl Into<SecretString>) -> Self {
-        Self::at(Place::Postgres(url.into()))
+        Self::at(StorePlace::Postgres(url.into()))
     }
 
-    fn at(place: Place) -> Self {
+    fn at(place: StorePlace) -> Self {
         Self {
             place,
             check: Check::Quick,

@@ -25,13 +25,13 @@ impl Profile {
 
 /// How a wish stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum WishState {
     Pending,
     Applied,
     Dead,
 }
 
-impl State {
+impl WishState {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -47,11 +47,11 @@ impl State {
 
 /// What is kept of a customer's wishes in one target.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Known {
+pub(super) struct KnownWish {
     pub(super) wished: Profile,
     /// What the profile was last known to say.
     pub(super) applied: Option<Profile>,
-    pub(super) state: State,
+    pub(super) state: WishState,
     /// Whether it may have been sent since it was last applied: what the profile says is not known then.
     pub(super) sent: bool,
 }
@@ -69,15 +69,15 @@ pub(super) enum Decision {
 
 /// Newer facts replace older ones; what the profile says already is not written again; what failed for good is not tried
 /// again before there is something else to say.
-pub(super) fn decide(known: Option<&Known>, wish: &Profile) -> Decision {
+pub(super) fn decide(known: Option<&KnownWish>, wish: &Profile) -> Decision {
     let Some(known) = known else { return Decision::Write };
     if wish.calculated_at < known.wished.calculated_at || wish.says_the_same(&known.wished) {
         return Decision::Keep;
     }
     let says_so = known.applied.as_ref().is_some_and(|applied| applied.says_the_same(wish));
     match known.state {
-        State::Pending | State::Dead if says_so && !known.sent => Decision::Settle,
-        State::Applied | State::Pending | State::Dead => Decision::Write,
+        WishState::Pending | WishState::Dead if says_so && !known.sent => Decision::Settle,
+        WishState::Applied | WishState::Pending | WishState::Dead => Decision::Write,
     }
 }
 
@@ -90,13 +90,13 @@ mod tests {
         Profile { value_usd, tier: Tier::Medium, confidence: Some(0.8), risk: None, calculated_at }
     }
 
-    fn known(wished: Profile, applied: Option<Profile>, state: State, sent: bool) -> Known {
-        Known { wished, applied, state, sent }
+    fn known(wished: Profile, applied: Option<Profile>, state: WishState, sent: bool) -> KnownWish {
+        KnownWish { wished, applied, state, sent }
     }
 
     #[test]
     fn only_news_is_written() {
-        let applied = known(profile(10.0, 1), Some(profile(10.0, 1)), State::Applied, false);
+        let applied = known(profile(10.0, 1), Some(profile(10.0, 1)), WishState::Applied, false);
         assert_eq!(decide(None, &profile(10.0, 1)), Decision::Write);
         assert_eq!(decide(Some(&applied), &profile(10.0, 9)), Decision::Keep, "a later time alone is no news");
         assert_eq!(decide(Some(&applied), &profile(11.0, 9)), Decision::Write);
@@ -105,15 +105,15 @@ mod tests {
 
     #[test]
     fn what_is_waiting_and_was_never_sent_is_settled_when_the_profile_says_so_already() {
-        let waiting = known(profile(11.0, 2), Some(profile(10.0, 1)), State::Pending, false);
+        let waiting = known(profile(11.0, 2), Some(profile(10.0, 1)), WishState::Pending, false);
         assert_eq!(decide(Some(&waiting), &profile(10.0, 3)), Decision::Settle);
-        let sent = Known { sent: true, ..waiting };
+        let sent = KnownWish { sent: true, ..waiting };
         assert_eq!(decide(Some(&sent), &profile(10.0, 3)), Decision::Write, "nobody knows what it says now");
     }
 
     #[test]
     fn what_failed_for_good_waits_for_something_else_to_say() {
-        let dead = known(profile(11.0, 2), None, State::Dead, true);
+        let dead = known(profile(11.0, 2), None, WishState::Dead, true);
         assert_eq!(decide(Some(&dead), &profile(11.0, 3)), Decision::Keep);
         assert_eq!(decide(Some(&dead), &profile(12.0, 3)), Decision::Write);
     }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::super::{Failure, print};
 use scoreline_domain::Catalogued;
-use scoreline_domain::feature::{CATALOGUE, Origin};
+use scoreline_domain::feature::{CATALOGUE, FeatureOrigin};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  scoreline features catalogue\n  scoreline features catalogue --format json")]
@@ -71,10 +71,10 @@ fn range(feature: &Catalogued) -> String {
     }
 }
 
-fn origin(origin: Origin) -> &'static str {
+fn origin(origin: FeatureOrigin) -> &'static str {
     match origin {
-        Origin::Interactions => "interactions",
-        Origin::Purchases => "purchases",
+        FeatureOrigin::Interactions => "interactions",
+        FeatureOrigin::Purchases => "purchases",
     }
 }
 

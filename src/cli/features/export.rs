@@ -13,14 +13,14 @@ use super::super::Failure;
 use super::super::score::Progress;
 use super::super::score::sink::Output;
 use super::super::score::source::{Format, Length};
-use super::table::{Row, Table};
+use super::table::{ExportRow, Table};
 use crate::app::stored;
 use crate::config::Settings;
 use scoreline_domain::time::{Clock as _, Stopwatch, SystemClock};
 use scoreline_engine::features::CustomerFold;
 use scoreline_engine::features::interactions::{LOOK_BACK_DAYS, QueueSentiment, QueueTimeline};
 use scoreline_engine::features::purchases::{known_from, last_whole_day, spent_after};
-use scoreline_store::{Cursor, History, Scan, Store, Which};
+use scoreline_store::{Cursor, History, ScanRequest, Store, Which};
 
 /// Interactions of a page: some ten megabytes.
 const PAGE: usize = 50_000;
@@ -162,7 +162,7 @@ fn row(
     queues: &QueueSentiment,
     as_of: Timestamp,
     horizon_days: u16,
-) -> anyhow::Result<Option<Row>> {
+) -> anyhow::Result<Option<ExportRow>> {
     fold.clear();
     for interaction in history.interaction_rows() {
         fold.interaction(&interaction)?;
@@ -175,7 +175,7 @@ fn row(
         return Ok(None);
     }
     let spend_usd = spent_after(history.purchase_rows(), last_whole_day(as_of), horizon_days);
-    Ok(Some(Row { customer: history.number.get(), as_of, values: vector.values, spend_usd }))
+    Ok(Some(ExportRow { customer: history.number.get(), as_of, values: vector.values, spend_usd }))
 }
 
 async fn pages(
@@ -189,7 +189,7 @@ async fn pages(
     let bar = Progress::start(&Length::Rows(customers), what, quiet);
     let mut after: Option<Cursor> = None;
     loop {
-        let page = store.scan(&Scan { which: Which::All, after, interactions: PAGE, since }).await?;
+        let page = store.scan(&ScanRequest { which: Which::All, after, interactions: PAGE, since }).await?;
         page.histories.iter().try_for_each(&mut each)?;
         bar.advance(page.histories.len() as u64);
         after = page.next;

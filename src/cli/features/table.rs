@@ -18,7 +18,7 @@ use scoreline_domain::feature::{CATALOGUE, CatalogueRow};
 const BATCH: usize = 8192;
 
 /// One customer as of one time.
-pub(super) struct Row {
+pub(super) struct ExportRow {
     /// The customer's number in the store.
     pub(super) customer: i64,
     pub(super) as_of: Timestamp,
@@ -31,7 +31,7 @@ type Out = Box<dyn Write + Send>;
 
 pub(super) enum Table {
     Csv(Box<csv::Writer<Out>>),
-    Parquet { writer: Box<ArrowWriter<Out>>, schema: SchemaRef, waiting: Vec<Row> },
+    Parquet { writer: Box<ArrowWriter<Out>>, schema: SchemaRef, waiting: Vec<ExportRow> },
 }
 
 impl Table {
@@ -56,7 +56,7 @@ impl Table {
         Ok(Self::Parquet { writer, schema, waiting: Vec::with_capacity(BATCH) })
     }
 
-    pub(super) fn push(&mut self, row: Row) -> anyhow::Result<()> {
+    pub(super) fn push(&mut self, row: ExportRow) -> anyhow::Result<()> {
         match self {
             Self::Csv(writer) => {
                 writer.write_field(row.customer.to_string())?;
@@ -92,13 +92,13 @@ impl Table {
     }
 }
 
-fn batch(schema: &SchemaRef, rows: &[Row]) -> anyhow::Result<RecordBatch> {
+fn batch(schema: &SchemaRef, rows: &[ExportRow]) -> anyhow::Result<RecordBatch> {
     let mut columns: Vec<ArrayRef> = vec![
         Arc::new(rows.iter().map(|row| row.customer).collect::<Int64Array>()),
         Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.as_of.to_string()))),
     ];
     for position in 0..CATALOGUE.len() {
-        let value = |row: &Row| Some(row.values[position]).filter(|value| !value.is_nan());
+        let value = |row: &ExportRow| Some(row.values[position]).filter(|value| !value.is_nan());
         columns.push(Arc::new(rows.iter().map(value).collect::<Float64Array>()));
     }
     columns.push(Arc::new(rows.iter().map(|row| row.spend_usd).collect::<Float64Array>()));

@@ -96,7 +96,8 @@ fn run_here(files: BundleFiles, load: &LoadSettings, text: &mut String) -> Resul
     let manifest = snapshot.manifest();
     let features: Vec<_> = manifest.features.iter().map(|rule| rule.name.as_str()).collect();
     let (name, version, backend) = (&manifest.name, &manifest.version, manifest.backend.as_str());
-    let (count, names) = (features.len(), features.join(", "));
+    let count = features.len();
+    let names = features.join(", ");
     let _ = writeln!(text, "  ok    model: {name} {version} ({backend}), {count} features: {names}");
     golden::verify(&snapshot).map_err(|err| ("golden", err.to_string()))?;
     let _ = match golden_rows {

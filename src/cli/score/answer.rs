@@ -1,20 +1,20 @@
 //! From drawn rows to answers: the same steps as a request takes, for a chunk at a time. No cache and no deadline: a
 //! file is scored by the model or told why not.
 
-use crate::scoring::baseline::Known;
+use crate::scoring::baseline::KnownLabels;
 use crate::scoring::estimate::Wish;
-use crate::scoring::task::{self, Outcome, outcome_rows};
+use crate::scoring::task::{self, TaskScore, outcome_rows};
 use crate::scoring::{Warning, Warnings};
 use scoreline_domain::Source;
 use scoreline_engine::inference::ModelSnapshot;
-use scoreline_engine::inference::bundle::Customer;
+use scoreline_engine::inference::bundle::ReadCustomer;
 
-use super::draw::{Drawn, Row};
+use super::draw::{Drawn, InputRow};
 
 /// What is said about one row.
-pub(super) enum Answer {
+pub(super) enum RowAnswer {
     Scored {
-        outcome: Outcome,
+        outcome: TaskScore,
         source: Source,
         warnings: Warnings,
     },
@@ -23,9 +23,9 @@ pub(super) enum Answer {
 }
 
 /// Answers every row of a chunk, in order.
-pub(super) fn answer(snapshot: &ModelSnapshot, wish: Wish, drawn: Drawn) -> Vec<Answer> {
+pub(super) fn answer(snapshot: &ModelSnapshot, wish: Wish, drawn: Drawn) -> Vec<RowAnswer> {
     let width = snapshot.schema().len();
-    let mut answers: Vec<Option<Answer>> = Vec::with_capacity(drawn.rows.len());
+    let mut answers: Vec<Option<RowAnswer>> = Vec::with_capacity(drawn.rows.len());
     // The rows that need the model, packed.
     let mut raw = Vec::with_capacity(drawn.raw.len());
     let mut waiting: Vec<(usize, Warnings)> = Vec::with_capacity(drawn.rows.len());
@@ -41,29 +41,29 @@ pub(super) fn answer(snapshot: &ModelSnapshot, wish: Wish, drawn: Drawn) -> Vec<
     }
     for ((position, warnings), outcome) in waiting.into_iter().zip(outcomes(snapshot, wish, &raw)) {
         answers[position] = Some(match outcome {
-            Ok(outcome) => Answer::Scored { outcome, source: Source::Model, warnings },
-            Err(reason) => Answer::Refused(reason),
+            Ok(outcome) => RowAnswer::Scored { outcome, source: Source::Model, warnings },
+            Err(reason) => RowAnswer::Refused(reason),
         });
     }
-    answers.into_iter().map(|answer| answer.unwrap_or_else(|| Answer::Refused("model gave no row".into()))).collect()
+    answers.into_iter().map(|answer| answer.unwrap_or_else(|| RowAnswer::Refused("model gave no row".into()))).collect()
 }
 
 enum Considered {
-    Answered(Answer),
+    Answered(RowAnswer),
     Model(Warnings),
 }
 
-fn consider(snapshot: &ModelSnapshot, row: Row, values: &[f64]) -> Considered {
+fn consider(snapshot: &ModelSnapshot, row: InputRow, values: &[f64]) -> Considered {
     if let Some(fault) = row.fault {
-        return Considered::Answered(Answer::Refused(fault));
+        return Considered::Answered(RowAnswer::Refused(fault));
     }
     if row.without_history {
         return Considered::Answered(cold_start(snapshot, &row));
     }
     match snapshot.read_row(values) {
-        Err(fault) => Considered::Answered(Answer::Refused(fault.to_string())),
-        Ok(Customer::New) => Considered::Answered(cold_start(snapshot, &row)),
-        Ok(Customer::Known(mut given)) => {
+        Err(fault) => Considered::Answered(RowAnswer::Refused(fault.to_string())),
+        Ok(ReadCustomer::New) => Considered::Answered(cold_start(snapshot, &row)),
+        Ok(ReadCustomer::Known(mut given)) => {
             given.unknown.extend(row.unknown);
             given.missing.retain(|position| !given.unknown.contains(position));
             Considered::Model(Warning::of_features(&given).collect())
@@ -71,14 +71,14 @@ fn consider(snapshot: &ModelSnapshot, row: Row, values: &[f64]) -> Considered {
     }
 }
 
-fn cold_start(snapshot: &ModelSnapshot, row: &Row) -> Answer {
-    let known = Known { channel: row.channel.as_deref(), segment: row.segment.as_deref() };
+fn cold_start(snapshot: &ModelSnapshot, row: &InputRow) -> RowAnswer {
+    let known = KnownLabels { channel: row.channel.as_deref(), segment: row.segment.as_deref() };
     let (outcome, warnings) = task::cold_start(snapshot, known);
-    Answer::Scored { outcome, source: Source::ColdStart, warnings: warnings.into_iter().collect() }
+    RowAnswer::Scored { outcome, source: Source::ColdStart, warnings: warnings.into_iter().collect() }
 }
 
 /// Runs the model. Should it fail on the chunk, every row is tried alone, so that one row does not cost the others.
-fn outcomes(snapshot: &ModelSnapshot, wish: Wish, raw: &[f64]) -> Vec<Result<Outcome, String>> {
+fn outcomes(snapshot: &ModelSnapshot, wish: Wish, raw: &[f64]) -> Vec<Result<TaskScore, String>> {
     if raw.is_empty() {
         return Vec::new();
     }
@@ -88,7 +88,7 @@ fn outcomes(snapshot: &ModelSnapshot, wish: Wish, raw: &[f64]) -> Vec<Result<Out
     }
 }
 
-fn alone(snapshot: &ModelSnapshot, wish: Wish, row: &[f64]) -> Result<Outcome, String> {
+fn alone(snapshot: &ModelSnapshot, wish: Wish, row: &[f64]) -> Result<TaskScore, String> {
     let mut outcomes = outcome_rows(snapshot, row, wish).map_err(|err| err.to_string())?;
     outcomes.pop().ok_or("model gave no row")?.map_err(|err| err.to_string())
 }

@@ -56,12 +56,12 @@ enum Target {
 pub(super) struct Drawn {
     /// Raw values, row-major in schema order; `NaN` where there is none.
     pub(super) raw: Vec<f64>,
-    pub(super) rows: Vec<Row>,
+    pub(super) rows: Vec<InputRow>,
 }
 
 /// What came with one row beside its numbers.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Row {
+pub(super) struct InputRow {
     /// Why the row cannot be scored.
     pub(super) fault: Option<String>,
     /// Positions of features with a category that the bundle does not list.
@@ -176,7 +176,7 @@ impl<'a> Mapping<'a> {
     }
 
     /// Reads a cell of text into its place.
-    fn put(&self, position: usize, slot: &mut f64, row: &mut Row, cell: &[u8]) {
+    fn put(&self, position: usize, slot: &mut f64, row: &mut InputRow, cell: &[u8]) {
         let rule = &self.schema.rules()[position];
         match value(rule, cell) {
             Ok(value) => *slot = value,
@@ -185,7 +185,7 @@ impl<'a> Mapping<'a> {
     }
 
     fn empty(&self, rows: usize) -> Drawn {
-        Drawn { raw: vec![f64::NAN; rows * self.features.len()], rows: vec![Row::default(); rows] }
+        Drawn { raw: vec![f64::NAN; rows * self.features.len()], rows: vec![InputRow::default(); rows] }
     }
 
     fn draw_records(&self, records: &Records) -> Drawn {
@@ -273,13 +273,13 @@ impl<'a> Mapping<'a> {
 }
 
 impl Drawn {
-    fn each(&mut self) -> impl Iterator<Item = (&mut [f64], &mut Row)> {
+    fn each(&mut self) -> impl Iterator<Item = (&mut [f64], &mut InputRow)> {
         let width = self.raw.len() / self.rows.len().max(1);
         self.raw.chunks_exact_mut(width.max(1)).zip(&mut self.rows)
     }
 }
 
-impl Row {
+impl InputRow {
     /// Keeps the first problem: the one that is mended first.
     fn note(&mut self, feature: &str, problem: &str) {
         if self.fault.is_none() {
@@ -288,7 +288,7 @@ impl Row {
     }
 }
 
-impl Row {
+impl InputRow {
     fn take(&mut self, position: usize, feature: &str, odd: Odd) {
         match odd {
             Odd::Fault(problem) => self.note(feature, &problem),

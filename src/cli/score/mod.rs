@@ -29,11 +29,11 @@ use crate::scoring::interval_level;
 use scoreline_domain::time::Stopwatch;
 use scoreline_domain::{ModelName, ModelVersion};
 use scoreline_engine::inference::ModelSnapshot;
-use scoreline_engine::inference::registry::{Patience, State};
+use scoreline_engine::inference::registry::{Patience, VersionState};
 
 use chunk::CHUNK_ROWS;
 use draw::Mapping;
-use pipeline::{Job, Tally};
+use pipeline::{ChunkJob, ScoringTally};
 use sink::{Encoder, Output, Sink, Target};
 use source::Length;
 
@@ -174,7 +174,7 @@ impl Score {
             return Ok(snapshot);
         }
         for status in registry.status() {
-            if let State::Refused { reason, .. } = status.state
+            if let VersionState::Refused { reason, .. } = status.state
                 && status.model == name
             {
                 return Err(anyhow!("model `{name}` {} is refused: {reason}", status.version).into());
@@ -194,7 +194,7 @@ impl Score {
         (input_format, output_format): (Format, Format),
         target: Target,
         stop: &AtomicBool,
-    ) -> anyhow::Result<Tally> {
+    ) -> anyhow::Result<ScoringTally> {
         let schema = snapshot.schema();
         let mut input = source::open(&self.input, input_format, self.delimiter)?;
         if self.purchases {
@@ -211,7 +211,7 @@ impl Score {
         let workers = self.threads.map_or_else(cores, usize::from);
         let bar = Progress::start(&input.length, "rows", self.quiet);
         let wish = Wish { level: interval_level(snapshot, self.interval_level)?, previous: None };
-        let job = Job { snapshot, wish, mapping: &mapping, encoder: &encoder, workers, stop };
+        let job = ChunkJob { snapshot, wish, mapping: &mapping, encoder: &encoder, workers, stop };
         let tally = job.run(input.rows, &mut sink, |rows| bar.advance(rows))?;
         sink.finish().context("output cannot be written")?;
         bar.finish();
@@ -287,8 +287,8 @@ pub(super) fn for_the_log(reason: &str) -> &str {
     }
 }
 
-fn summary(tally: &Tally, elapsed: f64, model: &str, output: &str) -> String {
-    let Tally { rows, by_model, cold_start, errors, left_out, first_error } = tally;
+fn summary(tally: &ScoringTally, elapsed: f64, model: &str, output: &str) -> String {
+    let ScoringTally { rows, by_model, cold_start, errors, left_out, first_error } = tally;
     let speed = *rows as f64 / elapsed.max(1e-9);
     let mut text = format!(
         "scored {rows} rows with {model} in {elapsed:.2} s ({speed:.0} rows/s): {by_model} by the model, {cold_start} \

@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, anyhow};
 
-use super::answer::{Answer, answer};
+use super::answer::{RowAnswer, answer};
 use super::chunk::Chunk;
 use super::draw::Mapping;
 use super::sink::{Encoded, Encoder, Sink};
@@ -25,7 +25,7 @@ const WINDOW: usize = 4;
 
 /// What a run did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Tally {
+pub(super) struct ScoringTally {
     pub(super) rows: u64,
     pub(super) by_model: u64,
     pub(super) cold_start: u64,
@@ -37,7 +37,7 @@ pub(super) struct Tally {
 }
 
 /// What the threads share.
-pub(super) struct Job<'a> {
+pub(super) struct ChunkJob<'a> {
     pub(super) snapshot: &'a ModelSnapshot,
     pub(super) wish: Wish,
     pub(super) mapping: &'a Mapping<'a>,
@@ -50,15 +50,20 @@ pub(super) struct Job<'a> {
 struct Finished {
     number: u64,
     encoded: Encoded,
-    tally: Tally,
+    tally: ScoringTally,
 }
 
-impl Job<'_> {
+impl ChunkJob<'_> {
     /// Scores everything in `source` into `sink`; `tick` hears of the rows written.
     ///
     /// # Errors
     /// The first one of any thread. What was written until then is incomplete.
-    pub(super) fn run(&self, source: Box<dyn Source>, sink: &mut Sink, tick: impl Fn(u64)) -> anyhow::Result<Tally> {
+    pub(super) fn run(
+        &self,
+        source: Box<dyn Source>,
+        sink: &mut Sink,
+        tick: impl Fn(u64),
+    ) -> anyhow::Result<ScoringTally> {
         let window = self.workers * WINDOW;
         let (tickets, ticket) = mpsc::sync_channel(window);
         for _ in 0..window {
@@ -120,7 +125,7 @@ impl Job<'_> {
     fn score(&self, number: u64, chunk: &Chunk) -> anyhow::Result<Finished> {
         let answers = answer(self.snapshot, self.wish, self.mapping.draw(chunk)?);
         let encoded = self.encoder.encode(self.snapshot, chunk, &answers)?;
-        let tally = Tally { left_out: self.encoder.left_out(chunk), ..Tally::of(&answers) };
+        let tally = ScoringTally { left_out: self.encoder.left_out(chunk), ..ScoringTally::of(&answers) };
         Ok(Finished { number, encoded, tally })
     }
 
@@ -130,8 +135,8 @@ impl Job<'_> {
         next: &Receiver<anyhow::Result<Finished>>,
         tickets: &SyncSender<()>,
         tick: impl Fn(u64),
-    ) -> anyhow::Result<Tally> {
-        let mut total = Tally::default();
+    ) -> anyhow::Result<ScoringTally> {
+        let mut total = ScoringTally::default();
         let mut early = BTreeMap::new();
         let mut awaited = 0;
         while let Ok(chunk) = next.recv() {
@@ -153,14 +158,14 @@ impl Job<'_> {
     }
 }
 
-impl Tally {
-    fn of(answers: &[Answer]) -> Self {
+impl ScoringTally {
+    fn of(answers: &[RowAnswer]) -> Self {
         let mut tally = Self { rows: answers.len() as u64, ..Self::default() };
         for (answer, number) in answers.iter().zip(1..) {
             match answer {
-                Answer::Scored { source: AnswerSource::ColdStart, .. } => tally.cold_start += 1,
-                Answer::Scored { .. } => tally.by_model += 1,
-                Answer::Refused(reason) => {
+                RowAnswer::Scored { source: AnswerSource::ColdStart, .. } => tally.cold_start += 1,
+                RowAnswer::Scored { .. } => tally.by_model += 1,
+                RowAnswer::Refused(reason) => {
                     tally.errors += 1;
                     tally.first_error.get_or_insert_with(|| (number, reason.clone()));
                 }

@@ -11,7 +11,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use jiff::civil::Date;
 
 use super::chunk::{CHUNK_ROWS, Cell, Chunk};
-use super::draw::{Row, shown};
+use super::draw::{InputRow, shown};
 use super::source::{Input, Layout, Length, Source};
 use scoreline_domain::Purchase;
 use scoreline_engine::features::FeatureSchema;
@@ -50,7 +50,7 @@ impl Customer {
         columns.iter().map(cell).collect()
     }
 
-    pub(super) fn draw(&self, names: &[String], raw: &mut [f64], row: &mut Row) {
+    pub(super) fn draw(&self, names: &[String], raw: &mut [f64], row: &mut InputRow) {
         row.fault.clone_from(&self.fault);
         row.without_history = self.features.is_empty();
         for (name, slot) in names.iter().zip(raw) {

@@ -15,10 +15,10 @@ use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 use smallvec::SmallVec;
 
-use super::answer::Answer;
+use super::answer::RowAnswer;
 use super::chunk::{Cell, Chunk, object};
 use super::source::{Format, Layout};
-use crate::scoring::task::Outcome;
+use crate::scoring::task::TaskScore;
 use scoreline_domain::durable::{self, Draft};
 use scoreline_domain::score::{cents, round};
 use scoreline_domain::{Estimate, Interval, Probability};
@@ -117,7 +117,7 @@ impl Encoder {
         &self,
         snapshot: &ModelSnapshot,
         chunk: &Chunk,
-        answers: &[Answer],
+        answers: &[RowAnswer],
     ) -> anyhow::Result<Encoded> {
         match self.format {
             Format::Csv => self.to_csv(snapshot, chunk, answers).map(Encoded::Bytes),
@@ -130,7 +130,7 @@ impl Encoder {
         csv::WriterBuilder::new().delimiter(self.delimiter).from_writer(Vec::with_capacity(1 << 16))
     }
 
-    fn to_csv(&self, snapshot: &ModelSnapshot, chunk: &Chunk, answers: &[Answer]) -> anyhow::Result<Vec<u8>> {
+    fn to_csv(&self, snapshot: &ModelSnapshot, chunk: &Chunk, answers: &[RowAnswer]) -> anyhow::Result<Vec<u8>> {
         let mut writer = self.csv_writer();
         let mut text = String::new();
         if let Chunk::Records(records) = chunk {
@@ -151,13 +151,13 @@ impl Encoder {
         Ok(writer.into_inner().map_err(csv::IntoInnerError::into_error)?)
     }
 
-    fn to_ndjson(&self, snapshot: &ModelSnapshot, chunk: &Chunk, answers: &[Answer]) -> anyhow::Result<Vec<u8>> {
+    fn to_ndjson(&self, snapshot: &ModelSnapshot, chunk: &Chunk, answers: &[RowAnswer]) -> anyhow::Result<Vec<u8>> {
         let mut out = Vec::with_capacity(1 << 17);
         if let Chunk::Lines(lines) = chunk {
             for (line, answer) in lines.iter().zip(answers) {
                 // What was written is kept letter for letter; the answer is spliced in before the closing brace.
                 match line.strip_suffix(b"}") {
-                    Some(open) if matches!(answer, Answer::Scored { .. }) || object(line).is_ok() => {
+                    Some(open) if matches!(answer, RowAnswer::Scored { .. }) || object(line).is_ok() => {
                         out.extend_from_slice(open);
                         let is_empty = open.trim_ascii_end().ends_with(b"{");
                         write_json_answer(&mut out, snapshot, answer, !is_empty)?;
@@ -196,7 +196,7 @@ impl Encoder {
         Ok(out)
     }
 
-    fn to_batch(&self, snapshot: &ModelSnapshot, chunk: &Chunk, answers: &[Answer]) -> anyhow::Result<RecordBatch> {
+    fn to_batch(&self, snapshot: &ModelSnapshot, chunk: &Chunk, answers: &[RowAnswer]) -> anyhow::Result<RecordBatch> {
         let mut columns: Vec<ArrayRef> = if let Chunk::Batch(batch) = chunk {
             batch.columns().to_vec()
         } else {
@@ -239,7 +239,7 @@ impl Encoder {
 fn write_csv_answer(
     writer: &mut csv::Writer<Vec<u8>>,
     snapshot: &ModelSnapshot,
-    answer: &Answer,
+    answer: &RowAnswer,
     text: &mut String,
 ) -> anyhow::Result<()> {
     for number in numbers(snapshot.task(), answer) {
@@ -264,7 +264,7 @@ fn write_csv_answer(
 fn write_json_answer(
     out: &mut Vec<u8>,
     snapshot: &ModelSnapshot,
-    answer: &Answer,
+    answer: &RowAnswer,
     mut comma: bool,
 ) -> anyhow::Result<()> {
     let mut key = |out: &mut Vec<u8>, name: &str| {
@@ -287,7 +287,7 @@ fn write_json_answer(
         }
     }
     match answer {
-        Answer::Scored { warnings, .. } => {
+        RowAnswer::Scored { warnings, .. } => {
             key(out, "warnings")?;
             out.push(b'[');
             for (position, warning) in warnings.iter().enumerate() {
@@ -298,7 +298,7 @@ fn write_json_answer(
             }
             out.push(b']');
         }
-        Answer::Refused(reason) => {
+        RowAnswer::Refused(reason) => {
             key(out, "error")?;
             serde_json::to_writer(&mut *out, reason)?;
         }
@@ -307,50 +307,50 @@ fn write_json_answer(
     Ok(())
 }
 
-fn numbers(task: Task, answer: &Answer) -> SmallVec<[Option<f64>; 5]> {
-    let Answer::Scored { outcome, .. } = answer else {
+fn numbers(task: Task, answer: &RowAnswer) -> SmallVec<[Option<f64>; 5]> {
+    let RowAnswer::Scored { outcome, .. } = answer else {
         return smallvec::smallvec![None; numbers_of(task)];
     };
     let share = |share: Option<Probability>| share.map(|share| round(share.get(), 1e4));
     match outcome {
-        Outcome::Clv(Estimate { value, interval, risk, confidence, .. }) => smallvec::smallvec![
+        TaskScore::Clv(Estimate { value, interval, risk, confidence, .. }) => smallvec::smallvec![
             Some(cents(*value)),
             interval.map(Interval::low).map(cents),
             interval.map(Interval::high).map(cents),
             share(*risk),
             share(*confidence),
         ],
-        Outcome::Lead(lead) => {
+        TaskScore::Lead(lead) => {
             smallvec::smallvec![Some(f64::from(lead.priority)), Some(round(lead.probability.get(), 1e6))]
         }
     }
 }
 
-fn tier(answer: &Answer) -> Option<&'static str> {
+fn tier(answer: &RowAnswer) -> Option<&'static str> {
     match answer {
-        Answer::Scored { outcome: Outcome::Clv(estimate), .. } => Some(estimate.tier.as_str()),
-        Answer::Scored { outcome: Outcome::Lead(_), .. } | Answer::Refused(_) => None,
+        RowAnswer::Scored { outcome: TaskScore::Clv(estimate), .. } => Some(estimate.tier.as_str()),
+        RowAnswer::Scored { outcome: TaskScore::Lead(_), .. } | RowAnswer::Refused(_) => None,
     }
 }
 
-fn source(answer: &Answer) -> Option<&'static str> {
+fn source(answer: &RowAnswer) -> Option<&'static str> {
     match answer {
-        Answer::Scored { source, .. } => Some(source.as_str()),
-        Answer::Refused(_) => None,
+        RowAnswer::Scored { source, .. } => Some(source.as_str()),
+        RowAnswer::Refused(_) => None,
     }
 }
 
-fn error(answer: &Answer) -> Option<&str> {
+fn error(answer: &RowAnswer) -> Option<&str> {
     match answer {
-        Answer::Scored { .. } => None,
-        Answer::Refused(reason) => Some(reason),
+        RowAnswer::Scored { .. } => None,
+        RowAnswer::Refused(reason) => Some(reason),
     }
 }
 
 /// The warnings in one text, as a cell holds them.
-fn warnings(snapshot: &ModelSnapshot, answer: &Answer, text: &mut String) {
+fn warnings(snapshot: &ModelSnapshot, answer: &RowAnswer, text: &mut String) {
     text.clear();
-    let Answer::Scored { warnings, .. } = answer else { return };
+    let RowAnswer::Scored { warnings, .. } = answer else { return };
     for warning in warnings {
         if !text.is_empty() {
             text.push_str("; ");

@@ -6,7 +6,7 @@ use crate::monitoring::comparison::Summary;
 use crate::monitoring::trials::TrialStatus;
 use scoreline_domain::score::round;
 use scoreline_engine::inference::manifest::Task;
-use scoreline_engine::inference::registry::{State, VersionStatus};
+use scoreline_engine::inference::registry::{VersionState, VersionStatus};
 
 #[derive(Serialize)]
 pub(super) struct ComparisonBody {
@@ -61,7 +61,7 @@ struct LatencyBody {
 impl ComparisonBody {
     /// Of a candidate that was put to the test at least once.
     pub(super) fn of(status: &VersionStatus, trials: &[TrialStatus]) -> Option<Self> {
-        let snapshot = status.snapshot.as_ref().filter(|_| status.state == State::Candidate)?;
+        let snapshot = status.snapshot.as_ref().filter(|_| status.state == VersionState::Candidate)?;
         let trial = trials.iter().find(|trial| trial.model == status.model && trial.digest == *snapshot.digest())?;
         let unit = match snapshot.task() {
             Task::Clv => "usd",

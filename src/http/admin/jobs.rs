@@ -13,7 +13,7 @@ use crate::http::edge::request_id::RequestId;
 use crate::http::state::Jobs;
 use crate::http::wire::json::respond;
 use scoreline_domain::job::RunResult;
-use scoreline_domain::privacy::audit::{self, Action, Actor, Outcome};
+use scoreline_domain::privacy::audit::{self, Actor, AuditAction, AuditOutcome};
 use scoreline_domain::{JobName, JobStatus};
 
 #[derive(Serialize)]
@@ -70,8 +70,8 @@ pub(crate) async fn run(
 ) -> Response {
     let asked = JobName::parse(&name).filter(|job| (jobs.nudge)(*job));
     let Extension(actor) = actor.unwrap_or_default();
-    let outcome = if asked.is_some() { Outcome::Done } else { Outcome::Refused };
-    audit::record(&actor, Action::RunJob, asked.map_or("unknown", JobName::as_str), outcome, id.as_str());
+    let outcome = if asked.is_some() { AuditOutcome::Done } else { AuditOutcome::Refused };
+    audit::record(&actor, AuditAction::RunJob, asked.map_or("unknown", JobName::as_str), outcome, id.as_str());
     if let Some(job) = asked {
         return respond(StatusCode::ACCEPTED, &Nudged { status: "asked_for", job: job.as_str() });
     }

@@ -12,12 +12,12 @@ use serde::Serialize;
 use super::comparison::ComparisonBody;
 use crate::http::edge::error::{ApiError, Code, error_response};
 use crate::http::edge::request_id::RequestId;
-use crate::http::state::Shared;
+use crate::http::state::SharedState;
 use crate::http::wire::json::respond;
 use crate::monitoring::Monitoring;
 use crate::monitoring::drift::{ColumnStatus, DriftStatus};
 use crate::scoring::Scorer;
-use scoreline_domain::privacy::audit::{self, Action, Actor, Outcome};
+use scoreline_domain::privacy::audit::{self, Actor, AuditAction, AuditOutcome};
 use scoreline_domain::score::round;
 use scoreline_engine::inference::registry::{CandidateMode, ChangeFault, Hold, Registry, VersionStatus};
 
@@ -125,22 +125,22 @@ pub(crate) async fn handle(State(scorer): State<Scorer>, State(monitoring): Stat
 /// Makes a version serve and keeps it.
 pub(crate) async fn promote(by: By, Path((model, version)): Path<(String, String)>) -> Response {
     let object = format!("{model}/{version}");
-    by.change(Action::PromoteModel, object, move |registry| registry.promote(&model, &version)).await
+    by.change(AuditAction::PromoteModel, object, move |registry| registry.promote(&model, &version)).await
 }
 
 /// Goes back to the version that served before and keeps it.
 pub(crate) async fn rollback(by: By, Path(model): Path<String>) -> Response {
-    by.change(Action::RollBackModel, model.clone(), move |registry| registry.rollback(&model)).await
+    by.change(AuditAction::RollBackModel, model.clone(), move |registry| registry.rollback(&model)).await
 }
 
 /// Lets the newest complete version serve again.
 pub(crate) async fn latest(by: By, Path(model): Path<String>) -> Response {
-    by.change(Action::FollowLatestModel, model.clone(), move |registry| registry.follow_latest(&model)).await
+    by.change(AuditAction::FollowLatestModel, model.clone(), move |registry| registry.follow_latest(&model)).await
 }
 
 /// Who changes what serves, and under which request.
 #[derive(FromRequestParts)]
-#[from_request(state(Shared))]
+#[from_request(state(SharedState))]
 pub(crate) struct By {
     #[from_request(via(State))]
     scorer: Scorer,
@@ -152,16 +152,16 @@ impl By {
     /// Changes what serves, away from the threads that answer requests, and answers how the model's versions stand then.
     async fn change(
         self,
-        action: Action,
+        action: AuditAction,
         object: String,
         call: impl FnOnce(&Registry) -> Result<Vec<VersionStatus>, ChangeFault> + Send + 'static,
     ) -> Response {
         let registry = Arc::clone(self.scorer.registry());
         let changed = tokio::task::spawn_blocking(move || call(&registry)).await;
         let outcome = match &changed {
-            Ok(Ok(_)) => Outcome::Done,
-            Ok(Err(ChangeFault::NotKept(_))) | Err(_) => Outcome::Failed,
-            Ok(Err(_)) => Outcome::Refused,
+            Ok(Ok(_)) => AuditOutcome::Done,
+            Ok(Err(ChangeFault::NotKept(_))) | Err(_) => AuditOutcome::Failed,
+            Ok(Err(_)) => AuditOutcome::Refused,
         };
         let Extension(actor) = self.actor.unwrap_or_default();
         // A path holds what its caller wrote; a name that no model has is not worth a line of theirs.

@@ -12,9 +12,9 @@ use crate::http::edge::request_id::RequestId;
 use crate::http::state::{Jobs, WriteBackDesk};
 use crate::http::wire::json::respond;
 use scoreline_domain::JobName;
-use scoreline_domain::privacy::audit::{self, Action, Actor, Outcome};
+use scoreline_domain::privacy::audit::{self, Actor, AuditAction, AuditOutcome};
 use scoreline_domain::time::{Clock as _, SystemClock};
-use scoreline_store::{Failure, ProfileCounts, Store, StoreError};
+use scoreline_store::{FailedWrite, ProfileCounts, Store, StoreError};
 
 /// Failures that are shown.
 const SHOWN: usize = 100;
@@ -93,8 +93,8 @@ pub(crate) async fn retry(
 ) -> Response {
     let retried = desk.retry().await;
     let Extension(actor) = actor.unwrap_or_default();
-    let outcome = if retried.is_ok() { Outcome::Done } else { Outcome::Failed };
-    audit::record(&actor, Action::RetryWriteBack, desk.target.unwrap_or("none"), outcome, id.as_str());
+    let outcome = if retried.is_ok() { AuditOutcome::Done } else { AuditOutcome::Failed };
+    audit::record(&actor, AuditAction::RetryWriteBack, desk.target.unwrap_or("none"), outcome, id.as_str());
     match retried {
         Ok(retried) => {
             (jobs.nudge)(JobName::WriteBack);
@@ -104,8 +104,8 @@ pub(crate) async fn retry(
     }
 }
 
-impl From<Failure> for FailureBody {
-    fn from(failure: Failure) -> Self {
+impl From<FailedWrite> for FailureBody {
+    fn from(failure: FailedWrite) -> Self {
         Self {
             customer: format!("{:?}", failure.customer),
             state: if failure.dead { "dead" } else { "pending" },

@@ -17,8 +17,8 @@ use tower::{Layer, Service};
 
 use super::error::{ApiError, Code, error_response};
 use super::head::{Head, Repeated};
-use crate::auth::{AuthFault, Authenticator, Caller, Peer, Scope};
-use crate::http::state::Shared;
+use crate::auth::{AuthFault, Authenticator, Caller, PeerIdentity, Scope};
+use crate::http::state::SharedState;
 use scoreline_domain::privacy::audit::Actor;
 
 /// What a route asks of its callers.
@@ -49,7 +49,11 @@ pub(crate) fn refused<B: Default>(fault: AuthFault) -> Response<B> {
 }
 
 /// Puts a route behind its guard, if it has one.
-pub(crate) fn guarded(state: &Shared, access: Access, methods: MethodRouter<Shared>) -> MethodRouter<Shared> {
+pub(crate) fn guarded(
+    state: &SharedState,
+    access: Access,
+    methods: MethodRouter<SharedState>,
+) -> MethodRouter<SharedState> {
     match Guard::of(state, access) {
         Some(guard) => methods.layer(guard),
         None => methods,
@@ -65,7 +69,7 @@ pub(crate) struct Guard {
 
 impl Guard {
     /// None for an open route, and where nobody is asked who they are.
-    pub(crate) fn of(state: &Shared, access: Access) -> Option<Self> {
+    pub(crate) fn of(state: &SharedState, access: Access) -> Option<Self> {
         match (&state.auth, access) {
             (Some(authenticator), Access::Scoped(scope)) => {
                 Some(Self { authenticator: Arc::clone(authenticator), scope })
@@ -78,7 +82,7 @@ impl Guard {
     ///
     /// # Errors
     /// `AuthFault`, to be answered with `refused`.
-    pub(crate) fn admit(&self, head: &Head<'_>, peer: Option<&Peer>) -> Result<Arc<Caller>, AuthFault> {
+    pub(crate) fn admit(&self, head: &Head<'_>, peer: Option<&PeerIdentity>) -> Result<Arc<Caller>, AuthFault> {
         let authorization = head.authorization.once().map_err(|Repeated| AuthFault::Malformed)?;
         self.authenticator.admit(authorization, peer, self.scope)
     }
@@ -111,7 +115,7 @@ where
     }
 
     fn call(&mut self, mut request: Request) -> Self::Future {
-        let peer = request.extensions().get::<Arc<Peer>>().map(AsRef::as_ref);
+        let peer = request.extensions().get::<Arc<PeerIdentity>>().map(AsRef::as_ref);
         match self.guard.admit(&Head::of_map(request.headers()), peer) {
             Ok(caller) => {
                 request.extensions_mut().insert(Actor::named(caller.name()));
@@ -146,14 +150,14 @@ impl<F: Future<Output = Result<Response<Body>, Infallible>>> Future for Guarded<
 }
 
 /// The identity in the certificate a client showed; `None` for one that names nobody.
-pub(crate) fn identity(peer: &listener::Peer) -> Option<Arc<Peer>> {
+pub(crate) fn identity(peer: &listener::Peer) -> Option<Arc<PeerIdentity>> {
     let certificates = peer.certificates.as_ref()?;
-    let named = tls::Peer::of(&certificates.0).inspect_err(|err| {
+    let named = tls::CertificateNames::of(&certificates.0).inspect_err(|err| {
         tracing::warn!(address = %peer.address.0, error = %err, "client certificate names nobody");
     });
-    let tls::Peer { subject_cn, sans, .. } = named.ok()?;
+    let tls::CertificateNames { subject_cn, sans, .. } = named.ok()?;
     let text = |san: San| match san {
         San::Dns(name) | San::Uri(name) => name,
     };
-    Some(Arc::new(Peer { subject: subject_cn.unwrap_or_default(), sans: sans.into_iter().map(text).collect() }))
+    Some(Arc::new(PeerIdentity { subject: subject_cn.unwrap_or_default(), sans: sans.into_iter().map(text).collect() }))
 }

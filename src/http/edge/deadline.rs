@@ -9,7 +9,7 @@ use super::error::{ApiError, Code};
 use super::head::{Field, Head};
 use super::headers::DEADLINE;
 use crate::http::admission::Overloaded;
-use crate::scoring::Reason;
+use crate::scoring::FallbackReason;
 use scoreline_domain::time::Stopwatch;
 
 /// What keeps a question from being asked at leisure.
@@ -28,8 +28,8 @@ impl Hurry {
     ///
     /// # Errors
     /// When there was no room, and the caller is to be refused then.
-    pub(crate) fn takes(self, reason: Option<Reason>) -> Result<(), Overloaded> {
-        if self.refuse && reason == Some(Reason::Overloaded) { Err(Overloaded) } else { Ok(()) }
+    pub(crate) fn takes(self, reason: Option<FallbackReason>) -> Result<(), Overloaded> {
+        if self.refuse && reason == Some(FallbackReason::Overloaded) { Err(Overloaded) } else { Ok(()) }
     }
 }
 

@@ -7,7 +7,7 @@ use crate::http::admission::{Admission, Class, GivingWay};
 use crate::http::edge::deadline::{BatchTime, Hurry, OwnDeadline};
 use crate::http::edge::error::ApiError;
 use crate::http::edge::request_id::RequestId;
-use crate::http::state::{HttpSettings, Shared};
+use crate::http::state::{HttpSettings, SharedState};
 use crate::http::wire::json::append;
 use crate::http::wire::rows::{BatchMetadata, RowError, Rows, reply};
 use crate::scoring::Scorer;
@@ -15,7 +15,7 @@ use scoreline_domain::privacy::IdHasher;
 
 /// What the rows of a batch share, of either task.
 #[derive(FromRequestParts)]
-#[from_request(state(Shared))]
+#[from_request(state(SharedState))]
 pub(crate) struct Batch {
     #[from_request(via(State))]
     pub scorer: Scorer,
@@ -30,7 +30,7 @@ pub(crate) struct Batch {
 }
 
 /// How a row of a batch is read, scored and written.
-pub(crate) trait Row {
+pub(crate) trait BatchRow {
     /// Scores `row` under the id `row_id` and appends its answer to `results`.
     ///
     /// # Errors
@@ -49,7 +49,7 @@ impl Batch {
     ///
     /// # Errors
     /// When there is no room for a batch, or it cannot be taken apart.
-    pub(crate) async fn answer<R: Row>(&self, body: &[u8]) -> Result<Response, ApiError> {
+    pub(crate) async fn answer<R: BatchRow>(&self, body: &[u8]) -> Result<Response, ApiError> {
         let _permit = self.admission.enter(Class::Batch)?;
         let time = BatchTime::start(self.settings.batch_deadline, self.deadline.0);
         let Rows { rows, is_array } = Rows::split(body, self.settings.batch_rows)?;

@@ -13,7 +13,7 @@ use crate::http::edge::deadline::{self, Hurry};
 use crate::http::edge::error::ApiError;
 use crate::http::edge::head::Head;
 use crate::http::edge::request_id::{RequestId, given};
-use crate::http::state::Shared;
+use crate::http::state::SharedState;
 use crate::http::wire::flat::FlatError;
 use crate::http::wire::json;
 use crate::http::wire::response::Reply;
@@ -30,10 +30,10 @@ pub(crate) struct Call {
     pub refuse: bool,
 }
 
-impl FromRequest<Shared> for Call {
+impl FromRequest<SharedState> for Call {
     type Rejection = Infallible;
 
-    async fn from_request(request: Request, app: &Shared) -> Result<Self, Infallible> {
+    async fn from_request(request: Request, app: &SharedState) -> Result<Self, Infallible> {
         let (parts, body) = request.into_parts();
         let body = body::read(body, app.settings.body_limit, app.settings.body_timeout).await;
         let head = Head::of_map(&parts.headers);

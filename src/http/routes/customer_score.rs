@@ -7,7 +7,7 @@ use axum::response::Response;
 use super::customers::{Customer, identifier};
 use crate::http::edge::error::{ApiError, Code};
 use crate::http::edge::request_id::{RequestId, with_request_id};
-use crate::http::wire::answer::{Answer, Context};
+use crate::http::wire::answer::{ClvAnswer, Context};
 use crate::http::wire::json::respond;
 use crate::http::wire::personal::refusal;
 use crate::scoring::{Ask, Prefer, Scorer};
@@ -25,10 +25,11 @@ pub(crate) async fn handle(
     hasher.screen().identifier(&customer).map_err(|why| refusal("customerId", why))?;
     let key = hasher.key(&customer);
     let unknown = || {
-        let problem = "no score of this customer is known from the last 24 hours, and none can be made of what is stored of them";
+        let problem =
+            "no score of this customer is known from the last 24 hours, and none can be made of what is stored of them";
         ApiError::new(Code::NotFound, problem)
     };
-    let is_stored = scorer.book().find(&key).is_some();
+    let is_stored = scorer.table().find(&key).is_some();
     if !is_stored && scorer.cache().last(scorer.default_model(), key, scorer.now()).is_none() {
         return Err(unknown());
     }
@@ -37,6 +38,6 @@ pub(crate) async fn handle(
         return Err(unknown());
     }
     let context = Context { request_id: id.as_str(), features_as_of: None };
-    let response = respond(StatusCode::OK, &Answer::new(&scored, None, context));
+    let response = respond(StatusCode::OK, &ClvAnswer::new(&scored, None, context));
     Ok(with_request_id(response, id.as_str()))
 }

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::http::edge::error::{ApiError, Code};
 use crate::http::edge::request_id::{RequestId, with_request_id};
 use crate::http::wire::json::respond;
-use scoreline_domain::privacy::audit::{self, Action, Actor, Outcome};
+use scoreline_domain::privacy::audit::{self, Actor, AuditAction, AuditOutcome};
 use scoreline_domain::privacy::erasure::ErasureFault;
 use scoreline_domain::privacy::{Eraser, IdHasher};
 
@@ -51,8 +51,8 @@ pub(crate) async fn handle(
     // On a thread that may wait for the disk, and to its end even when the caller hangs up.
     let erasing = tokio::task::spawn_blocking(move || {
         let erased = eraser.erase(&keys);
-        let outcome = if erased.is_ok() { Outcome::Done } else { Outcome::Failed };
-        audit::record(&actor, Action::EraseCustomer, "customer", outcome, &request_id);
+        let outcome = if erased.is_ok() { AuditOutcome::Done } else { AuditOutcome::Failed };
+        audit::record(&actor, AuditAction::EraseCustomer, "customer", outcome, &request_id);
         erased
     });
     let erased = erasing.await.map_err(|_| incomplete("it broke off"))??;

@@ -2,7 +2,7 @@
 //! cannot read failure outputs.
 
 use super::call::Call;
-use super::question::Question;
+use super::question::ClvQuestion;
 use crate::http::edge::error::ApiError;
 use crate::http::state::HttpState;
 use crate::http::wire::flat::{FlatAnswer, FlatPrediction, FlatRequest};
@@ -29,7 +29,7 @@ pub(super) async fn answer(app: &HttpState, call: &Call, prefer: Prefer) -> Repl
 
 async fn scored(app: &HttpState, call: &Call, prefer: Prefer) -> Result<Reply, ApiError> {
     let FlatRequest(request): FlatRequest<PredictRequest<'_>> = parse_object(call.body()?)?;
-    let question = Question::new(&request, || call.id(), call.hurry()?)?;
+    let question = ClvQuestion::new(&request, || call.id(), call.hurry()?)?;
     let scored = question.score(&app.scorer, &app.hasher, prefer).await?;
     let request_id = question.context().request_id;
     let flat = FlatAnswer::new(&scored, FlatPrediction::new(&scored.estimate, &app.policy), request_id);

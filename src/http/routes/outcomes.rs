@@ -15,7 +15,7 @@ use crate::http::state::HttpSettings;
 use crate::http::wire::json::{append, parse, parse_object, respond};
 use crate::http::wire::personal::refusal;
 use crate::http::wire::rows::{BatchMetadata, RowError, Rows, reply};
-use crate::http::wire::values::Text;
+use crate::http::wire::values::WireText;
 use crate::monitoring::ledger::LedgerError;
 use crate::monitoring::outcome::{LevelInterval, Outcome, Prediction, Verdict};
 use crate::monitoring::{Ledger, Monitoring, assigned_tier};
@@ -45,7 +45,7 @@ pub(crate) async fn handle(
         let spend_usd = outcome.spend_usd;
         let verdicts = ledger.report(vec![outcome], reader.moved.into_inner()).await?;
         let outcome = verdicts.first().map_or_else(|| Err(no_prediction()), |it| OutcomeBody::new(it, spend_usd))?;
-        let metadata = Some(Metadata { request_id: id.as_str() });
+        let metadata = Some(OutcomeMetadata { request_id: id.as_str() });
         let response = respond(StatusCode::OK, &OutcomeAnswer { status: "success", outcome, metadata });
         return Ok(with_request_id(response, id.as_str()));
     }
@@ -99,13 +99,13 @@ fn is_single(body: &[u8]) -> bool {
 #[serde(deny_unknown_fields)]
 struct OutcomeRequest<'a> {
     #[serde(borrow, default, rename = "customerId")]
-    customer_id: Option<Text<'a>>,
+    customer_id: Option<WireText<'a>>,
     #[serde(default)]
     actual_spend_usd: Option<f64>,
     #[serde(borrow, default)]
-    observed_at: Option<Text<'a>>,
+    observed_at: Option<WireText<'a>>,
     #[serde(borrow, default)]
-    model: Option<Text<'a>>,
+    model: Option<WireText<'a>>,
     #[serde(borrow, default)]
     prediction: Option<PredictionRequest<'a>>,
 }
@@ -129,9 +129,9 @@ struct PredictionRequest<'a> {
     #[serde(default)]
     clv_tier: Option<Tier>,
     #[serde(borrow, default)]
-    model_version: Option<Text<'a>>,
+    model_version: Option<WireText<'a>>,
     #[serde(borrow, default)]
-    scored_at: Option<Text<'a>>,
+    scored_at: Option<WireText<'a>>,
     #[serde(default)]
     horizon_days: Option<u32>,
 }
@@ -262,7 +262,7 @@ struct OutcomeAnswer<'a> {
     status: &'static str,
     outcome: OutcomeBody,
     #[serde(skip_serializing_if = "Option::is_none")]
-    metadata: Option<Metadata<'a>>,
+    metadata: Option<OutcomeMetadata<'a>>,
 }
 
 #[derive(Serialize)]
@@ -277,7 +277,7 @@ struct OutcomeBody {
 }
 
 #[derive(Serialize)]
-struct Metadata<'a> {
+struct OutcomeMetadata<'a> {
     request_id: &'a str,
 }
 

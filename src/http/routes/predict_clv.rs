@@ -1,10 +1,10 @@
 //! `POST /v1/predict/clv`: the documented prediction.
 
 use super::call::Call;
-use super::question::Question;
+use super::question::ClvQuestion;
 use crate::http::edge::error::ApiError;
 use crate::http::state::HttpState;
-use crate::http::wire::answer::Answer;
+use crate::http::wire::answer::ClvAnswer;
 use crate::http::wire::json::parse_object;
 use crate::http::wire::request::PredictRequest;
 use crate::http::wire::response::Reply;
@@ -12,9 +12,9 @@ use crate::scoring::Prefer;
 
 pub(super) async fn handle(app: &HttpState, call: &Call) -> Result<Reply, ApiError> {
     let request: PredictRequest<'_> = parse_object(call.body()?)?;
-    let question = Question::new(&request, || call.id(), call.hurry()?)?;
+    let question = ClvQuestion::new(&request, || call.id(), call.hurry()?)?;
     let scored = question.score(&app.scorer, &app.hasher, Prefer::Exact).await?;
     let explained = question.explain(&app.scorer, &app.hasher, &scored).await;
-    let answer = Answer::new(&scored, None, question.context()).explained(explained.as_ref());
+    let answer = ClvAnswer::new(&scored, None, question.context()).explained(explained.as_ref());
     Ok(call.reply(&answer, question.context().request_id))
 }

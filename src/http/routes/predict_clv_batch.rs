@@ -2,12 +2,12 @@
 
 use axum::response::Response;
 
-use super::batch::{Batch, Row};
-use super::question::Question;
+use super::batch::{Batch, BatchRow};
+use super::question::ClvQuestion;
 use crate::http::edge::body::BatchPayload;
 use crate::http::edge::deadline::Hurry;
 use crate::http::edge::error::ApiError;
-use crate::http::wire::answer::Answer;
+use crate::http::wire::answer::ClvAnswer;
 use crate::http::wire::json::{append, parse_object};
 use crate::http::wire::request::PredictRequest;
 use crate::scoring::Prefer;
@@ -18,7 +18,7 @@ pub(crate) async fn handle(batch: Batch, BatchPayload(body): BatchPayload) -> Re
 
 struct Clv;
 
-impl Row for Clv {
+impl BatchRow for Clv {
     async fn score(
         row: &[u8],
         row_id: &str,
@@ -27,10 +27,10 @@ impl Row for Clv {
         results: &mut Vec<u8>,
     ) -> Result<(), ApiError> {
         let request: PredictRequest<'_> = parse_object(row)?;
-        let question = Question::new(&request, || row_id, hurry)?;
+        let question = ClvQuestion::new(&request, || row_id, hurry)?;
         let scored = question.score(&batch.scorer, &batch.hasher, Prefer::Exact).await?;
         let explained = question.explain(&batch.scorer, &batch.hasher, &scored).await;
-        append(results, &Answer::new(&scored, None, question.context()).explained(explained.as_ref()));
+        append(results, &ClvAnswer::new(&scored, None, question.context()).explained(explained.as_ref()));
         Ok(())
     }
 }

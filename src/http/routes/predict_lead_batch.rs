@@ -2,7 +2,7 @@
 
 use axum::response::Response;
 
-use super::batch::{Batch, Row};
+use super::batch::{Batch, BatchRow};
 use super::predict_lead::{explain, score};
 use crate::http::edge::body::BatchPayload;
 use crate::http::edge::deadline::Hurry;
@@ -16,7 +16,7 @@ pub(crate) async fn handle(batch: Batch, BatchPayload(body): BatchPayload) -> Re
 
 struct Lead;
 
-impl Row for Lead {
+impl BatchRow for Lead {
     async fn score(
         row: &[u8],
         row_id: &str,

@@ -9,13 +9,13 @@ use crate::scoring::{Ask, Prefer, Scored, Scorer};
 use scoreline_domain::privacy::IdHasher;
 
 /// A request with its checked transport fields.
-pub(super) struct Question<'r, 'b> {
+pub(super) struct ClvQuestion<'r, 'b> {
     request: &'r PredictRequest<'b>,
     context: Context<'r>,
     hurry: Hurry,
 }
 
-impl<'r, 'b> Question<'r, 'b> {
+impl<'r, 'b> ClvQuestion<'r, 'b> {
     /// `otherwise` gives the id of a request that brings none; `hurry` is what its caller says of their time.
     pub(super) fn new(
         request: &'r PredictRequest<'b>,

@@ -17,14 +17,14 @@ use scoreline_domain::{Estimate, Tier};
 
 /// Reply of `POST /v1/predict/clv` and, with `routing`, of `POST /v1/route/tier`.
 #[derive(Serialize)]
-pub(crate) struct Answer<'a> {
+pub(crate) struct ClvAnswer<'a> {
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     routing: Option<RoutingBody<'a>>,
     prediction: PredictionBody,
     #[serde(skip_serializing_if = "Option::is_none")]
     explanation: Option<ExplanationBody<'a>>,
-    metadata: Metadata<'a>,
+    metadata: AnswerMetadata<'a>,
 }
 
 #[derive(Serialize)]
@@ -56,7 +56,7 @@ struct RoutingBody<'a> {
 /// What is said about an answer of any task.
 #[derive(Serialize)]
 #[serde(bound = "")]
-pub(crate) struct Metadata<'a, E = Estimate> {
+pub(crate) struct AnswerMetadata<'a, E = Estimate> {
     model: &'a str,
     model_version: &'a str,
     inference_latency_ms: f64,
@@ -110,7 +110,7 @@ pub(crate) struct Context<'a> {
     pub features_as_of: Option<Timestamp>,
 }
 
-impl<'a> Answer<'a> {
+impl<'a> ClvAnswer<'a> {
     pub(crate) fn new(scored: &'a Scored, routing: Option<Routing<'a>>, context: Context<'a>) -> Self {
         Self {
             status: status(scored),
@@ -124,7 +124,7 @@ impl<'a> Answer<'a> {
             }),
             prediction: PredictionBody::new(&scored.estimate),
             explanation: None,
-            metadata: Metadata::new(scored, context),
+            metadata: AnswerMetadata::new(scored, context),
         }
     }
 
@@ -136,7 +136,7 @@ impl<'a> Answer<'a> {
     }
 }
 
-impl<'a, E: Score> Metadata<'a, E> {
+impl<'a, E: Score> AnswerMetadata<'a, E> {
     pub(crate) fn new(scored: &'a Scored<E>, context: Context<'a>) -> Self {
         let manifest = scored.snapshot.manifest();
         Self {
@@ -145,7 +145,7 @@ impl<'a, E: Score> Metadata<'a, E> {
             inference_latency_ms: round(scored.latency_ms, 1e4),
             request_id: context.request_id,
             source: scored.source.as_str(),
-            reason: scored.reason.map(crate::scoring::Reason::as_str),
+            reason: scored.reason.map(crate::scoring::FallbackReason::as_str),
             scored_at: Seconds(scored.scored_at),
             age_seconds: scored.age_seconds,
             features_as_of: scored.features_as_of.or(context.features_as_of).map(FeatureSeconds),
@@ -272,7 +272,8 @@ mod tests {
     proptest! {
         #[test]
         fn rounding_keeps_an_interval_around_its_value(low in 0.0..1e9f64, a in 0.0..1e9f64, b in 0.0..1e9f64) {
-            let (value, high) = (low + a, low + a + b);
+            let value = low + a;
+            let high = low + a + b;
             prop_assert!(cents(low) <= cents(value) && cents(value) <= cents(high));
         }
     }

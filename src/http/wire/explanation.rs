@@ -2,8 +2,8 @@
 
 use serde::ser::{Serialize, SerializeStruct as _, Serializer};
 
-use crate::scoring::explanation::{Contribution, Explanation, NotExplained, Written};
-use crate::scoring::task::{Score, Unit};
+use crate::scoring::explanation::{Contribution, Explanation, NotExplained, RoundedExplanation};
+use crate::scoring::task::{Score, ScoreUnit};
 use crate::scoring::{Scored, Scorer};
 use scoreline_engine::features::FeatureRule;
 
@@ -18,23 +18,23 @@ pub(crate) struct Explained {
 /// Amounts are named by their unit: `base_value_usd` and `contribution_usd`, or `base_points` and
 /// `contribution_points`.
 pub(super) struct ExplanationBody<'a> {
-    written: Written,
-    unit: Unit,
+    written: RoundedExplanation,
+    unit: ScoreUnit,
     rules: &'a [FeatureRule],
     method: &'static str,
 }
 
 struct ContributionBody<'a> {
     contribution: Contribution,
-    unit: Unit,
+    unit: ScoreUnit,
     rule: &'a FeatureRule,
 }
 
 impl Serialize for ExplanationBody<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let (base, others) = match self.unit {
-            Unit::Usd => ("base_value_usd", "others_usd"),
-            Unit::Points => ("base_points", "others_points"),
+            ScoreUnit::Usd => ("base_value_usd", "others_usd"),
+            ScoreUnit::Points => ("base_points", "others_points"),
         };
         let contributions: Vec<_> = self
             .written
@@ -58,8 +58,8 @@ impl Serialize for ExplanationBody<'_> {
 impl Serialize for ContributionBody<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let amount = match self.unit {
-            Unit::Usd => "contribution_usd",
-            Unit::Points => "contribution_points",
+            ScoreUnit::Usd => "contribution_usd",
+            ScoreUnit::Points => "contribution_points",
         };
         let mut body = serializer.serialize_struct("Contribution", 3)?;
         body.serialize_field("feature", &self.rule.name)?;
@@ -84,8 +84,8 @@ impl Explained {
         let explanation = self.outcome.as_ref().ok()?;
         // Dollars to the cent; points are percent of a probability.
         let scale = match E::UNIT {
-            Unit::Usd => 1e2,
-            Unit::Points => 1e4,
+            ScoreUnit::Usd => 1e2,
+            ScoreUnit::Points => 1e4,
         };
         Some(ExplanationBody {
             written: explanation.written(self.top, scale),

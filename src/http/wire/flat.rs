@@ -9,7 +9,7 @@ use serde::de::{Deserialize, Deserializer, IntoDeserializer as _, MapAccess, Une
 
 use super::answer::{FeatureSeconds, Seconds, WarningList, status};
 use super::request::PredictRequest;
-use super::values::{FeatureValue, Features, Text};
+use super::values::{FeatureValue, Features, WireText};
 use crate::http::edge::error::ApiError;
 use crate::routing::TierPolicy;
 use crate::scoring::Scored;
@@ -70,7 +70,7 @@ impl<'a, P> FlatAnswer<'a, P> {
     pub(crate) fn new<E>(scored: &'a Scored<E>, prediction: P, request_id: &'a str) -> Self {
         Self {
             status: status(scored),
-            reason: scored.reason.map_or("ok", crate::scoring::Reason::as_str),
+            reason: scored.reason.map_or("ok", crate::scoring::FallbackReason::as_str),
             prediction,
             source: scored.source.as_str(),
             model: scored.snapshot.name().as_str(),
@@ -148,23 +148,23 @@ pub(crate) struct FlatRequest<R>(pub R);
 /// A request that can also come flat.
 pub(crate) trait Flat<'a>: Default {
     /// Where the value of a known name goes.
-    fn slot(&mut self, name: &str) -> Option<Slot<'_, 'a>>;
+    fn slot(&mut self, name: &str) -> Option<FieldSlot<'_, 'a>>;
 
     fn set_features(&mut self, features: Option<Features<'a>>);
 }
 
 /// A field of a request, by what it holds.
-pub(crate) enum Slot<'s, 'a> {
-    Text(&'s mut Option<Text<'a>>),
+pub(crate) enum FieldSlot<'s, 'a> {
+    Text(&'s mut Option<WireText<'a>>),
     Number(&'s mut Option<f64>),
     Tier(&'s mut Option<Tier>),
 }
 
 impl<'a> Flat<'a> for PredictRequest<'a> {
-    fn slot(&mut self, name: &str) -> Option<Slot<'_, 'a>> {
-        Some(Slot::Text(match name {
-            "interval_level" => return Some(Slot::Number(&mut self.interval_level)),
-            "previous_tier" => return Some(Slot::Tier(&mut self.previous_tier)),
+    fn slot(&mut self, name: &str) -> Option<FieldSlot<'_, 'a>> {
+        Some(FieldSlot::Text(match name {
+            "interval_level" => return Some(FieldSlot::Number(&mut self.interval_level)),
+            "previous_tier" => return Some(FieldSlot::Tier(&mut self.previous_tier)),
             "model" => &mut self.model,
             "model_version" => &mut self.model_version,
             "request_id" => &mut self.request_id,
@@ -199,11 +199,11 @@ where
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<FlatRequest<R>, A::Error> {
                 let mut request = R::default();
                 let mut features = Features::default();
-                while let Some(name) = map.next_key::<Text<'a>>()? {
+                while let Some(name) = map.next_key::<WireText<'a>>()? {
                     match request.slot(&name) {
-                        Some(Slot::Text(slot)) => *slot = map.next_value::<Scalar<'a>>()?.text()?,
-                        Some(Slot::Number(slot)) => *slot = map.next_value::<Scalar<'a>>()?.number()?,
-                        Some(Slot::Tier(slot)) => *slot = map.next_value::<Scalar<'a>>()?.tier()?,
+                        Some(FieldSlot::Text(slot)) => *slot = map.next_value::<Scalar<'a>>()?.text()?,
+                        Some(FieldSlot::Number(slot)) => *slot = map.next_value::<Scalar<'a>>()?.number()?,
+                        Some(FieldSlot::Tier(slot)) => *slot = map.next_value::<Scalar<'a>>()?.tier()?,
                         None => {
                             if let Some(value) = map.next_value::<Scalar<'a>>()?.feature()? {
                                 features.0.push((name.0, Some(value)));
@@ -263,12 +263,12 @@ impl<'a> Scalar<'a> {
         }
     }
 
-    fn text<E: serde::de::Error>(self) -> Result<Option<Text<'a>>, E> {
+    fn text<E: serde::de::Error>(self) -> Result<Option<WireText<'a>>, E> {
         match self {
             Self::Absent => Ok(None),
             // An account number typed as a number is still an identifier.
-            Self::Number(number) => Ok(Some(Text(Cow::Owned(number.to_string())))),
-            Self::Text(text) if text.len() <= 256 => Ok(Some(Text(text))),
+            Self::Number(number) => Ok(Some(WireText(Cow::Owned(number.to_string())))),
+            Self::Text(text) if text.len() <= 256 => Ok(Some(WireText(text))),
             Self::Text(_) => Err(E::invalid_value(Unexpected::Other("a longer text"), &"at most 256 bytes")),
         }
     }

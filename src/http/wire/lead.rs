@@ -2,13 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::answer::{Context, Metadata, status};
+use super::answer::{AnswerMetadata, Context, status};
 use super::explanation::{Explained, ExplanationBody};
-use super::flat::{Flat, Slot};
+use super::flat::{FieldSlot, Flat};
 use super::personal::Texts;
-use super::values::{Features, Text};
+use super::values::{Features, WireText};
 use crate::http::edge::error::ApiError;
-use crate::scoring::baseline::Known;
+use crate::scoring::baseline::KnownLabels;
 use crate::scoring::{Ask, Scored};
 use scoreline_domain::LeadScore;
 use scoreline_domain::privacy::{IdHasher, Screen};
@@ -22,18 +22,18 @@ pub(crate) struct LeadRequest<'a> {
     #[serde(borrow, default)]
     pub features: Option<Features<'a>>,
     #[serde(borrow, default)]
-    model: Option<Text<'a>>,
+    model: Option<WireText<'a>>,
     #[serde(borrow, default)]
-    model_version: Option<Text<'a>>,
+    model_version: Option<WireText<'a>>,
     #[serde(borrow, default)]
-    pub request_id: Option<Text<'a>>,
+    pub request_id: Option<WireText<'a>>,
     #[serde(borrow, default, rename = "leadId")]
-    lead_id: Option<Text<'a>>,
+    lead_id: Option<WireText<'a>>,
     #[serde(borrow, default)]
-    pub timestamp_utc: Option<Text<'a>>,
+    pub timestamp_utc: Option<WireText<'a>>,
     /// Where the lead comes from: picks the baseline when there is nothing to score.
     #[serde(borrow, default)]
-    lead_source: Option<Text<'a>>,
+    lead_source: Option<WireText<'a>>,
     #[serde(default)]
     pub explain: Option<bool>,
 }
@@ -45,7 +45,7 @@ pub(crate) struct LeadAnswer<'a> {
     prediction: LeadPrediction,
     #[serde(skip_serializing_if = "Option::is_none")]
     explanation: Option<ExplanationBody<'a>>,
-    metadata: Metadata<'a, LeadScore>,
+    metadata: AnswerMetadata<'a, LeadScore>,
 }
 
 #[derive(Serialize)]
@@ -81,15 +81,15 @@ impl LeadRequest<'_> {
             version: self.model_version.as_deref(),
             customer: self.lead_id.as_deref().map(|id| hasher.key(id)),
             features,
-            known: Known { channel: self.lead_source.as_deref(), segment: None },
+            known: KnownLabels { channel: self.lead_source.as_deref(), segment: None },
             ..Ask::default()
         }
     }
 }
 
 impl<'a> Flat<'a> for LeadRequest<'a> {
-    fn slot(&mut self, name: &str) -> Option<Slot<'_, 'a>> {
-        Some(Slot::Text(match name {
+    fn slot(&mut self, name: &str) -> Option<FieldSlot<'_, 'a>> {
+        Some(FieldSlot::Text(match name {
             "model" => &mut self.model,
             "model_version" => &mut self.model_version,
             "request_id" => &mut self.request_id,
@@ -107,7 +107,7 @@ impl<'a> Flat<'a> for LeadRequest<'a> {
 
 impl<'a> LeadAnswer<'a> {
     pub(crate) fn new(scored: &'a Scored<LeadScore>, context: Context<'a>, explained: Option<&Explained>) -> Self {
-        let mut metadata = Metadata::new(scored, context);
+        let mut metadata = AnswerMetadata::new(scored, context);
         Self {
             status: status(scored),
             prediction: LeadPrediction::new(scored.estimate),

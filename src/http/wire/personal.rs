@@ -3,7 +3,7 @@
 use super::values::{FeatureValue, Features};
 use crate::http::edge::error::{ApiError, Code};
 use scoreline_domain::privacy::Screen;
-use scoreline_domain::privacy::screen::{Refused, public};
+use scoreline_domain::privacy::screen::{RefusedText, public};
 
 /// The texts of one request.
 pub(crate) struct Texts<'a, const N: usize> {
@@ -45,10 +45,10 @@ pub(crate) fn request_id_passes(id: &str) -> Result<(), ApiError> {
 }
 
 /// The refusal of one field.
-pub(crate) fn refusal(field: &str, why: Refused) -> ApiError {
+pub(crate) fn refusal(field: &str, why: RefusedText) -> ApiError {
     let code = match why {
-        Refused::Personal(_) => Code::PiiRefused,
-        Refused::NotHashed => Code::InvalidField,
+        RefusedText::Personal(_) => Code::PiiRefused,
+        RefusedText::NotHashed => Code::InvalidField,
     };
     ApiError::field(code, field, format!("`{field}` {why}"))
 }

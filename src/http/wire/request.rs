@@ -3,10 +3,10 @@
 use serde::Deserialize;
 
 use super::personal::{Texts, request_id_passes};
-use super::values::{Features, NamedFeatures, Text};
+use super::values::{Features, NamedFeatures, WireText};
 use crate::http::edge::error::{ApiError, Code};
 use crate::http::edge::request_id::accepted;
-use crate::scoring::baseline::Known;
+use crate::scoring::baseline::KnownLabels;
 use crate::scoring::{Ask, Prefer};
 use scoreline_domain::Tier;
 use scoreline_domain::privacy::{IdHasher, Screen};
@@ -20,23 +20,23 @@ pub(crate) struct PredictRequest<'a> {
     #[serde(borrow, default)]
     pub features: Option<Features<'a>>,
     #[serde(borrow, default)]
-    pub model: Option<Text<'a>>,
+    pub model: Option<WireText<'a>>,
     #[serde(borrow, default)]
-    pub model_version: Option<Text<'a>>,
+    pub model_version: Option<WireText<'a>>,
     #[serde(borrow, default)]
-    pub request_id: Option<Text<'a>>,
+    pub request_id: Option<WireText<'a>>,
     #[serde(borrow, default, rename = "customerId")]
-    pub customer_id: Option<Text<'a>>,
+    pub customer_id: Option<WireText<'a>>,
     /// The conversation that is going on. Only closed ones are ever in stored features, so naming it changes nothing:
     /// callers may send what they have.
     #[serde(borrow, default, rename = "conversationId")]
-    pub conversation_id: Option<Text<'a>>,
+    pub conversation_id: Option<WireText<'a>>,
     #[serde(borrow, default)]
-    pub timestamp_utc: Option<Text<'a>>,
+    pub timestamp_utc: Option<WireText<'a>>,
     #[serde(borrow, default)]
-    pub acquisition_channel: Option<Text<'a>>,
+    pub acquisition_channel: Option<WireText<'a>>,
     #[serde(borrow, default)]
-    pub segment: Option<Text<'a>>,
+    pub segment: Option<WireText<'a>>,
     #[serde(default)]
     pub explain: Option<bool>,
     /// Level of the prediction interval, among those the bundle is calibrated for.
@@ -96,7 +96,7 @@ impl PredictRequest<'_> {
             customer: self.customer_id.as_deref().map(|id| hasher.key(id)),
             features,
             stored: None,
-            known: Known { channel: self.acquisition_channel.as_deref(), segment: self.segment.as_deref() },
+            known: KnownLabels { channel: self.acquisition_channel.as_deref(), segment: self.segment.as_deref() },
             prefer,
             level: self.interval_level,
             previous: self.previous_tier,

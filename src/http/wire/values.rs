@@ -24,7 +24,7 @@ pub(crate) enum FeatureValue<'a> {
 
 /// A string of the request, at most 256 bytes, borrowed unless it holds escapes.
 #[derive(Clone)]
-pub(crate) struct Text<'a>(pub Cow<'a, str>);
+pub(crate) struct WireText<'a>(pub Cow<'a, str>);
 
 /// Longest string of a request, in bytes.
 const LONGEST_TEXT: usize = 256;
@@ -53,7 +53,7 @@ impl FeatureValue<'_> {
     }
 }
 
-impl std::ops::Deref for Text<'_> {
+impl std::ops::Deref for WireText<'_> {
     type Target = str;
 
     fn deref(&self) -> &str {
@@ -61,29 +61,29 @@ impl std::ops::Deref for Text<'_> {
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for WireText<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct TextVisitor;
 
         impl<'de> Visitor<'de> for TextVisitor {
-            type Value = Text<'de>;
+            type Value = WireText<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 write!(f, "a non-empty string of at most {LONGEST_TEXT} bytes")
             }
 
-            fn visit_borrowed_str<E: serde::de::Error>(self, text: &'de str) -> Result<Text<'de>, E> {
+            fn visit_borrowed_str<E: serde::de::Error>(self, text: &'de str) -> Result<WireText<'de>, E> {
                 if text.is_empty() || text.len() > LONGEST_TEXT {
                     return Err(E::invalid_length(text.len(), &self));
                 }
-                Ok(Text(Cow::Borrowed(text)))
+                Ok(WireText(Cow::Borrowed(text)))
             }
 
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Text<'de>, E> {
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<WireText<'de>, E> {
                 if text.is_empty() || text.len() > LONGEST_TEXT {
                     return Err(E::invalid_length(text.len(), &self));
                 }
-                Ok(Text(Cow::Owned(text.to_owned())))
+                Ok(WireText(Cow::Owned(text.to_owned())))
             }
         }
 
@@ -106,7 +106,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Features<'a> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Features<'a>, A::Error> {
                 // On the heap: a list of this size would be moved several times on its way to the handler.
                 let mut features = Vec::with_capacity(USUAL_FEATURES);
-                while let Some(name) = map.next_key::<Text<'a>>()? {
+                while let Some(name) = map.next_key::<WireText<'a>>()? {
                     let value: Option<FeatureValue<'a>> = map.next_value()?;
                     if features.len() == MOST_FEATURES {
                         return Err(serde::de::Error::custom(format!("holds more than {MOST_FEATURES} features")));

@@ -1,4 +1,4 @@
-//! The book of stored features, in memory: what a prediction by id is made from.
+//! The table of stored features, in memory: what a prediction by id is made from.
 //!
 //! A reader loads one atomic pointer and searches an immutable shard: it never waits, neither for the database, nor for
 //! whoever writes, nor for another reader. Writers take turns. A batch replaces each shard it touches once, so that a
@@ -41,7 +41,7 @@ pub struct StoredFeatures {
 /// What is new about a customer.
 #[derive(Clone, Debug)]
 #[expect(clippy::large_enum_variant, reason = "most changes are of the large kind, and they lie in one list")]
-pub enum Change {
+pub enum TableChange {
     Stored {
         /// The store's own name of the customer, theirs for ever.
         number: i64,
@@ -71,9 +71,9 @@ pub struct Absorbed {
 
 /// The stored features of all customers. Cheap to clone.
 #[derive(Clone)]
-pub struct FeatureTable(Arc<Rows>);
+pub struct FeatureTable(Arc<TableRows>);
 
-struct Rows {
+struct TableRows {
     shards: Box<[ArcSwap<Shard>]>,
     /// Held by whoever replaces shards.
     writing: Mutex<()>,
@@ -92,11 +92,11 @@ struct Changes {
 }
 
 impl FeatureTable {
-    /// An empty book. Features older than `stale_after` that may have changed since are said to be stale.
+    /// An empty table. Features older than `stale_after` that may have changed since are said to be stale.
     pub fn new(stale_after: Duration) -> Self {
         let change = |kind| counter!("scoreline_book_changes_total", "kind" => kind);
         let empty = Arc::new(Shard::default());
-        Self(Arc::new(Rows {
+        Self(Arc::new(TableRows {
             shards: (0..SHARDS).map(|_| ArcSwap::new(Arc::clone(&empty))).collect(),
             writing: Mutex::new(()),
             customers: AtomicUsize::new(0),
@@ -122,15 +122,16 @@ impl FeatureTable {
 
     /// Takes in a batch of changes, in the order they were made. Copies every shard it touches: many changes at once
     /// cost far less than one by one.
-    pub fn absorb(&self, changes: impl IntoIterator<Item = Change>) -> Absorbed {
-        let (mut edits, mut gone) = (Vec::new(), HashSet::new());
+    pub fn absorb(&self, changes: impl IntoIterator<Item = TableChange>) -> Absorbed {
+        let mut edits = Vec::new();
+        let mut gone = HashSet::new();
         for change in changes {
             match change {
-                Change::Stored { number, customer, features } => {
+                TableChange::Stored { number, customer, features } => {
                     gone.remove(&number);
                     edits.push(Edit { customer, features: Some((number, features)) });
                 }
-                Change::Gone { number } => drop(gone.insert(number)),
+                TableChange::Gone { number } => drop(gone.insert(number)),
             }
         }
         let is_gone = |number: &i64| gone.contains(number);
@@ -161,7 +162,8 @@ impl FeatureTable {
         // Stable: the last edit of a customer stays the last. Rows are in the order of their customers.
         edits.sort_by_key(|edit| edit.customer);
         let mut merged = Merged::default();
-        let (mut before, mut after) = (0, 0);
+        let mut before = 0;
+        let mut after = 0;
         for of_shard in edits.chunk_by(|left, right| shard_of(&left.customer) == shard_of(&right.customer)) {
             let place = &self.0.shards[shard_of(&of_shard[0].customer)];
             let old = place.load();
@@ -202,7 +204,7 @@ impl FeatureTable {
         self.0.shards.iter().map(shard).sum()
     }
 
-    /// When the features that were computed longest ago were; `None` for an empty book.
+    /// When the features that were computed longest ago were; `None` for an empty table.
     pub fn oldest(&self) -> Option<Timestamp> {
         let oldest = self.0.shards.iter().filter_map(|shard| shard.load().oldest()).min()?;
         Timestamp::from_second(oldest).ok()

@@ -1,4 +1,4 @@
-//! One part of the book: entries in the order of their customers, values packed without loss. Never changed, only
+//! One part of the table: entries in the order of their customers, values packed without loss. Never changed, only
 //! replaced.
 
 use super::{Edit, StoredFeatures};
@@ -12,7 +12,7 @@ const SECONDS_A_MINUTE: i64 = 60;
 
 #[derive(Debug, Default)]
 pub(super) struct Shard {
-    entries: Box<[Entry]>,
+    entries: Box<[ShardEntry]>,
     /// The values of all entries, one after the other.
     packed: Box<[u8]>,
     /// Of the entry that has been computed longest ago.
@@ -21,12 +21,12 @@ pub(super) struct Shard {
 
 /// A customer's place in a shard: one line of a processor's cache.
 #[derive(Clone, Copy, Debug)]
-struct Entry {
+struct ShardEntry {
     customer: CustomerKey,
     number: i64,
     /// Seconds since 1970.
     as_of: i64,
-    /// Two bits for each feature of the catalogue: its `Form`.
+    /// Two bits for each feature of the catalogue: its `PackedForm`.
     forms: u64,
     /// Where its values begin.
     start: u32,
@@ -34,12 +34,12 @@ struct Entry {
     exact_until: u32,
 }
 
-const _: () = assert!(size_of::<Entry>() == 64);
-const _: () = assert!(CATALOGUE.len() <= 32, "`Entry::forms` has room for 32 features");
+const _: () = assert!(size_of::<ShardEntry>() == 64);
+const _: () = assert!(CATALOGUE.len() <= 32, "`ShardEntry::forms` has room for 32 features");
 
 /// How a value is packed. Each form is only taken when it gives back the very same bits.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Form {
+enum PackedForm {
     Missing,
     /// Four bytes: counts, days, simple shares.
     Single,
@@ -119,19 +119,19 @@ impl Shard {
 
 /// A shard in the making.
 struct Growing {
-    entries: Vec<Entry>,
+    entries: Vec<ShardEntry>,
     packed: Vec<u8>,
 }
 
 impl Growing {
-    /// A shard is a small part of a book that is in memory: its bytes are counted in 32 bits.
+    /// A shard is a small part of a table that is in memory: its bytes are counted in 32 bits.
     fn start(&self) -> u32 {
         self.packed.len() as u32
     }
 
-    fn keep(&mut self, entry: &Entry, packed: &[u8]) {
+    fn keep(&mut self, entry: &ShardEntry, packed: &[u8]) {
         let start = entry.start as usize;
-        self.entries.push(Entry { start: self.start(), ..*entry });
+        self.entries.push(ShardEntry { start: self.start(), ..*entry });
         self.packed.extend_from_slice(&packed[start..start + bytes(entry.forms)]);
     }
 
@@ -141,7 +141,7 @@ impl Growing {
         let minutes = |until: Timestamp| u32::try_from(until.as_second().div_euclid(SECONDS_A_MINUTE));
         let exact_until = features.exact_until.map_or(FOR_EVER, |until| minutes(until).unwrap_or(0));
         let as_of = features.as_of.as_second();
-        self.entries.push(Entry { customer, number, as_of, forms, start, exact_until });
+        self.entries.push(ShardEntry { customer, number, as_of, forms, start, exact_until });
     }
 
     fn finish(self) -> Shard {
@@ -150,7 +150,7 @@ impl Growing {
     }
 }
 
-impl Form {
+impl PackedForm {
     fn of(value: f64) -> Self {
         if value.is_nan() {
             Self::Missing
@@ -192,19 +192,19 @@ fn from_hundredths(hundredths: i32) -> f64 {
 }
 
 fn bytes(forms: u64) -> usize {
-    (0..CATALOGUE.len()).map(|position| Form::at(forms, position).bytes()).sum()
+    (0..CATALOGUE.len()).map(|position| PackedForm::at(forms, position).bytes()).sum()
 }
 
 fn pack(values: &CatalogueRow, packed: &mut Vec<u8>) -> u64 {
     let mut forms = 0;
     for (position, &value) in values.iter().enumerate() {
-        let form = Form::of(value);
+        let form = PackedForm::of(value);
         forms |= (form as u64) << (2 * position);
         match form {
-            Form::Missing => {}
-            Form::Single => packed.extend_from_slice(&(value as f32).to_le_bytes()),
-            Form::Hundredths => packed.extend_from_slice(&hundredths(value).to_le_bytes()),
-            Form::Double => packed.extend_from_slice(&value.to_le_bytes()),
+            PackedForm::Missing => {}
+            PackedForm::Single => packed.extend_from_slice(&(value as f32).to_le_bytes()),
+            PackedForm::Hundredths => packed.extend_from_slice(&hundredths(value).to_le_bytes()),
+            PackedForm::Double => packed.extend_from_slice(&value.to_le_bytes()),
         }
     }
     forms
@@ -214,15 +214,15 @@ fn unpack(forms: u64, packed: &[u8]) -> CatalogueRow {
     let mut rest = packed;
     let mut values = [f64::NAN; CATALOGUE.len()];
     for (position, value) in values.iter_mut().enumerate() {
-        let form = Form::at(forms, position);
+        let form = PackedForm::at(forms, position);
         // What was packed is always there; a value that were not would be missing.
         *value = match form {
-            Form::Missing => f64::NAN,
-            Form::Single => rest.first_chunk().map_or(f64::NAN, |bytes| f32::from_le_bytes(*bytes).into()),
-            Form::Hundredths => {
+            PackedForm::Missing => f64::NAN,
+            PackedForm::Single => rest.first_chunk().map_or(f64::NAN, |bytes| f32::from_le_bytes(*bytes).into()),
+            PackedForm::Hundredths => {
                 rest.first_chunk().map_or(f64::NAN, |bytes| from_hundredths(i32::from_le_bytes(*bytes)))
             }
-            Form::Double => rest.first_chunk().map_or(f64::NAN, |bytes| f64::from_le_bytes(*bytes)),
+            PackedForm::Double => rest.first_chunk().map_or(f64::NAN, |bytes| f64::from_le_bytes(*bytes)),
         };
         rest = rest.get(form.bytes()..).unwrap_or_default();
     }
@@ -264,8 +264,8 @@ mod tests {
     #[test]
     fn amounts_counts_and_halves_take_four_bytes() {
         for value in [0.0, 48.0, 0.5, 12.34, 4500.01, -3.0] {
-            assert_eq!(Form::of(value).bytes(), 4, "{value}");
+            assert_eq!(PackedForm::of(value).bytes(), 4, "{value}");
         }
-        assert_eq!(Form::of(1.0 / 3.0).bytes(), 8);
+        assert_eq!(PackedForm::of(1.0 / 3.0).bytes(), 8);
     }
 }

@@ -1,4 +1,4 @@
-//! What readers of the book may rely on.
+//! What readers of the table may rely on.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ use scoreline_domain::privacy::{CustomerKeys, Eraser};
 
 const HOUR: i64 = 3600;
 
-fn book() -> FeatureTable {
+fn table() -> FeatureTable {
     FeatureTable::new(Duration::from_hours(36))
 }
 
@@ -32,72 +32,73 @@ fn tagged(number: i64) -> StoredFeatures {
     StoredFeatures { as_of: at(number), exact_until: None, values: [number as f64 / 3.0; CATALOGUE.len()] }
 }
 
-fn store(number: u32, tag: i64) -> Change {
-    Change::Stored { number: number.into(), customer: customer(number), features: tagged(tag) }
+fn store(number: u32, tag: i64) -> TableChange {
+    TableChange::Stored { number: number.into(), customer: customer(number), features: tagged(tag) }
 }
 
-fn remove(number: u32) -> Change {
-    Change::Gone { number: number.into() }
+fn remove(number: u32) -> TableChange {
+    TableChange::Gone { number: number.into() }
 }
 
 #[test]
 fn the_last_change_of_a_customer_holds_and_others_are_left_alone() {
-    let book = book();
-    let absorbed = book.absorb([store(1, 10), store(2, 20), store(1, 11), remove(3)]);
+    let table = table();
+    let absorbed = table.absorb([store(1, 10), store(2, 20), store(1, 11), remove(3)]);
     assert_eq!(absorbed, Absorbed { stored: 2, removed: 0, refused: 0 });
-    assert_eq!(book.find(&customer(1)), Some(tagged(11)));
-    assert_eq!(book.absorb([store(3, 30), remove(1), remove(4)]), Absorbed { stored: 1, removed: 1, refused: 0 });
-    assert_eq!((book.find(&customer(1)), book.find(&customer(2))), (None, Some(tagged(20))));
-    assert_eq!((book.customers(), book.oldest()), (2, Some(at(20))));
+    assert_eq!(table.find(&customer(1)), Some(tagged(11)));
+    assert_eq!(table.absorb([store(3, 30), remove(1), remove(4)]), Absorbed { stored: 1, removed: 1, refused: 0 });
+    assert_eq!((table.find(&customer(1)), table.find(&customer(2))), (None, Some(tagged(20))));
+    assert_eq!((table.customers(), table.oldest()), (2, Some(at(20))));
     // Gone and back, and back and gone, in one batch.
-    let absorbed = book.absorb([remove(2), store(2, 21), store(3, 31), remove(3)]);
+    let absorbed = table.absorb([remove(2), store(2, 21), store(3, 31), remove(3)]);
     assert_eq!(absorbed, Absorbed { stored: 1, removed: 1, refused: 0 });
-    assert_eq!((book.find(&customer(2)), book.find(&customer(3))), (Some(tagged(21)), None));
+    assert_eq!((table.find(&customer(2)), table.find(&customer(3))), (Some(tagged(21)), None));
 }
 
 #[test]
 fn features_are_stale_when_they_are_old_and_time_may_have_changed_them() {
     let exact_until = |until| StoredFeatures { exact_until: until, ..tagged(0) };
-    let book = book();
+    let table = table();
     let features = exact_until(Some(at(24 * HOUR)));
-    assert!(!book.is_stale(&features, at(36 * HOUR)));
-    assert!(book.is_stale(&features, at(36 * HOUR + 1)));
-    assert!(!book.is_stale(&exact_until(Some(at(40 * HOUR))), at(39 * HOUR)), "still exact");
-    assert!(!book.is_stale(&exact_until(None), at(10_000 * HOUR)), "nothing to change with time");
+    assert!(!table.is_stale(&features, at(36 * HOUR)));
+    assert!(table.is_stale(&features, at(36 * HOUR + 1)));
+    assert!(!table.is_stale(&exact_until(Some(at(40 * HOUR))), at(39 * HOUR)), "still exact");
+    assert!(!table.is_stale(&exact_until(None), at(10_000 * HOUR)), "nothing to change with time");
 }
 
 #[test]
 fn an_erased_customer_is_gone_and_does_not_come_back() {
-    let (book, tombstones) = (book(), Tombstones::default());
-    book.refuse(tombstones.clone());
-    book.absorb([store(1, 10), store(2, 20)]);
-    let eraser = Eraser::new(tombstones.clone(), vec![Arc::new(book.clone())]);
+    let (table, tombstones) = (table(), Tombstones::default());
+    table.refuse(tombstones.clone());
+    table.absorb([store(1, 10), store(2, 20)]);
+    let eraser = Eraser::new(tombstones.clone(), vec![Arc::new(table.clone())]);
     let keys = CustomerKeys { current: customer(1), previous: Vec::new() };
     let erased = eraser.erase(&keys).expect("erased");
     assert_eq!(erased, [("feature_table", 1)]);
-    assert_eq!((book.find(&customer(1)), book.customers()), (None, 1));
-    assert_eq!(book.absorb([store(1, 11), store(2, 21)]), Absorbed { stored: 1, removed: 0, refused: 1 });
-    assert_eq!((book.find(&customer(1)), book.find(&customer(2))), (None, Some(tagged(21))));
+    assert_eq!((table.find(&customer(1)), table.customers()), (None, 1));
+    assert_eq!(table.absorb([store(1, 11), store(2, 21)]), Absorbed { stored: 1, removed: 0, refused: 1 });
+    assert_eq!((table.find(&customer(1)), table.find(&customer(2))), (None, Some(tagged(21))));
     // Known to be erased only now, as after a change of pepper.
     tombstones.carry_over(customer(2));
-    assert_eq!(book.find(&customer(2)), None);
+    assert_eq!(table.find(&customer(2)), None);
 }
 
 #[test]
 fn readers_never_see_half_a_change_and_never_wait() {
     const CUSTOMERS: u32 = 2_000;
-    let (book, stop) = (book(), AtomicBool::new(false));
-    book.absorb((0..CUSTOMERS).map(|number| store(number, 1)));
+    let (table, stop) = (table(), AtomicBool::new(false));
+    table.absorb((0..CUSTOMERS).map(|number| store(number, 1)));
     let reads = thread::scope(|scope| {
         let readers: Vec<_> = (0..2_u32)
             .map(|reader| {
-                let (book, stop) = (&book, &stop);
+                let (table, stop) = (&table, &stop);
                 scope.spawn(move || {
                     let mut seen = BTreeMap::new();
-                    let (mut reads, mut number) = (0_u64, reader);
+                    let mut reads = 0_u64;
+                    let mut number = reader;
                     while !stop.load(Ordering::Relaxed) {
                         number = (number + 7) % CUSTOMERS;
-                        let found = book.find(&customer(number)).expect("always there");
+                        let found = table.find(&customer(number)).expect("always there");
                         assert_eq!(found, tagged(found.as_of.as_second()), "one time, one row");
                         let last = seen.insert(number, found.as_of);
                         assert!(last <= Some(found.as_of), "never back to what was replaced");
@@ -108,14 +109,14 @@ fn readers_never_see_half_a_change_and_never_wait() {
             })
             .collect();
         for tag in 2..60 {
-            book.absorb((0..CUSTOMERS).map(|number| store(number, tag)));
+            table.absorb((0..CUSTOMERS).map(|number| store(number, tag)));
         }
         stop.store(true, Ordering::Relaxed);
         readers.into_iter().map(|reader| reader.join().expect("no reader failed")).sum::<u64>()
     });
     assert!(reads > 0);
-    let writing = book.write();
-    assert_eq!(book.find(&customer(5)), Some(tagged(59)), "while somebody writes");
+    let writing = table.write();
+    assert_eq!(table.find(&customer(5)), Some(tagged(59)), "while somebody writes");
     drop(writing);
 }
 
@@ -143,70 +144,70 @@ fn usual(number: u32, buys: bool) -> StoredFeatures {
 fn a_customer_takes_about_two_hundred_bytes_at_most() {
     const CUSTOMERS: u32 = 100_000;
     for (who, buys, most) in [("interactions", false, 150), ("interactions and purchases", true, 215)] {
-        let book = book();
-        let empty = book.bytes();
+        let table = table();
+        let empty = table.bytes();
         for batch in 0..10 {
             let numbers = (0..CUSTOMERS / 10).map(|number| batch * CUSTOMERS / 10 + number);
-            let change = |number: u32| Change::Stored {
+            let change = |number: u32| TableChange::Stored {
                 number: number.into(),
                 customer: customer(number),
                 features: usual(number, buys),
             };
-            book.absorb(numbers.map(change));
+            table.absorb(numbers.map(change));
         }
-        assert_eq!(book.customers(), CUSTOMERS as usize);
-        let each = (book.bytes() - empty) / CUSTOMERS as usize;
-        println!("{CUSTOMERS} customers with {who}: {each} bytes each, {empty} bytes for the book itself");
+        assert_eq!(table.customers(), CUSTOMERS as usize);
+        let each = (table.bytes() - empty) / CUSTOMERS as usize;
+        println!("{CUSTOMERS} customers with {who}: {each} bytes each, {empty} bytes for the table itself");
         assert!(each <= most, "{each} bytes with {who}");
     }
 }
 
 #[derive(Clone, Debug)]
-enum Step {
+enum TableStep {
     Store(u32, i64),
     Remove(u32),
     Erase(u32),
 }
 
-fn steps() -> impl Strategy<Value = Vec<Vec<Step>>> {
+fn steps() -> impl Strategy<Value = Vec<Vec<TableStep>>> {
     let step = prop_oneof![
-        4 => (0..12_u32, 0..1000_i64).prop_map(|(number, tag)| Step::Store(number, tag)),
-        2 => (0..12_u32).prop_map(Step::Remove),
-        1 => (0..12_u32).prop_map(Step::Erase),
+        4 => (0..12_u32, 0..1000_i64).prop_map(|(number, tag)| TableStep::Store(number, tag)),
+        2 => (0..12_u32).prop_map(TableStep::Remove),
+        1 => (0..12_u32).prop_map(TableStep::Erase),
     ];
     prop::collection::vec(prop::collection::vec(step, 0..10), 0..8)
 }
 
 proptest! {
-    /// Whatever the batches, the book is what a map would be after the same changes one by one.
+    /// Whatever the batches, the table is what a map would be after the same changes one by one.
     #[test]
-    fn the_book_is_the_sum_of_its_changes(batches in steps()) {
-        let (book, mut model) = (book(), BTreeMap::new());
+    fn the_table_is_the_sum_of_its_changes(batches in steps()) {
+        let (table, mut model) = (table(), BTreeMap::new());
         for batch in batches {
             let mut changes = Vec::new();
             for step in batch {
                 match step {
-                    Step::Store(number, tag) => {
+                    TableStep::Store(number, tag) => {
                         model.insert(number, tagged(tag));
                         changes.push(store(number, tag));
                     }
-                    Step::Remove(number) => {
+                    TableStep::Remove(number) => {
                         model.remove(&number);
                         changes.push(remove(number));
                     }
-                    Step::Erase(number) => {
-                        book.absorb(changes.drain(..));
-                        let erased = book.erase(&[customer(number)]).expect("erased");
+                    TableStep::Erase(number) => {
+                        table.absorb(changes.drain(..));
+                        let erased = table.erase(&[customer(number)]).expect("erased");
                         prop_assert_eq!(erased, u64::from(model.remove(&number).is_some()));
                     }
                 }
             }
-            book.absorb(changes);
+            table.absorb(changes);
         }
         for number in 0..12 {
-            prop_assert_eq!(book.find(&customer(number)), model.get(&number).copied());
+            prop_assert_eq!(table.find(&customer(number)), model.get(&number).copied());
         }
-        prop_assert_eq!(book.customers(), model.len());
-        prop_assert_eq!(book.oldest(), model.values().map(|features| features.as_of).min());
+        prop_assert_eq!(table.customers(), model.len());
+        prop_assert_eq!(table.oldest(), model.values().map(|features| features.as_of).min());
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use scoreline::scoring::cache::{CachedScore, ScoreCache};
 use scoreline::scoring::estimate::Wish;
-use scoreline::scoring::task::Outcome;
+use scoreline::scoring::task::TaskScore;
 use scoreline_domain::time::Stopwatch;
 use scoreline_domain::{CustomerKey, Estimate, ModelName, ModelVersion, Tier};
 use scoreline_engine::inference::ModelSnapshot;
@@ -65,7 +65,7 @@ fn write(cache: &ScoreCache, snapshot: &ModelSnapshot, writer: u64, stop: &Atomi
     let now = "2026-11-21T10:00:00Z".parse().expect("a time");
     let estimate = Estimate { value: 1.0, interval: None, risk: None, confidence: None, tier: Tier::Low };
     let score = CachedScore {
-        outcome: Outcome::Clv(estimate),
+        outcome: TaskScore::Clv(estimate),
         scored_at: now,
         version,
         interval_level: None,

@@ -9,7 +9,7 @@ use axum::http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use scoreline::auth::{AuthSettings, Authenticator};
 use scoreline::http::admission::{Admission, AdmissionSettings, WhenOverloaded};
-use scoreline::http::{Endpoints, HttpSettings, HttpState, Readiness, Shared};
+use scoreline::http::{Endpoints, HttpSettings, HttpState, Readiness, SharedState};
 use scoreline::monitoring::{Monitoring, MonitoringSettings};
 use scoreline::routing::{RoutingSettings, TierPolicy, TierRoute};
 use scoreline::scoring::explanation::ExplainSettings;
@@ -63,7 +63,7 @@ struct Pieces<'a> {
     privacy: PrivacySettings,
     auth: Option<&'a AuthSettings>,
     candidates: &'a [(&'a str, CandidateSettings)],
-    book: Option<FeatureTable>,
+    table: Option<FeatureTable>,
     kept: Option<&'a Kept>,
 }
 
@@ -75,7 +75,7 @@ impl Default for Pieces<'_> {
             privacy: privacy("test pepper", &[]),
             auth: None,
             candidates: &[],
-            book: None,
+            table: None,
             kept: None,
         }
     }
@@ -95,9 +95,9 @@ impl TestApp {
         Self::build(bundles, change, Pieces { monitoring, ..Pieces::default() })
     }
 
-    /// An app that answers questions without features from a book.
-    pub fn with_book(bundles: &[TestBundle], book: &FeatureTable, candidates: &[(&str, CandidateSettings)]) -> Self {
-        Self::build(bundles, |_| {}, Pieces { candidates, book: Some(book.clone()), ..Pieces::default() })
+    /// An app that answers questions without features from a table.
+    pub fn with_table(bundles: &[TestBundle], table: &FeatureTable, candidates: &[(&str, CandidateSettings)]) -> Self {
+        Self::build(bundles, |_| {}, Pieces { candidates, table: Some(table.clone()), ..Pieces::default() })
     }
 
     /// An app with these versions on trial, by model.
@@ -134,7 +134,7 @@ impl TestApp {
     }
 
     fn build(bundles: &[TestBundle], change: impl FnOnce(&mut ScorerSettings), pieces: Pieces<'_>) -> Self {
-        let Pieces { admission, monitoring, privacy, auth, candidates, book, kept } = pieces;
+        let Pieces { admission, monitoring, privacy, auth, candidates, table, kept } = pieces;
         let candidates = candidates.iter().cloned();
         let models = tempfile::tempdir().expect("temporary folder");
         for bundle in bundles {
@@ -160,10 +160,10 @@ impl TestApp {
         let readiness = Readiness::default();
         let metrics = scoreline::telemetry::install_metrics().expect("the only recorder of this process");
         let auth = auth.and_then(|auth| Authenticator::open(auth, clock.clone()).expect("valid credentials"));
-        let book = book.unwrap_or_else(|| FeatureTable::new(Duration::from_hours(36)));
-        let scorer = Scorer::new(Arc::clone(&registry), clock.clone(), scorer, monitoring.clone(), book);
+        let table = table.unwrap_or_else(|| FeatureTable::new(Duration::from_hours(36)));
+        let scorer = Scorer::new(Arc::clone(&registry), clock.clone(), scorer, monitoring.clone(), table);
         let eraser = eraser(kept, &scorer, &monitoring);
-        let state = Shared::new(HttpState {
+        let state = SharedState::new(HttpState {
             scorer: scorer.clone(),
             hasher: IdHasher::watching(&privacy, eraser.tombstones().clone(), clock.clone()),
             eraser: eraser.clone(),
@@ -249,8 +249,8 @@ pub fn privacy(pepper: &str, previous: &[&str]) -> PrivacySettings {
 fn eraser(kept: Option<&Kept>, scorer: &Scorer, monitoring: &Monitoring) -> Eraser {
     let tombstones = kept.map(|kept| kept.tombstones.clone()).unwrap_or_default();
     scorer.cache().refuse(tombstones.clone());
-    scorer.book().refuse(tombstones.clone());
-    let mut places: Vec<Arc<dyn Erasable>> = vec![Arc::new(scorer.cache().clone()), Arc::new(scorer.book().clone())];
+    scorer.table().refuse(tombstones.clone());
+    let mut places: Vec<Arc<dyn Erasable>> = vec![Arc::new(scorer.cache().clone()), Arc::new(scorer.table().clone())];
     if let Some(ledger) = monitoring.ledger() {
         places.push(Arc::new(ledger.clone()));
     }

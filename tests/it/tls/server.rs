@@ -12,7 +12,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use scoreline_domain::time::ManualClock;
 use scoreline_listener::tls::{
-    AllowedSubjects, ClientSettings, MinVersion, Peer, Presence, Refusal, Reloading, TlsListener, TlsSettings,
+    AllowedSubjects, CertificateNames, ClientSettings, HandshakeRefusal, MinVersion, Presence, Reloading, TlsListener,
+    TlsSettings,
 };
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
@@ -34,7 +35,7 @@ pub struct Files {
 pub struct Server {
     pub address: SocketAddr,
     pub reloading: Arc<Reloading>,
-    refusals: Arc<Mutex<Vec<Refusal>>>,
+    refusals: Arc<Mutex<Vec<HandshakeRefusal>>>,
     accepting: JoinHandle<()>,
 }
 
@@ -112,7 +113,7 @@ impl Server {
     }
 
     /// The refusals since the last call; waits for one.
-    pub async fn refusal(&self) -> Refusal {
+    pub async fn refusal(&self) -> HandshakeRefusal {
         for _ in 0..500 {
             if let Some(refusal) = self.refusals.lock().expect("no panics").pop() {
                 return refusal;
@@ -151,10 +152,10 @@ pub fn mode(path: &Path, mode: u32) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("a mode");
 }
 
-async fn answer(acceptor: TlsAcceptor, stream: TcpStream) -> Result<(), Refusal> {
-    let accepted = acceptor.accept(stream).await.map_err(|err| Refusal::of_handshake(&err))?;
+async fn answer(acceptor: TlsAcceptor, stream: TcpStream) -> Result<(), HandshakeRefusal> {
+    let accepted = acceptor.accept(stream).await.map_err(|err| HandshakeRefusal::of_handshake(&err))?;
     let chain = accepted.get_ref().1.peer_certificates().map(<[_]>::to_vec).unwrap_or_default();
-    let who = match Peer::of(&chain) {
+    let who = match CertificateNames::of(&chain) {
         Ok(peer) => peer.sans.iter().map(ToString::to_string).chain(peer.subject_cn).collect::<Vec<_>>().join(" "),
         Err(err) => err.to_string(),
     };

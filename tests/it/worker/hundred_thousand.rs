@@ -10,7 +10,7 @@ use std::time::Duration;
 use scoreline::config::variable;
 use scoreline_domain::time::Stopwatch;
 use scoreline_simulator::{Simulator, SimulatorSettings};
-use scoreline_store::Place;
+use scoreline_store::StorePlace;
 
 use super::killed::command;
 use crate::ground::Ground;
@@ -120,7 +120,7 @@ fn through_sqlite() {
 fn through_postgresql() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let ground = runtime.block_on(Ground::postgres("hundred_thousand"));
-    let Place::Postgres(url) = &ground.settings.place else { unreachable!("asked for PostgreSQL") };
+    let StorePlace::Postgres(url) = &ground.settings.place else { unreachable!("asked for PostgreSQL") };
     let folder = tempfile::tempdir().expect("a folder");
     from_end_to_end("PostgreSQL", folder.path(), Some(secrecy::ExposeSecret::expose_secret(url)));
     runtime.block_on(ground.remove());

@@ -150,8 +150,10 @@ fn kills_are_survived_on_postgresql_too() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let ground = runtime.block_on(Ground::postgres("killed"));
     let url = match &ground.settings.place {
-        scoreline_store::Place::Postgres(url) => secrecy::ExposeSecret::expose_secret(url).to_owned(),
-        scoreline_store::Place::Sqlite(_) | scoreline_store::Place::Memory => unreachable!("asked for PostgreSQL"),
+        scoreline_store::StorePlace::Postgres(url) => secrecy::ExposeSecret::expose_secret(url).to_owned(),
+        scoreline_store::StorePlace::Sqlite(_) | scoreline_store::StorePlace::Memory => {
+            unreachable!("asked for PostgreSQL")
+        }
     };
     let (calm, wild) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
     extract(&platform, calm.path(), None, std::iter::empty());

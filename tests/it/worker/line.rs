@@ -17,7 +17,7 @@ use scoreline_domain::time::{Clock, Timestamp};
 use scoreline_domain::{CustomerKey, LabelId, ModelName};
 use scoreline_engine::inference::registry::{Patience, Registry, RegistrySettings};
 use scoreline_genesys::Genesys;
-use scoreline_store::{History, Scan, Store, StoredInteraction, Which};
+use scoreline_store::{History, ScanRequest, Store, StoredInteraction, Which};
 
 use crate::desk::Desk;
 use crate::support::TestBundle;
@@ -108,13 +108,13 @@ pub fn scorer(models: &std::path::Path, clock: Arc<dyn Clock>) -> Scorer {
         cache_ttl: Duration::from_hours(24),
         explain: ExplainSettings { top: 5, budget: Duration::from_millis(20) },
     };
-    let book = FeatureTable::new(Duration::from_hours(36));
-    Scorer::new(registry, clock, settings, Monitoring::default(), book)
+    let table = FeatureTable::new(Duration::from_hours(36));
+    Scorer::new(registry, clock, settings, Monitoring::default(), table)
 }
 
 /// Everything that is known of every customer.
 pub async fn histories(store: &Store) -> Vec<History> {
-    let mut scan = Scan { which: Which::All, after: None, interactions: 20_000, since: None };
+    let mut scan = ScanRequest { which: Which::All, after: None, interactions: 20_000, since: None };
     let mut all = Vec::new();
     loop {
         let page = store.scan(&scan).await.expect("scanned");

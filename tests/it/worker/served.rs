@@ -66,7 +66,7 @@ fn a_server_fetches_scores_and_writes_back_by_itself_and_answers_by_id() {
     });
     let contact = truth.expect("somebody");
     let answer = || body(&post(&server.listen, "/v1/predict/clv", &format!("{{\"customerId\": \"{contact}\"}}")));
-    wait_for("the book", || answer()["metadata"]["features_as_of"].is_string());
+    wait_for("the table", || answer()["metadata"]["features_as_of"].is_string());
     assert_eq!(answer()["status"], "success", "{}", answer());
 
     let metrics = get(&server.admin, "/metrics");

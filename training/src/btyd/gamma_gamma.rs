@@ -43,7 +43,8 @@ impl Model for GammaGamma {
 
     fn log_likelihood(&self, history: &History) -> f64 {
         let Self { p, q, gamma } = *self;
-        let (x, z) = (history.repeats, history.mean_amount);
+        let x = history.repeats;
+        let z = history.mean_amount;
         let shape = p * x;
         ln_gamma(shape + q) - ln_gamma(shape) - ln_gamma(q) + q * gamma.ln() + (shape - 1.0) * z.ln() + shape * x.ln()
             - (shape + q) * (gamma + x * z).ln()

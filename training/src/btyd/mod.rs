@@ -209,10 +209,13 @@ mod tests {
     #[test]
     fn simulated_dropouts_at_purchases_are_recovered() {
         for at_first_purchase in [false, true] {
-            let (rates, leaving) = (gamma(0.8, 6.0), Beta::new(1.2, 3.0).expect("a distribution"));
+            let rates = gamma(0.8, 6.0);
+            let leaving = Beta::new(1.2, 3.0).expect("a distribution");
             let customers = simulated(40_000, |random, until| {
-                let (rate, leaves) = (rates.sample(random), leaving.sample(random));
-                let (mut times, mut time) = (Vec::new(), 0.0);
+                let rate = rates.sample(random);
+                let leaves = leaving.sample(random);
+                let mut times = Vec::new();
+                let mut time = 0.0;
                 if at_first_purchase && random.random_bool(leaves) {
                     return times;
                 }
@@ -237,11 +240,14 @@ mod tests {
 
     #[test]
     fn simulated_lifetimes_are_recovered() {
-        let (rates, lives) = (gamma(0.8, 6.0), gamma(0.9, 12.0));
+        let rates = gamma(0.8, 6.0);
+        let lives = gamma(0.9, 12.0);
         let customers = simulated(40_000, |random, until| {
-            let (rate, leaving) = (rates.sample(random), lives.sample(random));
+            let rate = rates.sample(random);
+            let leaving = lives.sample(random);
             let end = Exp::new(leaving).expect("a rate").sample(random).min(until);
-            let (mut times, mut time) = (Vec::new(), 0.0);
+            let mut times = Vec::new();
+            let mut time = 0.0;
             loop {
                 time += Exp::new(rate).expect("a rate").sample(random);
                 if time > end {

@@ -23,7 +23,8 @@ impl ParetoNbd {
         // The note's A_0 = F(t_x) - F(T), F by Euler's transformation: 2F1(r + s + x, s + 1; r + s + x + 1; z) over
         // (alpha + t)^(r + s + x) is the power above times 2F1(1, r + x; r + s + x + 1; z).
         let tail = |t: f64| {
-            let (a, b) = (alpha + t, beta + t);
+            let a = alpha + t;
+            let b = beta + t;
             let c = r + s + x + 1.0;
             let factor = if alpha >= beta {
                 hypergeometric_one(r + x, c, (alpha - beta) / a)

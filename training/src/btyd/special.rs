@@ -21,7 +21,8 @@ pub(super) fn ln_subtract(a: f64, b: f64) -> f64 {
 /// The terms shrink as z^n n^(a + b - c - 1): callers bring their arguments to small a and b by Euler's transformation
 /// 2F1(a, b; c; z) = (1 - z)^(c - a - b) 2F1(c - a, c - b; c; z) first (Abramowitz & Stegun 15.3.3).
 pub(super) fn hypergeometric(a: f64, b: f64, c: f64, z: f64) -> f64 {
-    let (mut sum, mut term) = (1.0, 1.0);
+    let mut sum = 1.0;
+    let mut term = 1.0;
     for step in 0..100_000 {
         let done = f64::from(step);
         term *= (a + done) * (b + done) / ((c + done) * (done + 1.0)) * z;
@@ -37,7 +38,9 @@ pub(super) fn hypergeometric(a: f64, b: f64, c: f64, z: f64) -> f64 {
 /// 2F1(1, b; c; z) for 0 <= z < 1 and 0 < b < c, by Gauss's continued fraction (DLMF 15.7; Wall 1948, § 89), evaluated
 /// from the front (Lentz 1976). Near z = 1 it takes steps in proportion to 1 / sqrt(1 - z), the series to 1 / (1 - z).
 pub(super) fn hypergeometric_one(b: f64, c: f64, z: f64) -> f64 {
-    let (mut fraction, mut numerator, mut denominator) = (1.0, 1.0, 0.0);
+    let mut fraction = 1.0;
+    let mut numerator = 1.0;
+    let mut denominator = 0.0;
     for step in 1..10_000 {
         let n = f64::from(step / 2);
         let part = if step % 2 == 1 {

@@ -111,9 +111,11 @@ impl Ties {
 
     /// Twice the area under the cumulated gain of the descending order, the copies of a run sharing their mean outcome.
     fn area(&self, actual: &[f64], copies: &[u32]) -> f64 {
-        let (mut cumulated, mut area) = (0.0, 0.0);
+        let mut cumulated = 0.0;
+        let mut area = 0.0;
         for run in self.runs().rev() {
-            let (mut count, mut sum) = (0.0, 0.0);
+            let mut count = 0.0;
+            let mut sum = 0.0;
             for &i in run {
                 count += f64::from(copies[i]);
                 sum += f64::from(copies[i]) * actual[i];
@@ -146,7 +148,11 @@ impl<'a> Model<'a> {
 
     /// What `figures` gives for rows repeated as often as `copies` says.
     fn figures(&self, copies: &[u32]) -> [f64; FIGURES] {
-        let (mut n, mut actual, mut predicted, mut absolute, mut square) = (0.0, 0.0, 0.0, 0.0, 0.0);
+        let mut n = 0.0;
+        let mut actual = 0.0;
+        let mut predicted = 0.0;
+        let mut absolute = 0.0;
+        let mut square = 0.0;
         for ((y, p), copies) in self.actual.iter().zip(self.predicted).zip(copies) {
             let copies = f64::from(*copies);
             n += copies;
@@ -167,9 +173,12 @@ impl<'a> Model<'a> {
     }
 
     fn spearman(&self, copies: &[u32], n: f64) -> f64 {
-        let (a, p) = (self.by_actual.ranks(copies), self.by_prediction.ranks(copies));
+        let a = self.by_actual.ranks(copies);
+        let p = self.by_prediction.ranks(copies);
         let mean = f64::midpoint(n, 1.0);
-        let (mut both, mut of_actual, mut of_predicted) = (0.0, 0.0, 0.0);
+        let mut both = 0.0;
+        let mut of_actual = 0.0;
+        let mut of_predicted = 0.0;
         for ((a, p), copies) in a.iter().zip(&p).zip(copies) {
             let (a, p, copies) = (a - mean, p - mean, f64::from(*copies));
             both += copies * a * p;
@@ -181,7 +190,12 @@ impl<'a> Model<'a> {
 
     fn decile_error(&self, copies: &[u32], mean: f64) -> f64 {
         let n: usize = copies.iter().map(|copies| *copies as usize).sum();
-        let (mut bin, mut place, mut rows, mut gap, mut total, mut bins) = (1, 0, 0.0, 0.0, 0.0, 0.0);
+        let mut bin = 1;
+        let mut place = 0;
+        let mut rows = 0.0;
+        let mut gap = 0.0;
+        let mut total = 0.0;
+        let mut bins = 0.0;
         for &i in &self.by_prediction.order {
             for _ in 0..copies[i] {
                 rows += 1.0;

@@ -38,7 +38,7 @@ pub(super) enum Contender {
 
 /// What became of a model.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Outcome {
+pub(super) enum ContenderOutcome {
     /// A value for each customer of `Task::test`, and what is worth knowing of the fit.
     Predicted(Vec<f64>, String),
     /// It cannot run here, and what would help.
@@ -86,7 +86,7 @@ impl Contender {
     }
 
     /// Learns and predicts. Python is stopped at the limit; all others run to their end.
-    pub(super) fn run(&self, task: &Task, limit: Duration) -> anyhow::Result<Outcome> {
+    pub(super) fn run(&self, task: &Task, limit: Duration) -> anyhow::Result<ContenderOutcome> {
         let predicted = match self {
             Self::Mean => mean(task),
             Self::Repeat => each(task, |Case { member: Member { purchases, .. }, observed_days, .. }| {
@@ -109,7 +109,7 @@ impl Contender {
             Self::Python(learner, python) => return python::run(python, learner, task, limit),
             Self::Shipped => shipped(task)?,
         };
-        Ok(Outcome::Predicted(predicted, String::new()))
+        Ok(ContenderOutcome::Predicted(predicted, String::new()))
     }
 }
 
@@ -131,7 +131,7 @@ fn each(task: &Task, a_day: impl Fn(&Case) -> f64) -> Vec<f64> {
 }
 
 /// Learns from purchases only: no outcome is looked at.
-fn buy_till_you_die<M: Purchasing>(task: &Task) -> anyhow::Result<Outcome> {
+fn buy_till_you_die<M: Purchasing>(task: &Task) -> anyhow::Result<ContenderOutcome> {
     let histories = |cases: &[Case]| cases.iter().map(|case| History::of(&case.member.purchases)).collect::<Vec<_>>();
     let known = histories(&task.train);
     let purchasing = btyd::fit::<M>(&known)?;
@@ -141,7 +141,7 @@ fn buy_till_you_die<M: Purchasing>(task: &Task) -> anyhow::Result<Outcome> {
     let weeks = task.horizon_days / DAYS_IN_A_WEEK;
     let value = |history: &History| btyd::expected_spend(&purchasing.model, &amounts.model, history, weeks);
     let values = histories(&task.test).iter().map(value).collect();
-    Ok(Outcome::Predicted(values, format!("{}; amounts {}", purchasing.summary(), amounts.summary())))
+    Ok(ContenderOutcome::Predicted(values, format!("{}; amounts {}", purchasing.summary(), amounts.summary())))
 }
 
 /// A task as the learners on features see it: prepared by rules that know the customers to learn from only.

@@ -15,7 +15,7 @@ use std::time::Duration;
 use scoreline_domain::time::Stopwatch;
 
 use self::bootstrap::Measured;
-use self::contender::{Contender, Outcome};
+use self::contender::{Contender, ContenderOutcome};
 pub(crate) use self::print::{Format, print, write};
 pub(crate) use self::python::Python;
 use self::task::{Task, Trial};
@@ -80,7 +80,9 @@ impl Comparison {
             let name = trial.title.split(':').next().unwrap_or_default();
             progress.step(format!("{name}: {label}"));
             let watch = Stopwatch::start();
-            let (mut values, mut fit, mut trouble) = (Vec::with_capacity(actual.len()), String::new(), None);
+            let mut values = Vec::with_capacity(actual.len());
+            let mut fit = String::new();
+            let mut trouble = None;
             for (number, task) in (1..).zip(&tasks) {
                 progress.say(format!("{name}: {label}, {number} of {}", tasks.len()));
                 match limited(&contender, task, self.time_limit.saturating_sub(watch.elapsed())) {
@@ -123,13 +125,15 @@ fn limited(contender: &Contender, task: &Arc<Task>, limit: Duration) -> Result<(
         let _ = sender.send(contender.run(&task, limit));
     });
     match receiver.recv_timeout(limit) {
-        Ok(Ok(Outcome::Predicted(values, _))) if values.len() != expected => {
+        Ok(Ok(ContenderOutcome::Predicted(values, _))) if values.len() != expected => {
             Err(format!("failed: {} values for {expected} customers", values.len()))
         }
-        Ok(Ok(Outcome::Predicted(values, fit))) if values.iter().all(|value| value.is_finite()) => Ok((values, fit)),
-        Ok(Ok(Outcome::Predicted(..))) => Err("failed: a value is not finite".to_owned()),
-        Ok(Ok(Outcome::Skipped(why))) => Err(format!("skipped: {why}")),
-        Ok(Ok(Outcome::Stopped)) | Err(RecvTimeoutError::Timeout) => Err("stopped".to_owned()),
+        Ok(Ok(ContenderOutcome::Predicted(values, fit))) if values.iter().all(|value| value.is_finite()) => {
+            Ok((values, fit))
+        }
+        Ok(Ok(ContenderOutcome::Predicted(..))) => Err("failed: a value is not finite".to_owned()),
+        Ok(Ok(ContenderOutcome::Skipped(why))) => Err(format!("skipped: {why}")),
+        Ok(Ok(ContenderOutcome::Stopped)) | Err(RecvTimeoutError::Timeout) => Err("stopped".to_owned()),
         Ok(Err(error)) => Err(format!("failed: {error:#}")),
         Err(RecvTimeoutError::Disconnected) => Err("failed: it panicked".to_owned()),
     }

@@ -11,7 +11,7 @@ use scoreline_domain::time::Stopwatch;
 use scoreline_engine::inference::onnx_graph::OnnxModel;
 use scoreline_engine::inference::{FeatureMatrix, trees};
 
-use super::contender::Outcome;
+use super::contender::ContenderOutcome;
 use super::task::Task;
 use crate::split::Split;
 
@@ -29,18 +29,20 @@ pub(crate) struct Python {
 }
 
 /// Trains a learner of `train.py` and predicts with what it exported.
-pub(super) fn run(python: &Python, learner: &str, task: &Task, limit: Duration) -> anyhow::Result<Outcome> {
+pub(super) fn run(python: &Python, learner: &str, task: &Task, limit: Duration) -> anyhow::Result<ContenderOutcome> {
     let watch = Stopwatch::start();
     let left = || limit.saturating_sub(watch.elapsed());
     let folder = tempfile::tempdir().context("no folder for the table")?;
     match execute(python, &["--help"], folder.path(), left()) {
         Ok(Ended::Well) => {}
-        Ok(Ended::OutOfTime) => return Ok(Outcome::Stopped),
+        Ok(Ended::OutOfTime) => return Ok(ContenderOutcome::Stopped),
         Ok(Ended::Badly(said)) if said.contains("ModuleNotFoundError") => {
-            return Ok(Outcome::Skipped(MISSING_PACKAGES.to_owned()));
+            return Ok(ContenderOutcome::Skipped(MISSING_PACKAGES.to_owned()));
         }
         Ok(Ended::Badly(said)) => anyhow::bail!("{} --help: {said}", python.script.display()),
-        Err(error) => return Ok(Outcome::Skipped(format!("cannot run `{}`: {error}", python.interpreter.display()))),
+        Err(error) => {
+            return Ok(ContenderOutcome::Skipped(format!("cannot run `{}`: {error}", python.interpreter.display())));
+        }
     }
     let (table, model) = (folder.path().join("features.csv"), folder.path().join("model.onnx"));
     task.table.write(&table)?;
@@ -49,10 +51,10 @@ pub(super) fn run(python: &Python, learner: &str, task: &Task, limit: Duration) 
     let arguments = ["--learner", learner, "--features", &table, "--output", &output, "--seed", &seed];
     match execute(python, &arguments, folder.path(), left())? {
         Ended::Well => {}
-        Ended::OutOfTime => return Ok(Outcome::Stopped),
+        Ended::OutOfTime => return Ok(ContenderOutcome::Stopped),
         Ended::Badly(said) => anyhow::bail!("{}: {said}", python.script.display()),
     }
-    Ok(Outcome::Predicted(predict(&fs::read(&model)?, task)?, String::new()))
+    Ok(ContenderOutcome::Predicted(predict(&fs::read(&model)?, task)?, String::new()))
 }
 
 enum Ended {

@@ -76,7 +76,8 @@ impl Trial {
 
     /// Online Retail: models learn from an earlier quarter than the one they predict, and Christmas is in the later.
     pub(super) fn online_retail(customers: &[Customer], seed: u64) -> anyhow::Result<Self> {
-        let (train, test) = (cases(customers, LEARN, seed)?, cases(customers, PREDICT, seed)?);
+        let train = cases(customers, LEARN, seed)?;
+        let test = cases(customers, PREDICT, seed)?;
         let title = format!(
             "Online Retail: learnt as of {} ({} customers), predicted as of {} ({} customers), spend in the next {} days; \
              GBP, gross of cancellations",
@@ -148,7 +149,8 @@ mod tests {
         assert_eq!((task.train[0].observed_days, task.test[0].observed_days), (182.0, 274.0));
         // Customer 12347 by hand: 382.52 on 2011-06-09 and 584.91 on 2011-08-02, within both; 636.25 on 2011-04-07, in neither.
         let of = |cases: &[Case]| cases.iter().find(|case| case.member.id == 12_347).cloned().expect("the customer");
-        let (learnt, predicted) = (of(&task.train), of(&task.test));
+        let learnt = of(&task.train);
+        let predicted = of(&task.test);
         assert!((learnt.member.spend_usd - (382.52 + 584.91)).abs() < 1e-9, "{}", learnt.member.spend_usd);
         assert!((predicted.recent_spend - (382.52 + 584.91)).abs() < 1e-9, "{}", predicted.recent_spend);
         assert_eq!(predicted.member.purchases.purchase_count, 5.0);

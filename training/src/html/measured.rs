@@ -96,7 +96,8 @@ pub(crate) fn reliability(title: &str, event: &str, happened: &[bool], probabili
 /// Everybody, the best tenth by prediction, then each group in order of its name.
 pub(crate) fn coverage(rows: &[Tested], level: usize, of: f64) -> Coverage {
     let covered = |label: &str, members: &mut dyn Iterator<Item = &Tested>| {
-        let (mut n, mut inside) = (0, 0);
+        let mut n = 0;
+        let mut inside = 0;
         for row in members {
             let (low, high) = row.intervals[level];
             n += 1;

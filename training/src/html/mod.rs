@@ -435,7 +435,8 @@ mod tests {
     fn a_full_report_is_well_formed_and_names_can_not_break_out() {
         let page = page(&full());
         // The style sheet is the one part that is not markup.
-        let (head, tail) = (page.find("<style>").expect("a style"), page.find("</style>").expect("an end"));
+        let head = page.find("<style>").expect("a style");
+        let tail = page.find("</style>").expect("an end");
         well_formed(&format!("{}{}", &page[..head], &page[tail + "</style>".len()..]));
         assert!(!page.contains("<script") && page.contains("&lt;script&gt;"));
         for outside in ["http://", "https://", "url(", "@import", "src=", "href="] {

@@ -104,7 +104,9 @@ impl Grower<'_> {
                 let sum = &mut sums[column.bins[row]];
                 *sum = (sum.0 + self.slopes[row], sum.1 + self.curvatures[row], sum.2 + 1);
             }
-            let (mut left_slope, mut left_curvature, mut left_rows) = (0.0, 0.0, 0);
+            let mut left_slope = 0.0;
+            let mut left_curvature = 0.0;
+            let mut left_rows = 0;
             for (bin, sum) in sums[..sums.len() - 1].iter().enumerate() {
                 left_slope += sum.0;
                 left_curvature += sum.1;

@@ -11,7 +11,7 @@ use scoreline_engine::inference::bundle::{
     GoldenAnswer, GoldenRequest, GoldenRow, GoldenValue, ModelSnapshot, sha256_hex,
 };
 use scoreline_engine::inference::manifest::{
-    BUNDLE_VERSION, BackendKind, Baselines, LeadTable, Manifest, Output, Outputs, Reference, SourceBaseline, Task,
+    BUNDLE_VERSION, BackendKind, Baselines, LeadTable, Manifest, Output, Outputs, ScoreReference, SourceBaseline, Task,
     TrainingSummary,
 };
 
@@ -93,7 +93,8 @@ pub(super) fn stage(
             rows: u32::try_from(rows.len())?,
             made_at: about.trained_at,
             base_rate: probability(share)?,
-            reference: Reference::of(&said.iter().copied().map(round).collect::<Vec<_>>()).context("a reference")?,
+            reference: ScoreReference::of(&said.iter().copied().map(round).collect::<Vec<_>>())
+                .context("a reference")?,
             sources: sources(leads, rows, share)?,
         }),
         interval: None,

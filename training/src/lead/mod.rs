@@ -145,7 +145,8 @@ pub(crate) fn nightly(run: &Nightly, progress: &Progress) -> anyhow::Result<Trai
     let day = run.trained_at.strftime("v%Y.%m.%d").to_string();
     let version = ModelVersion::parse(&day)?;
     assemble::target(&run.models, &bundle::name()?, &version, run.replace)?;
-    let (end, start) = (leads.len(), leads.len().saturating_sub(run.window));
+    let end = leads.len();
+    let start = leads.len().saturating_sub(run.window);
     let split =
         end.checked_sub(run.holdout).filter(|split| *split > start).context("`--holdout` leaves nothing to fit on")?;
 

@@ -158,7 +158,9 @@ mod tests {
         let happened: Vec<bool> = (0..rows).map(|row| noise(row, 4) < 100 * (a[row] + b[row]) as u64 + 50).collect();
         let folds: Vec<usize> = (0..rows).map(|row| (noise(row, 5) % 5) as usize).collect();
         let auc = |columns: &[&[usize]]| Additive::new(columns).cross_validated(&happened, &folds);
-        let (one, both, nothing) = (auc(&[&a]), auc(&[&a, &b]), auc(&[&c]));
+        let one = auc(&[&a]);
+        let both = auc(&[&a, &b]);
+        let nothing = auc(&[&c]);
         assert!(one > 0.62 && both > one + 0.05 && (nothing - 0.5).abs() < 0.04, "{one} {both} {nothing}");
         assert!((auc(&[&a, &b, &c]) - both).abs() < 0.01);
     }

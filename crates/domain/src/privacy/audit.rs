@@ -31,7 +31,7 @@ impl Default for Actor {
 
 /// What can be done. The words are stable.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Action {
+pub enum AuditAction {
     EraseCustomer,
     PromoteModel,
     RollBackModel,
@@ -41,7 +41,7 @@ pub enum Action {
     RetryWriteBack,
 }
 
-impl Action {
+impl AuditAction {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::EraseCustomer => "customer.erase",
@@ -56,7 +56,7 @@ impl Action {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Outcome {
+pub enum AuditOutcome {
     Done,
     /// Not allowed, or not possible as asked.
     Refused,
@@ -64,7 +64,7 @@ pub enum Outcome {
     Failed,
 }
 
-impl Outcome {
+impl AuditOutcome {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Done => "done",
@@ -75,7 +75,7 @@ impl Outcome {
 }
 
 /// Writes one line. `object` is the name of a model, version or file; of a customer, the word `customer`.
-pub fn record(actor: &Actor, action: Action, object: &str, outcome: Outcome, request_id: &str) {
+pub fn record(actor: &Actor, action: AuditAction, object: &str, outcome: AuditOutcome, request_id: &str) {
     tracing::info!(
         target: TARGET,
         who = actor.as_str(),

@@ -8,7 +8,7 @@ use crate::time::Timestamp;
 
 /// What became of a claim.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Claim {
+pub enum ReplayClaim {
     /// First seen: apply it.
     New,
     /// Applied before, or being applied: answer as if it were new, and do nothing.
@@ -40,7 +40,7 @@ impl ReplayWindow {
     }
 
     /// Claims a verified message. `sent_at` is its signed timestamp.
-    pub fn claim(&self, id: &str, sent_at: Timestamp, now: Timestamp) -> Claim {
+    pub fn claim(&self, id: &str, sent_at: Timestamp, now: Timestamp) -> ReplayClaim {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let now = now.as_second();
         while let Some((end, _)) = seen.ends.first()
@@ -51,16 +51,16 @@ impl ReplayWindow {
             }
         }
         if seen.ids.contains_key(id) {
-            return Claim::Replayed;
+            return ReplayClaim::Replayed;
         }
         if seen.ids.len() >= self.most {
-            return Claim::Full;
+            return ReplayClaim::Full;
         }
         // Later than that, its timestamp is too old.
         let end = sent_at.as_second().saturating_add(i64::try_from(self.tolerance.as_secs()).unwrap_or(i64::MAX));
         seen.ids.insert(id.to_owned(), end);
         seen.ends.insert((end, id.to_owned()));
-        Claim::New
+        ReplayClaim::New
     }
 
     /// Gives a claim back: the message could not be applied and will be sent again.
@@ -100,7 +100,7 @@ mod tests {
             for _ in 0..10 {
                 scope.spawn(|| {
                     for _ in 0..100 {
-                        if window.claim("msg_1", at(1000), at(1010)) == Claim::New {
+                        if window.claim("msg_1", at(1000), at(1010)) == ReplayClaim::New {
                             applied.fetch_add(1, Ordering::SeqCst);
                         }
                     }
@@ -114,10 +114,10 @@ mod tests {
     fn an_id_is_remembered_until_its_timestamp_is_too_old_and_no_longer() {
         let window = ReplayWindow::new(10, TOLERANCE);
         // Sent by a clock that is ahead.
-        assert_eq!(window.claim("msg_1", at(1300), at(1000)), Claim::New);
-        assert_eq!(window.claim("msg_1", at(1300), at(1600)), Claim::Replayed, "still within the tolerance");
+        assert_eq!(window.claim("msg_1", at(1300), at(1000)), ReplayClaim::New);
+        assert_eq!(window.claim("msg_1", at(1300), at(1600)), ReplayClaim::Replayed, "still within the tolerance");
         assert_eq!(window.len(), 1);
-        assert_eq!(window.claim("msg_2", at(1601), at(1601)), Claim::New);
+        assert_eq!(window.claim("msg_2", at(1601), at(1601)), ReplayClaim::New);
         assert_eq!(window.len(), 1, "the verifier refuses the first by its timestamp now");
     }
 
@@ -126,12 +126,12 @@ mod tests {
         let window = ReplayWindow::new(2, TOLERANCE);
         assert_eq!(
             ["a", "b", "c", "a"].map(|id| window.claim(id, at(1000), at(1000))),
-            [Claim::New, Claim::New, Claim::Full, Claim::Replayed]
+            [ReplayClaim::New, ReplayClaim::New, ReplayClaim::Full, ReplayClaim::Replayed]
         );
         window.release("a");
         window.release("unknown");
-        assert_eq!(window.claim("c", at(1000), at(1000)), Claim::New);
-        assert_eq!(window.claim("a", at(1000), at(1000)), Claim::Full);
-        assert_eq!(window.claim("a", at(1400), at(1400)), Claim::New, "the others are too old");
+        assert_eq!(window.claim("c", at(1000), at(1000)), ReplayClaim::New);
+        assert_eq!(window.claim("a", at(1000), at(1000)), ReplayClaim::Full);
+        assert_eq!(window.claim("a", at(1400), at(1400)), ReplayClaim::New, "the others are too old");
     }
 }

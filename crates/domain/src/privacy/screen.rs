@@ -21,7 +21,7 @@ pub struct Screen {
 
 /// Why a text is refused. The text itself is not repeated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum Refused {
+pub enum RefusedText {
     #[error("looks like {}; send a customer's number or a hash instead", .0.as_str())]
     Personal(Personal),
     #[error("must be a SHA-256 hash: 64 hexadecimal digits, or 43 characters of Base64, with or without its `=`")]
@@ -39,13 +39,13 @@ impl Screen {
     ///
     /// # Errors
     /// Why it is not taken.
-    pub fn identifier(self, id: &str) -> Result<(), Refused> {
+    pub fn identifier(self, id: &str) -> Result<(), RefusedText> {
         match self.identifiers {
             Identifiers::Any => self.text(id),
             Identifiers::Hashed if is_hash(id) => Ok(()),
             Identifiers::Hashed => match scrub::find(id) {
-                Some(personal) => Err(Refused::Personal(personal)),
-                None => Err(Refused::NotHashed),
+                Some(personal) => Err(RefusedText::Personal(personal)),
+                None => Err(RefusedText::NotHashed),
             },
         }
     }
@@ -54,7 +54,7 @@ impl Screen {
     ///
     /// # Errors
     /// Why it is not taken.
-    pub fn text(self, text: &str) -> Result<(), Refused> {
+    pub fn text(self, text: &str) -> Result<(), RefusedText> {
         if !self.refuse_pii {
             return Ok(());
         }
@@ -66,8 +66,8 @@ impl Screen {
 ///
 /// # Errors
 /// Why it is not taken.
-pub fn public(text: &str) -> Result<(), Refused> {
-    scrub::find(text).map_or(Ok(()), |personal| Err(Refused::Personal(personal)))
+pub fn public(text: &str) -> Result<(), RefusedText> {
+    scrub::find(text).map_or(Ok(()), |personal| Err(RefusedText::Personal(personal)))
 }
 
 /// Whether a text has the shape of a SHA-256 digest.
@@ -98,9 +98,9 @@ mod tests {
             assert_eq!(Screen::default().identifier(hash), Ok(()), "{hash}");
         }
         for other in ["CUST-1", "", "550e8400-e29b-41d4-a716-446655440000", &"g".repeat(64), &"a".repeat(63)] {
-            assert_eq!(strict.identifier(other), Err(Refused::NotHashed), "{other}");
+            assert_eq!(strict.identifier(other), Err(RefusedText::NotHashed), "{other}");
         }
-        assert_eq!(strict.identifier("+14155550123"), Err(Refused::Personal(Personal::Phone)));
+        assert_eq!(strict.identifier("+14155550123"), Err(RefusedText::Personal(Personal::Phone)));
         assert_eq!(strict.text("paid_search"), Ok(()), "only identifiers must be hashes");
     }
 

@@ -205,7 +205,8 @@ mod tests {
 
     #[test]
     fn secrets_are_changed_without_losing_a_message() {
-        let (old, new) = (another(1), another(2));
+        let old = another(1);
+        let new = another(2);
         let both = sign(&[new.clone(), old.clone()], MESSAGE, at(SENT_AT), BODY);
         let one = |secret: &Secret| sign(std::slice::from_ref(secret), MESSAGE, at(SENT_AT), BODY);
         let takes = |secrets: &[&Secret], signature: &str| {
@@ -226,9 +227,11 @@ mod tests {
         let time = "1614265330";
         let second = |offset: i64| (SENT_AT + offset).to_string();
         let forged = sign(&[another(9)], MESSAGE, at(SENT_AT), BODY);
-        let (early, late) = (second(-301), second(301));
+        let early = second(-301);
+        let late = second(301);
         let signed = |at_second: i64| sign(&[secret(SECRET)], MESSAGE, at(at_second), BODY);
-        let (early_signature, late_signature) = (signed(SENT_AT - 301), signed(SENT_AT + 301));
+        let early_signature = signed(SENT_AT - 301);
+        let late_signature = signed(SENT_AT + 301);
         let long_id = "x".repeat(257);
         let flood = "v1,AAAA ".repeat(MOST_SIGNATURES) + FITS;
         let cut = &FITS[..FITS.len() - 5];

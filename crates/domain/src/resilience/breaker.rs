@@ -33,7 +33,7 @@ pub struct Breaker {
     era: u64,
     /// The latest time it was told. Callers read the clock before they queue for the breaker.
     now: Duration,
-    window: Window,
+    window: CallWindow,
     in_a_row: u32,
     unreturned: [Option<Duration>; UNRETURNED],
     doublings: u32,
@@ -57,7 +57,7 @@ pub struct Ticket {
 
 /// What came of a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Outcome {
+pub enum CallOutcome {
     Success,
     Failure,
     /// The caller went away, or what stopped the call was not the fault of what was called.
@@ -75,9 +75,9 @@ pub enum Phase {
 
 /// A change of state worth telling.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Change {
+pub enum BreakerChange {
     Opened {
-        cause: Cause,
+        cause: OpenCause,
         probe_in: Duration,
     },
     /// The probe failed, or nobody knows what became of it.
@@ -91,7 +91,7 @@ pub enum Change {
 
 /// Why it opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Cause {
+pub enum OpenCause {
     InARow,
     Rate,
     Unreturned,
@@ -121,7 +121,7 @@ impl Phase {
     }
 }
 
-impl Cause {
+impl OpenCause {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::InARow => "failures_in_a_row",
@@ -138,7 +138,7 @@ impl Breaker {
             state: State::Closed,
             era: 1,
             now: Duration::ZERO,
-            window: Window::default(),
+            window: CallWindow::default(),
             in_a_row: 0,
             unreturned: [None; UNRETURNED],
             doublings: 0,
@@ -179,64 +179,66 @@ impl Breaker {
     }
 
     /// Takes a ticket back with what came of the call.
-    pub fn record(&mut self, ticket: Ticket, now: Duration, outcome: Outcome) -> Option<Change> {
+    pub fn record(&mut self, ticket: Ticket, now: Duration, outcome: CallOutcome) -> Option<BreakerChange> {
         let now = self.tell(now);
         if ticket.era != self.era {
             return None;
         }
         match (self.state, outcome) {
-            (State::Closed, Outcome::Unknown) | (State::Open { .. }, _) => None,
-            (State::Closed, Outcome::Success | Outcome::Failure) => self.count(now, outcome == Outcome::Failure),
-            (State::Probing { .. }, Outcome::Success) => {
+            (State::Closed, CallOutcome::Unknown) | (State::Open { .. }, _) => None,
+            (State::Closed, CallOutcome::Success | CallOutcome::Failure) => {
+                self.count(now, outcome == CallOutcome::Failure)
+            }
+            (State::Probing { .. }, CallOutcome::Success) => {
                 self.turn(State::Closed);
                 self.closed_at = Some(now);
-                Some(Change::Closed { open_for: now.saturating_sub(self.opened_at) })
+                Some(BreakerChange::Closed { open_for: now.saturating_sub(self.opened_at) })
             }
-            (State::Probing { .. }, Outcome::Failure) => {
+            (State::Probing { .. }, CallOutcome::Failure) => {
                 self.doublings += 1;
                 Some(self.stay_open(now))
             }
-            (State::Probing { .. }, Outcome::Unknown) => Some(self.stay_open(now)),
+            (State::Probing { .. }, CallOutcome::Unknown) => Some(self.stay_open(now)),
         }
     }
 
     /// A call has not come back, long after it was told to end.
-    pub fn unreturned(&mut self, now: Duration) -> Option<Change> {
+    pub fn unreturned(&mut self, now: Duration) -> Option<BreakerChange> {
         let now = self.tell(now);
         self.unreturned.rotate_left(1);
         self.unreturned[UNRETURNED - 1] = Some(now);
         let first = self.unreturned[0]?;
         let many = now.saturating_sub(first) <= UNRETURNED_WITHIN && matches!(self.state, State::Closed);
-        many.then(|| self.open(now, Cause::Unreturned))
+        many.then(|| self.open(now, OpenCause::Unreturned))
     }
 
-    fn count(&mut self, now: Duration, failed: bool) -> Option<Change> {
+    fn count(&mut self, now: Duration, failed: bool) -> Option<BreakerChange> {
         self.window.add(now.as_secs(), failed);
         self.in_a_row = if failed { self.in_a_row + 1 } else { 0 };
         if self.in_a_row >= FAILURES_IN_A_ROW {
-            return Some(self.open(now, Cause::InARow));
+            return Some(self.open(now, OpenCause::InARow));
         }
         let (calls, failures) = self.window.sums(now.as_secs());
-        (calls >= LEAST_CALLS && 2 * failures >= calls).then(|| self.open(now, Cause::Rate))
+        (calls >= LEAST_CALLS && 2 * failures >= calls).then(|| self.open(now, OpenCause::Rate))
     }
 
-    fn open(&mut self, now: Duration, cause: Cause) -> Change {
+    fn open(&mut self, now: Duration, cause: OpenCause) -> BreakerChange {
         // A part that fails again soon after it recovered goes on waiting where it left off.
         let recently = self.closed_at.is_some_and(|closed| now.saturating_sub(closed) < LONGEST_WAIT);
         self.doublings = if recently { self.doublings + 1 } else { 0 };
         self.opened_at = now;
-        self.window = Window::default();
+        self.window = CallWindow::default();
         self.in_a_row = 0;
         self.unreturned = [None; UNRETURNED];
         let probe_in = self.wait();
         self.turn(State::Open { probe_from: now + probe_in });
-        Change::Opened { cause, probe_in }
+        BreakerChange::Opened { cause, probe_in }
     }
 
-    fn stay_open(&mut self, now: Duration) -> Change {
+    fn stay_open(&mut self, now: Duration) -> BreakerChange {
         let probe_in = self.wait();
         self.turn(State::Open { probe_from: now + probe_in });
-        Change::StillOpen { probe_in }
+        BreakerChange::StillOpen { probe_in }
     }
 
     fn turn(&mut self, state: State) {
@@ -264,7 +266,7 @@ impl Breaker {
 
 /// Calls and failures of the last seconds, one bucket each.
 #[derive(Clone, Debug, Default)]
-struct Window([Bucket; WINDOW_SECONDS as usize]);
+struct CallWindow([Bucket; WINDOW_SECONDS as usize]);
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Bucket {
@@ -273,7 +275,7 @@ struct Bucket {
     failures: u32,
 }
 
-impl Window {
+impl CallWindow {
     fn add(&mut self, second: u64, failed: bool) {
         let bucket = &mut self.0[(second % WINDOW_SECONDS) as usize];
         if bucket.second != second {
@@ -298,7 +300,7 @@ mod tests {
         Duration::from_millis(millis)
     }
 
-    fn call(breaker: &mut Breaker, now: Duration, outcome: Outcome) -> Option<Change> {
+    fn call(breaker: &mut Breaker, now: Duration, outcome: CallOutcome) -> Option<BreakerChange> {
         let ticket = breaker.admit(now).expect("admitted");
         breaker.record(ticket, now, outcome)
     }
@@ -307,10 +309,10 @@ mod tests {
     fn opened(now: Duration) -> (Breaker, Duration) {
         let mut breaker = Breaker::new(7);
         for _ in 1..FAILURES_IN_A_ROW {
-            assert_eq!(call(&mut breaker, now, Outcome::Failure), None);
+            assert_eq!(call(&mut breaker, now, CallOutcome::Failure), None);
         }
-        let change = call(&mut breaker, now, Outcome::Failure);
-        let Some(Change::Opened { cause: Cause::InARow, probe_in }) = change else { panic!("{change:?}") };
+        let change = call(&mut breaker, now, CallOutcome::Failure);
+        let Some(BreakerChange::Opened { cause: OpenCause::InARow, probe_in }) = change else { panic!("{change:?}") };
         (breaker, now + probe_in)
     }
 
@@ -319,10 +321,10 @@ mod tests {
         let mut breaker = Breaker::new(1);
         for _ in 0..4 {
             for _ in 0..4 {
-                assert_eq!(call(&mut breaker, at(0), Outcome::Failure), None);
+                assert_eq!(call(&mut breaker, at(0), CallOutcome::Failure), None);
             }
-            breaker = Breaker { window: Window::default(), ..breaker };
-            assert_eq!(call(&mut breaker, at(0), Outcome::Success), None);
+            breaker = Breaker { window: CallWindow::default(), ..breaker };
+            assert_eq!(call(&mut breaker, at(0), CallOutcome::Success), None);
         }
         let (mut breaker, probe_from) = opened(at(500));
         assert_eq!(breaker.phase(), Phase::Open);
@@ -337,16 +339,16 @@ mod tests {
         let mut breaker = Breaker::new(1);
         let mut last = None;
         for number in 0..20 {
-            let outcome = if number % 2 == 0 { Outcome::Failure } else { Outcome::Success };
+            let outcome = if number % 2 == 0 { CallOutcome::Failure } else { CallOutcome::Success };
             assert_eq!(last, None, "call {number}");
             last = call(&mut breaker, at(number * 10), outcome);
         }
-        assert!(matches!(last, Some(Change::Opened { cause: Cause::Rate, .. })), "the twentieth: {last:?}");
+        assert!(matches!(last, Some(BreakerChange::Opened { cause: OpenCause::Rate, .. })), "the twentieth: {last:?}");
 
         let mut breaker = Breaker::new(1);
         for number in 0..400 {
             // Ten calls to a window, every second one fails: never twenty.
-            let outcome = if number % 2 == 0 { Outcome::Failure } else { Outcome::Success };
+            let outcome = if number % 2 == 0 { CallOutcome::Failure } else { CallOutcome::Success };
             assert_eq!(call(&mut breaker, at(number * 1000), outcome), None);
         }
     }
@@ -355,15 +357,15 @@ mod tests {
     fn a_probe_closes_it_or_doubles_the_wait_up_to_a_minute() {
         let (mut breaker, mut probe_from) = opened(at(0));
         for doublings in 1..10_u32 {
-            let change = call(&mut breaker, probe_from, Outcome::Failure);
-            let Some(Change::StillOpen { probe_in }) = change else { panic!("{change:?}") };
+            let change = call(&mut breaker, probe_from, CallOutcome::Failure);
+            let Some(BreakerChange::StillOpen { probe_in }) = change else { panic!("{change:?}") };
             let full = Duration::from_secs(1 << doublings).min(LONGEST_WAIT);
             assert!(probe_in <= full && probe_in >= full.mul_f64(1.0 - JITTER), "{probe_in:?} of {full:?}");
             probe_from += probe_in;
         }
         assert_eq!(
-            call(&mut breaker, probe_from, Outcome::Success),
-            Some(Change::Closed { open_for: probe_from }),
+            call(&mut breaker, probe_from, CallOutcome::Success),
+            Some(BreakerChange::Closed { open_for: probe_from }),
             "closed by the first success"
         );
         assert_eq!(breaker.phase(), Phase::Closed);
@@ -373,15 +375,15 @@ mod tests {
     fn a_lost_probe_does_not_wedge_it() {
         let (mut breaker, probe_from) = opened(at(0));
         let lost = breaker.admit(probe_from).expect("a probe");
-        let change = breaker.record(lost, probe_from, Outcome::Unknown);
-        let Some(Change::StillOpen { probe_in }) = change else { panic!("{change:?}") };
+        let change = breaker.record(lost, probe_from, CallOutcome::Unknown);
+        let Some(BreakerChange::StillOpen { probe_in }) = change else { panic!("{change:?}") };
         assert!(probe_in <= FIRST_WAIT, "not the part's fault: the wait is not doubled");
         let forgotten = breaker.admit(probe_from + probe_in).expect("the next probe");
         let later = probe_from + probe_in + PROBE_PATIENCE;
         assert_eq!(breaker.admit(later.saturating_sub(at(1))), None);
         let next = breaker.admit(later).expect("the forgotten one is given up");
-        assert_eq!(breaker.record(forgotten, later, Outcome::Success), None, "too late to be heard");
-        assert!(matches!(breaker.record(next, later, Outcome::Success), Some(Change::Closed { .. })));
+        assert_eq!(breaker.record(forgotten, later, CallOutcome::Success), None, "too late to be heard");
+        assert!(matches!(breaker.record(next, later, CallOutcome::Success), Some(BreakerChange::Closed { .. })));
     }
 
     #[test]
@@ -389,12 +391,12 @@ mod tests {
         let mut breaker = Breaker::new(3);
         let early = breaker.admit(at(0)).expect("closed");
         for _ in 0..FAILURES_IN_A_ROW {
-            call(&mut breaker, at(0), Outcome::Failure);
+            call(&mut breaker, at(0), CallOutcome::Failure);
         }
         let probe = breaker.admit(at(1000)).expect("a probe");
-        assert_eq!(breaker.record(early, at(1001), Outcome::Success), None);
+        assert_eq!(breaker.record(early, at(1001), CallOutcome::Success), None);
         assert_eq!(breaker.phase(), Phase::Probing);
-        assert!(matches!(breaker.record(probe, at(1002), Outcome::Success), Some(Change::Closed { .. })));
+        assert!(matches!(breaker.record(probe, at(1002), CallOutcome::Success), Some(BreakerChange::Closed { .. })));
     }
 
     #[test]
@@ -404,7 +406,10 @@ mod tests {
             assert_eq!(breaker.unreturned(Duration::from_secs(second)), None);
         }
         let change = breaker.unreturned(Duration::from_secs(100));
-        assert!(matches!(change, Some(Change::Opened { cause: Cause::Unreturned, .. })), "62, 93 and 100: {change:?}");
+        assert!(
+            matches!(change, Some(BreakerChange::Opened { cause: OpenCause::Unreturned, .. })),
+            "62, 93 and 100: {change:?}"
+        );
     }
 
     #[test]
@@ -412,22 +417,22 @@ mod tests {
         let (mut breaker, mut probe_from) = opened(at(0));
         let mut full = FIRST_WAIT;
         for _ in 0..8 {
-            call(&mut breaker, probe_from, Outcome::Success);
+            call(&mut breaker, probe_from, CallOutcome::Success);
             let mut change = None;
             for _ in 0..FAILURES_IN_A_ROW {
-                change = call(&mut breaker, probe_from, Outcome::Failure);
+                change = call(&mut breaker, probe_from, CallOutcome::Failure);
             }
-            let Some(Change::Opened { probe_in, .. }) = change else { panic!("{change:?}") };
+            let Some(BreakerChange::Opened { probe_in, .. }) = change else { panic!("{change:?}") };
             full = (full * 2).min(LONGEST_WAIT);
             assert!(probe_in <= full && probe_in >= full.mul_f64(1.0 - JITTER), "{probe_in:?} of {full:?}");
             probe_from += probe_in;
         }
-        call(&mut breaker, probe_from, Outcome::Success);
+        call(&mut breaker, probe_from, CallOutcome::Success);
         let later = probe_from + LONGEST_WAIT;
         let mut change = None;
         for _ in 0..FAILURES_IN_A_ROW {
-            change = call(&mut breaker, later, Outcome::Failure);
+            change = call(&mut breaker, later, CallOutcome::Failure);
         }
-        assert!(matches!(change, Some(Change::Opened { probe_in, .. }) if probe_in <= FIRST_WAIT), "{change:?}");
+        assert!(matches!(change, Some(BreakerChange::Opened { probe_in, .. }) if probe_in <= FIRST_WAIT), "{change:?}");
     }
 }

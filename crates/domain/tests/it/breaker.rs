@@ -6,18 +6,18 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use scoreline_domain::resilience::breaker::{
-    Breaker, Cause, Change, FAILURES_IN_A_ROW, FIRST_WAIT, JITTER, LEAST_CALLS, LONGEST_WAIT, Outcome, PROBE_PATIENCE,
-    Phase, Ticket, UNRETURNED, UNRETURNED_WITHIN, WINDOW_SECONDS,
+    Breaker, BreakerChange, CallOutcome, FAILURES_IN_A_ROW, FIRST_WAIT, JITTER, LEAST_CALLS, LONGEST_WAIT, OpenCause,
+    PROBE_PATIENCE, Phase, Ticket, UNRETURNED, UNRETURNED_WITHIN, WINDOW_SECONDS,
 };
 
 #[derive(Clone, Debug)]
 enum Step {
     Wait(u64),
     /// A call that is answered at once.
-    Call(Outcome),
+    Call(CallOutcome),
     Begin,
     /// The end of one of the calls under way, the oldest for 0.
-    End(usize, Outcome),
+    End(usize, CallOutcome),
     Unreturned,
 }
 
@@ -92,8 +92,10 @@ impl Naive {
         assert!(probe_in <= self.full_wait && probe_in >= self.full_wait.mul_f64(1.0 - JITTER), "{probe_in:?}");
     }
 
-    fn must_open(&mut self, now: Duration, cause: Cause, change: Option<Change>) {
-        let Some(Change::Opened { cause: told, probe_in }) = change else { panic!("{cause:?}, told {change:?}") };
+    fn must_open(&mut self, now: Duration, cause: OpenCause, change: Option<BreakerChange>) {
+        let Some(BreakerChange::Opened { cause: told, probe_in }) = change else {
+            panic!("{cause:?}, told {change:?}")
+        };
         assert_eq!(told, cause);
         let soon = self.closed.is_some_and(|closed| now.saturating_sub(closed) < LONGEST_WAIT);
         self.full_wait = if soon { (self.full_wait * 2).min(LONGEST_WAIT) } else { FIRST_WAIT };
@@ -104,36 +106,36 @@ impl Naive {
         self.turn(State::Open { earliest: now + probe_in, latest: now + probe_in });
     }
 
-    fn recorded(&mut self, period: usize, now: Duration, outcome: Outcome, change: Option<Change>) {
+    fn recorded(&mut self, period: usize, now: Duration, outcome: CallOutcome, change: Option<BreakerChange>) {
         if period != self.period {
             assert_eq!(change, None, "a call of an earlier period");
             return;
         }
         match (self.state, outcome) {
             (State::Open { .. }, _) => panic!("nobody has a ticket"),
-            (State::Closed, Outcome::Unknown) => assert_eq!(change, None),
-            (State::Closed, Outcome::Success | Outcome::Failure) => {
-                self.calls.push((now.as_secs(), outcome == Outcome::Failure));
+            (State::Closed, CallOutcome::Unknown) => assert_eq!(change, None),
+            (State::Closed, CallOutcome::Success | CallOutcome::Failure) => {
+                self.calls.push((now.as_secs(), outcome == CallOutcome::Failure));
                 let in_a_row = self.calls.iter().rev().take_while(|(_, failed)| *failed).count();
                 let recent = self.calls.iter().filter(|(second, _)| second + WINDOW_SECONDS > now.as_secs());
                 let (calls, failures) =
                     recent.fold((0, 0), |(calls, failures), (_, failed)| (calls + 1, failures + u32::from(*failed)));
                 if in_a_row >= FAILURES_IN_A_ROW as usize {
-                    self.must_open(now, Cause::InARow, change);
+                    self.must_open(now, OpenCause::InARow, change);
                 } else if calls >= LEAST_CALLS && f64::from(failures) / f64::from(calls) >= 0.5 {
-                    self.must_open(now, Cause::Rate, change);
+                    self.must_open(now, OpenCause::Rate, change);
                 } else {
                     assert_eq!(change, None, "{failures} of {calls}, {in_a_row} in a row");
                 }
             }
-            (State::Probing { .. }, Outcome::Success) => {
-                assert_eq!(change, Some(Change::Closed { open_for: now.saturating_sub(self.opened) }));
+            (State::Probing { .. }, CallOutcome::Success) => {
+                assert_eq!(change, Some(BreakerChange::Closed { open_for: now.saturating_sub(self.opened) }));
                 self.closed = Some(now);
                 self.turn(State::Closed);
             }
-            (State::Probing { .. }, Outcome::Failure | Outcome::Unknown) => {
-                let Some(Change::StillOpen { probe_in }) = change else { panic!("told {change:?}") };
-                if outcome == Outcome::Failure {
+            (State::Probing { .. }, CallOutcome::Failure | CallOutcome::Unknown) => {
+                let Some(BreakerChange::StillOpen { probe_in }) = change else { panic!("told {change:?}") };
+                if outcome == CallOutcome::Failure {
                     self.full_wait = (self.full_wait * 2).min(LONGEST_WAIT);
                 }
                 self.check_wait(probe_in);
@@ -142,11 +144,11 @@ impl Naive {
         }
     }
 
-    fn unreturned(&mut self, now: Duration, change: Option<Change>) {
+    fn unreturned(&mut self, now: Duration, change: Option<BreakerChange>) {
         self.unreturned.push(now);
         let recent = self.unreturned.iter().filter(|at| now.saturating_sub(**at) <= UNRETURNED_WITHIN).count();
         if matches!(self.state, State::Closed) && recent >= UNRETURNED {
-            self.must_open(now, Cause::Unreturned, change);
+            self.must_open(now, OpenCause::Unreturned, change);
         } else {
             assert_eq!(change, None);
         }
@@ -171,11 +173,11 @@ struct Seen {
 }
 
 impl Seen {
-    fn note(&mut self, change: Option<Change>) {
+    fn note(&mut self, change: Option<BreakerChange>) {
         match change {
-            Some(Change::Opened { cause, .. }) => self.causes[cause as usize] += 1,
-            Some(Change::StillOpen { .. }) => self.still_open += 1,
-            Some(Change::Closed { .. }) => self.closed += 1,
+            Some(BreakerChange::Opened { cause, .. }) => self.causes[cause as usize] += 1,
+            Some(BreakerChange::StillOpen { .. }) => self.still_open += 1,
+            Some(BreakerChange::Closed { .. }) => self.closed += 1,
             None => {}
         }
     }
@@ -227,9 +229,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     // Histories that mostly succeed, mostly fail, and half and half: each opens in its own way.
     let outcome = |failures: u32| {
         prop_oneof![
-            10 - failures => Just(Outcome::Success),
-            failures => Just(Outcome::Failure),
-            1 => Just(Outcome::Unknown),
+            10 - failures => Just(CallOutcome::Success),
+            failures => Just(CallOutcome::Failure),
+            1 => Just(CallOutcome::Unknown),
         ]
     };
     (1_u32..10).prop_flat_map(move |failures| {

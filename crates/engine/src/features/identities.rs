@@ -26,7 +26,9 @@ pub(super) fn identities(rules: &[FeatureRule]) -> Vec<Identity> {
     // Beside interaction features `recency_days` is that of the last interaction.
     let recency =
         at("purchase_recency_days").or_else(|| at("recency_days").filter(|_| at("frequency_count").is_none()));
-    let (total, average, tenure) = (at("total_spend_usd"), at("monetary_avg"), at("tenure_days"));
+    let total = at("total_spend_usd");
+    let average = at("monetary_avg");
+    let tenure = at("tenure_days");
     let known = [
         total.zip(average).zip(count).map(|((target, average), count)| (target, Formula::Total { average, count })),
         average.zip(total).zip(count).map(|((target, total), count)| (target, Formula::Average { total, count })),

@@ -110,7 +110,7 @@ pub struct FeatureSchema {
     rules: Vec<FeatureRule>,
     /// Whether the model reads z-scores.
     standardize: bool,
-    limits: Vec<Limits>,
+    limits: Vec<NumberLimits>,
     /// Position in the catalogue of what a stored row has for each feature.
     stored: Vec<Option<usize>>,
     /// Features that follow from others when a caller does not give them.
@@ -142,7 +142,7 @@ impl Remarks {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Limits {
+struct NumberLimits {
     lowest: f64,
     highest: f64,
     whole: bool,
@@ -208,7 +208,7 @@ impl FeatureSchema {
             }
         }
         let derived = derived_rules.iter().map(|rule| Derived::compile(rule, &rules)).collect::<Result<_, _>>()?;
-        let limits = rules.iter().map(Limits::of).collect();
+        let limits = rules.iter().map(NumberLimits::of).collect();
         let (stored, identities) = (stored(&rules), identities(&rules));
         let remarks = rules.iter().map(Remarks::of).collect();
         Ok(Self { rules, standardize, limits, stored, identities, derived_rules, derived, remarks })
@@ -493,7 +493,7 @@ impl Given {
     }
 }
 
-impl Limits {
+impl NumberLimits {
     fn of(rule: &FeatureRule) -> Self {
         let known = catalogued(&rule.name);
         Self {

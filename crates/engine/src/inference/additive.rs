@@ -159,7 +159,8 @@ impl Compiled {
             }
             Term::Category { category, coefficients, missing } => {
                 let (column, rule) = find(&category, rules).map_err(malformed)?;
-                let (has, needs) = (coefficients.len(), rule.categories.len());
+                let has = coefficients.len();
+                let needs = rule.categories.len();
                 if has != needs {
                     return Err(malformed(format!("term `{category}` has {has} coefficients for {needs} categories")));
                 }
@@ -255,7 +256,8 @@ impl Backend for Compiled {
     /// Terms are their own shares of the log-odds and trees are split exactly; the logistic rescales the sum.
     fn explain(&self, question: &Question<'_>) -> Result<Shares, Unexplained> {
         let Question { row, reference, budget, .. } = question;
-        let (from, to) = (self.log_odds(reference), self.log_odds(row));
+        let from = self.log_odds(reference);
+        let to = self.log_odds(row);
         let mut columns = vec![0.0; self.inputs];
         for term in &self.numbers {
             columns[term.column] += term.at(row) - term.at(reference);

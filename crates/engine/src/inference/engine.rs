@@ -143,7 +143,8 @@ mod tests {
         let shut = Arc::new(Mutex::new(shut));
         let handle =
             |_| -> Box<dyn Backend> { Box::new(Stuck { outputs: vec!["value".into()], shut: Arc::clone(&shut) }) };
-        let (model, version) = (ModelName::parse("clv"), ModelVersion::parse("v1"));
+        let model = ModelName::parse("clv");
+        let version = ModelVersion::parse("v1");
         let guard = ModelGuard::new(model.expect("a name"), version.expect("a version"));
         let pooled = Pooled::start(guard, (0..3).map(handle).collect(), None, 8).expect("threads");
         let short = Duration::from_millis(100);

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use metrics::Counter;
 
-use scoreline_domain::resilience::breaker::{Breaker, Change, Outcome, Phase, Ticket};
+use scoreline_domain::resilience::breaker::{Breaker, BreakerChange, CallOutcome, Phase, Ticket};
 use scoreline_domain::time::Stopwatch;
 use scoreline_domain::{ModelName, ModelVersion};
 
@@ -26,7 +26,7 @@ pub struct ModelGuard {
 }
 
 /// Leave to run the model once. Dropped without a word, nobody knows what became of the run.
-pub struct Permit<'a> {
+pub struct ModelPermit<'a> {
     guard: &'a ModelGuard,
     ticket: Option<Ticket>,
 }
@@ -51,7 +51,7 @@ impl ModelGuard {
     }
 
     /// Leave to run the model; `None` while the breaker is open.
-    pub fn admit(&self) -> Option<Permit<'_>> {
+    pub fn admit(&self) -> Option<ModelPermit<'_>> {
         let ticket = self.standing.ticket().or_else(|| {
             let mut breaker = self.lock();
             let ticket = breaker.admit(self.watch.elapsed())?;
@@ -60,7 +60,7 @@ impl ModelGuard {
             }
             Some(ticket)
         })?;
-        Some(Permit { guard: self, ticket: Some(ticket) })
+        Some(ModelPermit { guard: self, ticket: Some(ticket) })
     }
 
     pub fn model(&self) -> &ModelName {
@@ -82,22 +82,22 @@ impl ModelGuard {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tell(&self, breaker: MutexGuard<'_, Breaker>, change: Option<Change>) {
+    fn tell(&self, breaker: MutexGuard<'_, Breaker>, change: Option<BreakerChange>) {
         let Some(change) = change else { return };
         self.standing.follow(&breaker);
         drop(breaker);
         let (model, version) = (&self.model, &self.version);
         match change {
-            Change::Opened { cause, probe_in } => {
+            BreakerChange::Opened { cause, probe_in } => {
                 self.opened.increment(1);
                 let (cause, probe_ms) = (cause.as_str(), probe_in.as_millis());
                 tracing::error!(%model, %version, cause, probe_ms, "breaker opened: answers come from the ladder");
             }
-            Change::StillOpen { probe_in } => {
+            BreakerChange::StillOpen { probe_in } => {
                 self.opened.increment(1);
                 tracing::info!(%model, %version, probe_ms = probe_in.as_millis(), "breaker stays open");
             }
-            Change::Closed { open_for } => {
+            BreakerChange::Closed { open_for } => {
                 self.closed.increment(1);
                 tracing::info!(%model, %version, open_ms = open_for.as_millis(), "breaker closed: the model answers again");
             }
@@ -105,20 +105,20 @@ impl ModelGuard {
     }
 }
 
-impl Permit<'_> {
+impl ModelPermit<'_> {
     pub fn succeeded(self) {
-        self.end(Outcome::Success);
+        self.end(CallOutcome::Success);
     }
 
     pub fn failed(self) {
-        self.end(Outcome::Failure);
+        self.end(CallOutcome::Failure);
     }
 
-    fn end(mut self, outcome: Outcome) {
+    fn end(mut self, outcome: CallOutcome) {
         self.report(outcome);
     }
 
-    fn report(&mut self, outcome: Outcome) {
+    fn report(&mut self, outcome: CallOutcome) {
         let Some(ticket) = self.ticket.take() else { return };
         let now = self.guard.watch.elapsed();
         let mut breaker = self.guard.lock();
@@ -127,11 +127,11 @@ impl Permit<'_> {
     }
 }
 
-impl Drop for Permit<'_> {
+impl Drop for ModelPermit<'_> {
     fn drop(&mut self) {
         // Of a closed breaker's call there is nothing to tell.
         if self.ticket.is_some() && self.guard.standing.ticket() != self.ticket {
-            self.report(Outcome::Unknown);
+            self.report(CallOutcome::Unknown);
         }
     }
 }
@@ -162,7 +162,8 @@ mod tests {
     use scoreline_domain::resilience::breaker::FAILURES_IN_A_ROW;
 
     fn guard() -> ModelGuard {
-        let (model, version) = (ModelName::parse("clv"), ModelVersion::parse("v1"));
+        let model = ModelName::parse("clv");
+        let version = ModelVersion::parse("v1");
         ModelGuard::new(model.expect("a name"), version.expect("a version"))
     }
 

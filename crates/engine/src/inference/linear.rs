@@ -218,7 +218,8 @@ impl CompiledHurdle {
         let log_odds = self.purchase.at(&self.columns, row);
         let log_mean = self.spend.at(&self.columns, row);
         // Each side computed on its own: 1 - p would lose the digits of a small risk.
-        let (buys, risk) = (logistic(log_odds), logistic(-log_odds));
+        let buys = logistic(log_odds);
+        let risk = logistic(-log_odds);
         [buys * self.smearing * log_mean.exp(), risk, log_mean, self.sigma]
     }
 
@@ -231,7 +232,8 @@ impl CompiledHurdle {
         if output == 0 {
             let numbers = [&self.purchase, &self.spend].map(|predictor| predictor.moving(&self.columns, question));
             let [in_purchase, in_spend] = mean_slopes(numbers, |[log_odds, log_mean]| {
-                let (buys, spend) = (logistic(log_odds), self.smearing * log_mean.exp());
+                let buys = logistic(log_odds);
+                let spend = self.smearing * log_mean.exp();
                 [buys * logistic(-log_odds) * spend, buys * spend]
             });
             self.purchase.add_terms(in_purchase, &self.columns, question, &mut columns);
@@ -525,7 +527,8 @@ mod tests {
         let reference = [0.0, 0.0, 0.0];
         // Free, and with the odds held at their floor from part of the way on.
         for row in [[0.5, 9.0, 2.0], [2.5, 9.0, -1.0], [1e300, 0.0, 1e300]] {
-            let (from, to) = (run(&two_variants(), &reference), run(&two_variants(), &row));
+            let from = run(&two_variants(), &reference);
+            let to = run(&two_variants(), &row);
             for output in 0..4 {
                 let shares = explain(&two_variants(), &row, &reference, output);
                 assert_eq!((shares.from, shares.to, shares.method), (from[output], to[output], Method::Path));
@@ -559,7 +562,8 @@ mod tests {
                 predictor: predictor(1.0, &[0.5, 1.0]),
             }],
         };
-        let (row, reference) = ([7.0, 2.0, 2.0], [0.0, 0.0, 0.0]);
+        let row = [7.0, 2.0, 2.0];
+        let reference = [0.0, 0.0, 0.0];
         let identity = explain(&model(Link::Identity), &row, &reference, 0);
         assert_eq!(identity.method, Method::Linear);
         close(&identity.columns, &[0.0, 1.0, 2.0]);

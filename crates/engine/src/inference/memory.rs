@@ -19,7 +19,8 @@ fn machine(meminfo: &str) -> Option<u64> {
 /// Control groups of version 2: the limit less what is used and cannot be given back.
 fn group(folder: &Path) -> Option<u64> {
     let number = |name: &str| fs::read_to_string(folder.join(name)).ok()?.trim().parse::<u64>().ok();
-    let (limit, used) = (number("memory.max")?, number("memory.current")?);
+    let limit = number("memory.max")?;
+    let used = number("memory.current")?;
     let stat = fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
     // Files that are only cached are dropped before anybody is killed.
     let cached: u64 = stat

@@ -1,7 +1,7 @@
 //! First rows of a freshly loaded model: they touch every page before a request does, and show that the model has
 //! something to answer inside its training range.
 
-use super::bundle::{BundleError, Column, ModelSnapshot, run_rows};
+use super::bundle::{BundleError, ModelSnapshot, OutputColumn, run_rows};
 use crate::features::FeatureRule;
 
 /// Rows drawn inside the training range, beside the fixed ones.
@@ -18,7 +18,7 @@ pub fn warm(snapshot: &ModelSnapshot) -> Result<(), BundleError> {
     let names = snapshot.engine().outputs();
     let roles = snapshot.roles();
     let optional = [&roles.risk, &roles.low, &roles.high, &roles.log_mean, &roles.log_sigma];
-    let columns: Vec<&Column> =
+    let columns: Vec<&OutputColumn> =
         std::iter::once(&roles.value).chain(optional.into_iter().filter_map(Option::as_ref)).collect();
     let mut unfit = None;
     for row in outputs.chunks_exact(names.len()) {

@@ -17,8 +17,10 @@ use tracing::warn;
 use super::GenesysError;
 use super::identity::Identity;
 use super::settings::GenesysSettings;
-use super::source::{self, HistorySource, Mismatch, Position, Reach, Step, StepReport, Tally, Window};
-use super::transport::{Method, Operation, PATIENT, Request, Transport};
+use super::source::{
+    self, ExtractionStep, ExtractionTally, ExtractionWindow, HistorySource, Mismatch, Position, Reach, StepReport,
+};
+use super::transport::{ApiOperation, Method, PATIENT, Request, Transport};
 use record::Page;
 use scoreline_domain::time::{Clock, Timestamp};
 
@@ -54,7 +56,7 @@ pub(super) struct DocumentedHistory {
 }
 
 impl HistorySource for DocumentedHistory {
-    fn step<'a>(&'a self, position: &'a Position) -> BoxFuture<'a, Result<Step, GenesysError>> {
+    fn step<'a>(&'a self, position: &'a Position) -> BoxFuture<'a, Result<ExtractionStep, GenesysError>> {
         self.take_step(position).boxed()
     }
 
@@ -77,14 +79,14 @@ impl DocumentedHistory {
         Self { transport, settings, identity, clock }
     }
 
-    async fn take_step(&self, position: &Position) -> Result<Step, GenesysError> {
+    async fn take_step(&self, position: &Position) -> Result<ExtractionStep, GenesysError> {
         self.transport.resume(&position.spent);
         let window = position.window;
         let stage = match &position.stage {
             source::Stage::Begin => self.begin(window),
             source::Stage::Documented(stage) => stage.clone(),
             source::Stage::Done(_) => {
-                return Ok(Step {
+                return Ok(ExtractionStep {
                     interactions: Vec::new(),
                     annotations: Vec::new(),
                     done: position.outcome(),
@@ -95,11 +97,12 @@ impl DocumentedHistory {
             }
             source::Stage::Platform(_) => return Err(GenesysError::ForeignPosition { source_name: self.name() }),
         };
-        let (page_number, page_size) = (stage.page.to_string(), PAGE_SIZE.to_string());
+        let page_number = stage.page.to_string();
+        let page_size = PAGE_SIZE.to_string();
         let answer = self
             .transport
             .call(&Request {
-                operation: Operation::History,
+                operation: ApiOperation::History,
                 method: Method::GET,
                 path: &["analytics", "interactionhistory"],
                 query: &[("page", &page_number), ("pageSize", &page_size)],
@@ -109,7 +112,7 @@ impl DocumentedHistory {
             .await?;
         let page: Page<'_> = answer.json()?;
         let rows = page.rows();
-        let mut tally = Tally { requests: u64::from(answer.attempts), ..Tally::default() };
+        let mut tally = ExtractionTally { requests: u64::from(answer.attempts), ..ExtractionTally::default() };
         let interactions = rows.iter().filter_map(|row| row.extract(&self.identity, &mut tally)).collect();
         let open = rows.iter().filter_map(record::Row::open_since).min();
         let stage = Stage {
@@ -130,10 +133,17 @@ impl DocumentedHistory {
         };
         let mut position = Position { stage: next, spent: self.transport.spent(), ..position.clone() };
         position.note(&seen);
-        Ok(Step { interactions, annotations: Vec::new(), done: position.outcome(), position, wait: None, seen })
+        Ok(ExtractionStep {
+            interactions,
+            annotations: Vec::new(),
+            done: position.outcome(),
+            position,
+            wait: None,
+            seen,
+        })
     }
 
-    fn begin(&self, window: Window) -> Stage {
+    fn begin(&self, window: ExtractionWindow) -> Stage {
         let seconds = self.clock.now().as_second() - window.from.as_second();
         // Whole days, upwards.
         let days = (seconds.max(1) + DAY_S - 1) / DAY_S;
@@ -142,14 +152,14 @@ impl DocumentedHistory {
 
     /// The next extraction begins with the oldest interaction that goes on, or with all of this window again when it did
     /// not add up.
-    fn reach(&self, stage: &Stage, window: Window, short: bool) -> Reach {
+    fn reach(&self, stage: &Stage, window: ExtractionWindow, short: bool) -> Reach {
         let usual = window.to.checked_sub(self.settings.look_back).unwrap_or(window.from);
         let resume_from = if short { window.from } else { stage.open_since.map_or(usual, |open| open.min(usual)) };
         Reach { watermark: window.to, resume_from }
     }
 }
 
-fn mismatch(stage: &Stage, window: Window) -> Option<Mismatch> {
+fn mismatch(stage: &Stage, window: ExtractionWindow) -> Option<Mismatch> {
     let expected = stage.total.filter(|total| stage.read < *total)?;
     warn!(expected, read = stage.read, "the history has fewer interactions than it said");
     Some(Mismatch { window, expected, read: stage.read })

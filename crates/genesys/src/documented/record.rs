@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 
 use crate::identity::Identity;
-use crate::source::Tally;
+use crate::source::ExtractionTally;
 use scoreline_domain::time::Timestamp;
 use scoreline_domain::{Channel, ExtractedInteraction, Interaction, Sentiment};
 
@@ -59,7 +59,7 @@ impl Text<'_> {
 
 impl Row<'_> {
     /// The interaction, when it has ended and its customer is known; counted in `tally` either way.
-    pub(super) fn extract(&self, identity: &Identity, tally: &mut Tally) -> Option<ExtractedInteraction> {
+    pub(super) fn extract(&self, identity: &Identity, tally: &mut ExtractionTally) -> Option<ExtractedInteraction> {
         tally.rows += 1;
         let id = self.interaction_id.as_ref().filter(|id| !id.0.is_empty());
         let start = self.start_time.as_ref().and_then(Text::moment);

@@ -9,7 +9,7 @@ use metrics::{Counter, Gauge, counter, gauge};
 use serde::{Deserialize, Serialize};
 
 use scoreline_domain::time::{Clock, Timestamp};
-use window::{Admission, Window};
+use window::{RequestAdmission, RequestWindow};
 
 /// Requests that the process before may have sent after it last said what it had sent (those of one step): counted as sent
 /// just now.
@@ -26,8 +26,8 @@ pub struct Spent {
 }
 
 /// Admits requests. One for each token; shared by all who use the token.
-pub(crate) struct Pace {
-    window: Mutex<Window>,
+pub(crate) struct RequestPace {
+    window: Mutex<RequestWindow>,
     period: Duration,
     clock: Arc<dyn Clock>,
     throttled: Throttled,
@@ -42,14 +42,14 @@ struct Throttled {
 }
 
 /// The right to send one request. It counts until one period after it is dropped.
-pub(crate) struct Permit<'a>(&'a Pace);
+pub(crate) struct RequestPermit<'a>(&'a RequestPace);
 
-impl Pace {
+impl RequestPace {
     pub(crate) fn new(most: u32, period: Duration, clock: Arc<dyn Clock>) -> Self {
         let allowed = gauge!("scoreline_genesys_requests_allowed");
         allowed.set(f64::from(most));
         Self {
-            window: Mutex::new(Window::new(most, period)),
+            window: Mutex::new(RequestWindow::new(most, period)),
             period,
             clock,
             throttled: Throttled {
@@ -61,12 +61,12 @@ impl Pace {
     }
 
     /// Waits until one more request may be sent.
-    pub(crate) async fn enter(&self) -> Permit<'_> {
+    pub(crate) async fn enter(&self) -> RequestPermit<'_> {
         loop {
             let admission = self.window().admit(self.now());
             match admission {
-                Admission::Now => return Permit(self),
-                Admission::After(wait) => {
+                RequestAdmission::Now => return RequestPermit(self),
+                RequestAdmission::After(wait) => {
                     self.throttled.add(wait);
                     tokio::time::sleep(wait).await;
                 }
@@ -144,12 +144,12 @@ impl Pace {
         self.clock.monotonic() + self.period
     }
 
-    fn window(&self) -> MutexGuard<'_, Window> {
+    fn window(&self) -> MutexGuard<'_, RequestWindow> {
         self.window.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Permit<'_> {
+impl Drop for RequestPermit<'_> {
     fn drop(&mut self) {
         let now = self.0.now();
         self.0.window().end(now);

@@ -19,7 +19,7 @@ const STEPS_BACK: f64 = 20.0;
 
 /// Whether the next request may be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Admission {
+pub(crate) enum RequestAdmission {
     Now,
     /// Ask again after this long.
     After(Duration),
@@ -27,7 +27,7 @@ pub(crate) enum Admission {
 
 /// Times are since some fixed moment and never go back.
 #[derive(Debug)]
-pub(crate) struct Window {
+pub(crate) struct RequestWindow {
     most: u32,
     period: Duration,
     /// When each request ended that still counts, oldest first.
@@ -41,7 +41,7 @@ pub(crate) struct Window {
     last_step: Duration,
 }
 
-impl Window {
+impl RequestWindow {
     pub(crate) fn new(most: u32, period: Duration) -> Self {
         Self {
             most,
@@ -56,9 +56,9 @@ impl Window {
     }
 
     /// Begins a request if one may be sent now; `end` has to follow.
-    pub(crate) fn admit(&mut self, now: Duration) -> Admission {
+    pub(crate) fn admit(&mut self, now: Duration) -> RequestAdmission {
         if now < self.paused_until {
-            return Admission::After(self.paused_until.saturating_sub(now));
+            return RequestAdmission::After(self.paused_until.saturating_sub(now));
         }
         // At exactly one period both could still fall into one.
         while self.ended.front().is_some_and(|ended| *ended + self.period < now) {
@@ -68,12 +68,12 @@ impl Window {
         let counted = self.ended.len() + self.in_flight;
         if counted < allowed {
             self.in_flight += 1;
-            return Admission::Now;
+            return RequestAdmission::Now;
         }
         let too_many = counted - allowed;
         // Requests that have not ended yet count for one more period at least.
         let free_at = self.ended.get(too_many).map_or(now, |ended| *ended) + self.period + Duration::from_millis(1);
-        Admission::After(free_at.saturating_sub(now))
+        RequestAdmission::After(free_at.saturating_sub(now))
     }
 
     /// A request that was begun is over, whatever came of it.
@@ -177,7 +177,7 @@ mod tests {
         /// there holds more than the limit, nothing arrives inside a pause, and what is asked for is answered in the end.
         #[test]
         fn no_period_ever_holds_more_than_the_limit(events in events(), most in 1..8_u32, arrivals: u64) {
-            let mut window = Window::new(most, PERIOD);
+            let mut window = RequestWindow::new(most, PERIOD);
             let mut now = PERIOD;
             let mut open: VecDeque<Duration> = VecDeque::new();
             let mut requests: Vec<(Duration, Duration)> = Vec::new();
@@ -187,11 +187,11 @@ mod tests {
                     Event::Ask(gap) => {
                         now += ms(*gap);
                         let admitted = window.admit(now);
-                        if admitted == Admission::Now {
+                        if admitted == RequestAdmission::Now {
                             prop_assert!(now >= closed_until, "inside a pause");
                             open.push_back(now);
                         }
-                        if let Admission::After(wait) = admitted {
+                        if let RequestAdmission::After(wait) = admitted {
                             prop_assert!(wait > Duration::ZERO && wait <= LONGEST_PAUSE + PERIOD + LONGEST_WAIT);
                         }
                     }
@@ -216,7 +216,7 @@ mod tests {
                         now += ms(*gap);
                         let (ages, pause) = (window.ages(now), window.pause_left(now));
                         requests.extend(open.drain(..).map(|start| (start, now)));
-                        window = Window::new(most, PERIOD);
+                        window = RequestWindow::new(most, PERIOD);
                         window.restore(now, ages, pause);
                     }
                 }
@@ -237,13 +237,13 @@ mod tests {
 
         #[test]
         fn whoever_waits_as_told_is_admitted(most in 1..6_u32, takes in 0..3_000_u64, asked in 1..60_usize) {
-            let mut window = Window::new(most, PERIOD);
+            let mut window = RequestWindow::new(most, PERIOD);
             let mut now = PERIOD;
             for _ in 0..asked {
                 for turn in 0..3 {
                     match window.admit(now) {
-                        Admission::Now => break,
-                        Admission::After(wait) => now += wait,
+                        RequestAdmission::Now => break,
+                        RequestAdmission::After(wait) => now += wait,
                     }
                     prop_assert!(turn < 2, "told to wait twice although nothing happened in between");
                 }
@@ -259,19 +259,19 @@ mod tests {
 
     #[test]
     fn a_refusal_halves_the_rate_and_time_brings_it_back() {
-        let mut window = Window::new(300, PERIOD);
+        let mut window = RequestWindow::new(300, PERIOD);
         let mut now = PERIOD;
-        assert_eq!(window.admit(now), Admission::Now);
-        assert_eq!(window.admit(now), Admission::Now);
+        assert_eq!(window.admit(now), RequestAdmission::Now);
+        assert_eq!(window.admit(now), RequestAdmission::Now);
         window.end(now);
         assert_eq!(window.refused(now, Some(ms(5_000)), 0.0), ms(5_000));
         assert_eq!(window.allowed(), 150);
         window.end(now);
         window.refused(now, None, 1.0);
         assert_eq!(window.allowed(), 150, "one message");
-        assert_eq!(window.admit(now + ms(4_999)), Admission::After(ms(1)));
+        assert_eq!(window.admit(now + ms(4_999)), RequestAdmission::After(ms(1)));
         now += ms(5_000);
-        assert_eq!(window.admit(now), Admission::Now);
+        assert_eq!(window.admit(now), RequestAdmission::Now);
         for _ in 0..10 {
             now += PERIOD / 10;
             window.answered(now);
@@ -281,7 +281,7 @@ mod tests {
 
     #[test]
     fn repeated_refusals_wait_longer_and_no_pause_is_endless() {
-        let mut window = Window::new(300, PERIOD);
+        let mut window = RequestWindow::new(300, PERIOD);
         let pauses: Vec<_> = (0..8).map(|_| window.refused(PERIOD, None, 1.0).as_secs()).collect();
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
         assert_eq!(window.refused(PERIOD, Some(ms(100_000_000)), 0.0), LONGEST_PAUSE);

@@ -5,11 +5,11 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::record::{Conversation, Text};
+use super::record::{Conversation, RecordText};
 use super::{At, Gathered, MARGIN, PlatformHistory, Stage, after, before, questions};
 use crate::GenesysError;
-use crate::source::Window;
-use crate::transport::{Answer, Method, Operation};
+use crate::source::ExtractionWindow;
+use crate::transport::{ApiAnswer, ApiOperation, Method};
 use scoreline_domain::time::Timestamp;
 use scoreline_domain::{Annotation, Interaction, InteractionId, Sentiment};
 
@@ -22,7 +22,7 @@ const SHORTEST: u64 = 600;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Pending {
     ids: Vec<String>,
-    window: Option<Window>,
+    window: Option<ExtractionWindow>,
 }
 
 #[derive(Deserialize)]
@@ -43,9 +43,9 @@ struct Group<'a> {
 #[serde(rename_all = "camelCase")]
 struct Names<'a> {
     #[serde(borrow)]
-    conversation_id: Option<Text<'a>>,
+    conversation_id: Option<RecordText<'a>>,
     #[serde(borrow)]
-    topic_id: Option<Text<'a>>,
+    topic_id: Option<RecordText<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -57,7 +57,7 @@ struct Data<'a> {
 #[derive(Deserialize)]
 struct Metric<'a> {
     #[serde(borrow)]
-    metric: Option<Text<'a>>,
+    metric: Option<RecordText<'a>>,
     stats: Option<Stats>,
 }
 
@@ -76,15 +76,16 @@ struct OneConversation {
 }
 
 /// Annotations by conversation.
-type Found = HashMap<InteractionId, Annotation>;
+type FoundAnnotations = HashMap<InteractionId, Annotation>;
 
 impl Pending {
     pub(super) fn add(&mut self, row: &Conversation<'_>, interaction: &Interaction) {
         let Some(id) = row.id.as_ref() else { return };
         self.ids.push(id.as_str().to_owned());
-        let (from, to) = (interaction.start, interaction.end.unwrap_or(interaction.start));
-        let window = self.window.unwrap_or(Window { from, to });
-        self.window = Some(Window { from: window.from.min(from), to: window.to.max(to) });
+        let from = interaction.start;
+        let to = interaction.end.unwrap_or(interaction.start);
+        let window = self.window.unwrap_or(ExtractionWindow { from, to });
+        self.window = Some(ExtractionWindow { from: window.from.min(from), to: window.to.max(to) });
     }
 
     pub(super) fn unless_empty(self) -> Option<Self> {
@@ -108,15 +109,15 @@ impl PlatformHistory {
     pub(super) async fn annotate(
         &self,
         stage: &Stage,
-        span: Window,
+        span: ExtractionWindow,
         from: Timestamp,
-        window: Window,
+        window: ExtractionWindow,
         gathered: &mut Gathered,
     ) -> Result<Stage, GenesysError> {
         // What jobs brought last may have been analysed after the watermark.
         let end = if span.to >= stage.watermark { window.to.max(span.to) } else { span.to };
         let to = after(from, std::time::Duration::from_secs(stage.annotated_at_once)).min(end);
-        let asked = Window { from: before(from, MARGIN), to: after(to, MARGIN) };
+        let asked = ExtractionWindow { from: before(from, MARGIN), to: after(to, MARGIN) };
         match self.find(asked, &[], gathered).await {
             Ok(found) => gathered.annotations.extend(found.into_values()),
             Err(err) if err.asks_for_less() => {
@@ -140,8 +141,8 @@ impl PlatformHistory {
         gathered: &mut Gathered,
     ) -> Result<Option<Pending>, GenesysError> {
         let Some(window) = pending.window else { return Ok(None) };
-        let asked = Window { from: before(window.from, MARGIN), to: after(window.to, MARGIN) };
-        let mut found = Found::new();
+        let asked = ExtractionWindow { from: before(window.from, MARGIN), to: after(window.to, MARGIN) };
+        let mut found = FoundAnnotations::new();
         let answered = if pending.ids.len() <= ONE_BY_ONE {
             for id in &pending.ids {
                 self.sentiment_of(id, &mut found, gathered).await?;
@@ -166,9 +167,14 @@ impl PlatformHistory {
         Ok(None)
     }
 
-    async fn find(&self, asked: Window, ids: &[String], gathered: &mut Gathered) -> Result<Found, GenesysError> {
-        let mut found = Found::new();
-        let answer = self.aggregates(Operation::Sentiments, questions::sentiments(asked, ids), gathered).await?;
+    async fn find(
+        &self,
+        asked: ExtractionWindow,
+        ids: &[String],
+        gathered: &mut Gathered,
+    ) -> Result<FoundAnnotations, GenesysError> {
+        let mut found = FoundAnnotations::new();
+        let answer = self.aggregates(ApiOperation::Sentiments, questions::sentiments(asked, ids), gathered).await?;
         for group in answer.json::<Aggregates<'_>>()?.results.iter().flatten() {
             let (count, sum) = group.total("oSentimentScore");
             let sentiment = (count > 0).then(|| Sentiment::new(sum / count as f64)).flatten();
@@ -182,12 +188,12 @@ impl PlatformHistory {
 
     async fn topics(
         &self,
-        asked: Window,
+        asked: ExtractionWindow,
         ids: &[String],
-        found: &mut Found,
+        found: &mut FoundAnnotations,
         gathered: &mut Gathered,
     ) -> Result<(), GenesysError> {
-        let answer = self.aggregates(Operation::Topics, questions::topics(asked, ids), gathered).await?;
+        let answer = self.aggregates(ApiOperation::Topics, questions::topics(asked, ids), gathered).await?;
         for group in answer.json::<Aggregates<'_>>()?.results.iter().flatten() {
             let (Some(id), Some(topic)) = (&group.group.conversation_id, &group.group.topic_id) else { continue };
             let (count, _) = group.total("nTopicCommunications");
@@ -200,9 +206,15 @@ impl PlatformHistory {
     }
 
     /// Nothing was analysed when there is no answer: that is normal.
-    async fn sentiment_of(&self, id: &str, found: &mut Found, gathered: &mut Gathered) -> Result<(), GenesysError> {
+    async fn sentiment_of(
+        &self,
+        id: &str,
+        found: &mut FoundAnnotations,
+        gathered: &mut Gathered,
+    ) -> Result<(), GenesysError> {
         let path = ["speechandtextanalytics", "conversations", id];
-        let answer = match self.ask(Operation::ConversationSentiment, Method::GET, &path, &[], None, gathered).await {
+        let answer = match self.ask(ApiOperation::ConversationSentiment, Method::GET, &path, &[], None, gathered).await
+        {
             Ok(answer) => answer,
             Err(err) if err.status() == Some(404) => {
                 gathered.tally.requests += 1;
@@ -218,15 +230,15 @@ impl PlatformHistory {
 
     async fn aggregates(
         &self,
-        operation: Operation,
+        operation: ApiOperation,
         body: Vec<u8>,
         gathered: &mut Gathered,
-    ) -> Result<Answer, GenesysError> {
+    ) -> Result<ApiAnswer, GenesysError> {
         let path = ["analytics", "transcripts", "aggregates", "query"];
         self.ask(operation, Method::POST, &path, &[], Some(body), gathered).await
     }
 
-    fn annotation<'a>(&self, id: &str, found: &'a mut Found) -> &'a mut Annotation {
+    fn annotation<'a>(&self, id: &str, found: &'a mut FoundAnnotations) -> &'a mut Annotation {
         let id = self.identity.interaction(id);
         found.entry(id).or_insert_with(|| Annotation { id, sentiment: None, topics: Vec::new() })
     }

@@ -6,11 +6,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tracing::{debug, warn};
 
-use super::record::{Conversation, Text};
+use super::record::{Conversation, RecordText};
 use super::{At, Gathered, PlatformHistory, Stage, before, days, halved, questions};
 use crate::GenesysError;
-use crate::source::Window;
-use crate::transport::{HASTY, Method, Operation, Request};
+use crate::source::ExtractionWindow;
+use crate::transport::{ApiOperation, HASTY, Method, Request};
 
 /// Conversations that have been open for longer are not waited for: some never end.
 const OPEN_DAYS: u32 = 31;
@@ -24,7 +24,7 @@ const LOOKS: u32 = 60;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Job {
-    pub(super) span: Window,
+    pub(super) span: ExtractionWindow,
     id: String,
     lost: u32,
     state: Read,
@@ -55,20 +55,20 @@ struct Page<'a> {
     #[serde(borrow, default)]
     conversations: Option<Vec<Conversation<'a>>>,
     #[serde(borrow)]
-    cursor: Option<Text<'a>>,
+    cursor: Option<RecordText<'a>>,
 }
 
 impl PlatformHistory {
     pub(super) async fn submit(
         &self,
         stage: &Stage,
-        span: Window,
+        span: ExtractionWindow,
         lost: u32,
         gathered: &mut Gathered,
     ) -> Result<Stage, GenesysError> {
         let path = ["analytics", "conversations", "details", "jobs"];
         let body = Some(questions::job(span));
-        let at = match self.ask(Operation::JobSubmit, Method::POST, &path, &[], body, gathered).await {
+        let at = match self.ask(ApiOperation::JobSubmit, Method::POST, &path, &[], body, gathered).await {
             Ok(answer) => {
                 let id = answer.json::<Submitted>()?.job_id;
                 gathered.wait = Some(FIRST_LOOK);
@@ -99,7 +99,7 @@ impl PlatformHistory {
 
     async fn look_at(&self, job: &Job, looks: u32, gathered: &mut Gathered) -> Result<At, GenesysError> {
         let path = ["analytics", "conversations", "details", "jobs", &job.id];
-        let status = match self.ask(Operation::JobStatus, Method::GET, &path, &[], None, gathered).await {
+        let status = match self.ask(ApiOperation::JobStatus, Method::GET, &path, &[], None, gathered).await {
             Ok(answer) => answer.json::<Status>()?.state,
             Err(err) if err.status() == Some(404) => return self.again(job, "gone", gathered).await,
             Err(err) => return Err(err),
@@ -132,7 +132,7 @@ impl PlatformHistory {
         let page_size = size.to_string();
         let mut query = vec![("pageSize", page_size.as_str())];
         query.extend(cursor.map(|cursor| ("cursor", cursor)));
-        let answer = match self.ask(Operation::JobResults, Method::GET, &path, &query, None, gathered).await {
+        let answer = match self.ask(ApiOperation::JobResults, Method::GET, &path, &query, None, gathered).await {
             Ok(answer) => answer,
             Err(err) if err.status() == Some(404) => return self.again(job, "gone", gathered).await,
             // The page size is what there is less of; a cursor may not be good for another one, so from the beginning.
@@ -173,7 +173,7 @@ impl PlatformHistory {
         if state == "unfinished" {
             // It would count against the jobs that may run at once. Whether it is really gone does not matter.
             let path = ["analytics", "conversations", "details", "jobs", &job.id];
-            let operation = Operation::JobDelete;
+            let operation = ApiOperation::JobDelete;
             let request =
                 Request { operation, method: Method::DELETE, path: &path, query: &[], body: None, attempts: HASTY };
             let deleted = self.transport.call(&request).await;

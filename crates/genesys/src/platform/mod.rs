@@ -30,8 +30,10 @@ use serde::{Deserialize, Serialize};
 use super::GenesysError;
 use super::identity::Identity;
 use super::settings::GenesysSettings;
-use super::source::{HistorySource, Mismatch, Position, Reach, Step, StepReport, Tally, Window};
-use super::transport::{Answer, Method, Operation, PATIENT, Request, Transport};
+use super::source::{
+    ExtractionStep, ExtractionTally, ExtractionWindow, HistorySource, Mismatch, Position, Reach, StepReport,
+};
+use super::transport::{ApiAnswer, ApiOperation, Method, PATIENT, Request, Transport};
 use annotations::Pending;
 use jobs::Job;
 use scoreline_domain::time::{Clock, Timestamp};
@@ -63,14 +65,14 @@ pub(super) struct Stage {
 enum At {
     /// A job for this span is submitted next, after so many that came to nothing.
     Submit {
-        span: Window,
+        span: ExtractionWindow,
         lost: u32,
     },
     /// A job is being worked on, or its results are read.
     Job(Job),
     /// Annotations from `from` on, of the job's span.
     Annotations {
-        span: Window,
+        span: ExtractionWindow,
         from: Timestamp,
     },
     Tail(Tail),
@@ -87,7 +89,7 @@ impl Stage {
     }
 
     /// The time up to which the window is done.
-    pub(super) fn reached(&self, window: Window) -> Timestamp {
+    pub(super) fn reached(&self, window: ExtractionWindow) -> Timestamp {
         match &self.at {
             At::Submit { span, .. } | At::Job(Job { span, .. }) | At::Annotations { span, .. } => span.from,
             At::Tail(tail) => tail.window.from.max(self.watermark.min(window.to)),
@@ -101,7 +103,7 @@ impl Stage {
 struct Gathered {
     interactions: Vec<ExtractedInteraction>,
     annotations: Vec<Annotation>,
-    tally: Tally,
+    tally: ExtractionTally,
     total_hits: Option<u64>,
     mismatch: Option<Mismatch>,
     wait: Option<Duration>,
@@ -123,7 +125,7 @@ enum Next {
 }
 
 impl HistorySource for PlatformHistory {
-    fn step<'a>(&'a self, position: &'a Position) -> BoxFuture<'a, Result<Step, GenesysError>> {
+    fn step<'a>(&'a self, position: &'a Position) -> BoxFuture<'a, Result<ExtractionStep, GenesysError>> {
         self.take_step(position).boxed()
     }
 
@@ -146,7 +148,7 @@ impl PlatformHistory {
         Self { transport, settings, identity, clock }
     }
 
-    async fn take_step(&self, position: &Position) -> Result<Step, GenesysError> {
+    async fn take_step(&self, position: &Position) -> Result<ExtractionStep, GenesysError> {
         use super::source::Stage as Of;
         self.transport.resume(&position.spent);
         let window = position.window;
@@ -168,7 +170,7 @@ impl PlatformHistory {
             ..position.clone()
         };
         position.note(&seen);
-        Ok(Step {
+        Ok(ExtractionStep {
             interactions: gathered.interactions,
             annotations: gathered.annotations,
             done: position.outcome(),
@@ -178,21 +180,26 @@ impl PlatformHistory {
         })
     }
 
-    async fn begin(&self, window: Window, gathered: &mut Gathered) -> Result<Stage, GenesysError> {
+    async fn begin(&self, window: ExtractionWindow, gathered: &mut Gathered) -> Result<Stage, GenesysError> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Availability {
             data_availability_date: Timestamp,
         }
         let path = ["analytics", "conversations", "details", "jobs", "availability"];
-        let answer = self.ask(Operation::Availability, Method::GET, &path, &[], None, gathered).await?;
+        let answer = self.ask(ApiOperation::Availability, Method::GET, &path, &[], None, gathered).await?;
         let watermark = answer.json::<Availability>()?.data_availability_date.min(window.to);
         let annotated_at_once = ANNOTATED_AT_ONCE.as_secs();
         let stage = Stage { watermark, annotated_at_once, open_since: None, pending: None, at: At::End };
         Ok(Stage { at: self.jobs_from(midnight(window.from), &stage, window), ..stage })
     }
 
-    async fn advance(&self, stage: &Stage, window: Window, gathered: &mut Gathered) -> Result<Next, GenesysError> {
+    async fn advance(
+        &self,
+        stage: &Stage,
+        window: ExtractionWindow,
+        gathered: &mut Gathered,
+    ) -> Result<Next, GenesysError> {
         if let Some(pending) = &stage.pending {
             let left = self.annotate_pending(pending, gathered).await?;
             return Ok(Next::Stage(Stage { pending: left, ..stage.clone() }));
@@ -213,24 +220,24 @@ impl PlatformHistory {
     }
 
     /// The job span that begins at `from`, or the tail when the data lake holds nothing from there on.
-    fn jobs_from(&self, from: Timestamp, stage: &Stage, window: Window) -> At {
+    fn jobs_from(&self, from: Timestamp, stage: &Stage, window: ExtractionWindow) -> At {
         if from >= stage.watermark {
             return self.tail_from(stage, window);
         }
         let to = after(from, days(self.settings.job_window_days)).min(stage.watermark);
-        At::Submit { span: Window { from, to }, lost: 0 }
+        At::Submit { span: ExtractionWindow { from, to }, lost: 0 }
     }
 
     /// One request.
     async fn ask(
         &self,
-        operation: Operation,
+        operation: ApiOperation,
         method: Method,
         path: &[&str],
         query: &[(&str, &str)],
         body: Option<Vec<u8>>,
         gathered: &mut Gathered,
-    ) -> Result<Answer, GenesysError> {
+    ) -> Result<ApiAnswer, GenesysError> {
         let request = Request { operation, method, path, query, body, attempts: PATIENT };
         let answer = self.transport.call(&request).await?;
         gathered.tally.requests += u64::from(answer.attempts);
@@ -239,10 +246,10 @@ impl PlatformHistory {
 }
 
 /// The first half of a span that was too much to ask for, in whole days; `None` when it is one day already.
-fn halved(span: Window) -> Option<Window> {
+fn halved(span: ExtractionWindow) -> Option<ExtractionWindow> {
     let seconds = span.to.as_second() - span.from.as_second();
     let half = u32::try_from(seconds / DAY_S / 2).unwrap_or(0).max(1);
-    (seconds > DAY_S).then(|| Window { from: span.from, to: after(span.from, days(half)) })
+    (seconds > DAY_S).then(|| ExtractionWindow { from: span.from, to: after(span.from, days(half)) })
 }
 
 const DAY_S: i64 = 86_400;

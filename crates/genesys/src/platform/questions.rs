@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 
-use crate::source::Window;
+use crate::source::ExtractionWindow;
 use scoreline_domain::time::Timestamp;
 
 /// `start/end`, as the platform writes intervals.
-pub(super) fn interval(window: Window) -> String {
+pub(super) fn interval(window: ExtractionWindow) -> String {
     format!("{}/{}", moment(window.from), moment(window.to))
 }
 
@@ -15,12 +15,12 @@ fn moment(at: Timestamp) -> String {
 }
 
 /// Everything, also what goes on: the next extraction has to begin with that.
-pub(super) fn job(window: Window) -> Vec<u8> {
+pub(super) fn job(window: ExtractionWindow) -> Vec<u8> {
     bytes(&json!({ "interval": interval(window), "order": "asc", "orderBy": "conversationStart" }))
 }
 
 /// What has ended, in the order in which it did: pages of conversations that go on would move even more.
-pub(super) fn query(window: Window, page: u32, size: u32) -> Vec<u8> {
+pub(super) fn query(window: ExtractionWindow, page: u32, size: u32) -> Vec<u8> {
     bytes(&json!({
         "interval": interval(window),
         "order": "asc",
@@ -34,13 +34,13 @@ pub(super) fn query(window: Window, page: u32, size: u32) -> Vec<u8> {
 }
 
 /// Mean sentiment by conversation; of these conversations only, unless there are none.
-pub(super) fn sentiments(window: Window, ids: &[String]) -> Vec<u8> {
+pub(super) fn sentiments(window: ExtractionWindow, ids: &[String]) -> Vec<u8> {
     let filter = (!ids.is_empty()).then(|| json!({ "type": "or", "predicates": of_conversations(ids) }));
     aggregates(window, &["conversationId"], "oSentimentScore", filter)
 }
 
 /// Topics by conversation; of these conversations only, unless there are none.
-pub(super) fn topics(window: Window, ids: &[String]) -> Vec<u8> {
+pub(super) fn topics(window: ExtractionWindow, ids: &[String]) -> Vec<u8> {
     let mut filter = json!({
         "type": "and",
         "predicates": [{ "type": "dimension", "dimension": "resultsBy", "operator": "matches", "value": "communication" }],
@@ -57,7 +57,7 @@ fn of_conversations(ids: &[String]) -> Vec<Value> {
         .collect()
 }
 
-fn aggregates(window: Window, group_by: &[&str], metric: &str, filter: Option<Value>) -> Vec<u8> {
+fn aggregates(window: ExtractionWindow, group_by: &[&str], metric: &str, filter: Option<Value>) -> Vec<u8> {
     let mut body = json!({ "interval": interval(window), "groupBy": group_by, "metrics": [metric] });
     if let Some(filter) = filter {
         body["filter"] = filter;

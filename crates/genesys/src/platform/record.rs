@@ -6,15 +6,15 @@ use std::borrow::Cow;
 use serde::Deserialize;
 
 use crate::identity::Identity;
-use crate::source::Tally;
+use crate::source::ExtractionTally;
 use scoreline_domain::time::Timestamp;
 use scoreline_domain::{Channel, ExtractedInteraction, Interaction};
 
 /// Text of a record, borrowed from the answer where it can be.
 #[derive(Debug, Deserialize)]
-pub(super) struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+pub(super) struct RecordText<'a>(#[serde(borrow)] Cow<'a, str>);
 
-impl Text<'_> {
+impl RecordText<'_> {
     pub(super) fn as_str(&self) -> &str {
         &self.0
     }
@@ -23,11 +23,11 @@ impl Text<'_> {
 #[derive(Deserialize)]
 pub(super) struct Conversation<'a> {
     #[serde(borrow, rename = "conversationId")]
-    pub(super) id: Option<Text<'a>>,
+    pub(super) id: Option<RecordText<'a>>,
     #[serde(borrow, rename = "conversationStart")]
-    pub(super) start: Option<Text<'a>>,
+    pub(super) start: Option<RecordText<'a>>,
     #[serde(borrow, rename = "conversationEnd")]
-    pub(super) end: Option<Text<'a>>,
+    pub(super) end: Option<RecordText<'a>>,
     #[serde(borrow)]
     participants: Option<Vec<Participant<'a>>>,
 }
@@ -36,9 +36,9 @@ pub(super) struct Conversation<'a> {
 #[serde(rename_all = "camelCase")]
 struct Participant<'a> {
     #[serde(borrow)]
-    purpose: Option<Text<'a>>,
+    purpose: Option<RecordText<'a>>,
     #[serde(borrow)]
-    external_contact_id: Option<Text<'a>>,
+    external_contact_id: Option<RecordText<'a>>,
     #[serde(borrow)]
     sessions: Option<Vec<Session<'a>>>,
 }
@@ -47,7 +47,7 @@ struct Participant<'a> {
 #[serde(rename_all = "camelCase")]
 struct Session<'a> {
     #[serde(borrow)]
-    media_type: Option<Text<'a>>,
+    media_type: Option<RecordText<'a>>,
     #[serde(borrow)]
     metrics: Option<Vec<Metric<'a>>>,
     #[serde(borrow)]
@@ -57,7 +57,7 @@ struct Session<'a> {
 #[derive(Deserialize)]
 struct Metric<'a> {
     #[serde(borrow)]
-    name: Option<Text<'a>>,
+    name: Option<RecordText<'a>>,
     value: Option<f64>,
 }
 
@@ -65,11 +65,11 @@ struct Metric<'a> {
 #[serde(rename_all = "camelCase")]
 struct Segment<'a> {
     #[serde(borrow, rename = "segmentStart")]
-    start: Option<Text<'a>>,
+    start: Option<RecordText<'a>>,
     #[serde(borrow)]
-    queue_id: Option<Text<'a>>,
+    queue_id: Option<RecordText<'a>>,
     #[serde(borrow)]
-    wrap_up_code: Option<Text<'a>>,
+    wrap_up_code: Option<RecordText<'a>>,
 }
 
 /// Milliseconds of talk, hold and wrap-up.
@@ -89,7 +89,7 @@ enum Side {
 
 impl Participant<'_> {
     fn side(&self) -> Side {
-        match self.purpose.as_ref().map(Text::as_str) {
+        match self.purpose.as_ref().map(RecordText::as_str) {
             Some("customer" | "external") => Side::Customer,
             Some("acd") => Side::Queue,
             Some("agent" | "user") => Side::Agent,
@@ -118,15 +118,15 @@ fn channel(media: &str) -> Option<Channel> {
     }
 }
 
-fn moment(text: Option<&Text<'_>>) -> Option<Timestamp> {
+fn moment(text: Option<&RecordText<'_>>) -> Option<Timestamp> {
     text?.as_str().parse().ok()
 }
 
 impl Conversation<'_> {
     /// The interaction of a conversation that has ended and whose customer is known; counted in `tally` either way.
-    pub(super) fn extract(&self, identity: &Identity, tally: &mut Tally) -> Option<ExtractedInteraction> {
+    pub(super) fn extract(&self, identity: &Identity, tally: &mut ExtractionTally) -> Option<ExtractedInteraction> {
         tally.rows += 1;
-        let id = self.id.as_ref().map(Text::as_str).filter(|id| !id.is_empty());
+        let id = self.id.as_ref().map(RecordText::as_str).filter(|id| !id.is_empty());
         let start = moment(self.start.as_ref());
         let (Some(id), Some(start)) = (id, start) else {
             tally.malformed += 1;
@@ -144,14 +144,14 @@ impl Conversation<'_> {
         let participants = self.participants.as_deref().unwrap_or_default();
         let customers = || participants.iter().filter(|participant| participant.side() == Side::Customer);
         let contact = customers()
-            .filter_map(|customer| customer.external_contact_id.as_ref().map(Text::as_str))
+            .filter_map(|customer| customer.external_contact_id.as_ref().map(RecordText::as_str))
             .find(|contact| !contact.is_empty());
         let Some(contact) = contact else {
             tally.no_contact += 1;
             return None;
         };
         let media = customers().flat_map(Participant::sessions).filter_map(|session| session.media_type.as_ref());
-        let Some(channel) = media.map(Text::as_str).find_map(channel) else {
+        let Some(channel) = media.map(RecordText::as_str).find_map(channel) else {
             tally.other_media += 1;
             return None;
         };
@@ -203,7 +203,7 @@ fn wrap_ups(participants: &[Participant<'_>]) -> Vec<Box<str>> {
     let agents = participants.iter().filter(|participant| participant.side() == Side::Agent);
     let segments = agents.flat_map(Participant::sessions).flat_map(Session::segments);
     let mut codes: Vec<Box<str>> = Vec::new();
-    for code in segments.filter_map(|segment| segment.wrap_up_code.as_ref()).map(Text::as_str) {
+    for code in segments.filter_map(|segment| segment.wrap_up_code.as_ref()).map(RecordText::as_str) {
         if !code.is_empty() && !code.starts_with(SYSTEM_CODE) && !codes.iter().any(|known| **known == *code) {
             codes.push(code.into());
         }
@@ -230,8 +230,8 @@ mod tests {
         (Identity::new(IdHasher::new(&settings), sealer.clone()), sealer)
     }
 
-    fn extract(conversation: &Value) -> (Option<ExtractedInteraction>, Tally) {
-        let mut tally = Tally::default();
+    fn extract(conversation: &Value) -> (Option<ExtractedInteraction>, ExtractionTally) {
+        let mut tally = ExtractionTally::default();
         let text = conversation.to_string();
         let read: Conversation<'_> = serde_json::from_str(&text).expect("a conversation");
         (read.extract(&identity().0, &mut tally), tally)
@@ -354,7 +354,8 @@ mod tests {
                     2 => json!({ "value": CANARY, CANARY: 1 }),
                     _ => json!([{ "deep": { "deeper": CANARY } }]),
                 };
-                let (mut found, mut wanted) = (Vec::new(), place);
+                let mut found = Vec::new();
+                let mut wanted = place;
                 objects(&mut call, &mut found, &mut wanted);
                 if let Some(fields) = found.first_mut() {
                     fields.insert(NAMES[name].to_owned(), canary);

@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use super::annotations::Pending;
-use super::record::{Conversation, Text};
+use super::record::{Conversation, RecordText};
 use super::seen::Seen;
 use super::{At, Gathered, PlatformHistory, Stage, after, before, days, halved, midnight, questions};
 use crate::GenesysError;
-use crate::source::{Mismatch, Window};
-use crate::transport::{Method, Operation};
+use crate::source::{ExtractionWindow, Mismatch};
+use crate::transport::{ApiOperation, Method};
 use scoreline_domain::time::Timestamp;
 
 /// Times that a window is read.
@@ -25,7 +25,7 @@ const SETTLED: Duration = Duration::from_mins(1);
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Tail {
-    pub(super) window: Window,
+    pub(super) window: ExtractionWindow,
     /// The next page, from 1.
     page: u32,
     /// How many times the window was read before.
@@ -48,7 +48,7 @@ struct Page<'a> {
 }
 
 impl Tail {
-    fn of(window: Window) -> Self {
+    fn of(window: ExtractionWindow) -> Self {
         Self { window, page: 1, pass: 0, totals: None, fresh: 0, seen: Seen::default() }
     }
 
@@ -58,25 +58,25 @@ impl Tail {
     }
 
     /// Whether this pass, which is over, was the last one; and what is missing.
-    fn verdict(&self) -> Verdict {
+    fn verdict(&self) -> TailVerdict {
         let (least, most) = self.totals.unwrap_or_default();
         let complete = self.seen.len() >= most;
         // A total that keeps moving is not reached for ever: what a whole pass adds nothing to is complete.
         let settled = self.seen.len() >= least && self.fresh == 0;
         if complete || settled {
-            Verdict::Complete
+            TailVerdict::Complete
         } else if self.pass + 1 < PASSES {
-            Verdict::Again
+            TailVerdict::Again
         } else if self.seen.len() >= least {
-            Verdict::Complete
+            TailVerdict::Complete
         } else {
-            Verdict::Short { expected: least }
+            TailVerdict::Short { expected: least }
         }
     }
 }
 
 #[derive(Debug, PartialEq)]
-enum Verdict {
+enum TailVerdict {
     Complete,
     Again,
     Short { expected: u64 },
@@ -84,32 +84,32 @@ enum Verdict {
 
 impl PlatformHistory {
     /// The first window of the tail.
-    pub(super) fn tail_from(&self, stage: &Stage, window: Window) -> At {
+    pub(super) fn tail_from(&self, stage: &Stage, window: ExtractionWindow) -> At {
         let from = midnight(before(stage.watermark, self.settings.look_back)).max(midnight(window.from));
         self.tail_window(from, stage, window)
     }
 
-    fn tail_window(&self, from: Timestamp, stage: &Stage, window: Window) -> At {
+    fn tail_window(&self, from: Timestamp, stage: &Stage, window: ExtractionWindow) -> At {
         // From the window, not from the clock: an end that moves on while it is read is never reached.
         let end = before(window.to, SETTLED);
         if from >= end || window.to <= stage.watermark {
             return At::End;
         }
         let to = after(from, days(self.settings.query_window_days)).min(end);
-        At::Tail(Tail::of(Window { from, to }))
+        At::Tail(Tail::of(ExtractionWindow { from, to }))
     }
 
     pub(super) async fn tail_page(
         &self,
         stage: &Stage,
         tail: &Tail,
-        window: Window,
+        window: ExtractionWindow,
         gathered: &mut Gathered,
     ) -> Result<Stage, GenesysError> {
         let path = ["analytics", "conversations", "details", "query"];
         let size = tail.page_size(self.settings.query_page_size);
         let body = Some(questions::query(tail.window, tail.page, size));
-        let answer = match self.ask(Operation::Query, Method::POST, &path, &[], body, gathered).await {
+        let answer = match self.ask(ApiOperation::Query, Method::POST, &path, &[], body, gathered).await {
             Ok(answer) => answer,
             Err(err) if err.asks_for_less() => {
                 let smaller = halved(tail.window).ok_or(err)?;
@@ -124,7 +124,7 @@ impl PlatformHistory {
         let mut pending = Pending::default();
         let fresh_before = tail.fresh;
         for row in rows {
-            let new = row.id.as_ref().map(Text::as_str).is_some_and(|id| tail.seen.add(id));
+            let new = row.id.as_ref().map(RecordText::as_str).is_some_and(|id| tail.seen.add(id));
             tail.fresh += u64::from(new);
             let Some(extracted) = row.extract(&self.identity, &mut gathered.tally) else { continue };
             if new {
@@ -145,15 +145,15 @@ impl PlatformHistory {
         Ok(Stage { at, pending: pending.unless_empty(), ..stage.clone() })
     }
 
-    fn end_of_pass(&self, stage: &Stage, tail: Tail, window: Window, gathered: &mut Gathered) -> At {
+    fn end_of_pass(&self, stage: &Stage, tail: Tail, window: ExtractionWindow, gathered: &mut Gathered) -> At {
         match tail.verdict() {
-            Verdict::Complete => {}
-            Verdict::Again => {
+            TailVerdict::Complete => {}
+            TailVerdict::Again => {
                 gathered.tally.read_again += 1;
                 gathered.wait = Some(PAUSE);
                 return At::Tail(Tail { page: 1, pass: tail.pass + 1, totals: None, fresh: 0, ..tail });
             }
-            Verdict::Short { expected } => {
+            TailVerdict::Short { expected } => {
                 let read = tail.seen.len();
                 warn!(expected, read, "a window has fewer conversations than the platform said");
                 gathered.tally.mismatched += 1;
@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     fn tail(pass: u32, seen: u64, fresh: u64, totals: (u64, u64)) -> Tail {
-        let window = Window { from: Timestamp::UNIX_EPOCH, to: Timestamp::UNIX_EPOCH };
+        let window = ExtractionWindow { from: Timestamp::UNIX_EPOCH, to: Timestamp::UNIX_EPOCH };
         let mut tail = Tail { pass, fresh, totals: Some(totals), ..Tail::of(window) };
         for number in 0..seen {
             tail.seen.add(&number.to_string());
@@ -179,12 +179,12 @@ mod tests {
 
     #[test]
     fn a_window_is_read_until_it_adds_up() {
-        assert_eq!(tail(0, 10, 10, (10, 10)).verdict(), Verdict::Complete);
-        assert_eq!(tail(0, 9, 9, (10, 10)).verdict(), Verdict::Again);
-        assert_eq!(tail(1, 10, 1, (10, 14)).verdict(), Verdict::Again, "the total moved and something was new");
-        assert_eq!(tail(2, 10, 0, (10, 14)).verdict(), Verdict::Complete, "nothing was new");
-        assert_eq!(tail(7, 9, 0, (10, 10)).verdict(), Verdict::Short { expected: 10 });
-        assert_eq!(tail(0, 0, 0, (0, 0)).verdict(), Verdict::Complete);
+        assert_eq!(tail(0, 10, 10, (10, 10)).verdict(), TailVerdict::Complete);
+        assert_eq!(tail(0, 9, 9, (10, 10)).verdict(), TailVerdict::Again);
+        assert_eq!(tail(1, 10, 1, (10, 14)).verdict(), TailVerdict::Again, "the total moved and something was new");
+        assert_eq!(tail(2, 10, 0, (10, 14)).verdict(), TailVerdict::Complete, "nothing was new");
+        assert_eq!(tail(7, 9, 0, (10, 10)).verdict(), TailVerdict::Short { expected: 10 });
+        assert_eq!(tail(0, 0, 0, (0, 0)).verdict(), TailVerdict::Complete);
     }
 
     #[test]

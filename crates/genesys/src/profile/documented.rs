@@ -3,9 +3,9 @@
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Map, Value, json};
 
-use super::{ProfileUpdate, TRY_MUCH_LATER, WriteFault, Written, fault};
+use super::{ProfileUpdate, ProfileWritten, TRY_MUCH_LATER, WriteFault, fault};
 use crate::settings::GenesysSettings;
-use crate::transport::{HASTY, Method, Operation, Request, Transport};
+use crate::transport::{ApiOperation, HASTY, Method, Request, Transport};
 
 const ENTITY: &str = "customer_profile_enrichment";
 
@@ -14,20 +14,20 @@ pub(super) async fn write(
     settings: &GenesysSettings,
     contact: &SecretString,
     update: &ProfileUpdate,
-) -> Result<Written, WriteFault> {
+) -> Result<ProfileWritten, WriteFault> {
     let Some(service) = &settings.data_service_id else {
         let reason = "`genesys.data_service_id` is not set: it names the data service of the entity".to_owned();
         return Err(WriteFault::Retry { after: TRY_MUCH_LATER, reason });
     };
     let request = Request {
-        operation: Operation::EnrichmentWrite,
+        operation: ApiOperation::EnrichmentWrite,
         method: Method::POST,
         path: &["data", "services", service, "entities", ENTITY],
         query: &[],
         body: Some(body(contact, update).to_string().into_bytes()),
         attempts: HASTY,
     };
-    transport.call(&request).await.map(|_| Written::Changed).map_err(|err| fault(&err))
+    transport.call(&request).await.map(|_| ProfileWritten::Changed).map_err(|err| fault(&err))
 }
 
 fn body(contact: &SecretString, update: &ProfileUpdate) -> Value {

@@ -38,7 +38,7 @@ pub struct ProfileUpdate {
 
 /// What was done for an update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Written {
+pub enum ProfileWritten {
     Changed,
     /// The profile said so already.
     AsItWas,
@@ -69,7 +69,7 @@ impl ProfileWriter {
     }
 
     /// One result for each update, in their order. Repeating an update is harmless: what is written is absolute.
-    pub async fn write(&self, updates: &[ProfileUpdate]) -> Vec<Result<Written, WriteFault>> {
+    pub async fn write(&self, updates: &[ProfileUpdate]) -> Vec<Result<ProfileWritten, WriteFault>> {
         let mut results = Vec::with_capacity(updates.len());
         // One after the other: the limit is per minute, so more at once would only wait at it.
         for update in updates {
@@ -78,7 +78,7 @@ impl ProfileWriter {
         results
     }
 
-    async fn write_one(&self, update: &ProfileUpdate) -> Result<Written, WriteFault> {
+    async fn write_one(&self, update: &ProfileUpdate) -> Result<ProfileWritten, WriteFault> {
         let contact: SecretString = self
             .sealer
             .open(&update.customer, &update.contact)

@@ -7,10 +7,10 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{ProfileUpdate, WriteFault, Written, fault};
+use super::{ProfileUpdate, ProfileWritten, WriteFault, fault};
 use crate::GenesysError;
 use crate::settings::{GenesysSettings, ProfileWrite};
-use crate::transport::{HASTY, Method, Operation, Request, Transport};
+use crate::transport::{ApiOperation, HASTY, Method, Request, Transport};
 
 /// Numbers are the same when they differ by less than they are written with.
 const SAME: f64 = 1e-9;
@@ -36,13 +36,13 @@ pub(super) async fn write(
     settings: &GenesysSettings,
     contact: &SecretString,
     update: &ProfileUpdate,
-) -> Result<Written, WriteFault> {
+) -> Result<ProfileWritten, WriteFault> {
     let wanted = wanted(settings, update);
     let path = ["externalcontacts", "contacts", contact.expose_secret()];
     let mut has_conflicted = false;
     loop {
         let read = Request {
-            operation: Operation::ContactRead,
+            operation: ApiOperation::ContactRead,
             method: Method::GET,
             path: &path,
             query: &[],
@@ -53,7 +53,7 @@ pub(super) async fn write(
         let current: Contact = answer.json().map_err(|err| fault(&err))?;
         let changed = changed(&wanted, current.custom_fields.as_ref());
         if changed.is_empty() {
-            return Ok(Written::AsItWas);
+            return Ok(ProfileWritten::AsItWas);
         }
         let (method, body) = match settings.profile_write {
             ProfileWrite::Patch => (Method::PATCH, patch(settings, &current, &changed)),
@@ -63,10 +63,10 @@ pub(super) async fn write(
             }
         };
         let body = Some(body.to_string().into_bytes());
-        let operation = Operation::ContactWrite;
+        let operation = ApiOperation::ContactWrite;
         let write = Request { operation, method, path: &path, query: &[], body, attempts: HASTY };
         match transport.call(&write).await {
-            Ok(_) => return Ok(Written::Changed),
+            Ok(_) => return Ok(ProfileWritten::Changed),
             Err(GenesysError::Refused { status: 409, .. }) if !has_conflicted => has_conflicted = true,
             Err(err) => return Err(fault(&err)),
         }

@@ -1,6 +1,6 @@
 //! What an answer means for the next attempt: a table, without state and without I/O.
 
-use crate::error::Reason;
+use crate::error::AttemptFault;
 
 /// What came of one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -8,7 +8,7 @@ pub(crate) enum Attempt {
     Answered(u16),
     /// The token endpoint's 400 that says `rate limit exceeded`.
     LoginLimited,
-    Failed(Reason),
+    Failed(AttemptFault),
 }
 
 /// What is done about it.
@@ -19,7 +19,7 @@ pub(crate) enum Decision {
     /// Again, after the pause the platform or the limiter names.
     Wait,
     /// Again, after a random pause that grows.
-    Retry(Reason),
+    Retry(AttemptFault),
     /// Again, with another token.
     Reauthorise,
     /// Nothing gets better by asking again.
@@ -39,7 +39,7 @@ pub(crate) fn decide(attempt: Attempt, token: Token) -> Decision {
         Attempt::LoginLimited | Attempt::Answered(429) => Decision::Wait,
         Attempt::Answered(200..=299) => Decision::Take,
         Attempt::Answered(401) if token == Token::AsItWas => Decision::Reauthorise,
-        Attempt::Answered(status @ (408 | 500 | 502 | 503 | 504)) => Decision::Retry(Reason::Status(status)),
+        Attempt::Answered(status @ (408 | 500 | 502 | 503 | 504)) => Decision::Retry(AttemptFault::Status(status)),
         // Redirects too: nothing may lead a request and its token elsewhere.
         Attempt::Answered(_) => Decision::GiveUp,
     }
@@ -56,7 +56,7 @@ mod tests {
             assert_eq!(decided(status), Decision::Take, "{status}");
         }
         for status in [408, 500, 502, 503, 504] {
-            assert_eq!(decided(status), Decision::Retry(Reason::Status(status)), "{status}");
+            assert_eq!(decided(status), Decision::Retry(AttemptFault::Status(status)), "{status}");
         }
         for status in [301, 302, 307, 400, 403, 404, 409, 413, 422, 501] {
             assert_eq!(decided(status), Decision::GiveUp, "{status}");
@@ -65,7 +65,7 @@ mod tests {
         assert_eq!(decided(401), Decision::Reauthorise);
         assert_eq!(decide(Attempt::Answered(401), Token::Renewed), Decision::GiveUp, "once");
         assert_eq!(decide(Attempt::LoginLimited, Token::Renewed), Decision::Wait);
-        for reason in [Reason::Connect, Reason::Timeout, Reason::Cut] {
+        for reason in [AttemptFault::Connect, AttemptFault::Timeout, AttemptFault::Cut] {
             assert_eq!(decide(Attempt::Failed(reason), Token::AsItWas), Decision::Retry(reason));
         }
     }

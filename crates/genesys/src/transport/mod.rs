@@ -17,8 +17,8 @@ use serde::Deserialize;
 use tracing::{debug, warn};
 
 use super::GenesysError;
-use super::error::Reason;
-use super::limiter::{Pace, Spent};
+use super::error::AttemptFault;
+use super::limiter::{RequestPace, Spent};
 use super::oauth::{AccessToken, Tokens};
 use super::settings::{BaseUrl, GenesysSettings};
 use decide::{Attempt, Decision, Token, decide};
@@ -36,7 +36,7 @@ const MOST_REFUSALS: u32 = 20;
 
 /// What is asked of the platform, for errors, logs and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operation {
+pub enum ApiOperation {
     Token,
     Availability,
     JobSubmit,
@@ -53,7 +53,7 @@ pub enum Operation {
     EnrichmentWrite,
 }
 
-impl Operation {
+impl ApiOperation {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Token => "token",
@@ -74,7 +74,7 @@ impl Operation {
     }
 }
 
-impl fmt::Display for Operation {
+impl fmt::Display for ApiOperation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -82,7 +82,7 @@ impl fmt::Display for Operation {
 
 /// One request to the API.
 pub(crate) struct Request<'a> {
-    pub operation: Operation,
+    pub operation: ApiOperation,
     pub method: Method,
     /// Parts of the path below `/api/v2/`.
     pub path: &'a [&'a str],
@@ -94,14 +94,14 @@ pub(crate) struct Request<'a> {
 }
 
 /// An answer that is what was asked for.
-pub(crate) struct Answer {
-    operation: Operation,
+pub(crate) struct ApiAnswer {
+    operation: ApiOperation,
     body: Vec<u8>,
     /// Requests it took.
     pub attempts: u32,
 }
 
-impl Answer {
+impl ApiAnswer {
     /// The answer's body.
     ///
     /// # Errors
@@ -129,7 +129,7 @@ pub(crate) struct Transport {
     client: reqwest::Client,
     api: BaseUrl,
     tokens: Tokens,
-    pub(crate) pace: Pace,
+    pub(crate) pace: RequestPace,
     budget: RetryBudget,
     clock: Arc<dyn Clock>,
     max_response: usize,
@@ -145,7 +145,7 @@ impl Transport {
             client,
             api: settings.endpoints.api.clone(),
             tokens,
-            pace: Pace::new(settings.requests_per_minute, settings.period, Arc::clone(&clock)),
+            pace: RequestPace::new(settings.requests_per_minute, settings.period, Arc::clone(&clock)),
             budget: RetryBudget::new(),
             clock,
             max_response: settings.max_response,
@@ -166,11 +166,14 @@ impl Transport {
     }
 
     /// Sends a request until it is answered, refused for good, or not worth another attempt.
-    pub(crate) async fn call(&self, request: &Request<'_>) -> Result<Answer, GenesysError> {
+    pub(crate) async fn call(&self, request: &Request<'_>) -> Result<ApiAnswer, GenesysError> {
         let operation = request.operation;
         let url = self.url(request);
         let mut token_is = Token::AsItWas;
-        let (mut attempts, mut failures, mut refusals, mut too_large) = (0, 0, 0, 0);
+        let mut attempts = 0;
+        let mut failures = 0;
+        let mut refusals = 0;
+        let mut too_large = 0;
         self.budget.first_attempt(self.clock.monotonic());
         loop {
             let token = self.tokens.get().await?;
@@ -181,7 +184,7 @@ impl Transport {
                 // Once may be a mistake; the same again is its size.
                 Err(Missing::TooLarge) if too_large == 0 => {
                     too_large += 1;
-                    (Attempt::Failed(Reason::TooLarge), None)
+                    (Attempt::Failed(AttemptFault::TooLarge), None)
                 }
                 Err(Missing::TooLarge) => return Err(GenesysError::TooLarge { operation, limit: self.max_response }),
                 Err(Missing::Unsendable) => {
@@ -203,7 +206,7 @@ impl Transport {
             let reason = match (decision, received) {
                 (Decision::Take, Some(received)) => {
                     self.pace.answered();
-                    return Ok(Answer { operation, body: received.body, attempts });
+                    return Ok(ApiAnswer { operation, body: received.body, attempts });
                 }
                 (Decision::Reauthorise, _) => {
                     token_is = Token::Renewed;
@@ -213,14 +216,14 @@ impl Transport {
                 (Decision::GiveUp, Some(received)) => return Err(refusal(operation, &received)),
                 (Decision::Wait, _) => {
                     refusals += 1;
-                    Reason::RateLimited
+                    AttemptFault::RateLimited
                 }
                 (Decision::Retry(reason), _) => {
                     failures += 1;
                     reason
                 }
                 // Only answers are taken or given up on.
-                (Decision::Take | Decision::GiveUp, None) => Reason::Cut,
+                (Decision::Take | Decision::GiveUp, None) => AttemptFault::Cut,
             };
             if failures >= request.attempts || refusals >= MOST_REFUSALS {
                 return Err(GenesysError::Unavailable { operation, attempts, reason, correlation });
@@ -232,7 +235,7 @@ impl Transport {
                 correlation.id = correlation.as_str(),
                 "the platform is asked again"
             );
-            if reason != Reason::RateLimited {
+            if reason != AttemptFault::RateLimited {
                 let pause = backoff(failures, fastrand::f64()) + self.budget.retry(self.clock.monotonic());
                 tokio::time::sleep(pause).await;
             }
@@ -301,8 +304,8 @@ fn client(settings: &GenesysSettings) -> Result<reqwest::Client, GenesysError> {
 mod tests {
     use super::*;
 
-    fn answer(body: &str) -> Answer {
-        Answer { operation: Operation::Query, body: body.as_bytes().to_vec(), attempts: 1 }
+    fn answer(body: &str) -> ApiAnswer {
+        ApiAnswer { operation: ApiOperation::Query, body: body.as_bytes().to_vec(), attempts: 1 }
     }
 
     #[test]

@@ -7,11 +7,11 @@ use metrics::{counter, histogram};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use serde::Deserialize;
 
-use super::Operation;
+use super::ApiOperation;
 use super::decide::Attempt;
 use super::patience::retry_after;
 use crate::GenesysError;
-use crate::error::{Correlation, PlatformCode, Reason};
+use crate::error::{AttemptFault, Correlation, PlatformCode};
 use scoreline_domain::time::{Clock, Stopwatch};
 
 /// Keys of limits that are told apart in the metrics; others are `other`.
@@ -44,7 +44,7 @@ impl Received {
     pub(crate) fn attempt(&self) -> Attempt {
         match self.status {
             // A page for people, of something in between that answers for the platform.
-            200..=299 if !self.is_json => Attempt::Failed(Reason::NotJson),
+            200..=299 if !self.is_json => Attempt::Failed(AttemptFault::NotJson),
             status => Attempt::Answered(status),
         }
     }
@@ -52,7 +52,7 @@ impl Received {
 
 /// Why there is no complete answer.
 pub(crate) enum Missing {
-    Failed(Reason),
+    Failed(AttemptFault),
     TooLarge,
     /// The request could not even be written.
     Unsendable,
@@ -88,15 +88,15 @@ fn missing(err: &reqwest::Error) -> Missing {
     if err.is_builder() {
         Missing::Unsendable
     } else if err.is_timeout() {
-        Missing::Failed(Reason::Timeout)
+        Missing::Failed(AttemptFault::Timeout)
     } else if err.is_connect() {
-        Missing::Failed(Reason::Connect)
+        Missing::Failed(AttemptFault::Connect)
     } else {
-        Missing::Failed(Reason::Cut)
+        Missing::Failed(AttemptFault::Cut)
     }
 }
 
-pub(crate) fn count(operation: Operation, received: &Result<Received, Missing>, taken: Stopwatch) {
+pub(crate) fn count(operation: ApiOperation, received: &Result<Received, Missing>, taken: Stopwatch) {
     let outcome = match received {
         Ok(Received { status, .. }) => match status {
             200..=299 => "ok",
@@ -134,7 +134,7 @@ fn error_body(body: &[u8]) -> ErrorBody {
     serde_json::from_slice(body).unwrap_or_default()
 }
 
-pub(crate) fn refusal(operation: Operation, received: &Received) -> GenesysError {
+pub(crate) fn refusal(operation: ApiOperation, received: &Received) -> GenesysError {
     match received.status {
         401 | 403 => not_let_in(operation, received),
         status => {
@@ -143,7 +143,7 @@ pub(crate) fn refusal(operation: Operation, received: &Received) -> GenesysError
     }
 }
 
-pub(crate) fn not_let_in(operation: Operation, received: &Received) -> GenesysError {
+pub(crate) fn not_let_in(operation: ApiOperation, received: &Received) -> GenesysError {
     let (status, correlation) = (received.status, received.correlation.clone());
     GenesysError::NotLetIn { operation, status, code: code(received), correlation }
 }
@@ -170,13 +170,13 @@ mod tests {
             retry_after: None,
             is_json: true,
         };
-        let shown = refusal(Operation::Query, &received(r#"{"code":"bad.request","message":"canary"}"#)).to_string();
+        let shown = refusal(ApiOperation::Query, &received(r#"{"code":"bad.request","message":"canary"}"#)).to_string();
         assert_eq!(
             shown,
             "`query` was refused with status 400 `bad.request`, correlation id `f3ac4404-0000-4000-8000-000000000000`"
         );
         for odd in [r#"{"code":"canary 5551234"}"#, r#"{"code":"5551234"}"#, "canary", r#"{"code":{"x":1}}"#] {
-            let shown = refusal(Operation::Query, &received(odd)).to_string();
+            let shown = refusal(ApiOperation::Query, &received(odd)).to_string();
             assert!(!shown.contains("canary") && !shown.contains("555"), "{shown}");
         }
         assert_eq!(limit_key(br#"{"limit":{"key":"token.rate.per.minute","value":300}}"#), "token.rate.per.minute");

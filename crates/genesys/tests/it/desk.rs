@@ -8,7 +8,7 @@ use scoreline_domain::InteractionId;
 use scoreline_domain::privacy::seal::Sealer;
 use scoreline_domain::privacy::{IdHasher, PrivacySettings};
 use scoreline_domain::time::{Clock, SystemClock, Timestamp};
-use scoreline_genesys::settings::{Api, BaseUrl, Endpoints, PlainHttp};
+use scoreline_genesys::settings::{Api, BaseUrl, PlainHttp, PlatformEndpoints};
 
 use scoreline_genesys::{Genesys, GenesysSettings};
 use scoreline_simulator::{Expected, Party, PlatformLimits, Simulator, SimulatorSettings};
@@ -50,7 +50,7 @@ impl Desk {
     pub fn open(settings: SimulatorSettings) -> Self {
         let simulator = Simulator::start(settings).expect("a simulator");
         let base = |url: String| BaseUrl::parse(&url, PlainHttp::Loopback).expect("this machine");
-        let endpoints = Endpoints { api: base(simulator.api_url()), login: base(simulator.login_url()) };
+        let endpoints = PlatformEndpoints { api: base(simulator.api_url()), login: base(simulator.login_url()) };
         let client_id = simulator.settings().client_id.clone();
         let client_secret = SecretString::from(simulator.settings().client_secret.as_str());
         let settings = GenesysSettings::new(Api::Platform, endpoints, client_id, client_secret);

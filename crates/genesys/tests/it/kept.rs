@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use scoreline_domain::{Channel, CustomerKey, Interaction, InteractionId, SealedId};
 use scoreline_genesys::GenesysError;
 use scoreline_genesys::settings::Api;
-use scoreline_genesys::source::{Outcome, Position, Step, Window};
+use scoreline_genesys::source::{ExtractionOutcome, ExtractionStep, ExtractionWindow, Position};
 use scoreline_simulator::{FaultPlan, Party, SimulatorSettings};
 
 use super::desk::{Desk, small};
@@ -17,7 +17,7 @@ impl Desk {
     }
 
     pub fn everything(&self) -> Position {
-        Position::start(Window { from: self.simulator.first_day(), to: self.simulator.now() })
+        Position::start(ExtractionWindow { from: self.simulator.first_day(), to: self.simulator.now() })
     }
 }
 
@@ -31,7 +31,7 @@ pub struct Kept {
 }
 
 impl Kept {
-    pub fn of(steps: &[Step]) -> Self {
+    pub fn of(steps: &[ExtractionStep]) -> Self {
         let mut kept = Self::default();
         for step in steps {
             kept.apply(step);
@@ -39,7 +39,7 @@ impl Kept {
         kept
     }
 
-    fn apply(&mut self, step: &Step) {
+    fn apply(&mut self, step: &ExtractionStep) {
         self.steps += 1;
         for extracted in &step.interactions {
             let mut interaction = extracted.interaction.clone();
@@ -71,7 +71,7 @@ pub enum Restart {
 }
 
 /// The loop of an extraction, without its waits. Failures are tried again as a worker does.
-pub async fn extract(desk: &Desk, from: Position, kept: &mut Kept, restart: Restart) -> (Position, Outcome) {
+pub async fn extract(desk: &Desk, from: Position, kept: &mut Kept, restart: Restart) -> (Position, ExtractionOutcome) {
     let mut position = from;
     let mut client = desk.client();
     for _ in 0..5_000 {

@@ -1,7 +1,7 @@
 //! Scores written to profiles.
 
 use scoreline_domain::{Interaction, Tier};
-use scoreline_genesys::profile::{ProfileUpdate, WriteFault, Written};
+use scoreline_genesys::profile::{ProfileUpdate, ProfileWritten, WriteFault};
 use scoreline_genesys::settings::{Api, ProfileWrite};
 use scoreline_simulator::FaultPlan;
 
@@ -29,7 +29,7 @@ async fn profiles_are_written(write: ProfileWrite) {
     desk.settings.profile_write = write;
     let profiles = desk.client().profiles();
     let updates: Vec<_> = (0..3).map(|customer| update(&desk, &contact(&desk, customer), 4500.005)).collect();
-    assert_eq!(profiles.write(&updates).await, vec![Ok(Written::Changed); 3]);
+    assert_eq!(profiles.write(&updates).await, vec![Ok(ProfileWritten::Changed); 3]);
     let written = desk.simulator.profiles();
     assert_eq!(written.len(), 3);
     let fields = &written[&contact(&desk, 1)];
@@ -39,10 +39,10 @@ async fn profiles_are_written(write: ProfileWrite) {
     assert!(!fields.contains_key("risk_score_number"), "what is not known is left alone");
 
     let writes = desk.simulator.writes().len();
-    assert_eq!(profiles.write(&updates).await, vec![Ok(Written::AsItWas); 3]);
+    assert_eq!(profiles.write(&updates).await, vec![Ok(ProfileWritten::AsItWas); 3]);
     assert_eq!(desk.simulator.writes().len(), writes, "nothing differs, nothing is written");
     let changed = [ProfileUpdate { predicted_clv_value: 1.0, ..updates[2].clone() }];
-    assert_eq!(profiles.write(&changed).await, [Ok(Written::Changed)]);
+    assert_eq!(profiles.write(&changed).await, [Ok(ProfileWritten::Changed)]);
     let fields = &desk.simulator.profiles()[&contact(&desk, 2)];
     assert_eq!(fields["predicted_clv_value_number"], 1.0);
     assert_eq!(fields["clv_tier_text"], "High_Value", "the others are still there");
@@ -66,7 +66,7 @@ async fn every_update_has_its_own_result() {
     moved.customer = desk.hasher().key("somebody else");
     let updates = [update(&desk, &contact(&desk, 0), 1.0), update(&desk, &contact(&desk, 1), 1.0), moved];
     let results = desk.client().profiles().write(&updates).await;
-    assert_eq!(results[0], Ok(Written::Changed));
+    assert_eq!(results[0], Ok(ProfileWritten::Changed));
     for (result, said) in results[1..].iter().zip(["status 404", "another customer"]) {
         let Err(WriteFault::Dead { reason }) = result else { panic!("{result:?}") };
         assert!(reason.contains(said), "{reason}");
@@ -86,7 +86,7 @@ async fn a_conflict_is_read_again_once_and_an_outage_is_kept_for_later() {
     };
     let profiles = desk.client().profiles();
     plan("PATCH", 409, "on = [1]");
-    assert_eq!(profiles.write(&[update(&desk, &contact(&desk, 0), 2.0)]).await, [Ok(Written::Changed)]);
+    assert_eq!(profiles.write(&[update(&desk, &contact(&desk, 0), 2.0)]).await, [Ok(ProfileWritten::Changed)]);
     plan("PATCH", 409, "");
     let results = profiles.write(&[update(&desk, &contact(&desk, 1), 2.0)]).await;
     assert!(matches!(&results[0], Err(WriteFault::Retry { reason, .. }) if reason.contains("409")), "{results:?}");
@@ -107,7 +107,7 @@ async fn the_documented_entity_is_replaced_whole() {
     desk.settings.data_service_id = Some("service".to_owned());
     let profiles = desk.client().profiles();
     for value in [7.0, 8.0] {
-        assert_eq!(profiles.write(&[update(&desk, "CUST-12345", value)]).await, [Ok(Written::Changed)]);
+        assert_eq!(profiles.write(&[update(&desk, "CUST-12345", value)]).await, [Ok(ProfileWritten::Changed)]);
     }
     let rows = desk.simulator.entities("customer_profile_enrichment");
     assert_eq!(rows["CUST-12345"]["predicted_clv_value"], 8.0);
@@ -123,6 +123,6 @@ async fn an_extracted_contact_can_be_written_to() {
     super::kept::extract(&desk, desk.everything(), &mut kept, super::kept::Restart::Never).await;
     let Interaction { customer, .. } = kept.interactions.values().next().expect("some").clone();
     let update = ProfileUpdate { contact: kept.contacts[&customer].clone(), customer, ..update(&desk, "x", 3.0) };
-    assert_eq!(client.profiles().write(&[update]).await, [Ok(Written::Changed)]);
+    assert_eq!(client.profiles().write(&[update]).await, [Ok(ProfileWritten::Changed)]);
     assert_eq!(desk.simulator.profiles().len(), 1);
 }

@@ -1,6 +1,6 @@
 //! Killed anywhere, an extraction goes on from what was stored last.
 
-use scoreline_genesys::source::{Position, Window};
+use scoreline_genesys::source::{ExtractionWindow, Position};
 use scoreline_simulator::{FaultPlan, SimulatorSettings};
 
 use super::desk::{Desk, small};
@@ -61,7 +61,7 @@ async fn every_position_leads_to_the_same_end() {
 #[tokio::test]
 async fn a_position_of_another_history_is_refused() {
     let mut desk = Desk::open(small());
-    let window = Window { from: desk.simulator.first_day(), to: desk.simulator.now() };
+    let window = ExtractionWindow { from: desk.simulator.first_day(), to: desk.simulator.now() };
     let begun = desk.client().history().step(&Position::start(window)).await.expect("begun").position;
     desk.settings.api = scoreline_genesys::settings::Api::Documented;
     let refused = desk.client().history().step(&begun).await.expect_err("of the platform");

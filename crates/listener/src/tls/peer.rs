@@ -10,7 +10,7 @@ use x509_parser::prelude::FromDer;
 
 /// The names in a verified client certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Peer {
+pub struct CertificateNames {
     /// The subject's common name. `None` when there is none, or more than one (a CA may have checked either), or when a
     /// CA of the chain is under name constraints: these bind the alternative names, not this one.
     pub subject_cn: Option<String>,
@@ -39,7 +39,7 @@ pub enum PeerError {
 /// Longest subject in a log line, in characters: it is written by whoever connects.
 const SHOWN: usize = 200;
 
-impl Peer {
+impl CertificateNames {
     /// Reads the first certificate of a `chain` that the handshake has verified.
     ///
     /// # Errors

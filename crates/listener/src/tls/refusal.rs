@@ -7,13 +7,13 @@ use rustls::{CertRevocationListError, CertificateError, Error};
 
 /// A refused handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct HandshakeRefusal {
     /// Stable: the label of `scoreline_tls_handshakes_refused_total`.
     pub code: &'static str,
     pub reason: String,
 }
 
-impl Refusal {
+impl HandshakeRefusal {
     /// Of the error that accepting a connection ended with.
     pub fn of_handshake(err: &io::Error) -> Self {
         match err.get_ref().and_then(|cause| cause.downcast_ref::<Error>()) {

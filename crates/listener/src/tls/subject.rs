@@ -1,7 +1,7 @@
 //! Which client certificates are let in, by the names they carry: exact, or one label left open. No other patterns: each
 //! further kind of pattern is one more way to let in the wrong client.
 
-use super::peer::{Peer, San};
+use super::peer::{CertificateNames, San};
 
 /// The names of which a client certificate must carry one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +47,7 @@ impl AllowedSubjects {
     }
 
     /// Whether one of the names of `peer` is an allowed one.
-    pub fn admit(&self, peer: &Peer) -> bool {
+    pub fn admit(&self, peer: &CertificateNames) -> bool {
         let common_name = peer.subject_cn.as_deref();
         self.0.iter().any(|allowed| {
             common_name.is_some_and(|name| allowed.is_common_name(name))
@@ -126,11 +126,11 @@ fn is_label(label: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn peer(subject_cn: Option<&str>, sans: &[San]) -> Peer {
-        Peer { subject_cn: subject_cn.map(str::to_owned), sans: sans.to_vec(), fingerprint: [0; 32] }
+    fn peer(subject_cn: Option<&str>, sans: &[San]) -> CertificateNames {
+        CertificateNames { subject_cn: subject_cn.map(str::to_owned), sans: sans.to_vec(), fingerprint: [0; 32] }
     }
 
-    fn dns(name: &str) -> Peer {
+    fn dns(name: &str) -> CertificateNames {
         peer(None, &[San::Dns(name.to_owned())])
     }
 

@@ -10,8 +10,8 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
 
-use super::peer::{self, Peer};
-use super::refusal::Refusal;
+use super::peer::{self, CertificateNames};
+use super::refusal::HandshakeRefusal;
 use super::settings::{ClientSettings, Presence, TlsListener};
 use super::subject::AllowedSubjects;
 
@@ -74,7 +74,7 @@ impl ClientVerifier {
             verdict => verdict?,
         };
         let chain: Vec<_> = [end_entity].into_iter().chain(intermediates).cloned().collect();
-        let mut peer = Peer::of(&chain).map_err(|_| Error::from(CertificateError::BadEncoding))?;
+        let mut peer = CertificateNames::of(&chain).map_err(|_| Error::from(CertificateError::BadEncoding))?;
         if self.constrained {
             peer.subject_cn = None;
         }
@@ -116,7 +116,7 @@ impl ClientCertVerifier for ClientVerifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         self.verify(Presented { end_entity, intermediates }, now).inspect_err(|err| {
-            let Refusal { code, reason } = Refusal::of(err);
+            let HandshakeRefusal { code, reason } = HandshakeRefusal::of(err);
             let subject = peer::shown(end_entity);
             tracing::warn!(listener = self.listener.name(), subject, code, reason, "client certificate refused");
         })

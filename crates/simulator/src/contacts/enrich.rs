@@ -14,7 +14,7 @@ use crate::world::World;
 #[serde(rename_all = "camelCase")]
 struct Enrich {
     matching_identifiers: Vec<Identifier>,
-    action: Action,
+    action: EnrichAction,
     #[serde(default)]
     contact: Map<String, Value>,
     #[serde(default)]
@@ -29,7 +29,7 @@ struct Identifier {
 }
 
 #[derive(Clone, Copy, Deserialize)]
-enum Action {
+enum EnrichAction {
     Merge,
     Upsert,
     Update,
@@ -91,13 +91,13 @@ impl World {
             return found.map(|id| self.document(id)).ok_or_else(|| Refusal::not_found("contact"));
         }
         let id = match (request.action, found) {
-            (Action::Insert, Some(_)) => {
+            (EnrichAction::Insert, Some(_)) => {
                 let message = "a contact with these identifiers exists";
                 return Err(Refusal::new(StatusCode::CONFLICT, "conflict", message));
             }
-            (Action::Update | Action::Merge, None) => return Err(Refusal::not_found("contact")),
-            (Action::Upsert | Action::Insert, None) => self.create(),
-            (Action::Upsert | Action::Update | Action::Merge, Some(id)) => id,
+            (EnrichAction::Update | EnrichAction::Merge, None) => return Err(Refusal::not_found("contact")),
+            (EnrichAction::Upsert | EnrichAction::Insert, None) => self.create(),
+            (EnrichAction::Upsert | EnrichAction::Update | EnrichAction::Merge, Some(id)) => id,
         };
         let prefer = request.field_rules.default_action;
         self.change(call, id, |fields, custom| {

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, Call, Refusal};
-use super::ids::{Id, Kind};
+use super::ids::{Id, IdKind};
 use super::moment::Moment;
 use super::wire;
 use super::world::World;
@@ -26,7 +26,7 @@ pub(super) struct Contacts {
 #[derive(Default)]
 struct Inner {
     /// Everything that differs from the generated contact.
-    written: BTreeMap<Id, Written>,
+    written: BTreeMap<Id, ContactEdits>,
     /// Contacts that tests brought along, or that were created.
     known: BTreeSet<Id>,
     deleted: BTreeSet<Id>,
@@ -34,7 +34,7 @@ struct Inner {
 }
 
 #[derive(Default)]
-struct Written {
+struct ContactEdits {
     fields: Map<String, Value>,
     custom: Map<String, Value>,
     modified: i64,
@@ -137,7 +137,7 @@ impl World {
                 // Named by id and version; it comes back whole.
                 schema.entry("jsonSchema").or_insert_with(|| json!({}));
             }
-            let written = Written { fields, custom: custom.clone(), modified: call.now };
+            let written = ContactEdits { fields, custom: custom.clone(), modified: call.now };
             inner.written.insert(id, written);
             custom
         };
@@ -148,7 +148,7 @@ impl World {
     fn create(&self) -> Id {
         let mut inner = self.contacts.locked();
         inner.created += 1;
-        let id = Id::of(self.settings.seed, Kind::Contact, 1 << 41 | inner.created);
+        let id = Id::of(self.settings.seed, IdKind::Contact, 1 << 41 | inner.created);
         inner.known.insert(id);
         id
     }

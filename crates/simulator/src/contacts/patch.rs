@@ -9,19 +9,19 @@ use crate::world::World;
 
 #[derive(Deserialize)]
 struct Patch {
-    changes: Vec<Change>,
+    changes: Vec<FieldChange>,
 }
 
 #[derive(Deserialize)]
-struct Change {
+struct FieldChange {
     field: String,
     #[serde(default)]
     value: Value,
-    action: Action,
+    action: PatchAction,
 }
 
 #[derive(Clone, Copy, Deserialize)]
-enum Action {
+enum PatchAction {
     UpdateIfEmpty,
     UpdateIfExists,
     Update,
@@ -30,7 +30,7 @@ enum Action {
     RemoveFromCollection,
 }
 
-impl Change {
+impl FieldChange {
     fn apply(self, fields: &mut Map<String, Value>, custom: &mut Map<String, Value>) -> Result<(), Refusal> {
         let unknown = || Refusal::bad(format!("field {} cannot be changed", self.field));
         let path = self.field.strip_prefix("$.").ok_or_else(unknown)?;
@@ -41,12 +41,12 @@ impl Change {
         };
         let there = place.get(name).is_some_and(|value| !value.is_null());
         match self.action {
-            Action::Update => drop(place.insert(name.to_owned(), self.value)),
-            Action::UpdateIfEmpty if !there => drop(place.insert(name.to_owned(), self.value)),
-            Action::UpdateIfExists if there => drop(place.insert(name.to_owned(), self.value)),
-            Action::UpdateIfEmpty | Action::UpdateIfExists => {}
-            Action::Remove => drop(place.remove(name)),
-            Action::AppendToCollection | Action::RemoveFromCollection => {
+            PatchAction::Update => drop(place.insert(name.to_owned(), self.value)),
+            PatchAction::UpdateIfEmpty if !there => drop(place.insert(name.to_owned(), self.value)),
+            PatchAction::UpdateIfExists if there => drop(place.insert(name.to_owned(), self.value)),
+            PatchAction::UpdateIfEmpty | PatchAction::UpdateIfExists => {}
+            PatchAction::Remove => drop(place.remove(name)),
+            PatchAction::AppendToCollection | PatchAction::RemoveFromCollection => {
                 return Err(Refusal::bad(format!("field {} is no collection", self.field)));
             }
         }

@@ -2,8 +2,8 @@
 
 use serde::Deserialize;
 
-use super::super::book::{Book, Entry, Record};
-use super::super::facts::{Caller, Facts, Media};
+use super::super::book::{ConversationBook, DayEntry, Record};
+use super::super::facts::{Facts, Media, OtherParty};
 use crate::answer::Refusal;
 
 /// Dimensions that are understood, at each place. The platform has more; a question for them is refused, so that no
@@ -73,14 +73,14 @@ impl Join {
 }
 
 /// A conversation that may be wanted. Most questions are answered by its entry.
-pub(super) struct Candidate<'a> {
-    book: &'a Book,
-    entry: &'a Entry,
+pub(super) struct FilterCandidate<'a> {
+    book: &'a ConversationBook,
+    entry: &'a DayEntry,
     as_of: i64,
 }
 
-impl<'a> Candidate<'a> {
-    pub(super) fn new(book: &'a Book, entry: &'a Entry, as_of: i64) -> Self {
+impl<'a> FilterCandidate<'a> {
+    pub(super) fn new(book: &'a ConversationBook, entry: &'a DayEntry, as_of: i64) -> Self {
         Self { book, entry, as_of }
     }
 
@@ -109,20 +109,20 @@ impl<'a> Candidate<'a> {
 
 /// What a generated conversation has in a dimension.
 fn values(facts: &Facts, dimension: &str) -> Vec<String> {
-    let contact = |of: fn(Caller) -> Option<String>| of(facts.caller).into_iter().collect();
+    let contact = |of: fn(OtherParty) -> Option<String>| of(facts.caller).into_iter().collect();
     match dimension {
         "conversationId" => vec![facts.id.to_string()],
         "mediaType" if facts.media == Media::Callback => vec!["callback".to_owned(), "voice".to_owned()],
         "mediaType" => vec![facts.media.as_str().to_owned()],
         "externalContactId" => contact(|caller| match caller {
-            Caller::Contact { id, .. } => Some(id.to_string()),
-            Caller::Address(_) | Caller::Colleague => None,
+            OtherParty::Contact { id, .. } => Some(id.to_string()),
+            OtherParty::Address(_) | OtherParty::Colleague => None,
         }),
         "canonicalExternalContactId" => contact(|caller| match caller {
-            Caller::Contact { canonical, .. } => Some(canonical.to_string()),
-            Caller::Address(_) | Caller::Colleague => None,
+            OtherParty::Contact { canonical, .. } => Some(canonical.to_string()),
+            OtherParty::Address(_) | OtherParty::Colleague => None,
         }),
-        "customerParticipation" => vec![(facts.caller != Caller::Colleague).to_string()],
+        "customerParticipation" => vec![(facts.caller != OtherParty::Colleague).to_string()],
         "queueId" => facts.queues().map(|queue| queue.to_string()).collect(),
         "userId" => facts.legs.iter().map(|leg| leg.agent.to_string()).collect(),
         "wrapUpCode" => facts.legs.iter().map(|leg| leg.wrap_up_code.to_string()).collect(),
@@ -131,9 +131,9 @@ fn values(facts: &Facts, dimension: &str) -> Vec<String> {
         }
         "purpose" => {
             let customer = match (facts.caller, facts.outbound) {
-                (Caller::Colleague, _) => None,
-                (Caller::Contact { .. } | Caller::Address(_), true) => Some("external"),
-                (Caller::Contact { .. } | Caller::Address(_), false) => Some("customer"),
+                (OtherParty::Colleague, _) => None,
+                (OtherParty::Contact { .. } | OtherParty::Address(_), true) => Some("external"),
+                (OtherParty::Contact { .. } | OtherParty::Address(_), false) => Some("customer"),
             };
             let agent = (!facts.legs.is_empty()).then_some("agent");
             customer.into_iter().chain(agent).map(str::to_owned).collect()
@@ -163,7 +163,7 @@ impl Filter {
         Ok(())
     }
 
-    pub(super) fn holds(&self, candidate: &Candidate<'_>) -> bool {
+    pub(super) fn holds(&self, candidate: &FilterCandidate<'_>) -> bool {
         let clauses = self
             .clauses
             .iter()

@@ -11,27 +11,27 @@ use serde::{Deserialize, Serialize};
 
 use super::{Wanted, write_all};
 use crate::answer::{Answer, Call, Refusal};
-use crate::book::Reference;
+use crate::book::ConversationRef;
 use crate::faults::FaultKind;
-use crate::ids::{Id, Kind};
+use crate::ids::{Id, IdKind};
 use crate::moment::Moment;
 use crate::world::World;
 
 const HOUR_MS: i64 = 3_600_000;
 
 #[derive(Default)]
-pub(crate) struct Jobs {
+pub(crate) struct DetailsJobs {
     inner: Mutex<Inner>,
 }
 
 #[derive(Default)]
 struct Inner {
     started: u64,
-    jobs: BTreeMap<Id, Job>,
+    jobs: BTreeMap<Id, DetailsJob>,
 }
 
-struct Job {
-    rows: Arc<[Reference]>,
+struct DetailsJob {
+    rows: Arc<[ConversationRef]>,
     /// The availability date when it was submitted.
     as_of: i64,
     submitted: i64,
@@ -77,7 +77,7 @@ struct Status {
     completion_date: Option<Moment>,
 }
 
-impl Jobs {
+impl DetailsJobs {
     /// Never held across an await, and not while a job's rows are looked for.
     fn locked(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -113,23 +113,23 @@ pub(crate) fn start(world: &World, call: &Call<'_>) -> Result<Answer, Refusal> {
     }
     let as_of = available(world, call.now);
     // The end of what is available is the first moment that is not.
-    let rows: Vec<Reference> = wanted
+    let rows: Vec<ConversationRef> = wanted
         .find(&world.book, settings.limits.job_window, as_of - 1)?
         .into_iter()
         .map(|entry| entry.reference)
         .collect();
     let mut inner = world.jobs.locked();
     inner.started += 1;
-    let id = Id::of(settings.seed, Kind::Job, inner.started);
+    let id = Id::of(settings.seed, IdKind::Job, inner.started);
     let life = settings.jobs.life.as_millis() as i64;
     inner.jobs.retain(|_, job| job.done.is_none_or(|done| done + life > call.now));
     let fate = Fate::of(call.fault).unwrap_or(Fate::Normal);
-    let job = Job { rows: rows.into(), as_of: as_of - 1, submitted: call.now, done: None, looks: 0, fate };
+    let job = DetailsJob { rows: rows.into(), as_of: as_of - 1, submitted: call.now, done: None, looks: 0, fate };
     inner.jobs.insert(id, job);
     Ok(Answer::with(StatusCode::ACCEPTED, &serde_json::json!({ "jobId": id })))
 }
 
-fn find<'a>(inner: &'a mut Inner, call: &Call<'_>) -> Result<&'a mut Job, Refusal> {
+fn find<'a>(inner: &'a mut Inner, call: &Call<'_>) -> Result<&'a mut DetailsJob, Refusal> {
     let job = Id::parse(call.parameter(0)).and_then(|id| inner.jobs.get_mut(&id));
     let job = job.ok_or_else(|| Refusal::not_found("job"))?;
     if let Some(fate) = Fate::of(call.fault) {

@@ -8,12 +8,12 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::answer::Refusal;
-use super::book::{Book, Entry, Record, Reference};
+use super::book::{ConversationBook, ConversationRef, DayEntry, Record};
 use super::moment::{DAY_MS, Moment};
 use super::wire;
 use scoreline_domain::time::Timestamp;
 
-pub(super) use jobs::{Jobs, availability, delete, results, start, status};
+pub(super) use jobs::{DetailsJobs, availability, delete, results, start, status};
 pub(super) use query::{by_id, by_ids, query};
 
 use filter::Filter;
@@ -77,7 +77,7 @@ fn days(from: Moment, to: Moment) -> RangeInclusive<i64> {
 
 impl Wanted {
     /// The conversations that were there at `as_of`, in the order that was asked for.
-    fn find(&self, book: &Book, longest: Duration, as_of: i64) -> Result<Vec<Entry>, Refusal> {
+    fn find(&self, book: &ConversationBook, longest: Duration, as_of: i64) -> Result<Vec<DayEntry>, Refusal> {
         let (from, to) = interval(&self.interval, longest)?;
         for filter in &self.conversation_filters {
             filter.check(filter::CONVERSATION)?;
@@ -89,14 +89,14 @@ impl Wanted {
         let filters: Vec<&Filter> = self.conversation_filters.iter().chain(&self.segment_filters).collect();
         if !filters.is_empty() {
             entries.retain(|entry| {
-                let candidate = filter::Candidate::new(book, entry, as_of);
+                let candidate = filter::FilterCandidate::new(book, entry, as_of);
                 filters.iter().all(|filter| filter.holds(&candidate))
             });
         }
         match self.order_by {
             OrderBy::ConversationEnd | OrderBy::SegmentEnd => {
                 // The open ones are last, whenever they will end.
-                let end = |entry: &Entry| if entry.end <= as_of { entry.end } else { i64::MAX };
+                let end = |entry: &DayEntry| if entry.end <= as_of { entry.end } else { i64::MAX };
                 entries.sort_by_key(end);
             }
             OrderBy::ConversationStart | OrderBy::SegmentStart => {}
@@ -119,7 +119,13 @@ fn write(out: &mut Vec<u8>, record: &Record, as_of: i64, attributes: bool) {
 }
 
 /// Writes `"conversations":[…]`.
-fn write_all(out: &mut Vec<u8>, book: &Book, page: impl Iterator<Item = Reference>, as_of: i64, attributes: bool) {
+fn write_all(
+    out: &mut Vec<u8>,
+    book: &ConversationBook,
+    page: impl Iterator<Item = ConversationRef>,
+    as_of: i64,
+    attributes: bool,
+) {
     out.extend_from_slice(b"\"conversations\":[");
     for (position, reference) in page.enumerate() {
         if position > 0 {

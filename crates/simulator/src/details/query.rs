@@ -40,7 +40,8 @@ pub(crate) fn query(world: &World, call: &Call<'_>) -> Result<Answer, Refusal> {
         return Err(Refusal::bad(format!("pageSize must be within 1 and {most}, pageNumber at least 1")));
     }
     let found = wanted.find(&world.book, limits.query_window, call.now)?;
-    let (size, before) = (paging.page_size, paging.page_number - 1);
+    let size = paging.page_size;
+    let before = paging.page_number - 1;
     let plain = before * size;
     let mut total = found.len() as u64;
     let first = match call.fault {

@@ -99,7 +99,8 @@ pub(crate) fn get(world: &World, call: &Call<'_>) -> Result<Answer, Refusal> {
 /// `PUT …/contacts/{contactId}`: the whole contact; columns that are not sent are emptied.
 pub(crate) fn put(world: &World, call: &Call<'_>) -> Result<Answer, Refusal> {
     let sent: Sent = call.json()?;
-    let (list_id, id) = (call.parameter(0), call.parameter(1));
+    let list_id = call.parameter(0);
+    let id = call.parameter(1);
     let mut inner = world.outbound.locked();
     let list = inner.list(list_id)?;
     if !list.contacts.contains_key(id) {

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::answer::{Answer, Call, Refusal};
-use super::ids::{Id, Kind};
+use super::ids::{Id, IdKind};
 use super::moment::Moment;
 use super::world::World;
 
@@ -29,7 +29,7 @@ pub(super) struct Outbound {
 
 struct Inner {
     lists: BTreeMap<String, List>,
-    jobs: BTreeMap<String, sweep::Job>,
+    jobs: BTreeMap<String, sweep::BulkJob>,
 }
 
 struct List {
@@ -53,11 +53,11 @@ struct Contact {
 
 /// The list and the campaign that are there from the start.
 pub(super) fn default_list(seed: u64) -> Id {
-    Id::of(seed, Kind::Part, 72)
+    Id::of(seed, IdKind::Part, 72)
 }
 
 pub(super) fn default_campaign(seed: u64) -> Id {
-    Id::of(seed, Kind::Part, 71)
+    Id::of(seed, IdKind::Part, 71)
 }
 
 impl Outbound {

@@ -8,12 +8,12 @@ use serde_json::json;
 use super::Contact;
 use super::search::Criteria;
 use crate::answer::{Answer, Call, Refusal};
-use crate::ids::{Id, Kind};
+use crate::ids::{Id, IdKind};
 use crate::world::World;
 
 #[derive(Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Job {
+pub(super) struct BulkJob {
     id: String,
     state: &'static str,
     #[serde(rename = "type")]
@@ -29,11 +29,11 @@ pub(super) struct Job {
 struct Edit {
     criteria: Option<Criteria>,
     contact_ids: Option<Vec<String>>,
-    contact: Change,
+    contact: ContactData,
 }
 
 #[derive(Deserialize)]
-struct Change {
+struct ContactData {
     data: BTreeMap<String, String>,
 }
 
@@ -58,8 +58,8 @@ pub(crate) fn update(world: &World, call: &Call<'_>) -> Result<Answer, Refusal> 
         contact.data.extend(edit.contact.data.clone());
         changed.push((contact.id.clone(), json!(contact.data)));
     }
-    let id = Id::of(world.settings.seed ^ 1, Kind::Job, inner.jobs.len() as u64).to_string();
-    let job = Job {
+    let id = Id::of(world.settings.seed ^ 1, IdKind::Job, inner.jobs.len() as u64).to_string();
+    let job = BulkJob {
         self_uri: format!("/api/v2/outbound/contactlists/{list_id}/contacts/bulk/jobs/{id}"),
         id: id.clone(),
         state: "InProgress",

@@ -2,8 +2,8 @@
 
 use super::{Attributes, Canary, Conversation, Metric, Participant, Segment, Session};
 use crate::draw::mix;
-use crate::facts::{Caller, Facts, Leg, Media, NEVER};
-use crate::ids::{Id, Kind};
+use crate::facts::{Facts, Leg, Media, NEVER, OtherParty};
+use crate::ids::{Id, IdKind};
 use crate::moment::Moment;
 
 const DIALLED: &str = "tel:+18005550199";
@@ -36,7 +36,7 @@ pub(crate) fn conversation(facts: &Facts, as_of: i64, attributes: bool) -> Conve
     }
     let mut at = facts.start;
     for leg in &facts.legs {
-        if !facts.outbound && facts.caller != Caller::Colleague {
+        if !facts.outbound && facts.caller != OtherParty::Colleague {
             participants.push(teller.queue(leg, at));
         }
         participants.push(teller.agent(leg, at));
@@ -47,8 +47,8 @@ pub(crate) fn conversation(facts: &Facts, as_of: i64, attributes: bool) -> Conve
         conversation_start: Moment(facts.start),
         conversation_end: (facts.end != NEVER).then_some(Moment(facts.end)),
         originating_direction: direction(facts),
-        customer_participation: facts.caller != Caller::Colleague,
-        division_ids: [Id::of(0, Kind::Division, 1)],
+        customer_participation: facts.caller != OtherParty::Colleague,
+        division_ids: [Id::of(0, IdKind::Division, 1)],
         media_stats_min_conversation_mos: (facts.media == Media::Voice).then_some(4.5),
         participants,
     };
@@ -70,7 +70,7 @@ impl Teller<'_> {
     fn id(&mut self) -> Id {
         self.parts += 1;
         let whole = u128::from_be_bytes(self.facts.id.0);
-        Id::of(mix(whole as u64), Kind::Part, self.parts)
+        Id::of(mix(whole as u64), IdKind::Part, self.parts)
     }
 
     fn session(&mut self, media: Media, metrics: Vec<Metric>, segments: Vec<Segment>) -> Session {
@@ -102,9 +102,9 @@ impl Teller<'_> {
     /// The customer's own part, if there is a customer.
     fn customer(&mut self, attributes: bool) -> Option<Participant> {
         let (contact, number) = match self.facts.caller {
-            Caller::Contact { id, canonical } => (Some(id), canonical.digits()),
-            Caller::Address(number) => (None, number),
-            Caller::Colleague => return None,
+            OtherParty::Contact { id, canonical } => (Some(id), canonical.digits()),
+            OtherParty::Address(number) => (None, number),
+            OtherParty::Colleague => return None,
         };
         let canary = |before| Canary { before, number, after: "" };
         let facts = self.facts;

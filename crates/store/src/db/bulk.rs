@@ -13,7 +13,7 @@ const SQLITE_ROWS: usize = 512;
 
 /// The values of one column, row by row. All columns of a statement are equally long.
 #[derive(Clone, Debug)]
-pub(crate) enum Column {
+pub(crate) enum BulkColumn {
     Ints(Vec<i64>),
     OptInts(Vec<Option<i64>>),
     Reals(Vec<f64>),
@@ -25,7 +25,7 @@ pub(crate) enum Column {
     OptBytes(Vec<Option<Vec<u8>>>),
 }
 
-impl Column {
+impl BulkColumn {
     fn len(&self) -> usize {
         match self {
             Self::Ints(values) => values.len(),
@@ -56,7 +56,7 @@ type PostgresQuery = Query<'static, Postgres, PgArguments>;
 pub(super) async fn sqlite(
     connection: &mut SqliteConnection,
     sql: &str,
-    columns: &[Column],
+    columns: &[BulkColumn],
 ) -> Result<u64, sqlx::Error> {
     let mut changed = 0;
     for query in sqlite_queries(sql, columns) {
@@ -68,17 +68,21 @@ pub(super) async fn sqlite(
 pub(super) async fn sqlite_rows(
     connection: &mut SqliteConnection,
     sql: &str,
-    columns: &[Column],
-) -> Result<Vec<super::Row>, sqlx::Error> {
+    columns: &[BulkColumn],
+) -> Result<Vec<super::DbRow>, sqlx::Error> {
     let mut rows = Vec::new();
     for query in sqlite_queries(sql, columns) {
         let found: Vec<SqliteRow> = query.fetch_all(&mut *connection).await?;
-        rows.extend(found.into_iter().map(super::Row::Sqlite));
+        rows.extend(found.into_iter().map(super::DbRow::Sqlite));
     }
     Ok(rows)
 }
 
-pub(super) async fn postgres(connection: &mut PgConnection, sql: &str, columns: &[Column]) -> Result<u64, sqlx::Error> {
+pub(super) async fn postgres(
+    connection: &mut PgConnection,
+    sql: &str,
+    columns: &[BulkColumn],
+) -> Result<u64, sqlx::Error> {
     let Some(query) = postgres_query(sql, columns) else { return Ok(0) };
     Ok(query.execute(connection).await?.rows_affected())
 }
@@ -86,20 +90,20 @@ pub(super) async fn postgres(connection: &mut PgConnection, sql: &str, columns: 
 pub(super) async fn postgres_rows(
     connection: &mut PgConnection,
     sql: &str,
-    columns: &[Column],
-) -> Result<Vec<super::Row>, sqlx::Error> {
+    columns: &[BulkColumn],
+) -> Result<Vec<super::DbRow>, sqlx::Error> {
     let Some(query) = postgres_query(sql, columns) else { return Ok(Vec::new()) };
     let found: Vec<PgRow> = query.fetch_all(connection).await?;
-    Ok(found.into_iter().map(super::Row::Postgres).collect())
+    Ok(found.into_iter().map(super::DbRow::Postgres).collect())
 }
 
-fn rows_of(columns: &[Column]) -> usize {
-    let rows = columns.first().map_or(0, Column::len);
+fn rows_of(columns: &[BulkColumn]) -> usize {
+    let rows = columns.first().map_or(0, BulkColumn::len);
     debug_assert!(columns.iter().all(|column| column.len() == rows), "columns are equally long");
     rows
 }
 
-fn sqlite_queries(sql: &str, columns: &[Column]) -> impl Iterator<Item = SqliteQuery> {
+fn sqlite_queries(sql: &str, columns: &[BulkColumn]) -> impl Iterator<Item = SqliteQuery> {
     let rows = rows_of(columns);
     (0..rows).step_by(SQLITE_ROWS).map(move |first| {
         let end = rows.min(first + SQLITE_ROWS);
@@ -109,15 +113,15 @@ fn sqlite_queries(sql: &str, columns: &[Column]) -> impl Iterator<Item = SqliteQ
         for row in first..end {
             for column in columns {
                 query = match column {
-                    Column::Ints(values) => query.bind(values[row]),
-                    Column::OptInts(values) => query.bind(values[row]),
-                    Column::Reals(values) => query.bind(values[row]),
-                    Column::OptReals(values) => query.bind(values[row]),
-                    Column::Texts(values) => query.bind(values[row].clone()),
-                    Column::Keys(values) => query.bind(values[row].to_vec()),
-                    Column::Ids(values) => query.bind(values[row].to_vec()),
-                    Column::Bytes(values) => query.bind(values[row].clone()),
-                    Column::OptBytes(values) => query.bind(values[row].clone()),
+                    BulkColumn::Ints(values) => query.bind(values[row]),
+                    BulkColumn::OptInts(values) => query.bind(values[row]),
+                    BulkColumn::Reals(values) => query.bind(values[row]),
+                    BulkColumn::OptReals(values) => query.bind(values[row]),
+                    BulkColumn::Texts(values) => query.bind(values[row].clone()),
+                    BulkColumn::Keys(values) => query.bind(values[row].to_vec()),
+                    BulkColumn::Ids(values) => query.bind(values[row].to_vec()),
+                    BulkColumn::Bytes(values) => query.bind(values[row].clone()),
+                    BulkColumn::OptBytes(values) => query.bind(values[row].clone()),
                 };
             }
         }
@@ -139,7 +143,7 @@ fn placeholders(rows: usize, columns: usize) -> String {
     text
 }
 
-fn postgres_query(sql: &str, columns: &[Column]) -> Option<PostgresQuery> {
+fn postgres_query(sql: &str, columns: &[BulkColumn]) -> Option<PostgresQuery> {
     if rows_of(columns) == 0 {
         return None;
     }
@@ -152,15 +156,15 @@ fn postgres_query(sql: &str, columns: &[Column]) -> Option<PostgresQuery> {
     let mut query = sqlx::query(AssertSqlSafe(sql.replace("{rows}", &arrays)));
     for column in columns {
         query = match column {
-            Column::Ints(values) => query.bind(&values[..]),
-            Column::OptInts(values) => query.bind(&values[..]),
-            Column::Reals(values) => query.bind(&values[..]),
-            Column::OptReals(values) => query.bind(&values[..]),
-            Column::Texts(values) => query.bind(&values[..]),
-            Column::Keys(values) => query.bind(&values[..]),
-            Column::Ids(values) => query.bind(&values[..]),
-            Column::Bytes(values) => query.bind(&values[..]),
-            Column::OptBytes(values) => query.bind(&values[..]),
+            BulkColumn::Ints(values) => query.bind(&values[..]),
+            BulkColumn::OptInts(values) => query.bind(&values[..]),
+            BulkColumn::Reals(values) => query.bind(&values[..]),
+            BulkColumn::OptReals(values) => query.bind(&values[..]),
+            BulkColumn::Texts(values) => query.bind(&values[..]),
+            BulkColumn::Keys(values) => query.bind(&values[..]),
+            BulkColumn::Ids(values) => query.bind(&values[..]),
+            BulkColumn::Bytes(values) => query.bind(&values[..]),
+            BulkColumn::OptBytes(values) => query.bind(&values[..]),
         };
     }
     Some(query)
@@ -173,7 +177,7 @@ mod tests {
     #[test]
     fn a_table_of_rows_is_written_in_each_database_s_way() {
         assert_eq!(placeholders(2, 3), "VALUES (?,?,?),(?,?,?)");
-        let columns = [Column::Ints(vec![1]), Column::Ids(vec![[0; 16]])];
+        let columns = [BulkColumn::Ints(vec![1]), BulkColumn::Ids(vec![[0; 16]])];
         let query = postgres_query("INSERT INTO t {rows}", &columns).expect("rows");
         let sql = sqlx::Execute::sql(query);
         assert_eq!(sql.as_str(), "INSERT INTO t SELECT * FROM UNNEST($1::BIGINT[], $2::BYTEA[])");
@@ -181,7 +185,7 @@ mod tests {
 
     #[test]
     fn no_rows_are_no_statement() {
-        assert_eq!(sqlite_queries("{rows}", &[Column::Ints(Vec::new())]).count(), 0);
-        assert!(postgres_query("{rows}", &[Column::Ints(Vec::new())]).is_none());
+        assert_eq!(sqlite_queries("{rows}", &[BulkColumn::Ints(Vec::new())]).count(), 0);
+        assert!(postgres_query("{rows}", &[BulkColumn::Ints(Vec::new())]).is_none());
     }
 }

@@ -9,11 +9,11 @@ mod sqlite;
 
 use sqlx::{Postgres, Sqlite, Transaction};
 
-pub(super) use bulk::Column;
-pub(super) use row::{Arg, Row};
+pub(super) use bulk::BulkColumn;
+pub(super) use row::{Arg, DbRow};
 
 use super::error::{StoreError, failed};
-use super::settings::{Place, StoreSettings};
+use super::settings::{StorePlace, StoreSettings};
 
 /// The database, open. Every writing transaction is alone: in SQLite there is one connection that writes, in PostgreSQL
 /// one lock that all replicas take first. So what is read in a writing transaction still holds when it commits, and the
@@ -45,9 +45,9 @@ enum Inner {
 impl Db {
     pub(super) async fn open(settings: &StoreSettings, access: Access) -> Result<Self, StoreError> {
         Ok(match &settings.place {
-            Place::Sqlite(path) => Self::Sqlite(sqlite::File::open(path, settings, access).await?),
-            Place::Memory => Self::Sqlite(sqlite::File::in_memory(settings).await?),
-            Place::Postgres(url) => Self::Postgres(postgres::Server::open(url, settings, access).await?),
+            StorePlace::Sqlite(path) => Self::Sqlite(sqlite::File::open(path, settings, access).await?),
+            StorePlace::Memory => Self::Sqlite(sqlite::File::in_memory(settings).await?),
+            StorePlace::Postgres(url) => Self::Postgres(postgres::Server::open(url, settings, access).await?),
         })
     }
 
@@ -109,27 +109,27 @@ impl Tx {
         }
     }
 
-    pub(super) async fn rows(&mut self, sql: &'static str, args: &[Arg<'_>]) -> Result<Vec<Row>, StoreError> {
+    pub(super) async fn rows(&mut self, sql: &'static str, args: &[Arg<'_>]) -> Result<Vec<DbRow>, StoreError> {
         let doing = self.doing;
         match &mut self.inner {
             Inner::Sqlite(tx) => {
                 let found = row::sqlite_query(sql, args).fetch_all(&mut **tx).await.map_err(failed(doing))?;
-                Ok(found.into_iter().map(Row::Sqlite).collect())
+                Ok(found.into_iter().map(DbRow::Sqlite).collect())
             }
             Inner::Postgres(tx) => {
                 let found = row::postgres_query(sql, args).fetch_all(&mut **tx).await.map_err(failed(doing))?;
-                Ok(found.into_iter().map(Row::Postgres).collect())
+                Ok(found.into_iter().map(DbRow::Postgres).collect())
             }
         }
     }
 
     /// The first row, if there is any.
-    pub(super) async fn row(&mut self, sql: &'static str, args: &[Arg<'_>]) -> Result<Option<Row>, StoreError> {
+    pub(super) async fn row(&mut self, sql: &'static str, args: &[Arg<'_>]) -> Result<Option<DbRow>, StoreError> {
         Ok(self.rows(sql, args).await?.into_iter().next())
     }
 
     /// Runs a statement for many rows at once. `{rows}` in it stands for a table of the columns' values, in their order.
-    pub(super) async fn bulk(&mut self, sql: &'static str, columns: &[Column]) -> Result<u64, StoreError> {
+    pub(super) async fn bulk(&mut self, sql: &'static str, columns: &[BulkColumn]) -> Result<u64, StoreError> {
         let doing = self.doing;
         match &mut self.inner {
             Inner::Sqlite(tx) => bulk::sqlite(tx, sql, columns).await.map_err(failed(doing)),
@@ -138,7 +138,11 @@ impl Tx {
     }
 
     /// As `bulk`, for a statement that answers with rows. Their order means nothing.
-    pub(super) async fn bulk_rows(&mut self, sql: &'static str, columns: &[Column]) -> Result<Vec<Row>, StoreError> {
+    pub(super) async fn bulk_rows(
+        &mut self,
+        sql: &'static str,
+        columns: &[BulkColumn],
+    ) -> Result<Vec<DbRow>, StoreError> {
         let doing = self.doing;
         match &mut self.inner {
             Inner::Sqlite(tx) => bulk::sqlite_rows(tx, sql, columns).await.map_err(failed(doing)),

@@ -18,7 +18,7 @@ pub(crate) enum Arg<'a> {
 }
 
 /// A row of an answer.
-pub(crate) enum Row {
+pub(crate) enum DbRow {
     Sqlite(SqliteRow),
     Postgres(PgRow),
 }
@@ -47,7 +47,7 @@ pub(super) fn postgres_query(sql: &'static str, args: &[Arg<'_>]) -> Query<'stat
     bind!(sqlx::query(sql), args)
 }
 
-impl Row {
+impl DbRow {
     pub(crate) fn int(&self, column: usize) -> Result<i64, StoreError> {
         self.get(column)
     }

@@ -5,7 +5,7 @@ use std::fs;
 
 use scoreline_domain::privacy::Tombstone;
 use scoreline_domain::{ExtractedInteraction, SealedId};
-use scoreline_store::{Computed, Features, NewPurchase, PurchaseId, Store, Which};
+use scoreline_store::{Computed, FeatureRow, NewPurchase, PurchaseId, Store, Which};
 
 use super::ground::Ground;
 use super::on_both;
@@ -33,7 +33,7 @@ async fn fill(store: &Store) {
         .map(|history| Computed {
             number: history.number,
             mark: history.mark,
-            features: Some(Features {
+            features: Some(FeatureRow {
                 as_of: at(0),
                 vector: history.customer.as_bytes()[..6].into(),
                 next_change_at: None,

@@ -1,6 +1,6 @@
 //! Features: saved with marks, followed by sequence, gone when they are gone.
 
-use scoreline_store::{Computed, FeatureChange, Features, Saved, Store, Which};
+use scoreline_store::{Computed, FeatureChange, FeatureRow, Saved, Store, Which};
 
 use super::ground::Ground;
 use super::on_both;
@@ -12,11 +12,11 @@ on_both!(
     followers_see_each_change_once_and_in_order,
 );
 
-fn features(byte: u8) -> Features {
-    Features { as_of: at(1000), vector: [byte; 5].into(), next_change_at: Some(at(5000)), fills_from_queue: false }
+fn features(byte: u8) -> FeatureRow {
+    FeatureRow { as_of: at(1000), vector: [byte; 5].into(), next_change_at: Some(at(5000)), fills_from_queue: false }
 }
 
-async fn compute(store: &Store, features: impl Fn(u32) -> Option<Features>) -> Saved {
+async fn compute(store: &Store, features: impl Fn(u32) -> Option<FeatureRow>) -> Saved {
     let due = scan(store, Which::Due { as_of: at(0), filled: false }, 100).await;
     let computed: Vec<_> = (1..)
         .zip(&due)
@@ -46,7 +46,7 @@ async fn who_is_due_by_time_or_by_queue_is_scanned_again(ground: &Ground) {
     record(&store, (1..=4).map(|number| interaction(number, number, 0))).await;
     compute(&store, |n| {
         let next_change_at = (n != 3).then(|| at(1000 * i64::from(n)));
-        Some(Features { next_change_at, fills_from_queue: n == 3, ..features(1) })
+        Some(FeatureRow { next_change_at, fills_from_queue: n == 3, ..features(1) })
     })
     .await;
     let due = async |as_of, filled| -> Vec<_> {

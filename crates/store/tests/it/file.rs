@@ -120,7 +120,7 @@ async fn a_newer_server_s_store_is_refused_too() {
     ground.open().await.close().await;
     let store = ground.open().await;
     store.close().await;
-    let scoreline_store::Place::Postgres(url) = &ground.settings.place else { panic!("a server") };
+    let scoreline_store::StorePlace::Postgres(url) = &ground.settings.place else { panic!("a server") };
     let mut connection = sqlx::PgConnection::connect(secrecy::ExposeSecret::expose_secret(url)).await.expect("reached");
     sqlx::query("UPDATE _sqlx_migrations SET version = 999 WHERE version = 2")
         .execute(&mut connection)

@@ -3,7 +3,8 @@
 use scoreline_domain::time::Timestamp;
 use scoreline_domain::{Estimate, Interval, ModelName, ModelVersion, Probability, SealedId, Tier};
 use scoreline_store::{
-    Claim, CustomerNumber, Landed, Outcome, Profile, ProfileCounts, ScoresSaved, Settled, Store, StoredScore, Which,
+    Claim, CustomerNumber, Landed, Profile, ProfileCounts, ScoresSaved, Settled, Store, StoredScore, Which,
+    WriteOutcome,
 };
 
 use super::ground::Ground;
@@ -60,7 +61,7 @@ async fn claim(store: &Store, holder: &str, now: Timestamp) -> Vec<Claim> {
     store.claim_profiles("profile", holder, 10, now, MINUTE).await.expect("claimed")
 }
 
-async fn settle(store: &Store, holder: &str, claim: &Claim, outcome: Outcome) -> Landed {
+async fn settle(store: &Store, holder: &str, claim: &Claim, outcome: WriteOutcome) -> Landed {
     store.settle_profiles("profile", holder, &[Settled { claim, outcome }]).await.expect("settled")
 }
 
@@ -90,7 +91,7 @@ async fn only_news_is_written(ground: &Ground) {
         (first.customer, first.contact.as_ref(), first.profile),
         (key(1), Some(&contact), profile(&score(10.0, 10)))
     );
-    let landed = settle(&store, "a", first, Outcome::Applied).await;
+    let landed = settle(&store, "a", first, WriteOutcome::Applied).await;
     assert_eq!(landed, Landed { taken: 1, lost: 0 });
     assert_eq!(tell(&store, number, 10.0, 20).await.wishes, 0, "a later time alone is no news");
     assert_eq!(claim(&store, "a", at(20)).await, []);
@@ -109,13 +110,13 @@ async fn a_wish_that_changes_in_the_air_stays_to_be_written(ground: &Ground) {
     let sent = claim(&store, "a", at(10)).await.remove(0);
     tell(&store, number, 11.0, 11).await;
     assert_eq!(claim(&store, "b", at(12)).await, [], "one write in the air");
-    settle(&store, "a", &sent, Outcome::Applied).await;
+    settle(&store, "a", &sent, WriteOutcome::Applied).await;
     let next = claim(&store, "a", at(12)).await.remove(0);
     assert_eq!(next.profile.value_usd, 11.0);
     // It changes there and back while a write is in the air: what was sent is what is wished for.
     tell(&store, number, 12.0, 13).await;
     tell(&store, number, 11.0, 14).await;
-    settle(&store, "a", &next, Outcome::Applied).await;
+    settle(&store, "a", &next, WriteOutcome::Applied).await;
     assert_eq!(claim(&store, "a", at(20)).await, []);
     store.close().await;
 }
@@ -125,7 +126,7 @@ async fn failures_are_kept_with_their_reasons_and_tried_again(ground: &Ground) {
     let number = customer(&store).await;
     tell(&store, number, 10.0, 10).await;
     let first = claim(&store, "a", at(10)).await.remove(0);
-    settle(&store, "a", &first, Outcome::Retry { reason: "answered 503".into(), at: at(100) }).await;
+    settle(&store, "a", &first, WriteOutcome::Retry { reason: "answered 503".into(), at: at(100) }).await;
     assert_eq!(claim(&store, "a", at(99)).await, []);
     let counts = store.profile_counts("profile").await.expect("counted");
     assert_eq!(counts, ProfileCounts { pending: 1, failing: 1, ..ProfileCounts::default() });
@@ -134,10 +135,10 @@ async fn failures_are_kept_with_their_reasons_and_tried_again(ground: &Ground) {
     assert_eq!((&*failures[0].reason, failures[0].next_at), ("answered 503", at(100)));
     let second = claim(&store, "a", at(100)).await.remove(0);
     assert_eq!(second.attempts, 1);
-    settle(&store, "a", &second, Outcome::Untried).await;
+    settle(&store, "a", &second, WriteOutcome::Untried).await;
     let third = claim(&store, "a", at(100)).await.remove(0);
     assert_eq!(third.attempts, 1);
-    settle(&store, "a", &third, Outcome::Dead { reason: "answered 404".into() }).await;
+    settle(&store, "a", &third, WriteOutcome::Dead { reason: "answered 404".into() }).await;
     assert_eq!(claim(&store, "a", at(9999)).await, []);
     assert_eq!(tell(&store, number, 10.0, 200).await.wishes, 0, "it would fail again");
     let failures = store.profile_failures("profile", 10).await.expect("listed");
@@ -155,8 +156,8 @@ async fn a_claim_is_one_holders_until_it_runs_out(ground: &Ground) {
     assert_eq!(claim(&store, "b", at(69)).await, []);
     let taken = claim(&store, "b", at(70)).await.remove(0);
     assert_eq!(taken.profile, first.profile);
-    let landed = settle(&store, "a", &first, Outcome::Applied).await;
+    let landed = settle(&store, "a", &first, WriteOutcome::Applied).await;
     assert_eq!(landed, Landed { taken: 0, lost: 1 });
-    assert_eq!(settle(&store, "b", &taken, Outcome::Applied).await, Landed { taken: 1, lost: 0 });
+    assert_eq!(settle(&store, "b", &taken, WriteOutcome::Applied).await, Landed { taken: 1, lost: 0 });
     store.close().await;
 }

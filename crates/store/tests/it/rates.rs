@@ -2,7 +2,7 @@
 
 use scoreline_domain::time::Stopwatch;
 use scoreline_domain::{CustomerKey, InteractionId};
-use scoreline_store::{Scan, Which};
+use scoreline_store::{ScanRequest, Which};
 
 use super::ground::Ground;
 use super::rows::{at, batch, interaction, new};
@@ -47,7 +47,7 @@ async fn measure(ground: &Ground, name: &str, rows: u32) {
     }
     eprintln!("{name}: {ROWS} interactions in batches of {rows}: {:.0}/s", f64::from(ROWS) / seconds);
 
-    let mut scan = Scan { which: Which::All, after: None, interactions: 20_000, since: None };
+    let mut scan = ScanRequest { which: Which::All, after: None, interactions: 20_000, since: None };
     let (watch, mut seen) = (Stopwatch::start(), 0);
     loop {
         let page = store.scan(&scan).await.expect("scanned");

@@ -2,7 +2,9 @@
 
 use jiff::civil::date;
 use scoreline_domain::{Annotation, Channel, CustomerKey, Interaction};
-use scoreline_store::{Annotated, Batch, NewPurchase, PurchaseId, PurchasesRecorded, Recorded, StoreError, Which};
+use scoreline_store::{
+    Annotated, Batch, NewPurchase, PurchaseId, PurchasesRecorded, RecordedCounts, StoreError, Which,
+};
 
 use super::ground::Ground;
 use super::on_both;
@@ -32,7 +34,7 @@ async fn what_is_recorded_is_there_after_a_restart(ground: &Ground) {
     };
     let many = Interaction { topics: ["returns", "billing", "billing"].map(Into::into).into(), ..interaction(3, 2, 7) };
     let recorded = record(&store, [interaction(1, 1, 2000), bare, many]).await;
-    assert_eq!(recorded, Recorded { new: 3, ..Recorded::default() });
+    assert_eq!(recorded, RecordedCounts { new: 3, ..RecordedCounts::default() });
     store.save_position("other", "{\"cursor\":7}", at(9), None).await.expect("saved");
     store.close().await;
 
@@ -63,7 +65,7 @@ async fn telling_again_changes_nothing_and_marks_nobody(ground: &Ground) {
     record(&store, [interaction(1, 1, 0), interaction(2, 2, 0)]).await;
     let before = scan(&store, Which::All, 100).await;
     let again = record(&store, [interaction(2, 2, 0), interaction(1, 1, 0), interaction(1, 1, 0)]).await;
-    assert_eq!(again, Recorded { same: 3, ..Recorded::default() });
+    assert_eq!(again, RecordedCounts { same: 3, ..RecordedCounts::default() });
     // The marks too.
     assert_eq!(scan(&store, Which::All, 100).await, before);
     store.close().await;
@@ -81,10 +83,10 @@ async fn the_version_with_the_later_end_wins_and_keeps_what_analysis_found(groun
         ..interaction(1, 1, 0)
     };
     let changed = record(&store, [longer]).await;
-    assert_eq!(changed, Recorded { changed: 1, ..Recorded::default() });
+    assert_eq!(changed, RecordedCounts { changed: 1, ..RecordedCounts::default() });
     let older = Interaction { end: Some(at(200)), queue: None, sentiment: sentiment(-1.0), ..interaction(1, 1, 0) };
     let same = record(&store, [older]).await;
-    assert_eq!(same, Recorded { same: 1, ..Recorded::default() });
+    assert_eq!(same, RecordedCounts { same: 1, ..RecordedCounts::default() });
     let labels = store.labels().await.expect("read");
     let history = store.history(&key(1)).await.expect("read").expect("known");
     let [kept] = &history.interactions[..] else { panic!("one interaction, {history:?}") };
@@ -98,7 +100,7 @@ async fn an_interaction_may_turn_out_to_be_another_customers(ground: &Ground) {
     let store = ground.open().await;
     record(&store, [interaction(1, 1, 0)]).await;
     let moved = Interaction { end: Some(at(301)), start: at(5), ..interaction(1, 2, 0) };
-    assert_eq!(record(&store, [moved]).await, Recorded { changed: 1, ..Recorded::default() });
+    assert_eq!(record(&store, [moved]).await, RecordedCounts { changed: 1, ..RecordedCounts::default() });
     let histories = scan(&store, Which::Due { as_of: at(0), filled: false }, 100).await;
     let counts: Vec<_> = histories.iter().map(|history| (history.customer, history.interactions.len())).collect();
     assert_eq!(counts, [(key(1), 0), (key(2), 1)], "both are due");
@@ -126,7 +128,7 @@ async fn late_annotations_are_added_to_known_interactions(ground: &Ground) {
     let rows = [new(interaction(2, 1, 50))];
     let step = Batch { annotations: &[late(2, 0.75, &[]), late(8, 0.0, &[])], ..batch(&rows, None) };
     let recorded = store.record(&step).await.expect("recorded");
-    assert_eq!(recorded, Recorded { new: 1, unknown: 1, ..Recorded::default() });
+    assert_eq!(recorded, RecordedCounts { new: 1, unknown: 1, ..RecordedCounts::default() });
     let history = store.history(&key(1)).await.expect("read").expect("known");
     let scores: Vec<_> = history.interactions.iter().map(|one| one.sentiment).collect();
     assert_eq!(scores, [sentiment(-0.5), sentiment(0.75)]);
@@ -139,7 +141,7 @@ async fn open_and_impossible_interactions_are_passed_over(ground: &Ground) {
     let open = Interaction { end: None, ..interaction(1, 1, 0) };
     let backwards = Interaction { end: Some(at(-1)), ..interaction(2, 1, 0) };
     let recorded = record(&store, [open, backwards]).await;
-    assert_eq!(recorded, Recorded { open: 1, impossible: 1, ..Recorded::default() });
+    assert_eq!(recorded, RecordedCounts { open: 1, impossible: 1, ..RecordedCounts::default() });
     assert_eq!(store.counts().await.expect("counted").customers, 0);
     store.close().await;
 }
@@ -148,7 +150,7 @@ async fn erased_customers_are_refused(ground: &Ground) {
     let store = ground.open().await;
     store.erase_customers(&[key(1)]).await.expect("erased");
     let recorded = record(&store, [interaction(1, 1, 0), interaction(2, 2, 0)]).await;
-    assert_eq!(recorded, Recorded { new: 1, refused: 1, ..Recorded::default() });
+    assert_eq!(recorded, RecordedCounts { new: 1, refused: 1, ..RecordedCounts::default() });
     let purchase = purchase(key(1), "1", 3.0);
     let purchases = store.record_purchases(&[purchase], None).await.expect("recorded");
     assert_eq!(purchases, PurchasesRecorded { refused: 1, ..PurchasesRecorded::default() });
@@ -156,7 +158,10 @@ async fn erased_customers_are_refused(ground: &Ground) {
     store.erase_customers(&[key(2)]).await.expect("erased");
     store.close().await;
     let other = ground.open().await;
-    assert_eq!(record(&other, [interaction(2, 2, 0)]).await, Recorded { refused: 1, ..Recorded::default() });
+    assert_eq!(
+        record(&other, [interaction(2, 2, 0)]).await,
+        RecordedCounts { refused: 1, ..RecordedCounts::default() }
+    );
     other.close().await;
 }
 

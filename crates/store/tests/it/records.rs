@@ -226,7 +226,7 @@ async fn what_can_not_be_taken_in_is_said_and_left() {
 
 #[tokio::test]
 async fn a_store_in_memory_does_everything_and_forgets() {
-    let settings = StoreSettings { place: scoreline_store::Place::Memory, ..StoreSettings::sqlite("unused") };
+    let settings = StoreSettings { place: scoreline_store::StorePlace::Memory, ..StoreSettings::sqlite("unused") };
     let store = Store::open(&settings).await.expect("opened");
     let folder = tempfile::tempdir().expect("a folder");
     copy(&fixture(), folder.path());

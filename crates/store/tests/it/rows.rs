@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use scoreline_domain::time::Timestamp;
 use scoreline_domain::{Channel, CustomerKey, ExtractedInteraction, Interaction, InteractionId, SealedId, Sentiment};
-use scoreline_store::{Batch, History, Lease, Recorded, Scan, Store, Which};
+use scoreline_store::{Batch, History, Lease, RecordedCounts, ScanRequest, Store, Which};
 
 pub const MINUTE: Duration = Duration::from_mins(1);
 
@@ -55,14 +55,14 @@ pub fn batch<'a>(interactions: &'a [ExtractedInteraction], lease: Option<&'a Lea
     Batch { interactions, annotations: &[], source: "test", position: "{}", at: at(0), lease }
 }
 
-pub async fn record(store: &Store, interactions: impl IntoIterator<Item = Interaction>) -> Recorded {
+pub async fn record(store: &Store, interactions: impl IntoIterator<Item = Interaction>) -> RecordedCounts {
     let interactions: Vec<_> = interactions.into_iter().map(new).collect();
     store.record(&batch(&interactions, None)).await.expect("recorded")
 }
 
 /// Every history of a scan, over all its pages.
 pub async fn scan(store: &Store, which: Which, interactions: usize) -> Vec<History> {
-    let mut scan = Scan { which, after: None, interactions, since: None };
+    let mut scan = ScanRequest { which, after: None, interactions, since: None };
     let mut all = Vec::new();
     loop {
         let page = store.scan(&scan).await.expect("scanned");

@@ -1,7 +1,7 @@
 //! Pages of histories, and what the queues' means are computed from.
 
 use scoreline_domain::Interaction;
-use scoreline_store::{QueueSum, Scan, Which};
+use scoreline_store::{QueueTotal, ScanRequest, Which};
 
 use super::ground::Ground;
 use super::on_both;
@@ -27,7 +27,7 @@ async fn every_history_comes_once_in_order_whatever_the_page(ground: &Ground) {
         assert_eq!(scan(&store, Which::All, page).await, whole, "pages of {page}");
         assert_eq!(scan(&store, Which::Due { as_of: at(0), filled: true }, page).await, whole, "pages of {page}");
     }
-    let since = Scan { which: Which::All, after: None, interactions: 10_000, since: Some(at(10_000 - 10)) };
+    let since = ScanRequest { which: Which::All, after: None, interactions: 10_000, since: Some(at(10_000 - 10)) };
     let page = store.scan(&since).await.expect("scanned");
     let starts: Vec<_> = page.histories.iter().flat_map(|history| &history.interactions).collect();
     assert_eq!(starts.len(), 10, "{starts:?}");
@@ -56,7 +56,7 @@ async fn queues_are_summed_up_to_a_time_and_read_in_order(ground: &Ground) {
     let labels = store.labels().await.expect("read");
     let sums = async |as_of, since| -> Vec<(String, u64, i64)> {
         let sums = store.queue_sums(at(as_of), at(since)).await.expect("summed");
-        let each = |sum: &QueueSum| (labels[&sum.queue].to_string(), sum.scored, sum.sum_millionths);
+        let each = |sum: &QueueTotal| (labels[&sum.queue].to_string(), sum.scored, sum.sum_millionths);
         let mut sums: Vec<_> = sums.iter().map(each).collect();
         sums.sort_unstable();
         sums

@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Method, Request};
-use scoreline::monitoring::book::BookLimits;
+use scoreline::monitoring::book::PredictionLimits;
 use scoreline::monitoring::{MonitoringSettings, WindowSettings};
 use scoreline_engine::inference::registry::Patience;
 use serde_json::Value;
@@ -27,7 +27,7 @@ pub struct Subject {
 impl Subject {
     pub fn open() -> Self {
         let ledger = tempfile::tempdir().expect("temporary folder");
-        let limits = BookLimits { predictions: 1000, outcomes: 1000, window: 100, sample_every: 0 };
+        let limits = PredictionLimits { predictions: 1000, outcomes: 1000, window: 100, sample_every: 0 };
         let windows = WindowSettings { length: Duration::from_hours(24), least_rows: 100, most_rows: 1000 };
         let settings = MonitoringSettings { windows, ledger: Some(limits) };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

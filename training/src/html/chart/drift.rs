@@ -26,7 +26,8 @@ pub(crate) fn draw(drift: &Drift) -> String {
     let about = if unit.is_empty() { most } else { format!("{}; {most}", clipped(unit, 22)) };
     canvas.text("small", [LEFT, 30.0], Anchor::Start, &about);
     let mut bar = |class: &str, from: f64, share: f64, hint: &str| {
-        let (left, top) = (x.at(from), y.at(share));
+        let left = x.at(from);
+        let top = y.at(share);
         canvas.rect(class, [left + 0.5, top], [x.at(from + 1.0) - left - 1.0, BOTTOM - top], hint);
     };
     let of = |value: f64| number(value, 0.0, Unit::Number);

@@ -87,7 +87,9 @@ impl Plot {
 
     /// Everything but the ticks of the horizontal axis.
     fn with_vertical(horizontal: &Axis<'_>, vertical: &Axis<'_>) -> Self {
-        let (top, right, bottom) = (TOP, WIDTH - RIGHT, HEIGHT - BOTTOM);
+        let top = TOP;
+        let right = WIDTH - RIGHT;
+        let bottom = HEIGHT - BOTTOM;
         let y = vertical.scale([bottom, top]);
         let ticks = labelled(&y, 6, vertical.unit);
         let left = 34.0 + ticks.iter().map(|(_, text)| text_width(text, FONT)).fold(0.0, f64::max);

@@ -10,7 +10,8 @@ const CLASSES: [&str; 3] = ["line first", "line second", "line third"];
 pub(crate) fn draw(over_time: &OverTime) -> String {
     let OverTime { title, axis, unit, blocks, lines, note: _ } = over_time;
     let finite = || lines.iter().flat_map(|(_, values)| values).copied().filter(|value| value.is_finite());
-    let (low, high) = (finite().fold(f64::INFINITY, f64::min), finite().fold(f64::NEG_INFINITY, f64::max));
+    let low = finite().fold(f64::INFINITY, f64::min);
+    let high = finite().fold(f64::NEG_INFINITY, f64::max);
     if low > high {
         return String::new();
     }

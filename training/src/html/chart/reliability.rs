@@ -13,7 +13,8 @@ pub(crate) fn draw(reliability: &Reliability) -> String {
             .zip(&shares)
             .fold(start, |best, (bin, (_, [low, high]))| pick(pick(best, bin.said), pick(*low, *high)))
     };
-    let (low, high) = (of(f64::min, 1.0), of(f64::max, 0.0));
+    let low = of(f64::min, 1.0);
+    let high = of(f64::max, 0.0);
     let range = [(low * 10.0 - 0.05).floor().max(0.0) / 10.0, (high * 10.0 + 0.05).ceil().min(10.0) / 10.0];
     let mut plot = Plot::new(
         &Axis::new(&format!("probability of {event}, as predicted"), Unit::Percent, range),

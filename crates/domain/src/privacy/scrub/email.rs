@@ -13,7 +13,9 @@ fn is_domain(text: &[u8]) -> bool {
     let end = text.iter().position(|byte| !byte.is_ascii_alphanumeric() && !matches!(byte, b'-' | b'.'));
     let domain = text[..end.unwrap_or(text.len())].trim_ascii();
     let domain = domain.strip_suffix(b".").unwrap_or(domain);
-    let (mut labels, mut numbers, mut last) = (0, 0, &domain[..0]);
+    let mut labels = 0;
+    let mut numbers = 0;
+    let mut last = &domain[..0];
     for label in domain.split(|byte| *byte == b'.') {
         if label.is_empty() {
             break;

@@ -101,7 +101,8 @@ enum Scan {
 /// Whether there is too little in a text to be anything: the usual case. Without branches, so that a compiler can look at
 /// many bytes at once.
 fn is_plain(text: &[u8]) -> bool {
-    let (mut digits, mut special) = (0_usize, false);
+    let mut digits = 0_usize;
+    let mut special = false;
     for byte in text {
         digits += usize::from(byte.is_ascii_digit());
         special |= *byte == b'@';

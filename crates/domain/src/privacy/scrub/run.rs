@@ -43,12 +43,12 @@ impl Glue {
 
 /// Where a group of digits begins and ends.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Group {
+pub(super) struct DigitGroup {
     start: usize,
     end: usize,
 }
 
-impl Group {
+impl DigitGroup {
     fn len(self) -> usize {
         self.end - self.start
     }
@@ -57,7 +57,7 @@ impl Group {
 /// Groups of digits that may be one number.
 pub(super) struct Run<'t> {
     text: &'t [u8],
-    groups: [Group; MOST_GROUPS],
+    groups: [DigitGroup; MOST_GROUPS],
     count: usize,
     left: Glue,
     right: Glue,
@@ -66,9 +66,9 @@ pub(super) struct Run<'t> {
 impl<'t> Run<'t> {
     /// Reads the run that begins with the digit at `at`, and where to go on.
     pub(super) fn read(text: &'t [u8], mut at: usize, left: Glue) -> (Self, usize) {
-        let mut run = Self { text, groups: [Group::default(); MOST_GROUPS], count: 0, left, right: Glue::Free };
+        let mut run = Self { text, groups: [DigitGroup::default(); MOST_GROUPS], count: 0, left, right: Glue::Free };
         loop {
-            let group = Group { start: at, end: skip(text, at, DIGIT) };
+            let group = DigitGroup { start: at, end: skip(text, at, DIGIT) };
             if class(text, group.end) == LETTER {
                 let Token { end, turns, .. } = Token::read(text, at);
                 if turns > 1 {
@@ -91,7 +91,7 @@ impl<'t> Run<'t> {
         }
     }
 
-    fn push(&mut self, group: Group) {
+    fn push(&mut self, group: DigitGroup) {
         self.groups[self.count] = group;
         self.count += 1;
     }
@@ -110,7 +110,7 @@ impl<'t> Run<'t> {
         }
     }
 
-    fn groups(&self) -> &[Group] {
+    fn groups(&self) -> &[DigitGroup] {
         &self.groups[..self.count]
     }
 
@@ -207,7 +207,8 @@ fn is_trunk(first: &[u8], digits: usize) -> bool {
 
 /// Whether the `+` at `at` begins a number in international form.
 pub(super) fn is_international(text: &[u8], at: usize) -> bool {
-    let (mut digits, mut unbroken) = (0, 0);
+    let mut digits = 0;
+    let mut unbroken = 0;
     let mut next = at + 1;
     // The bracket of a country code.
     if matches!(text.get(next), Some(b'(' | b' ')) {

@@ -167,7 +167,8 @@ proptest! {
             (Just(record), shuffled)
         })
     ) {
-        let (one, other) = (record.vector(origin(), &queues()), shuffled.vector(origin(), &queues()));
+        let one = record.vector(origin(), &queues());
+        let other = shuffled.vector(origin(), &queues());
         prop_assert!(same(&one.values, &other.values), "{:?} {:?}", one, other);
         prop_assert_eq!(one.next_change_at, other.next_change_at);
     }
@@ -203,7 +204,8 @@ proptest! {
         let mut records = BTreeMap::<u8, Record>::new();
         let mut kept = BTreeMap::<u8, CustomerVector>::new();
         let mut dirty = Vec::new();
-        let (mut now, mut sums) = (after(origin(), -2000 * HOUR_MS), QueueSentiment::default());
+        let mut now = after(origin(), -2000 * HOUR_MS);
+        let mut sums = QueueSentiment::default();
         for event in events.into_iter().chain([Event::Pass(5)]) {
             match event {
                 Event::Interaction(customer, one) => {

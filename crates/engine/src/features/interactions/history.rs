@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::tally::Tally;
 use super::trend::{Latest, Score};
-use super::{DAY_MS, EndsBeforeStart, InteractionFeatures, LOOK_BACK_MS, QueueSentiment, Window};
+use super::{DAY_MS, EndsBeforeStart, InteractionFeatures, LOOK_BACK_MS, LookBack, QueueSentiment};
 use scoreline_domain::{Channel, InteractionId, InteractionRow};
 
 /// An interaction cannot be taken back from the sums alone: it is the first, the last or among the latest of a longer
@@ -16,7 +16,7 @@ pub struct MustRefold;
 /// A customer's closed interactions in the look-back window before one time. They may be added in any order.
 #[derive(Clone, Debug)]
 pub struct InteractionHistory {
-    window: Window,
+    window: LookBack,
     live: Option<InteractionId>,
     count: u32,
     /// Of those that count, in milliseconds.
@@ -40,7 +40,7 @@ impl InteractionHistory {
     /// An empty history as of `as_of`.
     pub fn as_of(as_of: Timestamp) -> Self {
         Self {
-            window: Window::before(as_of),
+            window: LookBack::before(as_of),
             live: None,
             count: 0,
             first_start: i64::MAX,
@@ -218,7 +218,8 @@ impl InteractionHistory {
 
     /// The mean of the queues' means, each as often as the customer was there.
     fn sentiment_of_queues(&self, queues: &QueueSentiment) -> Option<f64> {
-        let (mut n, mut sum) = (0.0, 0.0);
+        let mut n = 0.0;
+        let mut sum = 0.0;
         for (queue, visits) in self.queues.iter() {
             if let Some(mean) = queues.mean(queue) {
                 n += f64::from(visits);

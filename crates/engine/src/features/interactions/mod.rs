@@ -78,13 +78,13 @@ impl InteractionFeatures {
 
 /// The look-back window before a time, in milliseconds.
 #[derive(Clone, Copy, Debug)]
-struct Window {
+struct LookBack {
     as_of: i64,
     /// What began then or before does not count.
     from: i64,
 }
 
-impl Window {
+impl LookBack {
     fn before(as_of: Timestamp) -> Self {
         let as_of = as_of.as_millisecond();
         Self { as_of, from: as_of - LOOK_BACK_MS }

@@ -288,7 +288,7 @@ proptest! {
         }
         for (sums, time) in timeline.finish().into_iter().zip(stamps) {
             let mut alone = QueueSentiment::default();
-            let window = Window::before(time);
+            let window = LookBack::before(time);
             let scored = |counts: bool| {
                 let counting = all.iter().filter(move |one| window.holds(one) == counts);
                 counting.filter_map(|one| Some((one.queue?, one.sentiment?)))

@@ -48,13 +48,13 @@ pub struct LoadSettings {
 
 /// Position and last steps of one model output.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Column {
+pub struct OutputColumn {
     index: usize,
     apply: Apply,
     curve: Option<Curve>,
 }
 
-impl Column {
+impl OutputColumn {
     pub fn of(&self, outputs: &[f64]) -> f64 {
         self.last_steps(outputs[self.index])
     }
@@ -76,12 +76,12 @@ impl Column {
 pub struct Roles {
     /// The main output: expected spend of a `clv` model, probability of conversion of a `lead` model. The others are
     /// a `clv` model's only.
-    pub value: Column,
-    pub risk: Option<Column>,
-    pub low: Option<Column>,
-    pub high: Option<Column>,
-    pub log_mean: Option<Column>,
-    pub log_sigma: Option<Column>,
+    pub value: OutputColumn,
+    pub risk: Option<OutputColumn>,
+    pub low: Option<OutputColumn>,
+    pub high: Option<OutputColumn>,
+    pub log_mean: Option<OutputColumn>,
+    pub log_sigma: Option<OutputColumn>,
 }
 
 /// One version of a model, ready to answer: the model, its schema, calibration, baselines and tiers. Immutable; every
@@ -103,7 +103,7 @@ pub struct ModelSnapshot {
 /// A customer as a model sees them.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(clippy::large_enum_variant, reason = "lives on the stack of one request; a box would allocate for every one")]
-pub enum Customer {
+pub enum ReadCustomer {
     /// Without history: answered from a baseline.
     New,
     Known(Given),
@@ -217,7 +217,7 @@ impl ModelSnapshot {
     pub fn read<'a, V: Into<Value<'a>>>(
         &self,
         features: impl IntoIterator<Item = (&'a str, Option<V>)>,
-    ) -> Result<Customer, FeatureFault> {
+    ) -> Result<ReadCustomer, FeatureFault> {
         self.known(self.schema.collect(features)?)
     }
 
@@ -225,7 +225,7 @@ impl ModelSnapshot {
     ///
     /// # Errors
     /// As `read`.
-    pub fn read_row(&self, raw: &[f64]) -> Result<Customer, FeatureFault> {
+    pub fn read_row(&self, raw: &[f64]) -> Result<ReadCustomer, FeatureFault> {
         self.known(self.schema.collect_row(raw)?)
     }
 
@@ -233,16 +233,16 @@ impl ModelSnapshot {
     ///
     /// # Errors
     /// Names the feature that is impossible, or required and missing.
-    pub fn read_catalogued(&self, row: &CatalogueRow) -> Result<Customer, FeatureFault> {
+    pub fn read_catalogued(&self, row: &CatalogueRow) -> Result<ReadCustomer, FeatureFault> {
         self.known(self.schema.collect_catalogued(row)?)
     }
 
-    fn known(&self, given: Given) -> Result<Customer, FeatureFault> {
+    fn known(&self, given: Given) -> Result<ReadCustomer, FeatureFault> {
         if self.is_cold_start(&given.raw) {
-            return Ok(Customer::New);
+            return Ok(ReadCustomer::New);
         }
         self.schema.require(&given)?;
-        Ok(Customer::Known(given))
+        Ok(ReadCustomer::Known(given))
     }
 
     /// Whether these raw values are of a customer without history.
@@ -322,14 +322,14 @@ fn open(
 
 impl Roles {
     fn resolve(manifest: &Manifest, columns: &[String]) -> Result<Self, BundleError> {
-        let find = |key: &'static str, output: Option<&Output>| -> Result<Option<Column>, BundleError> {
+        let find = |key: &'static str, output: Option<&Output>| -> Result<Option<OutputColumn>, BundleError> {
             let Some(output) = output else { return Ok(None) };
             let index =
                 columns.iter().position(|column| column == output.name()).ok_or_else(|| BundleError::Field {
                     key,
                     problem: format!("names `{}`; the model has {}", output.name(), columns.join(", ")),
                 })?;
-            Ok(Some(Column { index, apply: output.apply(), curve: output.curve().cloned() }))
+            Ok(Some(OutputColumn { index, apply: output.apply(), curve: output.curve().cloned() }))
         };
         let outputs = &manifest.outputs;
         let (key, main) = match manifest.task {

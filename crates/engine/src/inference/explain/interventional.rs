@@ -68,7 +68,8 @@ impl Walk {
         budget: &Budget,
     ) -> Result<(), Unexplained> {
         // What the leaves so far give each member of their A, and take from each member of their B.
-        let (mut gained, mut lost) = (0.0, 0.0);
+        let mut gained = 0.0;
+        let mut lost = 0.0;
         let mut next = Some((root, Fixed { row: 0.0, reference: 0.0, choices: 1.0 }));
         loop {
             if let Some((mut at, mut fixed)) = next.take() {

@@ -176,7 +176,8 @@ pub fn through(shares: &mut [f64], (from, to): (f64, f64), map: impl Fn(f64) -> 
     let slope = if (to - from).abs() > SHORT * size {
         difference / (to - from)
     } else {
-        let (middle, step) = (from.midpoint(to), SHORT * size);
+        let middle = from.midpoint(to);
+        let step = SHORT * size;
         let slope = (map(middle + step) - map(middle - step)) / (2.0 * step);
         if slope.is_finite() { slope } else { 0.0 }
     };

@@ -53,7 +53,8 @@ pub(in crate::inference) fn mean_slopes<const N: usize>(
     cuts.sort_unstable_by(f64::total_cmp);
     let mut mean = [0.0; N];
     for cut in cuts.windows(2) {
-        let (start, length) = (cut[0], cut[1] - cut[0]);
+        let start = cut[0];
+        let length = cut[1] - cut[0];
         let free = numbers.map(|number| number.is_free(start + length / 2.0));
         let moved: f64 = numbers.iter().map(|number| (number.at(cut[1]) - number.at(start)).abs()).sum();
         let pieces = moved.ceil().clamp(1.0, MOST_PIECES);
@@ -76,7 +77,8 @@ pub(in crate::inference) fn softmax_slopes(from: &[f64], to: &[f64], class: usiz
     let furthest = from.iter().zip(to).map(|(from, to)| (to - from).abs()).fold(0.0, f64::max);
     let pieces = furthest.ceil().clamp(1.0, MOST_PIECES);
     let half = 0.5 / pieces;
-    let (mut mean, mut powers) = (vec![0.0; from.len()], vec![0.0; from.len()]);
+    let mut mean = vec![0.0; from.len()];
+    let mut powers = vec![0.0; from.len()];
     for piece in 0..pieces as u32 {
         let middle = (f64::from(piece) * 2.0 + 1.0) * half;
         each_node(|node, weight| {
@@ -142,7 +144,8 @@ mod tests {
 
     #[test]
     fn a_softmax_is_split_over_its_scores() {
-        let (from, to) = ([0.0, 1.0, -2.0], [3.0, -1.0, 0.5]);
+        let from = [0.0, 1.0, -2.0];
+        let to = [3.0, -1.0, 0.5];
         let share =
             |scores: &[f64], class: usize| scores[class].exp() / scores.iter().map(|score| score.exp()).sum::<f64>();
         for class in 0..3 {

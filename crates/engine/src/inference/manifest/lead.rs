@@ -20,7 +20,7 @@ pub struct LeadTable {
     /// Share of those leads that converted: the neutral answer.
     pub base_rate: Probability,
     /// The 1st to 99th percentile of the probability in the reference population.
-    pub reference: Reference,
+    pub reference: ScoreReference,
     /// Conversion by lead source, shrunk towards all leads (beta-binomial empirical Bayes).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sources: BTreeMap<String, SourceBaseline>,
@@ -41,7 +41,7 @@ pub struct SourceBaseline {
 /// 99 cut points that never fall: the percentiles of a frozen population.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<f64>", into = "Vec<f64>")]
-pub struct Reference(Box<[f64]>);
+pub struct ScoreReference(Box<[f64]>);
 
 /// Cut points there have to be: they divide 100 places.
 pub const CUTS: usize = 99;
@@ -51,7 +51,7 @@ pub const CUTS: usize = 99;
 #[error("`reference` must be 99 probabilities that never fall")]
 pub struct NoReference;
 
-impl Reference {
+impl ScoreReference {
     /// # Errors
     /// When the numbers are not 99 probabilities in order.
     pub fn new(cuts: Vec<f64>) -> Result<Self, NoReference> {
@@ -85,7 +85,7 @@ impl LeadTable {
     }
 }
 
-impl TryFrom<Vec<f64>> for Reference {
+impl TryFrom<Vec<f64>> for ScoreReference {
     type Error = NoReference;
 
     fn try_from(cuts: Vec<f64>) -> Result<Self, NoReference> {
@@ -93,8 +93,8 @@ impl TryFrom<Vec<f64>> for Reference {
     }
 }
 
-impl From<Reference> for Vec<f64> {
-    fn from(reference: Reference) -> Self {
+impl From<ScoreReference> for Vec<f64> {
+    fn from(reference: ScoreReference) -> Self {
         reference.0.into()
     }
 }
@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn seventy_one_and_above_is_the_best_thirty_percent() {
         let population: Vec<f64> = (0..1000).map(|i| f64::from(i) / 1000.0).collect();
-        let reference = Reference::of(&population).expect("people");
+        let reference = ScoreReference::of(&population).expect("people");
         let best = population.iter().filter(|p| reference.place(probability(**p)) >= 71).count();
         assert_eq!(best, 301, "the cut point itself counts");
         assert_eq!((reference.place(probability(0.0)), reference.place(probability(1.0))), (1, 100));
@@ -122,17 +122,17 @@ mod tests {
     fn a_lead_at_a_cut_point_stands_above_it_and_ties_pass_together() {
         let mut cuts = vec![0.1; 50];
         cuts.extend([0.4; 49]);
-        let reference = Reference::new(cuts).expect("in order");
+        let reference = ScoreReference::new(cuts).expect("in order");
         let place = |p| reference.place(probability(p));
         assert_eq!([place(0.09), place(0.1), place(0.39), place(0.4)], [1, 51, 51, 100]);
     }
 
     #[test]
     fn numbers_that_are_no_reference_are_refused() {
-        assert!(Reference::new(vec![0.5; 98]).is_err());
-        assert!(Reference::new(vec![1.5; 99]).is_err());
-        assert!(Reference::new((0..99).rev().map(|i| f64::from(i) / 100.0).collect()).is_err());
-        assert_eq!(Reference::of(&[]), None);
+        assert!(ScoreReference::new(vec![0.5; 98]).is_err());
+        assert!(ScoreReference::new(vec![1.5; 99]).is_err());
+        assert!(ScoreReference::new((0..99).rev().map(|i| f64::from(i) / 100.0).collect()).is_err());
+        assert_eq!(ScoreReference::of(&[]), None);
     }
 
     proptest! {
@@ -140,8 +140,9 @@ mod tests {
         fn more_probability_is_never_a_lower_place(
             population in prop::collection::vec(0.0..1.0f64, 1..300), a in 0.0..1.0f64, b in 0.0..1.0f64,
         ) {
-            let reference = Reference::of(&population).expect("people");
-            let (low, high) = (reference.place(probability(a.min(b))), reference.place(probability(a.max(b))));
+            let reference = ScoreReference::of(&population).expect("people");
+            let low = reference.place(probability(a.min(b)));
+            let high = reference.place(probability(a.max(b)));
             prop_assert!((1..=100).contains(&low) && low <= high && high <= 100);
         }
     }

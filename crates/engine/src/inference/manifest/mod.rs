@@ -20,7 +20,7 @@ use scoreline_domain::{ModelName, ModelVersion};
 pub use baselines::{Baseline, Baselines};
 pub use drift::DriftReference;
 pub use interval::{Calibration, CalibrationGroup, CalibrationMethod};
-pub use lead::{CUTS, LeadTable, NoReference, Reference, SourceBaseline};
+pub use lead::{CUTS, LeadTable, NoReference, ScoreReference, SourceBaseline};
 pub use outputs::{Apply, Curve, MappedOutput, Output, Outputs};
 pub use tiers::{Band, Hysteresis, LogOdds, TierThresholds, Tiers};
 

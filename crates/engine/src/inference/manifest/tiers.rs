@@ -146,7 +146,8 @@ mod tests {
         #[test]
         fn more_value_never_means_a_lower_tier(a in 0.0..300.0f64, b in 0.0..300.0f64, previous in 0..3usize) {
             let previous = Tier::ALL[previous];
-            let (low, high) = (a.min(b), a.max(b));
+            let low = a.min(b);
+            let high = a.max(b);
             prop_assert!(LIMITS.tier(low) <= LIMITS.tier(high));
             prop_assert!(LIMITS.tier_from(low, previous, &bands()) <= LIMITS.tier_from(high, previous, &bands()));
         }

@@ -31,7 +31,8 @@ pub fn carried(bytes: &[u8], keys: &[&str]) -> Result<Carried, BackendError> {
     for field in fields(bytes) {
         let field = field.map_err(malformed)?;
         if field.number == METADATA {
-            let (mut key, mut value) = (String::new(), &[][..]);
+            let mut key = String::new();
+            let mut value = &[][..];
             for part in fields(field.value.bytes()) {
                 let part = part.map_err(malformed)?;
                 match part.number {

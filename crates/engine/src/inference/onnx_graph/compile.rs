@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::graph::{Declared, Graph, Node, Number, Tensor, malformed, standard};
-use super::program::{Operation, Program, Register, Step};
+use super::program::{Operation, Program, ProgramStep, Register};
 use super::shape::{Dim, Shape};
 use crate::inference::{BackendError, trees};
 
@@ -52,7 +52,8 @@ pub(super) fn compile(graph: &Graph, features: &[&str], backend: &'static str) -
     for node in &graph.nodes {
         compiler.node(node)?;
     }
-    let (mut outputs, mut results) = (Vec::new(), Vec::new());
+    let mut outputs = Vec::new();
+    let mut results = Vec::new();
     for name in &graph.outputs {
         match compiler.values.get(name.as_str()) {
             None => return Err(malformed(format!("output `{name}` is not computed"))),
@@ -79,12 +80,12 @@ pub(super) fn compile(graph: &Graph, features: &[&str], backend: &'static str) -
 }
 
 /// Drops steps no result depends on.
-fn needed(steps: Vec<Step>, results: &[Register], registers: usize) -> Vec<Step> {
+fn needed(steps: Vec<ProgramStep>, results: &[Register], registers: usize) -> Vec<ProgramStep> {
     let mut used = vec![false; registers];
     for &result in results {
         used[result as usize] = true;
     }
-    let mut kept: Vec<Step> = Vec::with_capacity(steps.len());
+    let mut kept: Vec<ProgramStep> = Vec::with_capacity(steps.len());
     for step in steps.into_iter().rev() {
         let first = step.to as usize;
         if used[first..first + step.writes()].contains(&true) {
@@ -121,7 +122,7 @@ pub(super) struct Compiler<'a> {
     registers: Vec<f64>,
     /// Length of all register lists so far: a small file could make them grow without end.
     numbers: usize,
-    steps: Vec<Step>,
+    steps: Vec<ProgramStep>,
     values: BTreeMap<&'a str, Value<'a>>,
 }
 
@@ -287,7 +288,7 @@ impl<'a> Compiler<'a> {
             return Ok(first);
         }
         let to = self.allocate(registers.len())?.start;
-        self.steps.push(Step { to, operation: Operation::Copy(registers.to_vec()) });
+        self.steps.push(ProgramStep { to, operation: Operation::Copy(registers.to_vec()) });
         Ok(to)
     }
 
@@ -295,7 +296,7 @@ impl<'a> Compiler<'a> {
     pub(super) fn step(&mut self, shape: Shape, number: Number, operation: Operation) -> Result<Rows> {
         let Some(width) = shape.width() else { return Err(self.too_large()) };
         let registers = self.allocate(width)?;
-        let step = Step { to: registers.start, operation };
+        let step = ProgramStep { to: registers.start, operation };
         debug_assert_eq!(step.writes(), width, "a step fills its tensor");
         self.steps.push(step);
         Ok(Rows { shape, number, registers: registers.collect() })

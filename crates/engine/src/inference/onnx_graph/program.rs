@@ -22,13 +22,13 @@ pub(super) struct Program {
     pub(super) initial: Vec<f64>,
     /// For each number the graph is given, from the register on: the feature and what it is rounded to.
     pub(super) inputs: (Register, Vec<(u32, Number)>),
-    pub(super) steps: Vec<Step>,
+    pub(super) steps: Vec<ProgramStep>,
     pub(super) outputs: Vec<String>,
     pub(super) results: Vec<Register>,
 }
 
 /// Something computed into the registers from `to` on, from registers before it.
-pub(super) struct Step {
+pub(super) struct ProgramStep {
     pub(super) to: Register,
     pub(super) operation: Operation,
 }
@@ -148,7 +148,7 @@ impl Program {
     }
 }
 
-impl Step {
+impl ProgramStep {
     /// How many registers it writes.
     pub(super) fn writes(&self) -> usize {
         match &self.operation {

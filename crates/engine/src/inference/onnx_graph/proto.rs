@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::graph::{Attribute, Declared, Graph, Node, Number, Tensor};
-use super::wire::{Field, Value, doubles, fields, singles, varints};
+use super::wire::{Value, WireField, doubles, fields, singles, varints};
 
 /// Largest model file read, in bytes.
 const MOST_BYTES: usize = 512 << 20;
@@ -49,7 +49,7 @@ impl Decoder {
         let mut opsets = Vec::new();
         let mut metadata = BTreeMap::new();
         for field in fields(message) {
-            let Field { number, value, .. } = self.part(field?)?;
+            let WireField { number, value, .. } = self.part(field?)?;
             match number {
                 7 if graph.is_some() => return Err("it has several graphs".to_owned()),
                 7 => graph = Some(self.graph(value.content()?)?),
@@ -65,7 +65,7 @@ impl Decoder {
     fn graph(&mut self, message: &[u8]) -> Result<Graph, String> {
         let mut graph = Graph::default();
         for field in fields(message) {
-            let Field { number, value, .. } = self.part(field?)?;
+            let WireField { number, value, .. } = self.part(field?)?;
             match number {
                 1 => graph.nodes.push(self.node(value.content()?)?),
                 5 => {
@@ -88,7 +88,7 @@ impl Decoder {
         let mut node = Node::default();
         let mut attributes = Vec::new();
         for field in fields(message) {
-            let Field { number, value, .. } = self.part(field?)?;
+            let WireField { number, value, .. } = self.part(field?)?;
             match number {
                 1 => node.inputs.push(text(value)?),
                 2 => node.outputs.push(text(value)?),
@@ -110,7 +110,7 @@ impl Decoder {
     fn attribute<'f>(&mut self, message: &'f [u8]) -> Result<WrittenAttribute<'f>, String> {
         let mut written = WrittenAttribute::default();
         for field in fields(message) {
-            let Field { number, value, .. } = field?;
+            let WireField { number, value, .. } = field?;
             match number {
                 1 => written.name = text(value)?,
                 2 => singles(value, |number| written.float = Some(number))?,
@@ -134,7 +134,7 @@ impl Decoder {
     }
 
     /// Counts a field of a model, a graph or a node: those hold whatever repeats.
-    fn part<'f>(&mut self, field: Field<'f>) -> Result<Field<'f>, String> {
+    fn part<'f>(&mut self, field: WireField<'f>) -> Result<WireField<'f>, String> {
         self.parts += usize::from(matches!(field.value, Value::Bytes(_)));
         if self.parts > MOST_PARTS { Err(format!("more than {MOST_PARTS} parts")) } else { Ok(field) }
     }
@@ -150,9 +150,10 @@ fn text(value: Value<'_>) -> Result<String, String> {
 }
 
 fn operator_set(message: &[u8]) -> Result<(String, i64), String> {
-    let (mut domain, mut version) = (String::new(), 0);
+    let mut domain = String::new();
+    let mut version = 0;
     for field in fields(message) {
-        let Field { number, value, .. } = field?;
+        let WireField { number, value, .. } = field?;
         match number {
             1 => domain = text(value)?,
             2 => version = value.whole()?,
@@ -164,9 +165,10 @@ fn operator_set(message: &[u8]) -> Result<(String, i64), String> {
 
 /// One of the file's key-value pairs.
 fn entry(message: &[u8]) -> Result<(String, String), String> {
-    let (mut key, mut kept) = (String::new(), String::new());
+    let mut key = String::new();
+    let mut kept = String::new();
     for field in fields(message) {
-        let Field { number, value, .. } = field?;
+        let WireField { number, value, .. } = field?;
         match number {
             1 => key = text(value)?,
             2 => kept = text(value)?,
@@ -179,7 +181,7 @@ fn entry(message: &[u8]) -> Result<(String, String), String> {
 fn declared(message: &[u8]) -> Result<Declared, String> {
     let mut declared = Declared { name: String::new(), rank: 0, width: Some(1), number: Number::Other };
     for field in fields(message) {
-        let Field { number, value, .. } = field?;
+        let WireField { number, value, .. } = field?;
         match number {
             1 => declared.name = text(value)?,
             2 => {
@@ -198,7 +200,7 @@ fn declared(message: &[u8]) -> Result<Declared, String> {
 
 fn tensor_type(message: &[u8], declared: &mut Declared) -> Result<(), String> {
     for field in fields(message) {
-        let Field { number, value, .. } = field?;
+        let WireField { number, value, .. } = field?;
         match number {
             1 => declared.number = self::number(value.whole()? as i32),
             2 => {
@@ -206,7 +208,7 @@ fn tensor_type(message: &[u8], declared: &mut Declared) -> Result<(), String> {
                     declared.rank += 1;
                     let mut size = None;
                     for field in fields(dimension?) {
-                        let Field { number, value, .. } = field?;
+                        let WireField { number, value, .. } = field?;
                         if number == 1 {
                             size = usize::try_from(value.whole()?).ok().filter(|&size| size > 0);
                         }
@@ -291,7 +293,7 @@ impl<'f> WrittenTensor<'f> {
     fn read(message: &'f [u8]) -> Result<Self, String> {
         let mut written = Self::default();
         for field in fields(message) {
-            let Field { number, value, .. } = field?;
+            let WireField { number, value, .. } = field?;
             match number {
                 1 => varints(value, |dim| written.dims.push(dim.cast_signed()))?,
                 2 => written.kind = value.whole()? as i32,

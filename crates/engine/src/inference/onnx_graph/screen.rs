@@ -5,7 +5,7 @@
 //! lie, and its depth is bounded.
 
 use super::operators;
-use super::wire::{Field, Value, fields, varints};
+use super::wire::{Value, WireField, fields, varints};
 
 /// Largest model file, in bytes.
 const MOST_BYTES: usize = 512 << 20;
@@ -117,9 +117,10 @@ impl Walk {
     }
 
     fn model(&mut self, bytes: &[u8]) -> Result<(), Fatal> {
-        let (mut graphs, mut opsets) = (0, 0);
+        let mut graphs = 0;
+        let mut opsets = 0;
         for field in fields(bytes) {
-            let Field { number, value, .. } = field.map_err(Unfit::Torn)?;
+            let WireField { number, value, .. } = field.map_err(Unfit::Torn)?;
             match number {
                 7 => {
                     graphs += 1;
@@ -143,7 +144,7 @@ impl Walk {
     fn graph(&mut self, bytes: &[u8], depth: u32) -> Result<(), Fatal> {
         deeper(depth)?;
         for field in fields(bytes) {
-            let Field { number, value, .. } = field.map_err(Unfit::Torn)?;
+            let WireField { number, value, .. } = field.map_err(Unfit::Torn)?;
             match number {
                 1 => self.node(value.bytes(), depth)?,
                 5 => {
@@ -167,9 +168,10 @@ impl Walk {
     }
 
     fn node(&mut self, bytes: &[u8], depth: u32) -> Result<(), Fatal> {
-        let (mut operator, mut domain) = (String::new(), String::new());
+        let mut operator = String::new();
+        let mut domain = String::new();
         for field in fields(bytes) {
-            let Field { number, value, .. } = field.map_err(Unfit::Torn)?;
+            let WireField { number, value, .. } = field.map_err(Unfit::Torn)?;
             match number {
                 4 => operator = value.text(),
                 7 => domain = value.text(),
@@ -181,7 +183,7 @@ impl Walk {
             self.note(Unfit::Operator { domain, operator: operator.clone() });
         }
         for field in fields(bytes) {
-            let Field { number, value, .. } = field.map_err(Unfit::Torn)?;
+            let WireField { number, value, .. } = field.map_err(Unfit::Torn)?;
             if number == 5 {
                 self.attribute(value.bytes(), &operator, depth)?;
             }
@@ -195,7 +197,7 @@ impl Walk {
         // Of a tree's branches and leaves; a list of members is divided by NaN.
         let of_tree = operator.starts_with("TreeEnsemble") && !name.starts_with("membership");
         for field in fields(bytes) {
-            let Field { number, value, .. } = field.map_err(Unfit::Torn)?;
+            let WireField { number, value, .. } = field.map_err(Unfit::Torn)?;
             match (number, value) {
                 (3, Value::Varint(number)) if name == "n_targets" && number > MOST_TARGETS => {
                     self.note(Unfit::Excess { place: place.clone(), value: number.cast_signed(), most: MOST_TARGETS });
@@ -231,7 +233,7 @@ impl Walk {
     fn sparse(&mut self, bytes: &[u8], place: &str) -> Result<(), Fatal> {
         let mut dims = Vec::new();
         for field in fields(bytes) {
-            let Field { number, value, .. } = field.map_err(Unfit::Torn)?;
+            let WireField { number, value, .. } = field.map_err(Unfit::Torn)?;
             match number {
                 1 | 2 => drop(self.tensor(value.bytes(), place)?),
                 3 => varints(value, |dim| dims.push(dim.cast_signed())).map_err(Unfit::Torn)?,
@@ -245,10 +247,13 @@ impl Walk {
 
     /// Checks a tensor and gives its name.
     fn tensor(&mut self, bytes: &[u8], place: &str) -> Result<String, Fatal> {
-        let (mut name, mut dims, mut kind) = (String::new(), Vec::new(), 0);
-        let (mut raw, mut external) = (None, false);
+        let mut name = String::new();
+        let mut dims = Vec::new();
+        let mut kind = 0;
+        let mut raw = None;
+        let mut external = false;
         for field in fields(bytes) {
-            let Field { number, value, .. } = field.map_err(Unfit::Torn)?;
+            let WireField { number, value, .. } = field.map_err(Unfit::Torn)?;
             match (number, value) {
                 (1, value) => varints(value, |dim| dims.push(dim.cast_signed())).map_err(Unfit::Torn)?,
                 (2, Value::Varint(number)) => kind = number,
@@ -345,7 +350,7 @@ fn holds_nan(tensor: &[u8]) -> Result<bool, Fatal> {
     let mut kind = 0;
     let (mut singles, mut doubles): (Vec<&[u8]>, Vec<&[u8]>) = (Vec::new(), Vec::new());
     for field in fields(tensor) {
-        let Field { number, value, .. } = field.map_err(Unfit::Torn)?;
+        let WireField { number, value, .. } = field.map_err(Unfit::Torn)?;
         match (number, value) {
             (2, Value::Varint(number)) => kind = number,
             (4, Value::Bytes(packed)) => singles.push(packed),
@@ -368,11 +373,11 @@ fn holds_nan(tensor: &[u8]) -> Result<bool, Fatal> {
 fn input(bytes: &[u8]) -> Result<Input, Fatal> {
     let mut input = Input { name: named(bytes, 1)?, ..Input::default() };
     for field in fields(bytes) {
-        let Field { number, value, .. } = field.map_err(Unfit::Torn)?;
+        let WireField { number, value, .. } = field.map_err(Unfit::Torn)?;
         if number == 2 {
             types(value.bytes(), 0)?;
             for field in fields(value.bytes()) {
-                let Field { number, value, .. } = field.map_err(Unfit::Torn)?;
+                let WireField { number, value, .. } = field.map_err(Unfit::Torn)?;
                 if number == 1 {
                     shape(value.bytes(), &mut input)?;
                 }
@@ -384,7 +389,7 @@ fn input(bytes: &[u8]) -> Result<Input, Fatal> {
 
 fn shape(tensor_type: &[u8], input: &mut Input) -> Result<(), Fatal> {
     for field in fields(tensor_type) {
-        let Field { number, value, .. } = field.map_err(Unfit::Torn)?;
+        let WireField { number, value, .. } = field.map_err(Unfit::Torn)?;
         if number != 2 {
             continue;
         }
@@ -410,10 +415,10 @@ fn shape(tensor_type: &[u8], input: &mut Input) -> Result<(), Fatal> {
 fn types(bytes: &[u8], depth: u32) -> Result<(), Fatal> {
     deeper(depth)?;
     for field in fields(bytes) {
-        let Field { number, value, .. } = field.map_err(Unfit::Torn)?;
+        let WireField { number, value, .. } = field.map_err(Unfit::Torn)?;
         if [4, 5, 9].contains(&number) {
             for field in fields(value.bytes()) {
-                let Field { value, .. } = field.map_err(Unfit::Torn)?;
+                let WireField { value, .. } = field.map_err(Unfit::Torn)?;
                 types(value.bytes(), depth + 1)?;
             }
         }

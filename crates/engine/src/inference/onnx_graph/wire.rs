@@ -5,7 +5,7 @@ const TORN: &str = "the file ends in the middle of a field";
 
 /// One field as it stands in the file.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Field<'a> {
+pub(super) struct WireField<'a> {
     pub(super) number: u64,
     pub(super) value: Value<'a>,
     /// Key and value, as written.
@@ -64,7 +64,7 @@ pub(super) fn fields(message: &[u8]) -> Fields<'_> {
 }
 
 impl<'a> Iterator for Fields<'a> {
-    type Item = Result<Field<'a>, String>;
+    type Item = Result<WireField<'a>, String>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.0.is_empty() {
@@ -76,7 +76,7 @@ impl<'a> Iterator for Fields<'a> {
     }
 }
 
-fn read(bytes: &[u8]) -> Result<(Field<'_>, &[u8]), String> {
+fn read(bytes: &[u8]) -> Result<(WireField<'_>, &[u8]), String> {
     let mut rest = bytes;
     let key = varint(&mut rest).ok_or(TORN)?;
     let value = match key & 7 {
@@ -92,7 +92,7 @@ fn read(bytes: &[u8]) -> Result<(Field<'_>, &[u8]), String> {
         other => return Err(format!("a field has wire type {other}")),
     };
     let raw = &bytes[..bytes.len() - rest.len()];
-    Ok((Field { number: key >> 3, value, raw }, rest))
+    Ok((WireField { number: key >> 3, value, raw }, rest))
 }
 
 fn take<'a, const N: usize>(rest: &mut &'a [u8]) -> Result<&'a [u8; N], String> {

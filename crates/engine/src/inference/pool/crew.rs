@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use metrics::{Counter, counter};
 
-use super::queue::{Job, Jobs, Reply};
-use super::{Answer, PoolSettings, failed};
+use super::queue::{JobQueue, PoolJob, Reply};
+use super::{PoolResult, PoolSettings, failed};
 use crate::inference::backend::{Backend, BackendError, FeatureMatrix, Spares};
 use crate::inference::explain::Question;
 use scoreline_domain::time::Stopwatch;
@@ -25,7 +25,7 @@ const MOST_REPLACED: usize = 8;
 /// What the threads share.
 pub(super) struct Crew {
     name: String,
-    pub jobs: Jobs,
+    pub jobs: JobQueue,
     spares: Option<Spares>,
     on_unreturned: Option<Box<dyn Fn() + Send + Sync>>,
     /// Locked when a thread starts or ends and when a caller leaves; a run that is answered in time never locks it.
@@ -70,7 +70,7 @@ struct Overdue {
 
 /// Somebody who waits for a job. Dropped before the answer is there, the run has nobody left to work for and is told to
 /// stop.
-pub(super) struct Caller<'a> {
+pub(super) struct PoolCaller<'a> {
     crew: &'a Crew,
     job: u64,
     answered: bool,
@@ -104,7 +104,7 @@ impl Crew {
         let (overdue, late) = mpsc::channel();
         let crew = Arc::new(Self {
             name: name.to_owned(),
-            jobs: Jobs::new(queue, handles.len()),
+            jobs: JobQueue::new(queue, handles.len()),
             spares,
             on_unreturned,
             roll: Mutex::default(),
@@ -120,8 +120,8 @@ impl Crew {
     }
 
     /// Somebody begins to wait for the job of this number.
-    pub(super) fn caller(&self, job: u64) -> Caller<'_> {
-        Caller { crew: self, job, answered: false }
+    pub(super) fn caller(&self, job: u64) -> PoolCaller<'_> {
+        PoolCaller { crew: self, job, answered: false }
     }
 
     fn roll(&self) -> MutexGuard<'_, Roll> {
@@ -131,7 +131,8 @@ impl Crew {
     fn enrol(self: &Arc<Self>, handle: Box<dyn Backend>) -> Result<(), BackendError> {
         let post = Arc::new(Post { handle, run: Mutex::default() });
         let mut roll = self.roll();
-        let (crew, own) = (Arc::clone(self), Arc::clone(&post));
+        let crew = Arc::clone(self);
+        let own = Arc::clone(&post);
         spawn(format!("{}-{}", self.name, roll.started), move || crew.work(&own))?;
         roll.started += 1;
         roll.posts.push(post);
@@ -140,7 +141,7 @@ impl Crew {
 
     fn work(&self, post: &Arc<Post>) {
         let mut took = None;
-        while let Some(Job { number, rows, reply }) = self.jobs.next(took.take()) {
+        while let Some(PoolJob { number, rows, reply }) = self.jobs.next(took.take()) {
             post.begin(number);
             // Golden rows come in large jobs, and nobody waits behind them.
             let live = !matches!(reply, Reply::Blocking(_));
@@ -257,7 +258,7 @@ impl Crew {
     }
 }
 
-impl Caller<'_> {
+impl PoolCaller<'_> {
     pub(super) fn served(mut self) {
         self.answered = true;
     }
@@ -269,7 +270,7 @@ impl Caller<'_> {
     }
 }
 
-impl Drop for Caller<'_> {
+impl Drop for PoolCaller<'_> {
     fn drop(&mut self) {
         if !self.answered {
             self.crew.left(self.job);
@@ -336,7 +337,7 @@ fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> Result<(), Backe
     started.map(drop).map_err(|err| failed(&format!("no thread for the model: {err}")))
 }
 
-fn run(backend: &dyn Backend, rows: &[f64]) -> Answer {
+fn run(backend: &dyn Backend, rows: &[f64]) -> PoolResult {
     let rows = FeatureMatrix::new(rows, backend.inputs());
     let mut out = vec![0.0; rows.rows() * backend.outputs().len()];
     backend.predict(rows, &mut out)?;

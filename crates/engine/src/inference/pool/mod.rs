@@ -17,7 +17,7 @@ use super::explain::{Question, Shares, Unexplained};
 use crew::Crew;
 use queue::Reply;
 
-type Answer = Result<Vec<f64>, BackendError>;
+type PoolResult = Result<Vec<f64>, BackendError>;
 
 /// Threads that own one handle each. Dropping it stops them: each ends after the run it is in.
 pub struct Pool {
@@ -80,7 +80,7 @@ impl Pool {
     /// # Errors
     /// `Overloaded` at once when the queue is full or the turn would come too late; after `deadline`, `NoTurn` when it has
     /// not come and `Deadline` when the run has not ended; `Run` when the model fails.
-    pub async fn predict(&self, rows: Vec<f64>, deadline: Duration) -> Answer {
+    pub async fn predict(&self, rows: Vec<f64>, deadline: Duration) -> PoolResult {
         self.check(&rows)?;
         let (reply, answer) = oneshot::channel();
         let caller = self.crew.caller(self.crew.jobs.push(rows, Reply::Async(reply), Some(deadline))?);
@@ -99,7 +99,7 @@ impl Pool {
     ///
     /// # Errors
     /// When the model fails.
-    pub fn predict_blocking(&self, rows: Vec<f64>) -> Answer {
+    pub fn predict_blocking(&self, rows: Vec<f64>) -> PoolResult {
         self.check(&rows)?;
         let (reply, answer) = mpsc::sync_channel(1);
         self.crew.jobs.push_when_room(rows, Reply::Blocking(reply))?;
@@ -227,11 +227,13 @@ mod tests {
 
     /// A pool with everything set that can be; it makes spare handles, and counts those that did not come back.
     fn mended() -> (Pool, Arc<AtomicUsize>, Arc<Gate>) {
-        let (unreturned, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(Gate::default()));
+        let unreturned = Arc::new(AtomicUsize::new(0));
+        let gate = Arc::new(Gate::default());
         let spare = {
             let gate = Arc::clone(&gate);
             move || -> Result<Box<dyn Backend>, BackendError> {
-                let (outputs, runs) = (vec!["value".into()], Arc::default());
+                let outputs = vec!["value".into()];
+                let runs = Arc::default();
                 Ok(Box::new(Doubling { outputs, runs, gate: Arc::clone(&gate) }))
             }
         };
@@ -287,7 +289,8 @@ mod tests {
     }
 
     fn pool(threads: usize, queue: usize) -> (Pool, Arc<AtomicUsize>, Arc<Gate>) {
-        let (runs, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(Gate::default()));
+        let runs = Arc::new(AtomicUsize::new(0));
+        let gate = Arc::new(Gate::default());
         let handle = |_| -> Box<dyn Backend> {
             Box::new(Doubling { outputs: vec!["value".into()], runs: Arc::clone(&runs), gate: Arc::clone(&gate) })
         };
@@ -385,7 +388,8 @@ mod tests {
             }
         }
         let pool = Pool::start("test", vec![Box::new(Slow(vec!["value".into()]))], 1).expect("thread");
-        let (row, reference) = ([1.0; 12], [0.0; 12]);
+        let row = [1.0; 12];
+        let reference = [0.0; 12];
         // All orders take 704 rows, one pair 22.
         let budget = Budget::of(Duration::from_millis(500));
         let shares = pool.explain(&Question { row: &row, reference: &reference, output: 0, budget }).await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::{Answer, stopped};
+use super::{PoolResult, stopped};
 use crate::inference::backend::BackendError;
 use crate::inference::explain::{Budget, Shares, Unexplained};
 
@@ -20,7 +20,7 @@ const MEMORY: u32 = 256;
 const OUTLIER: f64 = 32.0;
 
 /// A bounded queue for several threads.
-pub(super) struct Jobs {
+pub(super) struct JobQueue {
     /// Held for a push or a pop only, never across a run.
     queue: Mutex<Queue>,
     work: Condvar,
@@ -28,7 +28,7 @@ pub(super) struct Jobs {
 }
 
 struct Queue {
-    jobs: VecDeque<Job>,
+    jobs: VecDeque<PoolJob>,
     capacity: usize,
     threads: usize,
     stopped: bool,
@@ -44,7 +44,7 @@ struct Pace {
     jobs: u32,
 }
 
-pub(super) struct Job {
+pub(super) struct PoolJob {
     /// Counts from 1.
     pub number: u64,
     pub rows: Vec<f64>,
@@ -52,8 +52,8 @@ pub(super) struct Job {
 }
 
 pub(super) enum Reply {
-    Async(oneshot::Sender<Answer>),
-    Blocking(mpsc::SyncSender<Answer>),
+    Async(oneshot::Sender<PoolResult>),
+    Blocking(mpsc::SyncSender<PoolResult>),
     /// The rows are a reference and a row, and what is wanted is the difference of one output between them.
     Explanation {
         output: usize,
@@ -99,10 +99,11 @@ impl Queue {
     }
 }
 
-impl Jobs {
+impl JobQueue {
     pub(super) fn new(capacity: usize, threads: usize) -> Self {
         let (capacity, threads) = (capacity.max(1), threads.max(1));
-        let (jobs, pace) = (VecDeque::new(), Pace::default());
+        let jobs = VecDeque::new();
+        let pace = Pace::default();
         Self {
             queue: Mutex::new(Queue { jobs, capacity, threads, stopped: false, last: 0, pace }),
             work: Condvar::new(),
@@ -128,7 +129,7 @@ impl Jobs {
     }
 
     /// The next wanted job; `None` when the queue is stopped. `took` is what the thread's last one kept it for.
-    pub(super) fn next(&self, took: Option<Duration>) -> Option<Job> {
+    pub(super) fn next(&self, took: Option<Duration>) -> Option<PoolJob> {
         let mut queue = self.lock();
         if let Some(took) = took {
             queue.pace.note(took);
@@ -165,7 +166,7 @@ impl Jobs {
         }
         queue.last += 1;
         let number = queue.last;
-        queue.jobs.push_back(Job { number, rows, reply });
+        queue.jobs.push_back(PoolJob { number, rows, reply });
         drop(queue);
         self.work.notify_one();
         Ok(number)
@@ -184,8 +185,8 @@ mod tests {
     const TIME: Duration = Duration::from_millis(500);
 
     /// A queue of two threads that have noted so many runs.
-    fn noted(runs: &[(usize, Duration)]) -> Jobs {
-        let jobs = Jobs::new(4096, 2);
+    fn noted(runs: &[(usize, Duration)]) -> JobQueue {
+        let jobs = JobQueue::new(4096, 2);
         for (times, took) in runs {
             (0..*times).for_each(|_| jobs.lock().pace.note(*took));
         }
@@ -193,7 +194,7 @@ mod tests {
     }
 
     /// Jobs that are let in one after the other, none of them begun, and what keeps their callers waiting.
-    fn let_in(jobs: &Jobs, time: Option<Duration>) -> (usize, Vec<oneshot::Receiver<Answer>>) {
+    fn let_in(jobs: &JobQueue, time: Option<Duration>) -> (usize, Vec<oneshot::Receiver<PoolResult>>) {
         let mut waiting = Vec::new();
         loop {
             let (reply, answer) = oneshot::channel();
@@ -236,7 +237,7 @@ mod tests {
 
     #[test]
     fn callers_that_left_make_room() {
-        let jobs = Jobs::new(2, 1);
+        let jobs = JobQueue::new(2, 1);
         let (room, waiting) = let_in(&jobs, None);
         assert_eq!(room, 2);
         drop(waiting);

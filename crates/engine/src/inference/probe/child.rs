@@ -7,7 +7,7 @@ use std::process::ExitStatus;
 
 use rustix::process::{Resource, Rlimit, Signal, setrlimit};
 
-use super::{LIMIT, Task, Verdict};
+use super::{LIMIT, ProbeTask, ProbeVerdict};
 use crate::inference::bundle::{BundleError, BundleFiles, LoadSettings, ModelSnapshot};
 use crate::inference::registry::Verify;
 use crate::inference::warm::warm;
@@ -19,12 +19,12 @@ const ADDRESS_SPACE: u64 = 2 << 30;
 const TIMES_MODEL: u64 = 8;
 
 /// Reads a bundle from `input`, tries it and says how it went. For a process that does nothing else: its limits stay.
-pub fn answer(input: impl Read, verify: Verify) -> Verdict {
+pub fn answer(input: impl Read, verify: Verify) -> ProbeVerdict {
     let tried = catch_unwind(AssertUnwindSafe(|| attempt(input, verify)));
     match tried {
-        Ok(Ok(())) => Verdict { code: None, reason: String::new() },
-        Ok(Err(err)) => Verdict { code: Some(err.code().to_owned()), reason: err.to_string() },
-        Err(_) => Verdict { code: Some("panicked".to_owned()), reason: "the child process panicked".to_owned() },
+        Ok(Ok(())) => ProbeVerdict { code: None, reason: String::new() },
+        Ok(Err(err)) => ProbeVerdict { code: Some(err.code().to_owned()), reason: err.to_string() },
+        Err(_) => ProbeVerdict { code: Some("panicked".to_owned()), reason: "the child process panicked".to_owned() },
     }
 }
 
@@ -37,7 +37,7 @@ fn attempt(mut input: impl Read, verify: Verify) -> Result<(), BundleError> {
     let task = read(&mut input, task.min(MOST_TASK_BYTES)).map_err(unread)?;
     let model = read(&mut input, model).map_err(unread)?;
     let wrong = |reason: String| BundleError::Text { path: "standard input".into(), reason };
-    let Task { manifest, golden, runtime, control_flow, tiers } =
+    let ProbeTask { manifest, golden, runtime, control_flow, tiers } =
         serde_json::from_slice(&task).map_err(|err| wrong(err.to_string()))?;
     let manifest = toml::from_str(&manifest).map_err(|err| wrong(err.to_string()))?;
     let settings = LoadSettings { runtime, onnx_threads: 1, onnx_queue: 1, control_flow, tiers };

@@ -33,7 +33,7 @@ const POLL: Duration = Duration::from_millis(2);
 
 /// What goes to the child, before the model's bytes.
 #[derive(Serialize, Deserialize)]
-struct Task {
+struct ProbeTask {
     /// As TOML, which unlike JSON can say infinity.
     manifest: String,
     golden: Vec<GoldenRow>,
@@ -44,7 +44,7 @@ struct Task {
 
 /// What comes back, as one line of JSON: nothing is wrong, or the code and the reason of a refusal.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Verdict {
+pub struct ProbeVerdict {
     code: Option<String>,
     reason: String,
 }
@@ -54,7 +54,7 @@ pub struct Verdict {
 /// # Errors
 /// What the child found, or how it ended.
 pub fn probe(program: &Path, files: &BundleFiles, load: &LoadSettings) -> Result<(), BundleError> {
-    let task = Task {
+    let task = ProbeTask {
         manifest: toml::to_string(&files.manifest).map_err(|err| unavailable(&err))?,
         golden: files.golden.clone(),
         runtime: RuntimeSearch { telemetry_disabled: true, ..load.runtime.clone() },
@@ -146,7 +146,7 @@ fn judge(ended: &Ended) -> Result<(), BundleError> {
     let late = || format!("the model was not ready within {} s", LIMIT.as_secs());
     let Some(status) = ended.status else { return fault(ProbeFault::Timeout, late()) };
     if status.success() {
-        let Ok(Verdict { code, reason }) = serde_json::from_slice(&ended.said) else {
+        let Ok(ProbeVerdict { code, reason }) = serde_json::from_slice(&ended.said) else {
             return fault(ProbeFault::Crashed, "the child process gave no verdict".to_owned());
         };
         let Some(code) = code else { return Ok(()) };

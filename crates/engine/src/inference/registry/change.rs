@@ -1,7 +1,7 @@
 //! What people change while the server runs: promote a version, roll back, follow the newest again.
 
 use super::settle::Attempt;
-use super::versions::Outcome;
+use super::versions::LoadState;
 use super::{Patience, Registry, VersionStatus, Work};
 use scoreline_domain::{ModelName, ModelVersion, Promotions};
 
@@ -49,7 +49,7 @@ impl Registry {
         let usable = |version: &ModelVersion| {
             let known = work.versions.get(&(model.clone(), version.clone()));
             Some(version) != serving.as_ref()
-                && known.is_some_and(|known| known.here && !matches!(known.outcome, Outcome::Refused(_)))
+                && known.is_some_and(|known| known.here && !matches!(known.outcome, LoadState::Refused(_)))
         };
         let served = work.choices.before(&model).find(|version| usable(version)).cloned();
         let older = || {
@@ -149,9 +149,9 @@ fn known_version(work: &Work, model: &ModelName, version: &str) -> Result<ModelV
 fn refused(work: &Work, model: &ModelName, version: &ModelVersion) -> ChangeFault {
     let version = version.clone();
     match work.versions.get(&(model.clone(), version.clone())).map(|known| &known.outcome) {
-        Some(Outcome::Refused(refusal)) => {
+        Some(LoadState::Refused(refusal)) => {
             ChangeFault::Refused { version, code: refusal.code, reason: refusal.reason.clone() }
         }
-        Some(Outcome::Untried | Outcome::Loaded) | None => ChangeFault::Settling { version },
+        Some(LoadState::Untried | LoadState::Loaded) | None => ChangeFault::Settling { version },
     }
 }

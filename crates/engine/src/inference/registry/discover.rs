@@ -15,15 +15,15 @@ pub(super) type Key = (ModelName, ModelVersion);
 
 /// Where a version lies and how its files look.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct VersionPlace {
     pub(super) path: PathBuf,
-    pub(super) form: Form,
+    pub(super) form: VersionForm,
     /// Changes whenever a file does.
-    pub(super) marks: Vec<Mark>,
+    pub(super) marks: Vec<FileMark>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum VersionForm {
     Folder,
     /// A lone model file, which carries its manifest or inherits it.
     Lone,
@@ -31,7 +31,7 @@ pub(super) enum Form {
 
 /// A file as the system describes it. The change time catches what keeps the others: `cp -p` and edits in place.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Mark {
+pub(super) struct FileMark {
     name: String,
     inode: u64,
     pub(super) bytes: u64,
@@ -39,8 +39,8 @@ pub(super) struct Mark {
     changed: (i64, i64),
 }
 
-impl Place {
-    fn new(path: PathBuf, form: Form) -> Self {
+impl VersionPlace {
+    fn new(path: PathBuf, form: VersionForm) -> Self {
         let marks = marks(&path, form);
         Self { path, form, marks }
     }
@@ -57,7 +57,7 @@ impl Place {
 }
 
 /// Every version in the folder; `None` when the folder cannot be read. Names that are none of ours are left alone.
-pub(super) fn discover(dir: &Path) -> Option<BTreeMap<Key, Place>> {
+pub(super) fn discover(dir: &Path) -> Option<BTreeMap<Key, VersionPlace>> {
     let mut found = BTreeMap::new();
     for (model, folder) in entries(dir)? {
         let Ok(model) = ModelName::parse(&model) else { continue };
@@ -67,11 +67,11 @@ pub(super) fn discover(dir: &Path) -> Option<BTreeMap<Key, Place>> {
                 && path.is_file()
             {
                 // A folder of the same version says more.
-                found.entry((model.clone(), version)).or_insert_with(|| Place::new(path, Form::Lone));
+                found.entry((model.clone(), version)).or_insert_with(|| VersionPlace::new(path, VersionForm::Lone));
             } else if let Ok(version) = ModelVersion::parse(&name)
                 && path.join(MANIFEST_FILE).is_file()
             {
-                found.insert((model.clone(), version), Place::new(path, Form::Folder));
+                found.insert((model.clone(), version), VersionPlace::new(path, VersionForm::Folder));
             }
         }
     }
@@ -83,16 +83,16 @@ fn entries(dir: &Path) -> Option<Vec<(String, PathBuf)>> {
     Some(entries.filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path()))).collect())
 }
 
-fn marks(path: &Path, form: Form) -> Vec<Mark> {
+fn marks(path: &Path, form: VersionForm) -> Vec<FileMark> {
     let files = match form {
-        Form::Folder => entries(path).unwrap_or_default(),
-        Form::Lone => vec![(String::new(), path.to_owned())],
+        VersionForm::Folder => entries(path).unwrap_or_default(),
+        VersionForm::Lone => vec![(String::new(), path.to_owned())],
     };
     let mut marks: Vec<_> = files
         .into_iter()
         .filter_map(|(name, path)| {
             let metadata = fs::metadata(path).ok().filter(|metadata| !metadata.is_dir())?;
-            Some(Mark {
+            Some(FileMark {
                 name,
                 inode: metadata.ino(),
                 bytes: metadata.len(),

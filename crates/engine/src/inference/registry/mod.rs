@@ -28,16 +28,16 @@ use arc_swap::ArcSwap;
 
 use self::choice::Choices;
 use self::retire::Retired;
-use self::versions::{Outcome, Version, Versions};
+use self::versions::{KnownVersion, KnownVersions, LoadState};
 use super::bundle::{BundleError, LoadSettings, ModelSnapshot};
 use super::memory;
 use scoreline_domain::{ModelName, ModelVersion};
 
 pub use change::ChangeFault;
 pub use choice::PromotionKeeper;
-pub use report::Event;
-pub use route::{Candidate, CandidateMode, CandidateSettings, Route};
-pub use wake::Wake;
+pub use report::RegistryEvent;
+pub use route::{Candidate, CandidateMode, CandidateSettings, ModelRoute};
+pub use wake::FolderWatch;
 
 /// Checks a freshly built snapshot through the whole scoring pipeline before it may serve.
 pub type Verify = fn(&ModelSnapshot) -> Result<(), BundleError>;
@@ -80,7 +80,7 @@ impl RegistrySettings {
 pub struct VersionStatus {
     pub model: ModelName,
     pub version: ModelVersion,
-    pub state: State,
+    pub state: VersionState,
     /// The loaded snapshot, of the serving version and of the candidate.
     pub snapshot: Option<Arc<ModelSnapshot>>,
     /// Whether it answers requests. A serving version whose files were damaged since is refused and serves on.
@@ -92,7 +92,7 @@ pub struct VersionStatus {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum VersionState {
     Serving,
     /// Loaded beside the serving version, to be compared with it.
     Candidate,
@@ -107,7 +107,7 @@ pub enum State {
     },
 }
 
-impl State {
+impl VersionState {
     /// What `as_str` can say.
     pub const WORDS: [&str; 5] = ["serving", "candidate", "available", "settling", "refused"];
 
@@ -157,7 +157,7 @@ pub enum Patience {
     WhenStable,
 }
 
-type Routes = BTreeMap<ModelName, Arc<Route>>;
+type Routes = BTreeMap<ModelName, Arc<ModelRoute>>;
 
 /// All models. Reading what serves is wait-free; whoever changes it takes turns.
 pub struct Registry {
@@ -176,20 +176,24 @@ pub struct Registry {
 
 /// What the one who decides knows.
 struct Work {
-    versions: Versions,
+    versions: KnownVersions,
     choices: Choices,
     /// Of the look or call under way.
-    events: Vec<Event>,
+    events: Vec<RegistryEvent>,
     /// How patient the last look was.
     patience: Patience,
 }
 
 impl Registry {
     pub fn new(settings: RegistrySettings, verify: Verify) -> Self {
-        let (versions, choices) = (Versions::default(), Choices::default());
+        let versions = KnownVersions::default();
+        let choices = Choices::default();
         let work = Mutex::new(Work { versions, choices, events: Vec::new(), patience: Patience::Now });
-        let (routes, view, retired) = (ArcSwap::default(), ArcSwap::default(), Retired::default());
-        let (inline, keeper) = (AtomicBool::new(true), OnceLock::new());
+        let routes = ArcSwap::default();
+        let view = ArcSwap::default();
+        let retired = Retired::default();
+        let inline = AtomicBool::new(true);
+        let keeper = OnceLock::new();
         Self { settings, verify, routes, inline, work, view, retired, keeper }
     }
 
@@ -200,7 +204,7 @@ impl Registry {
     }
 
     /// Who answers for `model` now: the serving version and its candidate, of one moment.
-    pub fn route(&self, model: &ModelName) -> Option<Arc<Route>> {
+    pub fn route(&self, model: &ModelName) -> Option<Arc<ModelRoute>> {
         self.routes.load().get(model).cloned()
     }
 
@@ -242,7 +246,7 @@ impl Registry {
 
     /// Looks at the models folder once and publishes what should serve. Blocks on disk and model loads: not for a
     /// request's thread.
-    pub fn scan(&self, patience: Patience) -> Vec<Event> {
+    pub fn scan(&self, patience: Patience) -> Vec<RegistryEvent> {
         let mut work = self.work();
         // A folder that cannot be read, say because it is not mounted now, says nothing about its models.
         let Some(found) = discover::discover(&self.settings.dir) else { return Vec::new() };
@@ -261,10 +265,10 @@ impl Registry {
     }
 
     /// Reports what happened and shows how things stand now.
-    fn tell(&self, work: &mut Work) -> Vec<Event> {
+    fn tell(&self, work: &mut Work) -> Vec<RegistryEvent> {
         self.view.store(Arc::new(self.describe(work)));
         let events = std::mem::take(&mut work.events);
-        events.iter().for_each(Event::report);
+        events.iter().for_each(RegistryEvent::report);
         events
     }
 
@@ -286,20 +290,22 @@ impl Registry {
         routes: &Routes,
         model: &ModelName,
         version: &ModelVersion,
-        known: &Version,
+        known: &KnownVersion,
     ) -> VersionStatus {
         let route = routes.get(model);
         let serving = route.map(|route| &route.serving).filter(|snapshot| snapshot.version() == version);
         let candidate = route.and_then(|route| route.candidate.as_ref()).map(|candidate| &candidate.snapshot);
         let candidate = candidate.filter(|snapshot| snapshot.version() == version);
         let state = match (&known.outcome, serving, candidate) {
-            (Outcome::Refused(refusal), _, _) => State::Refused { code: refusal.code, reason: refusal.reason.clone() },
-            (Outcome::Untried | Outcome::Loaded, Some(_), _) => State::Serving,
-            (Outcome::Untried | Outcome::Loaded, None, Some(_)) => State::Candidate,
-            (Outcome::Loaded, None, None) => State::Available,
-            (Outcome::Untried, None, None) if work.patience == Patience::Now => State::Available,
-            (Outcome::Untried, None, None) if known.stands_still(self.settings.settle) => State::Available,
-            (Outcome::Untried, None, None) => State::Settling,
+            (LoadState::Refused(refusal), _, _) => {
+                VersionState::Refused { code: refusal.code, reason: refusal.reason.clone() }
+            }
+            (LoadState::Untried | LoadState::Loaded, Some(_), _) => VersionState::Serving,
+            (LoadState::Untried | LoadState::Loaded, None, Some(_)) => VersionState::Candidate,
+            (LoadState::Loaded, None, None) => VersionState::Available,
+            (LoadState::Untried, None, None) if work.patience == Patience::Now => VersionState::Available,
+            (LoadState::Untried, None, None) if known.stands_still(self.settings.settle) => VersionState::Available,
+            (LoadState::Untried, None, None) => VersionState::Settling,
         };
         let held = match (self.settings.pins.get(model), work.choices.promoted(model)) {
             (Some(pin), _) => (pin == version).then_some(Hold::Pinned),

@@ -4,7 +4,7 @@ use scoreline_domain::{ModelName, ModelVersion};
 
 /// What a look at the models folder, or a person, brought about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum RegistryEvent {
     Published {
         model: ModelName,
         version: ModelVersion,
@@ -25,7 +25,7 @@ pub enum Event {
     },
 }
 
-impl Event {
+impl RegistryEvent {
     pub(super) fn report(&self) {
         let outcome = match self {
             Self::Published { .. } => "published",

@@ -9,14 +9,14 @@ use scoreline_domain::ModelVersion;
 /// What one model's requests see. Published whole, so that a request never mixes a serving version with a candidate
 /// that belongs to another moment.
 #[derive(Clone, Debug)]
-pub struct Route {
+pub struct ModelRoute {
     /// The version that answers.
     pub serving: Arc<ModelSnapshot>,
     /// A version on trial, never the one that serves.
     pub candidate: Option<Candidate>,
 }
 
-impl Route {
+impl ModelRoute {
     /// Whether nobody who answers has threads of its own. A shadow answers nobody.
     pub fn is_inline(&self) -> bool {
         let canary = self.candidate.as_ref().filter(|candidate| matches!(candidate.mode, CandidateMode::Canary { .. }));

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::discover::{Form, Key};
-use super::report::Event;
-use super::route::{Candidate, CandidateSettings, Route};
+use super::discover::{Key, VersionForm};
+use super::report::RegistryEvent;
+use super::route::{Candidate, CandidateSettings, ModelRoute};
 use super::stages::{self, Around};
-use super::versions::{Outcome, Refusal};
+use super::versions::{LoadRefusal, LoadState};
 use super::{Patience, Registry, Work};
 use crate::inference::bundle::ModelSnapshot;
 use crate::inference::manifest::Manifest;
@@ -73,9 +73,9 @@ impl Registry {
             return;
         }
         let (digest, candidate) = (snapshot.digest().to_string(), Candidate { snapshot, mode: *mode });
-        self.replace(Route { serving: Arc::clone(&route.serving), candidate: Some(candidate) });
+        self.replace(ModelRoute { serving: Arc::clone(&route.serving), candidate: Some(candidate) });
         let (model, version, mode) = (model.clone(), version.clone(), mode.as_str());
-        work.events.push(Event::Trial { model, version, digest, mode });
+        work.events.push(RegistryEvent::Trial { model, version, digest, mode });
     }
 
     /// Takes a version through every stage, unless it must wait or was refused as it is.
@@ -83,7 +83,7 @@ impl Registry {
         let serving = self.serving(&key.0);
         let digest = serving.as_ref().map(|serving| *serving.digest());
         let Some(known) = work.versions.get(key).filter(|known| known.here) else { return Attempt::Wait };
-        if let Outcome::Refused(refusal) = &known.outcome
+        if let LoadState::Refused(refusal) = &known.outcome
             && refusal.holds(digest)
         {
             return Attempt::Refused;
@@ -92,7 +92,7 @@ impl Registry {
             return Attempt::Wait;
         }
         let place = known.place.clone();
-        let base = (place.form == Form::Lone).then(|| self.base(work, &key.0, serving.as_deref())).flatten();
+        let base = (place.form == VersionForm::Lone).then(|| self.base(work, &key.0, serving.as_deref())).flatten();
         let around = Around {
             settings: &self.settings,
             verify: self.verify,
@@ -111,18 +111,18 @@ impl Registry {
         }
         match loaded {
             Ok(snapshot) => {
-                known.outcome = Outcome::Loaded;
+                known.outcome = LoadState::Loaded;
                 Attempt::Loaded(Arc::new(snapshot))
             }
             Err(err) => {
-                let refusal = Refusal::new(&err, digest);
+                let refusal = LoadRefusal::new(&err, digest);
                 let (code, reason) = (refusal.code, refusal.reason.clone());
-                let again = matches!(&known.outcome, Outcome::Refused(before) if before.code == code);
-                known.outcome = Outcome::Refused(refusal);
+                let again = matches!(&known.outcome, LoadState::Refused(before) if before.code == code);
+                known.outcome = LoadState::Refused(refusal);
                 // What fails every half minute for the same reason is told once.
                 if !again {
                     let (model, version) = key.clone();
-                    work.events.push(Event::Refused { model, version, code, reason });
+                    work.events.push(RegistryEvent::Refused { model, version, code, reason });
                 }
                 Attempt::Refused
             }
@@ -158,13 +158,13 @@ impl Registry {
         // A candidate that serves now is not on trial any more.
         let candidate = candidate.filter(|candidate| candidate.snapshot.version() != serving.version());
         let (version, digest) = (serving.version().clone(), serving.digest().to_string());
-        self.replace(Route { serving, candidate });
-        work.events.push(Event::Published { model, version, digest });
+        self.replace(ModelRoute { serving, candidate });
+        work.events.push(RegistryEvent::Published { model, version, digest });
     }
 
     /// Puts the route of one model in place of the old one, in one store, and retires what is not part of it any more.
     /// Only whoever holds the work calls this, so nobody else writes in between.
-    fn replace(&self, route: Route) {
+    fn replace(&self, route: ModelRoute) {
         let mut routes = self.routes.load().as_ref().clone();
         let kept = [Some(&route.serving), route.candidate.as_ref().map(|candidate| &candidate.snapshot)];
         let kept: Vec<_> = kept.into_iter().flatten().map(Arc::as_ptr).collect();
@@ -182,10 +182,10 @@ impl Registry {
 /// Whether the files of a loaded version are the ones that were loaded.
 fn is_current(work: &Work, model: &ModelName, version: &ModelVersion) -> bool {
     let known = work.versions.get(&(model.clone(), version.clone()));
-    known.is_some_and(|known| matches!(known.outcome, Outcome::Loaded) || !known.here)
+    known.is_some_and(|known| matches!(known.outcome, LoadState::Loaded) || !known.here)
 }
 
 fn largest_loaded(work: &Work) -> u64 {
-    let loaded = work.versions.iter().filter(|(_, known)| matches!(known.outcome, Outcome::Loaded));
+    let loaded = work.versions.iter().filter(|(_, known)| matches!(known.outcome, LoadState::Loaded));
     loaded.map(|(_, known)| known.place.largest_file()).max().unwrap_or(0)
 }

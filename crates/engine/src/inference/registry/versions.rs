@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::discover::{Key, Place};
+use super::discover::{Key, VersionPlace};
 use crate::inference::bundle::{BundleDigest, BundleError};
 use scoreline_domain::time::Stopwatch;
 use scoreline_domain::{ModelName, ModelVersion};
@@ -15,35 +15,35 @@ const MOST_GONE: usize = 1000;
 
 /// All versions by model and version.
 #[derive(Default)]
-pub(super) struct Versions(BTreeMap<Key, Version>);
+pub(super) struct KnownVersions(BTreeMap<Key, KnownVersion>);
 
-pub(super) struct Version {
+pub(super) struct KnownVersion {
     /// As it was last seen.
-    pub(super) place: Place,
+    pub(super) place: VersionPlace,
     /// Whether the last look found it.
     pub(super) here: bool,
     looks: u32,
     since: Stopwatch,
-    pub(super) outcome: Outcome,
+    pub(super) outcome: LoadState,
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum Outcome {
+pub(super) enum LoadState {
     Untried,
     /// These very files were loaded.
     Loaded,
-    Refused(Refusal),
+    Refused(LoadRefusal),
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Refusal {
+pub(super) struct LoadRefusal {
     pub(super) code: &'static str,
     pub(super) reason: String,
     /// Set when the reason may pass: since when, and what served then.
     passing: Option<(Stopwatch, Option<BundleDigest>)>,
 }
 
-impl Refusal {
+impl LoadRefusal {
     pub(super) fn new(err: &BundleError, serving: Option<BundleDigest>) -> Self {
         let passing = err.is_passing().then(|| (Stopwatch::start(), serving));
         Self { code: err.code(), reason: err.to_string(), passing }
@@ -58,9 +58,9 @@ impl Refusal {
     }
 }
 
-impl Version {
-    fn new(place: Place) -> Self {
-        Self { place, here: true, looks: 1, since: Stopwatch::start(), outcome: Outcome::Untried }
+impl KnownVersion {
+    fn new(place: VersionPlace) -> Self {
+        Self { place, here: true, looks: 1, since: Stopwatch::start(), outcome: LoadState::Untried }
     }
 
     /// Whether nobody is writing any more: unchanged over two looks and for some time.
@@ -69,14 +69,14 @@ impl Version {
     }
 
     /// What was tried may not be what is there now: everything begins anew.
-    pub(super) fn changed_to(&mut self, place: Place) {
+    pub(super) fn changed_to(&mut self, place: VersionPlace) {
         *self = Self::new(place);
     }
 }
 
-impl Versions {
+impl KnownVersions {
     /// Takes in what a look found.
-    pub(super) fn look(&mut self, found: BTreeMap<Key, Place>, is_loaded: impl Fn(&Key) -> bool) {
+    pub(super) fn look(&mut self, found: BTreeMap<Key, VersionPlace>, is_loaded: impl Fn(&Key) -> bool) {
         for version in self.0.values_mut() {
             version.here = false;
         }
@@ -87,27 +87,27 @@ impl Versions {
                     version.looks = version.looks.saturating_add(1);
                 }
                 Some(version) => version.changed_to(place),
-                None => drop(self.0.insert(key, Version::new(place))),
+                None => drop(self.0.insert(key, KnownVersion::new(place))),
             }
         }
         // A missing file unloads nothing, and what was refused is not tried again because it was away for a while.
         let mut gone = 0;
         self.0.retain(|key, version| {
-            let refused = matches!(version.outcome, Outcome::Refused(_));
+            let refused = matches!(version.outcome, LoadState::Refused(_));
             gone += usize::from(!version.here);
             version.here || is_loaded(key) || (refused && gone <= MOST_GONE)
         });
     }
 
-    pub(super) fn get(&self, key: &Key) -> Option<&Version> {
+    pub(super) fn get(&self, key: &Key) -> Option<&KnownVersion> {
         self.0.get(key)
     }
 
-    pub(super) fn get_mut(&mut self, key: &Key) -> Option<&mut Version> {
+    pub(super) fn get_mut(&mut self, key: &Key) -> Option<&mut KnownVersion> {
         self.0.get_mut(key)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&Key, &Version)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Key, &KnownVersion)> {
         self.0.iter()
     }
 

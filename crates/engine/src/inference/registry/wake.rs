@@ -8,12 +8,12 @@ use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::Notify;
 
 /// Watches while it lives.
-pub struct Wake {
+pub struct FolderWatch {
     woken: Arc<Notify>,
     _watcher: Option<RecommendedWatcher>,
 }
 
-impl Wake {
+impl FolderWatch {
     /// Begins to watch a folder and what is below it. Where that is not possible, nothing ever wakes.
     pub fn watch(dir: &Path) -> Self {
         let woken = Arc::new(Notify::new());

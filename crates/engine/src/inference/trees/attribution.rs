@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::finish::{Aggregate, Columns};
 use super::scalar::Scalar;
-use super::walker::Step;
+use super::walker::NodeStep;
 use super::{Compiled, Ensemble, Leaves, Precision};
 use crate::inference::explain::interventional::{Stand, Walk};
 use crate::inference::explain::path::softmax_slopes;
@@ -41,7 +41,8 @@ impl<T: Scalar> Compiled<T> {
         if matches!(finish.aggregate, Aggregate::Min | Aggregate::Max) || crosses {
             return Ok(None);
         }
-        let (from, to) = (self.scores(duel.reference), self.scores(duel.row));
+        let from = self.scores(duel.reference);
+        let to = self.scores(duel.row);
         let [reference, row] = [duel.reference, duel.row]
             .map(|row| -> SmallVec<[T; 64]> { row.iter().map(|&value| T::from_f64(value)).collect() });
         let mut scores = vec![0.0; finish.targets() * duel.features];
@@ -77,8 +78,10 @@ impl<T: Scalar> Compiled<T> {
             duel.budget.check()?;
             let number = |leaf: usize| self.stride.map_or(leaf, |stride| tree * stride + leaf - first);
             let look = |at| match self.walker.step(at, row, reference) {
-                Step::Leaf(leaf) => Stand::Leaf(self.leaves.weight(number(leaf), target)),
-                Step::Split { column, row, reference } => Stand::Split { player: duel.players[column], row, reference },
+                NodeStep::Leaf(leaf) => Stand::Leaf(self.leaves.weight(number(leaf), target)),
+                NodeStep::Split { column, row, reference } => {
+                    Stand::Split { player: duel.players[column], row, reference }
+                }
             };
             walk.tree(root, look, shares, duel.budget)?;
             first += self.tree_leaves[tree] as usize;
@@ -145,7 +148,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::Form;
+    use super::super::LeafForm;
     use super::super::finish::Finish;
     use super::super::forest::{Forest, Listed};
     use super::super::instructions::Instructions;
@@ -193,10 +196,11 @@ mod tests {
     }
 
     /// Every form a forest fits.
-    fn forms(forest: &Forest<f32>) -> Vec<Form<f32>> {
+    fn forms(forest: &Forest<f32>) -> Vec<LeafForm<f32>> {
         let best = Instructions::best();
-        let masks = [Prefix::build(forest, best).map(Form::Masks32), Prefix::build(forest, best).map(Form::Masks64)];
-        masks.into_iter().flatten().chain([Form::Nodes]).collect()
+        let masks =
+            [Prefix::build(forest, best).map(LeafForm::Masks32), Prefix::build(forest, best).map(LeafForm::Masks64)];
+        masks.into_iter().flatten().chain([LeafForm::Nodes]).collect()
     }
 
     fn agree(meant: &[Meant], row: &Row, reference: &Row) -> Result<(), TestCaseError> {
@@ -242,7 +246,7 @@ mod tests {
         let listed = [
             Listed::Branch {
                 feature: 0,
-                question: super::super::forest::Question::AtMost(0.5),
+                question: super::super::forest::SplitQuestion::AtMost(0.5),
                 yes: 1,
                 no: 2,
                 missing_yes: false,
@@ -255,7 +259,8 @@ mod tests {
 
     #[test]
     fn every_target_and_transform_gets_its_own_difference() {
-        let (zero, one) = ([0.0; FEATURES], [1.0; FEATURES]);
+        let zero = [0.0; FEATURES];
+        let one = [1.0; FEATURES];
         for transform in [Transform::None, Transform::Logistic, Transform::Softmax] {
             let finish = Finish {
                 aggregate: Aggregate::Average,
@@ -263,14 +268,15 @@ mod tests {
                 transform,
                 columns: Columns::PerTarget(2),
             };
-            let ensemble = Compiled::new(&stump(), finish, Form::Nodes);
+            let ensemble = Compiled::new(&stump(), finish, LeafForm::Nodes);
             let answer = |row: &Row| {
                 let mut out = [0.0; 2];
                 ensemble.run(&row.map(f64::from), &mut out);
                 out
             };
             let shares = explain(&ensemble, &one, &zero);
-            let (from, to) = (answer(&zero), answer(&one));
+            let from = answer(&zero);
+            let to = answer(&one);
             for column in 0..2 {
                 let difference = to[column] - from[column];
                 assert!(difference.abs() > 1e-3, "{transform:?}: {from:?} to {to:?}");
@@ -282,14 +288,15 @@ mod tests {
     #[test]
     fn a_minimum_over_trees_is_no_sum_and_time_is_kept() {
         let players = [0; FEATURES];
-        let (row, reference) = ([1.0; FEATURES], [0.0; FEATURES]);
+        let row = [1.0; FEATURES];
+        let reference = [0.0; FEATURES];
         let refused = |aggregate, limit| {
             let finish =
                 Finish { aggregate, base: Vec::new(), transform: Transform::None, columns: Columns::PerTarget(2) };
             let budget = Budget::of(limit);
             let duel =
                 Duel { row: &row, reference: &reference, players: &players, features: FEATURES, budget: &budget };
-            Compiled::new(&stump(), finish, Form::Nodes).explain(&duel)
+            Compiled::new(&stump(), finish, LeafForm::Nodes).explain(&duel)
         };
         assert!(matches!(refused(Aggregate::Min, Duration::from_mins(1)), Ok(None)));
         assert!(matches!(refused(Aggregate::Sum, Duration::ZERO), Err(Unexplained::OutOfTime)));
@@ -300,7 +307,7 @@ mod tests {
         let depth = 200_000;
         let branch = |yes, no, feature| Listed::Branch {
             feature,
-            question: super::super::forest::Question::AtMost(0.5),
+            question: super::super::forest::SplitQuestion::AtMost(0.5),
             yes,
             no,
             missing_yes: false,
@@ -308,7 +315,7 @@ mod tests {
         let mut listed: Vec<_> = (0..depth).map(|at| branch(depth, at + 1, (at % FEATURES) as u32)).collect();
         listed.push(Listed::Leaf(0..1));
         let forest = Forest::grow(&listed, std::iter::once(0), vec![(0, 1.0)]).expect("no cycle");
-        let ensemble = Compiled::new(&forest, finish(Aggregate::Sum), Form::Nodes);
+        let ensemble = Compiled::new(&forest, finish(Aggregate::Sum), LeafForm::Nodes);
         let shares = explain(&ensemble, &[1.0; FEATURES], &[0.0; FEATURES]);
         assert!(shares.iter().all(|share| share.abs() < 1e-12), "one leaf: {shares:?}");
     }

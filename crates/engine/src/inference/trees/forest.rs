@@ -51,7 +51,7 @@ pub(super) struct Forest<T> {
 pub(super) enum Listed<T> {
     Branch {
         feature: u32,
-        question: Question<T>,
+        question: SplitQuestion<T>,
         yes: usize,
         no: usize,
         /// Whether a missing value is sent to `yes`; otherwise it gets the answer the comparison gives it.
@@ -62,7 +62,7 @@ pub(super) enum Listed<T> {
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum Question<T> {
+pub(super) enum SplitQuestion<T> {
     AtMost(T),
     Below(T),
     AtLeast(T),
@@ -229,23 +229,24 @@ struct Asked<T> {
     missing_is_yes: bool,
 }
 
-fn ask<T: Scalar>(question: &Question<T>) -> Result<Asked<T>, BackendError> {
+fn ask<T: Scalar>(question: &SplitQuestion<T>) -> Result<Asked<T>, BackendError> {
     const NEVER: &str = "a tree node compares with a value that is not a number";
-    let (low, high) = (T::NEG_INFINITY, T::INFINITY);
+    let low = T::NEG_INFINITY;
+    let high = T::INFINITY;
     let below = |value: T| if value == low { (high, low) } else { (low, value.below()) };
     let (ranges, exchanged) = match question {
-        Question::AtMost(value) => (vec![(low, *value)], false),
-        Question::Above(value) => (vec![(low, *value)], true),
-        Question::Below(value) => (vec![below(*value)], false),
-        Question::AtLeast(value) => (vec![below(*value)], true),
-        Question::Equals(value) => (vec![(*value, *value)], false),
-        Question::Differs(value) => (vec![(*value, *value)], true),
+        SplitQuestion::AtMost(value) => (vec![(low, *value)], false),
+        SplitQuestion::Above(value) => (vec![(low, *value)], true),
+        SplitQuestion::Below(value) => (vec![below(*value)], false),
+        SplitQuestion::AtLeast(value) => (vec![below(*value)], true),
+        SplitQuestion::Equals(value) => (vec![(*value, *value)], false),
+        SplitQuestion::Differs(value) => (vec![(*value, *value)], true),
         // No member at all: a range nothing is in.
-        Question::OneOf(values) if values.is_empty() => (vec![(high, low)], false),
-        Question::OneOf(values) => (values.iter().map(|&value| (value, value)).collect(), false),
+        SplitQuestion::OneOf(values) if values.is_empty() => (vec![(high, low)], false),
+        SplitQuestion::OneOf(values) => (values.iter().map(|&value| (value, value)).collect(), false),
     };
     if ranges.iter().any(|(low, high)| low.is_missing() || high.is_missing()) {
         return Err(malformed(NEVER));
     }
-    Ok(Asked { ranges, exchanged, missing_is_yes: matches!(question, Question::Differs(_)) })
+    Ok(Asked { ranges, exchanged, missing_is_yes: matches!(question, SplitQuestion::Differs(_)) })
 }

@@ -83,7 +83,7 @@ impl Ensemble {
 }
 
 struct Compiled<T> {
-    form: Form<T>,
+    form: LeafForm<T>,
     /// All forests can be walked: those that have masks are walked to be explained.
     walker: Walker<T>,
     leaves: Leaves<T>,
@@ -96,7 +96,7 @@ struct Compiled<T> {
 }
 
 /// How the leaves a row ends in are found; the fastest form the forest fits.
-enum Form<T> {
+enum LeafForm<T> {
     Masks32(Prefix<T, u32>),
     Masks64(Prefix<T, u64>),
     Nodes,
@@ -120,7 +120,7 @@ impl<T: Scalar> Compiled<T> {
         if forest.width() > width {
             return Err(node.malformed(format!("a tree reads column {} of {width}", forest.width() - 1)));
         }
-        let form = Form::fastest(&forest, Instructions::best());
+        let form = LeafForm::fastest(&forest, Instructions::best());
         tracing::debug!(
             trees = forest.trees.len(),
             form = form.name(),
@@ -130,11 +130,11 @@ impl<T: Scalar> Compiled<T> {
         Ok(Self::new(&forest, finish, form))
     }
 
-    fn new(forest: &Forest<T>, finish: Finish<T>, form: Form<T>) -> Self {
+    fn new(forest: &Forest<T>, finish: Finish<T>, form: LeafForm<T>) -> Self {
         let stride = match form {
-            Form::Masks32(_) => Some(<u32 as Mask>::LEAVES),
-            Form::Masks64(_) => Some(<u64 as Mask>::LEAVES),
-            Form::Nodes => None,
+            LeafForm::Masks32(_) => Some(<u32 as Mask>::LEAVES),
+            LeafForm::Masks64(_) => Some(<u64 as Mask>::LEAVES),
+            LeafForm::Nodes => None,
         };
         let leaves = Leaves::number(forest, stride, finish.targets() == 1, finish.nothing());
         let tree_leaves = forest.trees.iter().map(|tree| tree.leaves.len() as u32).collect();
@@ -180,14 +180,14 @@ impl<T: Scalar> Compiled<T> {
     #[inline]
     fn fold<A>(&self, row: &[f64], state: A, step: impl FnMut(A, usize) -> A) -> A {
         match &self.form {
-            Form::Masks32(masks) => masks.fold(row, state, step),
-            Form::Masks64(masks) => masks.fold(row, state, step),
-            Form::Nodes => self.walker.fold(row, state, step),
+            LeafForm::Masks32(masks) => masks.fold(row, state, step),
+            LeafForm::Masks64(masks) => masks.fold(row, state, step),
+            LeafForm::Nodes => self.walker.fold(row, state, step),
         }
     }
 }
 
-impl<T: Scalar> Form<T> {
+impl<T: Scalar> LeafForm<T> {
     fn fastest(forest: &Forest<T>, instructions: Instructions) -> Self {
         let wide = || Prefix::build(forest, instructions).map(Self::Masks64);
         Prefix::build(forest, instructions).map(Self::Masks32).or_else(wide).unwrap_or(Self::Nodes)
@@ -230,7 +230,7 @@ impl<T: Scalar> Leaves<T> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::forest::{Listed, Question};
+    use super::forest::{Listed, SplitQuestion};
     use super::*;
 
     const FEATURES: u32 = 3;
@@ -239,7 +239,7 @@ mod tests {
     #[derive(Clone, Debug)]
     pub(super) enum Meant {
         Leaf,
-        Branch { feature: u32, question: Question<f32>, missing_yes: bool, yes: Box<Meant>, no: Box<Meant> },
+        Branch { feature: u32, question: SplitQuestion<f32>, missing_yes: bool, yes: Box<Meant>, no: Box<Meant> },
     }
 
     pub(super) fn value() -> impl Strategy<Value = f32> {
@@ -247,28 +247,31 @@ mod tests {
         prop::sample::select(grid.to_vec())
     }
 
-    pub(super) fn ordered() -> BoxedStrategy<Question<f32>> {
+    pub(super) fn ordered() -> BoxedStrategy<SplitQuestion<f32>> {
         (value(), 0..4)
             .prop_map(|(value, mode)| match mode {
-                0 => Question::AtMost(value),
-                1 => Question::Below(value),
-                2 => Question::AtLeast(value),
-                _ => Question::Above(value),
+                0 => SplitQuestion::AtMost(value),
+                1 => SplitQuestion::Below(value),
+                2 => SplitQuestion::AtLeast(value),
+                _ => SplitQuestion::Above(value),
             })
             .boxed()
     }
 
-    pub(super) fn any_question() -> BoxedStrategy<Question<f32>> {
+    pub(super) fn any_question() -> BoxedStrategy<SplitQuestion<f32>> {
         prop_oneof![
             4 => ordered(),
-            1 => value().prop_map(Question::Equals),
-            1 => value().prop_map(Question::Differs),
-            1 => prop::collection::vec(value(), 0..4).prop_map(Question::OneOf),
+            1 => value().prop_map(SplitQuestion::Equals),
+            1 => value().prop_map(SplitQuestion::Differs),
+            1 => prop::collection::vec(value(), 0..4).prop_map(SplitQuestion::OneOf),
         ]
         .boxed()
     }
 
-    pub(super) fn trees(features: u32, question: BoxedStrategy<Question<f32>>) -> impl Strategy<Value = Vec<Meant>> {
+    pub(super) fn trees(
+        features: u32,
+        question: BoxedStrategy<SplitQuestion<f32>>,
+    ) -> impl Strategy<Value = Vec<Meant>> {
         let tree = Just(Meant::Leaf).prop_recursive(9, 90, 2, move |below| {
             (0..features, question.clone(), any::<bool>(), below.clone(), below).prop_map(
                 |(feature, question, missing_yes, yes, no)| Meant::Branch {
@@ -315,13 +318,13 @@ mod tests {
         while let Listed::Branch { feature, question, yes, no, missing_yes } = &listed[at] {
             let value = row[*feature as usize];
             let answer = match question {
-                Question::AtMost(threshold) => value <= *threshold,
-                Question::Below(threshold) => value < *threshold,
-                Question::AtLeast(threshold) => value >= *threshold,
-                Question::Above(threshold) => value > *threshold,
-                Question::Equals(threshold) => value == *threshold,
-                Question::Differs(threshold) => value != *threshold,
-                Question::OneOf(members) => members.contains(&value),
+                SplitQuestion::AtMost(threshold) => value <= *threshold,
+                SplitQuestion::Below(threshold) => value < *threshold,
+                SplitQuestion::AtLeast(threshold) => value >= *threshold,
+                SplitQuestion::Above(threshold) => value > *threshold,
+                SplitQuestion::Equals(threshold) => value == *threshold,
+                SplitQuestion::Differs(threshold) => value != *threshold,
+                SplitQuestion::OneOf(members) => members.contains(&value),
             };
             at = if answer || (value.is_nan() && *missing_yes) { *yes } else { *no };
         }
@@ -376,14 +379,14 @@ mod tests {
     }
 
     /// Every form with every instruction set there is.
-    fn forms(forest: &Forest<f32>) -> Vec<Form<f32>> {
+    fn forms(forest: &Forest<f32>) -> Vec<LeafForm<f32>> {
         let masks = |instructions| {
             [
-                Prefix::build(forest, instructions).map(Form::Masks32),
-                Prefix::build(forest, instructions).map(Form::Masks64),
+                Prefix::build(forest, instructions).map(LeafForm::Masks32),
+                Prefix::build(forest, instructions).map(LeafForm::Masks64),
             ]
         };
-        Instructions::available().flat_map(masks).flatten().chain([Form::Nodes]).collect()
+        Instructions::available().flat_map(masks).flatten().chain([LeafForm::Nodes]).collect()
     }
 
     #[test]
@@ -431,7 +434,7 @@ mod tests {
     }
 
     fn branch(yes: usize, no: usize) -> Listed<f32> {
-        Listed::Branch { feature: 0, question: Question::AtMost(0.5), yes, no, missing_yes: false }
+        Listed::Branch { feature: 0, question: SplitQuestion::AtMost(0.5), yes, no, missing_yes: false }
     }
 
     #[test]

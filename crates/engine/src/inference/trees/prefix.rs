@@ -72,7 +72,7 @@ const UNROLLED: usize = 4;
 const LINE: usize = 64;
 
 pub(super) struct Prefix<T, M> {
-    groups: Vec<Group<T>>,
+    groups: Vec<FeatureGroup<T>>,
     /// Rows of `width` masks from the first that begins a line on: one that rules nothing out, then for each feature a row
     /// per rank and one for a missing value.
     masks: Vec<M>,
@@ -83,8 +83,8 @@ pub(super) struct Prefix<T, M> {
 }
 
 /// `SIDE` features with about as many thresholds each, or fewer and a place that rules nothing out.
-struct Group<T> {
-    places: [Place; SIDE],
+struct FeatureGroup<T> {
+    places: [MaskPlace; SIDE],
     /// For each feature its thresholds, ascending, and infinities up to `room` of them.
     thresholds: Vec<T>,
     /// A power of two.
@@ -93,7 +93,7 @@ struct Group<T> {
 
 /// Where the mask rows of a feature begin and which is that of a missing value.
 #[derive(Clone, Copy)]
-struct Place {
+struct MaskPlace {
     column: u32,
     start: u32,
     missing: u32,
@@ -148,7 +148,7 @@ impl<T: Scalar, M: Mask> Prefix<T, M> {
         prefix.accumulate(&features);
         // The order of features means nothing; those of a group take as many steps as the longest.
         features.sort_by_key(|feature| feature.thresholds.len());
-        prefix.groups = features.chunks(SIDE).map(|features| Group::of(features, first, width)).collect();
+        prefix.groups = features.chunks(SIDE).map(|features| FeatureGroup::of(features, first, width)).collect();
         Some(prefix)
     }
 
@@ -249,7 +249,7 @@ where
     }
 }
 
-impl<T: Scalar> Group<T> {
+impl<T: Scalar> FeatureGroup<T> {
     fn of(features: &[Feature<T>], nothing: usize, width: usize) -> Self {
         let most = features.iter().map(|feature| feature.thresholds.len()).max().unwrap_or(0);
         let room = (most + 1).next_power_of_two();
@@ -257,10 +257,10 @@ impl<T: Scalar> Group<T> {
         for (room, feature) in thresholds.chunks_exact_mut(room).zip(features) {
             room[..feature.thresholds.len()].copy_from_slice(&feature.thresholds);
         }
-        let mut places = [Place { column: 0, start: nothing as u32, missing: nothing as u32 }; SIDE];
+        let mut places = [MaskPlace { column: 0, start: nothing as u32, missing: nothing as u32 }; SIDE];
         for (place, feature) in places.iter_mut().zip(features) {
             let missing = (feature.start + feature.missing() * width) as u32;
-            *place = Place { column: feature.column as u32, start: feature.start as u32, missing };
+            *place = MaskPlace { column: feature.column as u32, start: feature.start as u32, missing };
         }
         Self { places, thresholds, room }
     }

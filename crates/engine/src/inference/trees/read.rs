@@ -6,7 +6,7 @@ use std::collections::hash_map::Entry;
 use std::ops::Range;
 
 use super::finish::{Aggregate, Columns, Finish};
-use super::forest::{Forest, Listed, Question};
+use super::forest::{Forest, Listed, SplitQuestion};
 use super::scalar::Scalar;
 use crate::inference::BackendError;
 use crate::inference::onnx_graph::graph::{Attribute, Node};
@@ -102,8 +102,10 @@ pub(super) fn ensemble<T: Scalar>(node: &Node) -> Result<(Forest<T>, Finish<T>),
     let modes: Vec<f64> = node.tensor("nodes_modes").map(|tensor| tensor.values.clone()).unwrap_or_default();
     let thresholds: Vec<T> = numbers(node, "nodes_splits")?;
     let features = node.ints("nodes_featureids");
-    let (yes, yes_leaf) = (node.ints("nodes_truenodeids"), node.ints("nodes_trueleafs"));
-    let (no, no_leaf) = (node.ints("nodes_falsenodeids"), node.ints("nodes_falseleafs"));
+    let yes = node.ints("nodes_truenodeids");
+    let yes_leaf = node.ints("nodes_trueleafs");
+    let no = node.ints("nodes_falsenodeids");
+    let no_leaf = node.ints("nodes_falseleafs");
     let missing = node.ints("nodes_missing_value_tracks_true");
     let nodes = modes.len();
     same_length(
@@ -130,13 +132,13 @@ pub(super) fn ensemble<T: Scalar>(node: &Node) -> Result<(Forest<T>, Finish<T>),
     for at in 0..nodes {
         let threshold = thresholds[at];
         let question = match modes[at] as i64 {
-            0 => Question::AtMost(threshold),
-            1 => Question::Below(threshold),
-            2 => Question::AtLeast(threshold),
-            3 => Question::Above(threshold),
-            4 => Question::Equals(threshold),
-            5 => Question::Differs(threshold),
-            6 => Question::OneOf(sets.next().map(<[T]>::to_vec).unwrap_or_default()),
+            0 => SplitQuestion::AtMost(threshold),
+            1 => SplitQuestion::Below(threshold),
+            2 => SplitQuestion::AtLeast(threshold),
+            3 => SplitQuestion::Above(threshold),
+            4 => SplitQuestion::Equals(threshold),
+            5 => SplitQuestion::Differs(threshold),
+            6 => SplitQuestion::OneOf(sets.next().map(<[T]>::to_vec).unwrap_or_default()),
             other => return Err(node.malformed(format!("unknown node mode `{other}`"))),
         };
         listed.push(Listed::Branch {
@@ -184,8 +186,10 @@ fn forest<T: Scalar>(node: &Node, kind: &str, targets: usize) -> Result<Forest<T
     let modes = node.texts("nodes_modes");
     let thresholds: Vec<T> = numbers(node, "nodes_values")?;
     let features = node.ints("nodes_featureids");
-    let (yes, no) = (node.ints("nodes_truenodeids"), node.ints("nodes_falsenodeids"));
-    let (trees, ids) = (node.ints("nodes_treeids"), node.ints("nodes_nodeids"));
+    let yes = node.ints("nodes_truenodeids");
+    let no = node.ints("nodes_falsenodeids");
+    let trees = node.ints("nodes_treeids");
+    let ids = node.ints("nodes_nodeids");
     let missing = node.ints("nodes_missing_value_tracks_true");
     let nodes = modes.len();
     same_length(
@@ -223,12 +227,12 @@ fn forest<T: Scalar>(node: &Node, kind: &str, targets: usize) -> Result<Forest<T
                 listed.push(Listed::Leaf(ranges[at].clone()));
                 continue;
             }
-            b"BRANCH_LEQ" => Question::AtMost(threshold),
-            b"BRANCH_LT" => Question::Below(threshold),
-            b"BRANCH_GTE" => Question::AtLeast(threshold),
-            b"BRANCH_GT" => Question::Above(threshold),
-            b"BRANCH_EQ" => Question::Equals(threshold),
-            b"BRANCH_NEQ" => Question::Differs(threshold),
+            b"BRANCH_LEQ" => SplitQuestion::AtMost(threshold),
+            b"BRANCH_LT" => SplitQuestion::Below(threshold),
+            b"BRANCH_GTE" => SplitQuestion::AtLeast(threshold),
+            b"BRANCH_GT" => SplitQuestion::Above(threshold),
+            b"BRANCH_EQ" => SplitQuestion::Equals(threshold),
+            b"BRANCH_NEQ" => SplitQuestion::Differs(threshold),
             other => {
                 return Err(node.malformed(format!("unknown node mode `{}`", String::from_utf8_lossy(other))));
             }

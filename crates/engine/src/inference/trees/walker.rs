@@ -37,7 +37,8 @@ impl<T: Scalar> Walker<T> {
         let leaves: usize = forest.trees.iter().map(|tree| tree.leaves.len()).sum();
         let mut nodes = Vec::with_capacity(splits + leaves);
         let mut roots = Vec::with_capacity(forest.trees.len());
-        let (mut first_split, mut first_leaf) = (0, splits as u32);
+        let mut first_split = 0;
+        let mut first_leaf = splits as u32;
         for tree in &forest.trees {
             let at = |child| match child {
                 Child::Split(split) => first_split + split,
@@ -88,17 +89,17 @@ impl<T: Scalar> Walker<T> {
     }
 
     /// What stands at a node.
-    pub(super) fn step(&self, at: u32, row: &[T], reference: &[T]) -> Step {
+    pub(super) fn step(&self, at: u32, row: &[T], reference: &[T]) -> NodeStep {
         if let Some(leaf) = at.checked_sub(self.splits) {
-            return Step::Leaf(leaf as usize);
+            return NodeStep::Leaf(leaf as usize);
         }
         let node = &self.nodes[at as usize];
-        Step::Split { column: node.feature as usize, row: node.next(row), reference: node.next(reference) }
+        NodeStep::Split { column: node.feature as usize, row: node.next(row), reference: node.next(reference) }
     }
 }
 
 /// A node as two rows see it.
-pub(super) enum Step {
+pub(super) enum NodeStep {
     /// By its number through all trees.
     Leaf(usize),
     /// The column it asks about and where each row goes.
