@@ -153,7 +153,7 @@ impl Stop {
     /// Runs a long task. It ends by itself once the stop is requested; before that, its end, its error and its panic
     /// all stop the process.
     pub fn supervise(&self, task: &'static str, work: impl Future<Output: Ending> + Send + 'static) {
-        let guard = Guard { stop: self.clone(), task, settled: false };
+        let guard = TaskGuard { stop: self.clone(), task, settled: false };
         self.spawn(async move {
             // Captured whole: it has to fall when `work` panics.
             let mut guard = guard;
@@ -244,13 +244,13 @@ impl<F: Future<Output = ()>> Future for UntilDropped<F> {
 }
 
 /// Held by a supervised task for as long as it lives.
-struct Guard {
+struct TaskGuard {
     stop: Stop,
     task: &'static str,
     settled: bool,
 }
 
-impl Guard {
+impl TaskGuard {
     fn settle(&mut self, outcome: Result<(), String>) {
         self.settled = true;
         let task = self.task;
@@ -262,7 +262,7 @@ impl Guard {
     }
 }
 
-impl Drop for Guard {
+impl Drop for TaskGuard {
     fn drop(&mut self) {
         // Not settled and not panicking: dropped by the hard token, or with the runtime.
         if !self.settled && std::thread::panicking() {

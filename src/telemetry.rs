@@ -335,12 +335,12 @@ mod tests {
 
     /// A sink that stands still until the gate is opened.
     #[derive(Clone, Default)]
-    struct Sink {
+    struct GatedSink {
         written: Arc<Mutex<Vec<u8>>>,
         gate: Arc<Mutex<()>>,
     }
 
-    impl Write for Sink {
+    impl Write for GatedSink {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             let _open = self.gate.lock().expect("gate");
             self.written.lock().expect("written").extend_from_slice(bytes);
@@ -354,7 +354,7 @@ mod tests {
 
     #[test]
     fn a_stuck_sink_costs_lines_and_never_waiting() {
-        let sink = Sink::default();
+        let sink = GatedSink::default();
         let (mut queue, guard) = LineQueue::start(sink.clone(), 4, lost_lines_as_json).expect("thread");
         let closed = sink.gate.lock().expect("gate");
         for line in 0..100 {

@@ -20,7 +20,7 @@ use crate::scoring::feature_table::FeatureTable;
 use crate::sinks::{FileSink, ProfileSink, ScoreSink};
 use crate::worker::extract::{Begin, Extracted, Extraction, ExtractionProgress};
 use crate::worker::feature_feed::StoreFeed;
-use crate::worker::features::{FeaturePass, Folded, Whose};
+use crate::worker::features::{FeaturePass, FoldedPass, Whose};
 use crate::worker::follow_features::FeatureTableKeeper;
 use crate::worker::rescore::{Rescore, Rescored};
 use crate::worker::schedule::{Driver, Job, Timetable};
@@ -92,8 +92,8 @@ impl Pipeline {
 
     /// Opens the store, however long that takes, tells who waits for it, and runs the jobs until the process stops. A
     /// supervised task.
-    pub(super) async fn run(self, parts: Parts, opening: Opening, stop: Stop) -> anyhow::Result<()> {
-        let Parts { settings, scorer, eraser, monitoring, platform, opened: tell } = parts;
+    pub(super) async fn run(self, parts: JobParts, opening: Opening, stop: Stop) -> anyhow::Result<()> {
+        let JobParts { settings, scorer, eraser, monitoring, platform, opened: tell } = parts;
         worker::describe();
         let opened = match opening {
             Opening::Open(opened) => *opened,
@@ -144,7 +144,7 @@ impl Pipeline {
 }
 
 /// What the jobs of a server work with.
-pub(super) struct Parts {
+pub(super) struct JobParts {
     pub(super) settings: Settings,
     pub(super) scorer: Scorer,
     pub(super) eraser: Eraser,
@@ -201,7 +201,7 @@ pub async fn extract_once(
 pub async fn rescore_once(
     settings: &Settings,
     whose: Whose,
-) -> anyhow::Result<(Folded, Rescored, Option<WrittenBack>)> {
+) -> anyhow::Result<(FoldedPass, Rescored, Option<WrittenBack>)> {
     let opened = stored::open_for_command(settings).await?;
     let platform = platform(settings, &opened.privacy, opened.hasher())?;
     let Opened { store, tombstones, promotions, .. } = opened;

@@ -34,7 +34,7 @@ use scoreline_listener::tls::{Reloading, TlsListener, TlsSettings};
 use scoreline_listener::{ConnectionTask, Drain, Limits, Listener, TlsConfigs};
 use scoreline_store::Store;
 
-use jobs::{Parts, Pipeline};
+use jobs::{JobParts, Pipeline};
 use stored::Opening;
 
 /// Longest time a request's body may take to arrive.
@@ -83,7 +83,7 @@ pub async fn serve(settings: Settings, metrics: MetricsHandle) -> anyhow::Result
     }
     let platform = jobs::platform(&settings, &privacy, state.hasher.clone())?;
     let (tell, opened) = oneshot::channel();
-    let parts = Parts {
+    let parts = JobParts {
         settings: settings.clone(),
         scorer: scorer.clone(),
         eraser: eraser.clone(),

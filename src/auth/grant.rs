@@ -24,7 +24,7 @@ pub struct GrantRequest<'a> {
 }
 
 /// A token.
-pub struct Granted {
+pub struct GrantedToken {
     pub access_token: String,
     /// Seconds.
     pub expires_in: u64,
@@ -78,7 +78,7 @@ pub(super) fn grant(
     addresses: &AddressPaces,
     now: i64,
     lifetime: Duration,
-) -> Result<Granted, GrantFault> {
+) -> Result<GrantedToken, GrantFault> {
     let too_fast = |retry_after| GrantFault::TooFast { retry_after };
     addresses.take(request.from).map_err(too_fast)?;
     let form = GrantForm::read(request)?;
@@ -102,7 +102,7 @@ pub(super) fn grant(
     let seconds = lifetime.as_secs();
     let token = mint.issue(&id, &client.stamp, scopes, now, i64::try_from(seconds).unwrap_or(i64::MAX - now));
     let access_token = token.ok_or(GrantFault::Unavailable)?;
-    Ok(Granted { access_token, expires_in: seconds, scope: scopes.to_string() })
+    Ok(GrantedToken { access_token, expires_in: seconds, scope: scopes.to_string() })
 }
 
 type FormSecret = Zeroizing<String>;

@@ -33,7 +33,7 @@ use arc_swap::ArcSwap;
 pub use caller::{Caller, PeerIdentity, Proof, Scope, Scopes, UnknownScope};
 pub use fault::{AuthFault, AuthRefusal};
 pub use file::{Credentials, FileFault, FileState, RateRecord, SecretRecord, read_private};
-pub use grant::{GrantFault, GrantRequest, Granted};
+pub use grant::{GrantFault, GrantRequest, GrantedToken};
 pub use keeper::{BackgroundTask, keep};
 pub use pace::{Rate, Rates};
 pub use records::{NewSecret, add_client, add_key, revoke};
@@ -77,10 +77,10 @@ pub struct Authenticator {
     rates: Rates,
     token_ttl: Duration,
     addresses: AddressPaces,
-    file: Watched,
+    file: WatchedFile,
 }
 
-struct Watched {
+struct WatchedFile {
     path: PathBuf,
     /// As it was last read, whether or not it could be used. Locked by the keeper only.
     seen: Mutex<Option<FileState>>,
@@ -135,7 +135,7 @@ impl Authenticator {
             clock,
             rates: settings.rates,
             token_ttl: settings.token_ttl,
-            file: Watched { path, seen: Mutex::default() },
+            file: WatchedFile { path, seen: Mutex::default() },
         };
         authenticator.load()?;
         Ok(Some(Arc::new(authenticator)))
@@ -182,7 +182,7 @@ impl Authenticator {
     ///
     /// # Errors
     /// `GrantFault`, which says how to answer.
-    pub fn grant(&self, request: &GrantRequest<'_>) -> Result<Granted, GrantFault> {
+    pub fn grant(&self, request: &GrantRequest<'_>) -> Result<GrantedToken, GrantFault> {
         let now = self.clock.now().as_second();
         grant::grant(request, &self.book.load(), &self.mint, &self.addresses, now, self.token_ttl)
     }

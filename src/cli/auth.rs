@@ -16,11 +16,11 @@ pub(super) struct Auth {
     #[arg(long, global = true, value_name = "FILE")]
     file: Option<PathBuf>,
     #[command(subcommand)]
-    command: Command,
+    command: AuthCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum AuthCommand {
     /// Make an API key, sent as `authorization: Bearer sk_...`
     #[command(after_help = "Example:\n  scoreline auth new-key --name genesys --scope predict,leads > key.txt")]
     NewKey(New),
@@ -67,20 +67,20 @@ impl Auth {
             Failure::Usage("set `auth.credentials_file` or give `--file FILE`: there is nowhere to keep it".to_owned())
         })?;
         match self.command {
-            Command::NewKey(new) => {
+            AuthCommand::NewKey(new) => {
                 let (made, about) = new.make(&path, auth::add_key)?;
                 eprintln!("API key {} {about}; kept as a hash in {}.", made.id, path.display());
                 eprintln!("It is shown this once:");
                 print(&format!("{}\n", made.secret.as_str()))
             }
-            Command::NewClient(new) => {
+            AuthCommand::NewClient(new) => {
                 let (made, about) = new.make(&path, auth::add_client)?;
                 eprintln!("OAuth client {} {about}; its secret is kept as a hash in {}.", made.id, path.display());
                 eprintln!("It is shown this once:");
                 print(&format!("client_id={}\nclient_secret={}\n", made.id, made.secret.as_str()))
             }
-            Command::List => print(&list(&Credentials::read(&path)?.0)),
-            Command::Revoke { id } => {
+            AuthCommand::List => print(&list(&Credentials::read(&path)?.0)),
+            AuthCommand::Revoke { id } => {
                 if !auth::revoke(&path, &id, SystemClock.now())? {
                     return Err(Failure::Usage(format!(
                         "`{id}` is not a key or client in use in `{}`",

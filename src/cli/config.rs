@@ -10,7 +10,7 @@ use crate::app;
 use crate::config::{Effective, ValueOrigin};
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Command {
+pub(super) enum ConfigCommand {
     /// Say whether the settings are valid, or everything that is wrong with them and the files they name
     #[command(after_help = "Example:\n  scoreline --config /etc/scoreline.toml config check")]
     Check,
@@ -23,7 +23,7 @@ pub(super) enum Command {
     },
 }
 
-impl Command {
+impl ConfigCommand {
     /// Settings that are not valid do not get this far: they are refused when they are read.
     pub(super) fn run(self, effective: &Effective) -> Result<(), Failure> {
         match self {

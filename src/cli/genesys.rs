@@ -14,7 +14,7 @@ use crate::lifecycle::Signals;
 use scoreline_simulator::{FaultPlan, JobSettings, PRESETS, PlatformLimits, Simulator, SimulatorSettings};
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Command {
+pub(super) enum GenesysCommand {
     /// Serve a simulated platform: history, sentiment, profiles, contact lists, with faults by script
     #[command(after_help = HELP, after_long_help = LONG_HELP)]
     Simulate(Box<Simulate>),
@@ -108,7 +108,7 @@ Example:
 /// How often the line with the count is written anew.
 const REFRESH: Duration = Duration::from_millis(250);
 
-impl Command {
+impl GenesysCommand {
     pub(super) fn run(self) -> Result<(), Failure> {
         match self {
             Self::Simulate(simulate) => simulate.run(),

@@ -51,27 +51,27 @@ enum Command {
     #[command(after_help = SERVE_EXAMPLES)]
     Serve,
     /// Score a table: CSV, NDJSON or Parquet, millions of rows
-    Score(Box<score::Score>),
+    Score(Box<score::ScoreArgs>),
     /// Fetch the platform's history into the store
     Extract(extract::Extract),
     /// Compute features, score customers and write scores back, once
-    Rescore(rescore::Rescore),
+    Rescore(rescore::RescoreArgs),
     /// Show what is in the store, how far the jobs have come and what could not be written back
-    Status(status::Status),
+    Status(status::StatusArgs),
     /// List or check model bundles
     #[command(subcommand)]
-    Models(models::Command),
+    Models(models::ModelsCommand),
     /// Show the features there are, import purchases, export training data
     #[command(subcommand)]
-    Features(features::Command),
+    Features(features::FeaturesCommand),
     /// Make, list or take back API keys and OAuth clients
     Auth(auth::Auth),
     /// Simulate a Genesys Cloud organisation
     #[command(subcommand)]
-    Genesys(genesys::Command),
+    Genesys(genesys::GenesysCommand),
     /// Check or print the settings
     #[command(subcommand)]
-    Config(config::Command),
+    Config(config::ConfigCommand),
 }
 
 const SERVE_EXAMPLES: &str = "\
@@ -136,7 +136,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 impl Cli {
     fn run(self) -> Result<(), Failure> {
-        if matches!(self.command, Command::Models(models::Command::Probe)) {
+        if matches!(self.command, Command::Models(models::ModelsCommand::Probe)) {
             return models::probe();
         }
         if let Command::Genesys(command) = self.command {

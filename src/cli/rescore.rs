@@ -7,13 +7,13 @@ use clap::Args;
 use super::{Failure, print};
 use crate::app::{jobs, stored};
 use crate::config::Settings;
-use crate::worker::features::{Folded, Whose};
+use crate::worker::features::{FoldedPass, Whose};
 use crate::worker::rescore::Rescored;
 use crate::worker::write_back::WrittenBack;
 
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
-pub(super) struct Rescore {
+pub(super) struct RescoreArgs {
     /// Compute everybody's features anew, not only those that may have changed
     #[arg(long)]
     all: bool,
@@ -27,7 +27,7 @@ Examples:
 `scoreline serve` does this by itself after each extraction. While a server runs on the same file, ask it instead:
   curl -X POST 127.0.0.1:8081/admin/jobs/features/run";
 
-impl Rescore {
+impl RescoreArgs {
     pub(super) fn run(self, settings: &Settings) -> Result<(), Failure> {
         let whose = if self.all { Whose::Everybody } else { Whose::Due };
         let (folded, rescored, written) = stored::run_until_signal(jobs::rescore_once(settings, whose))?;
@@ -35,11 +35,11 @@ impl Rescore {
     }
 }
 
-fn summary(folded: &Folded, rescored: &Rescored, written: Option<&WrittenBack>) -> String {
+fn summary(folded: &FoldedPass, rescored: &Rescored, written: Option<&WrittenBack>) -> String {
     let mut text = String::new();
     let seconds = folded.elapsed.as_secs_f64();
     let rate = folded.interactions_per_second();
-    let Folded { customers, interactions, purchases, .. } = folded;
+    let FoldedPass { customers, interactions, purchases, .. } = folded;
     let _ = writeln!(
         text,
         "features: {customers} customers, {interactions} interactions and {purchases} purchases in {seconds:.1} s \

@@ -12,7 +12,7 @@ use scoreline_store::{ProfileCounts, Store, StoreCounts, StoreError};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  scoreline status\n\nA running server knows more: curl 127.0.0.1:8081/admin/jobs")]
-pub(super) struct Status {
+pub(super) struct StatusArgs {
     /// Failed writes to show
     #[arg(long, value_name = "N", default_value_t = 20)]
     failures: usize,
@@ -21,7 +21,7 @@ pub(super) struct Status {
 /// Sources an extraction may have a position of.
 const SOURCES: [&str; 2] = ["platform", "documented"];
 
-impl Status {
+impl StatusArgs {
     pub(super) fn run(self, settings: &Settings) -> Result<(), Failure> {
         let target = jobs::target(settings);
         let text = stored::run_until_signal(async {

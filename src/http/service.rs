@@ -13,7 +13,7 @@ use axum::routing::future::RouteFuture;
 use bytes::Bytes;
 use tower::Service as _;
 
-use super::edge::auth::{Guard, identity, refused};
+use super::edge::auth::{ScopeGuard, identity, refused};
 use super::edge::error::error_response;
 use super::edge::head::Head;
 use super::edge::observe::{Observe, caught, finish};
@@ -39,7 +39,7 @@ struct LaneRoute {
     path: &'static str,
     endpoint: Endpoint,
     app: SharedState,
-    guard: Option<Guard>,
+    guard: Option<ScopeGuard>,
     observe: Observe,
 }
 
@@ -51,7 +51,7 @@ impl Endpoints {
                 path: row.path,
                 endpoint,
                 app: state.clone(),
-                guard: Guard::of(&state, row.access),
+                guard: ScopeGuard::of(&state, row.access),
                 observe: Observe::new(row.name),
             }),
             RouteAnswer::Routed(_) => None,

@@ -39,15 +39,15 @@ const MOST_MEASURED: usize = 64;
 /// A handle on the ledger. Cheap to clone.
 #[derive(Clone)]
 pub struct Ledger {
-    inner: Arc<Inner>,
+    inner: Arc<LedgerState>,
 }
 
-struct Inner {
+struct LedgerState {
     limits: PredictionLimits,
     predictions: Option<SyncSender<RecordedPrediction>>,
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<LedgerCommand>,
     /// The other ends, until somebody keeps the ledger.
-    desk: Mutex<Option<(mpsc::Receiver<Command>, Receiver<RecordedPrediction>)>>,
+    desk: Mutex<Option<(mpsc::Receiver<LedgerCommand>, Receiver<RecordedPrediction>)>>,
     /// Locked for a moment, never across an await.
     book: Mutex<PredictionBook>,
     /// Whether the store is open and what it holds is known.
@@ -72,7 +72,7 @@ struct Report {
 
 type Verdicts = Result<Vec<Verdict>, LedgerError>;
 
-enum Command {
+enum LedgerCommand {
     Report(Report),
     Close(oneshot::Sender<()>),
 }
@@ -103,7 +103,7 @@ impl Ledger {
     pub fn new(limits: PredictionLimits) -> Self {
         let (commands, told) = mpsc::channel(REPORT_QUEUE);
         let (sender, recorded) = sync_channel(PREDICTION_QUEUE);
-        let inner = Inner {
+        let inner = LedgerState {
             limits,
             predictions: (limits.predictions > 0).then_some(sender),
             commands,
@@ -140,7 +140,7 @@ impl Ledger {
             return Err(LedgerError::Closed);
         }
         let (sender, answer) = oneshot::channel();
-        let report = Command::Report(Report { outcomes, moved, answer: sender });
+        let report = LedgerCommand::Report(Report { outcomes, moved, answer: sender });
         self.inner.commands.try_send(report).map_err(|err| match err {
             mpsc::error::TrySendError::Full(_) => LedgerError::Busy,
             mpsc::error::TrySendError::Closed(_) => LedgerError::Closed,
@@ -208,8 +208,8 @@ impl Ledger {
             let more = std::iter::from_fn(|| commands.try_recv().ok());
             for command in std::iter::once(first).chain(more).take(MOST_GROUPED) {
                 match command {
-                    Command::Report(report) => reports.push(report),
-                    Command::Close(done) => closing = Some(done),
+                    LedgerCommand::Report(report) => reports.push(report),
+                    LedgerCommand::Close(done) => closing = Some(done),
                 }
             }
             // Predictions first: an outcome may be about one of them.
@@ -232,7 +232,7 @@ impl Ledger {
         // Nobody keeps it: what waits is lost with it.
         drop(self.inner.desk.lock().unwrap_or_else(PoisonError::into_inner).take());
         let (done, ended) = oneshot::channel();
-        if self.inner.commands.send(Command::Close(done)).await.is_ok() {
+        if self.inner.commands.send(LedgerCommand::Close(done)).await.is_ok() {
             let _ = ended.await;
         }
     }
@@ -253,7 +253,7 @@ impl Erasable for Ledger {
     }
 }
 
-impl Inner {
+impl LedgerState {
     fn book(&self) -> MutexGuard<'_, PredictionBook> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -261,7 +261,7 @@ impl Inner {
 
 /// The task's side.
 struct Keeper {
-    ledger: Arc<Inner>,
+    ledger: Arc<LedgerState>,
     store: Store,
     tombstones: Tombstones,
     /// Offered, not looked at yet.
@@ -448,11 +448,11 @@ impl Keeper {
 }
 
 /// Answers those who wait that nothing can be kept; whether one of them asked for the end.
-fn refuse_all(commands: &mut mpsc::Receiver<Command>) -> bool {
+fn refuse_all(commands: &mut mpsc::Receiver<LedgerCommand>) -> bool {
     while let Ok(command) = commands.try_recv() {
         match command {
-            Command::Report(Report { answer, .. }) => drop(answer.send(Err(LedgerError::Store))),
-            Command::Close(done) => {
+            LedgerCommand::Report(Report { answer, .. }) => drop(answer.send(Err(LedgerError::Store))),
+            LedgerCommand::Close(done) => {
                 let _ = done.send(());
                 return true;
             }

@@ -47,9 +47,9 @@ const REST: u32 = 4;
 
 /// Rows on their way to be compared.
 pub(super) struct Comparing {
-    sender: mpsc::Sender<Pending>,
+    sender: mpsc::Sender<PendingRow>,
     /// Held by the one task that compares.
-    receiver: Mutex<mpsc::Receiver<Pending>>,
+    receiver: Mutex<mpsc::Receiver<PendingRow>>,
 }
 
 /// An answer that the other model of its route is to be asked about.
@@ -67,7 +67,7 @@ enum Side {
 }
 
 /// A row that one model has scored and the other has not.
-struct Pending {
+struct PendingRow {
     route: Arc<ModelRoute>,
     trial: Arc<Trial>,
     answered: Side,
@@ -93,7 +93,7 @@ impl Comparing {
         }
         let Ok(place) = self.sender.try_reserve() else { return beside.trial.busy() };
         match ask.read(beside.other) {
-            Ok(ReadCustomer::Known(given)) => place.send(Pending {
+            Ok(ReadCustomer::Known(given)) => place.send(PendingRow {
                 route: Arc::clone(beside.route),
                 trial: Arc::clone(beside.trial),
                 answered: beside.answers,
@@ -162,7 +162,7 @@ impl Scorer {
     }
 
     /// Rows of a trial that is over only hold on to its models.
-    async fn complete(&self, pending: Pending) {
+    async fn complete(&self, pending: PendingRow) {
         if self.goes_on(&pending.trial) {
             pending.complete().await;
         }
@@ -245,7 +245,7 @@ impl Scorer {
     }
 }
 
-impl Pending {
+impl PendingRow {
     /// Asks the other model and records both.
     async fn complete(self) {
         let Some(candidate) = &self.route.candidate else { return };

@@ -277,11 +277,11 @@ pub struct ScorerSettings {
 /// Answers questions. Every request takes a clone of its own: one count goes up.
 #[derive(Clone)]
 pub struct Scorer {
-    parts: Arc<Parts>,
+    parts: Arc<ScorerParts>,
 }
 
 /// What a scorer is made of.
-struct Parts {
+struct ScorerParts {
     registry: Arc<Registry>,
     cache: ScoreCache,
     /// What questions without features are answered from.
@@ -307,7 +307,7 @@ impl Scorer {
         let metrics = ScoringMetrics::register();
         let flights = Flights::default();
         let comparing = Comparing::new();
-        let parts = Parts { registry, cache, table, clock, settings, metrics, monitoring, flights, comparing };
+        let parts = ScorerParts { registry, cache, table, clock, settings, metrics, monitoring, flights, comparing };
         Self { parts: Arc::new(parts) }
     }
 

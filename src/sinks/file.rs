@@ -60,11 +60,11 @@ pub enum FileSinkError {
 /// Appends to one file. This process is its only writer.
 #[derive(Debug)]
 pub struct FileSink {
-    open: Arc<Open>,
+    open: Arc<OpenFile>,
 }
 
 #[derive(Debug)]
-struct Open {
+struct OpenFile {
     settings: FileSettings,
     /// Locked while a batch is written and synced, on a thread that may block.
     file: Mutex<File>,
@@ -72,7 +72,7 @@ struct Open {
 
 /// One line of NDJSON.
 #[derive(Serialize)]
-struct Line<'a> {
+struct SinkLine<'a> {
     customer_key: &'a str,
     predicted_clv_value: f64,
     clv_tier: Tier,
@@ -107,7 +107,7 @@ impl FileSink {
         file.set_len(whole).map_err(failed("cut"))?;
         file.seek(SeekFrom::Start(whole)).map_err(failed("read"))?;
         durable::sync_name(path).map_err(failed("synced"))?;
-        Ok(Self { open: Arc::new(Open { settings, file: Mutex::new(file) }) })
+        Ok(Self { open: Arc::new(OpenFile { settings, file: Mutex::new(file) }) })
     }
 }
 
@@ -139,7 +139,7 @@ impl ScoreSink for FileSink {
     }
 }
 
-impl Open {
+impl OpenFile {
     /// All or nothing: what a failed write left behind is cut off.
     fn append(&self, text: &str) -> io::Result<()> {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
@@ -176,7 +176,7 @@ impl FileFormat {
                     let _ = writeln!(text, "{key},{value},{tier},{confidence},{risk},{at}");
                 }
                 Self::Ndjson => {
-                    let line = Line {
+                    let line = SinkLine {
                         customer_key: &key,
                         predicted_clv_value: update.predicted_clv_value,
                         clv_tier: update.clv_tier,

@@ -142,7 +142,7 @@ impl Extraction {
         let limited_before = self.source.throttled();
         let limited = || self.source.throttled().saturating_sub(limited_before);
         tracing::info!(source = self.source.name(), from = %window.from, to = %window.to, "extraction begins");
-        let mut pending = Pending::default();
+        let mut pending = PendingBatch::default();
         let mut written = InteractionsWritten::default();
         loop {
             let step = match self.source.step(&position).await {
@@ -186,7 +186,7 @@ impl Extraction {
         &self,
         held: &HeldLease,
         position: &Position,
-        pending: &mut Pending,
+        pending: &mut PendingBatch,
         written: &mut InteractionsWritten,
     ) -> Result<(), JobError> {
         let source = self.source.name();
@@ -200,7 +200,7 @@ impl Extraction {
             lease: Some(held.lease()),
         };
         written.add(self.leases.store().record(&batch).await?);
-        *pending = Pending::default();
+        *pending = PendingBatch::default();
         Ok(())
     }
 }
@@ -231,20 +231,20 @@ impl Job for Extraction {
 }
 
 /// What was fetched and is not kept yet.
-struct Pending {
+struct PendingBatch {
     interactions: Vec<ExtractedInteraction>,
     annotations: Vec<Annotation>,
     requests: u64,
     since: Stopwatch,
 }
 
-impl Default for Pending {
+impl Default for PendingBatch {
     fn default() -> Self {
         Self { interactions: Vec::new(), annotations: Vec::new(), requests: 0, since: Stopwatch::start() }
     }
 }
 
-impl Pending {
+impl PendingBatch {
     /// Annotations of a step are applied after all interactions of the batch: they are of interactions that came with
     /// them or before.
     fn take_in(&mut self, step: ExtractionStep) -> Position {

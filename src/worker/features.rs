@@ -46,7 +46,7 @@ struct MadeWith {
 
 /// What a pass did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Folded {
+pub struct FoldedPass {
     pub customers: u64,
     pub interactions: u64,
     pub purchases: u64,
@@ -74,7 +74,11 @@ impl FeaturePass {
     ///
     /// # Errors
     /// When the store does not answer. What was kept stays, and the next pass does the rest.
-    pub async fn run(&self, whose: Whose, observe: impl FnMut(&Folded) + Send) -> Result<Option<Folded>, JobError> {
+    pub async fn run(
+        &self,
+        whose: Whose,
+        observe: impl FnMut(&FoldedPass) + Send,
+    ) -> Result<Option<FoldedPass>, JobError> {
         let Some(held) = self.leases.take(JobName::Features).await? else { return Ok(None) };
         held.during(self.pass(&held, whose, observe)).await.map(Some)
     }
@@ -83,8 +87,8 @@ impl FeaturePass {
         &self,
         held: &HeldLease,
         whose: Whose,
-        mut observe: impl FnMut(&Folded) + Send,
-    ) -> Result<Folded, JobError> {
+        mut observe: impl FnMut(&FoldedPass) + Send,
+    ) -> Result<FoldedPass, JobError> {
         let watch = Stopwatch::start();
         let (store, clock) = (self.leases.store(), self.leases.clock());
         let as_of = clock.now();
@@ -110,7 +114,7 @@ impl FeaturePass {
             position::keep(&self.leases, held, MADE_WITH_KEPT, &MadeWith { queues: None, ..known.clone() }).await?;
         }
 
-        let mut folded = Folded::default();
+        let mut folded = FoldedPass::default();
         let mut after: Option<Cursor> = None;
         loop {
             let scan = ScanRequest { which, after, interactions: PAGE, since: Some(window.from) };
@@ -147,7 +151,7 @@ impl FeaturePass {
         histories: Vec<History>,
         as_of: Timestamp,
         queues: &Arc<QueueSentiment>,
-    ) -> Result<(Vec<Computed>, Folded), JobError> {
+    ) -> Result<(Vec<Computed>, FoldedPass), JobError> {
         let queues = Arc::clone(queues);
         let folded = tokio::task::spawn_blocking(move || fold(&histories, as_of, &queues)).await;
         folded.map_err(|_| JobError::Panicked { doing: "folding histories" })
@@ -168,7 +172,7 @@ impl Job for FeaturePass {
 
     fn activate<'a>(&'a self, _: Cause, progress: &'a JobProgress) -> BoxFuture<'a, Result<JobEnd, JobError>> {
         Box::pin(async move {
-            let observe = |folded: &Folded| {
+            let observe = |folded: &FoldedPass| {
                 progress.set("customers", folded.customers);
                 progress.set("interactions", folded.interactions);
                 progress.set("written", folded.written);
@@ -178,7 +182,7 @@ impl Job for FeaturePass {
     }
 }
 
-impl Folded {
+impl FoldedPass {
     pub fn interactions_per_second(&self) -> f64 {
         self.interactions as f64 / self.elapsed.as_secs_f64().max(1e-9)
     }
@@ -206,9 +210,9 @@ fn sums_of(queues: &QueueSentiment) -> Vec<(u32, i64, i64)> {
     queues.sums().iter().map(|(queue, sum)| (queue.0, sum.scored.cast_signed(), sum.millionths)).collect()
 }
 
-fn fold(histories: &[History], as_of: Timestamp, queues: &QueueSentiment) -> (Vec<Computed>, Folded) {
+fn fold(histories: &[History], as_of: Timestamp, queues: &QueueSentiment) -> (Vec<Computed>, FoldedPass) {
     let mut fold = CustomerFold::as_of(as_of);
-    let mut counts = Folded::default();
+    let mut counts = FoldedPass::default();
     let mut computed = Vec::with_capacity(histories.len());
     for history in histories {
         fold.clear();

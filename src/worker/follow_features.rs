@@ -154,7 +154,7 @@ mod tests {
 
     /// What a test says is stored, in pages of two.
     #[derive(Clone, Default)]
-    struct Log {
+    struct ChangeLog {
         changes: Arc<Mutex<Vec<TableChange>>>,
         mood: Arc<Mutex<Mood>>,
     }
@@ -167,7 +167,7 @@ mod tests {
         Hanging,
     }
 
-    impl Log {
+    impl ChangeLog {
         fn store(&self, number: u8, tag: i64) {
             self.change(number, Some(tagged(tag)));
         }
@@ -186,7 +186,7 @@ mod tests {
         }
     }
 
-    impl FeatureFeed for Log {
+    impl FeatureFeed for ChangeLog {
         fn since(&self, position: u64) -> BoxFuture<'_, Result<FeedPage, FeedError>> {
             Box::pin(async move {
                 let mood = *self.mood.lock().expect("not poisoned");
@@ -219,7 +219,7 @@ mod tests {
 
     #[tokio::test]
     async fn pages_are_read_to_the_end_and_then_only_what_is_new() {
-        let (log, table) = (Log::default(), table());
+        let (log, table) = (ChangeLog::default(), table());
         for number in 0..5 {
             log.store(number, 10);
         }
@@ -237,7 +237,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_store_that_fails_or_hangs_is_asked_again_and_nothing_is_lost() {
-        let (log, table) = (Log::default(), table());
+        let (log, table) = (ChangeLog::default(), table());
         let mut keeper = FeatureTableKeeper::new(log.clone(), table.clone());
         log.store(1, 10);
         keeper.catch_up().await.expect("read");
@@ -256,7 +256,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_follows_until_it_is_stopped() {
-        let (log, table) = (Log::default(), table());
+        let (log, table) = (ChangeLog::default(), table());
         let follows = async {
             log.store(1, 10);
             while table.find(&customer(1)) != Some(tagged(10)) {

@@ -232,7 +232,7 @@ mod tests {
         }
     }
 
-    struct Setting {
+    struct JobScene {
         job: Arc<Scripted>,
         wake: Wake,
         after: Wake,
@@ -243,7 +243,7 @@ mod tests {
     const HOUR: Duration = Duration::from_hours(1);
 
     #[expect(clippy::disallowed_methods, reason = "a test's own task")]
-    fn start(mut script: Vec<Result<JobEnd, JobError>>) -> Setting {
+    fn start(mut script: Vec<Result<JobEnd, JobError>>) -> JobScene {
         script.reverse();
         let job = Arc::new(Scripted {
             script: Mutex::new(script),
@@ -264,10 +264,10 @@ mod tests {
             progress: progress.clone(),
         };
         drop(tokio::spawn(driver.run(stop.clone())));
-        Setting { job, wake, after, progress, stop }
+        JobScene { job, wake, after, progress, stop }
     }
 
-    impl Setting {
+    impl JobScene {
         fn started(&self) -> Vec<(f64, Cause)> {
             self.job.started.lock().expect("not poisoned").clone()
         }

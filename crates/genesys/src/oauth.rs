@@ -14,7 +14,7 @@ use tracing::{debug, warn};
 use super::GenesysError;
 use super::error::AttemptFault;
 use super::settings::{BaseUrl, GenesysSettings};
-use super::transport::decide::{Attempt, Decision, Token, decide};
+use super::transport::decide::{Attempt, Decision, TokenRenewal, decide};
 use super::transport::patience::backoff;
 use super::transport::{ApiOperation, Missing, Received, count, not_let_in, receive};
 use scoreline_domain::time::{Clock, Stopwatch};
@@ -131,7 +131,7 @@ impl Tokens {
                 }
             };
             // There is no token to renew, so a 401 is final; a login that is refused needs a person, whatever the status.
-            let (reason, asked) = match (decide(attempt, Token::Renewed), &received) {
+            let (reason, asked) = match (decide(attempt, TokenRenewal::Renewed), &received) {
                 (Decision::Take, Ok(received)) => return read(received),
                 (Decision::GiveUp | Decision::Reauthorise, Ok(received)) => {
                     return Err(not_let_in(operation, received));

@@ -16,7 +16,7 @@ use super::drain::Drain;
 use super::io::{HttpVersion, Io};
 use super::lane::{Handed, Lane, LaneExit};
 use super::peer::{Connect, Peer, PeerAddress, PeerCertificates};
-use super::service::Watched;
+use super::service::WatchedService;
 use super::timed_connection::TimedConnection;
 use super::{Limits, Listener, TlsConfigs};
 use crate::tls::HandshakeRefusal;
@@ -108,7 +108,7 @@ where
     };
     let stats = Arc::new(ConnectionStats::new(shared.cancelled.clone(), calls, version));
     let io = TokioIo::new(Io::new(stream, unread, Arc::clone(&stats)));
-    let service = Watched {
+    let service = WatchedService {
         inner: service,
         stats: Arc::clone(&stats),
         drain: drain.clone(),

@@ -36,7 +36,7 @@ const UNSENT: usize = 4 * 1024;
 
 /// What the timer is set for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Armed {
+enum LaneTimer {
     FirstHead,
     /// The rest of a request.
     Rest,
@@ -75,7 +75,7 @@ pub(super) struct Lane<'a, C: Connect, T> {
     drain: &'a Drain,
     /// When the first head has to be here.
     first_by: Instant,
-    armed: Armed,
+    armed: LaneTimer,
     /// The timer has not been polled since it was set, so it would not wake us.
     unheard: bool,
     steps: [Pin<Box<WaitForCancellationFutureOwned>>; 2],
@@ -107,7 +107,7 @@ impl<'a, C: Connect, T: AsyncRead + AsyncWrite + Unpin> Lane<'a, C, T> {
             limits,
             drain,
             first_by,
-            armed: Armed::FirstHead,
+            armed: LaneTimer::FirstHead,
             unheard: true,
             steps: drain.steps().map(Box::pin),
             listening: false,
@@ -144,7 +144,7 @@ impl<'a, C: Connect, T: AsyncRead + AsyncWrite + Unpin> Lane<'a, C, T> {
                 match self.send(context) {
                     Poll::Ready(Ok(())) => {}
                     Poll::Ready(Err(end)) => return Poll::Ready(Some(end)),
-                    Poll::Pending => return self.wait(Armed::Write, context),
+                    Poll::Pending => return self.wait(LaneTimer::Write, context),
                 }
             }
             if self.leaving {
@@ -173,9 +173,9 @@ impl<'a, C: Connect, T: AsyncRead + AsyncWrite + Unpin> Lane<'a, C, T> {
                     }
                     let calls = self.handed.calls;
                     let armed = match self.version {
-                        Some(_) if !idle => Armed::Rest,
-                        _ if calls == 0 => Armed::FirstHead,
-                        _ => Armed::Idle { calls, looks: 0 },
+                        Some(_) if !idle => LaneTimer::Rest,
+                        _ if calls == 0 => LaneTimer::FirstHead,
+                        _ => LaneTimer::Idle { calls, looks: 0 },
                     };
                     return self.wait(armed, context);
                 }
@@ -239,9 +239,9 @@ impl<'a, C: Connect, T: AsyncRead + AsyncWrite + Unpin> Lane<'a, C, T> {
     }
 
     /// Sleeps for what is waited for, under the timer of that. Ends when the time is over.
-    fn wait(&mut self, wanted: Armed, context: &mut Context<'_>) -> Poll<Option<End>> {
+    fn wait(&mut self, wanted: LaneTimer, context: &mut Context<'_>) -> Poll<Option<End>> {
         let stays = match (self.armed, wanted) {
-            (Armed::Idle { .. }, Armed::Idle { .. }) => true,
+            (LaneTimer::Idle { .. }, LaneTimer::Idle { .. }) => true,
             (armed, wanted) => armed == wanted,
         };
         if !stays {
@@ -256,27 +256,27 @@ impl<'a, C: Connect, T: AsyncRead + AsyncWrite + Unpin> Lane<'a, C, T> {
             }
             let now = self.handed.calls;
             match self.armed {
-                Armed::FirstHead => return Poll::Ready(Some(End::HeaderTimeout)),
-                Armed::Write => return Poll::Ready(Some(End::WriteTimeout)),
-                Armed::Rest => return Poll::Ready(None),
-                Armed::Idle { .. } if self.handed.age.elapsed() >= self.limits.age => return Poll::Ready(None),
-                Armed::Idle { calls, looks } if calls == now && looks + 1 >= IDLE_LOOKS => {
+                LaneTimer::FirstHead => return Poll::Ready(Some(End::HeaderTimeout)),
+                LaneTimer::Write => return Poll::Ready(Some(End::WriteTimeout)),
+                LaneTimer::Rest => return Poll::Ready(None),
+                LaneTimer::Idle { .. } if self.handed.age.elapsed() >= self.limits.age => return Poll::Ready(None),
+                LaneTimer::Idle { calls, looks } if calls == now && looks + 1 >= IDLE_LOOKS => {
                     return Poll::Ready(Some(End::IdleTimeout));
                 }
-                Armed::Idle { calls, looks } => {
+                LaneTimer::Idle { calls, looks } => {
                     let looks = if calls == now { looks + 1 } else { 0 };
-                    self.arm(Armed::Idle { calls: now, looks });
+                    self.arm(LaneTimer::Idle { calls: now, looks });
                 }
             }
         }
     }
 
-    fn arm(&mut self, armed: Armed) {
+    fn arm(&mut self, armed: LaneTimer) {
         let now = match armed {
-            Armed::FirstHead => return,
-            Armed::Rest => PATIENCE,
-            Armed::Write => self.limits.write_timeout,
-            Armed::Idle { .. } => self.limits.idle_timeout / IDLE_LOOKS,
+            LaneTimer::FirstHead => return,
+            LaneTimer::Rest => PATIENCE,
+            LaneTimer::Write => self.limits.write_timeout,
+            LaneTimer::Idle { .. } => self.limits.idle_timeout / IDLE_LOOKS,
         };
         self.armed = armed;
         self.handed.timer.set(sleep(now));

@@ -19,7 +19,7 @@ use super::io::HttpVersion;
 use super::peer::Handle;
 
 /// A connection's service, under watch.
-pub(super) struct Watched<S> {
+pub(super) struct WatchedService<S> {
     pub(super) inner: S,
     pub(super) stats: Arc<ConnectionStats>,
     pub(super) drain: Drain,
@@ -73,7 +73,7 @@ impl Body for RequestBody {
     }
 }
 
-impl<S: Handle> Service<Request<Incoming>> for Watched<S> {
+impl<S: Handle> Service<Request<Incoming>> for WatchedService<S> {
     type Response = Response<Either<S::Body, Empty<Bytes>>>;
     type Error = Infallible;
     type Future = Answering<S::Future>;

@@ -15,7 +15,7 @@ pub(super) struct Answer {
 }
 
 /// A request as an endpoint sees it.
-pub(super) struct Call<'a> {
+pub(super) struct ReceivedCall<'a> {
     /// What stood in the place of the template's `{…}`, in order.
     pub(super) parameters: Vec<String>,
     pub(super) query: Vec<(String, String)>,
@@ -27,7 +27,7 @@ pub(super) struct Call<'a> {
     pub(super) fault: Option<&'a super::faults::FaultKind>,
 }
 
-/// A refusal: becomes an `ErrorBody`.
+/// A refusal: becomes an `RefusalBody`.
 #[derive(Debug)]
 pub(super) struct Refusal {
     pub(super) status: StatusCode,
@@ -47,7 +47,7 @@ pub(super) struct Limit {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct ErrorBody<'a> {
+struct RefusalBody<'a> {
     message: &'a str,
     code: &'a str,
     status: u16,
@@ -99,7 +99,7 @@ impl Refusal {
     }
 
     pub(super) fn into_answer(self, correlation: &str) -> Answer {
-        let body = ErrorBody {
+        let body = RefusalBody {
             message: &self.message,
             code: self.code,
             status: self.status.as_u16(),
@@ -113,7 +113,7 @@ impl Refusal {
     }
 }
 
-impl Call<'_> {
+impl ReceivedCall<'_> {
     pub(super) fn parameter(&self, position: usize) -> &str {
         self.parameters.get(position).map_or("", String::as_str)
     }

@@ -30,7 +30,7 @@ pub(super) struct DayEntry {
 /// A conversation.
 #[derive(Clone)]
 #[expect(clippy::large_enum_variant, reason = "lives for a moment, and a box would cost more than its bytes")]
-pub(super) enum Record {
+pub(super) enum ConversationRecord {
     Made(Facts),
     Recorded(Arc<Recorded>),
 }
@@ -49,7 +49,7 @@ pub(super) struct ConversationBook {
 
 #[derive(Default)]
 struct Extras {
-    records: Vec<Record>,
+    records: Vec<ConversationRecord>,
     by_id: HashMap<Id, usize>,
 }
 
@@ -57,7 +57,7 @@ impl ConversationBook {
     pub(super) fn new(seed: u64, population: Population, first_day: i64, recorded: Vec<Recorded>) -> Self {
         let book = Self { seed, population, first_day, extras: RwLock::default(), days: Mutex::default() };
         for recorded in recorded {
-            book.insert(recorded.id, Record::Recorded(Arc::new(recorded)));
+            book.insert(recorded.id, ConversationRecord::Recorded(Arc::new(recorded)));
         }
         book
     }
@@ -67,7 +67,7 @@ impl ConversationBook {
     }
 
     /// Adds a conversation, or replaces the one with its id.
-    fn insert(&self, id: Id, record: Record) {
+    fn insert(&self, id: Id, record: ConversationRecord) {
         let mut extras = self.extras.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(&position) = extras.by_id.get(&id) {
             extras.records[position] = record;
@@ -79,7 +79,7 @@ impl ConversationBook {
     }
 
     pub(super) fn add(&self, facts: Facts) {
-        self.insert(facts.id, Record::Made(facts));
+        self.insert(facts.id, ConversationRecord::Made(facts));
     }
 
     /// Changes a conversation that was added; `false` when there is none of this id.
@@ -87,11 +87,11 @@ impl ConversationBook {
         let mut extras = self.extras.write().unwrap_or_else(PoisonError::into_inner);
         let Some(&position) = extras.by_id.get(&id) else { return false };
         match &mut extras.records[position] {
-            Record::Made(facts) => {
+            ConversationRecord::Made(facts) => {
                 change(facts);
                 true
             }
-            Record::Recorded(_) => false,
+            ConversationRecord::Recorded(_) => false,
         }
     }
 
@@ -137,15 +137,15 @@ impl ConversationBook {
         entries
     }
 
-    pub(super) fn record(&self, reference: ConversationRef) -> Record {
+    pub(super) fn record(&self, reference: ConversationRef) -> ConversationRecord {
         if reference.0 & EXTRA == 0 {
-            return Record::Made(self.population.facts(Key::unpack(reference.0)));
+            return ConversationRecord::Made(self.population.facts(Key::unpack(reference.0)));
         }
         self.extras().records[(reference.0 & !EXTRA) as usize].clone()
     }
 
     /// A conversation by its id, if it has started by `as_of`.
-    pub(super) fn find(&self, id: Id, as_of: i64) -> Option<Record> {
+    pub(super) fn find(&self, id: Id, as_of: i64) -> Option<ConversationRecord> {
         let extra = {
             let extras = self.extras();
             extras.by_id.get(&id).map(|&position| extras.records[position].clone())
@@ -155,13 +155,13 @@ impl ConversationBook {
         } else {
             let key = Key::unpack(id.value(self.seed, IdKind::Conversation)?);
             let there = key.day >= self.first_day && self.population.exists(key);
-            Record::Made(there.then(|| self.population.facts(key))?)
+            ConversationRecord::Made(there.then(|| self.population.facts(key))?)
         };
         (record.start() <= as_of).then_some(record)
     }
 }
 
-impl Record {
+impl ConversationRecord {
     fn entry(&self, position: usize) -> DayEntry {
         let reference = ConversationRef(EXTRA | position as u64);
         match self {

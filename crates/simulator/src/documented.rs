@@ -8,8 +8,8 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::answer::{Answer, Call, Refusal};
-use super::book::Record;
+use super::answer::{Answer, ReceivedCall, Refusal};
+use super::book::ConversationRecord;
 use super::facts::{Facts, Media, OtherParty};
 use super::ids::Id;
 use super::moment::{DAY_MS, Moment};
@@ -102,18 +102,18 @@ enum Operator {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 #[expect(clippy::struct_field_names, reason = "they are called so in the JSON")]
-struct Page {
+struct InteractionsPage {
     page: usize,
     page_size: usize,
     page_count: usize,
     total: usize,
-    interactions: Vec<Interaction>,
+    interactions: Vec<InteractionEntry>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 #[expect(clippy::struct_field_names, reason = "they are called so in the JSON")]
-struct Interaction {
+struct InteractionEntry {
     interaction_id: Id,
     #[serde(skip_serializing_if = "Option::is_none")]
     customer_id: Option<Id>,
@@ -127,14 +127,14 @@ struct Interaction {
     #[serde(skip_serializing_if = "Option::is_none")]
     queue_id: Option<Id>,
     /// `null` when it was not scored.
-    sentiment: Option<Sentiment>,
+    sentiment: Option<SentimentEntry>,
     topics: Vec<Id>,
     customer_name: String,
     customer_address: String,
 }
 
 #[derive(Serialize)]
-struct Sentiment {
+struct SentimentEntry {
     score: f64,
 }
 
@@ -162,7 +162,7 @@ impl Condition {
 }
 
 /// `GET /api/v2/analytics/interactionhistory`.
-pub(super) fn history(world: &World, call: &Call<'_>) -> Result<Answer, Refusal> {
+pub(super) fn history(world: &World, call: &ReceivedCall<'_>) -> Result<Answer, Refusal> {
     let mut query: Query = if call.body.is_empty() { Query::default() } else { call.json()? };
     query.page = call.count("page")?.unwrap_or(query.page);
     query.page_size = call.count("pageSize")?.unwrap_or(query.page_size);
@@ -192,7 +192,7 @@ pub(super) fn history(world: &World, call: &Call<'_>) -> Result<Answer, Refusal>
     let one = call.query("customerId");
     let mut found: Vec<Facts> = Vec::new();
     for entry in world.book.entries(Moment(from).day()..=Moment(to - 1).day(), call.now) {
-        let Record::Made(facts) = world.book.record(entry.reference) else { continue };
+        let ConversationRecord::Made(facts) = world.book.record(entry.reference) else { continue };
         let known = facts.caller != OtherParty::Colleague && (from..to).contains(&facts.start);
         let wanted = expression.is_none_or(|all| match all.join {
             Join::And => all.filters.iter().all(|filter| filter.holds(&facts)),
@@ -209,7 +209,7 @@ pub(super) fn history(world: &World, call: &Call<'_>) -> Result<Answer, Refusal>
         found.reverse();
     }
     let page = found.iter().skip((query.page - 1) * query.page_size).take(query.page_size);
-    Ok(Answer::json(&Page {
+    Ok(Answer::json(&InteractionsPage {
         page: query.page,
         page_size: query.page_size,
         page_count: found.len().div_ceil(query.page_size),
@@ -218,14 +218,14 @@ pub(super) fn history(world: &World, call: &Call<'_>) -> Result<Answer, Refusal>
     }))
 }
 
-fn interaction(facts: &Facts, now: i64) -> Interaction {
+fn interaction(facts: &Facts, now: i64) -> InteractionEntry {
     let over = facts.closed(now);
     let (customer_id, number) = match facts.caller {
         OtherParty::Contact { canonical, .. } => (Some(canonical), canonical.digits()),
         OtherParty::Address(number) => (None, number),
         OtherParty::Colleague => (None, 0),
     };
-    Interaction {
+    InteractionEntry {
         interaction_id: facts.id,
         customer_id,
         interaction_type: kind(facts.media),
@@ -233,7 +233,7 @@ fn interaction(facts: &Facts, now: i64) -> Interaction {
         end_time: over.then_some(Moment(facts.end)),
         handling_time_sec: facts.handle_ms().filter(|_| over).map(|ms| f64::from(ms) / 1e3),
         queue_id: facts.queue(),
-        sentiment: facts.sentiment.filter(|_| over).map(|score| Sentiment { score: f64::from(score) / 1e6 }),
+        sentiment: facts.sentiment.filter(|_| over).map(|score| SentimentEntry { score: f64::from(score) / 1e6 }),
         topics: if over { facts.topics.to_vec() } else { Vec::new() },
         customer_name: format!("CANARY-NAME-{number:07}"),
         customer_address: wire::address(facts.media, number).to_string(),
@@ -280,7 +280,7 @@ fn shape(entity: &str) -> Result<(&'static str, &'static [&'static str]), Refusa
 
 /// `POST /api/v2/data/services/{serviceId}/entities/{entity}`: the guide's `LeadScore`, and the same form for
 /// `customer_profile_enrichment`. Without `overwriteExisting` an existing row is a conflict.
-pub(super) fn write(world: &World, call: &Call<'_>) -> Result<Answer, Refusal> {
+pub(super) fn write(world: &World, call: &ReceivedCall<'_>) -> Result<Answer, Refusal> {
     let name = call.parameter(1);
     let (key, fields) = shape(name)?;
     let Write { entity, overwrite_existing } = call.json()?;
@@ -303,7 +303,7 @@ pub(super) fn write(world: &World, call: &Call<'_>) -> Result<Answer, Refusal> {
 }
 
 /// `GET /api/v2/data/services/{serviceId}/entities/{entity}/{key}`.
-pub(super) fn read(world: &World, call: &Call<'_>) -> Result<Answer, Refusal> {
+pub(super) fn read(world: &World, call: &ReceivedCall<'_>) -> Result<Answer, Refusal> {
     shape(call.parameter(1))?;
     let rows = world.entities.locked();
     let row = rows.get(&(call.parameter(1).to_owned(), call.parameter(2).to_owned()));

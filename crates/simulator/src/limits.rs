@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::answer::{Answer, Call, Limit, Refusal};
+use super::answer::{Answer, Limit, ReceivedCall, Refusal};
 use super::routes::TOKEN_LIMIT;
 use super::world::World;
 
 /// `GET /api/v2/organizations/limits/namespaces/{namespaceName}`, and its defaults.
-pub(super) fn namespace(world: &World, call: &Call<'_>) -> Result<Answer, Refusal> {
+pub(super) fn namespace(world: &World, call: &ReceivedCall<'_>) -> Result<Answer, Refusal> {
     let limits = &world.settings.limits;
     let requests = u64::from(limits.requests);
     let (namespace, own): (&'static str, Vec<(&str, u64)>) = match call.parameter(0) {

@@ -38,11 +38,11 @@ const KEPT: usize = 1_000_000;
 /// The log. Locked for a moment, never across an await.
 #[derive(Default)]
 pub(super) struct Log {
-    inner: Mutex<Inner>,
+    inner: Mutex<LogState>,
 }
 
 #[derive(Default)]
-struct Inner {
+struct LogState {
     entries: VecDeque<Logged>,
     total: u64,
     refused: u64,
@@ -52,10 +52,10 @@ struct Inner {
 
 impl Log {
     pub(super) fn to_file(file: Option<File>) -> Self {
-        Self { inner: Mutex::new(Inner { file: file.map(BufWriter::new), ..Inner::default() }) }
+        Self { inner: Mutex::new(LogState { file: file.map(BufWriter::new), ..LogState::default() }) }
     }
 
-    fn locked(&self) -> std::sync::MutexGuard<'_, Inner> {
+    fn locked(&self) -> std::sync::MutexGuard<'_, LogState> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
-use super::answer::{Answer, Call, Refusal};
+use super::answer::{Answer, ReceivedCall, Refusal};
 use super::draw::pair;
 use super::faults::FaultKind;
 use super::limiter::{Limiter, RateVerdict};
@@ -18,10 +18,10 @@ use scoreline_domain::time::Clock as _;
 
 /// Tokens that were issued. Locked for a moment, never across an await.
 pub(super) struct IssuedTokens {
-    inner: Mutex<Inner>,
+    inner: Mutex<TokensState>,
 }
 
-struct Inner {
+struct TokensState {
     issued: u32,
     /// Number and end, on the monotonic clock.
     valid: HashMap<String, (u32, Duration)>,
@@ -48,10 +48,10 @@ const RATE_LIMITED: &str = "invalid_request (rate limit exceeded; please retry l
 impl IssuedTokens {
     pub(super) fn new(a_period: u32, period: Duration) -> Self {
         let limiter = Limiter::new(a_period, period);
-        Self { inner: Mutex::new(Inner { issued: 0, valid: HashMap::new(), limiter }) }
+        Self { inner: Mutex::new(TokensState { issued: 0, valid: HashMap::new(), limiter }) }
     }
 
-    fn locked(&self) -> MutexGuard<'_, Inner> {
+    fn locked(&self) -> MutexGuard<'_, TokensState> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -70,7 +70,7 @@ impl IssuedTokens {
 
 /// `POST /oauth/token`.
 #[expect(clippy::unnecessary_wraps, reason = "every endpoint has this form")]
-pub(super) fn token(world: &World, call: &Call<'_>) -> Result<Answer, Refusal> {
+pub(super) fn token(world: &World, call: &ReceivedCall<'_>) -> Result<Answer, Refusal> {
     if matches!(call.fault, Some(FaultKind::TokenRateLimit)) {
         return Ok(error(StatusCode::BAD_REQUEST, "invalid_request", RATE_LIMITED));
     }

@@ -1,13 +1,13 @@
 //! Every endpoint: the table of contents of the simulated platform.
 
-use super::answer::{Answer, Call, Refusal};
+use super::answer::{Answer, ReceivedCall, Refusal};
 use super::world::World;
 use super::{contacts, details, documented, limits, oauth, outbound, transcripts};
 
 /// The limit of requests of a token.
 pub(super) const TOKEN_LIMIT: &str = "client.credentials.token.rate.per.minute";
 
-type Handler = fn(&World, &Call<'_>) -> Result<Answer, Refusal>;
+type Handler = fn(&World, &ReceivedCall<'_>) -> Result<Answer, Refusal>;
 
 pub(super) struct EndpointRoute {
     pub(super) method: &'static str,

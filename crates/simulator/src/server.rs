@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 
-use super::answer::{Answer, Call, Refusal};
+use super::answer::{Answer, ReceivedCall, Refusal};
 use super::damage;
 use super::faults::{FaultKind, Strike};
 use super::ids::{Id, IdKind};
@@ -122,7 +122,7 @@ impl Visit {
         let fault = self.strike.as_ref().map(|strike| &strike.kind);
         let query = routes::query(parts.uri.query().unwrap_or_default());
         let now = world.clock.now_ms();
-        let call = Call { parameters, query, body: &body, authorization, now, fault };
+        let call = ReceivedCall { parameters, query, body: &body, authorization, now, fault };
         let answer = (route.handler)(world, &call)?;
         if let Some(strike) = self.strike.as_ref().filter(|strike| strike.applied) {
             damage::instead(world, &strike.kind, token)?;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use super::answer::{Answer, Call, Refusal};
-use super::book::Record;
+use super::answer::{Answer, ReceivedCall, Refusal};
+use super::book::ConversationRecord;
 use super::details::interval;
 use super::facts::Facts;
 use super::faults::FaultKind;
@@ -138,19 +138,19 @@ struct Cell {
 }
 
 #[derive(Serialize)]
-struct Group<'a> {
+struct AggregateGroup<'a> {
     group: BTreeMap<&'a str, &'a str>,
-    data: Vec<Data<'a>>,
+    data: Vec<AggregateData<'a>>,
 }
 
 #[derive(Serialize)]
-struct Data<'a> {
+struct AggregateData<'a> {
     interval: String,
-    metrics: Vec<Metric<'a>>,
+    metrics: Vec<AggregateMetric<'a>>,
 }
 
 #[derive(Serialize)]
-struct Metric<'a> {
+struct AggregateMetric<'a> {
     metric: &'a str,
     stats: Figures,
 }
@@ -167,7 +167,7 @@ struct Figures {
 }
 
 /// `POST /api/v2/analytics/transcripts/aggregates/query`: over conversations that started within the interval.
-pub(super) fn aggregates(world: &World, call: &Call<'_>) -> Result<Answer, Refusal> {
+pub(super) fn aggregates(world: &World, call: &ReceivedCall<'_>) -> Result<Answer, Refusal> {
     let query: Query = call.json()?;
     let (from, to) = interval(&query.interval, world.settings.limits.aggregate_window)?;
     let step = step(query.granularity.as_deref(), from, to)?;
@@ -208,13 +208,13 @@ pub(super) fn aggregates(world: &World, call: &Call<'_>) -> Result<Answer, Refus
     };
     if let Some(ids) = query.filter.as_ref().and_then(Filter::conversations) {
         for id in ids {
-            if let Some(Record::Made(facts)) = world.book.find(id, call.now) {
+            if let Some(ConversationRecord::Made(facts)) = world.book.find(id, call.now) {
                 take(&facts);
             }
         }
     } else {
         for entry in world.book.entries(from.day()..=Moment(to.0 - 1).day(), call.now) {
-            if let Record::Made(facts) = world.book.record(entry.reference) {
+            if let ConversationRecord::Made(facts) = world.book.record(entry.reference) {
                 take(&facts);
             }
         }
@@ -257,8 +257,8 @@ fn groups<'a>(
     from: Moment,
     to: Moment,
     step: i64,
-) -> Vec<Group<'a>> {
-    let mut groups: Vec<Group<'a>> = Vec::new();
+) -> Vec<AggregateGroup<'a>> {
+    let mut groups: Vec<AggregateGroup<'a>> = Vec::new();
     let mut last: Option<&SmallVec<[String; 2]>> = None;
     for ((key, piece), cell) in cells {
         let metrics: Vec<_> = query.metrics.iter().filter_map(|metric| figures(metric, cell)).collect();
@@ -267,19 +267,20 @@ fn groups<'a>(
         }
         let start = from.0 + piece * step;
         let end = to.0.min(from.0 + (piece + 1) * step);
-        let data = Data { interval: format!("{}/{}", Moment(start), Moment(end)), metrics };
+        let data = AggregateData { interval: format!("{}/{}", Moment(start), Moment(end)), metrics };
         if let Some(group) = groups.last_mut().filter(|_| last == Some(key)) {
             group.data.push(data);
         } else {
             let names = query.group_by.iter().map(String::as_str);
-            groups.push(Group { group: names.zip(key.iter().map(String::as_str)).collect(), data: vec![data] });
+            groups
+                .push(AggregateGroup { group: names.zip(key.iter().map(String::as_str)).collect(), data: vec![data] });
         }
         last = Some(key);
     }
     groups
 }
 
-fn figures<'a>(metric: &'a str, cell: &Cell) -> Option<Metric<'a>> {
+fn figures<'a>(metric: &'a str, cell: &Cell) -> Option<AggregateMetric<'a>> {
     let counted = |count| Figures { count, sum: None, min: None, max: None };
     let stats = match metric {
         TOPICS => (cell.topics > 0).then(|| counted(cell.topics)),
@@ -290,11 +291,11 @@ fn figures<'a>(metric: &'a str, cell: &Cell) -> Option<Metric<'a>> {
             Figures { count, sum: score(sum), min: score(i64::from(min)), max: score(i64::from(max)) }
         }),
     };
-    stats.map(|stats| Metric { metric, stats })
+    stats.map(|stats| AggregateMetric { metric, stats })
 }
 
 /// Whether the analysis of a conversation is there.
-fn analysed(world: &World, facts: &Facts, call: &Call<'_>) -> bool {
+fn analysed(world: &World, facts: &Facts, call: &ReceivedCall<'_>) -> bool {
     let delay = world.settings.analysis_delay.min(Duration::from_hours(24 * 365)).as_millis() as i64;
     let anything = facts.sentiment.is_some() || !facts.topics.is_empty();
     anything && !matches!(call.fault, Some(FaultKind::MissingSentiment)) && facts.closed(call.now - delay)
@@ -330,9 +331,9 @@ struct ParticipantMetrics {
 }
 
 /// `GET /api/v2/speechandtextanalytics/conversations/{conversationId}`: 404 when nothing was analysed.
-pub(super) fn conversation(world: &World, call: &Call<'_>) -> Result<Answer, Refusal> {
+pub(super) fn conversation(world: &World, call: &ReceivedCall<'_>) -> Result<Answer, Refusal> {
     let record = Id::parse(call.parameter(0)).and_then(|id| world.book.find(id, call.now));
-    let Some(Record::Made(facts)) = record else { return Err(Refusal::not_found("conversation")) };
+    let Some(ConversationRecord::Made(facts)) = record else { return Err(Refusal::not_found("conversation")) };
     if !analysed(world, &facts, call) {
         return Err(Refusal::not_found("analysis of the conversation"));
     }

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::book::{ConversationBook, Record};
+use super::book::{ConversationBook, ConversationRecord};
 use super::facts::{Facts, Media, OtherParty};
 use super::moment::Moment;
 use super::wire;
@@ -55,8 +55,8 @@ impl Truth<'_> {
             let records =
                 self.book.entries(day..=day, self.now).into_iter().map(|entry| self.book.record(entry.reference));
             records.filter_map(|record| match record {
-                Record::Made(facts) => self.expected(&facts),
-                Record::Recorded(_) => None,
+                ConversationRecord::Made(facts) => self.expected(&facts),
+                ConversationRecord::Recorded(_) => None,
             })
         })
     }

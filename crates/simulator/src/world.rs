@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::SimulatorError;
-use super::answer::{Call, Refusal};
+use super::answer::{ReceivedCall, Refusal};
 use super::book::ConversationBook;
 use super::clock::PlatformClock;
 use super::contacts::Contacts;
@@ -104,7 +104,7 @@ impl World {
     }
 
     /// Remembers that something was written.
-    pub(super) fn written(&self, call: &Call<'_>, kind: &str, id: String, value: Value) {
+    pub(super) fn written(&self, call: &ReceivedCall<'_>, kind: &str, id: String, value: Value) {
         let mut writes = self.writes.lock().unwrap_or_else(PoisonError::into_inner);
         if writes.len() == WRITES_KEPT {
             writes.pop_front();

@@ -53,18 +53,18 @@ pub use settings::{Check, StorePlace, StoreSettings};
 pub use takeover::{TakenOver, has_old_customers, has_old_files};
 pub use wish::Profile;
 
-use db::{Access, Db, Tx};
+use db::{Db, DbAccess, Tx};
 use labels::Labels;
 
 /// The store, open. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
-    inner: Arc<Inner>,
+    inner: Arc<StoreState>,
 }
 
-struct Inner {
+struct StoreState {
     db: Db,
-    access: Access,
+    access: DbAccess,
     /// Labels seen so far. Locked for a moment, never across an await.
     labels: RwLock<Labels>,
 }
@@ -88,7 +88,7 @@ impl Store {
     /// # Errors
     /// When it is in use, damaged, not ours, newer than this program, or not reached. Nothing is changed then.
     pub async fn open(settings: &StoreSettings) -> Result<Self, StoreError> {
-        Self::open_for(settings, Access::Write).await
+        Self::open_for(settings, DbAccess::Write).await
     }
 
     /// Opens a store that is there to read from, beside whoever writes.
@@ -96,12 +96,12 @@ impl Store {
     /// # Errors
     /// As `open`, but being in use is no reason. Every writing call fails.
     pub async fn open_to_read(settings: &StoreSettings) -> Result<Self, StoreError> {
-        Self::open_for(settings, Access::Read).await
+        Self::open_for(settings, DbAccess::Read).await
     }
 
-    async fn open_for(settings: &StoreSettings, access: Access) -> Result<Self, StoreError> {
+    async fn open_for(settings: &StoreSettings, access: DbAccess) -> Result<Self, StoreError> {
         let db = Db::open(settings, access).await?;
-        Ok(Self { inner: Arc::new(Inner { db, access, labels: RwLock::default() }) })
+        Ok(Self { inner: Arc::new(StoreState { db, access, labels: RwLock::default() }) })
     }
 
     /// Finishes what runs and closes the connections; an SQLite file takes its log over. Every later call fails.
@@ -130,8 +130,8 @@ impl Store {
 
     async fn write(&self, doing: &'static str) -> Result<Tx, StoreError> {
         match self.inner.access {
-            Access::Write => self.inner.db.write(doing).await,
-            Access::Read => Err(StoreError::ReadOnly),
+            DbAccess::Write => self.inner.db.write(doing).await,
+            DbAccess::Read => Err(StoreError::ReadOnly),
         }
     }
 

@@ -13,7 +13,7 @@ use super::error::StoreError;
 use super::leases::after;
 use super::scores::tier;
 use super::time;
-use super::wish::{Decision, KnownWish, Profile, WishState, decide};
+use super::wish::{KnownWish, Profile, WishDecision, WishState, decide};
 use scoreline_domain::time::Timestamp;
 use scoreline_domain::{CustomerKey, SealedId};
 
@@ -230,9 +230,9 @@ pub(super) async fn wish(
     let mut changes: Vec<(i64, Profile, WishState)> = Vec::new();
     for (number, wish) in wishes {
         match decide(known.get(&number), &wish) {
-            Decision::Keep => {}
-            Decision::Write => changes.push((number, wish, WishState::Pending)),
-            Decision::Settle => changes.push((number, wish, WishState::Applied)),
+            WishDecision::Keep => {}
+            WishDecision::Write => changes.push((number, wish, WishState::Pending)),
+            WishDecision::Settle => changes.push((number, wish, WishState::Applied)),
         }
     }
     let profiles = || changes.iter().map(|(_, profile, _)| profile);

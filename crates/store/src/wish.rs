@@ -58,7 +58,7 @@ pub(super) struct KnownWish {
 
 /// What a new wish does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Decision {
+pub(super) enum WishDecision {
     /// Nothing: it is no news, or it is older than what is kept.
     Keep,
     /// Write it.
@@ -69,15 +69,15 @@ pub(super) enum Decision {
 
 /// Newer facts replace older ones; what the profile says already is not written again; what failed for good is not tried
 /// again before there is something else to say.
-pub(super) fn decide(known: Option<&KnownWish>, wish: &Profile) -> Decision {
-    let Some(known) = known else { return Decision::Write };
+pub(super) fn decide(known: Option<&KnownWish>, wish: &Profile) -> WishDecision {
+    let Some(known) = known else { return WishDecision::Write };
     if wish.calculated_at < known.wished.calculated_at || wish.says_the_same(&known.wished) {
-        return Decision::Keep;
+        return WishDecision::Keep;
     }
     let says_so = known.applied.as_ref().is_some_and(|applied| applied.says_the_same(wish));
     match known.state {
-        WishState::Pending | WishState::Dead if says_so && !known.sent => Decision::Settle,
-        WishState::Applied | WishState::Pending | WishState::Dead => Decision::Write,
+        WishState::Pending | WishState::Dead if says_so && !known.sent => WishDecision::Settle,
+        WishState::Applied | WishState::Pending | WishState::Dead => WishDecision::Write,
     }
 }
 
@@ -97,24 +97,24 @@ mod tests {
     #[test]
     fn only_news_is_written() {
         let applied = known(profile(10.0, 1), Some(profile(10.0, 1)), WishState::Applied, false);
-        assert_eq!(decide(None, &profile(10.0, 1)), Decision::Write);
-        assert_eq!(decide(Some(&applied), &profile(10.0, 9)), Decision::Keep, "a later time alone is no news");
-        assert_eq!(decide(Some(&applied), &profile(11.0, 9)), Decision::Write);
-        assert_eq!(decide(Some(&applied), &profile(11.0, 0)), Decision::Keep, "older than what is kept");
+        assert_eq!(decide(None, &profile(10.0, 1)), WishDecision::Write);
+        assert_eq!(decide(Some(&applied), &profile(10.0, 9)), WishDecision::Keep, "a later time alone is no news");
+        assert_eq!(decide(Some(&applied), &profile(11.0, 9)), WishDecision::Write);
+        assert_eq!(decide(Some(&applied), &profile(11.0, 0)), WishDecision::Keep, "older than what is kept");
     }
 
     #[test]
     fn what_is_waiting_and_was_never_sent_is_settled_when_the_profile_says_so_already() {
         let waiting = known(profile(11.0, 2), Some(profile(10.0, 1)), WishState::Pending, false);
-        assert_eq!(decide(Some(&waiting), &profile(10.0, 3)), Decision::Settle);
+        assert_eq!(decide(Some(&waiting), &profile(10.0, 3)), WishDecision::Settle);
         let sent = KnownWish { sent: true, ..waiting };
-        assert_eq!(decide(Some(&sent), &profile(10.0, 3)), Decision::Write, "nobody knows what it says now");
+        assert_eq!(decide(Some(&sent), &profile(10.0, 3)), WishDecision::Write, "nobody knows what it says now");
     }
 
     #[test]
     fn what_failed_for_good_waits_for_something_else_to_say() {
         let dead = known(profile(11.0, 2), None, WishState::Dead, true);
-        assert_eq!(decide(Some(&dead), &profile(11.0, 3)), Decision::Keep);
-        assert_eq!(decide(Some(&dead), &profile(12.0, 3)), Decision::Write);
+        assert_eq!(decide(Some(&dead), &profile(11.0, 3)), WishDecision::Keep);
+        assert_eq!(decide(Some(&dead), &profile(12.0, 3)), WishDecision::Write);
     }
 }

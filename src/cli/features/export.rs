@@ -10,9 +10,9 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan as _};
 
 use super::super::Failure;
-use super::super::score::Progress;
+use super::super::score::TerminalBar;
 use super::super::score::sink::Output;
-use super::super::score::source::{Format, Length};
+use super::super::score::source::{Length, TableFormat};
 use super::table::{ExportRow, Table};
 use crate::app::stored;
 use crate::config::Settings;
@@ -57,9 +57,9 @@ impl Export {
         let Self { mut as_of, horizon_days, output, quiet } = self;
         as_of.sort_unstable();
         as_of.dedup();
-        let format = match Format::of(&output) {
-            Some(format @ (Format::Csv | Format::Parquet)) => format,
-            Some(Format::Ndjson) | None => {
+        let format = match TableFormat::of(&output) {
+            Some(format @ (TableFormat::Csv | TableFormat::Parquet)) => format,
+            Some(TableFormat::Ndjson) | None => {
                 return Err(Failure::Usage(format!("`{}` must be named .csv or .parquet", output.display())));
             }
         };
@@ -186,7 +186,7 @@ async fn pages(
     quiet: bool,
     mut each: impl FnMut(&History) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let bar = Progress::start(&Length::Rows(customers), what, quiet);
+    let bar = TerminalBar::start(&Length::Rows(customers), what, quiet);
     let mut after: Option<Cursor> = None;
     loop {
         let page = store.scan(&ScanRequest { which: Which::All, after, interactions: PAGE, since }).await?;

@@ -13,8 +13,8 @@ use clap::Args;
 use super::super::Failure;
 use super::super::score::chunk::Cell;
 use super::super::score::purchases::{CUSTOMER, Places, purchase};
-use super::super::score::source::{self, Format};
-use super::super::score::{Progress, delimiter, for_the_log};
+use super::super::score::source::{self, TableFormat};
+use super::super::score::{TerminalBar, delimiter, for_the_log};
 use crate::app::stored;
 use crate::config::Settings;
 use scoreline_domain::CustomerKey;
@@ -37,7 +37,7 @@ pub(in crate::cli) struct Import {
     file: PathBuf,
     /// Format of the log, when its name does not say
     #[arg(long, value_name = "FORMAT")]
-    format: Option<Format>,
+    format: Option<TableFormat>,
     /// Separator of CSV columns
     #[arg(long, value_name = "CHAR", default_value = ",", value_parser = delimiter)]
     delimiter: u8,
@@ -68,7 +68,7 @@ impl Import {
                 self.file.display()
             ))
         };
-        let format = self.format.or_else(|| Format::of(&self.file)).ok_or_else(find)?;
+        let format = self.format.or_else(|| TableFormat::of(&self.file)).ok_or_else(find)?;
         if self.file.as_os_str() == "-" {
             return Err(Failure::Usage("a log of purchases is read twice: give a file, not standard input".to_owned()));
         }
@@ -96,7 +96,7 @@ impl Import {
 /// A log and how it is read.
 struct Log<'a> {
     import: &'a Import,
-    format: Format,
+    format: TableFormat,
     hasher: IdHasher,
 }
 
@@ -132,7 +132,7 @@ impl Log<'_> {
             let mut told = Repetitions::default();
             let mut batch = Vec::with_capacity(BATCH);
             let mut reader = self.lines()?;
-            let bar = Progress::start(&reader.length, "purchases", self.import.quiet);
+            let bar = TerminalBar::start(&reader.length, "purchases", self.import.quiet);
             while let Some(lines) = reader.next(self)? {
                 bar.advance(lines.len() as u64);
                 for line in lines {
@@ -166,7 +166,7 @@ impl Log<'_> {
 
     fn read(&self, what: &str, mut each: impl FnMut(Result<Line, String>) -> anyhow::Result<()>) -> anyhow::Result<()> {
         let mut reader = self.lines()?;
-        let bar = Progress::start(&reader.length, what, self.import.quiet);
+        let bar = TerminalBar::start(&reader.length, what, self.import.quiet);
         while let Some(lines) = reader.next(self)? {
             bar.advance(lines.len() as u64);
             lines.into_iter().try_for_each(&mut each)?;

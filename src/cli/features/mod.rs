@@ -11,7 +11,7 @@ use super::Failure;
 use crate::config::Settings;
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Command {
+pub(super) enum FeaturesCommand {
     /// Show every feature with its unit, range and what counts as of a time
     Catalogue(catalogue::Catalogue),
     /// Take a log of purchases (CSV, NDJSON or Parquet) into the store
@@ -20,7 +20,7 @@ pub(super) enum Command {
     Export(export::Export),
 }
 
-impl Command {
+impl FeaturesCommand {
     pub(super) fn run(self, settings: &Settings) -> Result<(), Failure> {
         match self {
             Self::Catalogue(catalogue) => catalogue.run(),

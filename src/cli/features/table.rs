@@ -11,7 +11,7 @@ use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 
 use super::super::score::sink::Target;
-use super::super::score::source::Format;
+use super::super::score::source::TableFormat;
 use scoreline_domain::feature::{CATALOGUE, CatalogueRow};
 
 /// Rows of a Parquet batch.
@@ -35,12 +35,12 @@ pub(super) enum Table {
 }
 
 impl Table {
-    pub(super) fn begin(target: Target, format: Format) -> anyhow::Result<Self> {
+    pub(super) fn begin(target: Target, format: TableFormat) -> anyhow::Result<Self> {
         let out: Out = match target {
             Target::Stdout => Box::new(io::stdout()),
             Target::File(file) => Box::new(BufWriter::new(file)),
         };
-        if format != Format::Parquet {
+        if format != TableFormat::Parquet {
             let mut writer = csv::Writer::from_writer(out);
             let names = CATALOGUE.iter().map(|feature| feature.name);
             writer.write_record(["customer", "as_of"].into_iter().chain(names).chain(["spend_usd"]))?;

@@ -19,7 +19,7 @@ use scoreline_engine::inference::probe;
 use scoreline_engine::inference::registry::{CandidateMode, Hold, Patience, VersionStatus};
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Command {
+pub(super) enum ModelsCommand {
     /// Load the models folder as the server would and show every version with its state
     #[command(after_help = "Example:\n  scoreline models list\n\n\
         States: serving (answers requests), candidate (tried beside it), available (on disk, another version serves), \
@@ -62,7 +62,7 @@ pub(super) enum Command {
     Probe,
 }
 
-impl Command {
+impl ModelsCommand {
     pub(super) fn run(self, settings: &Settings) -> Result<(), Failure> {
         match self {
             Self::List => list(settings),

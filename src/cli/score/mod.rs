@@ -37,14 +37,14 @@ use pipeline::{ChunkJob, ScoringTally};
 use sink::{Encoder, Output, Sink, Target};
 use source::Length;
 
-pub use source::Format;
+pub use source::TableFormat;
 
 /// How long a run may take to notice that it was interrupted.
 const INTERRUPT_GRACE: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
-pub(super) struct Score {
+pub(super) struct ScoreArgs {
     /// Model to score with; `models.clv_model` when left out
     #[arg(long, value_parser = ModelName::parse)]
     model: Option<ModelName>,
@@ -59,10 +59,10 @@ pub(super) struct Score {
     output: PathBuf,
     /// Format of the input, when its name does not say
     #[arg(long, value_name = "FORMAT")]
-    input_format: Option<Format>,
+    input_format: Option<TableFormat>,
     /// Format of the output, when its name does not say
     #[arg(long, value_name = "FORMAT")]
-    output_format: Option<Format>,
+    output_format: Option<TableFormat>,
     /// Separator of CSV columns, in and out
     #[arg(long, value_name = "CHAR", default_value = ",", value_parser = delimiter)]
     delimiter: u8,
@@ -112,7 +112,7 @@ pub(super) fn delimiter(text: &str) -> Result<u8, String> {
     }
 }
 
-impl Score {
+impl ScoreArgs {
     pub(super) fn run(self, settings: Settings) -> Result<(), Failure> {
         let formats = self.formats()?;
         let snapshot = self.snapshot(settings)?;
@@ -141,9 +141,9 @@ impl Score {
         }
     }
 
-    fn formats(&self) -> Result<(Format, Format), Failure> {
-        let find = |given: Option<Format>, path: &Path, option: &str| {
-            given.or_else(|| Format::of(path)).ok_or_else(|| {
+    fn formats(&self) -> Result<(TableFormat, TableFormat), Failure> {
+        let find = |given: Option<TableFormat>, path: &Path, option: &str| {
+            given.or_else(|| TableFormat::of(path)).ok_or_else(|| {
                 let path = path.display();
                 Failure::Usage(format!(
                     "format of `{path}` is not known: name it .csv, .ndjson or .parquet, or give `{option}`"
@@ -151,7 +151,7 @@ impl Score {
             })
         };
         let input = find(self.input_format, &self.input, "--input-format")?;
-        let piped = self.output.as_os_str() == "-" && input != Format::Parquet;
+        let piped = self.output.as_os_str() == "-" && input != TableFormat::Parquet;
         let output = match self.output_format {
             None if piped => input,
             given => find(given, &self.output, "--output-format")?,
@@ -191,7 +191,7 @@ impl Score {
     fn score(
         &self,
         snapshot: &ModelSnapshot,
-        (input_format, output_format): (Format, Format),
+        (input_format, output_format): (TableFormat, TableFormat),
         target: Target,
         stop: &AtomicBool,
     ) -> anyhow::Result<ScoringTally> {
@@ -199,7 +199,7 @@ impl Score {
         let mut input = source::open(&self.input, input_format, self.delimiter)?;
         if self.purchases {
             let as_of = self.as_of.context("`--purchases` needs `--as-of`")?;
-            let bar = Progress::start(&input.length, "purchases", self.quiet);
+            let bar = TerminalBar::start(&input.length, "purchases", self.quiet);
             input = purchases::fold(input, as_of, schema, |rows| bar.advance(rows as u64))?;
             bar.finish();
         }
@@ -209,7 +209,7 @@ impl Score {
         let mut sink = Sink::begin(target, &encoder)?;
         let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let workers = self.threads.map_or_else(cores, usize::from);
-        let bar = Progress::start(&input.length, "rows", self.quiet);
+        let bar = TerminalBar::start(&input.length, "rows", self.quiet);
         let wish = Wish { level: interval_level(snapshot, self.interval_level)?, previous: None };
         let job = ChunkJob { snapshot, wish, mapping: &mapping, encoder: &encoder, workers, stop };
         let tally = job.run(input.rows, &mut sink, |rows| bar.advance(rows))?;
@@ -229,11 +229,11 @@ impl Score {
 /// As the command: the input cannot be read or holds nothing that the model knows, or the output cannot be written.
 pub fn table(
     snapshot: &ModelSnapshot,
-    (input, input_format): (&Path, Format),
-    (output, output_format): (&Path, Format),
+    (input, input_format): (&Path, TableFormat),
+    (output, output_format): (&Path, TableFormat),
     as_of: Option<Date>,
 ) -> anyhow::Result<u64> {
-    let command = Score {
+    let command = ScoreArgs {
         model: None,
         model_version: None,
         input: input.to_owned(),
@@ -309,13 +309,13 @@ fn summary(tally: &ScoringTally, elapsed: f64, model: &str, output: &str) -> Str
 }
 
 /// A progress bar on a terminal, nothing elsewhere.
-pub(super) struct Progress {
+pub(super) struct TerminalBar {
     bar: ProgressBar,
     /// Bytes read so far, when that is what the bar shows.
     read: Option<Arc<AtomicU64>>,
 }
 
-impl Progress {
+impl TerminalBar {
     pub(super) fn start(length: &Length, what: &str, quiet: bool) -> Self {
         let (bar, template, read) = match length {
             Length::Bytes(total, read) => (

@@ -72,7 +72,7 @@ pub(super) fn fold(log: Input, as_of: Date, schema: &FeatureSchema, tick: impl F
     let beside_interactions = schema.position(RECENCY_BESIDE_INTERACTIONS).is_some();
     let names = names(beside_interactions, places.items.is_some());
 
-    let mut ledger = Ledger::default();
+    let mut ledger = PurchaseLedger::default();
     let mut number = 0_u64;
     while let Some(chunk) = rows.next()? {
         for cells in chunk.cells(&columns)? {
@@ -150,7 +150,7 @@ impl Places {
 
 /// Customers in the order they first appear.
 #[derive(Default)]
-struct Ledger {
+struct PurchaseLedger {
     accounts: Vec<Account>,
     by_id: HashMap<String, usize>,
 }
@@ -161,7 +161,7 @@ struct Account {
     fault: Option<String>,
 }
 
-impl Ledger {
+impl PurchaseLedger {
     fn enter(&mut self, places: &Places, cells: &[Cell], number: u64) {
         let id = cells[places.customer].as_text().trim();
         if id.is_empty() {

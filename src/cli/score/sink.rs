@@ -17,7 +17,7 @@ use smallvec::SmallVec;
 
 use super::answer::RowAnswer;
 use super::chunk::{Cell, Chunk, object};
-use super::source::{Format, Layout};
+use super::source::{Layout, TableFormat};
 use crate::scoring::task::TaskScore;
 use scoreline_domain::durable::{self, Draft};
 use scoreline_domain::score::{cents, round};
@@ -56,7 +56,7 @@ const ROW_GROUP: usize = 131_072;
 
 /// How an output is written.
 pub(super) struct Encoder {
-    format: Format,
+    format: TableFormat,
     task: Task,
     delimiter: u8,
     columns: Vec<String>,
@@ -73,7 +73,7 @@ pub(super) enum Encoded {
 }
 
 impl Encoder {
-    pub(super) fn new(format: Format, delimiter: u8, layout: &Layout, snapshot: &ModelSnapshot) -> Self {
+    pub(super) fn new(format: TableFormat, delimiter: u8, layout: &Layout, snapshot: &ModelSnapshot) -> Self {
         let task = snapshot.task();
         let text = |name: &String| Arc::new(Field::new(name, DataType::Utf8, true));
         let (mut fields, metadata): (Vec<_>, _) = match &layout.schema {
@@ -96,14 +96,16 @@ impl Encoder {
     /// written; NDJSON has no columns, and everything fits.
     pub(super) fn left_out(&self, chunk: &Chunk) -> u64 {
         match (chunk, self.format) {
-            (Chunk::Lines(lines), Format::Csv | Format::Parquet) => lines.rows_with_more_than(&self.columns),
-            (Chunk::Lines(_), Format::Ndjson) | (Chunk::Records(_) | Chunk::Batch(_) | Chunk::Customers(_), _) => 0,
+            (Chunk::Lines(lines), TableFormat::Csv | TableFormat::Parquet) => lines.rows_with_more_than(&self.columns),
+            (Chunk::Lines(_), TableFormat::Ndjson) | (Chunk::Records(_) | Chunk::Batch(_) | Chunk::Customers(_), _) => {
+                0
+            }
         }
     }
 
     /// What comes before the first row.
     fn header(&self) -> anyhow::Result<Vec<u8>> {
-        if self.format != Format::Csv {
+        if self.format != TableFormat::Csv {
             return Ok(Vec::new());
         }
         let mut writer = self.csv_writer();
@@ -120,9 +122,9 @@ impl Encoder {
         answers: &[RowAnswer],
     ) -> anyhow::Result<Encoded> {
         match self.format {
-            Format::Csv => self.to_csv(snapshot, chunk, answers).map(Encoded::Bytes),
-            Format::Ndjson => self.to_ndjson(snapshot, chunk, answers).map(Encoded::Bytes),
-            Format::Parquet => self.to_batch(snapshot, chunk, answers).map(Encoded::Batch),
+            TableFormat::Csv => self.to_csv(snapshot, chunk, answers).map(Encoded::Bytes),
+            TableFormat::Ndjson => self.to_ndjson(snapshot, chunk, answers).map(Encoded::Bytes),
+            TableFormat::Parquet => self.to_batch(snapshot, chunk, answers).map(Encoded::Batch),
         }
     }
 
@@ -369,8 +371,8 @@ impl Sink {
     /// Begins the output on `target`.
     pub(super) fn begin(target: Target, encoder: &Encoder) -> anyhow::Result<Self> {
         match (encoder.format, target) {
-            (Format::Parquet, Target::Stdout) => bail!("Parquet cannot go to standard output: give a file"),
-            (Format::Parquet, Target::File(file)) => {
+            (TableFormat::Parquet, Target::Stdout) => bail!("Parquet cannot go to standard output: give a file"),
+            (TableFormat::Parquet, Target::File(file)) => {
                 let properties = WriterProperties::builder()
                     .set_compression(Compression::SNAPPY)
                     .set_max_row_group_row_count(Some(ROW_GROUP))
@@ -378,7 +380,7 @@ impl Sink {
                 let writer = ArrowWriter::try_new(file, Arc::clone(&encoder.schema), Some(properties))?;
                 Ok(Self::Parquet(Box::new(writer)))
             }
-            (Format::Csv | Format::Ndjson, target) => {
+            (TableFormat::Csv | TableFormat::Ndjson, target) => {
                 let mut out: Box<dyn Write + Send> = match target {
                     Target::Stdout => Box::new(BufWriter::new(io::stdout())),
                     Target::File(file) => Box::new(BufWriter::with_capacity(1 << 18, file)),

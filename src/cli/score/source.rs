@@ -15,13 +15,13 @@ use super::chunk::{CHUNK_ROWS, Chunk, Lines, Records, object};
 
 /// The kinds of tables there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
+pub enum TableFormat {
     Csv,
     Ndjson,
     Parquet,
 }
 
-impl Format {
+impl TableFormat {
     /// By the end of the file's name.
     pub(in crate::cli) fn of(path: &Path) -> Option<Self> {
         match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
@@ -66,8 +66,8 @@ pub(in crate::cli) trait Source: Send {
 }
 
 /// Opens `path` (`-` is standard input) and reads as much as is needed to know its columns.
-pub(in crate::cli) fn open(path: &Path, format: Format, delimiter: u8) -> anyhow::Result<Input> {
-    if format == Format::Parquet {
+pub(in crate::cli) fn open(path: &Path, format: TableFormat, delimiter: u8) -> anyhow::Result<Input> {
+    if format == TableFormat::Parquet {
         return open_parquet(path);
     }
     let (bytes, length): (Box<dyn Read + Send>, _) = if path.as_os_str() == "-" {
@@ -79,8 +79,8 @@ pub(in crate::cli) fn open(path: &Path, format: Format, delimiter: u8) -> anyhow
         (Box::new(Counted { inner: file, read: Arc::clone(&read) }), Length::Bytes(total, read))
     };
     match format {
-        Format::Csv => open_csv(bytes, delimiter, length),
-        Format::Ndjson | Format::Parquet => open_ndjson(bytes, length),
+        TableFormat::Csv => open_csv(bytes, delimiter, length),
+        TableFormat::Ndjson | TableFormat::Parquet => open_ndjson(bytes, length),
     }
     .with_context(|| format!("`{}` cannot be read", path.display()))
 }

@@ -54,7 +54,7 @@ pub(crate) fn guarded(
     access: Access,
     methods: MethodRouter<SharedState>,
 ) -> MethodRouter<SharedState> {
-    match Guard::of(state, access) {
+    match ScopeGuard::of(state, access) {
         Some(guard) => methods.layer(guard),
         None => methods,
     }
@@ -62,12 +62,12 @@ pub(crate) fn guarded(
 
 /// Lets requests of one scope through; behind the router with `Arc<Caller>` as an extension.
 #[derive(Clone)]
-pub(crate) struct Guard {
+pub(crate) struct ScopeGuard {
     authenticator: Arc<Authenticator>,
     scope: Scope,
 }
 
-impl Guard {
+impl ScopeGuard {
     /// None for an open route, and where nobody is asked who they are.
     pub(crate) fn of(state: &SharedState, access: Access) -> Option<Self> {
         match (&state.auth, access) {
@@ -88,7 +88,7 @@ impl Guard {
     }
 }
 
-impl<S> Layer<S> for Guard {
+impl<S> Layer<S> for ScopeGuard {
     type Service = GuardService<S>;
 
     fn layer(&self, inner: S) -> GuardService<S> {
@@ -99,7 +99,7 @@ impl<S> Layer<S> for Guard {
 #[derive(Clone)]
 pub(crate) struct GuardService<S> {
     inner: S,
-    guard: Guard,
+    guard: ScopeGuard,
 }
 
 impl<S> Service<Request> for GuardService<S>

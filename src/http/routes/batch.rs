@@ -16,7 +16,7 @@ use scoreline_domain::privacy::IdHasher;
 /// What the rows of a batch share, of either task.
 #[derive(FromRequestParts)]
 #[from_request(state(SharedState))]
-pub(crate) struct Batch {
+pub(crate) struct BatchCall {
     #[from_request(via(State))]
     pub scorer: Scorer,
     #[from_request(via(State))]
@@ -38,13 +38,13 @@ pub(crate) trait BatchRow {
     fn score(
         row: &[u8],
         row_id: &str,
-        batch: &Batch,
+        batch: &BatchCall,
         hurry: Hurry,
         results: &mut Vec<u8>,
     ) -> impl Future<Output = Result<(), ApiError>> + Send;
 }
 
-impl Batch {
+impl BatchCall {
     /// Answers row by row, in the form the rows came in.
     ///
     /// # Errors

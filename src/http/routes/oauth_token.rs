@@ -9,7 +9,7 @@ use axum::http::{Extensions, HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 
-use crate::auth::{Authenticator, GrantFault, GrantRequest, Granted};
+use crate::auth::{Authenticator, GrantFault, GrantRequest, GrantedToken};
 use crate::http::edge::body::Payload;
 use crate::http::edge::error::{ApiError, Code};
 use crate::http::edge::head::{Head, Repeated};
@@ -51,7 +51,7 @@ pub(crate) async fn handle(
         }),
     };
     let mut response = match granted {
-        Ok(Granted { access_token, expires_in, scope }) => {
+        Ok(GrantedToken { access_token, expires_in, scope }) => {
             respond(StatusCode::OK, &Success { access_token, token_type: "Bearer", expires_in, scope })
         }
         Err(fault) => refused(fault),

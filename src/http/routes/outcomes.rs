@@ -39,7 +39,7 @@ pub(crate) async fn handle(
     BatchPayload(body): BatchPayload,
 ) -> Result<Response, ApiError> {
     let ledger = monitoring.ledger().ok_or_else(|| ApiError::new(Code::OutcomesUnavailable, NOT_KEPT))?;
-    let reader = Reader { scorer: &scorer, hasher: &hasher, now: scorer.now(), moved: RefCell::default() };
+    let reader = OutcomeReader { scorer: &scorer, hasher: &hasher, now: scorer.now(), moved: RefCell::default() };
     if is_single(&body) {
         let outcome = reader.read(&body)?;
         let spend_usd = outcome.spend_usd;
@@ -137,7 +137,7 @@ struct PredictionRequest<'a> {
 }
 
 /// Turns request rows into outcomes.
-struct Reader<'a> {
+struct OutcomeReader<'a> {
     scorer: &'a Scorer,
     hasher: &'a IdHasher,
     now: Timestamp,
@@ -145,7 +145,7 @@ struct Reader<'a> {
     moved: RefCell<Vec<(CustomerKey, CustomerKey)>>,
 }
 
-impl Reader<'_> {
+impl OutcomeReader<'_> {
     fn read(&self, row: &[u8]) -> Result<Outcome, ApiError> {
         let request: OutcomeRequest<'_> = parse_object(row)?;
         let customer_id = required(request.customer_id, "customerId")?;

@@ -2,7 +2,7 @@
 
 use axum::response::Response;
 
-use super::batch::{Batch, BatchRow};
+use super::batch::{BatchCall, BatchRow};
 use super::question::ClvQuestion;
 use crate::http::edge::body::BatchPayload;
 use crate::http::edge::deadline::Hurry;
@@ -12,7 +12,7 @@ use crate::http::wire::json::{append, parse_object};
 use crate::http::wire::request::PredictRequest;
 use crate::scoring::Prefer;
 
-pub(crate) async fn handle(batch: Batch, BatchPayload(body): BatchPayload) -> Result<Response, ApiError> {
+pub(crate) async fn handle(batch: BatchCall, BatchPayload(body): BatchPayload) -> Result<Response, ApiError> {
     batch.answer::<Clv>(&body).await
 }
 
@@ -22,7 +22,7 @@ impl BatchRow for Clv {
     async fn score(
         row: &[u8],
         row_id: &str,
-        batch: &Batch,
+        batch: &BatchCall,
         hurry: Hurry,
         results: &mut Vec<u8>,
     ) -> Result<(), ApiError> {

@@ -2,7 +2,7 @@
 
 use axum::response::Response;
 
-use super::batch::{Batch, BatchRow};
+use super::batch::{BatchCall, BatchRow};
 use super::predict_lead::{explain, score};
 use crate::http::edge::body::BatchPayload;
 use crate::http::edge::deadline::Hurry;
@@ -10,7 +10,7 @@ use crate::http::edge::error::ApiError;
 use crate::http::wire::json::{append, parse_object};
 use crate::http::wire::lead::{LeadAnswer, LeadRequest};
 
-pub(crate) async fn handle(batch: Batch, BatchPayload(body): BatchPayload) -> Result<Response, ApiError> {
+pub(crate) async fn handle(batch: BatchCall, BatchPayload(body): BatchPayload) -> Result<Response, ApiError> {
     batch.answer::<Lead>(&body).await
 }
 
@@ -20,7 +20,7 @@ impl BatchRow for Lead {
     async fn score(
         row: &[u8],
         row_id: &str,
-        batch: &Batch,
+        batch: &BatchCall,
         hurry: Hurry,
         results: &mut Vec<u8>,
     ) -> Result<(), ApiError> {

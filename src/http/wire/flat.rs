@@ -201,11 +201,11 @@ where
                 let mut features = Features::default();
                 while let Some(name) = map.next_key::<WireText<'a>>()? {
                     match request.slot(&name) {
-                        Some(FieldSlot::Text(slot)) => *slot = map.next_value::<Scalar<'a>>()?.text()?,
-                        Some(FieldSlot::Number(slot)) => *slot = map.next_value::<Scalar<'a>>()?.number()?,
-                        Some(FieldSlot::Tier(slot)) => *slot = map.next_value::<Scalar<'a>>()?.tier()?,
+                        Some(FieldSlot::Text(slot)) => *slot = map.next_value::<FlatScalar<'a>>()?.text()?,
+                        Some(FieldSlot::Number(slot)) => *slot = map.next_value::<FlatScalar<'a>>()?.number()?,
+                        Some(FieldSlot::Tier(slot)) => *slot = map.next_value::<FlatScalar<'a>>()?.tier()?,
                         None => {
-                            if let Some(value) = map.next_value::<Scalar<'a>>()?.feature()? {
+                            if let Some(value) = map.next_value::<FlatScalar<'a>>()?.feature()? {
                                 features.0.push((name.0, Some(value)));
                             }
                         }
@@ -222,13 +222,13 @@ where
 }
 
 /// One value of a data action: what the template made of an input.
-enum Scalar<'a> {
+enum FlatScalar<'a> {
     Absent,
     Number(f64),
     Text(Cow<'a, str>),
 }
 
-impl<'a> Scalar<'a> {
+impl<'a> FlatScalar<'a> {
     fn of_text(text: Cow<'a, str>) -> Self {
         // `${input.x}` is what a template prints for an input nobody gave.
         let unresolved = text.starts_with("${") || text.starts_with("$!{") || text == "null";
@@ -274,43 +274,43 @@ impl<'a> Scalar<'a> {
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Scalar<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for FlatScalar<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct ScalarVisitor;
 
         impl<'de> Visitor<'de> for ScalarVisitor {
-            type Value = Scalar<'de>;
+            type Value = FlatScalar<'de>;
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str("a string, number, boolean or null")
             }
 
-            fn visit_unit<E>(self) -> Result<Scalar<'de>, E> {
-                Ok(Scalar::Absent)
+            fn visit_unit<E>(self) -> Result<FlatScalar<'de>, E> {
+                Ok(FlatScalar::Absent)
             }
 
-            fn visit_bool<E>(self, value: bool) -> Result<Scalar<'de>, E> {
-                Ok(Scalar::Number(f64::from(u8::from(value))))
+            fn visit_bool<E>(self, value: bool) -> Result<FlatScalar<'de>, E> {
+                Ok(FlatScalar::Number(f64::from(u8::from(value))))
             }
 
-            fn visit_f64<E>(self, value: f64) -> Result<Scalar<'de>, E> {
-                Ok(Scalar::Number(value))
+            fn visit_f64<E>(self, value: f64) -> Result<FlatScalar<'de>, E> {
+                Ok(FlatScalar::Number(value))
             }
 
-            fn visit_i64<E>(self, value: i64) -> Result<Scalar<'de>, E> {
-                Ok(Scalar::Number(value as f64))
+            fn visit_i64<E>(self, value: i64) -> Result<FlatScalar<'de>, E> {
+                Ok(FlatScalar::Number(value as f64))
             }
 
-            fn visit_u64<E>(self, value: u64) -> Result<Scalar<'de>, E> {
-                Ok(Scalar::Number(value as f64))
+            fn visit_u64<E>(self, value: u64) -> Result<FlatScalar<'de>, E> {
+                Ok(FlatScalar::Number(value as f64))
             }
 
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Scalar<'de>, E> {
-                Ok(Scalar::of_text(Cow::Borrowed(text)))
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<FlatScalar<'de>, E> {
+                Ok(FlatScalar::of_text(Cow::Borrowed(text)))
             }
 
-            fn visit_str<E>(self, text: &str) -> Result<Scalar<'de>, E> {
-                Ok(Scalar::of_text(Cow::Owned(text.to_owned())))
+            fn visit_str<E>(self, text: &str) -> Result<FlatScalar<'de>, E> {
+                Ok(FlatScalar::of_text(Cow::Owned(text.to_owned())))
             }
         }
 

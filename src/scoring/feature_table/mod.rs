@@ -53,7 +53,7 @@ pub enum TableChange {
 }
 
 /// A change of one entry.
-struct Edit {
+struct EntryEdit {
     customer: CustomerKey,
     features: Option<(i64, StoredFeatures)>,
 }
@@ -129,7 +129,7 @@ impl FeatureTable {
             match change {
                 TableChange::Stored { number, customer, features } => {
                     gone.remove(&number);
-                    edits.push(Edit { customer, features: Some((number, features)) });
+                    edits.push(EntryEdit { customer, features: Some((number, features)) });
                 }
                 TableChange::Gone { number } => drop(gone.insert(number)),
             }
@@ -146,7 +146,7 @@ impl FeatureTable {
             for shard in &self.0.shards {
                 let found = shard.load();
                 let found = found.numbers().filter(|(number, _)| is_gone(number));
-                edits.extend(found.map(|(_, customer)| Edit { customer, features: None }));
+                edits.extend(found.map(|(_, customer)| EntryEdit { customer, features: None }));
             }
         }
         let Merged { stored, removed } = self.replace(&writing, edits);
@@ -158,7 +158,7 @@ impl FeatureTable {
         Absorbed { stored, removed, refused }
     }
 
-    fn replace(&self, _: &MutexGuard<'_, ()>, mut edits: Vec<Edit>) -> Merged {
+    fn replace(&self, _: &MutexGuard<'_, ()>, mut edits: Vec<EntryEdit>) -> Merged {
         // Stable: the last edit of a customer stays the last. Rows are in the order of their customers.
         edits.sort_by_key(|edit| edit.customer);
         let mut merged = Merged::default();
@@ -240,7 +240,7 @@ impl Erasable for FeatureTable {
     }
 
     fn erase(&self, customers: &[CustomerKey]) -> Result<u64, EraseError> {
-        let edits = customers.iter().map(|&customer| Edit { customer, features: None }).collect();
+        let edits = customers.iter().map(|&customer| EntryEdit { customer, features: None }).collect();
         let writing = self.write();
         let removed = self.replace(&writing, edits).removed;
         drop(writing);

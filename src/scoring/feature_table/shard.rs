@@ -1,7 +1,7 @@
 //! One part of the table: entries in the order of their customers, values packed without loss. Never changed, only
 //! replaced.
 
-use super::{Edit, StoredFeatures};
+use super::{EntryEdit, StoredFeatures};
 use scoreline_domain::CustomerKey;
 use scoreline_domain::feature::{CATALOGUE, CatalogueRow};
 use scoreline_domain::time::Timestamp;
@@ -89,7 +89,7 @@ impl Shard {
     }
 
     /// This shard with `edits`, which are in the order of their customers. Of several of one customer the last holds.
-    pub(super) fn with(&self, edits: &[Edit]) -> (Self, Merged) {
+    pub(super) fn with(&self, edits: &[EntryEdit]) -> (Self, Merged) {
         let mut next = Growing {
             entries: Vec::with_capacity(self.entries.len() + edits.len()),
             packed: Vec::with_capacity(self.packed.len() + edits.len() * size_of::<CatalogueRow>()),
@@ -97,7 +97,7 @@ impl Shard {
         let mut merged = Merged::default();
         let mut kept = self.entries.iter().peekable();
         let last_of_each = edits.chunk_by(|left, right| left.customer == right.customer);
-        for edit in last_of_each.filter_map(<[Edit]>::last) {
+        for edit in last_of_each.filter_map(<[EntryEdit]>::last) {
             while let Some(entry) = kept.next_if(|entry| entry.customer < edit.customer) {
                 next.keep(entry, &self.packed);
             }

@@ -9,7 +9,7 @@ use scoreline::scoring::feature_table::FeatureTable;
 use scoreline::scoring::{Scorer, ScorerSettings, golden};
 use scoreline::sinks::{ProfileSink, ScoreSink};
 use scoreline::worker::extract::{Begin, Extracted, Extraction};
-use scoreline::worker::features::{FeaturePass, Folded, Whose};
+use scoreline::worker::features::{FeaturePass, FoldedPass, Whose};
 use scoreline::worker::rescore::{Rescore, Rescored};
 use scoreline::worker::write_back::{WriteBack, WrittenBack};
 use scoreline::worker::{ExtractSettings, Leases, SinkSettings, WriteBackSettings};
@@ -72,7 +72,7 @@ impl Line {
         self.extraction.run(Begin::Onwards, |_| ()).await.expect("extracted").expect("nobody else does")
     }
 
-    pub async fn fold(&self) -> Folded {
+    pub async fn fold(&self) -> FoldedPass {
         self.features.run(Whose::Due, |_| ()).await.expect("folded").expect("nobody else does")
     }
 
@@ -85,7 +85,7 @@ impl Line {
     }
 
     /// All four, one after the other.
-    pub async fn run(&self) -> (Extracted, Folded, Rescored, WrittenBack) {
+    pub async fn run(&self) -> (Extracted, FoldedPass, Rescored, WrittenBack) {
         (self.extract().await, self.fold().await, self.score().await, self.write().await)
     }
 

@@ -25,11 +25,11 @@ impl Tombstone {
 /// The set of erased customers. Cheap to clone; looking into it takes no lock.
 #[derive(Clone, Default)]
 pub struct Tombstones {
-    inner: Arc<Inner>,
+    inner: Arc<TombstoneSet>,
 }
 
 #[derive(Default)]
-struct Inner {
+struct TombstoneSet {
     /// Whether there may be any: all that a prediction looks at as long as nobody was erased.
     any: AtomicBool,
     /// Whether those that are kept have not been read yet.
@@ -42,7 +42,8 @@ struct Inner {
 impl Tombstones {
     /// A set that is not known yet: it holds for everybody until `set_read`.
     pub fn unread() -> Self {
-        let inner = Inner { any: AtomicBool::new(true), unread: AtomicBool::new(true), ..Inner::default() };
+        let inner =
+            TombstoneSet { any: AtomicBool::new(true), unread: AtomicBool::new(true), ..TombstoneSet::default() };
         Self { inner: Arc::new(inner) }
     }
 

@@ -28,7 +28,7 @@ pub const PROBE_PATIENCE: Duration = Duration::from_secs(5);
 /// The state machine.
 #[derive(Clone, Debug)]
 pub struct Breaker {
-    state: State,
+    state: BreakerState,
     /// Counts changes of state: what a call of an earlier era reports is no news.
     era: u64,
     /// The latest time it was told. Callers read the clock before they queue for the breaker.
@@ -43,7 +43,7 @@ pub struct Breaker {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum State {
+enum BreakerState {
     Closed,
     Open { probe_from: Duration },
     Probing { since: Duration },
@@ -135,7 +135,7 @@ impl Breaker {
     /// A closed breaker; `seed` picks its chances.
     pub fn new(seed: u64) -> Self {
         Self {
-            state: State::Closed,
+            state: BreakerState::Closed,
             era: 1,
             now: Duration::ZERO,
             window: CallWindow::default(),
@@ -150,30 +150,30 @@ impl Breaker {
 
     pub fn phase(&self) -> Phase {
         match self.state {
-            State::Closed => Phase::Closed,
-            State::Open { .. } => Phase::Open,
-            State::Probing { .. } => Phase::Probing,
+            BreakerState::Closed => Phase::Closed,
+            BreakerState::Open { .. } => Phase::Open,
+            BreakerState::Probing { .. } => Phase::Probing,
         }
     }
 
     /// While it is closed: the ticket that everybody gets, so that it can be kept beside the lock.
     pub fn standing_ticket(&self) -> Option<Ticket> {
-        matches!(self.state, State::Closed).then_some(Ticket { era: self.era })
+        matches!(self.state, BreakerState::Closed).then_some(Ticket { era: self.era })
     }
 
     /// Leave to make a call, or none.
     pub fn admit(&mut self, now: Duration) -> Option<Ticket> {
         let now = self.tell(now);
-        if let State::Probing { since } = self.state
+        if let BreakerState::Probing { since } = self.state
             && now >= since + PROBE_PATIENCE
         {
             let wait = self.wait();
-            self.turn(State::Open { probe_from: since + wait });
+            self.turn(BreakerState::Open { probe_from: since + wait });
         }
         match self.state {
-            State::Closed => {}
-            State::Open { probe_from } if now >= probe_from => self.turn(State::Probing { since: now }),
-            State::Open { .. } | State::Probing { .. } => return None,
+            BreakerState::Closed => {}
+            BreakerState::Open { probe_from } if now >= probe_from => self.turn(BreakerState::Probing { since: now }),
+            BreakerState::Open { .. } | BreakerState::Probing { .. } => return None,
         }
         Some(Ticket { era: self.era })
     }
@@ -185,20 +185,20 @@ impl Breaker {
             return None;
         }
         match (self.state, outcome) {
-            (State::Closed, CallOutcome::Unknown) | (State::Open { .. }, _) => None,
-            (State::Closed, CallOutcome::Success | CallOutcome::Failure) => {
+            (BreakerState::Closed, CallOutcome::Unknown) | (BreakerState::Open { .. }, _) => None,
+            (BreakerState::Closed, CallOutcome::Success | CallOutcome::Failure) => {
                 self.count(now, outcome == CallOutcome::Failure)
             }
-            (State::Probing { .. }, CallOutcome::Success) => {
-                self.turn(State::Closed);
+            (BreakerState::Probing { .. }, CallOutcome::Success) => {
+                self.turn(BreakerState::Closed);
                 self.closed_at = Some(now);
                 Some(BreakerChange::Closed { open_for: now.saturating_sub(self.opened_at) })
             }
-            (State::Probing { .. }, CallOutcome::Failure) => {
+            (BreakerState::Probing { .. }, CallOutcome::Failure) => {
                 self.doublings += 1;
                 Some(self.stay_open(now))
             }
-            (State::Probing { .. }, CallOutcome::Unknown) => Some(self.stay_open(now)),
+            (BreakerState::Probing { .. }, CallOutcome::Unknown) => Some(self.stay_open(now)),
         }
     }
 
@@ -208,7 +208,7 @@ impl Breaker {
         self.unreturned.rotate_left(1);
         self.unreturned[UNRETURNED - 1] = Some(now);
         let first = self.unreturned[0]?;
-        let many = now.saturating_sub(first) <= UNRETURNED_WITHIN && matches!(self.state, State::Closed);
+        let many = now.saturating_sub(first) <= UNRETURNED_WITHIN && matches!(self.state, BreakerState::Closed);
         many.then(|| self.open(now, OpenCause::Unreturned))
     }
 
@@ -231,17 +231,17 @@ impl Breaker {
         self.in_a_row = 0;
         self.unreturned = [None; UNRETURNED];
         let probe_in = self.wait();
-        self.turn(State::Open { probe_from: now + probe_in });
+        self.turn(BreakerState::Open { probe_from: now + probe_in });
         BreakerChange::Opened { cause, probe_in }
     }
 
     fn stay_open(&mut self, now: Duration) -> BreakerChange {
         let probe_in = self.wait();
-        self.turn(State::Open { probe_from: now + probe_in });
+        self.turn(BreakerState::Open { probe_from: now + probe_in });
         BreakerChange::StillOpen { probe_in }
     }
 
-    fn turn(&mut self, state: State) {
+    fn turn(&mut self, state: BreakerState) {
         self.state = state;
         self.era += 1;
     }
@@ -266,10 +266,10 @@ impl Breaker {
 
 /// Calls and failures of the last seconds, one bucket each.
 #[derive(Clone, Debug, Default)]
-struct CallWindow([Bucket; WINDOW_SECONDS as usize]);
+struct CallWindow([SecondCounts; WINDOW_SECONDS as usize]);
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Bucket {
+struct SecondCounts {
     second: u64,
     calls: u32,
     failures: u32,
@@ -279,7 +279,7 @@ impl CallWindow {
     fn add(&mut self, second: u64, failed: bool) {
         let bucket = &mut self.0[(second % WINDOW_SECONDS) as usize];
         if bucket.second != second {
-            *bucket = Bucket { second, ..Bucket::default() };
+            *bucket = SecondCounts { second, ..SecondCounts::default() };
         }
         bucket.calls += 1;
         bucket.failures += u32::from(failed);

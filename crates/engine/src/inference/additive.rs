@@ -90,7 +90,7 @@ pub fn is_additive(model: &[u8]) -> bool {
 /// Says which part of the file cannot be used.
 pub fn load(bytes: &[u8], rules: &[FeatureRule]) -> Result<Box<dyn Backend>, BackendError> {
     let model = AdditiveModel::read(bytes)?;
-    let mut compiled = Compiled {
+    let mut compiled = CompiledModel {
         inputs: rules.len(),
         outputs: ["probability".to_owned()],
         intercept: finite("intercept", model.intercept)?,
@@ -108,7 +108,7 @@ pub fn load(bytes: &[u8], rules: &[FeatureRule]) -> Result<Box<dyn Backend>, Bac
     Ok(Box::new(compiled))
 }
 
-struct Compiled {
+struct CompiledModel {
     inputs: usize,
     outputs: [String; 1],
     intercept: f64,
@@ -143,7 +143,7 @@ struct FlatNode {
 
 const LEAF: u32 = u32::MAX;
 
-impl Compiled {
+impl CompiledModel {
     fn add_term(&mut self, term: Term, rules: &[FeatureRule]) -> Result<(), BackendError> {
         match term {
             Term::Number { number, coefficient, center, scale } => {
@@ -236,7 +236,7 @@ impl CategoryTerm {
     }
 }
 
-impl Backend for Compiled {
+impl Backend for CompiledModel {
     fn inputs(&self) -> usize {
         self.inputs
     }
@@ -276,7 +276,7 @@ impl Backend for Compiled {
     }
 }
 
-impl Compiled {
+impl CompiledModel {
     fn stand(&self, at: u32, question: &Question<'_>) -> Stand {
         let node = self.nodes[at as usize];
         if node.column == LEAF {

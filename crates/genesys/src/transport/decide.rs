@@ -28,17 +28,17 @@ pub(crate) enum Decision {
 
 /// Whether the token was already renewed for this call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Token {
+pub(crate) enum TokenRenewal {
     AsItWas,
     Renewed,
 }
 
-pub(crate) fn decide(attempt: Attempt, token: Token) -> Decision {
+pub(crate) fn decide(attempt: Attempt, token: TokenRenewal) -> Decision {
     match attempt {
         Attempt::Failed(reason) => Decision::Retry(reason),
         Attempt::LoginLimited | Attempt::Answered(429) => Decision::Wait,
         Attempt::Answered(200..=299) => Decision::Take,
-        Attempt::Answered(401) if token == Token::AsItWas => Decision::Reauthorise,
+        Attempt::Answered(401) if token == TokenRenewal::AsItWas => Decision::Reauthorise,
         Attempt::Answered(status @ (408 | 500 | 502 | 503 | 504)) => Decision::Retry(AttemptFault::Status(status)),
         // Redirects too: nothing may lead a request and its token elsewhere.
         Attempt::Answered(_) => Decision::GiveUp,
@@ -51,7 +51,7 @@ mod tests {
 
     #[test]
     fn only_what_passes_by_itself_is_tried_again() {
-        let decided = |status| decide(Attempt::Answered(status), Token::AsItWas);
+        let decided = |status| decide(Attempt::Answered(status), TokenRenewal::AsItWas);
         for status in [200, 201, 202, 204] {
             assert_eq!(decided(status), Decision::Take, "{status}");
         }
@@ -63,10 +63,10 @@ mod tests {
         }
         assert_eq!(decided(429), Decision::Wait);
         assert_eq!(decided(401), Decision::Reauthorise);
-        assert_eq!(decide(Attempt::Answered(401), Token::Renewed), Decision::GiveUp, "once");
-        assert_eq!(decide(Attempt::LoginLimited, Token::Renewed), Decision::Wait);
+        assert_eq!(decide(Attempt::Answered(401), TokenRenewal::Renewed), Decision::GiveUp, "once");
+        assert_eq!(decide(Attempt::LoginLimited, TokenRenewal::Renewed), Decision::Wait);
         for reason in [AttemptFault::Connect, AttemptFault::Timeout, AttemptFault::Cut] {
-            assert_eq!(decide(Attempt::Failed(reason), Token::AsItWas), Decision::Retry(reason));
+            assert_eq!(decide(Attempt::Failed(reason), TokenRenewal::AsItWas), Decision::Retry(reason));
         }
     }
 }

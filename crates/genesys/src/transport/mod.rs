@@ -21,7 +21,7 @@ use super::error::AttemptFault;
 use super::limiter::{RequestPace, Spent};
 use super::oauth::{AccessToken, Tokens};
 use super::settings::{BaseUrl, GenesysSettings};
-use decide::{Attempt, Decision, Token, decide};
+use decide::{Attempt, Decision, TokenRenewal, decide};
 use patience::{RetryBudget, backoff};
 pub(crate) use received::{Missing, Received, count, not_let_in, receive};
 use received::{limit_key, refusal};
@@ -169,7 +169,7 @@ impl Transport {
     pub(crate) async fn call(&self, request: &Request<'_>) -> Result<ApiAnswer, GenesysError> {
         let operation = request.operation;
         let url = self.url(request);
-        let mut token_is = Token::AsItWas;
+        let mut token_is = TokenRenewal::AsItWas;
         let mut attempts = 0;
         let mut failures = 0;
         let mut refusals = 0;
@@ -209,7 +209,7 @@ impl Transport {
                     return Ok(ApiAnswer { operation, body: received.body, attempts });
                 }
                 (Decision::Reauthorise, _) => {
-                    token_is = Token::Renewed;
+                    token_is = TokenRenewal::Renewed;
                     self.tokens.reject(&token).await;
                     continue;
                 }

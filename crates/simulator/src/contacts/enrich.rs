@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::parts;
-use crate::answer::{Answer, Call, Refusal};
+use crate::answer::{Answer, ReceivedCall, Refusal};
 use crate::ids::Id;
 use crate::wire;
 use crate::world::World;
@@ -84,7 +84,7 @@ impl World {
         }
     }
 
-    fn enriched(&self, call: &Call<'_>, request: Enrich) -> Result<Value, Refusal> {
+    fn enriched(&self, call: &ReceivedCall<'_>, request: Enrich) -> Result<Value, Refusal> {
         let found = request.matching_identifiers.iter().find_map(|identifier| self.identified(identifier));
         let (new, new_custom) = parts(request.contact)?;
         if call.flag("dryRun") {
@@ -120,25 +120,25 @@ fn fill(old: &mut Map<String, Value>, new: Map<String, Value>, prefer: Preferenc
 }
 
 /// `POST /api/v2/externalcontacts/identifierlookup/contacts`.
-pub(crate) fn lookup(world: &World, call: &Call<'_>) -> Result<Answer, Refusal> {
+pub(crate) fn lookup(world: &World, call: &ReceivedCall<'_>) -> Result<Answer, Refusal> {
     let identifier: Identifier = call.json()?;
     let id = world.identified(&identifier).ok_or_else(|| Refusal::not_found("contact"))?;
     Ok(Answer::json(&world.document(id)))
 }
 
 /// `POST /api/v2/externalcontacts/contacts/enrich`.
-pub(crate) fn enrich(world: &World, call: &Call<'_>) -> Result<Answer, Refusal> {
+pub(crate) fn enrich(world: &World, call: &ReceivedCall<'_>) -> Result<Answer, Refusal> {
     world.enriched(call, call.json()?).map(|document| Answer::json(&document))
 }
 
 /// `POST /api/v2/externalcontacts/bulk/contacts/enrich`: each for itself.
-pub(crate) fn bulk_enrich(world: &World, call: &Call<'_>) -> Result<Answer, Refusal> {
+pub(crate) fn bulk_enrich(world: &World, call: &ReceivedCall<'_>) -> Result<Answer, Refusal> {
     let Bulk { entities } = call.json::<Bulk<Enrich>>()?;
     bulk(world.settings.limits.enrich, entities, |request| world.enriched(call, request))
 }
 
 /// `POST /api/v2/externalcontacts/bulk/contacts/update`: whole contacts, each for itself.
-pub(crate) fn bulk_update(world: &World, call: &Call<'_>) -> Result<Answer, Refusal> {
+pub(crate) fn bulk_update(world: &World, call: &ReceivedCall<'_>) -> Result<Answer, Refusal> {
     let Bulk { entities } = call.json::<Bulk<Map<String, Value>>>()?;
     bulk(world.settings.limits.bulk_update, entities, |contact| {
         let id = world.contact(contact.get("id").and_then(Value::as_str).unwrap_or_default())?;

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Map, Value, json};
 
-use super::answer::{Answer, Call, Refusal};
+use super::answer::{Answer, ReceivedCall, Refusal};
 use super::ids::{Id, IdKind};
 use super::moment::Moment;
 use super::wire;
@@ -20,11 +20,11 @@ pub(super) use patch::patch;
 /// What was written to contacts. Locked for a moment, never across an await.
 #[derive(Default)]
 pub(super) struct Contacts {
-    inner: Mutex<Inner>,
+    inner: Mutex<ContactsState>,
 }
 
 #[derive(Default)]
-struct Inner {
+struct ContactsState {
     /// Everything that differs from the generated contact.
     written: BTreeMap<Id, ContactEdits>,
     /// Contacts that tests brought along, or that were created.
@@ -61,7 +61,7 @@ const READ_ONLY: [&str; 8] =
 const TEXTS: [&str; 6] = ["_text", "_longtext", "_url", "_identifier", "_enum", "_tag"];
 
 impl Contacts {
-    fn locked(&self) -> MutexGuard<'_, Inner> {
+    fn locked(&self) -> MutexGuard<'_, ContactsState> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -123,7 +123,7 @@ impl World {
     /// Changes a contact, remembers that it was changed, and gives it back.
     fn change(
         &self,
-        call: &Call<'_>,
+        call: &ReceivedCall<'_>,
         id: Id,
         change: impl FnOnce(&mut Map<String, Value>, &mut Map<String, Value>) -> Result<(), Refusal>,
     ) -> Result<Value, Refusal> {
@@ -194,7 +194,7 @@ fn parts(mut contact: Fields) -> Result<(Fields, Option<Fields>), Refusal> {
 }
 
 /// `GET /api/v2/externalcontacts/contacts/{contactId}`. A merged id is told its new one.
-pub(super) fn get(world: &World, call: &Call<'_>) -> Result<Answer, Refusal> {
+pub(super) fn get(world: &World, call: &ReceivedCall<'_>) -> Result<Answer, Refusal> {
     let id = world.contact(call.parameter(0))?;
     let mut document = world.document(id);
     if Id::parse(call.parameter(0)) != Some(id) {
@@ -205,7 +205,7 @@ pub(super) fn get(world: &World, call: &Call<'_>) -> Result<Answer, Refusal> {
 }
 
 /// `PUT …/{contactId}`: the whole contact; custom fields that are not sent are gone.
-pub(super) fn put(world: &World, call: &Call<'_>) -> Result<Answer, Refusal> {
+pub(super) fn put(world: &World, call: &ReceivedCall<'_>) -> Result<Answer, Refusal> {
     let id = world.contact(call.parameter(0))?;
     let (new, new_custom) = parts(call.json()?)?;
     let document = world.change(call, id, |fields, custom| {

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::WRITABLE;
-use crate::answer::{Answer, Call, Refusal};
+use crate::answer::{Answer, ReceivedCall, Refusal};
 use crate::world::World;
 
 #[derive(Deserialize)]
@@ -55,7 +55,7 @@ impl FieldChange {
 }
 
 /// `PATCH /api/v2/externalcontacts/contacts/{contactId}`: all changes or none.
-pub(crate) fn patch(world: &World, call: &Call<'_>) -> Result<Answer, Refusal> {
+pub(crate) fn patch(world: &World, call: &ReceivedCall<'_>) -> Result<Answer, Refusal> {
     let id = world.contact(call.parameter(0))?;
     let Patch { changes } = call.json()?;
     let document = world

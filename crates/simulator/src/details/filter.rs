@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::super::book::{ConversationBook, DayEntry, Record};
+use super::super::book::{ConversationBook, ConversationRecord, DayEntry};
 use super::super::facts::{Facts, Media, OtherParty};
 use crate::answer::Refusal;
 
@@ -94,8 +94,8 @@ impl<'a> FilterCandidate<'a> {
             }
             (_, _, operator) => {
                 let values = match self.book.record(self.entry.reference) {
-                    Record::Made(facts) => values(&facts, dimension),
-                    Record::Recorded(recorded) => recorded.values(dimension),
+                    ConversationRecord::Made(facts) => values(&facts, dimension),
+                    ConversationRecord::Recorded(recorded) => recorded.values(dimension),
                 };
                 match operator {
                     Operator::Exists => !values.is_empty(),

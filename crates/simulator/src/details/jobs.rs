@@ -10,7 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
 use super::{Wanted, write_all};
-use crate::answer::{Answer, Call, Refusal};
+use crate::answer::{Answer, ReceivedCall, Refusal};
 use crate::book::ConversationRef;
 use crate::faults::FaultKind;
 use crate::ids::{Id, IdKind};
@@ -21,11 +21,11 @@ const HOUR_MS: i64 = 3_600_000;
 
 #[derive(Default)]
 pub(crate) struct DetailsJobs {
-    inner: Mutex<Inner>,
+    inner: Mutex<JobsState>,
 }
 
 #[derive(Default)]
-struct Inner {
+struct JobsState {
     started: u64,
     jobs: BTreeMap<Id, DetailsJob>,
 }
@@ -79,7 +79,7 @@ struct Status {
 
 impl DetailsJobs {
     /// Never held across an await, and not while a job's rows are looked for.
-    fn locked(&self) -> MutexGuard<'_, Inner> {
+    fn locked(&self) -> MutexGuard<'_, JobsState> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -92,12 +92,12 @@ fn available(world: &World, now: i64) -> i64 {
 
 /// `GET …/jobs/availability`.
 #[expect(clippy::unnecessary_wraps, reason = "every endpoint has this form")]
-pub(crate) fn availability(world: &World, call: &Call<'_>) -> Result<Answer, Refusal> {
+pub(crate) fn availability(world: &World, call: &ReceivedCall<'_>) -> Result<Answer, Refusal> {
     Ok(Answer::json(&AvailabilityDate { date: Moment(available(world, call.now)).to_string() }))
 }
 
 /// `POST …/jobs`.
-pub(crate) fn start(world: &World, call: &Call<'_>) -> Result<Answer, Refusal> {
+pub(crate) fn start(world: &World, call: &ReceivedCall<'_>) -> Result<Answer, Refusal> {
     let wanted: Wanted = call.json()?;
     let settings = &world.settings;
     {
@@ -129,7 +129,7 @@ pub(crate) fn start(world: &World, call: &Call<'_>) -> Result<Answer, Refusal> {
     Ok(Answer::with(StatusCode::ACCEPTED, &serde_json::json!({ "jobId": id })))
 }
 
-fn find<'a>(inner: &'a mut Inner, call: &Call<'_>) -> Result<&'a mut DetailsJob, Refusal> {
+fn find<'a>(inner: &'a mut JobsState, call: &ReceivedCall<'_>) -> Result<&'a mut DetailsJob, Refusal> {
     let job = Id::parse(call.parameter(0)).and_then(|id| inner.jobs.get_mut(&id));
     let job = job.ok_or_else(|| Refusal::not_found("job"))?;
     if let Some(fate) = Fate::of(call.fault) {
@@ -139,7 +139,7 @@ fn find<'a>(inner: &'a mut Inner, call: &Call<'_>) -> Result<&'a mut DetailsJob,
 }
 
 /// `GET …/jobs/{jobId}`.
-pub(crate) fn status(world: &World, call: &Call<'_>) -> Result<Answer, Refusal> {
+pub(crate) fn status(world: &World, call: &ReceivedCall<'_>) -> Result<Answer, Refusal> {
     let mut inner = world.jobs.locked();
     let job = find(&mut inner, call)?;
     job.looks = job.looks.saturating_add(1);
@@ -168,7 +168,7 @@ pub(crate) fn status(world: &World, call: &Call<'_>) -> Result<Answer, Refusal> 
 
 /// `GET …/jobs/{jobId}/results`: the last page has no cursor. The same cursor gives the same page for as long as there are
 /// results.
-pub(crate) fn results(world: &World, call: &Call<'_>) -> Result<Answer, Refusal> {
+pub(crate) fn results(world: &World, call: &ReceivedCall<'_>) -> Result<Answer, Refusal> {
     let most = world.settings.limits.job_page_size;
     let size = call.count("pageSize")?.unwrap_or(most);
     if size > most {
@@ -209,7 +209,7 @@ fn position(cursor: &str, job: &str) -> Option<usize> {
 }
 
 /// `DELETE …/jobs/{jobId}`.
-pub(crate) fn delete(world: &World, call: &Call<'_>) -> Result<Answer, Refusal> {
+pub(crate) fn delete(world: &World, call: &ReceivedCall<'_>) -> Result<Answer, Refusal> {
     let removed = Id::parse(call.parameter(0)).and_then(|id| world.jobs.locked().jobs.remove(&id));
     removed.map(|_| Answer::nothing()).ok_or_else(|| Refusal::not_found("job"))
 }

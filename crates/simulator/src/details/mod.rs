@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::answer::Refusal;
-use super::book::{ConversationBook, ConversationRef, DayEntry, Record};
+use super::book::{ConversationBook, ConversationRecord, ConversationRef, DayEntry};
 use super::moment::{DAY_MS, Moment};
 use super::wire;
 use scoreline_domain::time::Timestamp;
@@ -110,11 +110,13 @@ impl Wanted {
 }
 
 /// Writes a conversation as it was at `as_of`.
-fn write(out: &mut Vec<u8>, record: &Record, as_of: i64, attributes: bool) {
+fn write(out: &mut Vec<u8>, record: &ConversationRecord, as_of: i64, attributes: bool) {
     match record {
         // Into memory, and nothing in it can fail to be written.
-        Record::Made(facts) => drop(serde_json::to_writer(out, &wire::conversation(facts, as_of, attributes))),
-        Record::Recorded(recorded) => out.extend_from_slice(recorded.json_as_of(as_of).as_bytes()),
+        ConversationRecord::Made(facts) => {
+            drop(serde_json::to_writer(out, &wire::conversation(facts, as_of, attributes)))
+        }
+        ConversationRecord::Recorded(recorded) => out.extend_from_slice(recorded.json_as_of(as_of).as_bytes()),
     }
 }
 

@@ -4,7 +4,7 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 
 use super::{Wanted, write, write_all};
-use crate::answer::{Answer, Call, Refusal};
+use crate::answer::{Answer, ReceivedCall, Refusal};
 use crate::faults::FaultKind;
 use crate::ids::Id;
 use crate::world::World;
@@ -32,7 +32,7 @@ impl Default for Paging {
 
 /// `POST /api/v2/analytics/conversations/details/query`: everything up to this moment. A page without conversations has
 /// no `conversations`.
-pub(crate) fn query(world: &World, call: &Call<'_>) -> Result<Answer, Refusal> {
+pub(crate) fn query(world: &World, call: &ReceivedCall<'_>) -> Result<Answer, Refusal> {
     let Query { wanted, paging } = call.json()?;
     let limits = &world.settings.limits;
     if paging.page_size == 0 || paging.page_size > limits.query_page_size || paging.page_number == 0 {
@@ -64,7 +64,7 @@ pub(crate) fn query(world: &World, call: &Call<'_>) -> Result<Answer, Refusal> {
 }
 
 /// `GET /api/v2/analytics/conversations/{conversationId}/details`.
-pub(crate) fn by_id(world: &World, call: &Call<'_>) -> Result<Answer, Refusal> {
+pub(crate) fn by_id(world: &World, call: &ReceivedCall<'_>) -> Result<Answer, Refusal> {
     let id = Id::parse(call.parameter(0)).ok_or_else(|| Refusal::bad("conversationId must be a UUID"))?;
     let record = world.book.find(id, call.now).ok_or_else(|| Refusal::not_found("conversation"))?;
     let mut body = Vec::new();
@@ -73,7 +73,7 @@ pub(crate) fn by_id(world: &World, call: &Call<'_>) -> Result<Answer, Refusal> {
 }
 
 /// `GET /api/v2/analytics/conversations/details?id=a,b`: those that there are.
-pub(crate) fn by_ids(world: &World, call: &Call<'_>) -> Result<Answer, Refusal> {
+pub(crate) fn by_ids(world: &World, call: &ReceivedCall<'_>) -> Result<Answer, Refusal> {
     let ids = call.query.iter().filter(|(key, _)| key == "id").flat_map(|(_, value)| value.split(','));
     let ids: Vec<&str> = ids.filter(|id| !id.is_empty()).collect();
     if ids.is_empty() || ids.len() > world.settings.limits.query_page_size {

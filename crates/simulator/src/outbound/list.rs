@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Contact, List};
-use crate::answer::{Answer, Call, Refusal};
+use super::{List, ListContact};
+use crate::answer::{Answer, ReceivedCall, Refusal};
 use crate::moment::Moment;
 use crate::world::World;
 
@@ -33,8 +33,8 @@ impl Sent {
 
 impl List {
     /// Adds a contact or changes the one with this id.
-    fn write(&mut self, list_id: &str, id: &str, sent: Sent, now: i64, empty_unsent: bool) -> &Contact {
-        let contact = self.contacts.entry(id.to_owned()).or_insert_with(|| Contact {
+    fn write(&mut self, list_id: &str, id: &str, sent: Sent, now: i64, empty_unsent: bool) -> &ListContact {
+        let contact = self.contacts.entry(id.to_owned()).or_insert_with(|| ListContact {
             id: id.to_owned(),
             contact_list_id: list_id.to_owned(),
             callable: true,
@@ -52,7 +52,7 @@ impl List {
 }
 
 /// `POST …/contacts`: all are checked before any is written.
-pub(crate) fn upsert(world: &World, call: &Call<'_>) -> Result<Answer, Refusal> {
+pub(crate) fn upsert(world: &World, call: &ReceivedCall<'_>) -> Result<Answer, Refusal> {
     let contacts: Vec<Sent> = call.json()?;
     let most = world.settings.limits.contacts;
     if contacts.is_empty() || contacts.len() > most {
@@ -78,7 +78,7 @@ pub(crate) fn upsert(world: &World, call: &Call<'_>) -> Result<Answer, Refusal> 
 }
 
 /// `POST …/contacts/bulk`: reads many; those that there are.
-pub(crate) fn many(world: &World, call: &Call<'_>) -> Result<Answer, Refusal> {
+pub(crate) fn many(world: &World, call: &ReceivedCall<'_>) -> Result<Answer, Refusal> {
     let ids: Vec<String> = call.json()?;
     let most = world.settings.limits.contacts;
     if ids.len() > most {
@@ -90,14 +90,14 @@ pub(crate) fn many(world: &World, call: &Call<'_>) -> Result<Answer, Refusal> {
 }
 
 /// `GET …/contacts/{contactId}`.
-pub(crate) fn get(world: &World, call: &Call<'_>) -> Result<Answer, Refusal> {
+pub(crate) fn get(world: &World, call: &ReceivedCall<'_>) -> Result<Answer, Refusal> {
     let mut inner = world.outbound.locked();
     let contact = inner.list(call.parameter(0))?.contacts.get(call.parameter(1));
     contact.map(Answer::json).ok_or_else(|| Refusal::not_found("contact"))
 }
 
 /// `PUT …/contacts/{contactId}`: the whole contact; columns that are not sent are emptied.
-pub(crate) fn put(world: &World, call: &Call<'_>) -> Result<Answer, Refusal> {
+pub(crate) fn put(world: &World, call: &ReceivedCall<'_>) -> Result<Answer, Refusal> {
     let sent: Sent = call.json()?;
     let list_id = call.parameter(0);
     let id = call.parameter(1);

@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::answer::{Answer, Call, Refusal};
+use super::answer::{Answer, ReceivedCall, Refusal};
 use super::ids::{Id, IdKind};
 use super::moment::Moment;
 use super::world::World;
@@ -24,17 +24,17 @@ const COLUMNS: [&str; 4] = ["leadId", "Cell", "ml_score", "ml_last_calculated_at
 
 /// Lists and jobs. Locked for a moment, never across an await.
 pub(super) struct Outbound {
-    inner: Mutex<Inner>,
+    inner: Mutex<ListsState>,
 }
 
-struct Inner {
+struct ListsState {
     lists: BTreeMap<String, List>,
     jobs: BTreeMap<String, sweep::BulkJob>,
 }
 
 struct List {
     columns: Vec<String>,
-    contacts: BTreeMap<String, Contact>,
+    contacts: BTreeMap<String, ListContact>,
     /// Contacts that were not given an id.
     unnamed: u64,
 }
@@ -42,7 +42,7 @@ struct List {
 #[derive(Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[expect(clippy::struct_field_names, reason = "they are called so in the JSON")]
-struct Contact {
+struct ListContact {
     id: String,
     contact_list_id: String,
     callable: bool,
@@ -62,12 +62,12 @@ pub(super) fn default_campaign(seed: u64) -> Id {
 
 impl Outbound {
     pub(super) fn new(seed: u64) -> Self {
-        let outbound = Self { inner: Mutex::new(Inner { lists: BTreeMap::new(), jobs: BTreeMap::new() }) };
+        let outbound = Self { inner: Mutex::new(ListsState { lists: BTreeMap::new(), jobs: BTreeMap::new() }) };
         outbound.add_list(&default_list(seed).to_string(), &COLUMNS);
         outbound
     }
 
-    fn locked(&self) -> MutexGuard<'_, Inner> {
+    fn locked(&self) -> MutexGuard<'_, ListsState> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -84,14 +84,14 @@ impl Outbound {
     }
 }
 
-impl Inner {
+impl ListsState {
     fn list(&mut self, id: &str) -> Result<&mut List, Refusal> {
         self.lists.get_mut(id).ok_or_else(|| Refusal::not_found("contact list"))
     }
 }
 
 /// `GET /api/v2/outbound/contactlists/{contactListId}`.
-pub(super) fn contact_list(world: &World, call: &Call<'_>) -> Result<Answer, Refusal> {
+pub(super) fn contact_list(world: &World, call: &ReceivedCall<'_>) -> Result<Answer, Refusal> {
     let id = call.parameter(0);
     let mut inner = world.outbound.locked();
     let list = inner.list(id)?;
@@ -115,7 +115,7 @@ pub(super) fn contact_list(world: &World, call: &Call<'_>) -> Result<Answer, Ref
 }
 
 /// `GET /api/v2/outbound/campaigns/{campaignId}`: one campaign, over the list that is there from the start.
-pub(super) fn campaign(world: &World, call: &Call<'_>) -> Result<Answer, Refusal> {
+pub(super) fn campaign(world: &World, call: &ReceivedCall<'_>) -> Result<Answer, Refusal> {
     let own = default_campaign(world.settings.seed).to_string();
     if call.parameter(0) != own {
         return Err(Refusal::not_found("campaign"));

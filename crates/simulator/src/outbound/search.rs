@@ -5,8 +5,8 @@ use std::cmp::Ordering;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::Contact;
-use crate::answer::{Answer, Call, Refusal};
+use super::ListContact;
+use crate::answer::{Answer, ReceivedCall, Refusal};
 use crate::world::World;
 use scoreline_domain::time::Timestamp;
 
@@ -110,7 +110,7 @@ impl Join {
 }
 
 impl Criteria {
-    pub(super) fn holds(&self, contact: &Contact, now: i64) -> bool {
+    pub(super) fn holds(&self, contact: &ListContact, now: i64) -> bool {
         let clause = |clause: &Clause| {
             clause.filter_type.holds(clause.predicates.iter().map(|predicate| predicate.holds(contact, now)))
         };
@@ -119,7 +119,7 @@ impl Criteria {
 }
 
 impl Predicate {
-    fn holds(&self, contact: &Contact, now: i64) -> bool {
+    fn holds(&self, contact: &ListContact, now: i64) -> bool {
         let own = contact.data.get(&self.column).map_or("", String::as_str);
         let order = match self.column_type {
             ColumnType::Numeric => match (own.parse::<f64>(), self.value.parse::<f64>()) {
@@ -159,17 +159,17 @@ fn moment(text: &str, now: i64) -> Option<Timestamp> {
 }
 
 /// `POST …/contacts/search`.
-pub(crate) fn search(world: &World, call: &Call<'_>) -> Result<Answer, Refusal> {
+pub(crate) fn search(world: &World, call: &ReceivedCall<'_>) -> Result<Answer, Refusal> {
     let search: Search = call.json()?;
     if search.page_size == 0 || search.page_size > 100 || search.page_number == 0 {
         return Err(Refusal::bad("pageSize must be within 1 and 100, pageNumber at least 1"));
     }
     let mut inner = world.outbound.locked();
     let list = inner.list(call.parameter(0))?;
-    let holds = |contact: &&Contact| search.criteria.as_ref().is_none_or(|all| all.holds(contact, call.now));
-    let mut found: Vec<&Contact> = list.contacts.values().filter(holds).collect();
+    let holds = |contact: &&ListContact| search.criteria.as_ref().is_none_or(|all| all.holds(contact, call.now));
+    let mut found: Vec<&ListContact> = list.contacts.values().filter(holds).collect();
     for sort in search.contact_sorts.iter().rev() {
-        let text = |contact: &Contact| contact.data.get(&sort.field_name).cloned().unwrap_or_default();
+        let text = |contact: &ListContact| contact.data.get(&sort.field_name).cloned().unwrap_or_default();
         found.sort_by(|a, b| {
             let (a, b) = (text(a), text(b));
             let order = if sort.numeric {

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::Contact;
+use super::ListContact;
 use super::search::Criteria;
-use crate::answer::{Answer, Call, Refusal};
+use crate::answer::{Answer, ReceivedCall, Refusal};
 use crate::ids::{Id, IdKind};
 use crate::world::World;
 
@@ -38,7 +38,7 @@ struct ContactData {
 }
 
 /// `POST …/contacts/bulk/update`. The change is made at once; the job says so at the next look.
-pub(crate) fn update(world: &World, call: &Call<'_>) -> Result<Answer, Refusal> {
+pub(crate) fn update(world: &World, call: &ReceivedCall<'_>) -> Result<Answer, Refusal> {
     let edit: Edit = call.json()?;
     if edit.criteria.is_none() && edit.contact_ids.is_none() {
         return Err(Refusal::bad("criteria or contactIds must be given"));
@@ -49,7 +49,7 @@ pub(crate) fn update(world: &World, call: &Call<'_>) -> Result<Answer, Refusal> 
     if let Some(unknown) = edit.contact.data.keys().find(|column| !list.columns.contains(column)) {
         return Err(Refusal::bad(format!("the contact list has no column {unknown}")));
     }
-    let wanted = |contact: &Contact| {
+    let wanted = |contact: &ListContact| {
         edit.criteria.as_ref().is_none_or(|criteria| criteria.holds(contact, call.now))
             && edit.contact_ids.as_ref().is_none_or(|ids| ids.contains(&contact.id))
     };
@@ -77,7 +77,7 @@ pub(crate) fn update(world: &World, call: &Call<'_>) -> Result<Answer, Refusal> 
 }
 
 /// `GET …/contacts/bulk/jobs/{jobId}`.
-pub(crate) fn job(world: &World, call: &Call<'_>) -> Result<Answer, Refusal> {
+pub(crate) fn job(world: &World, call: &ReceivedCall<'_>) -> Result<Answer, Refusal> {
     let mut inner = world.outbound.locked();
     inner.list(call.parameter(0))?;
     let job = inner.jobs.get_mut(call.parameter(1)).ok_or_else(|| Refusal::not_found("job"))?;

@@ -1,6 +1,6 @@
 //! Facts told as participants, sessions, metrics and segments.
 
-use super::{Attributes, Canary, Conversation, Metric, Participant, Segment, Session};
+use super::{Attributes, Canary, WireConversation, WireMetric, WireParticipant, WireSegment, WireSession};
 use crate::draw::mix;
 use crate::facts::{Facts, Leg, Media, NEVER, OtherParty};
 use crate::ids::{Id, IdKind};
@@ -24,7 +24,7 @@ pub(crate) fn address(media: Media, number: u32) -> Canary {
 }
 
 /// A conversation as it was at `as_of`. Participants' attributes are only part of what jobs give.
-pub(crate) fn conversation(facts: &Facts, as_of: i64, attributes: bool) -> Conversation {
+pub(crate) fn conversation(facts: &Facts, as_of: i64, attributes: bool) -> WireConversation {
     let mut teller = Teller { facts, parts: 0, end: if facts.end == NEVER { facts.end_of_legs() } else { facts.end } };
     let mut participants = Vec::with_capacity(1 + 2 * facts.legs.len().max(1));
     participants.extend(teller.customer(attributes));
@@ -42,7 +42,7 @@ pub(crate) fn conversation(facts: &Facts, as_of: i64, attributes: bool) -> Conve
         participants.push(teller.agent(leg, at));
         at += i64::from(leg.wait) + i64::from(leg.talk) + i64::from(leg.held);
     }
-    let whole = Conversation {
+    let whole = WireConversation {
         conversation_id: facts.id,
         conversation_start: Moment(facts.start),
         conversation_end: (facts.end != NEVER).then_some(Moment(facts.end)),
@@ -73,8 +73,8 @@ impl Teller<'_> {
         Id::of(mix(whole as u64), IdKind::Part, self.parts)
     }
 
-    fn session(&mut self, media: Media, metrics: Vec<Metric>, segments: Vec<Segment>) -> Session {
-        Session {
+    fn session(&mut self, media: Media, metrics: Vec<WireMetric>, segments: Vec<WireSegment>) -> WireSession {
+        WireSession {
             session_id: self.id(),
             peer_id: None,
             media_type: media.as_str(),
@@ -100,7 +100,7 @@ impl Teller<'_> {
     }
 
     /// The customer's own part, if there is a customer.
-    fn customer(&mut self, attributes: bool) -> Option<Participant> {
+    fn customer(&mut self, attributes: bool) -> Option<WireParticipant> {
         let (contact, number) = match self.facts.caller {
             OtherParty::Contact { id, canonical } => (Some(id), canonical.digits()),
             OtherParty::Address(number) => (None, number),
@@ -112,7 +112,7 @@ impl Teller<'_> {
         let connected = start + 200.min(end - start);
         let queue = facts.queues().next();
         let subject = (facts.media == Media::Email).then(|| canary("CANARY-SUBJECT-"));
-        let talk = Segment { queue_id: queue, subject, ..segment("interact", connected, end, Some("endpoint")) };
+        let talk = WireSegment { queue_id: queue, subject, ..segment("interact", connected, end, Some("endpoint")) };
         let metrics = vec![metric("nConnected", 1, connected), metric("tConnected", (end - connected) as u64, end)];
         let mut first = self.session(facts.media, metrics, vec![segment("system", start, connected, None), talk]);
         let address = address(facts.media, number);
@@ -138,7 +138,7 @@ impl Teller<'_> {
             sessions.insert(0, call);
         }
         let channels = ["organic", "referral", "paid_search", "partner"];
-        Some(Participant {
+        Some(WireParticipant {
             participant_id: self.id(),
             participant_name: Some(canary("CANARY-NAME-")),
             purpose: if facts.outbound { "external" } else { "customer" },
@@ -152,8 +152,8 @@ impl Teller<'_> {
         })
     }
 
-    fn participant(&mut self, purpose: &'static str, session: Session) -> Participant {
-        Participant {
+    fn participant(&mut self, purpose: &'static str, session: WireSession) -> WireParticipant {
+        WireParticipant {
             participant_id: self.id(),
             participant_name: None,
             purpose,
@@ -164,7 +164,7 @@ impl Teller<'_> {
         }
     }
 
-    fn bot(&mut self) -> Participant {
+    fn bot(&mut self) -> WireParticipant {
         let (start, end) = (self.facts.start, self.end);
         let voice = self.facts.media == Media::Voice;
         let (purpose, name) = if voice { ("ivr", "tIvr") } else { ("botflow", "tFlow") };
@@ -173,24 +173,24 @@ impl Teller<'_> {
         self.participant(purpose, session)
     }
 
-    fn abandoned(&mut self, queue: Id) -> Participant {
+    fn abandoned(&mut self, queue: Id) -> WireParticipant {
         let (start, end) = (self.facts.start, self.end);
         let wait = (end - start) as u64;
         let metrics = vec![metric("nOffered", 1, start), metric("tAbandon", wait, end), metric("tAcd", wait, end)];
-        let waiting = Segment { queue_id: Some(queue), ..segment("interact", start, end, Some("peer")) };
+        let waiting = WireSegment { queue_id: Some(queue), ..segment("interact", start, end, Some("peer")) };
         let session = self.session(self.facts.media, metrics, vec![waiting]);
         self.participant("acd", session)
     }
 
-    fn queue(&mut self, leg: &Leg, at: i64) -> Participant {
+    fn queue(&mut self, leg: &Leg, at: i64) -> WireParticipant {
         let answered = at + i64::from(leg.wait);
         let metrics = vec![metric("nOffered", 1, at), metric("tAcd", u64::from(leg.wait), answered)];
-        let waiting = Segment { queue_id: Some(leg.queue), ..segment("interact", at, answered, Some("transfer")) };
+        let waiting = WireSegment { queue_id: Some(leg.queue), ..segment("interact", at, answered, Some("transfer")) };
         let session = self.session(self.facts.media, metrics, vec![waiting]);
-        self.participant("acd", Session { requested_routings: Some(["Standard"]), ..session })
+        self.participant("acd", WireSession { requested_routings: Some(["Standard"]), ..session })
     }
 
-    fn agent(&mut self, leg: &Leg, at: i64) -> Participant {
+    fn agent(&mut self, leg: &Leg, at: i64) -> WireParticipant {
         let queue_id = Some(leg.queue);
         let answered = at + i64::from(leg.wait);
         let talked = answered + i64::from(leg.talk);
@@ -201,17 +201,17 @@ impl Teller<'_> {
             metric("tTalk", u64::from(leg.talk), left),
             metric("tTalkComplete", u64::from(leg.talk), left),
         ];
-        let mut segments = vec![Segment { queue_id, ..segment("interact", answered, talked, None) }];
+        let mut segments = vec![WireSegment { queue_id, ..segment("interact", answered, talked, None) }];
         if leg.held > 0 {
             metrics.push(metric("tHeld", u64::from(leg.held), left));
             metrics.push(metric("tHeldComplete", u64::from(leg.held), left));
-            segments.push(Segment { queue_id, ..segment("hold", talked, left, Some("peer")) });
+            segments.push(WireSegment { queue_id, ..segment("hold", talked, left, Some("peer")) });
         } else {
             segments[0].disconnect_type = Some("peer");
         }
         if leg.wrap_up > 0 {
             metrics.push(metric("tAcw", u64::from(leg.wrap_up), wrapped));
-            segments.push(Segment {
+            segments.push(WireSegment {
                 queue_id,
                 wrap_up_code: Some(leg.wrap_up_code),
                 wrap_up_note: Some(Canary { before: "CANARY-NOTE-", number: self.facts.id.digits(), after: "" }),
@@ -222,7 +222,7 @@ impl Teller<'_> {
         let mut session = self.session(self.facts.media, metrics, segments);
         session.used_routing = (!self.facts.outbound).then_some("Standard");
         let participant = self.participant("agent", session);
-        Participant {
+        WireParticipant {
             user_id: Some(leg.agent),
             participant_name: Some(Canary { before: "CANARY-AGENT-", number: leg.agent.digits(), after: "" }),
             ..participant
@@ -230,12 +230,12 @@ impl Teller<'_> {
     }
 }
 
-fn metric(name: &'static str, value: u64, at: i64) -> Metric {
-    Metric { name, value, emit_date: Moment(at) }
+fn metric(name: &'static str, value: u64, at: i64) -> WireMetric {
+    WireMetric { name, value, emit_date: Moment(at) }
 }
 
-fn segment(segment_type: &'static str, start: i64, end: i64, disconnect_type: Option<&'static str>) -> Segment {
-    Segment {
+fn segment(segment_type: &'static str, start: i64, end: i64, disconnect_type: Option<&'static str>) -> WireSegment {
+    WireSegment {
         segment_start: Moment(start),
         segment_end: Some(Moment(end)),
         segment_type,

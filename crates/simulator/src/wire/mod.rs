@@ -14,7 +14,7 @@ pub(super) use build::{address, conversation, phone};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Conversation {
+pub(super) struct WireConversation {
     pub(super) conversation_id: Id,
     conversation_start: Moment,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -24,12 +24,12 @@ pub(super) struct Conversation {
     division_ids: [Id; 1],
     #[serde(skip_serializing_if = "Option::is_none")]
     media_stats_min_conversation_mos: Option<f32>,
-    pub(super) participants: Vec<Participant>,
+    pub(super) participants: Vec<WireParticipant>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Participant {
+pub(super) struct WireParticipant {
     participant_id: Id,
     #[serde(skip_serializing_if = "Option::is_none")]
     participant_name: Option<Canary>,
@@ -40,7 +40,7 @@ pub(super) struct Participant {
     user_id: Option<Id>,
     #[serde(skip_serializing_if = "Option::is_none")]
     attributes: Option<Attributes>,
-    sessions: Vec<Session>,
+    sessions: Vec<WireSession>,
 }
 
 /// What flows wrote to a participant.
@@ -52,7 +52,7 @@ struct Attributes {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Session {
+struct WireSession {
     session_id: Id,
     #[serde(skip_serializing_if = "Option::is_none")]
     peer_id: Option<Id>,
@@ -80,13 +80,13 @@ struct Session {
     requested_routings: Option<[&'static str; 1]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     used_routing: Option<&'static str>,
-    metrics: Vec<Metric>,
-    segments: Vec<Segment>,
+    metrics: Vec<WireMetric>,
+    segments: Vec<WireSegment>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Metric {
+struct WireMetric {
     name: &'static str,
     value: u64,
     emit_date: Moment,
@@ -94,7 +94,7 @@ struct Metric {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Segment {
+struct WireSegment {
     segment_start: Moment,
     #[serde(skip_serializing_if = "Option::is_none")]
     segment_end: Option<Moment>,
@@ -132,7 +132,7 @@ impl Serialize for Canary {
     }
 }
 
-impl Conversation {
+impl WireConversation {
     /// Forgets what had not happened at `as_of`.
     fn until(mut self, as_of: i64) -> Self {
         self.conversation_end = self.conversation_end.filter(|end| end.0 <= as_of);

@@ -25,25 +25,25 @@ pub(super) enum Db {
 
 /// Whether a store is opened to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Access {
+pub(super) enum DbAccess {
     Write,
     Read,
 }
 
 /// A transaction. Dropped without `commit`, it never was.
 pub(super) struct Tx {
-    inner: Inner,
+    inner: EngineTx,
     /// For the message of a failed statement.
     doing: &'static str,
 }
 
-enum Inner {
+enum EngineTx {
     Sqlite(Transaction<'static, Sqlite>),
     Postgres(Transaction<'static, Postgres>),
 }
 
 impl Db {
-    pub(super) async fn open(settings: &StoreSettings, access: Access) -> Result<Self, StoreError> {
+    pub(super) async fn open(settings: &StoreSettings, access: DbAccess) -> Result<Self, StoreError> {
         Ok(match &settings.place {
             StorePlace::Sqlite(path) => Self::Sqlite(sqlite::File::open(path, settings, access).await?),
             StorePlace::Memory => Self::Sqlite(sqlite::File::in_memory(settings).await?),
@@ -54,8 +54,8 @@ impl Db {
     /// Begins a transaction that writes; `doing` completes "store could not be ...".
     pub(super) async fn write(&self, doing: &'static str) -> Result<Tx, StoreError> {
         let inner = match self {
-            Self::Sqlite(file) => Inner::Sqlite(file.write().await.map_err(failed(doing))?),
-            Self::Postgres(server) => Inner::Postgres(server.write().await.map_err(failed(doing))?),
+            Self::Sqlite(file) => EngineTx::Sqlite(file.write().await.map_err(failed(doing))?),
+            Self::Postgres(server) => EngineTx::Postgres(server.write().await.map_err(failed(doing))?),
         };
         Ok(Tx { inner, doing })
     }
@@ -63,8 +63,8 @@ impl Db {
     /// Begins a transaction that sees one state and writes nothing.
     pub(super) async fn read(&self, doing: &'static str) -> Result<Tx, StoreError> {
         let inner = match self {
-            Self::Sqlite(file) => Inner::Sqlite(file.read().await.map_err(failed(doing))?),
-            Self::Postgres(server) => Inner::Postgres(server.read().await.map_err(failed(doing))?),
+            Self::Sqlite(file) => EngineTx::Sqlite(file.read().await.map_err(failed(doing))?),
+            Self::Postgres(server) => EngineTx::Postgres(server.read().await.map_err(failed(doing))?),
         };
         Ok(Tx { inner, doing })
     }
@@ -98,11 +98,11 @@ impl Tx {
     pub(super) async fn run(&mut self, sql: &'static str, args: &[Arg<'_>]) -> Result<u64, StoreError> {
         let doing = self.doing;
         match &mut self.inner {
-            Inner::Sqlite(tx) => {
+            EngineTx::Sqlite(tx) => {
                 let done = row::sqlite_query(sql, args).execute(&mut **tx).await;
                 done.map(|done| done.rows_affected()).map_err(failed(doing))
             }
-            Inner::Postgres(tx) => {
+            EngineTx::Postgres(tx) => {
                 let done = row::postgres_query(sql, args).execute(&mut **tx).await;
                 done.map(|done| done.rows_affected()).map_err(failed(doing))
             }
@@ -112,11 +112,11 @@ impl Tx {
     pub(super) async fn rows(&mut self, sql: &'static str, args: &[Arg<'_>]) -> Result<Vec<DbRow>, StoreError> {
         let doing = self.doing;
         match &mut self.inner {
-            Inner::Sqlite(tx) => {
+            EngineTx::Sqlite(tx) => {
                 let found = row::sqlite_query(sql, args).fetch_all(&mut **tx).await.map_err(failed(doing))?;
                 Ok(found.into_iter().map(DbRow::Sqlite).collect())
             }
-            Inner::Postgres(tx) => {
+            EngineTx::Postgres(tx) => {
                 let found = row::postgres_query(sql, args).fetch_all(&mut **tx).await.map_err(failed(doing))?;
                 Ok(found.into_iter().map(DbRow::Postgres).collect())
             }
@@ -132,8 +132,8 @@ impl Tx {
     pub(super) async fn bulk(&mut self, sql: &'static str, columns: &[BulkColumn]) -> Result<u64, StoreError> {
         let doing = self.doing;
         match &mut self.inner {
-            Inner::Sqlite(tx) => bulk::sqlite(tx, sql, columns).await.map_err(failed(doing)),
-            Inner::Postgres(tx) => bulk::postgres(tx, sql, columns).await.map_err(failed(doing)),
+            EngineTx::Sqlite(tx) => bulk::sqlite(tx, sql, columns).await.map_err(failed(doing)),
+            EngineTx::Postgres(tx) => bulk::postgres(tx, sql, columns).await.map_err(failed(doing)),
         }
     }
 
@@ -145,8 +145,8 @@ impl Tx {
     ) -> Result<Vec<DbRow>, StoreError> {
         let doing = self.doing;
         match &mut self.inner {
-            Inner::Sqlite(tx) => bulk::sqlite_rows(tx, sql, columns).await.map_err(failed(doing)),
-            Inner::Postgres(tx) => bulk::postgres_rows(tx, sql, columns).await.map_err(failed(doing)),
+            EngineTx::Sqlite(tx) => bulk::sqlite_rows(tx, sql, columns).await.map_err(failed(doing)),
+            EngineTx::Postgres(tx) => bulk::postgres_rows(tx, sql, columns).await.map_err(failed(doing)),
         }
     }
 
@@ -164,8 +164,8 @@ impl Tx {
     /// When it is not known to be on disk.
     pub(super) async fn commit(self) -> Result<(), StoreError> {
         match self.inner {
-            Inner::Sqlite(tx) => tx.commit().await.map_err(failed(self.doing)),
-            Inner::Postgres(tx) => tx.commit().await.map_err(failed(self.doing)),
+            EngineTx::Sqlite(tx) => tx.commit().await.map_err(failed(self.doing)),
+            EngineTx::Postgres(tx) => tx.commit().await.map_err(failed(self.doing)),
         }
     }
 }

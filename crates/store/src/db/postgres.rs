@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{Connection as _, Postgres, Transaction};
 
-use super::Access;
+use super::DbAccess;
 use crate::error::{StoreError, failed};
 use crate::schema;
 use crate::settings::StoreSettings;
@@ -25,7 +25,11 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(super) async fn open(url: &SecretString, settings: &StoreSettings, access: Access) -> Result<Self, StoreError> {
+    pub(super) async fn open(
+        url: &SecretString,
+        settings: &StoreSettings,
+        access: DbAccess,
+    ) -> Result<Self, StoreError> {
         let options = options(url, settings)?;
         let mut connection = sqlx::PgConnection::connect_with(&options).await.map_err(failed("reached"))?;
         let set: String = sqlx::query_scalar("SELECT current_setting('synchronous_commit')")
@@ -36,7 +40,7 @@ impl Server {
             let allowed = "`on`, `remote_write` or `remote_apply`";
             return Err(StoreError::Setting { setting: "synchronous_commit", allowed, found: set });
         }
-        if access == Access::Write {
+        if access == DbAccess::Write {
             schema::migrate_postgres(&mut connection).await?;
         }
         connection.close().await.map_err(failed("opened"))?;

@@ -13,7 +13,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
 
-use super::Access;
+use super::DbAccess;
 use crate::error::{StoreError, failed};
 use crate::lock::{Lock, beside};
 use crate::schema;
@@ -44,9 +44,9 @@ pub(crate) struct File {
 }
 
 impl File {
-    pub(super) async fn open(path: &Path, settings: &StoreSettings, access: Access) -> Result<Self, StoreError> {
+    pub(super) async fn open(path: &Path, settings: &StoreSettings, access: DbAccess) -> Result<Self, StoreError> {
         let (lock, writer) = match access {
-            Access::Write => {
+            DbAccess::Write => {
                 let folder = folder_of(path);
                 fs::create_dir_all(folder).map_err(|source| StoreError::File {
                     path: folder.to_owned(),
@@ -63,7 +63,7 @@ impl File {
                 assert_settings(&mut connection).await?;
                 (Some(lock), Some(writer))
             }
-            Access::Read => {
+            DbAccess::Read => {
                 belongs_to_us(path)?;
                 (None, None)
             }

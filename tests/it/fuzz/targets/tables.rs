@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use scoreline::cli::score::{self, Format};
+use scoreline::cli::score::{self, TableFormat};
 use scoreline_engine::inference::ModelSnapshot;
 use scoreline_engine::inference::bundle::LoadSettings;
 
@@ -18,23 +18,23 @@ const PURCHASES: &str = "customer_id,date,items,amount\n1,1997-01-01,1,11.77\n2,
     3,1997-01-02,2,20.76\n3,1997-03-30,2,20.76\n3,1997-09-01,2,1e2\n";
 
 pub fn csv() -> Feed {
-    feed("input.csv", Format::Csv, false)
+    feed("input.csv", TableFormat::Csv, false)
 }
 
 pub fn ndjson() -> Feed {
-    feed("input.ndjson", Format::Ndjson, false)
+    feed("input.ndjson", TableFormat::Ndjson, false)
 }
 
 pub fn parquet() -> Feed {
-    feed("input.parquet", Format::Parquet, false)
+    feed("input.parquet", TableFormat::Parquet, false)
 }
 
 pub fn purchases() -> Feed {
-    feed("purchases.csv", Format::Csv, true)
+    feed("purchases.csv", TableFormat::Csv, true)
 }
 
 /// Scores every input into nowhere. A row that is wrong, or a whole file, is an error; a thread that dies is not one.
-fn feed(name: &'static str, format: Format, purchases: bool) -> Feed {
+fn feed(name: &'static str, format: TableFormat, purchases: bool) -> Feed {
     let folder = tempfile::tempdir().expect("temporary folder");
     let snapshot = model(purchases);
     let as_of = purchases.then(|| "1997-06-30".parse().expect("a day"));
@@ -58,11 +58,11 @@ pub fn csv_seeds() -> Vec<Vec<u8>> {
 }
 
 pub fn ndjson_seeds() -> Vec<Vec<u8>> {
-    vec![converted(Format::Ndjson), converted(Format::Ndjson).trim_ascii_end().to_vec()]
+    vec![converted(TableFormat::Ndjson), converted(TableFormat::Ndjson).trim_ascii_end().to_vec()]
 }
 
 pub fn parquet_seeds() -> Vec<Vec<u8>> {
-    vec![converted(Format::Parquet)]
+    vec![converted(TableFormat::Parquet)]
 }
 
 pub fn purchase_seeds() -> Vec<Vec<u8>> {
@@ -70,10 +70,10 @@ pub fn purchase_seeds() -> Vec<Vec<u8>> {
 }
 
 /// The customers, scored into another format: what is passed through stands in front.
-fn converted(format: Format) -> Vec<u8> {
+fn converted(format: TableFormat) -> Vec<u8> {
     let folder = tempfile::tempdir().expect("temporary folder");
     let (input, output) = (folder.path().join("in.csv"), folder.path().join("out"));
     fs::write(&input, CUSTOMERS).expect("written");
-    score::table(&model(false), (&input, Format::Csv), (&output, format), None).expect("customers are scored");
+    score::table(&model(false), (&input, TableFormat::Csv), (&output, format), None).expect("customers are scored");
     fs::read(output).expect("there")
 }

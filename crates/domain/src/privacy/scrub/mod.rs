@@ -122,7 +122,7 @@ fn scan(text: &[u8]) -> Scan {
                     at += UUID_BYTES;
                     continue;
                 }
-                let Token { end, turns, digits } = Token::read(text, at);
+                let ScrubToken { end, turns, digits } = ScrubToken::read(text, at);
                 if digits > 0 && iban::is_at(text, at) {
                     return Scan::Found(Personal::Iban);
                 }
@@ -158,14 +158,14 @@ fn scan(text: &[u8]) -> Scan {
 }
 
 /// A longest run of letters and digits.
-struct Token {
+struct ScrubToken {
     end: usize,
     /// How often it goes from letters to digits or back.
     turns: usize,
     digits: usize,
 }
 
-impl Token {
+impl ScrubToken {
     fn read(text: &[u8], at: usize) -> Self {
         let mut token = Self { end: at, turns: 0, digits: 0 };
         let mut last = class(text, at);

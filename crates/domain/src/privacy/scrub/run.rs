@@ -1,6 +1,6 @@
 //! Groups of digits with what people put between them: `4111 1111 1111 1111`, `(415) 555-0123`, `030/1234567`.
 
-use super::{DIGIT, JOIN, LEAST_DIGITS, LETTER, Personal, Token, WIDEST_JOIN, card, class, is_uuid, skip};
+use super::{DIGIT, JOIN, LEAST_DIGITS, LETTER, Personal, ScrubToken, WIDEST_JOIN, card, class, is_uuid, skip};
 
 /// Most groups of a run that are looked at together: a card number digit by digit has 19.
 const MOST_GROUPS: usize = 24;
@@ -70,7 +70,7 @@ impl<'t> Run<'t> {
         loop {
             let group = DigitGroup { start: at, end: skip(text, at, DIGIT) };
             if class(text, group.end) == LETTER {
-                let Token { end, turns, .. } = Token::read(text, at);
+                let ScrubToken { end, turns, .. } = ScrubToken::read(text, at);
                 if turns > 1 {
                     // A made-up identifier. What came before it stands by itself.
                     run.right = Glue::Joined;

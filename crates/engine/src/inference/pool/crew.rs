@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use metrics::{Counter, counter};
 
-use super::queue::{JobQueue, PoolJob, Reply};
+use super::queue::{JobQueue, PoolJob, PoolReply};
 use super::{PoolResult, PoolSettings, failed};
 use crate::inference::backend::{Backend, BackendError, FeatureMatrix, Spares};
 use crate::inference::explain::Question;
@@ -50,11 +50,11 @@ struct Roll {
 /// One handle and the run it is in.
 struct Post {
     handle: Box<dyn Backend>,
-    run: Mutex<Run>,
+    run: Mutex<PoolRun>,
 }
 
 #[derive(Default)]
-struct Run {
+struct PoolRun {
     /// Number of the job, 0 between two.
     job: u64,
     told_to_stop: bool,
@@ -144,7 +144,7 @@ impl Crew {
         while let Some(PoolJob { number, rows, reply }) = self.jobs.next(took.take()) {
             post.begin(number);
             // Golden rows come in large jobs, and nobody waits behind them.
-            let live = !matches!(reply, Reply::Blocking(_));
+            let live = !matches!(reply, PoolReply::Blocking(_));
             // Asked again now that a leaving caller can find the run: one of the two sees the other.
             if !reply.is_unwanted() {
                 self.runs.fetch_add(1, Ordering::Relaxed);
@@ -152,7 +152,7 @@ impl Crew {
                 self.answer(reply, &*post.handle, &rows);
                 took = live.then(|| watch.elapsed());
             }
-            let Run { told_to_stop, given_up, .. } = post.end();
+            let PoolRun { told_to_stop, given_up, .. } = post.end();
             // What was cut off might have taken any time.
             took = took.filter(|_| !told_to_stop);
             if given_up && !self.takes_back(post) {
@@ -162,7 +162,7 @@ impl Crew {
     }
 
     /// Runs what is wanted and sends it. A caller that is gone by now does not want the answer.
-    fn answer(&self, reply: Reply, backend: &dyn Backend, rows: &[f64]) {
+    fn answer(&self, reply: PoolReply, backend: &dyn Backend, rows: &[f64]) {
         let panicked = || {
             self.panics.fetch_add(1, Ordering::Relaxed);
             tracing::error!(model = self.name, "a model run panicked");
@@ -170,9 +170,9 @@ impl Crew {
         };
         let run = || catch_unwind(AssertUnwindSafe(|| run(backend, rows))).unwrap_or_else(|_| Err(panicked()));
         match reply {
-            Reply::Async(sender) => drop(sender.send(run())),
-            Reply::Blocking(sender) => drop(sender.send(run())),
-            Reply::Explanation { output, budget, reply } => {
+            PoolReply::Async(sender) => drop(sender.send(run())),
+            PoolReply::Blocking(sender) => drop(sender.send(run())),
+            PoolReply::Explanation { output, budget, reply } => {
                 let (reference, row) = rows.split_at(backend.inputs());
                 let question = Question { row, reference, output, budget };
                 let shares = catch_unwind(AssertUnwindSafe(|| backend.explain(&question)));
@@ -279,7 +279,7 @@ impl Drop for PoolCaller<'_> {
 }
 
 impl Post {
-    fn lock(&self) -> MutexGuard<'_, Run> {
+    fn lock(&self) -> MutexGuard<'_, PoolRun> {
         self.run.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -288,7 +288,7 @@ impl Post {
     }
 
     /// What has become of the run meanwhile.
-    fn end(&self) -> Run {
+    fn end(&self) -> PoolRun {
         let mut run = self.lock();
         if run.told_to_stop {
             self.handle.resume();

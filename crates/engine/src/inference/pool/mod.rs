@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use super::backend::{Backend, BackendError, Spares};
 use super::explain::{Question, Shares, Unexplained};
 use crew::Crew;
-use queue::Reply;
+use queue::PoolReply;
 
 type PoolResult = Result<Vec<f64>, BackendError>;
 
@@ -79,11 +79,11 @@ impl Pool {
     ///
     /// # Errors
     /// `Overloaded` at once when the queue is full or the turn would come too late; after `deadline`, `NoTurn` when it has
-    /// not come and `Deadline` when the run has not ended; `Run` when the model fails.
+    /// not come and `Deadline` when the run has not ended; `PoolRun` when the model fails.
     pub async fn predict(&self, rows: Vec<f64>, deadline: Duration) -> PoolResult {
         self.check(&rows)?;
         let (reply, answer) = oneshot::channel();
-        let caller = self.crew.caller(self.crew.jobs.push(rows, Reply::Async(reply), Some(deadline))?);
+        let caller = self.crew.caller(self.crew.jobs.push(rows, PoolReply::Async(reply), Some(deadline))?);
         // The receiver is dropped when time is up, and before `caller` leaves: the thread sees that nobody waits.
         match tokio::time::timeout(deadline, answer).await {
             Ok(answer) => {
@@ -102,7 +102,7 @@ impl Pool {
     pub fn predict_blocking(&self, rows: Vec<f64>) -> PoolResult {
         self.check(&rows)?;
         let (reply, answer) = mpsc::sync_channel(1);
-        self.crew.jobs.push_when_room(rows, Reply::Blocking(reply))?;
+        self.crew.jobs.push_when_room(rows, PoolReply::Blocking(reply))?;
         answer.recv().unwrap_or_else(|_| Err(stopped()))
     }
 
@@ -116,7 +116,7 @@ impl Pool {
         let (reply, answer) = oneshot::channel();
         // The thread stops a little earlier than its caller, so that what it has by then still arrives.
         let (output, budget) = (question.output, question.budget.part(0.8));
-        let job = self.crew.jobs.push(rows, Reply::Explanation { output, budget, reply }, None)?;
+        let job = self.crew.jobs.push(rows, PoolReply::Explanation { output, budget, reply }, None)?;
         let caller = self.crew.caller(job);
         match tokio::time::timeout(question.budget.left(), answer).await {
             Ok(answer) => {

@@ -34,12 +34,12 @@ struct Queue {
     stopped: bool,
     /// Number of the job that was added last.
     last: u64,
-    pace: Pace,
+    pace: QueuePace,
 }
 
 /// How long a job keeps a thread: the mean of the last ones, in seconds.
 #[derive(Default)]
-struct Pace {
+struct QueuePace {
     mean: f64,
     jobs: u32,
 }
@@ -48,10 +48,10 @@ pub(super) struct PoolJob {
     /// Counts from 1.
     pub number: u64,
     pub rows: Vec<f64>,
-    pub reply: Reply,
+    pub reply: PoolReply,
 }
 
-pub(super) enum Reply {
+pub(super) enum PoolReply {
     Async(oneshot::Sender<PoolResult>),
     Blocking(mpsc::SyncSender<PoolResult>),
     /// The rows are a reference and a row, and what is wanted is the difference of one output between them.
@@ -62,7 +62,7 @@ pub(super) enum Reply {
     },
 }
 
-impl Reply {
+impl PoolReply {
     pub(super) fn is_unwanted(&self) -> bool {
         match self {
             Self::Async(sender) => sender.is_closed(),
@@ -72,7 +72,7 @@ impl Reply {
     }
 }
 
-impl Pace {
+impl QueuePace {
     fn note(&mut self, took: Duration) {
         let mut took = took.as_secs_f64();
         if self.jobs > 0 {
@@ -103,7 +103,7 @@ impl JobQueue {
     pub(super) fn new(capacity: usize, threads: usize) -> Self {
         let (capacity, threads) = (capacity.max(1), threads.max(1));
         let jobs = VecDeque::new();
-        let pace = Pace::default();
+        let pace = QueuePace::default();
         Self {
             queue: Mutex::new(Queue { jobs, capacity, threads, stopped: false, last: 0, pace }),
             work: Condvar::new(),
@@ -112,7 +112,7 @@ impl JobQueue {
     }
 
     /// Adds a job and gives its number. With a `time` for its answer it is turned away when its turn would come too late.
-    pub(super) fn push(&self, rows: Vec<f64>, reply: Reply, time: Option<Duration>) -> Result<u64, BackendError> {
+    pub(super) fn push(&self, rows: Vec<f64>, reply: PoolReply, time: Option<Duration>) -> Result<u64, BackendError> {
         let mut queue = self.lock();
         if !queue.has_room(time) {
             return Err(BackendError::Overloaded);
@@ -120,7 +120,7 @@ impl JobQueue {
         self.add(queue, rows, reply)
     }
 
-    pub(super) fn push_when_room(&self, rows: Vec<f64>, reply: Reply) -> Result<u64, BackendError> {
+    pub(super) fn push_when_room(&self, rows: Vec<f64>, reply: PoolReply) -> Result<u64, BackendError> {
         let mut queue = self.lock();
         while !queue.stopped && !queue.has_room(None) {
             queue = self.room.wait(queue).unwrap_or_else(PoisonError::into_inner);
@@ -160,7 +160,7 @@ impl JobQueue {
         self.room.notify_all();
     }
 
-    fn add(&self, mut queue: MutexGuard<'_, Queue>, rows: Vec<f64>, reply: Reply) -> Result<u64, BackendError> {
+    fn add(&self, mut queue: MutexGuard<'_, Queue>, rows: Vec<f64>, reply: PoolReply) -> Result<u64, BackendError> {
         if queue.stopped {
             return Err(stopped());
         }
@@ -198,7 +198,7 @@ mod tests {
         let mut waiting = Vec::new();
         loop {
             let (reply, answer) = oneshot::channel();
-            if jobs.push(Vec::new(), Reply::Async(reply), time).is_err() {
+            if jobs.push(Vec::new(), PoolReply::Async(reply), time).is_err() {
                 return (waiting.len(), waiting);
             }
             waiting.push(answer);

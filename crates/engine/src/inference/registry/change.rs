@@ -1,6 +1,6 @@
 //! What people change while the server runs: promote a version, roll back, follow the newest again.
 
-use super::settle::Attempt;
+use super::settle::LoadAttempt;
 use super::versions::LoadState;
 use super::{Patience, Registry, VersionStatus, Work};
 use scoreline_domain::{ModelName, ModelVersion, Promotions};
@@ -97,9 +97,9 @@ impl Registry {
         let snapshot = match serving {
             Some(serving) => serving,
             None => match self.attempt(work, &(model.clone(), version.clone()), Patience::WhenStable) {
-                Attempt::Loaded(snapshot) => snapshot,
-                Attempt::Wait => return Err(ChangeFault::Settling { version: version.clone() }),
-                Attempt::Refused => return Err(refused(work, model, version)),
+                LoadAttempt::Loaded(snapshot) => snapshot,
+                LoadAttempt::Wait => return Err(ChangeFault::Settling { version: version.clone() }),
+                LoadAttempt::Refused => return Err(refused(work, model, version)),
             },
         };
         self.choose(work, model, Some(version))?;

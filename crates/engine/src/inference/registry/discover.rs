@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::inference::bundle::{LONE_EXTENSION, MANIFEST_FILE};
 use scoreline_domain::{ModelName, ModelVersion};
 
-pub(super) type Key = (ModelName, ModelVersion);
+pub(super) type VersionKey = (ModelName, ModelVersion);
 
 /// Where a version lies and how its files look.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +57,7 @@ impl VersionPlace {
 }
 
 /// Every version in the folder; `None` when the folder cannot be read. Names that are none of ours are left alone.
-pub(super) fn discover(dir: &Path) -> Option<BTreeMap<Key, VersionPlace>> {
+pub(super) fn discover(dir: &Path) -> Option<BTreeMap<VersionKey, VersionPlace>> {
     let mut found = BTreeMap::new();
     for (model, folder) in entries(dir)? {
         let Ok(model) = ModelName::parse(&model) else { continue };

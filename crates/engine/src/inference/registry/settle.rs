@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::discover::{Key, VersionForm};
+use super::discover::{VersionForm, VersionKey};
 use super::report::RegistryEvent;
 use super::route::{Candidate, CandidateSettings, ModelRoute};
 use super::stages::{self, Around};
@@ -14,7 +14,7 @@ use crate::inference::manifest::Manifest;
 use scoreline_domain::{ModelName, ModelVersion};
 
 /// What came of a version.
-pub(super) enum Attempt {
+pub(super) enum LoadAttempt {
     Loaded(Arc<ModelSnapshot>),
     /// Now or earlier.
     Refused,
@@ -52,10 +52,10 @@ impl Registry {
                 }
             }
             match self.attempt(work, &(model.clone(), version), patience) {
-                Attempt::Loaded(snapshot) => return self.publish(work, snapshot),
+                LoadAttempt::Loaded(snapshot) => return self.publish(work, snapshot),
                 // Being written. Keep what serves; older versions are not worth a detour.
-                Attempt::Wait if serving.is_some() => return,
-                Attempt::Wait | Attempt::Refused => {}
+                LoadAttempt::Wait if serving.is_some() => return,
+                LoadAttempt::Wait | LoadAttempt::Refused => {}
             }
         }
     }
@@ -68,7 +68,9 @@ impl Registry {
         if route.serving.version() == version || (on_trial && is_current(work, model, version)) {
             return;
         }
-        let Attempt::Loaded(snapshot) = self.attempt(work, &(model.clone(), version.clone()), patience) else { return };
+        let LoadAttempt::Loaded(snapshot) = self.attempt(work, &(model.clone(), version.clone()), patience) else {
+            return;
+        };
         if route.candidate.as_ref().is_some_and(|candidate| candidate.snapshot.digest() == snapshot.digest()) {
             return;
         }
@@ -79,17 +81,17 @@ impl Registry {
     }
 
     /// Takes a version through every stage, unless it must wait or was refused as it is.
-    pub(super) fn attempt(&self, work: &mut Work, key: &Key, patience: Patience) -> Attempt {
+    pub(super) fn attempt(&self, work: &mut Work, key: &VersionKey, patience: Patience) -> LoadAttempt {
         let serving = self.serving(&key.0);
         let digest = serving.as_ref().map(|serving| *serving.digest());
-        let Some(known) = work.versions.get(key).filter(|known| known.here) else { return Attempt::Wait };
+        let Some(known) = work.versions.get(key).filter(|known| known.here) else { return LoadAttempt::Wait };
         if let LoadState::Refused(refusal) = &known.outcome
             && refusal.holds(digest)
         {
-            return Attempt::Refused;
+            return LoadAttempt::Refused;
         }
         if patience == Patience::WhenStable && !known.stands_still(self.settings.settle) {
-            return Attempt::Wait;
+            return LoadAttempt::Wait;
         }
         let place = known.place.clone();
         let base = (place.form == VersionForm::Lone).then(|| self.base(work, &key.0, serving.as_deref())).flatten();
@@ -103,16 +105,16 @@ impl Registry {
         };
         let loaded = stages::load(key, &place, &around);
         let now = place.again();
-        let Some(known) = work.versions.get_mut(key) else { return Attempt::Wait };
+        let Some(known) = work.versions.get_mut(key) else { return LoadAttempt::Wait };
         if now != place {
             // Somebody wrote while it was read: whatever came of it says nothing about the files.
             known.changed_to(now);
-            return Attempt::Wait;
+            return LoadAttempt::Wait;
         }
         match loaded {
             Ok(snapshot) => {
                 known.outcome = LoadState::Loaded;
-                Attempt::Loaded(Arc::new(snapshot))
+                LoadAttempt::Loaded(Arc::new(snapshot))
             }
             Err(err) => {
                 let refusal = LoadRefusal::new(&err, digest);
@@ -124,7 +126,7 @@ impl Registry {
                     let (model, version) = key.clone();
                     work.events.push(RegistryEvent::Refused { model, version, code, reason });
                 }
-                Attempt::Refused
+                LoadAttempt::Refused
             }
         }
     }

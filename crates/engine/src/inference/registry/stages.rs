@@ -3,7 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::discover::{Key, VersionForm, VersionPlace};
+use super::discover::{VersionForm, VersionKey, VersionPlace};
 use super::{RegistrySettings, Verify};
 use crate::inference::bundle::{self, BundleError, BundleFiles, ModelSnapshot};
 use crate::inference::manifest::{BackendKind, Manifest};
@@ -32,7 +32,7 @@ pub(super) struct Around<'a> {
 ///
 /// # Errors
 /// Why it may not serve. A panic on the way is such a reason too.
-pub(super) fn load(key: &Key, place: &VersionPlace, around: &Around<'_>) -> Result<ModelSnapshot, BundleError> {
+pub(super) fn load(key: &VersionKey, place: &VersionPlace, around: &Around<'_>) -> Result<ModelSnapshot, BundleError> {
     catch_unwind(AssertUnwindSafe(|| staged(key, place, around))).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let reason = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given").to_owned();
@@ -40,7 +40,7 @@ pub(super) fn load(key: &Key, place: &VersionPlace, around: &Around<'_>) -> Resu
     })
 }
 
-fn staged(key: &Key, place: &VersionPlace, around: &Around<'_>) -> Result<ModelSnapshot, BundleError> {
+fn staged(key: &VersionKey, place: &VersionPlace, around: &Around<'_>) -> Result<ModelSnapshot, BundleError> {
     let Around { settings, verify, base, serving, largest_loaded, probe_all } = *around;
     let needed = place.largest_file().max(largest_loaded).saturating_mul(MEMORY_FACTOR);
     if let Some(available) = (settings.memory)().filter(|available| *available < needed) {
@@ -76,7 +76,7 @@ fn staged(key: &Key, place: &VersionPlace, around: &Around<'_>) -> Result<ModelS
 /// Reads the files of a version, whatever its form.
 pub(super) fn read(
     settings: &RegistrySettings,
-    key: &Key,
+    key: &VersionKey,
     place: &VersionPlace,
     base: Option<&Manifest>,
 ) -> Result<BundleFiles, BundleError> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::discover::{Key, VersionPlace};
+use super::discover::{VersionKey, VersionPlace};
 use crate::inference::bundle::{BundleDigest, BundleError};
 use scoreline_domain::time::Stopwatch;
 use scoreline_domain::{ModelName, ModelVersion};
@@ -15,7 +15,7 @@ const MOST_GONE: usize = 1000;
 
 /// All versions by model and version.
 #[derive(Default)]
-pub(super) struct KnownVersions(BTreeMap<Key, KnownVersion>);
+pub(super) struct KnownVersions(BTreeMap<VersionKey, KnownVersion>);
 
 pub(super) struct KnownVersion {
     /// As it was last seen.
@@ -76,7 +76,7 @@ impl KnownVersion {
 
 impl KnownVersions {
     /// Takes in what a look found.
-    pub(super) fn look(&mut self, found: BTreeMap<Key, VersionPlace>, is_loaded: impl Fn(&Key) -> bool) {
+    pub(super) fn look(&mut self, found: BTreeMap<VersionKey, VersionPlace>, is_loaded: impl Fn(&VersionKey) -> bool) {
         for version in self.0.values_mut() {
             version.here = false;
         }
@@ -99,15 +99,15 @@ impl KnownVersions {
         });
     }
 
-    pub(super) fn get(&self, key: &Key) -> Option<&KnownVersion> {
+    pub(super) fn get(&self, key: &VersionKey) -> Option<&KnownVersion> {
         self.0.get(key)
     }
 
-    pub(super) fn get_mut(&mut self, key: &Key) -> Option<&mut KnownVersion> {
+    pub(super) fn get_mut(&mut self, key: &VersionKey) -> Option<&mut KnownVersion> {
         self.0.get_mut(key)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&Key, &KnownVersion)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&VersionKey, &KnownVersion)> {
         self.0.iter()
     }
 

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use super::finish::{Aggregate, Columns};
 use super::scalar::Scalar;
 use super::walker::NodeStep;
-use super::{Compiled, Ensemble, Leaves, Precision};
+use super::{CompiledForest, Ensemble, Leaves, Precision};
 use crate::inference::explain::interventional::{Stand, Walk};
 use crate::inference::explain::path::softmax_slopes;
 use crate::inference::explain::{Budget, Unexplained, settle, through};
@@ -34,7 +34,7 @@ impl Ensemble {
     }
 }
 
-impl<T: Scalar> Compiled<T> {
+impl<T: Scalar> CompiledForest<T> {
     fn explain(&self, duel: &Duel<'_>) -> Result<Option<Vec<f64>>, Unexplained> {
         let finish = &self.finish;
         let crosses = matches!((finish.columns, finish.transform), (Columns::PerTarget(2..), Transform::SoftmaxZero));
@@ -167,7 +167,7 @@ mod tests {
         Finish { aggregate, base: Vec::new(), transform: Transform::None, columns: Columns::PerTarget(1) }
     }
 
-    fn explain(ensemble: &Compiled<f32>, row: &Row, reference: &Row) -> Vec<f64> {
+    fn explain(ensemble: &CompiledForest<f32>, row: &Row, reference: &Row) -> Vec<f64> {
         let players: Vec<u32> = (0..FEATURES as u32).collect();
         let [row, reference] = [row, reference].map(|row| row.map(f64::from));
         let budget = Budget::of(Duration::from_mins(1));
@@ -208,7 +208,7 @@ mod tests {
         let expected = by_definition(&listed, &roots, row, reference);
         let scale = listed.len() as f64 * roots.len() as f64;
         for form in forms(&forest) {
-            let shares = explain(&Compiled::new(&forest, finish(Aggregate::Sum), form), row, reference);
+            let shares = explain(&CompiledForest::new(&forest, finish(Aggregate::Sum), form), row, reference);
             for (share, expected) in shares.iter().zip(&expected) {
                 prop_assert!((share - expected).abs() <= 1e-9 * scale.max(1.0), "{shares:?} is not {expected:?}");
             }
@@ -268,7 +268,7 @@ mod tests {
                 transform,
                 columns: Columns::PerTarget(2),
             };
-            let ensemble = Compiled::new(&stump(), finish, LeafForm::Nodes);
+            let ensemble = CompiledForest::new(&stump(), finish, LeafForm::Nodes);
             let answer = |row: &Row| {
                 let mut out = [0.0; 2];
                 ensemble.run(&row.map(f64::from), &mut out);
@@ -296,7 +296,7 @@ mod tests {
             let budget = Budget::of(limit);
             let duel =
                 Duel { row: &row, reference: &reference, players: &players, features: FEATURES, budget: &budget };
-            Compiled::new(&stump(), finish, LeafForm::Nodes).explain(&duel)
+            CompiledForest::new(&stump(), finish, LeafForm::Nodes).explain(&duel)
         };
         assert!(matches!(refused(Aggregate::Min, Duration::from_mins(1)), Ok(None)));
         assert!(matches!(refused(Aggregate::Sum, Duration::ZERO), Err(Unexplained::OutOfTime)));
@@ -315,7 +315,7 @@ mod tests {
         let mut listed: Vec<_> = (0..depth).map(|at| branch(depth, at + 1, (at % FEATURES) as u32)).collect();
         listed.push(Listed::Leaf(0..1));
         let forest = Forest::grow(&listed, std::iter::once(0), vec![(0, 1.0)]).expect("no cycle");
-        let ensemble = Compiled::new(&forest, finish(Aggregate::Sum), LeafForm::Nodes);
+        let ensemble = CompiledForest::new(&forest, finish(Aggregate::Sum), LeafForm::Nodes);
         let shares = explain(&ensemble, &[1.0; FEATURES], &[0.0; FEATURES]);
         assert!(shares.iter().all(|share| share.abs() < 1e-12), "one leaf: {shares:?}");
     }

@@ -51,8 +51,8 @@ pub(super) fn is_ensemble(operator: &str) -> bool {
 pub(super) struct Ensemble(Precision);
 
 enum Precision {
-    Single(Compiled<f32>),
-    Double(Compiled<f64>),
+    Single(CompiledForest<f32>),
+    Double(CompiledForest<f64>),
 }
 
 impl Ensemble {
@@ -60,8 +60,8 @@ impl Ensemble {
     /// `f64`, all others in `f32`.
     pub(super) fn read(node: &Node, input: Number, width: usize) -> Result<Self, BackendError> {
         Ok(Self(match input {
-            Number::Double => Precision::Double(Compiled::read(node, width)?),
-            Number::Single | Number::Whole | Number::Other => Precision::Single(Compiled::read(node, width)?),
+            Number::Double => Precision::Double(CompiledForest::read(node, width)?),
+            Number::Single | Number::Whole | Number::Other => Precision::Single(CompiledForest::read(node, width)?),
         }))
     }
 
@@ -82,7 +82,7 @@ impl Ensemble {
     }
 }
 
-struct Compiled<T> {
+struct CompiledForest<T> {
     form: LeafForm<T>,
     /// All forests can be walked: those that have masks are walked to be explained.
     walker: Walker<T>,
@@ -110,7 +110,7 @@ enum Leaves<T> {
     Many { starts: Vec<u32>, weights: Vec<(u32, T)> },
 }
 
-impl<T: Scalar> Compiled<T> {
+impl<T: Scalar> CompiledForest<T> {
     fn read(node: &Node, width: usize) -> Result<Self, BackendError> {
         let (forest, finish) = match node.operator.as_str() {
             "TreeEnsembleRegressor" => read::regressor(node)?,
@@ -421,7 +421,7 @@ mod tests {
             let mut expected: Option<Vec<u64>> = None;
             for form in forms(&forest) {
                 let name = form.name();
-                let ensemble = Compiled::new(&forest, finish(), form);
+                let ensemble = CompiledForest::new(&forest, finish(), form);
                 let scores = rows.iter().map(|row| {
                     let mut out = [0.0];
                     ensemble.run(&row.map(f64::from), &mut out);
