@@ -101,7 +101,6 @@ enum Operator {
 /// The answer is ours: the guide shows none.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-#[expect(clippy::struct_field_names, reason = "they are called so in the JSON")]
 struct InteractionsPage {
     page: usize,
     page_size: usize,
@@ -112,7 +111,6 @@ struct InteractionsPage {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-#[expect(clippy::struct_field_names, reason = "they are called so in the JSON")]
 struct InteractionEntry {
     interaction_id: Id,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -114,7 +114,7 @@ fn write(out: &mut Vec<u8>, record: &ConversationRecord, as_of: i64, attributes:
     match record {
         // Into memory, and nothing in it can fail to be written.
         ConversationRecord::Made(facts) => {
-            drop(serde_json::to_writer(out, &wire::conversation(facts, as_of, attributes)))
+            drop(serde_json::to_writer(out, &wire::conversation(facts, as_of, attributes)));
         }
         ConversationRecord::Recorded(recorded) => out.extend_from_slice(recorded.json_as_of(as_of).as_bytes()),
     }

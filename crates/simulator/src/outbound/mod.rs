@@ -41,7 +41,6 @@ struct List {
 
 #[derive(Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
-#[expect(clippy::struct_field_names, reason = "they are called so in the JSON")]
 struct ListContact {
     id: String,
     contact_list_id: String,

@@ -1,8 +1,6 @@
 //! A conversation as the platform writes it: `AnalyticsConversation`, complete with everything personal in it. What is
 //! personal says CANARY, so that a test can look for it where it must not be.
 
-#![expect(clippy::struct_field_names, reason = "they are called so in the JSON")]
-
 mod build;
 
 use serde::{Serialize, Serializer};
