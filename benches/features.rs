@@ -1,6 +1,6 @@
 //! Feature work per item: checking and preparing a request's features, folding purchases and interactions.
 //!
-//! `cargo bench --bench features`
+//! `cargo bench --profile dist --bench features`
 
 #![expect(unreachable_pub, reason = "nothing is outside of a bench")]
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]

@@ -1,6 +1,6 @@
 //! Every backend on 1, 64 and 1,024 rows, in process, and explaining one.
 //!
-//! `cargo bench --bench inference`. The `onnx` backend needs `ORT_DYLIB_PATH` and `ORT_DISABLE_TELEMETRY=1`; without
+//! `cargo bench --profile dist --bench inference`. The `onnx` backend needs `ORT_DYLIB_PATH` and `ORT_DISABLE_TELEMETRY=1`; without
 //! them it is left out, and said so. With `-- --rows-of-trees` only the native trees are timed, for `peers/trees.py`.
 
 #![expect(unreachable_pub, reason = "nothing is outside of a bench")]

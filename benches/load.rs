@@ -1,7 +1,7 @@
 //! Real sockets: scoreline with its listener, callers' tokens, rates and metrics against the bare axum handler of the same body under `axum::serve`, in turn,
 //! in one run. Server on one runtime thread, generator on another; keep-alive; 1, 8 and 64 connections.
 //!
-//! `cargo bench --bench load`
+//! `cargo bench --profile dist --bench load`
 
 #![expect(unreachable_pub, reason = "nothing is outside of a bench")]
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]

@@ -1,7 +1,7 @@
 //! The whole service without sockets, through both its doors: the bytes of a request through the lane, and a request
 //! through the router with `oneshot`.
 //!
-//! `cargo bench --bench predict`
+//! `cargo bench --profile dist --bench predict`
 
 #![expect(unreachable_pub, reason = "nothing is outside of a bench")]
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]

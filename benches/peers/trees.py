@@ -2,8 +2,8 @@
 them, and in scoreline where its bench has been built.
 
     pip install -r requirements.txt     # beside this file; gcc is needed too
-    cargo bench --bench inference --no-run
-    python trees.py [--bench PATH]      # PATH: the built bench; the newest under target/release/deps by default
+    cargo bench --profile dist --bench inference --no-run
+    python trees.py [--bench PATH]      # PATH: the built bench; the newest under target/dist/deps by default
 
 lleaves, tl2cgen and LightGBM are called from a loop in C (trees.c) through pointers to their own functions: no Python
 between two rows. ONNX Runtime has no such function in its wheel and is called through its Python binding, with bound
@@ -161,7 +161,7 @@ def onnx_runtime(data):
 def scoreline(bench):
     """Nanoseconds per row as the bench says, asked for its native trees alone; `None` where it is not built."""
     if bench is None:
-        built = [path for path in ROOT.glob("target/release/deps/inference-*") if path.suffix == ""]
+        built = [path for path in ROOT.glob("target/dist/deps/inference-*") if path.suffix == ""]
         bench = max(built, key=lambda path: path.stat().st_mtime, default=None)
     if bench is None:
         return None

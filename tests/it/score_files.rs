@@ -6,11 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, DictionaryArray, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray,
-};
-use arrow::compute::concat_batches;
-use arrow::datatypes::{Float64Type, Int32Type, Int64Type};
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float64Type, Int32Type, Int64Type};
+use arrow_array::{Array, ArrayRef, DictionaryArray, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray};
+use arrow_select::concat::concat_batches;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
@@ -437,7 +436,7 @@ fn a_purchase_log_may_be_parquet_and_lack_items() {
     let desk = Desk::with(&purchase_bundle());
     let columns: [(&str, ArrayRef); 3] = [
         ("customer_id", Arc::new(Int64Array::from(vec![9, 9]))),
-        ("date", Arc::new(arrow::array::Date32Array::from(vec![9_978, 10_104]))),
+        ("date", Arc::new(arrow_array::Date32Array::from(vec![9_978, 10_104]))),
         ("amount", Arc::new(Float64Array::from(vec![1.0, 2.0]))),
     ];
     write_parquet(&desk.path("log.parquet"), &RecordBatch::try_from_iter(columns).expect("columns"));

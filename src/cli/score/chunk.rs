@@ -4,9 +4,9 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use arrow::array::{Array, RecordBatch};
-use arrow::datatypes::DataType;
-use arrow::util::display::{ArrayFormatter, FormatOptions};
+use arrow_array::{Array, RecordBatch};
+use arrow_cast::display::{ArrayFormatter, FormatOptions};
+use arrow_schema::DataType;
 use csv::ByteRecord;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;

@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 
 use anyhow::bail;
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float64Type};
+use arrow_array::cast::AsArray;
+use arrow_array::types::Float64Type;
+use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_cast::cast;
+use arrow_schema::DataType;
 use serde_json::value::RawValue;
 
 use super::chunk::{Chunk, Lines, Records, object};

@@ -8,8 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow_array::{ArrayRef, Float64Array, RecordBatch, StringArray};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
@@ -78,7 +78,7 @@ impl Encoder {
         let text = |name: &String| Arc::new(Field::new(name, DataType::Utf8, true));
         let (mut fields, metadata): (Vec<_>, _) = match &layout.schema {
             Some(schema) => (schema.fields().iter().cloned().collect(), schema.metadata().clone()),
-            None => (layout.columns.iter().map(text).collect(), arrow::datatypes::Metadata::default()),
+            None => (layout.columns.iter().map(text).collect(), arrow_schema::Metadata::default()),
         };
         fields.extend(output_columns(task).iter().enumerate().map(|(position, name)| {
             let kind = if position < numbers_of(task) { DataType::Float64 } else { DataType::Utf8 };
