@@ -1,5 +1,8 @@
 //! What is refused at the edge: personal data in texts, and identifiers that are not hashed where only hashes are taken.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+
 use super::scrub::{self, Personal};
 use crate::template::is_unfilled;
 
@@ -62,7 +65,7 @@ impl Screen {
         match self.identifiers {
             Identifiers::Any if is_number && self.numeric_ids == NumericIds::Taken => Ok(()),
             Identifiers::Any => self.text(id),
-            Identifiers::Hashed if is_hash(id) => Ok(()),
+            Identifiers::Hashed if hash_in(id).is_some() => Ok(()),
             Identifiers::Hashed => match scrub::find(id) {
                 Some(personal) => Err(RefusedText::Personal(personal)),
                 None => Err(RefusedText::NotHashed),
@@ -90,15 +93,20 @@ pub fn public(text: &str) -> Result<(), RefusedText> {
     scrub::find(text).map_or(Ok(()), |personal| Err(RefusedText::Personal(personal)))
 }
 
-/// Whether a text has the shape of a SHA-256 digest.
-fn is_hash(text: &str) -> bool {
-    let base64 = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/-_".contains(&byte));
-    match text.len() {
-        64 => text.bytes().all(|byte| byte.is_ascii_hexdigit()),
-        44 => text.strip_suffix('=').is_some_and(base64),
-        43 => base64(text),
-        _ => false,
+/// The SHA-256 digest that a text writes in hexadecimal or Base64.
+pub(super) fn hash_in(text: &str) -> Option<[u8; 32]> {
+    if text.len() == 64 {
+        let (pairs, _) = text.as_bytes().as_chunks::<2>();
+        let mut digest = [0; 32];
+        for (byte, pair) in digest.iter_mut().zip(pairs) {
+            let digit = |at: usize| char::from(pair[at]).to_digit(16);
+            *byte = (digit(0)? * 16 + digit(1)?) as u8;
+        }
+        return Some(digest);
     }
+    let bare = if text.len() == 44 { text.strip_suffix('=')? } else { text };
+    let (standard, url_safe) = (STANDARD_NO_PAD.decode(bare), URL_SAFE_NO_PAD.decode(bare));
+    standard.or(url_safe).ok()?.try_into().ok()
 }
 
 #[cfg(test)]
