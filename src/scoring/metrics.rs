@@ -19,7 +19,7 @@ pub(super) struct ScoringMetrics {
 }
 
 /// One of each kind: the labels are registered before the first of them happens, so that rates start at zero.
-const WARNINGS: [Warning; 12] = [
+const WARNINGS: [Warning; 13] = [
     Warning::Imputed(0),
     Warning::OutsideTraining(0),
     Warning::VersionNotLoaded,
@@ -32,6 +32,7 @@ const WARNINGS: [Warning; 12] = [
     Warning::NothingStoredYet,
     Warning::StoredStale,
     Warning::StoredUnfit,
+    Warning::StoredLacks(0),
 ];
 const REASONS: [FallbackReason; 4] =
     [FallbackReason::Overloaded, FallbackReason::Deadline, FallbackReason::ModelError, FallbackReason::BreakerOpen];
@@ -102,6 +103,7 @@ impl Warning {
             Self::NothingStoredYet => 9,
             Self::StoredStale => 10,
             Self::StoredUnfit => 11,
+            Self::StoredLacks(_) => 12,
         }
     }
 }

@@ -21,8 +21,7 @@ pub(super) async fn answer(app: &HttpState, call: &Call, prefer: Prefer) -> Repl
         Ok(reply) => reply,
         Err(error) => {
             let neutral = app.scorer.neutral();
-            let neutral = neutral.as_ref().map(|estimate| FlatPrediction::new(estimate, &app.policy));
-            call.flat_error(&error, neutral)
+            call.flat_error(&error, FlatPrediction::new(&neutral, &app.policy))
         }
     }
 }

@@ -126,18 +126,20 @@ pub struct Remarks {
     pub imputed: Box<str>,
     pub outside: Box<str>,
     pub unknown_category: Box<str>,
+    pub lacking: Box<str>,
 }
 
 /// The words before the feature's name.
 pub const IMPUTED: &str = "imputed";
 pub const OUTSIDE: &str = "outside_training_range";
 pub const UNKNOWN_CATEGORY: &str = "unknown_category";
+pub const LACKING: &str = "stored_features_lack";
 
 impl Remarks {
     fn of(rule: &FeatureRule) -> Self {
-        let [imputed, outside, unknown_category] =
-            [IMPUTED, OUTSIDE, UNKNOWN_CATEGORY].map(|word| format!("{word}: {}", rule.name).into());
-        Self { imputed, outside, unknown_category }
+        let [imputed, outside, unknown_category, lacking] =
+            [IMPUTED, OUTSIDE, UNKNOWN_CATEGORY, LACKING].map(|word| format!("{word}: {}", rule.name).into());
+        Self { imputed, outside, unknown_category, lacking }
     }
 }
 
