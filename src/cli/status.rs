@@ -38,7 +38,9 @@ async fn describe(store: &Store, target: Option<&str>, failures: usize) -> Resul
     let StoreCounts { customers, interactions, purchases, features, scores, dirty } = store.counts().await?;
     let mut text = String::new();
     let _ = writeln!(text, "customers     {customers}");
-    let _ = writeln!(text, "interactions  {interactions}");
+    let oldest =
+        store.oldest_interaction().await?.map_or_else(String::new, |oldest| format!(", the oldest of {oldest}"));
+    let _ = writeln!(text, "interactions  {interactions}{oldest}");
     let _ = writeln!(text, "purchases     {purchases}");
     let _ = writeln!(text, "features      {features}, {dirty} customers have changed since");
     let _ = writeln!(text, "scores        {scores}");
@@ -68,8 +70,11 @@ fn position(kept: &str) -> String {
     let Ok(position) = serde_json::from_str::<Position>(kept) else { return "of another version".to_owned() };
     let window = position.window();
     if let Some(outcome) = position.outcome() {
-        let oldest = outcome.totals.oldest.map_or_else(|| "none".to_owned(), |oldest| oldest.to_string());
-        return format!("complete up to {}, oldest conversation {oldest}", outcome.watermark);
+        let read = outcome.totals.rows;
+        return format!(
+            "complete up to {}, the last run read {read} conversations since {}",
+            outcome.watermark, window.from
+        );
     }
     let percent = (position.progress() * 100.0) as u32;
     format!("{percent} % of {} to {}, {}", window.from, window.to, position.phase())

@@ -25,6 +25,9 @@ pub trait Score: Copy + Send + Sync {
     /// What stands in for the score, with where it came from: for somebody without history, or after a failure.
     fn stand_in(snapshot: &ModelSnapshot, known: KnownLabels<'_>, why: StandIn) -> (Self, BaselineUsed);
 
+    /// What stands in where no model is loaded: the answer that gives nobody precedence.
+    const OF_NOBODY: Self;
+
     /// Names that a stand-in was looked up by and that no table has.
     fn unknown_names(snapshot: &ModelSnapshot, known: KnownLabels<'_>) -> SmallVec<[Warning; 2]>;
 
@@ -42,9 +45,6 @@ pub trait Score: Copy + Send + Sync {
     /// The score again; `None` when a model of this name has answered another task.
     fn from_outcome(outcome: TaskScore) -> Option<Self>;
 }
-
-/// The priority of a lead that nothing is known of.
-const LAST_PLACE: u8 = 1;
 
 /// A score of any task, as caches and files hold it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -103,6 +103,7 @@ pub fn cold_start(snapshot: &ModelSnapshot, known: KnownLabels<'_>) -> (TaskScor
 impl Score for Estimate {
     const TASK: Task = Task::Clv;
     const UNIT: ScoreUnit = ScoreUnit::Usd;
+    const OF_NOBODY: Self = Self { value: 0.0, interval: None, risk: None, confidence: None, tier: Tier::Low };
 
     fn of_outputs(snapshot: &ModelSnapshot, raw: &[f64], outputs: &[f64], wish: Wish) -> Result<Self, NotANumber> {
         estimate(snapshot, raw, outputs, wish)
@@ -151,6 +152,7 @@ impl Score for Estimate {
 impl Score for LeadScore {
     const TASK: Task = Task::Lead;
     const UNIT: ScoreUnit = ScoreUnit::Points;
+    const OF_NOBODY: Self = Self { priority: 1, probability: Probability::ZERO };
 
     fn of_outputs(snapshot: &ModelSnapshot, _: &[f64], outputs: &[f64], _: Wish) -> Result<Self, NotANumber> {
         let said = snapshot.roles().value.of(outputs);
@@ -166,9 +168,8 @@ impl Score for LeadScore {
     fn stand_in(snapshot: &ModelSnapshot, known: KnownLabels<'_>, _: StandIn) -> (Self, BaselineUsed) {
         let Some(lead) = snapshot.manifest().lead.as_ref() else {
             // A lead snapshot is not built without its table; the lowest place is the harmless answer.
-            let none = Probability::ZERO;
             let used = BaselineUsed { level: NEUTRAL, name: String::new(), customers: 0, weight: 0.0, as_of: None };
-            return (Self { priority: LAST_PLACE, probability: none }, used);
+            return (Self::OF_NOBODY, used);
         };
         if let Some((name, source)) = known.channel.and_then(|source| lead.sources.get_key_value(source)) {
             let (customers, weight) = (source.n, source.weight);
@@ -176,7 +177,7 @@ impl Score for LeadScore {
             return (lead.score(source.probability), used);
         }
         let used = BaselineUsed { level: NEUTRAL, name: String::new(), customers: lead.rows, weight: 1.0, as_of: None };
-        (Self { priority: LAST_PLACE, probability: lead.base_rate }, used)
+        (Self { probability: lead.base_rate, ..Self::OF_NOBODY }, used)
     }
 
     fn unknown_names(snapshot: &ModelSnapshot, known: KnownLabels<'_>) -> SmallVec<[Warning; 2]> {

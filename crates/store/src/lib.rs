@@ -128,6 +128,17 @@ impl Store {
         })
     }
 
+    /// When the oldest interaction that is kept started. Reads all of them.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn oldest_interaction(&self) -> Result<Option<Timestamp>, StoreError> {
+        let mut tx = self.read("looked through").await?;
+        let row = tx.row("SELECT MIN(start_ms) FROM interactions", &[]).await?;
+        let ms = row.map(|row| row.opt_int(0)).transpose()?.flatten();
+        ms.map(|ms| time(ms, "interactions.start_ms")).transpose()
+    }
+
     async fn write(&self, doing: &'static str) -> Result<Tx, StoreError> {
         match self.inner.access {
             DbAccess::Write => self.inner.db.write(doing).await,

@@ -54,11 +54,11 @@ Examples:
   scoreline features import-purchases purchases.csv
   scoreline features import-purchases orders.parquet --items 1
 
-Columns: customer_id, date, amount (or amount_usd, dollar_value) in US dollars, items (or number_of_cds); optionally
-purchase_id (or order_id). With it a purchase told again takes the place of the one before; without it purchases of the
-same customer, day, amount and items are told apart by counting them. A customer's identifier is hashed at once and must be
-the one that predictions are asked with. A log with a mistake changes nothing. From a database: have its own client write
-a CSV of the columns above.";
+Columns: customer_id, date, amount (or amount_usd, dollar_value) in US dollars, items (or number_of_cds); optionally \
+purchase_id (or order_id). With it a purchase told again takes the place of the one before; without it purchases of the \
+same customer, day, amount and items are told apart by counting them. A customer's identifier is hashed at once and must \
+be the one that predictions are asked with. A log with a mistake changes nothing. From a database: have its own client \
+write a CSV of the columns above.";
 
 impl Import {
     pub(super) fn run(self, settings: &Settings) -> Result<(), Failure> {
