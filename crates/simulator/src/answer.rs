@@ -1,6 +1,7 @@
 //! Answers and the platform's error bodies.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use axum::http::StatusCode;
 use serde::Serialize;
@@ -35,6 +36,8 @@ pub(super) struct Refusal {
     pub(super) message: String,
     pub(super) limit: Option<Limit>,
     pub(super) headers: Vec<(&'static str, String)>,
+    /// It is answered so much later.
+    pub(super) delay: Duration,
 }
 
 /// A limit of the platform, in errors and in the listing of limits.
@@ -80,7 +83,7 @@ impl Answer {
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), limit: None, headers: Vec::new() }
+        Self { status, code, message: message.into(), limit: None, headers: Vec::new(), delay: Duration::ZERO }
     }
 
     pub(super) fn bad(message: impl Into<String>) -> Self {

@@ -54,6 +54,7 @@ pub(super) fn instead(world: &World, fault: &FaultKind, token: Option<u32>) -> R
             Err(refusal)
         }
         FaultKind::Slow(_)
+        | FaultKind::Late(_)
         | FaultKind::Cut { .. }
         | FaultKind::TokenRateLimit
         | FaultKind::JobExpired

@@ -288,6 +288,10 @@ pub(super) fn write(world: &World, call: &ReceivedCall<'_>) -> Result<Answer, Re
     let Some(Value::String(id)) = entity.get(key) else {
         return Err(Refusal::bad(format!("entity {name} needs {key}, a string")));
     };
+    let score = entity.get("priorityScore").and_then(Value::as_f64);
+    if let Some(score) = score.filter(|score| !(world.settings.least_score..=100.0).contains(score)) {
+        return Err(Refusal::bad(format!("entity {name}: priorityScore {score} is out of range")));
+    }
     let place = (name.to_owned(), id.clone());
     let mut rows = world.entities.locked();
     if !overwrite_existing && rows.contains_key(&place) {

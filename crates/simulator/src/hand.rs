@@ -164,11 +164,6 @@ impl Simulator {
         Uuid::from_bytes(outbound::default_campaign(self.world.settings.seed).0)
     }
 
-    /// Contacts of a list: columns by contact id.
-    pub fn contacts(&self, list: &str) -> BTreeMap<String, BTreeMap<String, String>> {
-        self.world.outbound.contacts(list)
-    }
-
     /// Every write so far, oldest first; the last million of them.
     pub fn writes(&self) -> Vec<PlatformWrite> {
         self.world.writes()

@@ -24,16 +24,31 @@ struct Visit {
     at: Duration,
     request_bytes: usize,
     strike: Option<Strike>,
+    /// What the platform says of the token's limit beside an answer.
+    hints: Vec<(&'static str, String)>,
 }
 
 /// Answers one request.
 pub(super) async fn answer(world: Arc<World>, request: Request<Body>) -> Response<Body> {
     let method = request.method().as_str().to_owned();
-    let mut visit =
-        Visit { template: "-", token: 0, counted: false, at: world.monotonic(), request_bytes: 0, strike: None };
+    let mut visit = Visit {
+        template: "-",
+        token: 0,
+        counted: false,
+        at: world.monotonic(),
+        request_bytes: 0,
+        strike: None,
+        hints: Vec::new(),
+    };
     let correlation = world.correlation();
     let outcome = visit.attend(&world, request).await;
-    let answer = outcome.unwrap_or_else(|refusal| refusal.into_answer(&correlation));
+    let answer = match outcome {
+        Ok(answer) => answer,
+        Err(refusal) => {
+            tokio::time::sleep(refusal.delay).await;
+            refusal.into_answer(&correlation)
+        }
+    };
     let fault = visit.strike.as_ref().map(|strike| strike.kind.clone());
     if let Some(FaultKind::Slow(delay)) = &fault {
         tokio::time::sleep(*delay).await;
@@ -56,7 +71,7 @@ pub(super) async fn answer(world: Arc<World>, request: Request<Body>) -> Respons
     if !answer.body.is_empty() {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
-    for (name, value) in &answer.headers {
+    for (name, value) in answer.headers.iter().chain(&visit.hints) {
         if let Ok(value) = HeaderValue::from_str(value) {
             headers.insert(*name, value);
         }
@@ -69,7 +84,7 @@ pub(super) async fn answer(world: Arc<World>, request: Request<Body>) -> Respons
 }
 
 impl Visit {
-    async fn attend(&mut self, world: &World, request: Request<Body>) -> Result<Answer, Refusal> {
+    async fn attend(&mut self, world: &Arc<World>, request: Request<Body>) -> Result<Answer, Refusal> {
         let settings = &world.settings;
         let (parts, body) = request.into_parts();
         let method = parts.method.as_str();
@@ -105,7 +120,11 @@ impl Visit {
             };
             self.at = world.monotonic();
             match world.ask_limiter(token, self.at) {
-                RateVerdict::Accepted(_) => self.counted = true,
+                RateVerdict::Accepted(count) => {
+                    self.counted = true;
+                    self.hints.push(("inin-ratelimit-count", count.to_string()));
+                    self.hints.push(("inin-ratelimit-allowed", settings.limits.requests.to_string()));
+                }
                 RateVerdict::Refused(free_in) => return Err(world.over_limit(free_in)),
             }
         }
@@ -119,11 +138,30 @@ impl Visit {
             let message = "HTTP 415 Unsupported Media Type: send application/json";
             return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported.media.type", message));
         }
-        let fault = self.strike.as_ref().map(|strike| &strike.kind);
+        let fault = self.strike.as_ref().map(|strike| strike.kind.clone());
         let query = routes::query(parts.uri.query().unwrap_or_default());
-        let now = world.clock.now_ms();
-        let call = ReceivedCall { parameters, query, body: &body, authorization, now, fault };
-        let answer = (route.handler)(world, &call)?;
+        let authorization = authorization.map(str::to_owned);
+        let place = Arc::clone(world);
+        let work = move || {
+            let (now, fault) = (place.clock.now_ms(), fault.as_ref());
+            let authorization = authorization.as_deref();
+            (route.handler)(&place, &ReceivedCall { parameters, query, body: &body, authorization, now, fault })
+        };
+        let late = match self.strike.as_ref().map(|strike| &strike.kind) {
+            Some(FaultKind::Late(delay)) => Some(*delay),
+            Some(_) | None => None,
+        };
+        let answer = match late {
+            None => work()?,
+            // A task of its own: whoever gives up waiting does not end it.
+            Some(delay) => {
+                let later = async move {
+                    tokio::time::sleep(delay).await;
+                    work()
+                };
+                tokio::spawn(later).await.map_err(|_| unknown())??
+            }
+        };
         if let Some(strike) = self.strike.as_ref().filter(|strike| strike.applied) {
             damage::instead(world, &strike.kind, token)?;
         }

@@ -37,6 +37,10 @@ pub struct SimulatorSettings {
     pub analysis_delay: Duration,
     /// Columns a contact upsert does not send are emptied. What the platform does is not documented.
     pub upsert_empties_unsent: bool,
+    /// A job over a list's contacts chooses them when it is sent, and changes them so much later.
+    pub bulk_edit_time: Duration,
+    /// Scores of the documented entity that are taken: from this one to 100.
+    pub least_score: f64,
     pub faults: FaultPlan,
     /// Conversations from a file, besides the generated ones: NDJSON, each value a conversation or a page of them.
     pub recorded: Option<PathBuf>,
@@ -67,6 +71,9 @@ pub struct PlatformLimits {
     pub aggregate_groups: usize,
     /// Contacts of one upsert.
     pub contacts: usize,
+    /// Contacts of a list, and characters of a value in it.
+    pub list_contacts: usize,
+    pub value_chars: usize,
     /// External contacts of one bulk enrich, and of one bulk update.
     pub enrich: usize,
     pub bulk_update: usize,
@@ -106,6 +113,8 @@ impl Default for SimulatorSettings {
             jobs: JobSettings::default(),
             analysis_delay: Duration::from_mins(10),
             upsert_empties_unsent: true,
+            bulk_edit_time: Duration::ZERO,
+            least_score: 0.0,
             faults: FaultPlan::default(),
             recorded: None,
             log_file: None,
@@ -130,6 +139,8 @@ impl Default for PlatformLimits {
             aggregate_window: 31 * DAY,
             aggregate_groups: 100_000,
             contacts: 1000,
+            list_contacts: 1_000_000,
+            value_chars: 512,
             enrich: 10,
             bulk_update: 50,
         }

@@ -49,6 +49,8 @@ pub enum FaultKind {
     Status(u16),
     /// The right answer, late.
     Slow(Duration),
+    /// The endpoint does its work so much later, even when nobody waits for the answer any more.
+    Late(Duration),
     /// The connection ends after so many bytes of the body; after half of it when `None`.
     Cut {
         after: Option<usize>,
@@ -98,6 +100,7 @@ impl FaultKind {
             Self::TooManyRequests { .. } => "too_many_requests",
             Self::Status(_) => "status",
             Self::Slow(_) => "slow",
+            Self::Late(_) => "late",
             Self::Cut { .. } => "cut",
             Self::TokenExpired => "token_expired",
             Self::TokenRateLimit => "token_rate_limit",

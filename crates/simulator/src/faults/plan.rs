@@ -58,6 +58,7 @@ enum Name {
     TooManyRequests,
     Status,
     Slow,
+    Late,
     Cut,
     TokenExpired,
     TokenRateLimit,
@@ -146,9 +147,10 @@ impl Raw {
                 let status = self.status.take().filter(|status| (400..=599).contains(status));
                 FaultKind::Status(status.ok_or_else(|| needed("status", "within 400 and 599"))?)
             }
-            Name::Slow => {
+            Name::Slow | Name::Late => {
                 let delay = self.delay_ms.take().ok_or_else(|| needed("delay_ms", "given, in milliseconds"))?;
-                FaultKind::Slow(Duration::from_millis(delay))
+                let delay = Duration::from_millis(delay);
+                if matches!(self.kind, Name::Slow) { FaultKind::Slow(delay) } else { FaultKind::Late(delay) }
             }
             Name::Cut => FaultKind::Cut { after: self.bytes.take() },
             Name::TokenExpired => FaultKind::TokenExpired,

@@ -153,7 +153,8 @@ fn moment(text: &str, now: i64) -> Option<Timestamp> {
     let (days, time) = text.strip_prefix('P')?.split_once("DT")?;
     let (hours, minutes) = time.strip_suffix('M')?.split_once('H')?;
     let number = |text: &str| text.parse::<i64>().ok();
-    let sign = if days.starts_with('-') { -1 } else { 1 };
+    // A sign stands before each number that is not nothing.
+    let sign = if text.contains('-') { -1 } else { 1 };
     let minutes = (number(days)?.abs() * 24 + number(hours)?.abs()) * 60 + number(minutes)?.abs();
     Timestamp::from_millisecond(now + sign * minutes * 60_000).ok()
 }
@@ -164,7 +165,7 @@ pub(crate) fn search(world: &World, call: &ReceivedCall<'_>) -> Result<Answer, R
     if search.page_size == 0 || search.page_size > 100 || search.page_number == 0 {
         return Err(Refusal::bad("pageSize must be within 1 and 100, pageNumber at least 1"));
     }
-    let mut inner = world.outbound.locked();
+    let mut inner = world.lists(call);
     let list = inner.list(call.parameter(0))?;
     let holds = |contact: &&ListContact| search.criteria.as_ref().is_none_or(|all| all.holds(contact, call.now));
     let mut found: Vec<&ListContact> = list.contacts.values().filter(holds).collect();
@@ -205,6 +206,7 @@ mod tests {
         let ago = |text| moment(text, now).map(|at| (now - at.as_millisecond()) / 60_000);
         assert_eq!(ago("P-01DT00H00M"), Some(1440));
         assert_eq!(ago("P-00DT02H30M"), Some(150));
+        assert_eq!(ago("P00DT-02H-30M"), Some(150));
         assert_eq!(ago("yesterday"), None);
     }
 }
