@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use super::follow::{Follower, StoreDesk};
+use super::pace::KeptPace;
 use super::stored::{self, Opened, Opening};
 use crate::config::Settings;
 use crate::http::{Jobs, WriteBackDesk};
@@ -129,7 +130,7 @@ impl Pipeline {
         };
         let clock = Arc::new(SystemClock);
         if let Some(platform) = platform {
-            resume(&store, platform).await;
+            platform.keep_pace_in(Arc::new(KeptPace::new(store.clone())));
         }
         let leases = Leases::new(store, &holder(settings), clock.clone());
         let jobs = jobs(settings, &leases, scorer, platform, sink);
@@ -183,7 +184,7 @@ pub async fn extract_once(
     let platform = platform.context("there is no platform to fetch from: set `[genesys]`")?;
     let Opened { store, tombstones, .. } = opened;
     let leases = Leases::new(store.clone(), &holder(settings), Arc::new(SystemClock));
-    resume(&store, &platform).await;
+    platform.keep_pace_in(Arc::new(KeptPace::new(store.clone())));
     let extraction = Extraction { source: platform.history(), leases, settings: settings.extract };
     let begin = from.map_or(Begin::Onwards, Begin::At);
     let extracted = patiently(async || extraction.run(begin, &mut observe).await).await;
@@ -214,7 +215,7 @@ pub async fn rescore_once(
         file => file,
     };
     if let Some(platform) = &platform {
-        resume(&store, platform).await;
+        platform.keep_pace_in(Arc::new(KeptPace::new(store.clone())));
     }
     let done = async {
         let pass = FeaturePass::new(leases.clone());
@@ -288,11 +289,6 @@ fn successors(job: JobName) -> &'static [JobName] {
     }
 }
 
-/// Both processes together keep to the platform's limit.
-async fn resume(store: &Store, platform: &Genesys) {
-    platform.resume(&worker::write_back::spent(store, platform.history().name()).await);
-}
-
 /// Predictions are answered meanwhile, and whoever mends the store need not start the server anew.
 async fn open_patiently(settings: &Settings, opening: Opening) -> Opened {
     let mut next = match opening {
@@ -358,7 +354,7 @@ fn file_sink(settings: &Settings) -> anyhow::Result<Option<Arc<dyn ScoreSink>>> 
 fn profile_sink(settings: &Settings, platform: Option<&Genesys>) -> Option<Arc<dyn ScoreSink>> {
     match (&settings.write_back.sink, platform, &settings.genesys) {
         (SinkSettings::Profile, Some(platform), Some(genesys)) => {
-            Some(Arc::new(ProfileSink::new(platform.clone(), genesys.api)))
+            Some(Arc::new(ProfileSink::new(platform, genesys.api)))
         }
         (SinkSettings::None | SinkSettings::Profile | SinkSettings::File(_), _, _) => None,
     }

@@ -2,6 +2,7 @@
 
 mod follow;
 pub mod jobs;
+mod pace;
 mod reload;
 pub mod stored;
 

@@ -9,10 +9,12 @@ use toml::Value;
 
 use super::layers::Reader;
 use super::secret_file;
+use super::tls::TextListSetting;
 use super::value::{Bytes, Setting, quoted};
 use scoreline_genesys::GenesysSettings;
 use scoreline_genesys::settings::{
-    Api, BaseUrl, ContactSchema, PlainHttp, PlatformEndpoints, ProfileFields, ProfileWrite,
+    Api, BaseUrl, ContactSchema, ContactWriteMode, OutboundSettings, PlainHttp, PlatformEndpoints, ProfileFields,
+    ProfileWrite,
 };
 
 impl Setting for Api {
@@ -46,9 +48,50 @@ impl Setting for ProfileWrite {
     }
 }
 
+impl Setting for ContactWriteMode {
+    const ALLOWED: &'static str = "`merge` or `partial`";
+
+    fn read(value: &Value) -> Option<Self> {
+        Self::ALL.into_iter().find(|mode| value.as_str() == Some(mode.as_str()))
+    }
+
+    fn render(&self) -> String {
+        quoted(self.as_str())
+    }
+}
+
+/// `[genesys.outbound]`: contact lists and their columns. Read with or without a platform: campaigns are exported without one.
+pub(super) fn outbound(read: &mut Reader) -> OutboundSettings {
+    let contact_lists = read.get::<TextListSetting>("genesys.outbound.contact_lists").0;
+    let allowed = "the name of a column, at most 128 characters, none of them a control character";
+    let is_name =
+        |name: &String| !name.trim().is_empty() && name.chars().count() <= 128 && !name.chars().any(char::is_control);
+    let mut column = |name: &str| read.get_if(&format!("genesys.outbound.{name}_column"), allowed, is_name);
+    let (lead_column, score_column, time_column) = (column("lead"), column("score"), column("time"));
+    let mut optional = |name: &str| read.optional_if(&format!("genesys.outbound.{name}_column"), allowed, is_name);
+    let (band_column, reason_column) = (optional("band"), optional("reason"));
+    let write = read.get("genesys.outbound.write");
+    let named =
+        [Some(&lead_column), Some(&score_column), Some(&time_column), band_column.as_ref(), reason_column.as_ref()];
+    let named: Vec<&String> = named.into_iter().flatten().collect();
+    let twice =
+        named.iter().enumerate().find(|(place, name)| named[..*place].contains(name)).map(|(_, name)| (*name).clone());
+    if let Some(name) = twice {
+        read.problem(
+            "genesys.outbound",
+            format!("names the column `{name}` twice: each value needs a column of its own"),
+        );
+    }
+    let is_id = |id: &String| !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    if let Some(odd) = contact_lists.iter().find(|id| !is_id(id)) {
+        read.problem("genesys.outbound.contact_lists", format!("must be ids of contact lists, got `{odd}`"));
+    }
+    OutboundSettings { contact_lists, lead_column, score_column, time_column, band_column, reason_column, write }
+}
+
 /// `None` when neither a region nor an address is named. All keys are read either way, so that none of their problems
 /// waits for another one.
-pub(super) fn read(read: &mut Reader) -> Option<GenesysSettings> {
+pub(super) fn read(read: &mut Reader, outbound: OutboundSettings) -> Option<GenesysSettings> {
     let api: Api = read.get("genesys.api");
     let endpoints = endpoints(read);
     let client_id: Option<String> = read.optional("genesys.client_id");
@@ -102,6 +145,7 @@ pub(super) fn read(read: &mut Reader) -> Option<GenesysSettings> {
         profile_write,
         contact_schema,
         data_service_id,
+        outbound,
     })
 }
 

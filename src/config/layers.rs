@@ -12,7 +12,7 @@ use super::variables::{FILE_VARIABLE, StrayVariable, VariableKind, nearest, vari
 pub(super) const DEFAULTS: &str = include_str!("default.toml");
 
 /// Keys without a default.
-const OPTIONAL: [&str; 30] = [
+const OPTIONAL: [&str; 32] = [
     "server.tls.certificate",
     "server.tls.key",
     "server.tls.client_ca",
@@ -37,6 +37,8 @@ const OPTIONAL: [&str; 30] = [
     "genesys.client_id",
     "genesys.client_secret_file",
     "genesys.data_service_id",
+    "genesys.outbound.band_column",
+    "genesys.outbound.reason_column",
     "genesys.profile.schema_id",
     "genesys.profile.schema_version",
     "write_back.path",

@@ -33,6 +33,7 @@ use crate::worker::{ExtractSettings, UpkeepSettings, WriteBackSettings};
 use scoreline_domain::privacy::PrivacySettings;
 use scoreline_engine::inference::manifest::TierThresholds;
 use scoreline_genesys::GenesysSettings;
+use scoreline_genesys::settings::OutboundSettings;
 use scoreline_listener::Limits;
 use scoreline_store::StoreSettings;
 
@@ -63,6 +64,8 @@ pub struct Settings {
     pub log: LogSettings,
     /// `None` when no platform is named.
     pub genesys: Option<GenesysSettings>,
+    /// Columns of contact lists, which campaigns are exported with even when there is no platform.
+    pub outbound: OutboundSettings,
     pub extract: ExtractSettings,
     pub upkeep: UpkeepSettings,
     pub write_back: WriteBackSettings,
@@ -133,7 +136,8 @@ pub fn explain(
     let auth = auth::section(&mut read);
     let monitoring = monitoring(&mut read);
     let log = log(&mut read);
-    let genesys = genesys::read(&mut read);
+    let outbound = genesys::outbound(&mut read);
+    let genesys = genesys::read(&mut read, outbound.clone());
     let extract = extract::extract(&mut read);
     let upkeep = extract::upkeep(&mut read);
     let write_back = write_back::read(&mut read, genesys.is_some());
@@ -152,6 +156,7 @@ pub fn explain(
         monitoring,
         log,
         genesys,
+        outbound,
         extract,
         upkeep,
         write_back,

@@ -110,7 +110,7 @@ fn clients(read: &mut Reader, listener: TlsListener) -> Option<ClientSettings> {
 }
 
 /// A list of texts; by environment separated by commas.
-struct TextListSetting(Vec<String>);
+pub(super) struct TextListSetting(pub(super) Vec<String>);
 
 impl Setting for TextListSetting {
     const ALLOWED: &'static str = "a list of texts, such as [\"one\", \"two\"], or by environment `one,two`";

@@ -16,7 +16,6 @@ use serde::Serialize;
 
 use super::{ScoreSink, ScoreUpdate, SinkFault};
 use scoreline_domain::{Tier, durable};
-use scoreline_genesys::Spent;
 
 const HEADER: &str = "customer_key,predicted_clv_value,clv_tier,confidence_score,risk_score,last_calculated_at\n";
 
@@ -118,10 +117,6 @@ impl ScoreSink for FileSink {
 
     fn portion(&self) -> usize {
         PORTION
-    }
-
-    fn spent(&self) -> Option<Spent> {
-        None
     }
 
     fn write<'a>(&'a self, updates: &'a [ScoreUpdate]) -> BoxFuture<'a, Vec<Result<(), SinkFault>>> {

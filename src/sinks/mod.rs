@@ -9,7 +9,6 @@ use futures_util::future::BoxFuture;
 
 use scoreline_domain::time::Timestamp;
 use scoreline_domain::{CustomerKey, SealedId, Tier};
-use scoreline_genesys::Spent;
 
 pub use file::{FileFormat, FileSettings, FileSink};
 pub use profile::ProfileSink;
@@ -44,9 +43,6 @@ pub trait ScoreSink: Send + Sync {
 
     /// How many updates are worth writing between two syncs of what became of them.
     fn portion(&self) -> usize;
-
-    /// What was asked of the platform in the last minute, for the next process; absent where nothing is limited.
-    fn spent(&self) -> Option<Spent>;
 
     /// Writes updates; one result for each, in their order. What is `Ok` is there to stay.
     fn write<'a>(&'a self, updates: &'a [ScoreUpdate]) -> BoxFuture<'a, Vec<Result<(), SinkFault>>>;

@@ -3,23 +3,22 @@
 use futures_util::future::BoxFuture;
 
 use super::{ScoreSink, ScoreUpdate, SinkFault};
+use scoreline_genesys::Genesys;
 use scoreline_genesys::profile::{ProfileUpdate, ProfileWriter, WriteFault};
 use scoreline_genesys::settings::Api;
-use scoreline_genesys::{Genesys, Spent};
 
-/// A process that starts after a kill assumes a dozen requests that nobody wrote down; an update takes two.
+/// What became of so many is synced together; an update takes two requests.
 const PORTION: usize = 6;
 
 /// Writes custom fields of external contacts, or the guides' `customer_profile_enrichment`.
 pub struct ProfileSink {
-    platform: Genesys,
     writer: ProfileWriter,
     api: Api,
 }
 
 impl ProfileSink {
-    pub fn new(platform: Genesys, api: Api) -> Self {
-        Self { writer: platform.profiles(), platform, api }
+    pub fn new(platform: &Genesys, api: Api) -> Self {
+        Self { writer: platform.profiles(), api }
     }
 
     /// The target of an API: profiles of the one are none of the other's.
@@ -38,10 +37,6 @@ impl ScoreSink for ProfileSink {
 
     fn portion(&self) -> usize {
         PORTION
-    }
-
-    fn spent(&self) -> Option<Spent> {
-        Some(self.platform.spent())
     }
 
     fn write<'a>(&'a self, updates: &'a [ScoreUpdate]) -> BoxFuture<'a, Vec<Result<(), SinkFault>>> {

@@ -8,22 +8,18 @@ use futures_util::future::BoxFuture;
 use jiff::SignedDuration;
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 
-use super::lease::{HeldLease, Leases};
+use super::lease::Leases;
 use super::progress::JobProgress;
 use super::schedule::{Cause, Job, JobEnd};
 use super::{JobError, WriteBackSettings};
 use crate::sinks::{ScoreSink, ScoreUpdate, SinkFault};
 use scoreline_domain::JobName;
 use scoreline_domain::time::Timestamp;
-use scoreline_genesys::Spent;
-use scoreline_genesys::source::Position;
-use scoreline_store::{Claim, ProfileCounts, Settled, Store, WriteOutcome};
+use scoreline_store::{Claim, ProfileCounts, Settled, WriteOutcome};
 
 /// How long claimed updates are nobody else's: longer than writing them takes with every retry and every pause that the
 /// platform asks for.
 const CLAIM: Duration = Duration::from_mins(15);
-/// Where it is kept what was asked of the platform last.
-const PACE_KEPT: &str = "write_back:pace";
 /// The pause after the first failure of an update; doubled after each further one, unless the sink names a longer one.
 const PAUSE_FIRST: Duration = Duration::from_secs(30);
 const PAUSE_MOST: Duration = Duration::from_hours(1);
@@ -51,14 +47,10 @@ impl WriteBack {
     /// When the store does not answer, or nothing of a portion could be written: then the rest waits.
     pub async fn run(&self, observe: impl FnMut(&WrittenBack) + Send) -> Result<Option<WrittenBack>, JobError> {
         let Some(held) = self.leases.take(JobName::WriteBack).await? else { return Ok(None) };
-        held.during(self.pass(&held, observe)).await.map(Some)
+        held.during(self.pass(observe)).await.map(Some)
     }
 
-    async fn pass(
-        &self,
-        held: &HeldLease,
-        mut observe: impl FnMut(&WrittenBack) + Send,
-    ) -> Result<WrittenBack, JobError> {
+    async fn pass(&self, mut observe: impl FnMut(&WrittenBack) + Send) -> Result<WrittenBack, JobError> {
         let (store, clock, target) = (self.leases.store(), self.leases.clock(), self.sink.target());
         let limit = self.sink.portion().min(self.settings.batch as usize);
         let mut done = WrittenBack::default();
@@ -70,11 +62,6 @@ impl WriteBack {
                 break;
             }
             let down = self.write(&claims, &mut done).await?;
-            if let Some(spent) = self.sink.spent() {
-                let spent = serde_json::to_string(&spent);
-                let spent = spent.map_err(|err| JobError::Position { source_name: PACE_KEPT, err })?;
-                store.save_position(PACE_KEPT, &spent, clock.now(), Some(held.lease())).await?;
-            }
             observe(&done);
             if let Some(reason) = down {
                 self.report().await?;
@@ -171,18 +158,6 @@ impl Job for WriteBack {
             Ok(self.run(observe).await?.map_or(JobEnd::Elsewhere, |_| JobEnd::Done))
         })
     }
-}
-
-/// What the process before has asked of the platform in its last minute, as far as the store knows: of the extraction of
-/// `source` or of writing back, whichever was kept later. Nothing at all when the store does not say.
-pub async fn spent(store: &Store, source: &str) -> Spent {
-    let (pace, position) = (store.position(PACE_KEPT).await, store.position(source).await);
-    let (pace, position) = (pace.ok().flatten(), position.ok().flatten());
-    let pace = pace.and_then(|(kept, at)| Some((serde_json::from_str::<Spent>(&kept).ok()?, at)));
-    let position = position.and_then(|(kept, at)| Some((serde_json::from_str::<Position>(&kept).ok()?, at)));
-    let position = position.map(|(position, at)| (position.spent().clone(), at));
-    let latest = pace.into_iter().chain(position).max_by_key(|(_, at)| *at);
-    latest.map(|(spent, _)| spent).unwrap_or_default()
 }
 
 fn update(claim: &Claim) -> ScoreUpdate {

@@ -3,11 +3,14 @@
 //!
 //! Two APIs behind one trait: `platform` speaks what the platform serves, `documented` what the guides describe.
 
+pub mod doctor;
 mod documented;
 mod error;
+mod fault;
 mod identity;
 mod limiter;
 mod oauth;
+pub mod outbound;
 mod platform;
 pub mod profile;
 pub mod settings;
@@ -15,17 +18,21 @@ pub mod source;
 mod transport;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use metrics::{describe_counter, describe_gauge, describe_histogram};
 
 pub use error::{AttemptFault, Correlation, GenesysError, PlatformCode};
-pub use limiter::Spent;
+pub use fault::SendFault;
+pub use limiter::{MemoryLedger, PaceChange, PaceLedger};
 pub use settings::GenesysSettings;
 pub use source::HistorySource;
-pub use transport::ApiOperation;
+pub use transport::{ApiOperation, Permits};
 
+use doctor::{Doctor, Examination, Finding};
 use documented::DocumentedHistory;
 use identity::Identity;
+use outbound::LeadTarget;
 use platform::PlatformHistory;
 use profile::ProfileWriter;
 use scoreline_domain::privacy::IdHasher;
@@ -82,14 +89,34 @@ impl Genesys {
         self.transport.exchange_secret(client_secret).await;
     }
 
-    /// Requests of the last minute, to be kept for the next process; positions of an extraction carry them too.
-    pub fn spent(&self) -> Spent {
-        self.transport.spent()
+    /// Keeps the pace in a ledger that all who use the same token share, before the first request. Without one it is kept in
+    /// this process alone.
+    pub fn keep_pace_in(&self, ledger: Arc<dyn PaceLedger>) {
+        self.transport.pace.keep_in(ledger);
     }
 
-    /// Counts what the process before has sent, so that both together keep to the limit. The first call counts.
-    pub fn resume(&self, spent: &Spent) {
-        self.transport.resume(spent);
+    /// Scores of leads: each contact list that is named, or the guides' entity.
+    pub fn lead_targets(&self) -> Vec<Arc<dyn LeadTarget>> {
+        outbound::targets(&self.transport, &self.settings, &self.clock)
+    }
+
+    /// Examines the organisation: what will not work there.
+    pub async fn examine(&self, wanted: &Examination) -> Vec<Finding> {
+        let doctor = Doctor::new(Arc::clone(&self.transport), Arc::clone(&self.settings), Arc::clone(&self.clock));
+        doctor.examine(wanted).await
+    }
+
+    /// Waits until so many requests may be sent, before the work that they are about is claimed.
+    ///
+    /// # Errors
+    /// When there is no token. Nothing is sent.
+    pub async fn reserve(&self, requests: u32) -> Result<Permits, SendFault> {
+        Permits::reserve(&self.transport, requests).await
+    }
+
+    /// How long one request may take.
+    pub fn patience(&self) -> Duration {
+        self.transport.timeout
     }
 }
 
@@ -98,5 +125,10 @@ fn describe() {
     describe_histogram!("scoreline_genesys_request_seconds", "Time until a request to the platform was answered.");
     describe_counter!("scoreline_genesys_rate_limited_total", "Refusals for the rate, by the limit that was reached.");
     describe_counter!("scoreline_genesys_throttle_seconds_total", "Time that requests waited for the rate limit here.");
+    describe_gauge!(
+        "scoreline_genesys_requests_used",
+        "Requests of the last minute, as all who use the token count them."
+    );
+    describe_counter!("scoreline_push_recreated_total", "Contacts that were taken out while they were written.");
     describe_gauge!("scoreline_genesys_requests_allowed", "Requests a minute at the moment: fewer after a refusal.");
 }

@@ -169,6 +169,54 @@ pub struct ContactSchema {
     pub version: u32,
 }
 
+/// How a contact of a list is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContactWriteMode {
+    /// All columns as they were just read, with ours changed: right whatever the platform does with columns that are not sent.
+    Merge,
+    /// Our columns only: right where the platform keeps columns that are not sent.
+    Partial,
+}
+
+impl ContactWriteMode {
+    pub const ALL: [Self; 2] = [Self::Merge, Self::Partial];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Merge => "merge",
+            Self::Partial => "partial",
+        }
+    }
+}
+
+/// Which contact lists hold scores of leads, and in which of their columns. A contact's id is the lead's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutboundSettings {
+    pub contact_lists: Vec<String>,
+    pub lead_column: String,
+    pub score_column: String,
+    pub time_column: String,
+    /// Where it is named: the priority band A to D.
+    pub band_column: Option<String>,
+    /// Where it is named: the first reason for the score.
+    pub reason_column: Option<String>,
+    pub write: ContactWriteMode,
+}
+
+impl Default for OutboundSettings {
+    fn default() -> Self {
+        Self {
+            contact_lists: Vec::new(),
+            lead_column: "leadId".to_owned(),
+            score_column: "ml_score".to_owned(),
+            time_column: "ml_last_calculated_at".to_owned(),
+            band_column: None,
+            reason_column: None,
+            write: ContactWriteMode::Merge,
+        }
+    }
+}
+
 /// Everything the client needs to know.
 #[derive(Clone, Debug)]
 pub struct GenesysSettings {
@@ -192,8 +240,9 @@ pub struct GenesysSettings {
     pub fields: ProfileFields,
     pub profile_write: ProfileWrite,
     pub contact_schema: Option<ContactSchema>,
-    /// The data service that holds the guides' `customer_profile_enrichment`.
+    /// The data service that holds the guides' `customer_profile_enrichment` and `LeadScore`.
     pub data_service_id: Option<String>,
+    pub outbound: OutboundSettings,
 }
 
 impl GenesysSettings {
@@ -218,6 +267,7 @@ impl GenesysSettings {
             profile_write: ProfileWrite::Patch,
             contact_schema: None,
             data_service_id: None,
+            outbound: OutboundSettings::default(),
         }
     }
 }

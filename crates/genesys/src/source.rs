@@ -11,7 +11,6 @@ use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 use super::GenesysError;
-use super::limiter::Spent;
 use crate::{documented, platform};
 use scoreline_domain::time::Timestamp;
 use scoreline_domain::{Annotation, ExtractedInteraction};
@@ -52,9 +51,6 @@ pub struct Position {
     pub(super) tally: ExtractionTally,
     #[serde(default)]
     pub(super) mismatches: Vec<Mismatch>,
-    /// Requests of the last minute, so that a restart does not exceed the platform's limit.
-    #[serde(default)]
-    pub(super) spent: Spent,
 }
 
 /// What is done next.
@@ -76,29 +72,18 @@ pub(super) struct Reach {
 
 impl Position {
     pub fn start(window: ExtractionWindow) -> Self {
-        Self {
-            window,
-            stage: Stage::Begin,
-            tally: ExtractionTally::default(),
-            mismatches: Vec::new(),
-            spent: Spent::default(),
-        }
+        Self { window, stage: Stage::Begin, tally: ExtractionTally::default(), mismatches: Vec::new() }
     }
 
     pub fn window(&self) -> ExtractionWindow {
         self.window
     }
 
-    /// What was asked of the platform in the last minute before this was kept.
-    pub fn spent(&self) -> &Spent {
-        &self.spent
-    }
-
     /// The extraction after this one, up to `to`; `None` while this one is not done.
     pub fn following(&self, to: Timestamp) -> Option<Self> {
         let Stage::Done(reach) = &self.stage else { return None };
         let window = ExtractionWindow { from: reach.resume_from.min(to), to };
-        Some(Self { spent: self.spent.clone(), ..Self::start(window) })
+        Some(Self::start(window))
     }
 
     /// What this extraction ended with; `None` while it goes on.

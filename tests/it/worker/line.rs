@@ -35,7 +35,7 @@ impl Line {
     /// A line that writes profiles on the desk's platform, under its clock.
     pub fn new(desk: &Desk, store: &Store, holder: &str) -> Self {
         let platform = desk.client();
-        let sink = Arc::new(ProfileSink::new(platform.clone(), desk.settings.api));
+        let sink = Arc::new(ProfileSink::new(&platform, desk.settings.api));
         Self::writing_to(desk, store, holder, &platform, sink)
     }
 

@@ -80,7 +80,6 @@ impl DocumentedHistory {
     }
 
     async fn take_step(&self, position: &Position) -> Result<ExtractionStep, GenesysError> {
-        self.transport.resume(&position.spent);
         let window = position.window;
         let stage = match &position.stage {
             source::Stage::Begin => self.begin(window),
@@ -131,7 +130,7 @@ impl DocumentedHistory {
         } else {
             source::Stage::Documented(stage)
         };
-        let mut position = Position { stage: next, spent: self.transport.spent(), ..position.clone() };
+        let mut position = Position { stage: next, ..position.clone() };
         position.note(&seen);
         Ok(ExtractionStep {
             interactions,

@@ -1,37 +1,50 @@
-//! The pace of one token's requests: whoever wants to send one waits here for a permit. `window` decides.
+//! The pace of one token's requests: whoever wants to send one waits here for a permit. `window` decides, a ledger keeps
+//! what it decides by, so that everybody who uses the token waits for the same.
 
+mod ledger;
 mod window;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use metrics::{Counter, Gauge, counter, gauge};
-use serde::{Deserialize, Serialize};
+use tracing::warn;
 
-use scoreline_domain::time::{Clock, Timestamp};
+pub use ledger::{MemoryLedger, PaceChange, PaceLedger};
+use scoreline_domain::time::Clock;
+pub(crate) use window::PaceLimits;
 use window::{RequestAdmission, RequestWindow};
 
-/// Requests that the process before may have sent after it last said what it had sent (those of one step): counted as sent
-/// just now.
-const IN_DOUBT: usize = 12;
+/// A wait is cut here: others may have given back meanwhile what they did not use.
+const LONGEST_SLEEP: Duration = Duration::from_secs(10);
+/// After how long a ledger that failed is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Requests of the last period by the second in which they ended, for the next process. No bytes of any request.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Spent {
-    /// Unix second, rounded up, and how many ended in it.
-    requests: Vec<(i64, u32)>,
-    /// Nothing may be sent before.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    paused_until: Option<Timestamp>,
-}
-
-/// Admits requests. One for each token; shared by all who use the token.
+/// Admits requests. One for each token; shared by all who use the token in this process.
 pub(crate) struct RequestPace {
-    window: Mutex<RequestWindow>,
-    period: Duration,
+    /// Where it is kept; in this process until somebody says otherwise.
+    ledger: OnceLock<Arc<dyn PaceLedger>>,
+    own: MemoryLedger,
+    bucket: String,
+    limits: PaceLimits,
     clock: Arc<dyn Clock>,
+    /// What the ledger is told with its next change. Locked for a moment, never across an await.
+    news: Mutex<Vec<PaceNews>>,
+    /// Whether an answer is news: the rate is below its most.
+    is_slowed: AtomicBool,
     throttled: Throttled,
     allowed: Gauge,
+    used: Gauge,
+}
+
+/// What happened since the ledger was changed last. Times are monotonic.
+#[derive(Clone, Copy)]
+enum PaceNews {
+    Ended { id: u64, at: Duration },
+    GivenBack { id: u64, count: u32 },
+    Answered { at: Duration },
+    Hinted { allowed: Option<u32>, remaining: Option<u32> },
 }
 
 /// Time spent waiting, counted in whole seconds.
@@ -42,31 +55,58 @@ struct Throttled {
 }
 
 /// The right to send one request. It counts until one period after it is dropped.
-pub(crate) struct RequestPermit<'a>(&'a RequestPace);
+pub(crate) struct RequestPermit<'a> {
+    pace: &'a RequestPace,
+    id: u64,
+}
 
 impl RequestPace {
-    pub(crate) fn new(most: u32, period: Duration, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(bucket: String, limits: PaceLimits, clock: Arc<dyn Clock>) -> Self {
         let allowed = gauge!("scoreline_genesys_requests_allowed");
-        allowed.set(f64::from(most));
+        allowed.set(f64::from(limits.most));
         Self {
-            window: Mutex::new(RequestWindow::new(most, period)),
-            period,
+            ledger: OnceLock::new(),
+            own: MemoryLedger::new(Arc::clone(&clock)),
+            bucket,
+            limits,
             clock,
+            news: Mutex::default(),
+            // Not known before the ledger was asked.
+            is_slowed: AtomicBool::new(true),
             throttled: Throttled {
                 seconds: counter!("scoreline_genesys_throttle_seconds_total"),
                 total: Mutex::default(),
             },
             allowed,
+            used: gauge!("scoreline_genesys_requests_used"),
         }
+    }
+
+    /// Keeps the pace in this ledger, which others share. The first call counts.
+    pub(crate) fn keep_in(&self, ledger: Arc<dyn PaceLedger>) {
+        drop(self.ledger.set(ledger));
     }
 
     /// Waits until one more request may be sent.
     pub(crate) async fn enter(&self) -> RequestPermit<'_> {
+        RequestPermit { pace: self, id: self.reserve(1).await }
+    }
+
+    /// A permit for one request if it may be sent at this moment, else how long to wait.
+    pub(crate) async fn try_enter(&self) -> Result<RequestPermit<'_>, Duration> {
+        match self.ask(1).await {
+            RequestAdmission::Now(id) => Ok(RequestPermit { pace: self, id }),
+            RequestAdmission::After(wait) => Err(wait),
+        }
+    }
+
+    /// Waits until so many requests may be sent. Returns the number they are known by.
+    pub(crate) async fn reserve(&self, count: u32) -> u64 {
         loop {
-            let admission = self.window().admit(self.now());
-            match admission {
-                RequestAdmission::Now => return RequestPermit(self),
+            match self.ask(count).await {
+                RequestAdmission::Now(id) => return id,
                 RequestAdmission::After(wait) => {
+                    let wait = wait.min(LONGEST_SLEEP);
                     self.throttled.add(wait);
                     tokio::time::sleep(wait).await;
                 }
@@ -74,24 +114,48 @@ impl RequestPace {
         }
     }
 
-    /// The last request was answered and not refused for its rate.
-    pub(crate) fn answered(&self) {
-        let mut window = self.window();
-        window.answered(self.now());
-        self.allowed.set(f64::from(window.allowed()));
+    /// A permit of those that were reserved under this number.
+    pub(crate) fn reserved(&self, id: u64) -> RequestPermit<'_> {
+        RequestPermit { pace: self, id }
     }
 
-    /// The last request was refused for its rate: nobody is admitted for the pause that is returned.
-    pub(crate) fn refused(&self, retry_after: Option<Duration>) -> Duration {
-        let mut window = self.window();
-        let pause = window.refused(self.now(), retry_after, fastrand::f64());
-        self.allowed.set(f64::from(window.allowed()));
-        pause
+    /// So many of the reserved ones are not sent.
+    pub(crate) fn give_back(&self, id: u64, count: u32) {
+        if count > 0 {
+            self.tell(PaceNews::GivenBack { id, count });
+        }
+    }
+
+    async fn ask(&self, count: u32) -> RequestAdmission {
+        let id = fastrand::u64(..);
+        let asked = self.change(|window, now| window.admit(now, count, id)).await;
+        asked.unwrap_or(RequestAdmission::After(ASK_AGAIN))
+    }
+
+    /// The last request was answered and not refused for its rate.
+    pub(crate) fn answered(&self) {
+        if self.is_slowed.load(Ordering::Acquire) {
+            self.tell(PaceNews::Answered { at: self.clock.monotonic() });
+        }
+    }
+
+    /// The platform said beside an answer what it allows.
+    pub(crate) fn hinted(&self, allowed: Option<u32>, remaining: Option<u32>) {
+        if remaining.is_some() || allowed.is_some_and(|allowed| allowed < self.limits.most) {
+            self.tell(PaceNews::Hinted { allowed, remaining });
+        }
+    }
+
+    /// The last request was refused for its rate: nobody is admitted for the pause that is returned, in no process.
+    pub(crate) async fn refused(&self, retry_after: Option<Duration>) -> Duration {
+        let draw = fastrand::f64();
+        let pause = self.change(|window, now| window.refused(now, retry_after, draw)).await;
+        pause.unwrap_or(retry_after.unwrap_or(ASK_AGAIN))
     }
 
     /// Nobody is admitted for a while: the platform asked for a pause.
-    pub(crate) fn hold(&self, pause: Duration) {
-        self.window().hold(self.now(), pause);
+    pub(crate) async fn hold(&self, pause: Duration) {
+        self.change(|window, now| window.hold(now, pause)).await;
     }
 
     /// How long requests have waited here, all together.
@@ -99,60 +163,55 @@ impl RequestPace {
         self.throttled.total()
     }
 
-    /// What has to be known to go on in another process.
-    pub(crate) fn spent(&self) -> Spent {
-        let (ages, pause) = {
-            let (window, now) = (self.window(), self.now());
-            (window.ages(now), window.pause_left(now))
-        };
-        let wall = self.clock.now();
-        let mut requests: Vec<(i64, u32)> = Vec::new();
-        for age in ages {
-            // Rounded up: rather too young than too old.
-            let second = wall.checked_sub(age).map_or(wall, |ended| ended).as_second() + 1;
-            match requests.last_mut() {
-                Some((last, count)) if *last == second => *count += 1,
-                Some(_) | None => requests.push((second, 1)),
+    fn tell(&self, news: PaceNews) {
+        self.news.lock().unwrap_or_else(PoisonError::into_inner).push(news);
+    }
+
+    /// Changes the window for everybody; `None` when that is not known to be kept. News that are lost with it are of
+    /// requests that count as ended when they must have: too long, never too short.
+    async fn change<T: Send>(&self, change: impl FnOnce(&mut RequestWindow, i64) -> T + Send) -> Option<T> {
+        let news = std::mem::take(&mut *self.news.lock().unwrap_or_else(PoisonError::into_inner));
+        let asked = self.clock.monotonic();
+        let mut changed = None;
+        let work = |kept: Option<&[u8]>, clock: &str, now: i64| {
+            let mut window = RequestWindow::resume(kept, clock, now, self.limits);
+            for news in &news {
+                news.tell(&mut window, asked, now);
             }
+            let answer = change(&mut window, now);
+            let seen = (window.is_slowed(), window.allowed(), window.counted());
+            changed = Some((answer, seen));
+            window.bytes()
+        };
+        let ledger: &dyn PaceLedger = self.ledger.get().map_or(&self.own, |ledger| &**ledger);
+        if let Err(reason) = ledger.change(&self.bucket, Box::new(work)).await {
+            warn!(%reason, "the pace cannot be kept, so nothing is sent");
+            return None;
         }
-        let paused_until = (!pause.is_zero()).then(|| wall.checked_add(pause).unwrap_or(wall));
-        Spent { requests, paused_until }
+        let (answer, (is_slowed, allowed, counted)) = changed?;
+        self.is_slowed.store(is_slowed, Ordering::Release);
+        self.allowed.set(f64::from(allowed));
+        self.used.set(f64::from(counted));
+        Some(answer)
     }
+}
 
-    /// Goes on where another process has stopped.
-    pub(crate) fn restore(&self, spent: &Spent) {
-        if *spent == Spent::default() {
-            return;
+impl PaceNews {
+    /// `asked` is before `now`, so what happened is told as later than it was, never as earlier.
+    fn tell(self, window: &mut RequestWindow, asked: Duration, now: i64) {
+        let when = |at: Duration| now - i64::try_from(asked.saturating_sub(at).as_millis()).unwrap_or(0);
+        match self {
+            Self::Ended { id, at } => window.end(id, when(at)),
+            Self::GivenBack { id, count } => window.give_back(id, count),
+            Self::Answered { at } => window.answered(when(at)),
+            Self::Hinted { allowed, remaining } => window.hinted(allowed, remaining),
         }
-        let wall = self.clock.now();
-        // A clock that was set back makes them younger than now: they count as sent now.
-        let since = |time: Timestamp| Duration::try_from(wall.duration_since(time)).unwrap_or(Duration::ZERO);
-        let ages = spent.requests.iter().flat_map(|(second, count)| {
-            let age = Timestamp::from_second(*second).map_or(Duration::ZERO, since);
-            std::iter::repeat_n(age, *count as usize)
-        });
-        let ages: Vec<_> = ages.filter(|age| *age <= self.period).collect();
-        let doubt = std::iter::repeat_n(Duration::ZERO, IN_DOUBT);
-        let pause = spent
-            .paused_until
-            .map_or(Duration::ZERO, |until| Duration::try_from(until.duration_since(wall)).unwrap_or(Duration::ZERO));
-        self.window().restore(self.now(), ages.into_iter().chain(doubt), pause);
-    }
-
-    /// One period after the clock's own, so that ages of a period can be told from its first moment on.
-    fn now(&self) -> Duration {
-        self.clock.monotonic() + self.period
-    }
-
-    fn window(&self) -> MutexGuard<'_, RequestWindow> {
-        self.window.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for RequestPermit<'_> {
     fn drop(&mut self) {
-        let now = self.0.now();
-        self.0.window().end(now);
+        self.pace.tell(PaceNews::Ended { id: self.id, at: self.pace.clock.monotonic() });
     }
 }
 
@@ -166,5 +225,52 @@ impl Throttled {
 
     fn total(&self) -> Duration {
         *self.total.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use scoreline_domain::time::SystemClock;
+
+    fn pace(ledger: &Arc<MemoryLedger>) -> RequestPace {
+        let limits = PaceLimits { most: 30, period: Duration::from_mins(1), longest: Duration::from_secs(25) };
+        let ledger: Arc<dyn PaceLedger> = Arc::<MemoryLedger>::clone(ledger);
+        let pace = RequestPace::new("token".to_owned(), limits, Arc::new(SystemClock));
+        pace.keep_in(ledger);
+        pace
+    }
+
+    async fn admitted(pace: &RequestPace) -> usize {
+        let mut count = 0;
+        while let Ok(permit) = pace.try_enter().await {
+            count += 1;
+            drop(permit);
+        }
+        count
+    }
+
+    #[tokio::test]
+    async fn two_replicas_of_a_token_keep_to_one_limit() {
+        let ledger = Arc::new(MemoryLedger::new(Arc::new(SystemClock)));
+        let (one, other) = (pace(&ledger), pace(&ledger));
+        let id = other.reserve(10).await;
+        assert_eq!(admitted(&one).await, 20);
+        assert_eq!(admitted(&other).await, 0);
+        other.give_back(id, 7);
+        assert_eq!(admitted(&other).await, 7);
+        assert_eq!(admitted(&one).await, 0);
+    }
+
+    #[tokio::test]
+    async fn a_pause_holds_everybody_and_outlasts_its_process() {
+        let ledger = Arc::new(MemoryLedger::new(Arc::new(SystemClock)));
+        let (one, other) = (pace(&ledger), pace(&ledger));
+        assert!(one.refused(Some(Duration::from_secs(30))).await >= Duration::from_secs(30));
+        drop(one);
+        let wait = other.try_enter().await.map(drop).expect_err("a pause");
+        assert!(wait > Duration::from_secs(29), "{wait:?}");
+        let Err(wait) = pace(&ledger).try_enter().await.map(drop) else { panic!("a pause") };
+        assert!(wait > Duration::from_secs(29), "{wait:?}");
     }
 }

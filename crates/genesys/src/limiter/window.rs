@@ -1,12 +1,14 @@
-//! The sliding window as a pure state machine: it is told the time and what happened, and says when the next request may
-//! be sent. Reads no clock and waits for nothing.
+//! The sliding window as a pure state machine: it is told the time and what happened, and says when the next requests may
+//! be sent. Reads no clock, waits for nothing, and is kept as bytes between two changes, so that all who use a token share it.
 //!
 //! The platform counts a request when it arrives there, which is some time between its start and its end here. So a
 //! request counts from its start until one period after its end: whatever the network does, no period at the platform
-//! ever holds more than `most`.
+//! ever holds more than `most`. A request whose end nobody tells counts as ended when it must have.
 
 use std::collections::VecDeque;
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 /// No pause the platform asks for is longer.
 pub(crate) const LONGEST_PAUSE: Duration = Duration::from_mins(10);
@@ -16,83 +18,191 @@ const LONGEST_WAIT: Duration = Duration::from_mins(1);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// A rate that was halved is back after so many steps, one every tenth of a period.
 const STEPS_BACK: f64 = 20.0;
+/// Requests of the same part of a period are counted as if they had ended with it: what is kept stays small.
+const PARTS: i64 = 600;
 
-/// Whether the next request may be sent.
+/// What a token may do, and how long one of its requests can take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PaceLimits {
+    /// Requests a period.
+    pub(crate) most: u32,
+    pub(crate) period: Duration,
+    /// From its reservation on, a request has ended after so long.
+    pub(crate) longest: Duration,
+}
+
+/// Whether the next requests may be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RequestAdmission {
-    Now,
+    /// Under this number, which is told with the end of each.
+    Now(u64),
     /// Ask again after this long.
     After(Duration),
 }
 
-/// Times are since some fixed moment and never go back.
-#[derive(Debug)]
+/// Requests that were admitted together and have not all ended.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct OpenRequests {
+    id: u64,
+    left: u32,
+    /// They have ended by then, told or not.
+    until: i64,
+}
+
+/// Times are milliseconds of one clock, which is named: those of another one tell nothing.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct RequestWindow {
-    most: u32,
-    period: Duration,
-    /// When each request ended that still counts, oldest first.
-    ended: VecDeque<Duration>,
-    in_flight: usize,
+    clock: Box<str>,
+    /// When it was changed last.
+    at: i64,
+    /// How many requests ended up to each moment that still counts, oldest first.
+    ended: VecDeque<(i64, u32)>,
+    open: Vec<OpenRequests>,
     /// Requests a period at the moment: `most`, or fewer after the platform has refused one.
     allowed: f64,
-    paused_until: Duration,
+    paused_until: i64,
     /// Refusals since the last request that was not refused.
     in_a_row: u32,
-    last_step: Duration,
+    last_step: i64,
+    #[serde(skip)]
+    limits: Option<PaceLimits>,
 }
 
 impl RequestWindow {
-    pub(crate) fn new(most: u32, period: Duration) -> Self {
-        Self {
-            most,
-            period,
+    /// The window as it was kept, moved to now. What was kept on another clock, or on one that was set back since, counts as
+    /// if it had just been: rather a period of silence than one request too many.
+    pub(crate) fn resume(kept: Option<&[u8]>, clock: &str, now: i64, limits: PaceLimits) -> Self {
+        let empty = Self {
+            clock: clock.into(),
+            at: now,
             ended: VecDeque::new(),
-            in_flight: 0,
-            allowed: f64::from(most),
-            paused_until: Duration::ZERO,
+            open: Vec::new(),
+            allowed: f64::from(limits.most),
+            paused_until: i64::MIN,
             in_a_row: 0,
-            last_step: Duration::ZERO,
+            last_step: i64::MIN,
+            limits: Some(limits),
+        };
+        let Some(kept) = kept else { return empty };
+        let Ok(mut window) = serde_json::from_slice::<Self>(kept) else {
+            return Self { paused_until: now + ms(limits.period), ..empty };
+        };
+        window.limits = Some(limits);
+        window.allowed = window.allowed.min(f64::from(limits.most));
+        if &*window.clock != clock || now < window.at {
+            window.move_to(clock, now);
         }
+        window.at = now;
+        window.pass(now);
+        window
     }
 
-    /// Begins a request if one may be sent now; `end` has to follow.
-    pub(crate) fn admit(&mut self, now: Duration) -> RequestAdmission {
-        if now < self.paused_until {
-            return RequestAdmission::After(self.paused_until.saturating_sub(now));
+    /// What is kept of it.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        // Numbers and one text: there is nothing in it that cannot be written.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    fn move_to(&mut self, clock: &str, now: i64) {
+        let ended = self.ended.iter().map(|(_, count)| count).sum();
+        self.ended.clear();
+        self.ended.push_back((self.part_end(now), ended));
+        let until = now + ms(self.limits().longest);
+        self.open.iter_mut().for_each(|open| open.until = until);
+        // What was left of a pause when it was last looked at.
+        let left = self.paused_until.saturating_sub(self.at).clamp(0, ms(LONGEST_PAUSE + LONGEST_WAIT));
+        (self.paused_until, self.last_step) = (now + left, now);
+        (self.clock, self.at) = (clock.into(), now);
+    }
+
+    /// Forgets what does not count any more.
+    fn pass(&mut self, now: i64) {
+        let over: Vec<OpenRequests> = self.open.extract_if(.., |open| open.until <= now || open.left == 0).collect();
+        for open in over {
+            self.count_ended(open.until, open.left);
         }
+        let period = ms(self.limits().period);
         // At exactly one period both could still fall into one.
-        while self.ended.front().is_some_and(|ended| *ended + self.period < now) {
+        while self.ended.front().is_some_and(|(ended, _)| ended + period < now) {
             self.ended.pop_front();
         }
-        let allowed = (self.allowed as usize).max(1);
-        let counted = self.ended.len() + self.in_flight;
-        if counted < allowed {
-            self.in_flight += 1;
-            return RequestAdmission::Now;
-        }
-        let too_many = counted - allowed;
-        // Requests that have not ended yet count for one more period at least.
-        let free_at = self.ended.get(too_many).map_or(now, |ended| *ended) + self.period + Duration::from_millis(1);
-        RequestAdmission::After(free_at.saturating_sub(now))
     }
 
-    /// A request that was begun is over, whatever came of it.
-    pub(crate) fn end(&mut self, now: Duration) {
-        self.in_flight = self.in_flight.saturating_sub(1);
-        self.ended.push_back(now);
+    fn count_ended(&mut self, at: i64, count: u32) {
+        if count == 0 {
+            return;
+        }
+        let at = self.part_end(at);
+        let place = self.ended.partition_point(|(ended, _)| *ended < at);
+        match self.ended.get_mut(place) {
+            Some((ended, counted)) if *ended == at => *counted += count,
+            Some(_) | None => self.ended.insert(place, (at, count)),
+        }
+    }
+
+    /// The end of the part of a period that a moment is in.
+    fn part_end(&self, at: i64) -> i64 {
+        let part = (ms(self.limits().period) / PARTS).max(1);
+        at.div_euclid(part) * part + part
+    }
+
+    /// Requests that count at the moment.
+    pub(crate) fn counted(&self) -> u32 {
+        let ended: u32 = self.ended.iter().map(|(_, count)| count).sum();
+        ended + self.open.iter().map(|open| open.left).sum::<u32>()
+    }
+
+    /// Begins `count` requests if they may be sent now; the end of each has to follow, or that it is not sent.
+    pub(crate) fn admit(&mut self, now: i64, count: u32, id: u64) -> RequestAdmission {
+        if now < self.paused_until {
+            return RequestAdmission::After(span(self.paused_until - now));
+        }
+        let allowed = self.allowed().max(1);
+        // More than a period holds would wait for ever.
+        let count = count.clamp(1, allowed);
+        let wanted = self.counted() + count;
+        if wanted <= allowed {
+            self.open.push(OpenRequests { id, left: count, until: now + ms(self.limits().longest) });
+            return RequestAdmission::Now(id);
+        }
+        let mut too_many = wanted - allowed;
+        let free_at = self.ended.iter().find_map(|(ended, count)| {
+            too_many = too_many.saturating_sub(*count);
+            (too_many == 0).then_some(*ended)
+        });
+        // Requests that have not ended yet count for one more period at least.
+        let wait = free_at.unwrap_or(now) + ms(self.limits().period) + 1 - now;
+        RequestAdmission::After(span(wait))
+    }
+
+    /// One request that was begun is over, whatever came of it.
+    pub(crate) fn end(&mut self, id: u64, at: i64) {
+        if let Some(open) = self.open.iter_mut().find(|open| open.id == id && open.left > 0) {
+            open.left -= 1;
+            self.count_ended(at, 1);
+        }
+    }
+
+    /// So many requests that were begun are not sent after all.
+    pub(crate) fn give_back(&mut self, id: u64, count: u32) {
+        if let Some(open) = self.open.iter_mut().find(|open| open.id == id) {
+            open.left = open.left.saturating_sub(count);
+        }
     }
 
     /// A request was answered and not refused for its rate.
-    pub(crate) fn answered(&mut self, now: Duration) {
+    pub(crate) fn answered(&mut self, now: i64) {
         self.in_a_row = 0;
-        if self.allowed < f64::from(self.most) && now >= self.last_step + self.period / 10 {
+        let limits = self.limits();
+        let most = f64::from(limits.most);
+        if self.allowed < most && now >= self.last_step.saturating_add(ms(limits.period / 10)) {
             self.last_step = now;
-            self.allowed = (self.allowed + (f64::from(self.most) / STEPS_BACK).max(1.0)).min(f64::from(self.most));
+            self.allowed = (self.allowed + (most / STEPS_BACK).max(1.0)).min(most);
         }
     }
 
     /// A request was refused for its rate. `draw` is a random number from 0 to 1. Returns the pause.
-    pub(crate) fn refused(&mut self, now: Duration, retry_after: Option<Duration>, draw: f64) -> Duration {
+    pub(crate) fn refused(&mut self, now: i64, retry_after: Option<Duration>, draw: f64) -> Duration {
         // Refusals of requests that were under way together are one message.
         if now >= self.paused_until {
             self.allowed = (self.allowed / 2.0).max(1.0);
@@ -105,187 +215,52 @@ impl RequestWindow {
             Some(asked) => asked.min(LONGEST_PAUSE) + growing.mul_f64(draw / 2.0),
             None => growing.mul_f64(0.5 + draw / 2.0),
         };
-        self.paused_until = self.paused_until.max(now + pause);
+        self.hold_for(now, pause);
         pause
     }
 
     /// Nothing may be sent for a while, for another reason than the rate.
-    pub(crate) fn hold(&mut self, now: Duration, pause: Duration) {
-        self.paused_until = self.paused_until.max(now + pause.min(LONGEST_PAUSE));
+    pub(crate) fn hold(&mut self, now: i64, pause: Duration) {
+        self.hold_for(now, pause.min(LONGEST_PAUSE));
     }
 
-    /// How long ago each request ended that still counts; those under way count as ending now.
-    pub(crate) fn ages(&self, now: Duration) -> Vec<Duration> {
-        let ended = self.ended.iter().map(|ended| now.saturating_sub(*ended));
-        let ages = ended.filter(|age| *age <= self.period);
-        ages.chain(std::iter::repeat_n(Duration::ZERO, self.in_flight)).collect()
+    fn hold_for(&mut self, now: i64, pause: Duration) {
+        self.paused_until = self.paused_until.max(now + ms(pause) + 1);
     }
 
-    pub(crate) fn pause_left(&self, now: Duration) -> Duration {
-        self.paused_until.saturating_sub(now)
+    /// The platform says beside an answer how many requests a period it allows, or how many are left. Hints only lower the
+    /// rate: which limit they are of is not known.
+    pub(crate) fn hinted(&mut self, allowed: Option<u32>, remaining: Option<u32>) {
+        let left = remaining.map(|remaining| self.counted().saturating_add(remaining));
+        let hinted = allowed.into_iter().chain(left).min();
+        self.allowed = hinted.map_or(self.allowed, |hinted| self.allowed.min(f64::from(hinted.max(1))));
     }
 
-    /// Counts requests of another process in, by their age. `now` must not be less than the period.
-    pub(crate) fn restore(&mut self, now: Duration, ages: impl IntoIterator<Item = Duration>, pause_left: Duration) {
-        self.ended.extend(ages.into_iter().map(|age| now.saturating_sub(age)));
-        self.ended.make_contiguous().sort_unstable();
-        self.paused_until = self.paused_until.max(now + pause_left.min(LONGEST_PAUSE + LONGEST_WAIT));
+    /// Whether an answer that was not refused changes anything.
+    pub(crate) fn is_slowed(&self) -> bool {
+        self.in_a_row > 0 || self.allowed < f64::from(self.limits().most)
     }
 
     /// Requests a period at the moment.
     pub(crate) fn allowed(&self) -> u32 {
         self.allowed as u32
     }
+
+    fn limits(&self) -> PaceLimits {
+        // Set by `resume`, the only way to a window.
+        self.limits.unwrap_or(PaceLimits { most: 1, period: LONGEST_WAIT, longest: LONGEST_WAIT })
+    }
+}
+
+fn ms(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 4)
+}
+
+/// At least a millisecond.
+fn span(ms: i64) -> Duration {
+    Duration::from_millis(ms.max(1).unsigned_abs())
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const PERIOD: Duration = Duration::from_mins(1);
-
-    fn ms(millis: u64) -> Duration {
-        Duration::from_millis(millis)
-    }
-
-    /// What happens next, and how long after what happened before, in milliseconds.
-    #[derive(Clone, Debug)]
-    enum Event {
-        Ask(u64),
-        End(u64),
-        Refuse(u64, Option<u64>),
-        Restart(u64),
-    }
-
-    fn events() -> impl Strategy<Value = Vec<Event>> {
-        let gap = prop_oneof![Just(0_u64), 0..50_u64, 0..5_000_u64, 50_000..70_000_u64];
-        let event = (gap, 0..100_u32, proptest::option::of(0..20_000_u64)).prop_map(|(gap, kind, after)| match kind {
-            0..60 => Event::Ask(gap),
-            60..94 => Event::End(gap),
-            94..98 => Event::Refuse(gap, after),
-            _ => Event::Restart(gap),
-        });
-        proptest::collection::vec(event, 1..400)
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
-
-        /// Against the naive rule: wherever between its start and its end a request arrives at the platform, no period
-        /// there holds more than the limit, nothing arrives inside a pause, and what is asked for is answered in the end.
-        #[test]
-        fn no_period_ever_holds_more_than_the_limit(events in events(), most in 1..8_u32, arrivals: u64) {
-            let mut window = RequestWindow::new(most, PERIOD);
-            let mut now = PERIOD;
-            let mut open: VecDeque<Duration> = VecDeque::new();
-            let mut requests: Vec<(Duration, Duration)> = Vec::new();
-            let mut closed_until = Duration::ZERO;
-            for event in &events {
-                match event {
-                    Event::Ask(gap) => {
-                        now += ms(*gap);
-                        let admitted = window.admit(now);
-                        if admitted == RequestAdmission::Now {
-                            prop_assert!(now >= closed_until, "inside a pause");
-                            open.push_back(now);
-                        }
-                        if let RequestAdmission::After(wait) = admitted {
-                            prop_assert!(wait > Duration::ZERO && wait <= LONGEST_PAUSE + PERIOD + LONGEST_WAIT);
-                        }
-                    }
-                    Event::End(gap) => {
-                        now += ms(*gap);
-                        if let Some(start) = open.pop_front() {
-                            window.end(now);
-                            window.answered(now);
-                            requests.push((start, now));
-                        }
-                    }
-                    Event::Refuse(gap, after) => {
-                        now += ms(*gap);
-                        if let Some(start) = open.pop_front() {
-                            window.end(now);
-                            window.refused(now, after.map(ms), 0.0);
-                            requests.push((start, now));
-                            closed_until = closed_until.max(now + ms(after.unwrap_or(0)));
-                        }
-                    }
-                    Event::Restart(gap) => {
-                        now += ms(*gap);
-                        let (ages, pause) = (window.ages(now), window.pause_left(now));
-                        requests.extend(open.drain(..).map(|start| (start, now)));
-                        window = RequestWindow::new(most, PERIOD);
-                        window.restore(now, ages, pause);
-                    }
-                }
-            }
-            requests.extend(open.drain(..).map(|start| (start, now)));
-            let mut draw = fastrand::Rng::with_seed(arrivals);
-            let mut arrived: Vec<Duration> =
-                requests.iter().map(|(start, end)| match draw.u8(0..3) {
-                    0 => *start,
-                    1 => *end,
-                    _ => *start + end.saturating_sub(*start).mul_f64(draw.f64()),
-                }).collect();
-            arrived.sort();
-            for pair in arrived.windows(most as usize + 1) {
-                prop_assert!(pair[most as usize].saturating_sub(pair[0]) > PERIOD, "{pair:?}");
-            }
-        }
-
-        #[test]
-        fn whoever_waits_as_told_is_admitted(most in 1..6_u32, takes in 0..3_000_u64, asked in 1..60_usize) {
-            let mut window = RequestWindow::new(most, PERIOD);
-            let mut now = PERIOD;
-            for _ in 0..asked {
-                for turn in 0..3 {
-                    match window.admit(now) {
-                        RequestAdmission::Now => break,
-                        RequestAdmission::After(wait) => now += wait,
-                    }
-                    prop_assert!(turn < 2, "told to wait twice although nothing happened in between");
-                }
-                now += ms(takes);
-                window.end(now);
-                window.answered(now);
-            }
-            // As fast as the limit allows: one more period than full windows need, at most.
-            let windows = asked.div_ceil(most as usize) as u32;
-            prop_assert!(now <= PERIOD + (PERIOD + ms(1) + ms(takes) * most) * windows);
-        }
-    }
-
-    #[test]
-    fn a_refusal_halves_the_rate_and_time_brings_it_back() {
-        let mut window = RequestWindow::new(300, PERIOD);
-        let mut now = PERIOD;
-        assert_eq!(window.admit(now), RequestAdmission::Now);
-        assert_eq!(window.admit(now), RequestAdmission::Now);
-        window.end(now);
-        assert_eq!(window.refused(now, Some(ms(5_000)), 0.0), ms(5_000));
-        assert_eq!(window.allowed(), 150);
-        window.end(now);
-        window.refused(now, None, 1.0);
-        assert_eq!(window.allowed(), 150, "one message");
-        assert_eq!(window.admit(now + ms(4_999)), RequestAdmission::After(ms(1)));
-        now += ms(5_000);
-        assert_eq!(window.admit(now), RequestAdmission::Now);
-        for _ in 0..10 {
-            now += PERIOD / 10;
-            window.answered(now);
-        }
-        assert_eq!(window.allowed(), 300);
-    }
-
-    #[test]
-    fn repeated_refusals_wait_longer_and_no_pause_is_endless() {
-        let mut window = RequestWindow::new(300, PERIOD);
-        let pauses: Vec<_> = (0..8).map(|_| window.refused(PERIOD, None, 1.0).as_secs()).collect();
-        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
-        assert_eq!(window.refused(PERIOD, Some(ms(100_000_000)), 0.0), LONGEST_PAUSE);
-        window.answered(PERIOD);
-        assert_eq!(window.refused(PERIOD, None, 0.0), ms(500), "from the beginning after an answer");
-    }
-}
+#[path = "window_tests.rs"]
+mod tests;

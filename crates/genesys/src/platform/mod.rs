@@ -150,7 +150,6 @@ impl PlatformHistory {
 
     async fn take_step(&self, position: &Position) -> Result<ExtractionStep, GenesysError> {
         use super::source::Stage as Of;
-        self.transport.resume(&position.spent);
         let window = position.window;
         let mut gathered = Gathered::default();
         let next = match &position.stage {
@@ -166,7 +165,6 @@ impl PlatformHistory {
                 Next::Stage(stage) => Of::Platform(stage),
                 Next::Done(reach) => Of::Done(reach),
             },
-            spent: self.transport.spent(),
             ..position.clone()
         };
         position.note(&seen);

@@ -2,12 +2,13 @@
 //! and is counted. Redirects are not followed, answers have a largest size, and neither bodies nor ids are logged.
 
 pub(crate) mod decide;
+mod once;
 pub(crate) mod patience;
 mod received;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use metrics::counter;
 pub(crate) use reqwest::Method;
@@ -15,14 +16,16 @@ use reqwest::Url;
 use reqwest::header::CONTENT_TYPE;
 use secrecy::SecretString;
 use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
 use tracing::{debug, warn};
 
 use super::GenesysError;
 use super::error::AttemptFault;
-use super::limiter::{RequestPace, Spent};
+use super::limiter::{PaceLimits, RequestPace, RequestPermit};
 use super::oauth::{AccessToken, Tokens};
 use super::settings::{BaseUrl, GenesysSettings};
 use decide::{Attempt, Decision, TokenRenewal, decide};
+pub use once::Permits;
 use patience::{RetryBudget, backoff};
 pub(crate) use received::{Missing, Received, count, not_let_in, receive};
 use received::{limit_key, refusal};
@@ -32,6 +35,8 @@ use scoreline_domain::time::{Clock, Stopwatch};
 pub(crate) const PATIENT: u32 = 8;
 /// Attempts of a call that is repeated later by somebody who keeps what it was about.
 pub(crate) const HASTY: u32 = 3;
+/// One attempt: what a second one would do is not known before something else was asked.
+pub(crate) const ONE: u32 = 1;
 /// Refusals for the rate in one call, each with its pause.
 const MOST_REFUSALS: u32 = 20;
 
@@ -52,6 +57,20 @@ pub enum ApiOperation {
     ContactRead,
     ContactWrite,
     EnrichmentWrite,
+    LeadsRead,
+    LeadsWrite,
+    LeadsSweep,
+    SweepJob,
+    LeadDelete,
+    LeadsSearch,
+    EntityRead,
+    EntityWrite,
+    ListRead,
+    CampaignRead,
+    RuleSetRead,
+    FilterRead,
+    SkillRead,
+    LimitsRead,
 }
 
 impl ApiOperation {
@@ -71,7 +90,39 @@ impl ApiOperation {
             Self::ContactRead => "contact_read",
             Self::ContactWrite => "contact_write",
             Self::EnrichmentWrite => "enrichment_write",
+            Self::LeadsRead => "leads_read",
+            Self::LeadsWrite => "leads_write",
+            Self::LeadsSweep => "leads_sweep",
+            Self::SweepJob => "sweep_job",
+            Self::LeadDelete => "lead_delete",
+            Self::LeadsSearch => "leads_search",
+            Self::EntityRead => "entity_read",
+            Self::EntityWrite => "entity_write",
+            Self::ListRead => "list_read",
+            Self::CampaignRead => "campaign_read",
+            Self::RuleSetRead => "rule_set_read",
+            Self::FilterRead => "filter_read",
+            Self::SkillRead => "skill_read",
+            Self::LimitsRead => "limits_read",
         }
+    }
+}
+
+impl ApiOperation {
+    /// Whether it changes nothing on the platform.
+    fn reads(self) -> bool {
+        matches!(
+            self,
+            Self::LeadsRead
+                | Self::EntityRead
+                | Self::ListRead
+                | Self::CampaignRead
+                | Self::RuleSetRead
+                | Self::FilterRead
+                | Self::SkillRead
+                | Self::LimitsRead
+                | Self::SweepJob
+        )
     }
 }
 
@@ -134,41 +185,40 @@ pub(crate) struct Transport {
     budget: RetryBudget,
     clock: Arc<dyn Clock>,
     max_response: usize,
-    /// Whether what the process before has sent is counted.
-    resumed: AtomicBool,
+    /// How long one request may take.
+    pub(crate) timeout: Duration,
+}
+
+/// An answer of whatever status, and the pause that it asked for when it refused the request for its rate.
+struct Reply {
+    received: Result<Received, Missing>,
+    pause: Option<Duration>,
 }
 
 impl Transport {
     pub(crate) fn new(settings: &GenesysSettings, clock: Arc<dyn Clock>) -> Result<Self, GenesysError> {
         let client = client(settings)?;
+        let limits = PaceLimits {
+            most: settings.requests_per_minute,
+            period: settings.period,
+            longest: once::LEASE + settings.timeout,
+        };
         let tokens = Tokens::new(client.clone(), settings, Arc::clone(&clock));
         Ok(Self {
             client,
             api: settings.endpoints.api.clone(),
             tokens,
-            pace: RequestPace::new(settings.requests_per_minute, settings.period, Arc::clone(&clock)),
+            pace: RequestPace::new(bucket(settings), limits, Arc::clone(&clock)),
             budget: RetryBudget::new(),
             clock,
             max_response: settings.max_response,
-            resumed: AtomicBool::new(false),
+            timeout: settings.timeout,
         })
-    }
-
-    /// Counts what the process before has sent. Only the first call does: afterwards it is known better here.
-    pub(crate) fn resume(&self, spent: &Spent) {
-        if !self.resumed.swap(true, Ordering::AcqRel) {
-            self.pace.restore(spent);
-        }
     }
 
     /// The secret of the next login.
     pub(crate) async fn exchange_secret(&self, client_secret: SecretString) {
         self.tokens.exchange_secret(client_secret).await;
-    }
-
-    /// What this process has sent, for the next one.
-    pub(crate) fn spent(&self) -> Spent {
-        self.pace.spent()
     }
 
     /// Sends a request until it is answered, refused for good, or not worth another attempt.
@@ -184,7 +234,8 @@ impl Transport {
         loop {
             let token = self.tokens.get().await?;
             attempts += 1;
-            let (attempt, received) = match self.attempt(request, &url, &token).await {
+            let permit = self.pace.enter().await;
+            let (attempt, received) = match self.attempt(request, &url, &token, permit).await.received {
                 Ok(received) => (received.attempt(), Some(received)),
                 Err(Missing::Failed(reason)) => (Attempt::Failed(reason), None),
                 // Once may be a mistake; the same again is its size.
@@ -249,8 +300,7 @@ impl Transport {
     }
 
     /// One request, counted, within a permit.
-    async fn attempt(&self, request: &Request<'_>, url: &Url, token: &AccessToken) -> Result<Received, Missing> {
-        let permit = self.pace.enter().await;
+    async fn attempt(&self, request: &Request<'_>, url: &Url, token: &AccessToken, permit: RequestPermit<'_>) -> Reply {
         let taken = Stopwatch::start();
         let mut builder = self.client.request(request.method.clone(), url.clone()).bearer_auth(token.expose());
         if let Some(body) = &request.body {
@@ -258,13 +308,16 @@ impl Transport {
         }
         let received = receive(builder, self.max_response, &*self.clock).await;
         count(request.operation, &received, taken);
-        if let Ok(Received { status, retry_after, body, .. }) = &received {
+        let mut refused = None;
+        if let Ok(Received { status, retry_after, body, hints, .. }) = &received {
+            self.pace.hinted(hints.allowed, hints.remaining);
             // Before the permit goes: nobody slips in between.
             match (status, retry_after) {
                 (429, _) => {
                     let key = limit_key(body);
                     counter!("scoreline_genesys_rate_limited_total", "limit_key" => key).increment(1);
-                    let pause = self.pace.refused(*retry_after);
+                    let pause = self.pace.refused(*retry_after).await;
+                    refused = Some(pause);
                     warn!(
                         operation = request.operation.as_str(),
                         limit.key = key,
@@ -272,12 +325,12 @@ impl Transport {
                         "the platform's rate limit is reached"
                     );
                 }
-                (500.., Some(pause)) => self.pace.hold(*pause),
+                (500.., Some(pause)) => self.pace.hold(*pause).await,
                 _ => {}
             }
         }
         drop(permit);
-        received
+        Reply { received, pause: refused }
     }
 
     fn url(&self, request: &Request<'_>) -> Url {
@@ -287,6 +340,13 @@ impl Transport {
         }
         url
     }
+}
+
+/// Whose pace it is: the platform counts by token, and a client has one.
+fn bucket(settings: &GenesysSettings) -> String {
+    let text = format!("{}\n{}", settings.endpoints.api.as_str(), settings.client_id);
+    let digest = Sha256::digest(text.as_bytes());
+    digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The client that everything is sent with.

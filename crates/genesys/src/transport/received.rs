@@ -15,7 +15,7 @@ use crate::error::{AttemptFault, Correlation, PlatformCode};
 use scoreline_domain::time::{Clock, Stopwatch};
 
 /// Keys of limits that are told apart in the metrics; others are `other`.
-const LIMIT_KEYS: [&str; 12] = [
+const LIMIT_KEYS: [&str; 15] = [
     "client.credentials.token.rate.per.minute",
     "token.rate.per.minute",
     "org.app.user.rate.per.minute",
@@ -27,6 +27,9 @@ const LIMIT_KEYS: [&str; 12] = [
     "external.contacts.rate.per.minute",
     "contacts.rate.per.minute",
     "request.rate.per.minute",
+    "contact.list.bulk.rate.per.minute",
+    "outbound.contacts.rate.per.minute",
+    "outbound.contactlist.rate.per.minute",
     "none",
 ];
 
@@ -36,8 +39,18 @@ pub(crate) struct Received {
     pub(crate) body: Vec<u8>,
     pub(crate) correlation: Correlation,
     pub(crate) retry_after: Option<Duration>,
+    pub(crate) hints: RateHints,
     /// Whether it says that it is JSON, or is empty.
     is_json: bool,
+}
+
+/// What an answer says of the rate besides. Not every answer does, and the platform calls some of it deprecated.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct RateHints {
+    /// Requests a period.
+    pub(crate) allowed: Option<u32>,
+    /// Requests that are left of them.
+    pub(crate) remaining: Option<u32>,
 }
 
 impl Received {
@@ -72,6 +85,8 @@ pub(crate) async fn receive(
         text(response.headers(), "inin-correlation-id").map(|id| Correlation::of(&id)).unwrap_or_default();
     let retry_after = text(response.headers(), RETRY_AFTER.as_str())
         .and_then(|value| retry_after(&value, std::time::SystemTime::from(clock.now())));
+    let number = |name: &str| text(response.headers(), name).and_then(|value| value.trim().parse().ok());
+    let hints = RateHints { allowed: number("inin-ratelimit-allowed"), remaining: number("x-rate-limit-remaining") };
     let kind = text(response.headers(), CONTENT_TYPE.as_str());
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|err| missing(&err))? {
@@ -81,7 +96,7 @@ pub(crate) async fn receive(
         body.extend_from_slice(&chunk);
     }
     let is_json = body.is_empty() || kind.is_none_or(|kind| kind.contains("json"));
-    Ok(Received { status, body, correlation, retry_after, is_json })
+    Ok(Received { status, body, correlation, retry_after, hints, is_json })
 }
 
 fn missing(err: &reqwest::Error) -> Missing {
@@ -168,6 +183,7 @@ mod tests {
             body: body.as_bytes().to_vec(),
             correlation: Correlation::of("f3ac4404-0000-4000-8000-000000000000"),
             retry_after: None,
+            hints: RateHints::default(),
             is_json: true,
         };
         let shown = refusal(ApiOperation::Query, &received(r#"{"code":"bad.request","message":"canary"}"#)).to_string();

@@ -10,7 +10,7 @@ use scoreline_domain::privacy::{IdHasher, PrivacySettings};
 use scoreline_domain::time::{Clock, SystemClock, Timestamp};
 use scoreline_genesys::settings::{Api, BaseUrl, PlainHttp, PlatformEndpoints};
 
-use scoreline_genesys::{Genesys, GenesysSettings};
+use scoreline_genesys::{Genesys, GenesysSettings, MemoryLedger, PaceLedger};
 use scoreline_simulator::{Expected, Party, PlatformLimits, Simulator, SimulatorSettings};
 use secrecy::SecretString;
 
@@ -31,6 +31,8 @@ pub struct Desk {
     pub simulator: Simulator,
     pub settings: GenesysSettings,
     privacy: PrivacySettings,
+    /// What all clients of this desk keep to, however many there are one after the other.
+    ledger: Arc<MemoryLedger>,
 }
 
 /// A small contact centre: some hundred conversations of two months.
@@ -55,7 +57,8 @@ impl Desk {
         let client_secret = SecretString::from(simulator.settings().client_secret.as_str());
         let settings = GenesysSettings::new(Api::Platform, endpoints, client_id, client_secret);
         let pepper = Some(SecretString::from("pepper of the client tests"));
-        Self { simulator, settings, privacy: PrivacySettings { pepper, ..PrivacySettings::default() } }
+        let ledger = Arc::new(MemoryLedger::new(Arc::new(simulator.clock())));
+        Self { simulator, settings, privacy: PrivacySettings { pepper, ..PrivacySettings::default() }, ledger }
     }
 
     /// A client of a process that has just been started.
@@ -65,7 +68,10 @@ impl Desk {
 
     pub fn client_with(&self, settings: GenesysSettings) -> Genesys {
         let clock = Arc::new(self.simulator.clock());
-        Genesys::new(settings, self.hasher(), self.sealer(), clock).expect("a client")
+        let ledger: Arc<dyn PaceLedger> = Arc::<MemoryLedger>::clone(&self.ledger);
+        let client = Genesys::new(settings, self.hasher(), self.sealer(), clock).expect("a client");
+        client.keep_pace_in(ledger);
+        client
     }
 
     pub fn hasher(&self) -> IdHasher {

@@ -7,6 +7,7 @@ mod documented;
 mod extraction;
 mod faults;
 mod kept;
+mod leads;
 mod limits;
 mod profiles;
 mod resume;
