@@ -35,6 +35,8 @@ pub struct Routing<'a> {
     pub route: &'a TierRoute,
     /// The tier is more a guess than a statement.
     pub low_confidence: bool,
+    /// The flow should do what it would do without a score.
+    pub use_default: bool,
 }
 
 /// Shown beside a score whose confidence is low.
@@ -51,13 +53,30 @@ impl TierPolicy {
         Self { settings }
     }
 
-    pub fn decide(&self, estimate: &Estimate) -> Routing<'_> {
+    /// What to do with an interaction of this estimate. A neutral one says nothing of its customer.
+    pub fn decide(&self, estimate: &Estimate, is_neutral: bool) -> Routing<'_> {
+        if is_neutral {
+            return self.decide_neutral(estimate);
+        }
         let route = match estimate.tier {
             Tier::High => &self.settings.high,
             Tier::Medium => &self.settings.medium,
             Tier::Low => &self.settings.low,
         };
-        Routing { tier: estimate.tier, route, low_confidence: self.is_low_confidence(estimate) }
+        Routing { tier: estimate.tier, route, low_confidence: self.is_low_confidence(estimate), use_default: false }
+    }
+
+    /// Nothing of its own, behind everybody of whom something is known.
+    fn decide_neutral(&self, estimate: &Estimate) -> Routing<'_> {
+        let RoutingSettings { high, medium, low, .. } = &self.settings;
+        let route = if high.priority < medium.priority.min(low.priority) {
+            high
+        } else if medium.priority < low.priority {
+            medium
+        } else {
+            low
+        };
+        Routing { tier: estimate.tier, route, low_confidence: true, use_default: true }
     }
 
     /// A score without a confidence is not trusted either.
@@ -95,16 +114,25 @@ mod tests {
     #[test]
     fn high_value_goes_to_premium_support_with_priority_ten() {
         let policy = policy();
-        let routing = policy.decide(&estimate(Tier::High, Some(0.9)));
+        let routing = policy.decide(&estimate(Tier::High, Some(0.9)), false);
         assert_eq!((routing.route.skill_id.as_str(), routing.route.priority), ("SKILL_PREMIUM_SUPPORT", 10));
         assert_eq!(routing.badge(), None);
     }
 
     #[test]
+    fn nobody_knows_whom_a_neutral_estimate_is_about_so_they_wait_behind_everybody_else() {
+        let policy = policy();
+        let routing = policy.decide(&estimate(Tier::High, Some(0.9)), true);
+        assert_eq!((routing.route.priority, routing.use_default), (0, true));
+        assert_eq!((routing.tier, routing.badge()), (Tier::High, Some("indicative")));
+        assert!(!policy.decide(&estimate(Tier::Low, Some(0.9)), false).use_default);
+    }
+
+    #[test]
     fn the_badge_shows_below_the_limit_and_without_a_confidence() {
         let policy = policy();
-        assert_eq!(policy.decide(&estimate(Tier::Low, Some(0.69))).badge(), Some("indicative"));
-        assert_eq!(policy.decide(&estimate(Tier::Low, Some(0.7))).badge(), None);
-        assert_eq!(policy.decide(&estimate(Tier::Low, None)).badge(), Some("indicative"));
+        assert_eq!(policy.decide(&estimate(Tier::Low, Some(0.69)), false).badge(), Some("indicative"));
+        assert_eq!(policy.decide(&estimate(Tier::Low, Some(0.7)), false).badge(), None);
+        assert_eq!(policy.decide(&estimate(Tier::Low, None), false).badge(), Some("indicative"));
     }
 }

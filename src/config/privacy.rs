@@ -8,7 +8,7 @@ use toml::Value;
 use super::layers::Reader;
 use super::secret_file;
 use super::value::{Setting, quoted};
-use scoreline_domain::privacy::{Identifiers, PrivacySettings, Screen};
+use scoreline_domain::privacy::{Identifiers, NumericIds, PrivacySettings, Screen};
 use scoreline_domain::time::Timestamp;
 
 const PEPPER_MIN_CHARACTERS: usize = 16;
@@ -67,6 +67,25 @@ impl Setting for Identifiers {
     }
 }
 
+impl Setting for NumericIds {
+    const ALLOWED: &'static str = "`taken` or `screened`";
+
+    fn read(value: &Value) -> Option<Self> {
+        match value.as_str()? {
+            "taken" => Some(Self::Taken),
+            "screened" => Some(Self::Screened),
+            _ => None,
+        }
+    }
+
+    fn render(&self) -> String {
+        quoted(match self {
+            Self::Taken => "taken",
+            Self::Screened => "screened",
+        })
+    }
+}
+
 pub(super) fn read(read: &mut Reader) -> PrivacySettings {
     let pepper = pepper(read);
     let previous_files: Paths = read.get("privacy.previous_pepper_files");
@@ -86,7 +105,11 @@ pub(super) fn read(read: &mut Reader) -> PrivacySettings {
         let problem = "needs `privacy.previous_until` beside it: the time from which they are no longer tried";
         read.problem("privacy.previous_pepper_files", problem);
     }
-    let screen = Screen { identifiers: read.get("privacy.identifiers"), refuse_pii: read.get("privacy.refuse_pii") };
+    let screen = Screen {
+        identifiers: read.get("privacy.identifiers"),
+        numeric_ids: read.get("privacy.numeric_ids"),
+        refuse_pii: read.get("privacy.refuse_pii"),
+    };
     PrivacySettings { pepper, previous, previous_until, screen }
 }
 

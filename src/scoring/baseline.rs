@@ -34,7 +34,7 @@ impl Level {
         match self {
             Self::Segment => "segment",
             Self::Channel => "channel",
-            Self::Neutral => "neutral",
+            Self::Neutral => super::NEUTRAL,
         }
     }
 }

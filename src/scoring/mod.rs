@@ -27,6 +27,7 @@ use jiff::civil::Date;
 use smallvec::SmallVec;
 
 use crate::monitoring::{Monitoring, ScoredRow};
+use scoreline_domain::catalogued;
 use scoreline_domain::time::{Clock, Stopwatch, Timestamp, seconds_between};
 use scoreline_domain::{CustomerKey, Estimate, LeadScore, ModelName, ModelVersion, Source, Tier};
 use scoreline_engine::features::{FeatureFault, Given, Value, schema};
@@ -105,6 +106,11 @@ pub struct Scored<E = Estimate> {
 }
 
 impl<E> Scored<E> {
+    /// Whether nothing is known of whom it is about: to be routed as if there were no score.
+    pub fn is_neutral(&self) -> bool {
+        self.baseline.as_ref().is_some_and(|used| used.level == NEUTRAL)
+    }
+
     /// How old the stored features are that it was made from.
     pub fn features_age_seconds(&self) -> Option<u64> {
         Some(seconds_between(self.features_as_of?, self.scored_at) + self.age_seconds)
@@ -122,6 +128,8 @@ pub enum Warning {
     OutsideTraining(u16),
     /// The categorical feature at this position has a category that training never saw: as good as missing.
     UnknownCategory(u16),
+    /// The catalogued feature at this position of the catalogue was given, and the model does not read it.
+    Ignored(u16),
     /// The requested version is not loaded; the serving one answered.
     VersionNotLoaded,
     /// The acquisition channel has no baseline.
@@ -150,7 +158,8 @@ impl Warning {
     pub fn of_features(given: &Given) -> impl Iterator<Item = Self> {
         let imputed = given.missing.iter().copied().map(Self::Imputed);
         let unknown = given.unknown.iter().copied().map(Self::UnknownCategory);
-        imputed.chain(given.outside.iter().copied().map(Self::OutsideTraining)).chain(unknown)
+        let ignored = given.ignored.iter().copied().map(Self::Ignored);
+        imputed.chain(given.outside.iter().copied().map(Self::OutsideTraining)).chain(unknown).chain(ignored)
     }
 
     /// What there is to say about a channel and a segment that a baseline was looked up by.
@@ -167,6 +176,7 @@ impl Warning {
             Self::Imputed(_) => schema::IMPUTED,
             Self::OutsideTraining(_) => schema::OUTSIDE,
             Self::UnknownCategory(_) => schema::UNKNOWN_CATEGORY,
+            Self::Ignored(_) => schema::IGNORED,
             Self::UnknownLeadSource => "lead_source_unknown",
             Self::VersionNotLoaded => "model_version_not_loaded",
             Self::UnknownChannel => "acquisition_channel_unknown",
@@ -188,6 +198,7 @@ impl Warning {
             Self::OutsideTraining(position) => &remarks(position).outside,
             Self::UnknownCategory(position) => &remarks(position).unknown_category,
             Self::StoredLacks(position) => &remarks(position).lacking,
+            Self::Ignored(position) => schema::ignored_remark(position),
             Self::VersionNotLoaded
             | Self::UnknownChannel
             | Self::UnknownSegment
@@ -224,6 +235,9 @@ impl FallbackReason {
         }
     }
 }
+
+/// The level of a baseline that nothing is known behind: neither a segment, a channel nor a lead source.
+pub const NEUTRAL: &str = "neutral";
 
 /// The baseline behind an answer: its table, its entry, and how much its own customers count.
 #[derive(Clone, Debug, PartialEq)]
@@ -477,6 +491,16 @@ impl Scorer {
         };
         drop(turn);
         Ok(scored)
+    }
+
+    /// Whether a name is one of a feature: of the catalogue, or of the model that answers. Every name is where no model
+    /// does: what is wrong is said by the answer then.
+    pub fn reads(&self, task: Task, model: Option<&str>) -> impl Fn(&str) -> bool + use<> {
+        let route = self.route(task, model).ok();
+        move |name| {
+            let in_schema = |route: &Arc<ModelRoute>| route.serving.schema().position(name).is_some();
+            route.as_ref().is_none_or(in_schema) || catalogued(name).is_some()
+        }
     }
 
     /// The neutral answer of the serving model, for callers that must get numbers whatever they sent. Without a model it

@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 
 use super::baseline::{self, FoundBaseline, KnownLabels};
 use super::estimate::{NotANumber, Wish, estimate, from_baseline};
-use super::{BaselineUsed, Warning};
+use super::{BaselineUsed, NEUTRAL, Warning};
 use scoreline_domain::{Estimate, LeadScore, Probability, Tier};
 use scoreline_engine::inference::bundle::run_rows;
 use scoreline_engine::inference::manifest::Task;
@@ -45,6 +45,9 @@ pub trait Score: Copy + Send + Sync {
     /// The score again; `None` when a model of this name has answered another task.
     fn from_outcome(outcome: TaskScore) -> Option<Self>;
 }
+
+/// The priority of a lead that nothing is known of.
+const LAST_PLACE: u8 = 1;
 
 /// A score of any task, as caches and files hold it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -152,7 +155,7 @@ impl Score for Estimate {
 impl Score for LeadScore {
     const TASK: Task = Task::Lead;
     const UNIT: ScoreUnit = ScoreUnit::Points;
-    const OF_NOBODY: Self = Self { priority: 1, probability: Probability::ZERO };
+    const OF_NOBODY: Self = Self { priority: LAST_PLACE, probability: Probability::ZERO };
 
     fn of_outputs(snapshot: &ModelSnapshot, _: &[f64], outputs: &[f64], _: Wish) -> Result<Self, NotANumber> {
         let said = snapshot.roles().value.of(outputs);
@@ -163,11 +166,12 @@ impl Score for LeadScore {
             .ok_or(NotANumber { output: "probability" })
     }
 
-    /// A lead's source first, whatever the reason; then the base rate.
+    /// A lead's source first, whatever the reason; then the base rate. Nobody knows the place of a lead without either,
+    /// so it is called after every lead with a score.
     fn stand_in(snapshot: &ModelSnapshot, known: KnownLabels<'_>, _: StandIn) -> (Self, BaselineUsed) {
         let Some(lead) = snapshot.manifest().lead.as_ref() else {
             // A lead snapshot is not built without its table; the lowest place is the harmless answer.
-            let used = BaselineUsed { level: "neutral", name: String::new(), customers: 0, weight: 0.0, as_of: None };
+            let used = BaselineUsed { level: NEUTRAL, name: String::new(), customers: 0, weight: 0.0, as_of: None };
             return (Self::OF_NOBODY, used);
         };
         if let Some((name, source)) = known.channel.and_then(|source| lead.sources.get_key_value(source)) {
@@ -175,9 +179,8 @@ impl Score for LeadScore {
             let used = BaselineUsed { level: "lead_source", name: name.clone(), customers, weight, as_of: None };
             return (lead.score(source.probability), used);
         }
-        let used =
-            BaselineUsed { level: "neutral", name: String::new(), customers: lead.rows, weight: 1.0, as_of: None };
-        (lead.score(lead.base_rate), used)
+        let used = BaselineUsed { level: NEUTRAL, name: String::new(), customers: lead.rows, weight: 1.0, as_of: None };
+        (Self { priority: LAST_PLACE, probability: lead.base_rate }, used)
     }
 
     fn unknown_names(snapshot: &ModelSnapshot, known: KnownLabels<'_>) -> SmallVec<[Warning; 2]> {

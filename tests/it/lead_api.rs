@@ -89,7 +89,11 @@ async fn a_lead_nobody_knows_gets_the_conversion_of_its_source() {
     let answer = app.ok(LEAD, json!({"leadId": "L-9", "lead_source": "referral", "request_id": "r"})).await;
     assert_json_snapshot!(answer, {".metadata.inference_latency_ms" => "[latency]"});
     let unknown = app.ok(LEAD, json!({"leadId": "L-9", "lead_source": "skywriting"})).await;
-    assert_eq!(unknown["prediction"], json!({"priority_score": 13, "conversion_probability": 0.125}));
+    assert_eq!(
+        unknown["prediction"],
+        json!({"priority_score": 1, "conversion_probability": 0.125}),
+        "behind every lead with a score"
+    );
     assert_eq!(unknown["metadata"]["warnings"], json!(["lead_source_unknown"]));
     let nothing = app.post(LEAD, "{}").await;
     assert_eq!((nothing.status.as_u16(), &nothing.json()["error"]["field"]), (422, &json!("features")));
@@ -155,7 +159,7 @@ async fn data_actions_get_flat_scalars_and_always_200() {
     for (body, reason) in [(r#"{"age": "forty"}"#, "invalid_feature"), ("{broken", "malformed_json")] {
         let answer = app.ok_text("/v1/genesys/lead", body).await;
         assert_eq!((&answer["status"], &answer["reason"]), (&json!("error"), &json!(reason)));
-        assert_eq!((&answer["priority_score"], &answer["conversion_probability"]), (&json!(13), &json!(0.125)));
+        assert_eq!((&answer["priority_score"], &answer["conversion_probability"]), (&json!(1), &json!(0.125)));
     }
 }
 

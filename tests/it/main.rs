@@ -28,6 +28,7 @@ mod model_probe;
 mod model_storm;
 mod model_swap;
 mod monitoring;
+mod one_answer;
 mod platform_settings;
 mod privacy;
 mod process;

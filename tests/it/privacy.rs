@@ -128,7 +128,7 @@ async fn usual_identifiers_are_taken_and_a_personal_header_is_passed_over() {
 
 #[tokio::test]
 async fn strict_mode_takes_hashes_only_and_screening_can_be_switched_off() {
-    let screen = Screen { identifiers: Identifiers::Hashed, refuse_pii: true };
+    let screen = Screen { identifiers: Identifiers::Hashed, ..Screen::default() };
     let strict = TestApp::private(&PrivacySettings { screen, ..privacy("test pepper", &[]) });
     let ask = |id: &str| json!({"features": features(), "customerId": id}).to_string();
     let refused = strict.post(PREDICT, ask("CUST-12345")).await;
@@ -138,7 +138,7 @@ async fn strict_mode_takes_hashes_only_and_screening_can_be_switched_off() {
     assert!(error["message"].as_str().expect("a text").contains("SHA-256") && !refused.text.contains("CUST-12345"));
     strict.ok_text(PREDICT, &ask(&"ab".repeat(32))).await;
 
-    let screen = Screen { identifiers: Identifiers::Any, refuse_pii: false };
+    let screen = Screen { refuse_pii: false, ..Screen::default() };
     let open = TestApp::private(&PrivacySettings { screen, ..privacy("test pepper", &[]) });
     open.ok_text(PREDICT, &ask("+4915112345678")).await;
     let logged = json!({"features": features(), "request_id": "+4915112345678"}).to_string();

@@ -11,6 +11,7 @@ pub mod privacy;
 pub mod purchase;
 pub mod resilience;
 pub mod score;
+pub mod template;
 pub mod time;
 
 pub use feature::{Catalogued, catalogued};

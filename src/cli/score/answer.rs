@@ -6,6 +6,7 @@ use crate::scoring::estimate::Wish;
 use crate::scoring::task::{self, TaskScore, outcome_rows};
 use crate::scoring::{Warning, Warnings};
 use scoreline_domain::Source;
+use scoreline_engine::features::Given;
 use scoreline_engine::inference::ModelSnapshot;
 use scoreline_engine::inference::bundle::ReadCustomer;
 
@@ -32,9 +33,10 @@ pub(super) fn answer(snapshot: &ModelSnapshot, wish: Wish, drawn: Drawn) -> Vec<
     for (position, (row, values)) in drawn.rows.into_iter().zip(drawn.raw.chunks_exact(width)).enumerate() {
         answers.push(match consider(snapshot, row, values) {
             Considered::Answered(answer) => Some(answer),
-            Considered::Model(warnings) => {
-                raw.extend_from_slice(values);
-                waiting.push((position, warnings));
+            Considered::Model(given) => {
+                // What was worked out from other features included, as every other way in has it.
+                raw.extend_from_slice(&given.raw);
+                waiting.push((position, Warning::of_features(&given).collect()));
                 None
             }
         });
@@ -50,7 +52,7 @@ pub(super) fn answer(snapshot: &ModelSnapshot, wish: Wish, drawn: Drawn) -> Vec<
 
 enum Considered {
     Answered(RowAnswer),
-    Model(Warnings),
+    Model(Given),
 }
 
 fn consider(snapshot: &ModelSnapshot, row: InputRow, values: &[f64]) -> Considered {
@@ -66,7 +68,8 @@ fn consider(snapshot: &ModelSnapshot, row: InputRow, values: &[f64]) -> Consider
         Ok(ReadCustomer::Known(mut given)) => {
             given.unknown.extend(row.unknown);
             given.missing.retain(|position| !given.unknown.contains(position));
-            Considered::Model(Warning::of_features(&given).collect())
+            given.ignored = row.ignored;
+            Considered::Model(given)
         }
     }
 }

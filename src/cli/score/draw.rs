@@ -9,10 +9,12 @@ use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_cast::cast;
 use arrow_schema::DataType;
 use serde_json::value::RawValue;
+use smallvec::SmallVec;
 
 use super::chunk::{Chunk, Lines, Records, object};
 use super::sink::output_columns;
 use super::source::{Layout, can_be_number, plain};
+use scoreline_domain::feature::CATALOGUE;
 use scoreline_engine::features::{FeatureRule, FeatureSchema, Value};
 use scoreline_engine::inference::ModelSnapshot;
 use scoreline_engine::inference::manifest::Task;
@@ -28,6 +30,8 @@ pub(super) struct Mapping<'a> {
     schema: &'a FeatureSchema,
     /// The input's column of each feature of the schema.
     features: Vec<Option<usize>>,
+    /// Columns of catalogued features that the model does not read, with their position in the catalogue.
+    ignored: Vec<(u16, usize)>,
     channel: Option<usize>,
     segment: Option<usize>,
     /// Columns of the input.
@@ -48,6 +52,8 @@ enum Odd {
 #[derive(Clone, Copy)]
 enum Target {
     Feature(usize),
+    /// A catalogued feature that the model does not read, by its position in the catalogue.
+    Ignored(u16),
     Channel,
     Segment,
     /// A name the output adds: it may not come in.
@@ -68,6 +74,8 @@ pub(super) struct InputRow {
     pub(super) fault: Option<String>,
     /// Positions of features with a category that the bundle does not list.
     pub(super) unknown: Vec<u16>,
+    /// Positions in the catalogue of features with a value that the model does not read.
+    pub(super) ignored: SmallVec<[u16; 4]>,
     pub(super) channel: Option<String>,
     pub(super) segment: Option<String>,
     /// Known to have no history, whatever its features.
@@ -100,8 +108,17 @@ impl<'a> Mapping<'a> {
         for rule in schema.rules() {
             features.push(position(&rule.name)?);
         }
+        let mut ignored = Vec::new();
+        for (catalogued, feature) in CATALOGUE.iter().enumerate() {
+            if schema.position(feature.name).is_none()
+                && let Some(column) = position(feature.name)?
+            {
+                ignored.push((catalogued as u16, column));
+            }
+        }
         let mapping = Self {
             schema,
+            ignored,
             channel: position(channel_column(snapshot.task()))?,
             segment: position(SEGMENT)?,
             width: columns.len(),
@@ -201,6 +218,9 @@ impl<'a> Mapping<'a> {
                 let Some(cell) = column.and_then(|column| record.get(column)) else { continue };
                 self.put(position, slot, row, cell);
             }
+            for (catalogued, column) in &self.ignored {
+                row.ignore(*catalogued, number(record.get(*column).unwrap_or_default()));
+            }
             let text = |column: Option<usize>| {
                 let cell = record.get(column?)?.trim_ascii();
                 (!cell.is_empty()).then(|| String::from_utf8_lossy(cell).into_owned())
@@ -229,6 +249,7 @@ impl<'a> Mapping<'a> {
                         Ok(_) => row.note(&name, "is given twice"),
                         Err(odd) => row.take(*position, &name, odd),
                     },
+                    Some(Target::Ignored(catalogued)) => row.ignore(*catalogued, json_number(value)),
                     Some(Target::Channel) => row.channel = json_text(value),
                     Some(Target::Segment) => row.segment = json_text(value),
                     Some(Target::Output) => {
@@ -255,6 +276,20 @@ impl<'a> Mapping<'a> {
                 let numbers = cast(column, &DataType::Float64)?;
                 for (index, value) in numbers.as_primitive::<Float64Type>().iter().enumerate() {
                     drawn.raw[index * width + position] = value.unwrap_or(f64::NAN);
+                }
+            }
+        }
+        for (catalogued, column) in &self.ignored {
+            let column = batch.column(*column);
+            if let Some(text) = as_text(column)? {
+                let text = text.as_string::<i32>();
+                for (index, row) in drawn.rows.iter_mut().enumerate().filter(|(index, _)| text.is_valid(*index)) {
+                    row.ignore(*catalogued, number(text.value(index).as_bytes()));
+                }
+            } else if can_be_number(column.data_type()) {
+                let numbers = cast(column, &DataType::Float64)?;
+                for (row, value) in drawn.rows.iter_mut().zip(numbers.as_primitive::<Float64Type>()) {
+                    row.ignore(*catalogued, Ok(value.unwrap_or(f64::NAN)));
                 }
             }
         }
@@ -299,6 +334,21 @@ impl InputRow {
     }
 }
 
+impl InputRow {
+    /// Takes note of a catalogued feature that the model does not read.
+    fn ignore(&mut self, catalogued: u16, value: Result<f64, String>) {
+        let feature = &CATALOGUE[usize::from(catalogued)];
+        match value {
+            Ok(value) if value.is_nan() => {}
+            Ok(value) => match feature.impossible(value) {
+                Some(problem) => self.note(feature.name, &problem),
+                None => self.ignored.push(catalogued),
+            },
+            Err(problem) => self.note(feature.name, &problem),
+        }
+    }
+}
+
 /// The column that names the baseline of a row without history.
 fn channel_column(task: Task) -> &'static str {
     match task {
@@ -312,7 +362,9 @@ fn targets(snapshot: &ModelSnapshot) -> HashMap<String, Target> {
         snapshot.schema().rules().iter().enumerate().map(|(i, rule)| (rule.name.clone(), Target::Feature(i)));
     let others = [(channel_column(snapshot.task()).to_owned(), Target::Channel), (SEGMENT.to_owned(), Target::Segment)];
     let output = output_columns(snapshot.task()).iter().map(|name| ((*name).to_owned(), Target::Output));
-    output.chain(others).chain(features).collect()
+    let ignored = CATALOGUE.iter().enumerate().map(|(i, feature)| (feature.name.to_owned(), Target::Ignored(i as u16)));
+    // The last of a name counts: a feature of the model is one, whatever else is called so.
+    ignored.chain(output).chain(others).chain(features).collect()
 }
 
 /// A column of text as plain strings; `None` for other columns.
@@ -352,6 +404,9 @@ fn number(cell: &[u8]) -> Result<f64, String> {
         return Ok(f64::NAN);
     }
     let text = str::from_utf8(cell).ok();
+    if text.is_some_and(|text| Value::Typed(text).is_empty()) {
+        return Ok(f64::NAN);
+    }
     match text.and_then(|text| text.parse::<f64>().ok()) {
         Some(value) if value.is_finite() => Ok(value),
         Some(_) | None => Err(format!("must be a finite number, got `{}`", shown(&String::from_utf8_lossy(cell)))),

@@ -6,7 +6,7 @@ use axum::response::Response;
 use serde::Serialize;
 
 use crate::http::wire::json::respond;
-use scoreline_domain::privacy::{Eraser, IdHasher, Identifiers, Screen};
+use scoreline_domain::privacy::{Eraser, IdHasher, Identifiers, NumericIds, Screen};
 
 #[derive(Serialize)]
 struct PrivacyBody {
@@ -20,6 +20,7 @@ struct PrivacyBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     previous_until: Option<String>,
     identifiers: &'static str,
+    numeric_ids: &'static str,
     refuse_pii: bool,
     tombstones: usize,
     /// `for_good` or `until_restart`.
@@ -28,7 +29,7 @@ struct PrivacyBody {
 
 pub(crate) async fn handle(State(hasher): State<IdHasher>, State(eraser): State<Eraser>) -> Response {
     let mut peppers = hasher.pepper_ids().into_iter().map(|id| id.to_string());
-    let Screen { identifiers, refuse_pii } = hasher.screen();
+    let Screen { identifiers, numeric_ids, refuse_pii } = hasher.screen();
     let body = PrivacyBody {
         pepper_id: peppers.next().unwrap_or_default(),
         pepper_lasts: eraser.lasts(),
@@ -38,6 +39,10 @@ pub(crate) async fn handle(State(hasher): State<IdHasher>, State(eraser): State<
         identifiers: match identifiers {
             Identifiers::Any => "any",
             Identifiers::Hashed => "hashed",
+        },
+        numeric_ids: match numeric_ids {
+            NumericIds::Taken => "taken",
+            NumericIds::Screened => "screened",
         },
         refuse_pii,
         tombstones: eraser.tombstones().len(),

@@ -25,6 +25,8 @@ pub(crate) type Customer = Result<Path<String>, PathRejection>;
 #[derive(Serialize)]
 struct ErasedAnswer<'a> {
     status: &'static str,
+    /// Whether anything was known of the customer. An identifier written in another way is another customer.
+    found: bool,
     /// Entries by place; all 0 for a customer nothing was known of.
     erased: BTreeMap<&'static str, u64>,
     tombstone: &'static str,
@@ -58,6 +60,7 @@ pub(crate) async fn handle(
     let erased = erasing.await.map_err(|_| incomplete("it broke off"))??;
     let answer = ErasedAnswer {
         status: "success",
+        found: erased.iter().any(|(_, entries)| *entries > 0),
         erased: erased.into_iter().collect(),
         tombstone: if lasts { "kept" } else { "until_restart" },
         metadata: Metadata { request_id: id.as_str() },

@@ -5,11 +5,12 @@ use super::call::Call;
 use super::question::ClvQuestion;
 use crate::http::edge::error::ApiError;
 use crate::http::state::HttpState;
-use crate::http::wire::flat::{FlatAnswer, FlatPrediction, FlatRequest};
+use crate::http::wire::flat::{Flat as _, FlatAnswer, FlatPrediction, FlatRequest};
 use crate::http::wire::json::parse_object;
 use crate::http::wire::request::PredictRequest;
 use crate::http::wire::response::Reply;
 use crate::scoring::Prefer;
+use scoreline_engine::inference::manifest::Task;
 
 pub(super) async fn handle(app: &HttpState, call: &Call) -> Reply {
     answer(app, call, Prefer::Exact).await
@@ -21,16 +22,19 @@ pub(super) async fn answer(app: &HttpState, call: &Call, prefer: Prefer) -> Repl
         Ok(reply) => reply,
         Err(error) => {
             let neutral = app.scorer.neutral();
-            call.flat_error(&error, FlatPrediction::new(&neutral, &app.policy))
+            call.flat_error(&error, FlatPrediction::new(&neutral, app.policy.decide(&neutral, true)))
         }
     }
 }
 
 async fn scored(app: &HttpState, call: &Call, prefer: Prefer) -> Result<Reply, ApiError> {
-    let FlatRequest(request): FlatRequest<PredictRequest<'_>> = parse_object(call.body()?)?;
+    let FlatRequest(mut request): FlatRequest<PredictRequest<'_>> = parse_object(call.body()?)?;
+    let reads = app.scorer.reads(Task::Clv, request.model.as_deref());
+    let dropped = request.drop_unknown(reads);
     let question = ClvQuestion::new(&request, || call.id(), call.hurry()?)?;
     let scored = question.score(&app.scorer, &app.hasher, prefer).await?;
     let request_id = question.context().request_id;
-    let flat = FlatAnswer::new(&scored, FlatPrediction::new(&scored.estimate, &app.policy), request_id);
+    let routing = app.policy.decide(&scored.estimate, scored.is_neutral());
+    let flat = FlatAnswer::new(&scored, FlatPrediction::new(&scored.estimate, routing), &dropped, request_id);
     Ok(call.reply(&flat, request_id))
 }

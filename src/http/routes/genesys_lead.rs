@@ -5,10 +5,11 @@ use super::predict_lead::score;
 use crate::http::edge::error::ApiError;
 use crate::http::state::HttpState;
 use crate::http::wire::answer::Context;
-use crate::http::wire::flat::{FlatAnswer, FlatRequest};
+use crate::http::wire::flat::{Flat as _, FlatAnswer, FlatRequest};
 use crate::http::wire::json::parse_object;
 use crate::http::wire::lead::{LeadPrediction, LeadRequest};
 use crate::http::wire::response::Reply;
+use scoreline_engine::inference::manifest::Task;
 
 pub(super) async fn handle(app: &HttpState, call: &Call) -> Reply {
     match scored(app, call).await {
@@ -18,9 +19,11 @@ pub(super) async fn handle(app: &HttpState, call: &Call) -> Reply {
 }
 
 async fn scored(app: &HttpState, call: &Call) -> Result<Reply, ApiError> {
-    let FlatRequest(request): FlatRequest<LeadRequest<'_>> = parse_object(call.body()?)?;
+    let FlatRequest(mut request): FlatRequest<LeadRequest<'_>> = parse_object(call.body()?)?;
+    let reads = app.scorer.reads(Task::Lead, request.model.as_deref());
+    let dropped = request.drop_unknown(reads);
     let (scored, Context { request_id, .. }) =
         score(&request, &app.scorer, &app.hasher, || call.id(), call.hurry()?).await?;
-    let flat = FlatAnswer::new(&scored, LeadPrediction::new(scored.estimate), request_id);
+    let flat = FlatAnswer::new(&scored, LeadPrediction::new(scored.estimate), &dropped, request_id);
     Ok(call.reply(&flat, request_id))
 }

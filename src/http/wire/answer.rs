@@ -51,6 +51,7 @@ struct RoutingBody<'a> {
     low_confidence: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     badge: Option<&'static str>,
+    use_default_routing: bool,
 }
 
 /// What is said about an answer of any task.
@@ -121,6 +122,7 @@ impl<'a> ClvAnswer<'a> {
                 queue: routing.route.queue.as_deref(),
                 low_confidence: routing.low_confidence,
                 badge: routing.badge(),
+                use_default_routing: routing.use_default,
             }),
             prediction: PredictionBody::new(&scored.estimate),
             explanation: None,

@@ -9,23 +9,30 @@ use serde::de::{Deserialize, Deserializer, IntoDeserializer as _, MapAccess, Une
 
 use super::answer::{FeatureSeconds, Seconds, WarningList, status};
 use super::request::PredictRequest;
-use super::values::{FeatureValue, Features, WireText};
+use super::values::{DIGITS_AS_TEXT, FeatureValue, Features, WireText};
 use crate::http::edge::error::ApiError;
-use crate::routing::TierPolicy;
+use crate::routing::Routing;
 use crate::scoring::Scored;
+use scoreline_domain::privacy::screen::public;
 use scoreline_domain::score::{cents, round};
+use scoreline_domain::template::is_unfilled;
 use scoreline_domain::{Estimate, Tier};
 
 /// All warnings in one scalar.
-fn warnings<E>(scored: &Scored<E>) -> String {
+fn warnings<E>(scored: &Scored<E>, dropped: &Dropped) -> String {
     let mut text = String::new();
-    let Ok(()) = WarningList { scored, not_explained: None }.each(|warning| {
+    let mut say = |word: &str, name: &str| {
         if !text.is_empty() {
             text.push_str("; ");
         }
-        text.push_str(warning);
+        text.push_str(word);
+        text.push_str(name);
+    };
+    let Ok(()) = WarningList { scored, not_explained: None }.each(|warning| {
+        say(warning, "");
         Ok::<(), std::convert::Infallible>(())
     });
+    dropped.0.iter().for_each(|name| say("unknown: ", name));
     text
 }
 
@@ -67,7 +74,7 @@ pub(crate) struct FlatError<'a, P> {
 }
 
 impl<'a, P> FlatAnswer<'a, P> {
-    pub(crate) fn new<E>(scored: &'a Scored<E>, prediction: P, request_id: &'a str) -> Self {
+    pub(crate) fn new<E>(scored: &'a Scored<E>, prediction: P, dropped: &Dropped, request_id: &'a str) -> Self {
         Self {
             status: status(scored),
             reason: scored.reason.map_or("ok", crate::scoring::FallbackReason::as_str),
@@ -81,7 +88,7 @@ impl<'a, P> FlatAnswer<'a, P> {
             features_as_of: scored.features_as_of.map(FeatureSeconds),
             features_age_seconds: scored.features_age_seconds(),
             interval_level: scored.interval_level,
-            warnings: warnings(scored),
+            warnings: warnings(scored, dropped),
             request_id,
         }
     }
@@ -121,11 +128,11 @@ pub(crate) struct FlatPrediction<'a> {
     low_confidence: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     badge: Option<&'static str>,
+    use_default_routing: bool,
 }
 
 impl<'a> FlatPrediction<'a> {
-    pub(crate) fn new(estimate: &Estimate, policy: &'a TierPolicy) -> Self {
-        let routing = policy.decide(estimate);
+    pub(crate) fn new(estimate: &Estimate, routing: Routing<'a>) -> Self {
         Self {
             clv_value_usd: cents(estimate.value),
             confidence_interval_low: estimate.interval.map(|interval| cents(interval.low())),
@@ -138,6 +145,7 @@ impl<'a> FlatPrediction<'a> {
             queue: routing.route.queue.as_deref(),
             low_confidence: routing.low_confidence,
             badge: routing.badge(),
+            use_default_routing: routing.use_default,
         }
     }
 }
@@ -150,8 +158,31 @@ pub(crate) trait Flat<'a>: Default {
     /// Where the value of a known name goes.
     fn slot(&mut self, name: &str) -> Option<FieldSlot<'_, 'a>>;
 
-    fn set_features(&mut self, features: Option<Features<'a>>);
+    fn features(&mut self) -> &mut Option<Features<'a>>;
+
+    /// Takes out the features whose names nobody knows, and names them: a published contract of a data action cannot be
+    /// changed, so that an input more is no mistake.
+    fn drop_unknown(&mut self, is_known: impl Fn(&str) -> bool) -> Dropped {
+        let Some(features) = self.features() else { return Dropped::default() };
+        let mut dropped = Dropped::default();
+        features.0.retain(|(name, _)| {
+            let keep = is_known(name);
+            if !keep {
+                // What is personal is not repeated.
+                dropped.0.push(if public(name).is_ok() { name.to_string() } else { "a personal name".to_owned() });
+            }
+            keep
+        });
+        if features.0.is_empty() {
+            *self.features() = None;
+        }
+        dropped
+    }
 }
+
+/// Names of scalars that mean nothing here.
+#[derive(Default)]
+pub(crate) struct Dropped(Vec<String>);
 
 /// A field of a request, by what it holds.
 pub(crate) enum FieldSlot<'s, 'a> {
@@ -168,7 +199,11 @@ impl<'a> Flat<'a> for PredictRequest<'a> {
             "model" => &mut self.model,
             "model_version" => &mut self.model_version,
             "request_id" => &mut self.request_id,
-            "customer_id" | "customerId" => &mut self.customer_id,
+            "customer_id" => {
+                self.customer_field = Some("customer_id");
+                &mut self.customer_id
+            }
+            "customerId" => &mut self.customer_id,
             "conversation_id" | "conversationId" => &mut self.conversation_id,
             "timestamp_utc" => &mut self.timestamp_utc,
             "acquisition_channel" => &mut self.acquisition_channel,
@@ -177,8 +212,8 @@ impl<'a> Flat<'a> for PredictRequest<'a> {
         }))
     }
 
-    fn set_features(&mut self, features: Option<Features<'a>>) {
-        self.features = features;
+    fn features(&mut self) -> &mut Option<Features<'a>> {
+        &mut self.features
     }
 }
 
@@ -201,18 +236,18 @@ where
                 let mut features = Features::default();
                 while let Some(name) = map.next_key::<WireText<'a>>()? {
                     match request.slot(&name) {
-                        Some(FieldSlot::Text(slot)) => *slot = map.next_value::<FlatScalar<'a>>()?.text()?,
-                        Some(FieldSlot::Number(slot)) => *slot = map.next_value::<FlatScalar<'a>>()?.number()?,
-                        Some(FieldSlot::Tier(slot)) => *slot = map.next_value::<FlatScalar<'a>>()?.tier()?,
+                        Some(FieldSlot::Text(slot)) => *slot = map.next_value::<FlatText<'a>>()?.0,
+                        Some(FieldSlot::Number(slot)) => *slot = map.next_value::<FlatNumber>()?.0,
+                        Some(FieldSlot::Tier(slot)) => *slot = map.next_value::<FlatTier>()?.0,
                         None => {
-                            if let Some(value) = map.next_value::<FlatScalar<'a>>()?.feature()? {
+                            if let Some(value) = map.next_value::<FlatFeature<'a>>()?.0 {
                                 features.0.push((name.0, Some(value)));
                             }
                         }
                     }
                 }
                 // Only an id and nothing else means "whatever is known about them".
-                request.set_features((!features.0.is_empty()).then_some(features));
+                *request.features() = (!features.0.is_empty()).then_some(features);
                 Ok(FlatRequest(request))
             }
         }
@@ -225,14 +260,15 @@ where
 enum FlatScalar<'a> {
     Absent,
     Number(f64),
+    /// A whole number, whose digits may be an identifier's.
+    Whole(u64),
     Text(Cow<'a, str>),
 }
 
 impl<'a> FlatScalar<'a> {
     fn of_text(text: Cow<'a, str>) -> Self {
-        // `${input.x}` is what a template prints for an input nobody gave.
-        let unresolved = text.starts_with("${") || text.starts_with("$!{") || text == "null";
-        if unresolved || text.trim().is_empty() { Self::Absent } else { Self::Text(text) }
+        let is_absent = matches!(text.trim(), "" | "null") || is_unfilled(&text);
+        if is_absent { Self::Absent } else { Self::Text(text) }
     }
 
     /// Whether a feature's text is a number or a category is for the schema to say.
@@ -240,6 +276,7 @@ impl<'a> FlatScalar<'a> {
         match self {
             Self::Absent => Ok(None),
             Self::Number(number) => Ok(Some(FeatureValue::Number(number))),
+            Self::Whole(number) => Ok(Some(FeatureValue::Number(number as f64))),
             Self::Text(text) if text.len() <= 256 => Ok(Some(FeatureValue::Typed(text))),
             Self::Text(_) => Err(E::invalid_value(Unexpected::Other("a longer text"), &"at most 256 bytes")),
         }
@@ -249,6 +286,7 @@ impl<'a> FlatScalar<'a> {
         match self {
             Self::Absent => Ok(None),
             Self::Number(number) => Ok(Some(number)),
+            Self::Whole(number) => Ok(Some(number as f64)),
             Self::Text(text) => {
                 text.trim().parse().map(Some).map_err(|_| E::invalid_value(Unexpected::Other("a text"), &"a number"))
             }
@@ -259,18 +297,51 @@ impl<'a> FlatScalar<'a> {
         match self {
             Self::Absent => Ok(None),
             Self::Text(text) => Tier::deserialize(text.trim().into_deserializer()).map(Some),
-            Self::Number(_) => Err(E::invalid_value(Unexpected::Other("a number"), &"the name of a tier")),
+            Self::Number(_) | Self::Whole(_) => {
+                Err(E::invalid_value(Unexpected::Other("a number"), &"the name of a tier"))
+            }
         }
     }
 
     fn text<E: serde::de::Error>(self) -> Result<Option<WireText<'a>>, E> {
         match self {
             Self::Absent => Ok(None),
-            // An account number typed as a number is still an identifier.
-            Self::Number(number) => Ok(Some(WireText(Cow::Owned(number.to_string())))),
+            // An account number typed as a number is still an identifier, with the digits it came with.
+            Self::Whole(number) => Ok(Some(WireText(Cow::Owned(number.to_string())))),
+            Self::Number(_) => Err(E::invalid_value(Unexpected::Other("a number"), &DIGITS_AS_TEXT)),
             Self::Text(text) if text.len() <= 256 => Ok(Some(WireText(text))),
             Self::Text(_) => Err(E::invalid_value(Unexpected::Other("a longer text"), &"at most 256 bytes")),
         }
+    }
+}
+
+/// What a scalar is read as: a value that is no such thing is an error at its own place.
+struct FlatText<'a>(Option<WireText<'a>>);
+struct FlatNumber(Option<f64>);
+struct FlatTier(Option<Tier>);
+struct FlatFeature<'a>(Option<FeatureValue<'a>>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for FlatText<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        FlatScalar::deserialize(deserializer)?.text().map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for FlatNumber {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        FlatScalar::deserialize(deserializer)?.number().map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for FlatTier {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        FlatScalar::deserialize(deserializer)?.tier().map(Self)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for FlatFeature<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        FlatScalar::deserialize(deserializer)?.feature().map(Self)
     }
 }
 
@@ -302,7 +373,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for FlatScalar<'a> {
             }
 
             fn visit_u64<E>(self, value: u64) -> Result<FlatScalar<'de>, E> {
-                Ok(FlatScalar::Number(value as f64))
+                Ok(FlatScalar::Whole(value))
             }
 
             fn visit_borrowed_str<E>(self, text: &'de str) -> Result<FlatScalar<'de>, E> {

@@ -6,7 +6,7 @@ use super::answer::{AnswerMetadata, Context, status};
 use super::explanation::{Explained, ExplanationBody};
 use super::flat::{FieldSlot, Flat};
 use super::personal::Texts;
-use super::values::{Features, WireText};
+use super::values::{Features, WireText, optional_text};
 use crate::http::edge::error::ApiError;
 use crate::scoring::baseline::KnownLabels;
 use crate::scoring::{Ask, Scored};
@@ -21,18 +21,18 @@ use scoreline_engine::features::Value;
 pub(crate) struct LeadRequest<'a> {
     #[serde(borrow, default)]
     pub features: Option<Features<'a>>,
-    #[serde(borrow, default)]
-    model: Option<WireText<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "optional_text")]
+    pub model: Option<WireText<'a>>,
+    #[serde(borrow, default, deserialize_with = "optional_text")]
     model_version: Option<WireText<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "optional_text")]
     pub request_id: Option<WireText<'a>>,
-    #[serde(borrow, default, rename = "leadId")]
+    #[serde(borrow, default, deserialize_with = "optional_text", rename = "leadId")]
     lead_id: Option<WireText<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "optional_text")]
     pub timestamp_utc: Option<WireText<'a>>,
     /// Where the lead comes from: picks the baseline when there is nothing to score.
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "optional_text")]
     lead_source: Option<WireText<'a>>,
     #[serde(default)]
     pub explain: Option<bool>,
@@ -100,8 +100,8 @@ impl<'a> Flat<'a> for LeadRequest<'a> {
         }))
     }
 
-    fn set_features(&mut self, features: Option<Features<'a>>) {
-        self.features = features;
+    fn features(&mut self) -> &mut Option<Features<'a>> {
+        &mut self.features
     }
 }
 

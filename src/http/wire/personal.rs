@@ -31,9 +31,16 @@ impl<const N: usize> Texts<'_, N> {
             }
         }
         for (name, value) in self.features.iter().flat_map(|features| &features.0) {
-            if let Some(FeatureValue::Text(text) | FeatureValue::Typed(text)) = value {
-                screen.text(text).map_err(|why| refusal(&format!("features.{name}"), why))?;
+            // The name of a feature stands in messages and warnings.
+            public(name)
+                .map_err(|why| ApiError::field(Code::PiiRefused, "features", format!("a name in `features` {why}")))?;
+            match value {
+                Some(FeatureValue::Text(text)) => screen.text(text),
+                // A number is a number, whatever else it looks like.
+                Some(FeatureValue::Typed(text)) if text.trim().parse::<f64>().is_err() => screen.text(text),
+                Some(FeatureValue::Typed(_) | FeatureValue::Number(_)) | None => Ok(()),
             }
+            .map_err(|why| refusal(&format!("features.{name}"), why))?;
         }
         Ok(())
     }
@@ -48,7 +55,7 @@ pub(crate) fn request_id_passes(id: &str) -> Result<(), ApiError> {
 pub(crate) fn refusal(field: &str, why: RefusedText) -> ApiError {
     let code = match why {
         RefusedText::Personal(_) => Code::PiiRefused,
-        RefusedText::NotHashed => Code::InvalidField,
+        RefusedText::NotHashed | RefusedText::Unfilled => Code::InvalidField,
     };
     ApiError::field(code, field, format!("`{field}` {why}"))
 }

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::personal::{Texts, request_id_passes};
-use super::values::{Features, NamedFeatures, WireText};
+use super::values::{Features, NamedFeatures, WireText, optional_text, optional_tier};
 use crate::http::edge::error::{ApiError, Code};
 use crate::http::edge::request_id::accepted;
 use crate::scoring::baseline::KnownLabels;
@@ -19,23 +19,26 @@ use scoreline_engine::features::Value;
 pub(crate) struct PredictRequest<'a> {
     #[serde(borrow, default)]
     pub features: Option<Features<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "optional_text")]
     pub model: Option<WireText<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "optional_text")]
     pub model_version: Option<WireText<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "optional_text")]
     pub request_id: Option<WireText<'a>>,
-    #[serde(borrow, default, rename = "customerId")]
+    #[serde(borrow, default, deserialize_with = "optional_text", rename = "customerId")]
     pub customer_id: Option<WireText<'a>>,
+    /// What the caller calls that field, where they have a choice.
+    #[serde(skip)]
+    pub customer_field: Option<&'static str>,
     /// The conversation that is going on. Only closed ones are ever in stored features, so naming it changes nothing:
     /// callers may send what they have.
-    #[serde(borrow, default, rename = "conversationId")]
+    #[serde(borrow, default, deserialize_with = "optional_text", rename = "conversationId")]
     pub conversation_id: Option<WireText<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "optional_text")]
     pub timestamp_utc: Option<WireText<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "optional_text")]
     pub acquisition_channel: Option<WireText<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "optional_text")]
     pub segment: Option<WireText<'a>>,
     #[serde(default)]
     pub explain: Option<bool>,
@@ -43,7 +46,7 @@ pub(crate) struct PredictRequest<'a> {
     #[serde(default)]
     pub interval_level: Option<f64>,
     /// The tier the customer has been in, so that a value near a limit does not move them.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "optional_tier")]
     pub previous_tier: Option<Tier>,
 }
 
@@ -70,7 +73,7 @@ impl PredictRequest<'_> {
         }
         let texts = Texts {
             request_id: self.id(),
-            id: ("customerId", self.customer_id.as_deref()),
+            id: (self.customer_field.unwrap_or("customerId"), self.customer_id.as_deref()),
             others: [
                 ("acquisition_channel", self.acquisition_channel.as_deref()),
                 ("segment", self.segment.as_deref()),

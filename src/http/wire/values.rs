@@ -5,9 +5,11 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::de::{self, Deserializer, Error as _, IntoDeserializer as _, MapAccess, Unexpected, Visitor};
 use smallvec::SmallVec;
 
+use scoreline_domain::Tier;
+use scoreline_domain::template::is_unfilled;
 use scoreline_engine::features::Value;
 
 /// Named feature values; `None` for null.
@@ -28,6 +30,8 @@ pub(crate) struct WireText<'a>(pub Cow<'a, str>);
 
 /// Longest string of a request, in bytes.
 const LONGEST_TEXT: usize = 256;
+/// What a text must be that came as a number which no identifier or version is.
+pub(crate) const DIGITS_AS_TEXT: &str = "a text, or a whole number of at most 20 digits";
 /// Most entries of `features`.
 const MOST_FEATURES: usize = 1024;
 /// Room that is made for them at once.
@@ -63,31 +67,63 @@ impl std::ops::Deref for WireText<'_> {
 
 impl<'de: 'a, 'a> Deserialize<'de> for WireText<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct TextVisitor;
+        let text = deserializer.deserialize_any(TextVisitor { may_be_absent: false })?;
+        text.ok_or_else(|| D::Error::invalid_type(Unexpected::Unit, &TextVisitor { may_be_absent: false }))
+    }
+}
 
-        impl<'de> Visitor<'de> for TextVisitor {
-            type Value = WireText<'de>;
+/// A text that may be missing: null, blank, or what a template says that nobody filled in.
+pub(crate) fn optional_text<'de: 'a, 'a, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<WireText<'a>>, D::Error> {
+    deserializer.deserialize_any(TextVisitor { may_be_absent: true })
+}
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "a non-empty string of at most {LONGEST_TEXT} bytes")
-            }
+/// A tier that may be missing, as `optional_text`.
+pub(crate) fn optional_tier<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Tier>, D::Error> {
+    optional_text(deserializer)?.map(|text| Tier::deserialize(text.trim().into_deserializer())).transpose()
+}
 
-            fn visit_borrowed_str<E: serde::de::Error>(self, text: &'de str) -> Result<WireText<'de>, E> {
-                if text.is_empty() || text.len() > LONGEST_TEXT {
-                    return Err(E::invalid_length(text.len(), &self));
-                }
-                Ok(WireText(Cow::Borrowed(text)))
-            }
+struct TextVisitor {
+    may_be_absent: bool,
+}
 
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<WireText<'de>, E> {
-                if text.is_empty() || text.len() > LONGEST_TEXT {
-                    return Err(E::invalid_length(text.len(), &self));
-                }
-                Ok(WireText(Cow::Owned(text.to_owned())))
-            }
+impl TextVisitor {
+    /// The text, `None` for one that says that there is none.
+    fn take<'a, E: de::Error>(self, text: Cow<'a, str>) -> Result<Option<WireText<'a>>, E> {
+        if text.trim().is_empty() || is_unfilled(&text) {
+            return if self.may_be_absent { Ok(None) } else { Err(E::invalid_length(0, &self)) };
         }
+        if text.len() > LONGEST_TEXT { Err(E::invalid_length(text.len(), &self)) } else { Ok(Some(WireText(text))) }
+    }
+}
 
-        deserializer.deserialize_str(TextVisitor)
+impl<'de> Visitor<'de> for TextVisitor {
+    type Value = Option<WireText<'de>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a non-empty string of at most {LONGEST_TEXT} bytes")
+    }
+
+    fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Self::Value, E> {
+        self.take(Cow::Borrowed(text))
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+        self.take(Cow::Owned(text.to_owned()))
+    }
+
+    /// An account number typed as a number is still an identifier, with the digits it came with.
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Self::Value, E> {
+        Ok(Some(WireText(Cow::Owned(number.to_string()))))
+    }
+
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<Self::Value, E> {
+        Err(E::invalid_type(Unexpected::Float(number), &DIGITS_AS_TEXT))
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
+        if self.may_be_absent { Ok(None) } else { Err(E::invalid_type(Unexpected::Unit, &self)) }
     }
 }
 

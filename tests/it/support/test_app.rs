@@ -65,6 +65,8 @@ struct Pieces<'a> {
     candidates: &'a [(&'a str, CandidateSettings)],
     table: Option<FeatureTable>,
     kept: Option<&'a Kept>,
+    /// The bundles of `models/` beside those of the test.
+    shipped: bool,
 }
 
 impl Default for Pieces<'_> {
@@ -77,6 +79,7 @@ impl Default for Pieces<'_> {
             candidates: &[],
             table: None,
             kept: None,
+            shipped: false,
         }
     }
 }
@@ -85,6 +88,11 @@ impl TestApp {
     /// An app that serves the standard test bundle as `clv` v1.2.
     pub fn new() -> Self {
         Self::with(&[TestBundle::clv("v1.2")], |_| {})
+    }
+
+    /// An app that serves the bundles of `models/`.
+    pub fn shipped() -> Self {
+        Self::build(&[], |_| {}, Pieces { shipped: true, ..Pieces::default() })
     }
 
     pub fn with(bundles: &[TestBundle], change: impl FnOnce(&mut ScorerSettings)) -> Self {
@@ -134,11 +142,16 @@ impl TestApp {
     }
 
     fn build(bundles: &[TestBundle], change: impl FnOnce(&mut ScorerSettings), pieces: Pieces<'_>) -> Self {
-        let Pieces { admission, monitoring, privacy, auth, candidates, table, kept } = pieces;
+        let Pieces { admission, monitoring, privacy, auth, candidates, table, kept, shipped } = pieces;
         let candidates = candidates.iter().cloned();
         let models = tempfile::tempdir().expect("temporary folder");
         for bundle in bundles {
             bundle.write(models.path());
+        }
+        if shipped {
+            let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/.");
+            let copied = std::process::Command::new("cp").arg("-r").arg(here).arg(models.path()).status();
+            assert!(copied.expect("cp runs").success());
         }
         let settings = RegistrySettings {
             candidates: candidates.map(|(model, it)| (ModelName::parse(model).expect("a name"), it)).collect(),

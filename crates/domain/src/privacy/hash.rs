@@ -4,14 +4,16 @@
 //! When the pepper is changed, the one before may be kept for a while: what is found under a key of that one is carried
 //! over to the customer's new key. Without a previous pepper nothing of this costs anything.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
 use hmac::{Hmac, KeyInit, Mac};
 use secrecy::{ExposeSecret, SecretString};
-use sha2::Sha256;
+use sha2::{Digest as _, Sha256};
 
-use super::{PrivacySettings, Screen, Tombstones};
+use super::screen::hash_in;
+use super::{Identifiers, PrivacySettings, Screen, Tombstones};
 use crate::CustomerKey;
 use crate::time::{Clock, SystemClock, Timestamp};
 
@@ -20,6 +22,8 @@ use crate::time::{Clock, SystemClock, Timestamp};
 pub struct PepperId([u8; 4]);
 
 const PEPPER_LABEL: &str = "scoreline pepper id";
+/// Of a pepper that only hashes are hashed under: nobody has the same key as under the plain one.
+const PEPPER_LABEL_HASHED: &str = "scoreline pepper id of hashed identifiers";
 
 impl fmt::Display for PepperId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -75,7 +79,10 @@ impl IdHasher {
         }
     }
 
+    /// The key of a customer. Where only hashes are taken, a customer is their SHA-256: however it is written, and also
+    /// when the identifier itself is at hand, as in what the platform tells.
     pub fn key(&self, id: &str) -> CustomerKey {
+        let id = &*self.identity(id);
         let key = digest(&self.keyed, id);
         if let Some(previous) = &self.previous {
             previous.carry_over(id, key);
@@ -83,9 +90,21 @@ impl IdHasher {
         key
     }
 
+    /// What of an identifier is hashed.
+    fn identity<'a>(&self, id: &'a str) -> Cow<'a, str> {
+        match self.screen.identifiers {
+            Identifiers::Any => Cow::Borrowed(id),
+            Identifiers::Hashed => {
+                let hash = hash_in(id).unwrap_or_else(|| Sha256::digest(id.as_bytes()).into());
+                Cow::Owned(hash.iter().map(|byte| format!("{byte:02x}")).collect())
+            }
+        }
+    }
+
     /// All keys that something about this customer may be kept under.
     pub fn keys(&self, id: &str) -> CustomerKeys {
-        let previous = self.previous.as_ref().map_or_else(Vec::new, |previous| previous.keys(id));
+        let identity = self.identity(id);
+        let previous = self.previous.as_ref().map_or_else(Vec::new, |previous| previous.keys(&identity));
         CustomerKeys { current: self.key(id), previous }
     }
 
@@ -102,7 +121,11 @@ impl IdHasher {
     /// The current pepper first.
     pub fn pepper_ids(&self) -> Vec<PepperId> {
         let previous = self.previous.iter().flat_map(|previous| &previous.keyed);
-        std::iter::once(&*self.keyed).chain(previous).map(pepper_id).collect()
+        let label = match self.screen.identifiers {
+            Identifiers::Any => PEPPER_LABEL,
+            Identifiers::Hashed => PEPPER_LABEL_HASHED,
+        };
+        std::iter::once(&*self.keyed).chain(previous).map(|keyed| pepper_id(keyed, label)).collect()
     }
 
     /// When previous peppers are no longer tried.
@@ -143,8 +166,8 @@ fn digest(keyed: &Hmac<Sha256>, id: &str) -> CustomerKey {
     CustomerKey::from_digest(mac.finalize().into_bytes().into())
 }
 
-fn pepper_id(keyed: &Hmac<Sha256>) -> PepperId {
-    let digest = digest(keyed, PEPPER_LABEL);
+fn pepper_id(keyed: &Hmac<Sha256>, label: &str) -> PepperId {
+    let digest = digest(keyed, label);
     let [a, b, c, d, ..] = *digest.as_bytes();
     PepperId([a, b, c, d])
 }
@@ -179,6 +202,24 @@ mod tests {
         assert_ne!(hasher("a").key("CUST-1"), hasher("b").key("CUST-1"));
         let random = PrivacySettings::default();
         assert_ne!(IdHasher::new(&random).key("CUST-1"), IdHasher::new(&random).key("CUST-1"));
+    }
+
+    #[test]
+    fn where_only_hashes_are_taken_a_customer_is_their_hash_however_it_is_written() {
+        let screen = Screen { identifiers: Identifiers::Hashed, ..Screen::default() };
+        let hashed = IdHasher::new(&PrivacySettings { screen, ..settings("a", &[]) });
+        let key = hashed.key("test");
+        for hash in [
+            "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+            "9F86D081884C7D659A2FEAA0C55AD015A3BF4F1B2B0B822CD15D6C15B0F00A08",
+            "n4bQgYhMfWWaL-qgxVrQFaO_TxsrC4Is0V1sFbDwCgg",
+            "n4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg=",
+        ] {
+            assert_eq!(hashed.key(hash), key, "{hash}");
+        }
+        assert_ne!(hashed.key("Test"), key);
+        assert_ne!(hasher("a").key("test"), key);
+        assert_ne!(hashed.pepper_ids(), hasher("a").pepper_ids(), "keys of the one are none of the other's");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use secrecy::SecretString;
 
 pub use erasure::{Erasable, Eraser};
 pub use hash::{CustomerKeys, IdHasher, PepperId};
-pub use screen::{Identifiers, Screen};
+pub use screen::{Identifiers, NumericIds, Screen};
 pub use tombstones::{Tombstone, Tombstones};
 
 use crate::time::Timestamp;

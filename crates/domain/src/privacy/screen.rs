@@ -1,6 +1,10 @@
 //! What is refused at the edge: personal data in texts, and identifiers that are not hashed where only hashes are taken.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+
 use super::scrub::{self, Personal};
+use crate::template::is_unfilled;
 
 /// Which identifiers of customers and leads are taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -12,10 +16,22 @@ pub enum Identifiers {
     Hashed,
 }
 
+/// Whether an identifier of digits alone is looked at for the shape of a phone or card number. One account number in two
+/// has such a shape, so that looking refuses customers by chance.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum NumericIds {
+    /// Digits alone are an account number.
+    #[default]
+    Taken,
+    /// They are refused when they could be a phone or card number.
+    Screened,
+}
+
 /// What is looked for in the texts of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Screen {
     pub identifiers: Identifiers,
+    pub numeric_ids: NumericIds,
     pub refuse_pii: bool,
 }
 
@@ -26,11 +42,13 @@ pub enum RefusedText {
     Personal(Personal),
     #[error("must be a SHA-256 hash: 64 hexadecimal digits, or 43 characters of Base64, with or without its `=`")]
     NotHashed,
+    #[error("is the text of a template that nobody filled in; leave it out when there is no identifier")]
+    Unfilled,
 }
 
 impl Default for Screen {
     fn default() -> Self {
-        Self { identifiers: Identifiers::Any, refuse_pii: true }
+        Self { identifiers: Identifiers::Any, numeric_ids: NumericIds::Taken, refuse_pii: true }
     }
 }
 
@@ -40,9 +58,14 @@ impl Screen {
     /// # Errors
     /// Why it is not taken.
     pub fn identifier(self, id: &str) -> Result<(), RefusedText> {
+        if is_unfilled(id) {
+            return Err(RefusedText::Unfilled);
+        }
+        let is_number = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit());
         match self.identifiers {
+            Identifiers::Any if is_number && self.numeric_ids == NumericIds::Taken => Ok(()),
             Identifiers::Any => self.text(id),
-            Identifiers::Hashed if is_hash(id) => Ok(()),
+            Identifiers::Hashed if hash_in(id).is_some() => Ok(()),
             Identifiers::Hashed => match scrub::find(id) {
                 Some(personal) => Err(RefusedText::Personal(personal)),
                 None => Err(RefusedText::NotHashed),
@@ -70,15 +93,20 @@ pub fn public(text: &str) -> Result<(), RefusedText> {
     scrub::find(text).map_or(Ok(()), |personal| Err(RefusedText::Personal(personal)))
 }
 
-/// Whether a text has the shape of a SHA-256 digest.
-fn is_hash(text: &str) -> bool {
-    let base64 = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/-_".contains(&byte));
-    match text.len() {
-        64 => text.bytes().all(|byte| byte.is_ascii_hexdigit()),
-        44 => text.strip_suffix('=').is_some_and(base64),
-        43 => base64(text),
-        _ => false,
+/// The SHA-256 digest that a text writes in hexadecimal or Base64.
+pub(super) fn hash_in(text: &str) -> Option<[u8; 32]> {
+    if text.len() == 64 {
+        let (pairs, _) = text.as_bytes().as_chunks::<2>();
+        let mut digest = [0; 32];
+        for (byte, pair) in digest.iter_mut().zip(pairs) {
+            let digit = |at: usize| char::from(pair[at]).to_digit(16);
+            *byte = (digit(0)? * 16 + digit(1)?) as u8;
+        }
+        return Some(digest);
     }
+    let bare = if text.len() == 44 { text.strip_suffix('=')? } else { text };
+    let (standard, url_safe) = (STANDARD_NO_PAD.decode(bare), URL_SAFE_NO_PAD.decode(bare));
+    standard.or(url_safe).ok()?.try_into().ok()
 }
 
 #[cfg(test)]
@@ -87,7 +115,7 @@ mod tests {
 
     #[test]
     fn hashes_of_every_spelling_are_taken_and_nothing_else() {
-        let strict = Screen { identifiers: Identifiers::Hashed, refuse_pii: true };
+        let strict = Screen { identifiers: Identifiers::Hashed, ..Screen::default() };
         for hash in [
             "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
             "9F86D081884C7D659A2FEAA0C55AD015A3BF4F1B2B0B822CD15D6C15B0F00A08",
@@ -105,8 +133,29 @@ mod tests {
     }
 
     #[test]
+    fn an_identifier_of_digits_alone_has_no_shape_unless_it_is_asked_for() {
+        let screened = Screen { numeric_ids: NumericIds::Screened, ..Screen::default() };
+        for number in ["4155550123", "4111111111111111", "738529527931269425", "10000045", "4222222222222"] {
+            assert_eq!(Screen::default().identifier(number), Ok(()), "{number}");
+        }
+        let card = Err(RefusedText::Personal(Personal::Card));
+        assert_eq!(screened.identifier("4111111111111111"), card);
+        assert_eq!(Screen::default().text("4111111111111111"), card, "only identifiers may be digits");
+        for personal in ["+14155550123", "415-555-0123", "4111 1111 1111 1111", "a@example.com"] {
+            assert!(Screen::default().identifier(personal).is_err(), "{personal}");
+        }
+    }
+
+    #[test]
+    fn a_template_that_was_not_filled_in_is_nobodys_identifier() {
+        for screen in [Screen::default(), Screen { identifiers: Identifiers::Hashed, ..Screen::default() }] {
+            assert_eq!(screen.identifier("$!{input.customerId}"), Err(RefusedText::Unfilled));
+        }
+    }
+
+    #[test]
     fn a_refusal_can_be_switched_off_but_not_for_what_is_logged() {
-        let open = Screen { identifiers: Identifiers::Any, refuse_pii: false };
+        let open = Screen { refuse_pii: false, ..Screen::default() };
         assert_eq!(open.identifier("+14155550123"), Ok(()));
         let refused = public("+14155550123").expect_err("logged");
         assert!(!refused.to_string().contains("4155"), "{refused}");

@@ -4,6 +4,8 @@
 //! `read` checks and collects what a request gives, `prepare` turns it into the model's row. Training calls the
 //! same two functions, so a model is never trained on numbers it will not be served.
 
+use std::sync::LazyLock;
+
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
@@ -12,7 +14,7 @@ use super::drift::DriftBins;
 use super::identities::{Identity, identities};
 use super::stored::stored;
 use super::value::Value;
-use scoreline_domain::feature::{CatalogueRow, catalogued, impossible};
+use scoreline_domain::feature::{CATALOGUE, CatalogueRow, catalogued, impossible};
 
 /// Values of one customer in schema order; `NaN` stands for missing.
 pub type Row = SmallVec<[f64; 32]>;
@@ -134,6 +136,15 @@ pub const IMPUTED: &str = "imputed";
 pub const OUTSIDE: &str = "outside_training_range";
 pub const UNKNOWN_CATEGORY: &str = "unknown_category";
 pub const LACKING: &str = "stored_features_lack";
+pub const IGNORED: &str = "ignored";
+
+/// What there is to say about a catalogued feature that was given to a model that does not read it, by its position in
+/// the catalogue.
+pub fn ignored_remark(position: u16) -> &'static str {
+    static REMARKS: LazyLock<Vec<String>> =
+        LazyLock::new(|| CATALOGUE.iter().map(|feature| format!("{IGNORED}: {}", feature.name)).collect());
+    REMARKS.get(usize::from(position)).map_or(IGNORED, String::as_str)
+}
 
 impl Remarks {
     fn of(rule: &FeatureRule) -> Self {
@@ -161,6 +172,8 @@ pub struct Given {
     pub unknown: SmallVec<[u16; 4]>,
     /// Positions of values outside the training range.
     pub outside: SmallVec<[u16; 8]>,
+    /// Positions in the catalogue of features that were given and that the model does not read.
+    pub ignored: SmallVec<[u16; 4]>,
 }
 
 impl FeatureSchema {
@@ -315,12 +328,12 @@ impl FeatureSchema {
             let fault = |problem: String| FeatureFault { feature: name.to_owned(), problem };
             let Some(position) = self.position(name) else {
                 // A catalogued feature this model does not use is no mistake; a name nobody knows is one.
-                let known = catalogued(name).ok_or_else(|| fault(self.unknown()))?;
-                let number = value.map(Value::number).transpose().map_err(&fault)?;
-                match number.and_then(|number| known.impossible(number)) {
-                    Some(problem) => return Err(fault(problem)),
-                    None => continue,
+                let known = CATALOGUE.iter().position(|feature| feature.name == name);
+                let known = known.ok_or_else(|| fault(self.unknown()))?;
+                if let Some(number) = value.map(Value::number).transpose().map_err(&fault)? {
+                    collected.ignore(known, number)?;
                 }
+                continue;
             };
             let Some(value) = value else { continue };
             if !collected.raw[position].is_nan() || collected.unknown.contains(&(position as u16)) {
@@ -485,6 +498,19 @@ impl FeatureRule {
 }
 
 impl Given {
+    /// Takes note of a catalogued feature that the model does not read, by its position in the catalogue.
+    ///
+    /// # Errors
+    /// Names the feature when its value is impossible.
+    pub fn ignore(&mut self, position: usize, value: f64) -> Result<(), FeatureFault> {
+        let feature = &CATALOGUE[position];
+        if let Some(problem) = feature.impossible(value) {
+            return Err(FeatureFault { feature: feature.name.to_owned(), problem });
+        }
+        self.ignored.push(position as u16);
+        Ok(())
+    }
+
     /// Lists what is missing, now that everything is read.
     fn list_the_missing(&mut self) {
         let missing = |(position, value): (usize, &f64)| {

@@ -1,5 +1,7 @@
 //! A feature's value as a caller gives it: a number, or the name of a category.
 
+use scoreline_domain::template::is_unfilled;
+
 /// One value, borrowed from the request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value<'a> {
@@ -18,11 +20,11 @@ impl From<f64> for Value<'_> {
 }
 
 impl<'a> Value<'a> {
-    /// Whether it stands for nothing: an empty text.
+    /// Whether it stands for nothing: an empty text, or that of a template that nobody filled in.
     pub fn is_empty(self) -> bool {
         match self {
             Self::Number(_) => false,
-            Self::Text(text) | Self::Typed(text) => text.trim().is_empty(),
+            Self::Text(text) | Self::Typed(text) => text.trim().is_empty() || is_unfilled(text),
         }
     }
 

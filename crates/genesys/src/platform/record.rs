@@ -81,6 +81,9 @@ const SYSTEM_CODE: &str = "ININ-";
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Side {
     Customer,
+    /// Somebody outside who is no customer of this conversation, such as whom a caller was transferred to. Where nobody is
+    /// the customer, as in calls that agents make, it is about them.
+    External,
     /// Queues: they have no handle time, but where somebody waited says what it was about.
     Queue,
     Agent,
@@ -90,7 +93,8 @@ enum Side {
 impl Participant<'_> {
     fn side(&self) -> Side {
         match self.purpose.as_ref().map(RecordText::as_str) {
-            Some("customer" | "external") => Side::Customer,
+            Some("customer") => Side::Customer,
+            Some("external") => Side::External,
             Some("acd") => Side::Queue,
             Some("agent" | "user") => Side::Agent,
             Some(_) | None => Side::Neither,
@@ -142,7 +146,9 @@ impl Conversation<'_> {
             return None;
         };
         let participants = self.participants.as_deref().unwrap_or_default();
-        let customers = || participants.iter().filter(|participant| participant.side() == Side::Customer);
+        let is_there = |side| participants.iter().any(|participant| participant.side() == side);
+        let side = if is_there(Side::Customer) { Side::Customer } else { Side::External };
+        let customers = || participants.iter().filter(|participant| participant.side() == side);
         let contact = customers()
             .filter_map(|customer| customer.external_contact_id.as_ref().map(RecordText::as_str))
             .find(|contact| !contact.is_empty());
@@ -276,6 +282,25 @@ mod tests {
         assert_eq!(interaction.end.expect("over").as_millisecond() - interaction.start.as_millisecond(), 257_250);
         assert_eq!((tally.rows, tally.kept), (1, 1));
         assert_eq!(tally.oldest, Some(interaction.start));
+    }
+
+    #[test]
+    fn whom_a_caller_was_transferred_to_is_not_the_customer() {
+        let external = |contact: &str| json!({ "purpose": "external", "externalContactId": contact, "sessions": [{ "mediaType": "voice" }] });
+        let customer = |call: &Value| extract(call).0.map(|extracted| extracted.interaction.customer);
+        let (caller, other) = (identity().0.customer(CONTACT).0, identity().0.customer("other").0);
+        for place in 0..=6 {
+            let mut call = call();
+            call["participants"].as_array_mut().expect("a list").insert(place, external("other"));
+            assert_eq!(customer(&call), Some(caller), "at {place}");
+        }
+        let mut unknown = call();
+        unknown["participants"][1]["externalContactId"] = Value::Null;
+        unknown["participants"].as_array_mut().expect("a list").push(external("other"));
+        assert_eq!((customer(&unknown), extract(&unknown).1.no_contact), (None, 1), "nobody knows who called");
+        let mut outbound = call();
+        outbound["participants"][1] = external("other");
+        assert_eq!(customer(&outbound), Some(other), "a call that an agent made");
     }
 
     #[test]
