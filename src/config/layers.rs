@@ -12,7 +12,8 @@ use super::variables::{FILE_VARIABLE, StrayVariable, VariableKind, nearest, vari
 pub(super) const DEFAULTS: &str = include_str!("default.toml");
 
 /// Keys without a default.
-const OPTIONAL: [&str; 30] = [
+const OPTIONAL: [&str; 31] = [
+    "write_back.callbacks.secret_file",
     "server.tls.certificate",
     "server.tls.key",
     "server.tls.client_ca",
