@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use arrow_schema::{DataType, Field, Schema};
-use jiff::civil::Date;
+use jiff::Timestamp;
+use jiff::civil::{Date, DateTime};
+use jiff::tz::TimeZone;
 
 use super::chunk::{CHUNK_ROWS, Cell, Chunk};
 use super::draw::{InputRow, shown};
@@ -191,20 +193,32 @@ impl PurchaseLedger {
 /// Names the column and what is allowed there.
 pub(in crate::cli) fn purchase(places: &Places, cells: &[Cell]) -> Result<Purchase, String> {
     let text = cells[places.date].as_text().trim();
-    // A time of day may follow; the day is what counts.
-    let day = text.split(['T', ' ']).next().unwrap_or(text);
-    let date: Date =
-        day.parse().map_err(|_| format!("`{DATE}` must be a day such as `1997-01-31`, got `{}`", shown(text)))?;
+    let date = day_of(text)
+        .ok_or_else(|| format!("`{DATE}` must be a day such as `1997-01-31` or a time, got `{}`", shown(text)))?;
     let number = |name: &str, column: usize| {
         let text = cells[column].as_text().trim();
-        let value = text.parse::<f64>().ok().filter(|value| value.is_finite() && *value >= 0.0);
-        value.ok_or_else(|| format!("`{name}` must be a finite number >= 0, got `{}`", shown(text)))
+        let value = text.parse::<f64>().ok().filter(|value| value.is_finite());
+        value.ok_or_else(|| format!("`{name}` must be a finite number, got `{}`", shown(text)))
     };
     Ok(Purchase {
         date,
         amount_usd: number(&places.amount_name, places.amount)?,
         items: places.items.map(|column| number("items", column)).transpose()?,
     })
+}
+
+/// The day of a date, or the day in UTC of a time with an offset. A time without one is taken as it stands.
+fn day_of(text: &str) -> Option<Date> {
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Some(time.to_zoned(TimeZone::UTC).date());
+    }
+    // Some write the offset without a colon behind a blank; what is no date and time at all is none.
+    let day = text.split(['T', 't', ' ']).next().unwrap_or(text);
+    let is_time = day.len() < text.len();
+    if is_time && text.parse::<DateTime>().is_err() {
+        return None;
+    }
+    day.parse().ok()
 }
 
 struct Folded {

@@ -6,6 +6,7 @@ use crate::http::wire::Explained;
 use crate::http::wire::answer::Context;
 use crate::http::wire::request::{PredictRequest, checked_request_id};
 use crate::scoring::{Ask, Prefer, Scored, Scorer};
+use scoreline_domain::CustomerKey;
 use scoreline_domain::privacy::IdHasher;
 
 /// A request with its checked transport fields.
@@ -39,6 +40,18 @@ impl<'r, 'b> ClvQuestion<'r, 'b> {
         let scored = scorer.score(ask).await.map_err(|fault| ApiError::from(fault).of_request(self.request.id()))?;
         self.hurry.takes(scored.reason).map_err(|full| ApiError::from(full).of_request(self.request.id()))?;
         Ok(scored)
+    }
+
+    /// Whether the question can be answered as asked; the customer it is about.
+    ///
+    /// # Errors
+    /// As `score`, but that nobody is refused for want of room.
+    pub(super) fn check(&self, scorer: &Scorer, hasher: &IdHasher) -> Result<Option<CustomerKey>, ApiError> {
+        self.request.pass(hasher.screen())?;
+        let features = self.request.named_features();
+        let ask = self.request.ask(features.as_deref(), hasher, Prefer::Exact);
+        scorer.check(&ask).map_err(|fault| ApiError::from(fault).of_request(self.request.id()))?;
+        Ok(ask.customer)
     }
 
     /// Explains the answer where the request asks for it; one that does not pays nothing.
