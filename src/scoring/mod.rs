@@ -13,6 +13,7 @@ pub mod estimate;
 pub mod explanation;
 pub mod feature_table;
 mod flight;
+pub mod gate;
 pub mod golden;
 mod metrics;
 pub mod predictive;
@@ -197,8 +198,8 @@ impl Warning {
             Self::Imputed(position) => &remarks(position).imputed,
             Self::OutsideTraining(position) => &remarks(position).outside,
             Self::UnknownCategory(position) => &remarks(position).unknown_category,
-            Self::StoredLacks(position) => &remarks(position).lacking,
             Self::Ignored(position) => schema::ignored_remark(position),
+            Self::StoredLacks(position) => &remarks(position).lacking,
             Self::VersionNotLoaded
             | Self::UnknownChannel
             | Self::UnknownSegment

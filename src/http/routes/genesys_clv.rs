@@ -22,7 +22,8 @@ pub(super) async fn answer(app: &HttpState, call: &Call, prefer: Prefer) -> Repl
         Ok(reply) => reply,
         Err(error) => {
             let neutral = app.scorer.neutral();
-            call.flat_error(&error, FlatPrediction::new(&neutral, app.policy.decide(&neutral, true)))
+            let routing = app.policy.decide(&neutral, true);
+            call.flat_error(&error, FlatPrediction::new(&neutral, routing))
         }
     }
 }
