@@ -372,7 +372,7 @@ impl Scorer {
         self.version_warning(snapshot, ask.version)?;
         interval_level(snapshot, ask.level)?;
         match (ask.features, ask.customer) {
-            (Some(features), _) => Ok(drop(snapshot.read(features.iter().copied())?)),
+            (Some(features), _) => snapshot.read(features.iter().copied()).map(drop).map_err(AskFault::from),
             (None, Some(_)) => Ok(()),
             (None, None) => Err(AskFault::Nothing),
         }

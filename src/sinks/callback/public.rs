@@ -12,12 +12,12 @@ pub(super) fn is_public(address: IpAddr) -> bool {
 }
 
 fn is_public_v4(address: Ipv4Addr) -> bool {
-    let [a, b, c, _] = address.octets();
-    let is_special = match (a, b, c) {
-        // This network, carrier-grade NAT, protocol assignments, benchmarks, relays of IPv6, reserved and broadcast.
-        (0, ..) | (100, 64..=127, _) | (192, 0, 0) | (198, 18..=19, _) | (192, 88, 99) | (240..=255, ..) => true,
-        _ => false,
-    };
+    let [first, second, third, _] = address.octets();
+    // This network, reserved and broadcast, carrier-grade NAT, protocol assignments, benchmarks, relays of IPv6.
+    let is_special = matches!(
+        (first, second, third),
+        (0 | 240..=255, ..) | (100, 64..=127, _) | (192, 0, 0) | (198, 18..=19, _) | (192, 88, 99)
+    );
     !(is_special
         || address.is_private()
         || address.is_loopback()
@@ -27,20 +27,16 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
 }
 
 fn is_public_v6(address: Ipv6Addr) -> bool {
-    let [a, b, c, d, e, f, g, h] = address.segments();
-    let embedded = |high: u16, low: u16| {
-        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
-        is_public_v4(Ipv4Addr::new(a, b, c, d))
-    };
-    match (a, b, c, d, e, f) {
-        // IPv4 in IPv6, and through a translator.
-        (0, 0, 0, 0, 0, 0xffff) | (0x64, 0xff9b, 0, 0, 0, 0) => embedded(g, h),
-        // 6to4.
-        (0x2002, ..) => embedded(b, c),
+    let embedded = |high: u16, low: u16| is_public_v4(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)));
+    match address.segments() {
+        // IPv4 in IPv6, through a translator, and 6to4.
+        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
+            embedded(high, low)
+        }
         // Protocol assignments such as Teredo, and documentation.
-        (0x2001, 0..=0x1ff | 0xdb8, ..) => false,
+        [0x2001, 0..=0x1ff | 0xdb8, ..] | [0x3fff, ..] => false,
         // Nothing else outside of global unicast.
-        _ => (0x2000..=0x3fff).contains(&a) && a != 0x3fff,
+        [first, ..] => (0x2000..=0x3fff).contains(&first),
     }
 }
 
