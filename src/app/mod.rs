@@ -23,7 +23,7 @@ use crate::monitoring::{Ledger, Monitoring};
 use crate::routing::TierPolicy;
 use crate::scoring::feature_table::FeatureTable;
 use crate::scoring::self_probe::SelfProbe;
-use crate::scoring::{Scorer, ScorerSettings, golden};
+use crate::scoring::{Scorer, ScorerSettings, gate, golden};
 use crate::telemetry::{AuditFile, MetricsHandle};
 use scoreline_domain::privacy::audit::{self, Actor, AuditAction, AuditOutcome};
 use scoreline_domain::privacy::{Erasable, Eraser, IdHasher, PrivacySettings, Tombstones};
@@ -198,6 +198,7 @@ pub fn registry(settings: &Settings) -> Arc<Registry> {
         load: load_settings(settings),
         probe: std::env::current_exe().ok(),
         settle: MODELS_SETTLE,
+        departure: Some(gate::departure),
         ..RegistrySettings::new(settings.models.dir.clone())
     };
     Arc::new(Registry::new(settings, golden::verify))

@@ -13,6 +13,7 @@ pub mod estimate;
 pub mod explanation;
 pub mod feature_table;
 mod flight;
+pub mod gate;
 pub mod golden;
 mod metrics;
 pub mod predictive;
