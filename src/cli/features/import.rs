@@ -12,7 +12,7 @@ use clap::Args;
 
 use super::super::Failure;
 use super::super::score::chunk::Cell;
-use super::super::score::purchases::{CUSTOMER, Places, purchase};
+use super::super::score::purchases::{CUSTOMER, Places, customer, purchase};
 use super::super::score::source::{self, TableFormat};
 use super::super::score::{TerminalBar, delimiter, for_the_log};
 use crate::app::stored;
@@ -194,8 +194,8 @@ impl Log<'_> {
     fn lines(&self) -> anyhow::Result<Lines> {
         let file = &self.import.file;
         let input = source::open(file, self.format, self.import.delimiter)?;
+        let places = Places::find(&input.layout).with_context(|| format!("`{}`", file.display()))?;
         let columns = input.layout.columns;
-        let places = Places::find(&columns).with_context(|| format!("`{}`", file.display()))?;
         if places.items.is_none() && self.import.items.is_none() {
             bail!(
                 "`{}` has no column `items`: not known is not 0. Give `--items 1` when every line is one item",
@@ -207,10 +207,7 @@ impl Log<'_> {
     }
 
     fn line(&self, places: &Places, name: Option<usize>, cells: &[Cell]) -> Result<Line, String> {
-        let id = cells[places.customer].as_text().trim();
-        if id.is_empty() {
-            return Err(format!("`{CUSTOMER}` is missing"));
-        }
+        let id = customer(places, cells)?;
         self.hasher.screen().identifier(id).map_err(|refused| format!("`{CUSTOMER}` {refused}"))?;
         let read = purchase(places, cells)?;
         let items = read.items.or(self.import.items.map(f64::from)).unwrap_or_default();
