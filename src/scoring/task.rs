@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use super::baseline::{self, FoundBaseline, KnownLabels};
-use super::estimate::{NotANumber, Wish, estimate, from_baseline};
+use super::estimate::{UnusableOutput, Wish, estimate, from_baseline, probability};
 use super::{BaselineUsed, NEUTRAL, Warning};
 use scoreline_domain::{Estimate, LeadScore, Probability, Tier};
 use scoreline_engine::inference::bundle::run_rows;
@@ -20,7 +20,7 @@ pub trait Score: Copy + Send + Sync {
     ///
     /// # Errors
     /// Names the output that is not a finite number.
-    fn of_outputs(snapshot: &ModelSnapshot, raw: &[f64], outputs: &[f64], wish: Wish) -> Result<Self, NotANumber>;
+    fn of_outputs(snapshot: &ModelSnapshot, raw: &[f64], outputs: &[f64], wish: Wish) -> Result<Self, UnusableOutput>;
 
     /// What stands in for the score, with where it came from: for somebody without history, or after a failure.
     fn stand_in(snapshot: &ModelSnapshot, known: KnownLabels<'_>, why: StandIn) -> (Self, BaselineUsed);
@@ -78,7 +78,7 @@ pub fn outcome_rows(
     snapshot: &ModelSnapshot,
     raw: &[f64],
     wish: Wish,
-) -> Result<Vec<Result<TaskScore, NotANumber>>, BackendError> {
+) -> Result<Vec<Result<TaskScore, UnusableOutput>>, BackendError> {
     let outputs = run_rows(snapshot, raw)?;
     let rows = raw.chunks_exact(snapshot.schema().len()).zip(outputs.chunks_exact(snapshot.engine().outputs().len()));
     let outcome = |(raw, outputs)| match snapshot.task() {
@@ -105,7 +105,7 @@ impl Score for Estimate {
     const UNIT: ScoreUnit = ScoreUnit::Usd;
     const OF_NOBODY: Self = Self { value: 0.0, interval: None, risk: None, confidence: None, tier: Tier::Low };
 
-    fn of_outputs(snapshot: &ModelSnapshot, raw: &[f64], outputs: &[f64], wish: Wish) -> Result<Self, NotANumber> {
+    fn of_outputs(snapshot: &ModelSnapshot, raw: &[f64], outputs: &[f64], wish: Wish) -> Result<Self, UnusableOutput> {
         estimate(snapshot, raw, outputs, wish)
     }
 
@@ -154,13 +154,11 @@ impl Score for LeadScore {
     const UNIT: ScoreUnit = ScoreUnit::Points;
     const OF_NOBODY: Self = Self { priority: 1, probability: Probability::ZERO };
 
-    fn of_outputs(snapshot: &ModelSnapshot, _: &[f64], outputs: &[f64], _: Wish) -> Result<Self, NotANumber> {
+    fn of_outputs(snapshot: &ModelSnapshot, _: &[f64], outputs: &[f64], _: Wish) -> Result<Self, UnusableOutput> {
         let said = snapshot.roles().value.of(outputs);
-        let probability = Probability::clamped(said).filter(|_| said.is_finite());
+        let probability = probability("probability", said)?;
         let lead = snapshot.manifest().lead.as_ref();
-        lead.zip(probability)
-            .map(|(lead, probability)| lead.score(probability))
-            .ok_or(NotANumber { output: "probability" })
+        lead.map(|lead| lead.score(probability)).ok_or(UnusableOutput::NotANumber { output: "probability" })
     }
 
     /// A lead's source first, whatever the reason; then the base rate. Nobody knows the place of a lead without either,

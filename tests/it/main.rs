@@ -20,10 +20,13 @@ mod fuzz;
 #[path = "../../crates/store/tests/it/ground.rs"]
 mod ground;
 mod http_api;
+mod identifiers;
+mod later;
 mod lead_api;
 mod leaks;
 mod listener;
 mod model_files;
+mod model_gate;
 mod model_probe;
 mod model_storm;
 mod model_swap;

@@ -126,7 +126,7 @@ fn serve_answers_picks_up_a_dropped_model_and_stops_cleanly_on_a_signal() {
     assert!(get(&server.admin, "/metrics").contains("scoreline_predictions_total{source=\"model\"} 1"));
     assert!(get(&server.listen, "/metrics").starts_with("HTTP/1.1 404"));
 
-    TestBundle::clv("v1.3").with_log_mean(4.0).write(models.path());
+    TestBundle::clv("v1.3").with_log_mean(3.2).write(models.path());
     let event = next_event(&mut server.log, "model serves");
     assert_eq!(event["version"], "v1.3");
     assert!(post(&server.listen, "/v1/predict/clv", body).contains("\"model_version\":\"v1.3\""));

@@ -16,7 +16,7 @@ use scoreline_domain::ModelVersion;
 use scoreline_engine::inference::bundle::{BundleFiles, LONE_EXTENSION, MANIFEST_FILE};
 use scoreline_engine::inference::manifest::Manifest;
 use scoreline_engine::inference::probe;
-use scoreline_engine::inference::registry::{CandidateMode, Hold, Patience, VersionStatus};
+use scoreline_engine::inference::registry::{CandidateMode, Hold, Patience, VersionState, VersionStatus};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ModelsCommand {
@@ -109,7 +109,11 @@ fn list(settings: &Settings) -> Result<(), Failure> {
             note(&status, manifest.as_ref()),
             about(|manifest| manifest.trained_at.strftime("%Y-%m-%d").to_string()),
             about(|manifest| manifest.features.len().to_string()),
-            reason.map(|(code, reason)| format!("{code}: {}", one_line(reason))).unwrap_or_default(),
+            match (&status.state, reason) {
+                (VersionState::Held { reason }, _) => format!("promote it to let it serve: {reason}"),
+                (_, Some((code, reason))) => format!("{code}: {}", one_line(reason)),
+                (_, None) => status.behind.clone().unwrap_or_default(),
+            },
         ]);
     }
     if rows.len() == 1 {
