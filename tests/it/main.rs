@@ -41,3 +41,4 @@ mod support;
 mod tidy;
 mod tls;
 mod worker;
+mod wrong_exports;

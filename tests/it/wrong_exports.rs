@@ -20,7 +20,15 @@ fn export(name: &str) -> Vec<u8> {
 fn bundle(model: &str, version: &str, manifest: &'static str) -> TestBundle {
     let onnx = Some(export(model));
     let (name, version) = (if manifest == LEAD { "lead" } else { "clv" }, version.to_owned());
-    TestBundle { name: name.into(), version, model: String::new(), onnx, manifest, edits: Vec::new(), golden: String::new() }
+    TestBundle {
+        name: name.into(),
+        version,
+        model: String::new(),
+        onnx,
+        manifest,
+        edits: Vec::new(),
+        golden: String::new(),
+    }
 }
 
 fn registry(models: &Path) -> Registry {

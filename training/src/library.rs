@@ -66,7 +66,9 @@ impl LibraryCheck {
         for (_, customer, library, ours) in differences.iter().take(SHOWN) {
             writeln!(text, "  customer {customer}: the library predicts {library}, the bundle answers {ours}")?;
         }
-        text.push_str("The export lost something of the model: a last step, an average, linear leaves, zeros as missing values");
+        text.push_str(
+            "The export lost something of the model: a last step, an average, linear leaves, zeros as missing values",
+        );
         Err(anyhow::Error::msg(text))
     }
 

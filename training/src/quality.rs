@@ -200,13 +200,22 @@ mod tests {
     #[test]
     fn errors_that_make_no_sense_need_a_reason() {
         for (total, deciles) in [(0.0, 0.0), (0.25, 0.5), (-0.25, 0.1)] {
-            assert_eq!(refuse_nonsense(&quality(total, deciles), Some("why")).expect("sound"), "", "no reason is needed");
+            assert_eq!(
+                refuse_nonsense(&quality(total, deciles), Some("why")).expect("sound"),
+                "",
+                "no reason is needed"
+            );
             refuse_nonsense(&quality(total, deciles), None).expect("sound");
         }
-        for (total, deciles) in [(0.2501, 0.1), (-0.26, 0.1), (57.829, 60.0), (0.0, 0.51), (f64::NAN, 0.1), (0.1, f64::NAN)] {
+        for (total, deciles) in
+            [(0.2501, 0.1), (-0.26, 0.1), (57.829, 60.0), (0.0, 0.51), (f64::NAN, 0.1), (0.1, f64::NAN)]
+        {
             let refused = refuse_nonsense(&quality(total, deciles), None).expect_err("refused").to_string();
             assert!(refused.contains("`--accept REASON`") && refused.contains("300 customers"), "{refused}");
-            assert_eq!(refuse_nonsense(&quality(total, deciles), Some("another year")).expect("wanted"), "another year");
+            assert_eq!(
+                refuse_nonsense(&quality(total, deciles), Some("another year")).expect("wanted"),
+                "another year"
+            );
         }
         let refused = refuse_nonsense(&quality(57.829, 60.0), None).expect_err("refused").to_string();
         assert!(refused.contains("+5782.9 %") && refused.contains("6000.0 %"), "{refused}");

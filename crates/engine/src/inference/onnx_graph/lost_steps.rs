@@ -70,11 +70,7 @@ fn lost_average(graph: &Graph) -> Option<String> {
 }
 
 /// The tree ensemble that a value comes from, through what only moves numbers about.
-fn ensemble_behind<'a>(
-    name: &str,
-    most: usize,
-    made_by: &impl Fn(&str) -> Option<&'a Node>,
-) -> Option<&'a Node> {
+fn ensemble_behind<'a>(name: &str, most: usize, made_by: &impl Fn(&str) -> Option<&'a Node>) -> Option<&'a Node> {
     let mut node = made_by(name)?;
     // No way is longer than the graph, unless it goes round in circles.
     for _ in 0..most {
