@@ -96,7 +96,7 @@ impl Evidence {
 
 /// The report of a run.
 pub(crate) fn report(trained: &Trained) -> ReportData {
-    let Trained { staged, quality, leaks, evidence } = trained;
+    let Trained { staged, quality, leaks, evidence, checked: _ } = trained;
     let Manifest { name, version, training, tiers, .. } = &staged.manifest;
     let Evidence { tested, drift } = evidence;
     let actual: Vec<f64> = tested.iter().map(|row| row.actual).collect();
