@@ -363,6 +363,7 @@ fn file_to_read(argument: Option<&Path>, variable: Option<&str>) -> Option<(Path
 }
 
 fn table(text: &str) -> Result<Table, String> {
+    let text = text.trim_start_matches('\u{feff}');
     toml::from_str(text).map_err(|err: toml::de::Error| {
         // The library shows the line itself, which may hold a secret.
         let place = err.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);

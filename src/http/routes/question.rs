@@ -7,7 +7,7 @@ use crate::http::wire::answer::Context;
 use crate::http::wire::request::{PredictRequest, checked_request_id};
 use crate::scoring::{Ask, Prefer, Scored, Scorer};
 use scoreline_domain::CustomerKey;
-use scoreline_domain::privacy::IdHasher;
+use scoreline_domain::privacy::{IdHasher, Screen};
 
 /// A request with its checked transport fields.
 pub(super) struct ClvQuestion<'r, 'b> {
@@ -20,10 +20,11 @@ impl<'r, 'b> ClvQuestion<'r, 'b> {
     /// `otherwise` gives the id of a request that brings none; `hurry` is what its caller says of their time.
     pub(super) fn new(
         request: &'r PredictRequest<'b>,
+        screen: Screen,
         otherwise: impl FnOnce() -> &'r str,
         hurry: Hurry,
     ) -> Result<Self, ApiError> {
-        let request_id = checked_request_id(request.id(), otherwise)?;
+        let request_id = checked_request_id(request.id(), screen, otherwise)?;
         let features_as_of = request.features_as_of().map_err(|err| err.of_request(request.id()))?;
         Ok(Self { request, context: Context { request_id, features_as_of }, hurry })
     }

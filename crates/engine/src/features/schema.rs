@@ -135,7 +135,6 @@ pub struct Remarks {
 pub const IMPUTED: &str = "imputed";
 pub const OUTSIDE: &str = "outside_training_range";
 pub const UNKNOWN_CATEGORY: &str = "unknown_category";
-pub const LACKING: &str = "stored_features_lack";
 pub const IGNORED: &str = "ignored";
 
 /// What there is to say about a catalogued feature that was given to a model that does not read it, by its position in
@@ -145,6 +144,7 @@ pub fn ignored_remark(position: u16) -> &'static str {
         LazyLock::new(|| CATALOGUE.iter().map(|feature| format!("{IGNORED}: {}", feature.name)).collect());
     REMARKS.get(usize::from(position)).map_or(IGNORED, String::as_str)
 }
+pub const LACKING: &str = "stored_features_lack";
 
 impl Remarks {
     fn of(rule: &FeatureRule) -> Self {
