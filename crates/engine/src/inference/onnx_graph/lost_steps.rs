@@ -1,7 +1,7 @@
 //! Exports that lost a step of the model they were made of, where the file itself tells.
 //!
-//! CatBoost writes no last step for losses whose outputs are logarithms, and says in the file's metadata which loss it
-//! was. The exporter of LightGBM divides random forests by 100, however many trees there are, and divides probabilities
+//! `CatBoost` writes no last step for losses whose outputs are logarithms, and says in the file's metadata which loss it
+//! was. The exporter of `LightGBM` divides random forests by 100, however many trees there are, and divides probabilities
 //! where it should divide margins. What no file tells (linear leaves, zeros as missing values, a forest that is summed)
 //! is found by comparing answers: `pack --check`.
 
@@ -12,12 +12,12 @@ use super::graph::{Graph, Node};
 use crate::inference::manifest::Apply;
 use crate::inference::trees;
 
-/// Losses of CatBoost whose models answer in logarithms.
+/// Losses of `CatBoost` whose models answer in logarithms.
 const LOGARITHMIC: [&str; 3] = ["Poisson", "Tweedie", "LogLinQuantile"];
-/// Metadata that CatBoost writes: its version, and the settings of the training as JSON.
+/// Metadata that `CatBoost` writes: its version, and the settings of the training as JSON.
 const CATBOOST: &str = "catboost_version_info";
 const CATBOOST_SETTINGS: &str = "params";
-/// What the exporter of LightGBM calls the number it divides forests by, and that number.
+/// What the exporter of `LightGBM` calls the number it divides forests by, and that number.
 const DENOMINATOR: &str = "denominator";
 const DIVIDED_BY: f64 = 100.0;
 
@@ -37,7 +37,7 @@ impl OnnxModel {
             return None;
         }
         Some(format!(
-            "is of CatBoost with the loss `{loss}`, written without its last step: the output is a logarithm; pack it \
+            "is of `CatBoost` with the loss `{loss}`, written without its last step: the output is a logarithm; pack it \
              with `apply = \"exp\"` for this output (`scoreline-training pack --apply value=exp`)"
         ))
     }
@@ -55,14 +55,14 @@ fn lost_average(graph: &Graph) -> Option<String> {
         let ensemble = ensemble_behind(dividend, graph.nodes.len(), &made_by)?;
         if ensemble.operator == "TreeEnsembleClassifier" {
             return Some(
-                "is a LightGBM random forest whose exporter divides probabilities by 100 in place of averaging its trees"
+                "is a `LightGBM` random forest whose exporter divides probabilities by 100 in place of averaging its trees"
                     .to_owned(),
             );
         }
         let trees = ensemble.ints("nodes_treeids").iter().collect::<BTreeSet<_>>().len();
         (trees as f64 != DIVIDED_BY).then(|| {
             format!(
-                "is a LightGBM random forest of {trees} trees whose exporter divides their sum by 100: set the constant \
+                "is a `LightGBM` random forest of {trees} trees whose exporter divides their sum by 100: set the constant \
                  `{divisor}` to {trees}, or train 100 trees"
             )
         })
