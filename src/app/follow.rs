@@ -57,8 +57,13 @@ impl Erasable for StoreDesk {
 }
 
 impl PromotionKeeper for StoreDesk {
-    fn keep(&self, model: &ModelName, version: Option<&ModelVersion>) -> Result<Promotions, String> {
-        self.wait_for(async |store| store.promote(model, version).await).map_err(|err| err.to_string())
+    fn keep(
+        &self,
+        model: &ModelName,
+        version: Option<&ModelVersion>,
+        before: &[ModelVersion],
+    ) -> Result<Promotions, String> {
+        self.wait_for(async |store| store.promote(model, version, before).await).map_err(|err| err.to_string())
     }
 }
 

@@ -143,6 +143,8 @@ pub struct Promotions {
     /// Grows with every change.
     pub number: i64,
     pub versions: BTreeMap<ModelName, ModelVersion>,
+    /// What served before the last change of each model, the last one last: where a rollback leads.
+    pub before: BTreeMap<ModelName, Vec<ModelVersion>>,
 }
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]

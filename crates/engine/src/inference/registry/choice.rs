@@ -9,11 +9,17 @@ const MOST_HISTORY: usize = 16;
 
 /// Where promotions outlast the process and are shared between replicas.
 pub trait PromotionKeeper: Send + Sync {
-    /// Keeps a promotion, or its end; how all of them stand then. Blocks until it is on disk.
+    /// Keeps a promotion, or its end, with what served before it, the last one last; how all of them stand then. Blocks
+    /// until it is on disk.
     ///
     /// # Errors
     /// Why it is not known to be kept.
-    fn keep(&self, model: &ModelName, version: Option<&ModelVersion>) -> Result<Promotions, String>;
+    fn keep(
+        &self,
+        model: &ModelName,
+        version: Option<&ModelVersion>,
+        before: &[ModelVersion],
+    ) -> Result<Promotions, String>;
 }
 
 /// What people chose while the server runs.
@@ -47,14 +53,36 @@ impl Choices {
             return false;
         }
         let changed = promotions.versions != self.promotions.versions;
+        self.history.extend(promotions.before.clone());
         self.promotions = promotions;
         changed
     }
 
+    /// What will have served before, once another version takes the place of `serving`. People who go back from it do
+    /// not come by it again.
+    pub(super) fn history(
+        &self,
+        model: &ModelName,
+        serving: Option<&ModelVersion>,
+        goes_back: bool,
+    ) -> Vec<ModelVersion> {
+        let before = self.history.get(model).into_iter().flatten();
+        let before = before.filter(|version| Some(*version) != serving).cloned();
+        let mut before: Vec<_> = before.chain(serving.filter(|_| !goes_back).cloned()).collect();
+        before.drain(..before.len().saturating_sub(MOST_HISTORY));
+        before
+    }
+
     /// How promotions stand with one more change, for a registry that nobody keeps them for.
-    pub(super) fn with(&self, model: &ModelName, version: Option<&ModelVersion>) -> Promotions {
+    pub(super) fn with(
+        &self,
+        model: &ModelName,
+        version: Option<&ModelVersion>,
+        before: Vec<ModelVersion>,
+    ) -> Promotions {
         let mut next = self.promotions.clone();
         next.number += 1;
+        next.before.insert(model.clone(), before);
         match version {
             Some(version) => drop(next.versions.insert(model.clone(), version.clone())),
             None => drop(next.versions.remove(model)),
