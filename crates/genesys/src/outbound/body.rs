@@ -49,7 +49,7 @@ pub(super) fn requests(contacts: &[Vec<u8>]) -> Vec<Result<Range<usize>, usize>>
     let mut found = Vec::new();
     let (mut start, mut bytes) = (0, 2);
     for (place, contact) in contacts.iter().enumerate() {
-        let alone = contact.len() + 3;
+        let alone = contact.len() + 2;
         if alone > MOST_BYTES {
             if start < place {
                 found.push(Ok(start..place));
@@ -58,7 +58,7 @@ pub(super) fn requests(contacts: &[Vec<u8>]) -> Vec<Result<Range<usize>, usize>>
             (start, bytes) = (place + 1, 2);
             continue;
         }
-        if place - start == MOST || bytes + contact.len() + 1 > MOST_BYTES {
+        if place - start == MOST || bytes + contact.len() > MOST_BYTES {
             found.push(Ok(start..place));
             (start, bytes) = (place, 2);
         }
@@ -106,13 +106,25 @@ mod tests {
                     }
                     Err(place) => {
                         prop_assert_eq!(place, next);
-                        prop_assert!(contacts[place].len() + 2 > MOST_BYTES - 1);
+                        prop_assert!(contacts[place].len() + 2 > MOST_BYTES);
                         next = place + 1;
                     }
                 }
             }
             prop_assert_eq!(next, contacts.len());
         }
+    }
+
+    #[test]
+    fn a_body_of_exactly_the_most_is_one_request() {
+        let half = vec![b'x'; (MOST_BYTES - 3) / 2];
+        let fits = vec![half.clone(), vec![b'x'; MOST_BYTES - 3 - half.len()]];
+        assert_eq!(requests(&fits), [Ok(0..2)]);
+        assert_eq!(array(&fits).len(), MOST_BYTES);
+        let over = vec![half.clone(), vec![b'x'; MOST_BYTES - 2 - half.len()]];
+        assert_eq!(requests(&over), [Ok(0..1), Ok(1..2)]);
+        assert_eq!(requests(&[vec![b'x'; MOST_BYTES - 2]]), [Ok(0..1)]);
+        assert_eq!(requests(&[vec![b'x'; MOST_BYTES - 1]]), [Err(0)]);
     }
 
     #[test]
