@@ -9,10 +9,10 @@ use futures_util::future::{BoxFuture, join_all};
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
-use super::follow::{Follower, StoreDesk};
+use super::follow::{self, Follower, STORE_OPEN, StoreDesk};
 use super::stored::{self, Opened, Opening};
 use crate::config::Settings;
-use crate::http::{Jobs, WriteBackDesk};
+use crate::http::{Jobs, Readiness, WriteBackDesk};
 use crate::lifecycle::Stop;
 use crate::monitoring::Monitoring;
 use crate::scoring::Scorer;
@@ -34,8 +34,6 @@ use scoreline_engine::inference::registry::Patience;
 use scoreline_genesys::Genesys;
 use scoreline_store::{Store, StorePlace};
 
-/// Whether the store is open.
-const STORE_OPEN: &str = "scoreline_store_open";
 /// How often predictions by id look for changed features.
 const FEATURES_POLL: Duration = Duration::from_secs(1);
 /// A store that cannot be opened is tried again after this long, doubled up to the second.
@@ -60,7 +58,10 @@ impl Pipeline {
         let write_back = target.is_some().then_some(JobName::WriteBack);
         let always = [JobName::Features, JobName::Rescore];
         let board = Board::new(extract.into_iter().chain(always).chain(write_back));
-        metrics::describe_gauge!(STORE_OPEN, "1 once the store is open; predictions do not wait for it.");
+        metrics::describe_gauge!(
+            STORE_OPEN,
+            "1 while the store is open and does its work; predictions do not wait for it."
+        );
         metrics::gauge!(STORE_OPEN).set(0.0);
         Self { board, desk: StoreDesk::new(settings.store.lasts()), target }
     }
@@ -78,8 +79,14 @@ impl Pipeline {
         self.desk.clone()
     }
 
+    /// Whether the process wants traffic and its store does its work.
+    pub(super) fn readiness(&self) -> Readiness {
+        Readiness::with(Arc::clone(&self.desk.store))
+    }
+
     /// Lets everybody work with the store that is open now.
-    pub(super) fn take_in(&self, opened: &Opened, eraser: &Eraser, monitoring: &Monitoring) {
+    pub(super) fn take_in(&self, opened: &Opened, eraser: &Eraser, monitoring: &Monitoring, hasher: &IdHasher) {
+        hasher.know(&opened.privacy.layers);
         eraser.follow(&opened.tombstones.all());
         eraser.tombstones().set_read();
         let _ = self.desk.store.set(opened.store.clone());
@@ -93,7 +100,7 @@ impl Pipeline {
     /// Opens the store, however long that takes, tells who waits for it, and runs the jobs until the process stops. A
     /// supervised task.
     pub(super) async fn run(self, parts: JobParts, opening: Opening, stop: Stop) -> anyhow::Result<()> {
-        let JobParts { settings, scorer, eraser, monitoring, platform, opened: tell } = parts;
+        let JobParts { settings, scorer, eraser, monitoring, hasher, platform, opened: tell } = parts;
         worker::describe();
         let opened = match opening {
             Opening::Open(opened) => *opened,
@@ -102,7 +109,7 @@ impl Pipeline {
                     opened = open_patiently(&settings, later) => opened,
                     () = stop.requested() => return Ok(()),
                 };
-                self.take_in(&opened, &eraser, &monitoring);
+                self.take_in(&opened, &eraser, &monitoring, &hasher);
                 opened
             }
         };
@@ -115,9 +122,10 @@ impl Pipeline {
         let keeper = FeatureTableKeeper::new(StoreFeed::new(store.clone()), scorer.table().clone());
         let keeper = keeper.keep(FEATURES_POLL, stop.soft().clone().cancelled_owned());
         let keeper = Box::pin(keeper) as BoxFuture<'static, ()>;
+        let watching = follow::watch(store.clone(), stop.clone());
         let driven = self.drive(&settings, store, &scorer, platform.as_ref(), &stop);
         // One task: together they use no more than one of the threads that answer requests.
-        tokio::join!(driven, follower, keeper);
+        tokio::join!(driven, follower, keeper, watching);
         Ok(())
     }
 
@@ -149,6 +157,7 @@ pub(super) struct JobParts {
     pub(super) scorer: Scorer,
     pub(super) eraser: Eraser,
     pub(super) monitoring: Monitoring,
+    pub(super) hasher: IdHasher,
     pub(super) platform: Option<Genesys>,
     /// Told the store once it is open.
     pub(super) opened: oneshot::Sender<Store>,
@@ -309,7 +318,7 @@ async fn open_patiently(settings: &Settings, opening: Opening) -> Opened {
             Ok(opened) => return opened,
             Err(err) => waiting.after(&err).await,
         }
-        next = stored::open(settings).await;
+        next = stored::open(settings, stored::tell_log).await;
     }
 }
 

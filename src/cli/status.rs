@@ -38,6 +38,10 @@ async fn describe(store: &Store, target: Option<&str>, failures: usize) -> Resul
     let StoreCounts { customers, interactions, purchases, features, scores, dirty } = store.counts().await?;
     let mut text = String::new();
     let _ = writeln!(text, "customers     {customers}");
+    let left = store.keys_to_change().await?;
+    if left > 0 {
+        let _ = writeln!(text, "pepper        {left} customers have still a key of the one before: a start goes on");
+    }
     let _ = writeln!(text, "interactions  {interactions}");
     let _ = writeln!(text, "purchases     {purchases}");
     let _ = writeln!(text, "features      {features}, {dirty} customers have changed since");

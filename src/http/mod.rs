@@ -16,4 +16,4 @@ mod wire;
 pub use edge::auth::Access;
 pub use router::{ListenerName, ROUTES, Route};
 pub use service::Endpoints;
-pub use state::{HttpSettings, HttpState, Jobs, Readiness, RenderMetrics, SharedState, WriteBackDesk};
+pub use state::{HttpSettings, HttpState, Jobs, Readiness, RenderMetrics, SharedState, StoreTrouble, WriteBackDesk};

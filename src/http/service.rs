@@ -18,7 +18,7 @@ use super::edge::error::error_response;
 use super::edge::head::Head;
 use super::edge::observe::{Observe, caught, finish};
 use super::edge::request_id::given;
-use super::router::{ListenerName, ROUTES, RouteAnswer, router};
+use super::router::{ListenerName, ROUTES, RouteAnswer, local, router};
 use super::routes::Call;
 use super::routes::live::Endpoint;
 use super::state::SharedState;
@@ -61,6 +61,11 @@ impl Endpoints {
 
     pub fn admin(state: SharedState) -> Self {
         router(ListenerName::Admin, state).into()
+    }
+
+    /// What commands of this machine ask, on a socket beside the store.
+    pub fn local(state: SharedState) -> Self {
+        local(state).into()
     }
 
     /// The door of everything that is not plain.

@@ -3,8 +3,6 @@
 //! The log is read twice: first every line is looked at, so that a log with a mistake in it changes nothing, then it is
 //! written. Telling the same log again changes nothing either.
 
-use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
@@ -15,12 +13,14 @@ use super::super::score::chunk::Cell;
 use super::super::score::purchases::{CUSTOMER, Places, purchase};
 use super::super::score::source::{self, TableFormat};
 use super::super::score::{TerminalBar, delimiter, for_the_log};
+use super::beside::{StoreServer, ToldPurchase};
 use crate::app::stored;
 use crate::config::Settings;
 use scoreline_domain::CustomerKey;
+use scoreline_domain::Purchase;
 use scoreline_domain::privacy::IdHasher;
-use scoreline_engine::features::purchases::LARGEST;
-use scoreline_store::{NewPurchase, PurchaseId, PurchasesRecorded, Store};
+use scoreline_engine::features::purchases::{LARGEST, fits};
+use scoreline_store::{NewPurchase, PurchaseId, PurchasesRecorded, Repetitions, Store, StoreError};
 
 /// A purchase's own name, for those that are told again with another amount.
 const PURCHASE: [&str; 2] = ["purchase_id", "order_id"];
@@ -58,7 +58,8 @@ Columns: customer_id, date, amount (or amount_usd, dollar_value) in US dollars, 
 purchase_id (or order_id). With it a purchase told again takes the place of the one before; without it purchases of the
 same customer, day, amount and items are told apart by counting them. A customer's identifier is hashed at once and must be
 the one that predictions are asked with. A log with a mistake changes nothing. From a database: have its own client write
-a CSV of the columns above.";
+a CSV of the columns above. While a server has the SQLite file, it is told the purchases on the socket beside the file (the
+store's name and `.sock`), as by POST /v1/purchases.";
 
 impl Import {
     pub(super) fn run(self, settings: &Settings) -> Result<(), Failure> {
@@ -76,7 +77,10 @@ impl Import {
         let log = Log { import: &self, format, hasher: IdHasher::new(&settings.privacy) };
         let lines = log.check()?;
         let recorded = stored::run_until_signal(async {
-            let opened = stored::open_for_command(settings).await.context("no purchase was taken in")?;
+            let opened = match stored::open_for_command(settings).await {
+                Ok(opened) => opened,
+                Err(err) => return log.tell(settings, err).await,
+            };
             let recorded = Log { hasher: opened.hasher(), ..log }.write(&opened.store).await;
             let closed = stored::close(&opened.store, &opened.tombstones).await;
             let recorded = recorded.and_then(|recorded| closed.map(|()| recorded));
@@ -126,18 +130,47 @@ impl Log<'_> {
         Ok(lines)
     }
 
+    /// Tells the server that has the store's file; whatever else the matter is with the store, that is said.
+    async fn tell(&self, settings: &Settings, err: anyhow::Error) -> anyhow::Result<PurchasesRecorded> {
+        let Some(StoreError::Locked { path, .. }) = err.downcast_ref() else {
+            return Err(err.context("no purchase was taken in"));
+        };
+        let server = match StoreServer::of(path, settings) {
+            Ok(server) => server,
+            Err(unreached) => return Err(err.context(format!("no purchase was taken in: {unreached:#}"))),
+        };
+        let told = self.tell_all(&server).await;
+        told.context("not all purchases were taken in; the same command does the rest")
+    }
+
+    async fn tell_all(&self, server: &StoreServer) -> anyhow::Result<PurchasesRecorded> {
+        let mut repetitions = Repetitions::default();
+        let mut all = PurchasesRecorded::default();
+        let mut reader = self.lines()?;
+        let bar = TerminalBar::start(&reader.length, "purchases", self.import.quiet);
+        while let Some(lines) = reader.next(self)? {
+            let lines: Vec<_> = lines.into_iter().collect::<Result<_, _>>().map_err(changed)?;
+            bar.advance(lines.len() as u64);
+            let told: Vec<_> = lines.into_iter().map(|line| line.told(&mut repetitions)).collect();
+            for batch in told.chunks(server.rows) {
+                add(&mut all, server.tell(batch).await?);
+            }
+        }
+        bar.finish();
+        Ok(all)
+    }
+
     async fn write(&self, store: &Store) -> anyhow::Result<PurchasesRecorded> {
         let (batches, mut taken) = tokio::sync::mpsc::channel::<Vec<NewPurchase>>(2);
         let reading = async {
-            let mut told = Repetitions::default();
+            let mut repetitions = Repetitions::default();
             let mut batch = Vec::with_capacity(BATCH);
             let mut reader = self.lines()?;
             let bar = TerminalBar::start(&reader.length, "purchases", self.import.quiet);
             while let Some(lines) = reader.next(self)? {
                 bar.advance(lines.len() as u64);
                 for line in lines {
-                    let line = line.map_err(|problem| anyhow::anyhow!("the log has changed: {problem}"))?;
-                    batch.push(told.named(line));
+                    batch.push(line.map_err(changed)?.named(&mut repetitions));
                     if batch.len() == BATCH {
                         batches.send(std::mem::take(&mut batch)).await?;
                     }
@@ -151,12 +184,7 @@ impl Log<'_> {
         let writing = async {
             let mut all = PurchasesRecorded::default();
             while let Some(batch) = taken.recv().await {
-                let PurchasesRecorded { written, same, refused, impossible } =
-                    store.record_purchases(&batch, None).await?;
-                all.written += written;
-                all.same += same;
-                all.refused += refused;
-                all.impossible += impossible;
+                add(&mut all, store.record_purchases(&batch, None).await?);
             }
             anyhow::Ok(all)
         };
@@ -198,15 +226,13 @@ impl Log<'_> {
         self.hasher.screen().identifier(id).map_err(|refused| format!("`{CUSTOMER}` {refused}"))?;
         let read = purchase(places, cells)?;
         let items = read.items.or(self.import.items.map(f64::from)).unwrap_or_default();
-        for (column, value) in [("amount", read.amount_usd), ("items", items)] {
-            if value > LARGEST {
-                return Err(format!("`{column}` must be at most {LARGEST:e}, got `{value}`"));
-            }
-        }
+        fits(&Purchase { items: Some(items), ..read })
+            .map_err(|column| format!("`{column}` must be at most {LARGEST:e}"))?;
         let name = name.map(|name| cells[name].as_text().trim()).filter(|name| !name.is_empty());
         Ok(Line {
             customer: self.hasher.key(id),
-            name: name.map(PurchaseId::named),
+            id: id.into(),
+            name: name.map(Into::into),
             day: read.date,
             amount_usd: read.amount_usd,
             items,
@@ -238,31 +264,49 @@ impl Lines {
     }
 }
 
-/// One purchase, its customer's name already hashed.
-#[derive(Clone, Copy)]
+/// One purchase.
 struct Line {
     customer: CustomerKey,
-    name: Option<PurchaseId>,
+    /// The customer as the log names them, for a server that hashes them itself.
+    id: Box<str>,
+    name: Option<Box<str>>,
     day: jiff::civil::Date,
     amount_usd: f64,
     items: f64,
 }
 
-/// How often lines were told that say the same. 24 bytes for each distinct one: half a key and a hash of the rest tell
-/// lines apart well enough.
-#[derive(Default)]
-struct Repetitions(HashMap<(u64, u64), u32>);
-
-impl Repetitions {
-    fn named(&mut self, line: Line) -> NewPurchase {
-        let Line { customer, name, day, amount_usd, items } = line;
-        let id = name.unwrap_or_else(|| {
-            let mut rest = DefaultHasher::new();
-            (customer.as_bytes(), day, amount_usd.to_bits(), items.to_bits()).hash(&mut rest);
-            let told = self.0.entry((customer.prefix(), rest.finish())).or_default();
-            *told += 1;
-            PurchaseId::line(day, amount_usd, items, *told - 1)
-        });
+impl Line {
+    fn named(self, repetitions: &mut Repetitions) -> NewPurchase {
+        let Self { customer, id: _, name, day, amount_usd, items } = self;
+        let id = match name {
+            Some(name) => PurchaseId::named(&name),
+            None => repetitions.next(&customer, day, amount_usd, items),
+        };
         NewPurchase { customer, id, day, amount_usd, items }
     }
+
+    fn told(self, repetitions: &mut Repetitions) -> ToldPurchase {
+        let Self { customer, id, name, day, amount_usd, items } = self;
+        let repetition = name.is_none().then(|| repetitions.count(&customer, day, amount_usd, items));
+        ToldPurchase {
+            customer_id: id,
+            date: day.to_string(),
+            amount: amount_usd,
+            items,
+            purchase_id: name,
+            repetition,
+        }
+    }
+}
+
+fn changed(problem: String) -> anyhow::Error {
+    anyhow::anyhow!("the log has changed: {problem}")
+}
+
+fn add(all: &mut PurchasesRecorded, more: PurchasesRecorded) {
+    let PurchasesRecorded { written, same, refused, impossible } = more;
+    all.written += written;
+    all.same += same;
+    all.refused += refused;
+    all.impossible += impossible;
 }

@@ -13,7 +13,7 @@ use jiff::civil::Date;
 use super::chunk::{CHUNK_ROWS, Cell, Chunk};
 use super::draw::{InputRow, shown};
 use super::source::{Input, Layout, Length, Source};
-use scoreline_domain::Purchase;
+use scoreline_domain::{Purchase, PurchaseFault, PurchaseText};
 use scoreline_engine::features::FeatureSchema;
 use scoreline_engine::features::purchases::{PurchaseFeatures, PurchaseHistory};
 
@@ -190,20 +190,16 @@ impl PurchaseLedger {
 /// # Errors
 /// Names the column and what is allowed there.
 pub(in crate::cli) fn purchase(places: &Places, cells: &[Cell]) -> Result<Purchase, String> {
-    let text = cells[places.date].as_text().trim();
-    // A time of day may follow; the day is what counts.
-    let day = text.split(['T', ' ']).next().unwrap_or(text);
-    let date: Date =
-        day.parse().map_err(|_| format!("`{DATE}` must be a day such as `1997-01-31`, got `{}`", shown(text)))?;
-    let number = |name: &str, column: usize| {
-        let text = cells[column].as_text().trim();
-        let value = text.parse::<f64>().ok().filter(|value| value.is_finite() && *value >= 0.0);
-        value.ok_or_else(|| format!("`{name}` must be a finite number >= 0, got `{}`", shown(text)))
-    };
-    Ok(Purchase {
-        date,
-        amount_usd: number(&places.amount_name, places.amount)?,
-        items: places.items.map(|column| number("items", column)).transpose()?,
+    let text = |column: usize| cells[column].as_text().trim();
+    let items = places.items.map(text);
+    let line = PurchaseText { date: text(places.date), amount: text(places.amount), items };
+    Purchase::read(&line).map_err(|PurchaseFault { field, problem }| {
+        let (name, got) = match field {
+            DATE => (DATE, line.date),
+            "amount" => (&*places.amount_name, line.amount),
+            other => (other, items.unwrap_or_default()),
+        };
+        format!("`{name}` {problem}, got `{}`", shown(got))
     })
 }
 

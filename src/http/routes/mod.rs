@@ -15,6 +15,7 @@ mod predict_clv;
 pub(super) mod predict_clv_batch;
 mod predict_lead;
 pub(super) mod predict_lead_batch;
+pub(super) mod purchases;
 mod question;
 mod route_tier;
 
