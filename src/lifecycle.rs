@@ -2,7 +2,8 @@
 //!
 //! Two tokens. *Soft* asks everybody to finish what they have begun; *hard* drops what is left. The first SIGTERM or
 //! SIGINT is soft, a second one or the end of the drain time is hard. A supervised task that ends or panics before the
-//! soft token stops the whole process: it is better restarted than limping. Nothing else listens to signals or spawns.
+//! soft token stops the whole process: it is better restarted than limping. SIGHUP ends nothing: it asks for what can be
+//! read anew. Nothing else listens to signals or spawns.
 
 use std::fmt::Display;
 use std::future::Future;
@@ -279,15 +280,7 @@ pub struct Signals {
 
 impl Signals {
     /// A signal that cannot be listened to keeps its usual effect: the process ends at once.
-    #[expect(clippy::disallowed_methods, reason = "the one place that listens to signals")]
     pub fn listen() -> Self {
-        let listen = |kind, name| match signal(kind) {
-            Ok(signal) => Some(signal),
-            Err(err) => {
-                warn!(signal = name, error = %err, "signal cannot be listened to");
-                None
-            }
-        };
         Self {
             terminate: listen(SignalKind::terminate(), "SIGTERM"),
             interrupt: listen(SignalKind::interrupt(), "SIGINT"),
@@ -296,19 +289,47 @@ impl Signals {
 
     /// The name of the next signal.
     pub async fn next(&mut self) -> &'static str {
-        async fn received(signal: &mut Option<Signal>) {
-            if let Some(signal) = signal
-                && signal.recv().await.is_some()
-            {
-                return;
-            }
-            std::future::pending::<()>().await;
-        }
         tokio::select! {
             () = received(&mut self.terminate) => "SIGTERM",
             () = received(&mut self.interrupt) => "SIGINT",
         }
     }
+}
+
+/// SIGHUP. Once listened to, it no longer ends the process.
+pub struct Hangups(Option<Signal>);
+
+impl Hangups {
+    /// When it cannot be listened to, it keeps its usual effect: the process ends at once.
+    pub fn listen() -> Self {
+        Self(listen(SignalKind::hangup(), "SIGHUP"))
+    }
+
+    /// Ready with the next one. Those that came since the last call count as one.
+    pub async fn next(&mut self) {
+        received(&mut self.0).await;
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that listens to signals")]
+fn listen(kind: SignalKind, name: &'static str) -> Option<Signal> {
+    match signal(kind) {
+        Ok(signal) => Some(signal),
+        Err(err) => {
+            warn!(signal = name, error = %err, "signal cannot be listened to");
+            None
+        }
+    }
+}
+
+/// Never ready for a signal that is not listened to.
+async fn received(signal: &mut Option<Signal>) {
+    if let Some(signal) = signal
+        && signal.recv().await.is_some()
+    {
+        return;
+    }
+    std::future::pending::<()>().await;
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use std::sync::mpsc::{self, SyncSender, TrySendError};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
@@ -121,10 +122,11 @@ pub fn init(settings: &LogSettings) -> Result<LogGuard, TelemetryError> {
         LogFormat::Json => false,
     };
     let lost_lines = if human { lost_lines_for_people } else { lost_lines_as_json };
-    let (writer, guard) =
+    let (writer, mut guard) =
         LineQueue::start(io::stderr(), QUEUED_LINES, lost_lines).map_err(TelemetryError::WriterThread)?;
     // No filter silences what administrators did.
-    let audit = settings.audit_path.as_deref().map(audit_file).transpose()?;
+    let audit = settings.audit_path.clone().map(AuditFile::open).transpose()?;
+    guard.audit.clone_from(&audit);
     let level = if audit.is_some() { LevelFilter::OFF } else { LevelFilter::INFO };
     let targets = settings.filter.without_drivers().with_target(AUDIT, level);
     if let Some(file) = audit {
@@ -145,10 +147,10 @@ pub fn init(settings: &LogSettings) -> Result<LogGuard, TelemetryError> {
 }
 
 /// As above, with a filter for each of the two: only this costs a look at both for every event that is logged.
-fn init_with_audit(human: bool, writer: LineQueue, log: Targets, audit: File) -> Result<(), TelemetryError> {
+fn init_with_audit(human: bool, writer: LineQueue, log: Targets, audit: AuditFile) -> Result<(), TelemetryError> {
     let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(false);
     // Written by whoever acted, so that no queue can lose it.
-    let lines = lines.with_target(false).with_level(false).with_writer(Arc::new(audit));
+    let lines = lines.with_target(false).with_level(false).with_writer(audit);
     let lines = lines.with_filter(Targets::new().with_target(AUDIT, LevelFilter::INFO));
     let registry = tracing_subscriber::registry().with(lines);
     let started = if human {
@@ -161,13 +163,44 @@ fn init_with_audit(human: bool, writer: LineQueue, log: Targets, audit: File) ->
     started.map_err(|_| TelemetryError::LoggingStartedTwice)
 }
 
-/// Opens the file for appending, readable by its owner and their group.
-fn audit_file(path: &Path) -> Result<File, TelemetryError> {
-    let unusable = |source| TelemetryError::AuditFile { path: path.to_owned(), source };
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(unusable)?;
+/// The file of audit lines. Cheap to clone; all clones write to one file.
+#[derive(Clone, Debug)]
+pub struct AuditFile {
+    path: Arc<Path>,
+    file: Arc<ArcSwap<File>>,
+}
+
+impl AuditFile {
+    fn open(path: PathBuf) -> Result<Self, TelemetryError> {
+        let file = Self::append_to(&path)?;
+        Ok(Self { path: path.into(), file: Arc::new(ArcSwap::from_pointee(file)) })
     }
-    OpenOptions::new().append(true).create(true).mode(0o640).open(path).map_err(unusable)
+
+    /// Goes on in the file that has the name now: the one before may have been moved away.
+    ///
+    /// # Errors
+    /// When it cannot be opened. Lines go to the file before then.
+    pub fn reopen(&self) -> Result<(), TelemetryError> {
+        self.file.store(Arc::new(Self::append_to(&self.path)?));
+        Ok(())
+    }
+
+    /// Opens the file for appending, readable by its owner and their group.
+    fn append_to(path: &Path) -> Result<File, TelemetryError> {
+        let unusable = |source| TelemetryError::AuditFile { path: path.to_owned(), source };
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(unusable)?;
+        }
+        OpenOptions::new().append(true).create(true).mode(0o640).open(path).map_err(unusable)
+    }
+}
+
+impl<'a> MakeWriter<'a> for AuditFile {
+    type Writer = Arc<File>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        self.file.load_full()
+    }
 }
 
 /// A recorder of its own with our buckets, not installed: for tests that must not share counters.
@@ -253,6 +286,14 @@ struct LineQueue {
 /// Writes out what is queued when dropped, unless the sink is stuck.
 pub struct LogGuard {
     sender: SyncSender<LogEntry>,
+    audit: Option<AuditFile>,
+}
+
+impl LogGuard {
+    /// The file of audit lines, where there is one.
+    pub fn audit(&self) -> Option<AuditFile> {
+        self.audit.clone()
+    }
 }
 
 impl LineQueue {
@@ -282,7 +323,7 @@ impl LineQueue {
                 }
             }
         })?;
-        Ok((Self { sender: sender.clone(), unreported }, LogGuard { sender }))
+        Ok((Self { sender: sender.clone(), unreported }, LogGuard { sender, audit: None }))
     }
 }
 

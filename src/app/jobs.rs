@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, anyhow};
 use futures_util::future::{BoxFuture, join_all};
 use tokio::sync::oneshot;
 use tokio::time::sleep;
@@ -187,9 +187,6 @@ pub async fn extract_once(
     from: Option<Timestamp>,
     mut observe: impl FnMut(&ExtractionProgress) + Send,
 ) -> anyhow::Result<Extracted> {
-    if settings.genesys.is_none() {
-        bail!("there is no platform to fetch from: set `[genesys]`");
-    }
     let opened = stored::open_for_command(settings).await?;
     let platform = platform(settings, &opened.privacy, opened.hasher())?;
     let platform = platform.context("there is no platform to fetch from: set `[genesys]`")?;

@@ -4,6 +4,7 @@ mod follow;
 pub mod jobs;
 pub mod local;
 mod pepper;
+mod reload;
 pub mod stored;
 
 use std::net::SocketAddr;
@@ -16,16 +17,16 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use crate::auth::{self, Authenticator};
-use crate::config::{self, Settings};
+use crate::config::{self, Effective, Settings, SettingsSource};
 use crate::http::admission::Admission;
 use crate::http::{Endpoints, HttpSettings, HttpState, SharedState};
-use crate::lifecycle::{Lifecycle, Signals, Stop};
+use crate::lifecycle::{Hangups, Lifecycle, Signals, Stop};
 use crate::monitoring::{Ledger, Monitoring};
 use crate::routing::TierPolicy;
 use crate::scoring::feature_table::FeatureTable;
 use crate::scoring::self_probe::SelfProbe;
-use crate::scoring::{Scorer, ScorerSettings, golden};
-use crate::telemetry::MetricsHandle;
+use crate::scoring::{Scorer, ScorerSettings, gate, golden};
+use crate::telemetry::{AuditFile, MetricsHandle};
 use scoreline_domain::privacy::audit::{self, Actor, AuditAction, AuditOutcome};
 use scoreline_domain::privacy::{Erasable, Eraser, IdHasher, PrivacySettings, Tombstones};
 use scoreline_domain::time::{Clock as _, Rounds, SystemClock};
@@ -37,6 +38,7 @@ use scoreline_listener::{ConnectionTask, Drain, Limits, Listener, TlsConfigs};
 use scoreline_store::{Store, StorePlace};
 
 use jobs::{JobParts, Pipeline};
+use reload::Reload;
 use stored::Opening;
 
 /// Longest time a request's body may take to arrive.
@@ -54,13 +56,25 @@ const DRIFT_POLL: Duration = Duration::from_secs(1);
 /// How long a start waits for issuers' keys before it serves without them.
 const KEYS_PATIENCE: Duration = Duration::from_secs(2);
 
+/// What a server is started with.
+pub struct ServerStart {
+    pub source: SettingsSource,
+    pub effective: Effective,
+    /// Where audit lines go, when they have a file.
+    pub audit: Option<AuditFile>,
+    pub metrics: MetricsHandle,
+}
+
 /// Loads the models, serves until a signal, drains, returns.
 ///
 /// # Errors
 /// When a listener cannot be opened, a part of the server dies, or requests had to be cut at the drain timeout.
-pub async fn serve(settings: Settings, metrics: MetricsHandle) -> anyhow::Result<()> {
+pub async fn serve(start: ServerStart) -> anyhow::Result<()> {
+    let ServerStart { source, effective, audit, metrics } = start;
     let lifecycle = Lifecycle::new();
     let signals = Signals::listen();
+    let hangups = Hangups::listen();
+    let settings = effective.settings.clone();
     let (opening, privacy) = stored::start(&settings).await?;
     let registry = registry(&settings);
     let pipeline = Pipeline::of(&settings);
@@ -84,6 +98,7 @@ pub async fn serve(settings: Settings, metrics: MetricsHandle) -> anyhow::Result
         pipeline.take_in(opened, &eraser, &monitoring, &state.hasher);
     }
     let platform = jobs::platform(&settings, &privacy, state.hasher.clone())?;
+    let reload = Reload { source, started: effective, audit, platform: platform.clone() };
     let (tell, opened) = oneshot::channel();
     let parts = JobParts {
         settings: settings.clone(),
@@ -116,6 +131,7 @@ pub async fn serve(settings: Settings, metrics: MetricsHandle) -> anyhow::Result
         stop.supervise("commands", commands);
     }
     serve_public(public, tls, Endpoints::public(state), settings.connections, drain.clone(), admin_drain, &stop);
+    stop.supervise("reload", reload.run(hangups, stop.clone()));
     stop.supervise("drift monitor", judge(Arc::clone(&registry), monitoring.clone(), stop.clone()));
     let comparing = stop.clone();
     let candidates = scorer.clone();
@@ -189,6 +205,7 @@ pub fn registry(settings: &Settings) -> Arc<Registry> {
         load: load_settings(settings),
         probe: std::env::current_exe().ok(),
         settle: MODELS_SETTLE,
+        departure: Some(gate::departure),
         ..RegistrySettings::new(settings.models.dir.clone())
     };
     Arc::new(Registry::new(settings, golden::verify))

@@ -7,7 +7,7 @@ use clap::Subcommand;
 
 use super::{Failure, print};
 use crate::app;
-use crate::config::{Effective, ValueOrigin};
+use crate::config::{self, Effective, StrayVariable, ValueOrigin};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
@@ -29,14 +29,14 @@ impl ConfigCommand {
         match self {
             Self::Check => {
                 let read = app::read_files(&effective.settings)?;
-                print(&check(effective, &read))
+                print(&check(effective, &read, &config::stray_variables()))
             }
             Self::Show { sources } => print(&effective.to_toml(sources)),
         }
     }
 }
 
-fn check(effective: &Effective, read: &[&str]) -> String {
+fn check(effective: &Effective, read: &[&str], strays: &[StrayVariable]) -> String {
     let mut keys: BTreeMap<&ValueOrigin, Vec<&str>> = BTreeMap::new();
     for entry in effective.entries.iter().filter(|entry| entry.value.is_some()) {
         keys.entry(&entry.origin).or_default().push(&entry.key);
@@ -44,6 +44,12 @@ fn check(effective: &Effective, read: &[&str]) -> String {
     let mut text = "settings are valid\n".to_owned();
     if !read.is_empty() {
         let _ = writeln!(text, "  files were read and are good: {}", read.join(", "));
+    }
+    for StrayVariable { variable, nearest } in strays {
+        let _ = writeln!(
+            text,
+            "  environment variable `{variable}` is no setting and is ignored; the nearest is `{nearest}`"
+        );
     }
     for (origin, keys) in keys {
         let _ = match origin {

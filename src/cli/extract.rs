@@ -2,13 +2,13 @@
 
 use std::fmt::Write as _;
 
-use anyhow::Context as _;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use super::Failure;
+use crate::app::stored::SettingFault;
 use crate::app::{jobs, stored};
 use crate::config::Settings;
 use crate::worker::extract::{Extracted, ExtractionProgress};
@@ -33,8 +33,8 @@ Examples:
   scoreline extract --once
   scoreline extract --once --from 2026-01-01
 
-The first run goes back `extract.look_back_days`, the next ones fetch what is new. A run that was interrupted, killed even,
-goes on where it was. While a server runs on the same file, ask it instead:
+The first run goes back `extract.look_back_days`, the next ones fetch what is new. A run that was interrupted, killed \
+even, goes on where it was. While a server runs on the same file, ask it instead:
   curl -X POST 127.0.0.1:8081/admin/jobs/extract/run";
 
 /// Steps of the bar: its share of the window is all that is known beforehand.
@@ -50,14 +50,22 @@ fn time(text: &str) -> Result<Timestamp, String> {
 impl Extract {
     pub(super) fn run(self, settings: &Settings) -> Result<(), Failure> {
         let Self { once: _, from, quiet } = self;
+        if settings.genesys.is_none() {
+            let message = "there is no platform to fetch from: set `genesys.region` (or `genesys.api_url` and \
+                           `genesys.login_url`), `genesys.client_id` and `genesys.client_secret_file`; nothing was done";
+            return Err(Failure::Usage(message.to_owned()));
+        }
         let bar = bar(quiet);
         let watch = Stopwatch::start();
         let shown = bar.clone();
         let extracted = stored::run_until_signal(jobs::extract_once(settings, from, move |seen| show(&shown, seen)));
         bar.finish_and_clear();
-        let extracted = extracted.context(
-            "history could not be fetched; what was fetched is kept, and the same command goes on from there",
-        )?;
+        let extracted = extracted.map_err(|err| {
+            // Nothing was fetched where the settings did not let it begin.
+            let preface =
+                "history could not be fetched; what was fetched is kept, and the same command goes on from there";
+            if err.is::<SettingFault>() { err } else { err.context(preface) }
+        })?;
         if !quiet {
             eprintln!("{}", summary(&extracted, watch.elapsed().as_secs_f64()));
         }
@@ -88,7 +96,7 @@ fn show(bar: &ProgressBar, seen: &ExtractionProgress) {
 
 /// What a person wants to know of a run: how much, how fast, and whether anything is missing.
 fn summary(extracted: &Extracted, elapsed: f64) -> String {
-    let Extracted { window, totals, written, missing, short_by_days, limited, .. } = extracted;
+    let Extracted { window, totals, written, missing, short_by_days, oldest_kept, limited } = extracted;
     let mut text = format!(
         "fetched {} conversations from {} to {} in {elapsed:.1} s with {} requests ({:.1} s at the rate limit): {} new, \
          {} changed, {} known already",
@@ -111,8 +119,8 @@ fn summary(extracted: &Extracted, elapsed: f64) -> String {
     for (count, what) in left_out.into_iter().filter(|(count, _)| *count > 0) {
         let _ = write!(text, "\n  left out: {count} {what}");
     }
-    if let Some(oldest) = totals.oldest {
-        let _ = write!(text, "\n  oldest conversation: {oldest}");
+    if let Some(oldest) = oldest_kept {
+        let _ = write!(text, "\n  the store's history begins {oldest}");
     }
     if let Some(days) = short_by_days {
         let _ = write!(

@@ -57,7 +57,7 @@ pub(super) struct Simulate {
 const HELP: &str = "\
 Examples:
   scoreline genesys simulate
-  scoreline genesys simulate --customers 100000 --requests-per-minute 100000 --threads 2
+  scoreline genesys simulate --customers 100000 --requests-per-minute 100000
   scoreline genesys simulate --faults rough --log requests.ndjson
 
 It prints the settings that point scoreline at it, and ends on Ctrl-C. --help says more about faults.";
@@ -65,7 +65,7 @@ It prints the settings that point scoreline at it, and ends on Ctrl-C. --help sa
 const LONG_HELP: &str = "\
 Examples:
   scoreline genesys simulate
-  scoreline genesys simulate --customers 100000 --requests-per-minute 100000 --threads 2
+  scoreline genesys simulate --customers 100000 --requests-per-minute 100000
   scoreline genesys simulate --faults rough --log requests.ndjson
 
 It prints the settings that point scoreline at it, and ends on Ctrl-C.
@@ -79,8 +79,8 @@ Fault plans that come with it:
   hostile  redirects, huge answers, pages for people
 
 A plan of your own is a TOML file with one [[fault]] for each rule; the first rule that strikes decides:
-  path         endpoint, such as \"/api/v2/analytics/conversations/details/jobs/*\"; * is one segment, ** at the
-               end the rest
+  path         endpoint, such as \"/api/v2/users/*\"; * is one segment,
+               ** at the end the rest
   method       any when left out
   on           which of the matching requests, from 1: [1, 4]
   every        every so many of them
@@ -88,16 +88,18 @@ A plan of your own is a TOML file with one [[fault]] for each rule; the first ru
   times        at most so often
   applied      true: the endpoint does its work and only the answer is lost
   kind         and what belongs to it:
-    too_many_requests   retry_after (\"seconds\", \"date\", \"missing\"), retry_after_secs, limit_key
+    too_many_requests   retry_after (\"seconds\", \"date\", \"missing\"),
+                        retry_after_secs, limit_key
     status              status (400 to 599)
     slow                delay_ms
-    cut                 bytes (of the body before the connection ends; half of it when left out)
+    cut                 bytes of the body before the connection ends; else half
     token_expired       the request's token is not valid any more
     token_rate_limit    the token endpoint's 400
     job_expired, job_failed, job_stuck
     repeat_rows, skip_rows, moving_total   rows (query pages)
     missing_sentiment   nothing was analysed
     wrong_content_type, oversized (bytes), redirect (location)
+
 Example:
   [[fault]]
   path = \"/api/**\"

@@ -20,8 +20,9 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 
+use crate::app::ServerStart;
 use crate::app::stored::SettingFault;
-use crate::config::{ConfigProblems, Effective};
+use crate::config::{ConfigProblems, Effective, SettingsSource};
 use crate::{app, telemetry};
 
 /// Predicts customer lifetime value inside the process: a server for contact centres, and the same models on files.
@@ -37,11 +38,11 @@ struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  scoreline serve                                    serve the bundles in models/ on 127.0.0.1:8080
+  scoreline serve                  serve models/ on 127.0.0.1:8080
   SCORELINE__SERVER__LISTEN=127.0.0.1:8181 scoreline serve
   scoreline score --input customers.csv --output scored.csv
-  scoreline models verify                            check every bundle and say what is wrong
-  scoreline config show --sources                    every setting in effect and where it came from
+  scoreline models verify          check every bundle and say what is wrong
+  scoreline config show --sources  every setting and where it came from
 
 Exit codes: 0 done, 1 failed at run time, 64 wrong usage or settings";
 
@@ -80,11 +81,14 @@ Examples:
   scoreline --config /etc/scoreline.toml serve
 
 Then:
-  curl -s 127.0.0.1:8080/v1/predict/clv -H 'content-type: application/json' -d '{\"features\":
-    {\"recency_days\":12,\"frequency_count\":48,\"avg_handling_time_sec\":245,\"sentiment_score_avg\":0.65,\"topic_diversity\":7}}'
+  curl -s 127.0.0.1:8080/v1/predict/clv -d '{\"features\":
+    {\"recency_days\":12,\"frequency_count\":48,\"avg_handling_time_sec\":245,
+    \"sentiment_score_avg\":0.65,\"topic_diversity\":7}}'
   curl -s 127.0.0.1:8081/metrics
 
-The first signal finishes what has begun (server.drain_timeout), a second one ends at once.";
+The first signal finishes what has begun (`server.drain_timeout`), a second one ends at once. SIGHUP \
+ends nothing: it opens `log.audit_path` anew, takes a changed client secret of the platform, and names \
+settings that wait for a restart.";
 
 /// Why a command did not succeed.
 enum Failure {
@@ -142,15 +146,15 @@ impl Cli {
         if let Command::Genesys(command) = self.command {
             return command.run();
         }
+        let source = SettingsSource { file: self.config };
         if let Command::Auth(auth) = self.command {
             let standing = auth.stands_alone();
-            let read = || crate::config::explain(self.config.as_deref(), crate::config::environment());
-            let effective = if standing { None } else { Some(read()?) };
+            let effective = if standing { None } else { Some(source.read()?) };
             return auth.run(effective.as_ref().map(|effective| &effective.settings));
         }
-        let effective = crate::config::explain(self.config.as_deref(), crate::config::environment())?;
+        let effective = source.read()?;
         match self.command {
-            Command::Serve => serve(effective),
+            Command::Serve => serve(source, effective),
             Command::Score(score) => score.run(effective.settings),
             Command::Extract(extract) => extract.run(&effective.settings),
             Command::Rescore(rescore) => rescore.run(&effective.settings),
@@ -165,11 +169,19 @@ impl Cli {
     }
 }
 
-fn serve(Effective { settings, .. }: Effective) -> Result<(), Failure> {
-    let log = telemetry::init(&settings.log)?;
+fn serve(source: SettingsSource, effective: Effective) -> Result<(), Failure> {
+    let log = telemetry::init(&effective.settings.log)?;
+    for stray in crate::config::stray_variables() {
+        tracing::warn!(
+            variable = stray.variable,
+            nearest = stray.nearest,
+            "environment variable is no setting: ignored"
+        );
+    }
     let metrics = telemetry::install_metrics()?;
-    let runtime = app::runtime(&settings).context("runtime cannot start")?;
-    let ended = runtime.block_on(Box::pin(app::serve(settings, metrics)));
+    let runtime = app::runtime(&effective.settings).context("runtime cannot start")?;
+    let start = ServerStart { source, effective, audit: log.audit(), metrics };
+    let ended = runtime.block_on(Box::pin(app::serve(start)));
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN);
     drop(log);
     Ok(ended?)
@@ -195,5 +207,53 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    /// Every command's help, short and long, at this width.
+    fn pages(width: usize) -> Vec<(String, String)> {
+        fn visit(command: &clap::Command, width: usize, found: &mut Vec<(String, String)>) {
+            let mut shown = command.clone().term_width(width).max_term_width(width);
+            let name = command.get_name().to_owned();
+            found.push((name.clone(), shown.render_help().to_string()));
+            found.push((name, shown.render_long_help().to_string()));
+            command.get_subcommands().for_each(|below| visit(below, width, found));
+        }
+        let mut root = Cli::command();
+        root.build();
+        let mut found = Vec::new();
+        visit(&root, width, &mut found);
+        found
+    }
+
+    #[test]
+    fn help_is_wrapped_once_at_every_width() {
+        for width in [80, 100, 64] {
+            for (name, page) in pages(width) {
+                let lines: Vec<_> = page.lines().collect();
+                for pair in lines.windows(2) {
+                    let [line, next] = pair else { continue };
+                    let is_prose = |line: &str| line.starts_with(|first: char| !first.is_whitespace());
+                    let first = next.split(' ').next().unwrap_or_default();
+                    let ends = line.ends_with(['.', ':', ')']);
+                    let breaks_early = is_prose(line) && is_prose(next) && line.len() + 1 + first.len() <= width;
+                    assert!(!breaks_early || ends, "`{name}` at {width} columns:\n{line}\n{next}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_laid_out_by_hand_fits_a_terminal() {
+        let mut broken = Vec::new();
+        for ((name, narrow), (_, wide)) in pages(80).into_iter().zip(pages(1000)) {
+            // Examples and tables are indented by two; the options above them are laid out anew for each width.
+            let Some((_, examples)) = wide.split_once("Example") else { continue };
+            for line in examples.lines().filter(|line| line.starts_with("  ")) {
+                if !narrow.contains(line) {
+                    broken.push(format!("{name}: {line}"));
+                }
+            }
+        }
+        assert!(broken.is_empty(), "breaks at 80 columns:\n{}", broken.join("\n"));
     }
 }

@@ -38,11 +38,14 @@ async fn describe(store: &Store, target: Option<&str>, failures: usize) -> Resul
     let StoreCounts { customers, interactions, purchases, features, scores, dirty } = store.counts().await?;
     let mut text = String::new();
     let _ = writeln!(text, "customers     {customers}");
-    let left = store.keys_to_change().await?;
+    // A store of the version before keeps no word of it.
+    let left = store.keys_to_change().await.unwrap_or(0);
     if left > 0 {
         let _ = writeln!(text, "pepper        {left} customers have still a key of the one before: a start goes on");
     }
-    let _ = writeln!(text, "interactions  {interactions}");
+    let oldest =
+        store.oldest_interaction().await?.map_or_else(String::new, |oldest| format!(", the oldest of {oldest}"));
+    let _ = writeln!(text, "interactions  {interactions}{oldest}");
     let _ = writeln!(text, "purchases     {purchases}");
     let _ = writeln!(text, "features      {features}, {dirty} customers have changed since");
     let _ = writeln!(text, "scores        {scores}");
@@ -72,8 +75,11 @@ fn position(kept: &str) -> String {
     let Ok(position) = serde_json::from_str::<Position>(kept) else { return "of another version".to_owned() };
     let window = position.window();
     if let Some(outcome) = position.outcome() {
-        let oldest = outcome.totals.oldest.map_or_else(|| "none".to_owned(), |oldest| oldest.to_string());
-        return format!("complete up to {}, oldest conversation {oldest}", outcome.watermark);
+        let read = outcome.totals.rows;
+        return format!(
+            "complete up to {}, the last run read {read} conversations since {}",
+            outcome.watermark, window.from
+        );
     }
     let percent = (position.progress() * 100.0) as u32;
     format!("{percent} % of {} to {}, {}", window.from, window.to, position.phase())

@@ -7,6 +7,7 @@ use toml::{Table, Value};
 
 use super::problem::{ConfigProblems, Problem, ValueOrigin};
 use super::value::{Setting, written};
+use super::variables::{FILE_VARIABLE, StrayVariable, VariableKind, nearest, variable_of};
 
 pub(super) const DEFAULTS: &str = include_str!("default.toml");
 
@@ -54,8 +55,6 @@ const MOVED: [(&str, &str); 3] = [
     ("privacy.tombstones_path", "tombstones"),
     ("monitoring.path", "monitoring/outcomes.journal"),
 ];
-const PREFIX: &str = "SCORELINE__";
-const FILE_VARIABLE: &str = "SCORELINE_CONFIG";
 const FILE_BY_DEFAULT: &str = "scoreline.toml";
 /// What ONNX Runtime's own tools read; used when nothing else names the library.
 const ONNXRUNTIME_VARIABLE: &str = "ORT_DYLIB_PATH";
@@ -109,9 +108,25 @@ impl Reader {
             }
         }
         for (name, text) in &variables {
-            let Some(rest) = name.strip_prefix(PREFIX) else { continue };
             let origin = ValueOrigin::Environment(name.clone());
-            let key = rest.to_lowercase().replace("__", ".");
+            let key = match VariableKind::of(name, text) {
+                VariableKind::Setting(key) => key,
+                VariableKind::Stray(rest) => {
+                    problems.extend(known.meant_by(&rest, &origin).ok());
+                    continue;
+                }
+                VariableKind::Other => continue,
+            };
+            if text.contains(char::REPLACEMENT_CHARACTER) {
+                problems.push(Problem { key, origin, message: "must be text in UTF-8".to_owned() });
+                continue;
+            }
+            if !known.covers(&key)
+                && let Ok(problem) = known.meant_by(&key, &origin)
+            {
+                problems.push(problem);
+                continue;
+            }
             let value = if is_free(&key) { inline_table(text) } else { Value::from(text.as_str()) };
             let mut table = nested(&key, value);
             known.retain(&mut table, &origin, &mut problems);
@@ -197,6 +212,19 @@ impl Reader {
     }
 }
 
+/// Variables that look like ours, carry nothing, and were not clearly meant for a setting: those are problems.
+pub(super) fn strays(environment: impl Iterator<Item = (String, String)>) -> Vec<StrayVariable> {
+    let known = KnownKeys::from_defaults(&table(DEFAULTS).expect("the defaults are TOML: a test reads them"));
+    let stray = |(variable, value): (String, String)| {
+        let VariableKind::Stray(rest) = VariableKind::of(&variable, &value) else { return None };
+        let nearest = known.meant_by(&rest, &ValueOrigin::Default).err()?;
+        (!value.is_empty()).then_some(StrayVariable { variable, nearest })
+    };
+    let mut found: Vec<_> = environment.filter_map(stray).collect();
+    found.sort_by(|one, another| one.variable.cmp(&another.variable));
+    found
+}
+
 impl Layers {
     /// What the highest layer that has the key says of it.
     fn find(&self, key: &str) -> Option<(&ValueOrigin, &Value)> {
@@ -252,6 +280,33 @@ impl KnownKeys {
         Self(keys)
     }
 
+    /// Whether there is something to be said of this key beside how it is written.
+    fn covers(&self, key: &str) -> bool {
+        let holds = |above: &str, below: &str| below.strip_prefix(above).is_some_and(|rest| rest.starts_with('.'));
+        self.0.iter().any(|known| known == key || holds(key, known) || holds(known, key))
+            || MOVED.iter().any(|(moved, _)| *moved == key)
+    }
+
+    /// The problem with a variable that was meant for a setting; else the variable of the nearest one.
+    fn meant_by(&self, written: &str, origin: &ValueOrigin) -> Result<Problem, String> {
+        let Some(nearest) = nearest(written, &self.0) else { return Err(String::new()) };
+        let variable = variable_of(nearest.key);
+        if !nearest.is_near {
+            return Err(variable);
+        }
+        let message = format!(
+            "is not set by this variable: its own is `{variable}`, with two underscores behind SCORELINE and between \
+             section and key"
+        );
+        Ok(Problem { key: nearest.key.to_owned(), origin: origin.clone(), message })
+    }
+
+    /// `; did you mean ...`, where a known key differs by little.
+    fn hint(&self, key: &str) -> String {
+        let near = nearest(key, &self.0).filter(|nearest| nearest.is_near);
+        near.map_or_else(String::new, |nearest| format!("; did you mean `{}`?", nearest.key))
+    }
+
     /// Takes out what is not known and notes it. What is left can be merged without hiding a section.
     fn retain(&self, table: &mut Table, origin: &ValueOrigin, problems: &mut Vec<Problem>) {
         self.retain_below("", table, origin, problems);
@@ -277,9 +332,9 @@ impl KnownKeys {
             } else if is_section {
                 format!("is a section and takes no value of its own; it holds {}", self.names_below(&key))
             } else if above.is_empty() {
-                format!("is not known; sections are {}", self.names_below(""))
+                format!("is not known; sections are {}{}", self.names_below(""), self.hint(&key))
             } else {
-                format!("is not known; `{above}` holds {}", self.names_below(above))
+                format!("is not known; `{above}` holds {}{}", self.names_below(above), self.hint(&key))
             };
             problems.push(Problem { key, origin: origin.clone(), message });
             false

@@ -15,11 +15,12 @@ mod settings;
 mod store;
 mod tls;
 mod value;
+mod variables;
 mod write_back;
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::auth::AuthSettings;
@@ -40,6 +41,7 @@ pub use privacy::pepper_in;
 pub use problem::{ConfigProblems, Problem, ValueOrigin};
 pub use settings::{InferenceSettings, ModelSettings, ScoringSettings, ServerSettings};
 pub use tls::TlsSections;
+pub use variables::StrayVariable;
 
 use layers::Reader;
 use value::Bytes;
@@ -81,6 +83,23 @@ const DEADLINE_CAP: Duration = Duration::from_millis(1500);
 const STALENESS_LIMIT: Duration = Duration::from_hours(24);
 /// Outcomes that are remembered, in windows.
 const OUTCOMES_PER_WINDOW: usize = 4;
+
+/// Where the settings are, to read them more than once.
+#[derive(Clone, Debug, Default)]
+pub struct SettingsSource {
+    /// The file named on the command line.
+    pub file: Option<PathBuf>,
+}
+
+impl SettingsSource {
+    /// The layers as they are now; the environment is the process's.
+    ///
+    /// # Errors
+    /// Every problem there is, not just the first.
+    pub fn read(&self) -> Result<Effective, ConfigProblems> {
+        explain(self.file.as_deref(), environment())
+    }
+}
 
 /// Reads the layers; `file` is the one named on the command line.
 ///
@@ -141,10 +160,18 @@ pub fn explain(
     read.finish().map(|entries| Effective { settings, entries })
 }
 
-/// The process's environment variables, for `load`. One that is not Unicode cannot be meant for scoreline.
+/// The process's environment variables, for `load`. In a value that is not Unicode, what cannot be read stands as
+/// `char::REPLACEMENT_CHARACTER`; a name that is not Unicode cannot be meant for scoreline.
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
 pub fn environment() -> impl Iterator<Item = (String, String)> {
-    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))
+}
+
+/// Variables of the process that look like settings and are none. `load` refuses those that differ from a setting's by
+/// underscores, case or a letter.
+pub fn stray_variables() -> Vec<StrayVariable> {
+    layers::strays(environment())
 }
 
 impl Settings {

@@ -38,10 +38,14 @@ impl Scorer {
             answer.warnings.push(Warning::StoredStale);
         }
         // The caller cannot mend what is stored, so it is no error of theirs.
-        Ok(answer.snapshot.read_catalogued(&features.values).unwrap_or_else(|_| {
+        let read = answer.snapshot.read_catalogued(&features.values).unwrap_or_else(|_| {
             answer.warnings.push(Warning::StoredUnfit);
             ReadCustomer::New
-        }))
+        });
+        if let (ReadCustomer::New, Some(position)) = (&read, answer.snapshot.lacks(&features.values)) {
+            answer.warnings.push(Warning::StoredLacks(position));
+        }
+        Ok(read)
     }
 
     /// What is stored of the customer a question without features is about.

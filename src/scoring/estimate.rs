@@ -35,9 +35,29 @@ pub struct Wish {
 
 /// The model gave something that is not a score.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("model output `{output}` is not a finite number")]
-pub struct NotANumber {
-    pub(super) output: &'static str,
+pub enum UnusableOutput {
+    #[error("model output `{output}` is not a finite number")]
+    NotANumber { output: &'static str },
+    #[error("model output `{output}` is read as a probability and is {value}")]
+    NotAProbability { output: &'static str, value: f64 },
+    #[error("model output `{output}` is {value:e} US dollars")]
+    NotAnAmount { output: &'static str, value: f64 },
+}
+
+/// How far rounding takes a probability out of 0 to 1.
+const ROUNDING: f64 = 1e-6;
+/// More US dollars than anybody spends or owes.
+const MOST_USD: f64 = 1e12;
+
+/// An output that is read as a probability.
+///
+/// # Errors
+/// When it is none: a model that gives something else there is not the one it is taken for.
+pub(super) fn probability(output: &'static str, value: f64) -> Result<Probability, UnusableOutput> {
+    if !(-ROUNDING..=1.0 + ROUNDING).contains(&value) && value.is_finite() {
+        return Err(UnusableOutput::NotAProbability { output, value });
+    }
+    Probability::clamped(value).filter(|_| value.is_finite()).ok_or(UnusableOutput::NotANumber { output })
 }
 
 /// Scores raw rows (`rows × schema.len()`, row-major, `NaN` = missing) to completion on this thread.
@@ -48,7 +68,7 @@ pub fn estimate_rows(
     snapshot: &ModelSnapshot,
     raw: &[f64],
     wish: Wish,
-) -> Result<Vec<Result<Estimate, NotANumber>>, BackendError> {
+) -> Result<Vec<Result<Estimate, UnusableOutput>>, BackendError> {
     let outputs = run_rows(snapshot, raw)?;
     let rows = raw.chunks_exact(snapshot.schema().len());
     Ok(rows
@@ -58,7 +78,12 @@ pub fn estimate_rows(
 }
 
 /// Turns one row's outputs into a score. `raw` is the customer's row before imputation, `outputs` what the model said.
-pub fn estimate(snapshot: &ModelSnapshot, raw: &[f64], outputs: &[f64], wish: Wish) -> Result<Estimate, NotANumber> {
+pub fn estimate(
+    snapshot: &ModelSnapshot,
+    raw: &[f64],
+    outputs: &[f64],
+    wish: Wish,
+) -> Result<Estimate, UnusableOutput> {
     let said = Said::read(snapshot.roles(), outputs)?;
     let calibration = snapshot.manifest().interval.as_ref();
     let group = calibration.map(|calibration| group_of(calibration, snapshot.group_value(raw)));
@@ -97,17 +122,21 @@ struct Said {
 }
 
 impl Said {
-    fn read(roles: &Roles, outputs: &[f64]) -> Result<Self, NotANumber> {
+    fn read(roles: &Roles, outputs: &[f64]) -> Result<Self, UnusableOutput> {
         let finite = |column: &scoreline_engine::inference::bundle::OutputColumn, output| {
             let value = column.of(outputs);
-            if value.is_finite() { Ok(value) } else { Err(NotANumber { output }) }
+            if value.is_finite() { Ok(value) } else { Err(UnusableOutput::NotANumber { output }) }
         };
         let optional = |column: &Option<scoreline_engine::inference::bundle::OutputColumn>, output| {
             column.as_ref().map(|column| finite(column, output)).transpose()
         };
         // Least-squares trees can dip below zero; nobody spends a negative amount.
-        let value = finite(&roles.value, "value")?.max(0.0);
-        let risk = optional(&roles.risk, "risk")?.and_then(Probability::clamped);
+        let value = finite(&roles.value, "value")?;
+        if value.abs() > MOST_USD {
+            return Err(UnusableOutput::NotAnAmount { output: "value", value });
+        }
+        let value = value.max(0.0);
+        let risk = optional(&roles.risk, "risk")?.map(|risk| probability("risk", risk)).transpose()?;
         let bounds = optional(&roles.low, "low")?.zip(optional(&roles.high, "high")?);
         let shape = optional(&roles.log_mean, "log_mean")?.zip(optional(&roles.log_sigma, "log_sigma")?);
         let distribution =

@@ -19,7 +19,7 @@ pub(super) struct ScoringMetrics {
 }
 
 /// One of each kind: the labels are registered before the first of them happens, so that rates start at zero.
-const WARNINGS: [Warning; 13] = [
+const WARNINGS: [Warning; 14] = [
     Warning::Imputed(0),
     Warning::OutsideTraining(0),
     Warning::VersionNotLoaded,
@@ -33,6 +33,7 @@ const WARNINGS: [Warning; 13] = [
     Warning::StoredStale,
     Warning::StoredUnfit,
     Warning::Ignored(0),
+    Warning::StoredLacks(0),
 ];
 const REASONS: [FallbackReason; 4] =
     [FallbackReason::Overloaded, FallbackReason::Deadline, FallbackReason::ModelError, FallbackReason::BreakerOpen];
@@ -104,6 +105,7 @@ impl Warning {
             Self::StoredStale => 10,
             Self::StoredUnfit => 11,
             Self::Ignored(_) => 12,
+            Self::StoredLacks(_) => 13,
         }
     }
 }

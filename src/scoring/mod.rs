@@ -13,6 +13,7 @@ pub mod estimate;
 pub mod explanation;
 pub mod feature_table;
 mod flight;
+pub mod gate;
 pub mod golden;
 mod metrics;
 pub mod predictive;
@@ -148,6 +149,9 @@ pub enum Warning {
     StoredStale,
     /// What is stored of the customer is not what this model needs: a baseline answered.
     StoredUnfit,
+    /// There is history of the customer, but none of the kind that this model answers from: the feature at this position
+    /// is 0, and a baseline answered. Purchases without an interaction are the usual case.
+    StoredLacks(u16),
 }
 
 impl Warning {
@@ -183,6 +187,7 @@ impl Warning {
             Self::NothingStoredYet => "stored_features_loading",
             Self::StoredStale => "stored_features_stale",
             Self::StoredUnfit => "stored_features_not_usable",
+            Self::StoredLacks(_) => schema::LACKING,
         }
     }
 
@@ -194,6 +199,7 @@ impl Warning {
             Self::OutsideTraining(position) => &remarks(position).outside,
             Self::UnknownCategory(position) => &remarks(position).unknown_category,
             Self::Ignored(position) => schema::ignored_remark(position),
+            Self::StoredLacks(position) => &remarks(position).lacking,
             Self::VersionNotLoaded
             | Self::UnknownChannel
             | Self::UnknownSegment
@@ -498,19 +504,20 @@ impl Scorer {
         }
     }
 
-    /// The neutral answer of the serving model, for callers that must get numbers whatever they sent.
-    pub fn neutral(&self) -> Option<Estimate> {
+    /// The neutral answer of the serving model, for callers that must get numbers whatever they sent. Without a model it
+    /// is nothing, in the lowest tier.
+    pub fn neutral(&self) -> Estimate {
         self.stand_in_for_nobody()
     }
 
     /// As `neutral`, of the lead model.
-    pub fn neutral_lead(&self) -> Option<LeadScore> {
+    pub fn neutral_lead(&self) -> LeadScore {
         self.stand_in_for_nobody()
     }
 
-    fn stand_in_for_nobody<E: Score>(&self) -> Option<E> {
-        let route = self.route(E::TASK, None).ok()?;
-        Some(E::stand_in(&route.serving, KnownLabels::default(), StandIn::Failure).0)
+    fn stand_in_for_nobody<E: Score>(&self) -> E {
+        let Ok(route) = self.route(E::TASK, None) else { return E::OF_NOBODY };
+        E::stand_in(&route.serving, KnownLabels::default(), StandIn::Failure).0
     }
 
     /// Whether every model answers on the caller's thread, so that no question waits.

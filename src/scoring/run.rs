@@ -5,7 +5,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use super::FallbackReason;
-use super::estimate::{NotANumber, Wish};
+use super::estimate::{UnusableOutput, Wish};
 use super::task::Score;
 use scoreline_domain::time::WorkWatch;
 use scoreline_engine::features::Row;
@@ -35,7 +35,7 @@ pub(super) enum RunFailure {
     #[error(transparent)]
     Backend(#[from] BackendError),
     #[error(transparent)]
-    NotANumber(#[from] NotANumber),
+    Output(#[from] UnusableOutput),
     #[error("the model kept failing and is not asked for now")]
     BreakerOpen,
     #[error("no time was left to ask the model")]
@@ -47,7 +47,7 @@ impl RunFailure {
         match self {
             Self::Backend(BackendError::Overloaded) => FallbackReason::Overloaded,
             Self::Backend(BackendError::Deadline | BackendError::NoTurn) | Self::NoTime => FallbackReason::Deadline,
-            Self::Backend(_) | Self::NotANumber(_) => FallbackReason::ModelError,
+            Self::Backend(_) | Self::Output(_) => FallbackReason::ModelError,
             Self::BreakerOpen => FallbackReason::BreakerOpen,
         }
     }

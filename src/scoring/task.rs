@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use super::baseline::{self, FoundBaseline, KnownLabels};
-use super::estimate::{NotANumber, Wish, estimate, from_baseline};
+use super::estimate::{UnusableOutput, Wish, estimate, from_baseline, probability};
 use super::{BaselineUsed, NEUTRAL, Warning};
 use scoreline_domain::{Estimate, LeadScore, Probability, Tier};
 use scoreline_engine::inference::bundle::run_rows;
@@ -20,10 +20,13 @@ pub trait Score: Copy + Send + Sync {
     ///
     /// # Errors
     /// Names the output that is not a finite number.
-    fn of_outputs(snapshot: &ModelSnapshot, raw: &[f64], outputs: &[f64], wish: Wish) -> Result<Self, NotANumber>;
+    fn of_outputs(snapshot: &ModelSnapshot, raw: &[f64], outputs: &[f64], wish: Wish) -> Result<Self, UnusableOutput>;
 
     /// What stands in for the score, with where it came from: for somebody without history, or after a failure.
     fn stand_in(snapshot: &ModelSnapshot, known: KnownLabels<'_>, why: StandIn) -> (Self, BaselineUsed);
+
+    /// What stands in where no model is loaded: the answer that gives nobody precedence.
+    const OF_NOBODY: Self;
 
     /// Names that a stand-in was looked up by and that no table has.
     fn unknown_names(snapshot: &ModelSnapshot, known: KnownLabels<'_>) -> SmallVec<[Warning; 2]>;
@@ -42,9 +45,6 @@ pub trait Score: Copy + Send + Sync {
     /// The score again; `None` when a model of this name has answered another task.
     fn from_outcome(outcome: TaskScore) -> Option<Self>;
 }
-
-/// The priority of a lead that nothing is known of.
-const LAST_PLACE: u8 = 1;
 
 /// A score of any task, as caches and files hold it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -78,7 +78,7 @@ pub fn outcome_rows(
     snapshot: &ModelSnapshot,
     raw: &[f64],
     wish: Wish,
-) -> Result<Vec<Result<TaskScore, NotANumber>>, BackendError> {
+) -> Result<Vec<Result<TaskScore, UnusableOutput>>, BackendError> {
     let outputs = run_rows(snapshot, raw)?;
     let rows = raw.chunks_exact(snapshot.schema().len()).zip(outputs.chunks_exact(snapshot.engine().outputs().len()));
     let outcome = |(raw, outputs)| match snapshot.task() {
@@ -103,8 +103,9 @@ pub fn cold_start(snapshot: &ModelSnapshot, known: KnownLabels<'_>) -> (TaskScor
 impl Score for Estimate {
     const TASK: Task = Task::Clv;
     const UNIT: ScoreUnit = ScoreUnit::Usd;
+    const OF_NOBODY: Self = Self { value: 0.0, interval: None, risk: None, confidence: None, tier: Tier::Low };
 
-    fn of_outputs(snapshot: &ModelSnapshot, raw: &[f64], outputs: &[f64], wish: Wish) -> Result<Self, NotANumber> {
+    fn of_outputs(snapshot: &ModelSnapshot, raw: &[f64], outputs: &[f64], wish: Wish) -> Result<Self, UnusableOutput> {
         estimate(snapshot, raw, outputs, wish)
     }
 
@@ -151,14 +152,13 @@ impl Score for Estimate {
 impl Score for LeadScore {
     const TASK: Task = Task::Lead;
     const UNIT: ScoreUnit = ScoreUnit::Points;
+    const OF_NOBODY: Self = Self { priority: 1, probability: Probability::ZERO };
 
-    fn of_outputs(snapshot: &ModelSnapshot, _: &[f64], outputs: &[f64], _: Wish) -> Result<Self, NotANumber> {
+    fn of_outputs(snapshot: &ModelSnapshot, _: &[f64], outputs: &[f64], _: Wish) -> Result<Self, UnusableOutput> {
         let said = snapshot.roles().value.of(outputs);
-        let probability = Probability::clamped(said).filter(|_| said.is_finite());
+        let probability = probability("probability", said)?;
         let lead = snapshot.manifest().lead.as_ref();
-        lead.zip(probability)
-            .map(|(lead, probability)| lead.score(probability))
-            .ok_or(NotANumber { output: "probability" })
+        lead.map(|lead| lead.score(probability)).ok_or(UnusableOutput::NotANumber { output: "probability" })
     }
 
     /// A lead's source first, whatever the reason; then the base rate. Nobody knows the place of a lead without either,
@@ -166,9 +166,8 @@ impl Score for LeadScore {
     fn stand_in(snapshot: &ModelSnapshot, known: KnownLabels<'_>, _: StandIn) -> (Self, BaselineUsed) {
         let Some(lead) = snapshot.manifest().lead.as_ref() else {
             // A lead snapshot is not built without its table; the lowest place is the harmless answer.
-            let none = Probability::ZERO;
             let used = BaselineUsed { level: NEUTRAL, name: String::new(), customers: 0, weight: 0.0, as_of: None };
-            return (Self { priority: LAST_PLACE, probability: none }, used);
+            return (Self::OF_NOBODY, used);
         };
         if let Some((name, source)) = known.channel.and_then(|source| lead.sources.get_key_value(source)) {
             let (customers, weight) = (source.n, source.weight);
@@ -176,7 +175,7 @@ impl Score for LeadScore {
             return (lead.score(source.probability), used);
         }
         let used = BaselineUsed { level: NEUTRAL, name: String::new(), customers: lead.rows, weight: 1.0, as_of: None };
-        (Self { priority: LAST_PLACE, probability: lead.base_rate }, used)
+        (Self { probability: lead.base_rate, ..Self::OF_NOBODY }, used)
     }
 
     fn unknown_names(snapshot: &ModelSnapshot, known: KnownLabels<'_>) -> SmallVec<[Warning; 2]> {

@@ -74,6 +74,8 @@ pub struct Extracted {
     pub missing: u64,
     /// Days from the time that was asked for to the oldest conversation, when that is suspiciously many.
     pub short_by_days: Option<u64>,
+    /// When the oldest interaction in the store started, whichever run brought it.
+    pub oldest_kept: Option<Timestamp>,
     pub limited: Duration,
 }
 
@@ -170,8 +172,10 @@ impl Extraction {
             if let Some(outcome) = position.outcome() {
                 let missing = missing(&outcome.mismatches);
                 let short_by_days = short_by(window, outcome.totals.oldest);
+                let oldest_kept = self.leases.store().oldest_interaction().await?;
+                let totals = outcome.totals;
                 let extracted =
-                    Extracted { window, totals: outcome.totals, written, missing, short_by_days, limited: limited() };
+                    Extracted { window, totals, written, missing, short_by_days, oldest_kept, limited: limited() };
                 extracted.report();
                 return Ok(extracted);
             }
@@ -286,16 +290,16 @@ impl InteractionsWritten {
 
 impl Extracted {
     fn report(&self) {
-        let Self { window, totals, written, missing, short_by_days, limited } = self;
+        let Self { window, totals, written, missing, short_by_days, oldest_kept, limited } = self;
         gauge!("scoreline_extract_hits_missing").set(*missing as f64);
-        if let Some(oldest) = totals.oldest {
+        if let Some(oldest) = oldest_kept {
             gauge!("scoreline_extract_oldest_timestamp_seconds").set(oldest.as_second() as f64);
         }
-        let oldest = totals.oldest.map(|oldest| oldest.to_string());
+        let oldest_kept = oldest_kept.map(|oldest| oldest.to_string());
         let limited_seconds = limited.as_secs();
         tracing::info!(
             from = %window.from, to = %window.to, rows = totals.rows, requests = totals.requests, limited_seconds,
-            new = written.new, changed = written.changed, same = written.same, oldest, "extraction is complete"
+            new = written.new, changed = written.changed, same = written.same, oldest_kept, "extraction is complete"
         );
         if *missing > 0 {
             let windows = totals.mismatched;
@@ -341,7 +345,7 @@ pub(super) fn describe() {
     );
     describe_gauge!(
         "scoreline_extract_oldest_timestamp_seconds",
-        "Start of the oldest conversation of the last extraction."
+        "Start of the oldest conversation in the store, as of the last extraction."
     );
     describe_gauge!(
         "scoreline_extract_hits_missing",

@@ -142,6 +142,17 @@ async fn a_customer_of_whom_nothing_is_stored_gets_the_baseline_and_is_told_why(
     // Without an interaction in the window: known, and without history.
     store(&table, "CUST-3", features(PASS, &[("frequency_count", 0.0)]));
     assert_eq!(warnings(&app, "CUST-3").await, json!([]));
+    // Has bought and never called, as a log of purchases alone leaves it.
+    store(
+        &table,
+        "CUST-4",
+        features(PASS, &[("frequency_count", 0.0), ("purchase_count", 3.0), ("monetary_avg", 20.0)]),
+    );
+    assert_eq!(warnings(&app, "CUST-4").await, json!(["stored_features_lack: frequency_count"]));
+    for action in ["/v1/genesys/clv", "/v1/genesys/route"] {
+        let answer = app.ok(action, json!({"customer_id": "CUST-4"})).await;
+        assert_eq!(answer["warnings"], "stored_features_lack: frequency_count", "{answer}");
+    }
     let starting = TestApp::with_table(&[TestBundle::clv("v1.2")], &empty_table(), &[]);
     assert_eq!(warnings(&starting, "CUST-1").await, json!(["stored_features_loading"]));
     for app in [&app, &TestApp::new()] {

@@ -315,3 +315,36 @@ fn a_candidate_is_read_with_its_mode_and_a_wrong_one_is_named() {
     assert!(refused("{ version = \"v2\", mode = \"shadow\", since = 1 }").contains("got a key `since`"));
     assert!(refused("{ version = \"v1\", mode = \"shadow\" }").contains("is what `models.pins.x` serves"));
 }
+
+#[test]
+fn a_variable_with_the_wrong_underscores_is_not_ignored() {
+    for name in [
+        "SCORELINE_SERVER__LISTEN",
+        "SCORELINE_SERVER_LISTEN",
+        "SCORELINE__SERVER_LISTEN",
+        "SCORELINE___SERVER__LISTEN",
+        "SCORELINE__SERVER___LISTEN",
+        "scoreline__server__listen",
+        "Scoreline_Server_Listen",
+        "SCORELINE.SERVER.LISTEN",
+        "SCORELINE__SERVER__LISTN",
+        "SCORELINE_SERVR__LISTEN",
+    ] {
+        let told = explain(None, &[(name, "127.0.0.1:8181")]).expect_err(name).join("\n");
+        assert!(told.contains("`SCORELINE__SERVER__LISTEN`") && told.contains(&format!("`{name}`")), "{name}: {told}");
+    }
+    assert!(explain(None, &[("SCORELINE_SERVER__LISTEN", "")]).is_ok(), "an empty variable counts as not set");
+    let others =
+        [("SCORELINE_PORT", "tcp://10.0.0.1:8080"), ("SCORELINE_SERVICE_HOST", "10.0.0.1"), ("SCORELINE_HOME", "/srv")];
+    assert!(explain(None, &others).is_ok(), "service links and variables of wrappers do not stop a start");
+}
+
+#[test]
+fn a_key_that_is_nearly_one_is_told_which() {
+    let told = problems("[scoring]\ndedline = \"300ms\"\n", &[]).join("\n");
+    assert!(told.contains("did you mean `scoring.deadline`?"), "{told}");
+    let told = problems("[scoring]\ncolour = \"red\"\n", &[]).join("\n");
+    assert!(!told.contains("did you mean"), "{told}");
+    let told = problems("", &[("SCORELINE__STORE__PATH", "state/\u{fffd}")]).join("\n");
+    assert!(told.contains("`store.path` must be text in UTF-8"), "{told}");
+}

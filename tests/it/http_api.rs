@@ -445,6 +445,30 @@ async fn health_tells_the_truth() {
 }
 
 #[tokio::test]
+async fn a_data_action_carries_numbers_when_no_model_is_loaded() {
+    let empty = TestApp::with(&[], |_| {});
+    for action in ["/v1/genesys/clv", "/v1/genesys/route"] {
+        for body in [json!({"customer_id": "C-1"}), json!({"recency_days": 1, "frequency_count": 1}), json!({})] {
+            let answer = empty.ok(action, body.clone()).await;
+            assert_eq!(
+                (&answer["status"], &answer["clv_value_usd"]),
+                (&json!("error"), &json!(0.0)),
+                "{action} {body}"
+            );
+            assert_eq!(
+                (&answer["clv_tier"], &answer["low_confidence"]),
+                (&json!("Low_Value"), &json!(true)),
+                "{answer}"
+            );
+            assert!(answer["skill_id"].is_string() && answer["priority"].is_u64(), "{answer}");
+        }
+    }
+    let answer = empty.ok("/v1/genesys/lead", json!({"age": 40})).await;
+    assert_eq!((&answer["status"], &answer["reason"]), (&json!("error"), &json!("no_model")));
+    assert_eq!((&answer["priority_score"], &answer["conversion_probability"]), (&json!(1), &json!(0.0)));
+}
+
+#[tokio::test]
 async fn admin_shows_models_and_metrics_with_real_histograms() {
     let app = TestApp::new();
     TestBundle::clv("v1.3").edit("sha256 = \"", "sha256 = \"00").write(app.models.path());

@@ -24,6 +24,7 @@ mod lead_api;
 mod leaks;
 mod listener;
 mod model_files;
+mod model_gate;
 mod model_probe;
 mod model_storm;
 mod model_swap;

@@ -177,7 +177,7 @@ fn a_pin_holds_a_model_at_one_version() {
     models.registry.scan(Patience::Now);
     assert_eq!(models.serving().as_deref(), Some("v1.1"));
     let states: Vec<_> = models.registry.status().iter().map(|version| version.state.as_str()).collect();
-    assert_eq!(states, ["serving", "available"]);
+    assert_eq!(states, ["serving", "unchecked"]);
 }
 
 #[test]

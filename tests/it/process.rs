@@ -138,7 +138,7 @@ fn serve_answers_picks_up_a_dropped_model_and_stops_cleanly_on_a_signal() {
     assert!(get(&server.admin, "/metrics").contains("scoreline_predictions_total{source=\"model\"} 1"));
     assert!(get(&server.listen, "/metrics").starts_with("HTTP/1.1 404"));
 
-    TestBundle::clv("v1.3").with_log_mean(4.0).write(models.path());
+    TestBundle::clv("v1.3").with_log_mean(3.2).write(models.path());
     let event = next_event(&mut server.log, "model serves");
     assert_eq!(event["version"], "v1.3");
     assert!(post(&server.listen, "/v1/predict/clv", body).contains("\"model_version\":\"v1.3\""));
@@ -211,4 +211,87 @@ fn wrong_settings_are_reported_all_at_once_with_exit_64() {
         assert!(text.contains(key), "{key} in {text}");
     }
     assert_eq!(run(&["serv"], models.path()).status.code(), Some(64));
+}
+
+#[test]
+fn a_hangup_reads_again_what_can_be_and_never_ends_the_server() {
+    let models = models();
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let (file, audit) = (folder.path().join("scoreline.toml"), folder.path().join("audit.ndjson"));
+    std::fs::write(&file, "[scoring]\ndeadline = \"300ms\"\n").expect("written");
+    let environment = [
+        ("SCORELINE_CONFIG", file.to_str().expect("text")),
+        ("SCORELINE__LOG__AUDIT_PATH", audit.to_str().expect("text")),
+        ("SCORELINE_HOME", "/srv/scoreline"),
+    ];
+    let mut server = Server::start_with(models.path(), &environment);
+
+    server.signal("HUP");
+    next_event(&mut server.log, "settings are as at the start");
+
+    // What a log rotation does.
+    std::fs::rename(&audit, folder.path().join("audit.1")).expect("moved");
+    std::fs::write(&file, "[scoring]\ndeadline = \"200ms\"\n[log]\nfilter = \"debug\"\n").expect("written");
+    server.signal("HUP");
+    let event = next_event(&mut server.log, "settings have changed: they hold from the next start");
+    assert_eq!((event["level"].as_str(), event["keys"].as_str()), (Some("WARN"), Some("log.filter, scoring.deadline")));
+    assert!(post(&server.admin, "/admin/jobs/features/run", "").starts_with("HTTP/1.1 202"));
+    let lines = std::fs::read_to_string(&audit).expect("a new file");
+    assert!(lines.contains("job.run"), "{lines}");
+    assert_eq!(std::fs::read_to_string(folder.path().join("audit.1")).expect("the old file"), "");
+
+    std::fs::write(&file, "[scoring]\ndeadline = 7\n").expect("written");
+    server.signal("HUP");
+    let event =
+        next_event(&mut server.log, "settings cannot be used: those before stay, and a restart would be refused");
+    assert!(event["problems"].as_str().expect("text").contains("`scoring.deadline`"), "{event}");
+
+    for _ in 0..20 {
+        server.signal("HUP");
+    }
+    let body = r#"{"features": {"recency_days": 30, "frequency_count": 10}}"#;
+    assert!(post(&server.listen, "/v1/predict/clv", body).starts_with("HTTP/1.1 200"));
+    server.signal("TERM");
+    assert_eq!(server.wait(), 0);
+}
+
+#[test]
+fn a_start_names_variables_that_carry_no_setting() {
+    let models = models();
+    let mut child = scoreline(&["serve"], models.path())
+        .env("SCORELINE__SERVER__LISTEN", "127.0.0.1:0")
+        .env("SCORELINE__SERVER__ADMIN_LISTEN", "127.0.0.1:0")
+        .env("SCORELINE__LOG__FORMAT", "json")
+        .env("SCORELINE_LISTEN", "127.0.0.1:9")
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let mut log = BufReader::new(child.stderr.take().expect("piped"));
+    let event = loop {
+        let event = next_event(&mut log, "environment variable is no setting: ignored");
+        if event["variable"] == "SCORELINE_LISTEN" {
+            break event;
+        }
+    };
+    assert_eq!((event["level"].as_str(), event["nearest"].as_str()), (Some("WARN"), Some("SCORELINE__SERVER__LISTEN")));
+    child.kill().expect("ends");
+    child.wait().expect("ended");
+    let check = scoreline(&["config", "check"], models.path()).env("SCORELINE_LISTEN", "127.0.0.1:9").output();
+    let told = String::from_utf8_lossy(&check.expect("the binary runs").stdout).into_owned();
+    assert!(told.contains("`SCORELINE_LISTEN` is no setting and is ignored"), "{told}");
+    let refused = scoreline(&["serve"], models.path()).env("SCORELINE_SERVER__LISTEN", "127.0.0.1:9").output();
+    let refused = refused.expect("the binary runs");
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(64), "{told}");
+    assert!(told.contains("SCORELINE_SERVER__LISTEN") && told.contains("`SCORELINE__SERVER__LISTEN`"), "{told}");
+}
+
+#[test]
+fn an_extraction_without_a_platform_is_a_matter_of_settings() {
+    let models = models();
+    let refused = run(&["extract", "--once"], models.path());
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(64), "{told}");
+    assert!(told.contains("`genesys.region`") && told.contains("`genesys.client_id`"), "{told}");
+    assert!(!told.contains("goes on from there") && !models.path().join(".state").exists(), "{told}");
 }

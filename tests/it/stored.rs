@@ -238,7 +238,7 @@ fn serving(server: &Server) -> Value {
 #[test]
 fn replicas_share_promotions_outcomes_and_erasures() {
     let desk = Desk::postgres("replicas");
-    TestBundle::clv("v1.1").with_log_mean(4.0).write(desk.models.path());
+    TestBundle::clv("v1.1").with_log_mean(3.3).write(desk.models.path());
     let (one, other) = (desk.start(), desk.start());
     assert_eq!((serving(&one), serving(&other)), ("v1.2".into(), "v1.2".into()));
     wait_for("the models to stand still", || {
@@ -288,7 +288,7 @@ fn replicas_share_promotions_outcomes_and_erasures() {
 #[test]
 fn a_promotion_outlasts_a_restart_and_commands_see_it() {
     let desk = Desk::sqlite();
-    TestBundle::clv("v1.1").with_log_mean(4.0).write(desk.models.path());
+    TestBundle::clv("v1.1").with_log_mean(3.3).write(desk.models.path());
     let mut server = desk.start();
     wait_for("the models to stand still", || {
         post(&server.admin, "/admin/models/clv/v1.1/promote", "").starts_with("HTTP/1.1 200")
@@ -333,7 +333,7 @@ fn old_files_are_left_alone_while_their_pepper_is_not_known() {
 #[test]
 fn files_of_the_version_before_are_taken_in_by_a_start() {
     let models = models();
-    TestBundle::clv("v1.1").with_log_mean(4.0).write(models.path());
+    TestBundle::clv("v1.1").with_log_mean(3.3).write(models.path());
     let state = leave_old_files(models.path());
     let pepper = ("SCORELINE__PRIVACY__PEPPER", "the later pepper of the fixtures".to_owned());
     let server = start(models.path(), &[pepper]);

@@ -1,5 +1,6 @@
 //! Names of customers and models. A raw customer identifier never gets this far: see `privacy`.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -88,21 +89,52 @@ name_type!(
 );
 
 impl ModelVersion {
-    /// Orders versions as people write them: runs of digits compare as numbers (`v1.10` is newer than `v1.9`),
-    /// anything else as text; a longer version with the same beginning is newer.
-    pub fn cmp_natural(&self, other: &Self) -> std::cmp::Ordering {
-        let mut left = pieces(&self.0);
-        let mut right = pieces(&other.0);
+    /// Orders versions as people write them: runs of digits compare as numbers (`v1.10` is newer than `v1.9`), a longer
+    /// number with the same beginning is newer, and a suffix is below its release, as in Semantic Versioning: `v1.2-rc1`,
+    /// `v1.2.dev3` and `v1.2-old` are older than `v1.2`.
+    pub fn cmp_natural(&self, other: &Self) -> Ordering {
+        let (own, others) = (VersionParts::of(&self.0), VersionParts::of(&other.0));
+        let by_suffix = || match (own.suffix.is_empty(), others.suffix.is_empty()) {
+            (true, true) => Ordering::Equal,
+            (true, false) => Ordering::Greater,
+            (false, true) => Ordering::Less,
+            (false, false) => cmp_pieces(own.suffix, others.suffix),
+        };
+        let order = cmp_pieces(own.release, others.release).then_with(by_suffix);
+        order.then_with(|| self.0.cmp(&other.0))
+    }
+}
+
+/// A version's name up to the end of its number, and what follows.
+struct VersionParts<'a> {
+    release: &'a str,
+    /// Begins with a letter after separators. A name without a number is all release.
+    suffix: &'a str,
+}
+
+impl<'a> VersionParts<'a> {
+    fn of(text: &'a str) -> Self {
+        let Some(first) = text.find(|c: char| c.is_ascii_digit()) else { return Self { release: text, suffix: "" } };
+        let mut end = first;
+        let mut rest = &text[first..];
         loop {
-            match (left.next(), right.next()) {
-                (None, None) => return self.0.cmp(&other.0),
-                (None, Some(_)) => return std::cmp::Ordering::Less,
-                (Some(_), None) => return std::cmp::Ordering::Greater,
-                (Some(a), Some(b)) if a == b => {}
-                (Some(a), Some(b)) => return a.cmp(&b),
+            let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+            end += digits;
+            rest = &rest[digits..];
+            // A single separator joins two numbers.
+            let mut next = rest.chars();
+            let joins = next.next().is_some_and(|c| matches!(c, '.' | '-' | '_'));
+            if !(joins && next.next().is_some_and(|c| c.is_ascii_digit())) {
+                return Self { release: &text[..end], suffix: &text[end..] };
             }
+            end += 1;
+            rest = &rest[1..];
         }
     }
+}
+
+fn cmp_pieces(left: &str, right: &str) -> Ordering {
+    pieces(left).cmp(pieces(right))
 }
 
 /// The versions that people promoted, as of one change.
@@ -146,11 +178,24 @@ mod tests {
 
     #[test]
     fn versions_order_as_people_read_them() {
-        let version = |text| ModelVersion::parse(text).expect("valid");
+        let version = |text: &str| ModelVersion::parse(text).expect("valid");
         let mut all: Vec<_> = ["v1.10", "v1.2", "v1", "v2.0", "v1.9", "v1.2.1"].map(version).into();
         all.sort_by(ModelVersion::cmp_natural);
         let sorted: Vec<_> = all.iter().map(ModelVersion::as_str).collect();
         assert_eq!(sorted, ["v1", "v1.2", "v1.2.1", "v1.9", "v1.10", "v2.0"]);
+        let order = |older: &str, newer: &str| {
+            assert!(version(older).cmp_natural(&version(newer)).is_lt(), "{older} < {newer}");
+            assert!(version(newer).cmp_natural(&version(older)).is_gt(), "{newer} > {older}");
+        };
+        for suffix in ["-rc1", "-beta", ".dev3", "-SNAPSHOT", "-old", "b2", "_tmp"] {
+            order(&format!("v1.2{suffix}"), "v1.2");
+            order("v1.1", &format!("v1.2{suffix}"));
+        }
+        order("v1.2-rc2", "v1.2-rc10");
+        order("2026-11-27", "2026-11-28");
+        order("v1.2", "v1.2-1");
+        order("alpha", "beta");
+        assert_eq!(version("v1.2").cmp_natural(&version("v1.2")), Ordering::Equal);
     }
 
     #[test]

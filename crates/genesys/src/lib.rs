@@ -31,6 +31,7 @@ use profile::ProfileWriter;
 use scoreline_domain::privacy::IdHasher;
 use scoreline_domain::privacy::seal::Sealer;
 use scoreline_domain::time::Clock;
+use secrecy::SecretString;
 use settings::Api;
 use transport::Transport;
 
@@ -74,6 +75,11 @@ impl Genesys {
     /// Scores of customers, on their profiles.
     pub fn profiles(&self) -> ProfileWriter {
         ProfileWriter::new(Arc::clone(&self.transport), Arc::clone(&self.settings), self.sealer.clone())
+    }
+
+    /// Logs in with this secret from now on. Waits for a login that is under way.
+    pub async fn exchange_secret(&self, client_secret: SecretString) {
+        self.transport.exchange_secret(client_secret).await;
     }
 
     /// Requests of the last minute, to be kept for the next process; positions of an extraction carry them too.

@@ -36,14 +36,13 @@ pub(crate) struct Tokens {
     client: reqwest::Client,
     login: BaseUrl,
     client_id: String,
-    client_secret: SecretString,
     clock: Arc<dyn Clock>,
     /// Locked while a token is fetched: that is what makes the others wait for the same one.
     held: Mutex<Held>,
 }
 
-#[derive(Default)]
 struct Held {
+    client_secret: SecretString,
     token: Option<AccessToken>,
     refresh_at: Duration,
     fetched: u64,
@@ -74,9 +73,13 @@ impl Tokens {
             client,
             login: settings.endpoints.login.clone(),
             client_id: settings.client_id.clone(),
-            client_secret: settings.client_secret.clone(),
             clock,
-            held: Mutex::default(),
+            held: Mutex::new(Held {
+                client_secret: settings.client_secret.clone(),
+                token: None,
+                refresh_at: Duration::ZERO,
+                fetched: 0,
+            }),
         }
     }
 
@@ -89,7 +92,7 @@ impl Tokens {
             return Ok(token.clone());
         }
         let asked = self.clock.monotonic();
-        let granted = self.fetch().await?;
+        let granted = self.fetch(&held.client_secret).await?;
         held.fetched += 1;
         // Counted from before it was asked for: it may have been made right then.
         held.refresh_at = asked + Duration::from_secs(granted.expires_in.min(1 << 20)).mul_f64(USED);
@@ -107,7 +110,12 @@ impl Tokens {
         }
     }
 
-    async fn fetch(&self) -> Result<Granted, GenesysError> {
+    /// The next login is with this secret. A token that was fetched with the one before stays in use.
+    pub(crate) async fn exchange_secret(&self, client_secret: SecretString) {
+        self.held.lock().await.client_secret = client_secret;
+    }
+
+    async fn fetch(&self, client_secret: &SecretString) -> Result<Granted, GenesysError> {
         let operation = ApiOperation::Token;
         let mut attempts = 0;
         loop {
@@ -116,7 +124,7 @@ impl Tokens {
             let request = self
                 .client
                 .post(self.login.join(["oauth", "token"]))
-                .basic_auth(&self.client_id, Some(self.client_secret.expose_secret()))
+                .basic_auth(&self.client_id, Some(client_secret.expose_secret()))
                 .header(reqwest::header::CONTENT_TYPE, "application/x-www-form-urlencoded")
                 .body(GRANT);
             let received = receive(request, LARGEST, &*self.clock).await;

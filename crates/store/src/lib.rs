@@ -145,6 +145,17 @@ impl Store {
         })
     }
 
+    /// When the oldest interaction that is kept started. Reads all of them.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn oldest_interaction(&self) -> Result<Option<Timestamp>, StoreError> {
+        let mut tx = self.read("looked through").await?;
+        let row = tx.row("SELECT MIN(start_ms) FROM interactions", &[]).await?;
+        let ms = row.map(|row| row.opt_int(0)).transpose()?.flatten();
+        ms.map(|ms| time(ms, "interactions.start_ms")).transpose()
+    }
+
     async fn write(&self, doing: &'static str) -> Result<Tx, StoreError> {
         if self.inner.access == DbAccess::Read {
             return Err(StoreError::ReadOnly);

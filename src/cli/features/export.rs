@@ -44,13 +44,14 @@ pub(in crate::cli) struct Export {
 
 const HELP: &str = "\
 Examples:
-  scoreline features export --as-of 2026-01-01 --horizon-days 90 --output training.csv
-  scoreline features export --as-of 2025-07-01,2025-10-01,2026-01-01 --output training.parquet
+  scoreline features export --as-of 2026-01-01 --output training.csv
+  scoreline features export --as-of 2025-07-01,2025-10-01 --horizon-days 90 \\
+    --output training.parquet
 
-Columns: customer (a number in this store), as_of, every catalogued feature (`scoreline features catalogue`; missing is
-empty), spend_usd. Features are as they would have been served at the time: nothing that ended, or was bought, later is in
-them. spend_usd is the spend of the horizon's days, the first of them the day the time is in. A customer of whom nothing
-was known by the time has no row. A horizon that is not over is refused: its spend is not known yet.";
+Columns: customer (a number in this store), as_of, every catalogued feature (`scoreline features catalogue`; missing is \
+empty), spend_usd. Features are as they would have been served at the time: nothing that ended, or was bought, later is \
+in them. spend_usd is the spend of the horizon's days, the first of them the day the time is in. A customer of whom \
+nothing was known by the time has no row. A horizon that is not over is refused: its spend is not known yet.";
 
 impl Export {
     pub(super) fn run(self, settings: &Settings) -> Result<(), Failure> {

@@ -54,12 +54,12 @@ Examples:
   scoreline features import-purchases purchases.csv
   scoreline features import-purchases orders.parquet --items 1
 
-Columns: customer_id, date, amount (or amount_usd, dollar_value) in US dollars, items (or number_of_cds); optionally
-purchase_id (or order_id). With it a purchase told again takes the place of the one before; without it purchases of the
-same customer, day, amount and items are told apart by counting them. A customer's identifier is hashed at once and must be
-the one that predictions are asked with. A log with a mistake changes nothing. From a database: have its own client write
-a CSV of the columns above. While a server has the SQLite file, it is told the purchases on the socket beside the file (the
-store's name and `.sock`), as by POST /v1/purchases.";
+Columns: customer_id, date, amount (or amount_usd, dollar_value) in US dollars, items (or number_of_cds); optionally \
+purchase_id (or order_id). With it a purchase told again takes the place of the one before; without it purchases of the \
+same customer, day, amount and items are told apart by counting them. A customer's identifier is hashed at once and must \
+be the one that predictions are asked with. A log with a mistake changes nothing. From a database: have its own client \
+write a CSV of the columns above. While a server has the SQLite file, it is told the purchases on the socket beside the \
+file (the store's name and `.sock`), as by POST /v1/purchases.";
 
 impl Import {
     pub(super) fn run(self, settings: &Settings) -> Result<(), Failure> {

@@ -16,22 +16,22 @@ use scoreline_domain::ModelVersion;
 use scoreline_engine::inference::bundle::{BundleFiles, LONE_EXTENSION, MANIFEST_FILE};
 use scoreline_engine::inference::manifest::Manifest;
 use scoreline_engine::inference::probe;
-use scoreline_engine::inference::registry::{CandidateMode, Hold, Patience, VersionStatus};
+use scoreline_engine::inference::registry::{CandidateMode, Hold, Patience, VersionState, VersionStatus};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ModelsCommand {
     /// Load the models folder as the server would and show every version with its state
     #[command(after_help = "Example:\n  scoreline models list\n\n\
         States: serving (answers requests), candidate (tried beside it), available (on disk, another version serves), \
-        refused (with the reason).\nNotes: pinned (models.pins), promoted (over the admin listener), shadow or canary \
+        refused (with the reason).\n\nNotes: pinned (models.pins), promoted (over the admin listener), shadow or canary \
         (models.candidates), inherits (a lone file with another version's manifest)")]
     List,
     /// Check bundles step by step: files, what the model holds, a run in a child process, golden rows. Exit code 1 when
     /// one fails
-    #[command(after_help = "Examples:\n  scoreline models verify                      every bundle in models.dir\n  \
-        scoreline models verify models/clv           every version of one model\n  \
-        scoreline models verify new/v1.3/bundle.toml one bundle, before it is dropped in\n  \
-        scoreline models verify new/v1.3.onnx        a lone model file")]
+    #[command(after_help = "Examples:\n  scoreline models verify                every bundle in models.dir\n  \
+        scoreline models verify models/clv     every version of one model\n  \
+        scoreline models verify new/v1.3       one bundle, before it is dropped in\n  \
+        scoreline models verify new/v1.3.onnx  a lone model file")]
     Verify {
         /// A models folder, a model's folder, a bundle's folder, a bundle.toml or a lone .onnx; `models.dir` when left out
         path: Option<PathBuf>,
@@ -40,7 +40,8 @@ pub(super) enum ModelsCommand {
     #[command(
         disable_version_flag = true,
         after_help = "Examples:\n  scoreline models pack models/clv/v1.2 --output v1.2.onnx\n  \
-        scoreline models pack models/clv/v1.2 --model new.onnx --version v1.3 --output models/clv/v1.3.onnx\n\n\
+        scoreline models pack models/clv/v1.2 --model new.onnx --version v1.3 \\\n    \
+        --output models/clv/v1.3.onnx\n\n\
         With --model, the bundle's manifest is kept for the new model, which must read the same inputs; its golden rows \
         and metrics are not, because they are the old model's."
     )]
@@ -108,7 +109,11 @@ fn list(settings: &Settings) -> Result<(), Failure> {
             note(&status, manifest.as_ref()),
             about(|manifest| manifest.trained_at.strftime("%Y-%m-%d").to_string()),
             about(|manifest| manifest.features.len().to_string()),
-            reason.map(|(code, reason)| format!("{code}: {}", one_line(reason))).unwrap_or_default(),
+            match (&status.state, reason) {
+                (VersionState::Held { reason }, _) => format!("promote it to let it serve: {reason}"),
+                (_, Some((code, reason))) => format!("{code}: {}", one_line(reason)),
+                (_, None) => status.behind.clone().unwrap_or_default(),
+            },
         ]);
     }
     if rows.len() == 1 {

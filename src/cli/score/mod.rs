@@ -89,20 +89,22 @@ pub(super) struct ScoreArgs {
 const HELP: &str = "\
 Examples:
   scoreline score --model clv --input customers.csv --output scored.csv
-  scoreline score --model clv --input customers.parquet --output scored.parquet --fail-on-error
-  scoreline score --model clv-purchases --purchases --as-of 1997-09-30 --input cdnow.csv --output scored.csv
-  zcat big.csv.gz | scoreline score --input - --input-format csv --output - > scored.csv
+  scoreline score --input customers.parquet --output out.parquet --fail-on-error
+  scoreline score --model clv-purchases --purchases --as-of 1997-09-30 \\
+    --input cdnow.csv --output scored.csv
+  zcat big.csv.gz | scoreline score --input - --input-format csv --output - \\
+    > scored.csv
 
-Columns are found by the model's feature names (`scoreline models verify` lists them); `acquisition_channel` and
-`segment` pick the baseline of customers without history. All columns are passed through unchanged, and behind them
-come clv_value_usd, confidence_interval_low, confidence_interval_high, risk_score, confidence_score, clv_tier (of a lead
-model: priority_score, conversion_probability), source (model or cold_start), warnings, error. A lead model's baselines go
-by `lead_source`. A row that cannot be scored stays, with its reason in `error`. An empty cell
-is a missing value. From CSV or NDJSON to Parquet, columns that are passed through become text. An NDJSON table has the
-columns of its first 4,096 rows when it becomes CSV or Parquet.
+Columns are found by the model's feature names (`scoreline models verify` lists them); `acquisition_channel` and \
+`segment` pick the baseline of customers without history. All columns are passed through unchanged, and behind them \
+come clv_value_usd, confidence_interval_low, confidence_interval_high, risk_score, confidence_score, clv_tier (of a lead \
+model: priority_score, conversion_probability), source (model or cold_start), warnings, error. A lead model's baselines \
+go by `lead_source`. A row that cannot be scored stays, with its reason in `error`. An empty cell is a missing value. \
+From CSV or NDJSON to Parquet, columns that are passed through become text. An NDJSON table has the columns of its first \
+4,096 rows when it becomes CSV or Parquet.
 
-A purchase log has customer_id, date, amount (or dollar_value, amount_usd) and optionally items (or number_of_cds).
-It is held in memory, 32 bytes a purchase; tables of customers are not.";
+A purchase log has customer_id, date, amount (or dollar_value, amount_usd) and optionally items (or number_of_cds). It \
+is held in memory, 32 bytes a purchase; tables of customers are not.";
 
 pub(super) fn delimiter(text: &str) -> Result<u8, String> {
     match text.as_bytes() {

@@ -19,7 +19,7 @@ use crate::monitoring::drift::{ColumnStatus, DriftStatus};
 use crate::scoring::Scorer;
 use scoreline_domain::privacy::audit::{self, Actor, AuditAction, AuditOutcome};
 use scoreline_domain::score::round;
-use scoreline_engine::inference::registry::{CandidateMode, ChangeFault, Hold, Registry, VersionStatus};
+use scoreline_engine::inference::registry::{CandidateMode, ChangeFault, Hold, Registry, VersionState, VersionStatus};
 
 #[derive(Serialize)]
 struct Models {
@@ -191,7 +191,11 @@ impl By {
 impl From<VersionStatus> for ModelBody {
     fn from(status: VersionStatus) -> Self {
         let refusal = status.state.refusal();
-        let (code, reason) = (refusal.map(|(code, _)| code), refusal.map(|(_, reason)| reason.to_owned()));
+        let (code, reason) = match (&status.state, refusal) {
+            (VersionState::Held { reason }, _) => (Some("held"), Some(reason.clone())),
+            (_, Some((code, reason))) => (Some(code), Some(reason.to_owned())),
+            (_, None) => (None, status.behind.clone()),
+        };
         let candidate = status.trial.map(|mode| CandidateBody {
             mode: mode.as_str(),
             share: match mode {

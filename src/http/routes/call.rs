@@ -72,7 +72,7 @@ impl Call {
     }
 
     /// Replies to a data action with usable numbers: the flow goes on with the neutral answer and can see why.
-    pub(crate) fn flat_error<P: Serialize>(&self, error: &ApiError, neutral: Option<P>) -> Reply {
+    pub(crate) fn flat_error<P: Serialize>(&self, error: &ApiError, neutral: P) -> Reply {
         let request_id = error.request_id.as_deref().unwrap_or_else(|| self.id());
         self.reply(&FlatError::new(error, neutral, request_id), request_id)
     }

@@ -22,9 +22,8 @@ pub(super) async fn answer(app: &HttpState, call: &Call, prefer: Prefer) -> Repl
         Ok(reply) => reply,
         Err(error) => {
             let neutral = app.scorer.neutral();
-            let neutral =
-                neutral.as_ref().map(|estimate| FlatPrediction::new(estimate, app.policy.decide(estimate, true)));
-            call.flat_error(&error, neutral)
+            let routing = app.policy.decide(&neutral, true);
+            call.flat_error(&error, FlatPrediction::new(&neutral, routing))
         }
     }
 }

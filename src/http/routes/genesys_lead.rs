@@ -14,7 +14,7 @@ use scoreline_engine::inference::manifest::Task;
 pub(super) async fn handle(app: &HttpState, call: &Call) -> Reply {
     match scored(app, call).await {
         Ok(reply) => reply,
-        Err(error) => call.flat_error(&error, app.scorer.neutral_lead().map(LeadPrediction::new)),
+        Err(error) => call.flat_error(&error, LeadPrediction::new(app.scorer.neutral_lead())),
     }
 }
 

@@ -69,7 +69,7 @@ pub(crate) struct FlatError<'a, P> {
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<&'a str>,
     #[serde(flatten)]
-    prediction: Option<P>,
+    prediction: P,
     request_id: &'a str,
 }
 
@@ -96,7 +96,7 @@ impl<'a, P> FlatAnswer<'a, P> {
 
 impl<'a, P> FlatError<'a, P> {
     /// An `error` shown under `request_id`.
-    pub(crate) fn new(error: &'a ApiError, prediction: Option<P>, request_id: &'a str) -> Self {
+    pub(crate) fn new(error: &'a ApiError, prediction: P, request_id: &'a str) -> Self {
         Self {
             status: "error",
             reason: error.code.as_str(),

@@ -139,7 +139,7 @@ fn soak(plan: &Plan) {
 
 /// Alternates the model in place, as somebody who copies a new file over the old one.
 fn drop_in(models: &Path, number: u32) {
-    TestBundle::clv("v1.2").with_log_mean(if number.is_multiple_of(2) { 3.0 } else { 4.0 }).write(models);
+    TestBundle::clv("v1.2").with_log_mean(if number.is_multiple_of(2) { 3.0 } else { 3.3 }).write(models);
 }
 
 /// Least-squares slope of resident memory, MB a minute.

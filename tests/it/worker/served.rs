@@ -94,6 +94,12 @@ fn a_server_fetches_scores_and_writes_back_by_itself_and_answers_by_id() {
     wait_for("a second run", || {
         get(&server.admin, "/metrics").contains("scoreline_job_runs_total{job=\"extract\",result=\"done\"} 2")
     });
+    // A run that brought only what is new says nothing about where history begins.
+    let oldest = |metrics: &str| {
+        let line = metrics.lines().find(|line| line.starts_with("scoreline_extract_oldest_timestamp_seconds "));
+        line.map_or_else(|| panic!("no oldest in {metrics}"), str::to_owned)
+    };
+    assert_eq!(oldest(&get(&server.admin, "/metrics")), oldest(&metrics));
     let unknown = post(&server.admin, "/admin/jobs/dance/run", "");
     assert!(unknown.starts_with("HTTP/1.1 404") && unknown.contains("`extract`"), "{unknown}");
     assert!(post(&server.admin, "/admin/write-back/retry", "").contains("\"retried\":0"));
@@ -103,6 +109,11 @@ fn a_server_fetches_scores_and_writes_back_by_itself_and_answers_by_id() {
     let status = status.expect("runs");
     let text = String::from_utf8_lossy(&status.stdout).into_owned();
     assert!(status.status.success() && text.contains("complete up to"), "{text} {status:?}");
+    let last = platform.truth().closed().map(|one| one.start).max().expect("some");
+    let told = text.lines().find_map(|line| line.strip_prefix("interactions ")?.split(", the oldest of ").nth(1));
+    let told: scoreline_domain::time::Timestamp = told.expect("said").parse().expect("a time");
+    assert!(last.duration_since(told).as_hours() > 24 * 14, "all of history, not of the last run: {text}");
+    assert!(text.contains("the last run read") && !text.contains("oldest conversation"), "{text}");
     let second = command(&["extract", "--once"], &platform, folder.path(), None).output().expect("runs");
     let text = String::from_utf8_lossy(&second.stderr).into_owned();
     assert!(!second.status.success() && text.contains("in use by process"), "{text}");

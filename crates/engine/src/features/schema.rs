@@ -128,6 +128,7 @@ pub struct Remarks {
     pub imputed: Box<str>,
     pub outside: Box<str>,
     pub unknown_category: Box<str>,
+    pub lacking: Box<str>,
 }
 
 /// The words before the feature's name.
@@ -143,12 +144,13 @@ pub fn ignored_remark(position: u16) -> &'static str {
         LazyLock::new(|| CATALOGUE.iter().map(|feature| format!("{IGNORED}: {}", feature.name)).collect());
     REMARKS.get(usize::from(position)).map_or(IGNORED, String::as_str)
 }
+pub const LACKING: &str = "stored_features_lack";
 
 impl Remarks {
     fn of(rule: &FeatureRule) -> Self {
-        let [imputed, outside, unknown_category] =
-            [IMPUTED, OUTSIDE, UNKNOWN_CATEGORY].map(|word| format!("{word}: {}", rule.name).into());
-        Self { imputed, outside, unknown_category }
+        let [imputed, outside, unknown_category, lacking] =
+            [IMPUTED, OUTSIDE, UNKNOWN_CATEGORY, LACKING].map(|word| format!("{word}: {}", rule.name).into());
+        Self { imputed, outside, unknown_category, lacking }
     }
 }
 

@@ -13,6 +13,7 @@ use metrics::counter;
 pub(crate) use reqwest::Method;
 use reqwest::Url;
 use reqwest::header::CONTENT_TYPE;
+use secrecy::SecretString;
 use serde::Deserialize;
 use tracing::{debug, warn};
 
@@ -158,6 +159,11 @@ impl Transport {
         if !self.resumed.swap(true, Ordering::AcqRel) {
             self.pace.restore(spent);
         }
+    }
+
+    /// The secret of the next login.
+    pub(crate) async fn exchange_secret(&self, client_secret: SecretString) {
+        self.tokens.exchange_secret(client_secret).await;
     }
 
     /// What this process has sent, for the next one.

@@ -68,3 +68,15 @@ async fn a_wrong_secret_is_final_and_is_not_repeated() {
     assert!(!format!("{refused} {refused:?}").contains("CANARY"), "{refused}");
     assert_eq!(logins(&desk), 1);
 }
+
+#[tokio::test]
+async fn a_secret_that_was_exchanged_is_what_the_next_login_is_with() {
+    let mut desk = Desk::open(small());
+    let right = desk.settings.client_secret.clone();
+    desk.settings.client_secret = secrecy::SecretString::from("CANARY-SECRET");
+    let client = desk.client();
+    let history = client.history();
+    assert!(history.step(&desk.everything()).await.is_err());
+    client.exchange_secret(right).await;
+    assert!(history.step(&desk.everything()).await.is_ok());
+}

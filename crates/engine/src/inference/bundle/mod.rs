@@ -21,8 +21,8 @@ use super::onnx;
 use super::onnx_graph::Unfit;
 use super::runtime_search::RuntimeSearch;
 use super::{additive, linear, onnx_graph, smartcore, trees};
-use crate::features::{FeatureFault, FeatureSchema, Given, Value};
-use scoreline_domain::feature::CatalogueRow;
+use crate::features::{FeatureFault, FeatureSchema, Given, Value, catalogue_row};
+use scoreline_domain::feature::{CATALOGUE, CatalogueRow};
 use scoreline_domain::{ModelName, ModelVersion, Tier};
 
 pub use digest::{BundleDigest, sha256_hex};
@@ -248,6 +248,17 @@ impl ModelSnapshot {
     /// Whether these raw values are of a customer without history.
     pub fn is_cold_start(&self, raw: &[f64]) -> bool {
         self.cold_start.is_some_and(|position| raw[position] == 0.0)
+    }
+
+    /// The position of the feature whose 0 makes somebody a customer without history, where this row has it at 0 and says
+    /// something else about them.
+    pub fn lacks(&self, row: &CatalogueRow) -> Option<u16> {
+        let position = self.cold_start?;
+        let name = &self.schema.rules()[position].name;
+        let is_known = |feature: &str| catalogue_row::value(row, feature);
+        let says_more =
+            CATALOGUE.iter().any(|feature| feature.name != name.as_str() && is_known(feature.name).is_some());
+        (is_known(name) == Some(0.0) && says_more).then_some(position as u16)
     }
 
     /// The raw value that picks the calibration group, `NaN` when unknown.

@@ -152,6 +152,6 @@ fn refused(work: &Work, model: &ModelName, version: &ModelVersion) -> ChangeFaul
         Some(LoadState::Refused(refusal)) => {
             ChangeFault::Refused { version, code: refusal.code, reason: refusal.reason.clone() }
         }
-        Some(LoadState::Untried | LoadState::Loaded) | None => ChangeFault::Settling { version },
+        Some(LoadState::Untried | LoadState::Loaded | LoadState::Held(_)) | None => ChangeFault::Settling { version },
     }
 }

@@ -22,11 +22,23 @@ pub(super) struct Choices {
     promotions: Promotions,
     /// What served before, the last one last.
     history: BTreeMap<ModelName, Vec<ModelVersion>>,
+    /// Choices of versions that are not there, which have been told.
+    missing: BTreeMap<ModelName, ModelVersion>,
 }
 
 impl Choices {
     pub(super) fn promoted(&self, model: &ModelName) -> Option<&ModelVersion> {
         self.promotions.versions.get(model)
+    }
+
+    /// Whether it is news that the version somebody chose is not there.
+    pub(super) fn miss(&mut self, model: &ModelName, version: &ModelVersion) -> bool {
+        self.missing.insert(model.clone(), version.clone()).is_none_or(|before| before != *version)
+    }
+
+    /// The version somebody chose is there.
+    pub(super) fn found(&mut self, model: &ModelName) {
+        self.missing.remove(model);
     }
 
     /// Takes promotions as they stand, unless later ones are known; whether that changed anything.

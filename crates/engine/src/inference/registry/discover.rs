@@ -64,12 +64,13 @@ pub(super) fn discover(dir: &Path) -> Option<BTreeMap<VersionKey, VersionPlace>>
         for (name, path) in entries(&folder).unwrap_or_default() {
             let lone = name.strip_suffix(LONE_EXTENSION).and_then(|stem| stem.strip_suffix('.'));
             if let Some(version) = lone.and_then(|stem| ModelVersion::parse(stem).ok())
-                && path.is_file()
+                && !path.is_dir()
             {
                 // A folder of the same version says more.
                 found.entry((model.clone(), version)).or_insert_with(|| VersionPlace::new(path, VersionForm::Lone));
             } else if let Ok(version) = ModelVersion::parse(&name)
-                && path.join(MANIFEST_FILE).is_file()
+                // What is no plain file is refused with its reason when it is read.
+                && path.join(MANIFEST_FILE).symlink_metadata().is_ok_and(|manifest| !manifest.is_dir())
             {
                 found.insert((model.clone(), version), VersionPlace::new(path, VersionForm::Folder));
             }

@@ -42,6 +42,10 @@ pub use wake::FolderWatch;
 /// Checks a freshly built snapshot through the whole scoring pipeline before it may serve.
 pub type Verify = fn(&ModelSnapshot) -> Result<(), BundleError>;
 
+/// Why a version that nobody chose may not take over from the one it is compared with: it answers too differently. `None`
+/// when it may. The first is the newcomer.
+pub type Departure = fn(&ModelSnapshot, &ModelSnapshot) -> Option<String>;
+
 /// Where models are, which version of them is wanted, and what a load may use.
 #[derive(Clone, Debug)]
 pub struct RegistrySettings {
@@ -58,6 +62,9 @@ pub struct RegistrySettings {
     pub settle: Duration,
     /// Bytes of memory that may still be taken; `None` is unknown.
     pub memory: fn() -> Option<u64>,
+    /// Compares a newcomer that nobody chose with what serves. Without it the newest version takes over whatever it
+    /// answers.
+    pub departure: Option<Departure>,
 }
 
 impl RegistrySettings {
@@ -71,6 +78,7 @@ impl RegistrySettings {
             probe: None,
             settle: Duration::ZERO,
             memory: memory::available,
+            departure: None,
         }
     }
 }
@@ -87,8 +95,10 @@ pub struct VersionStatus {
     pub serves: bool,
     /// Why this version and not the newest.
     pub held: Option<Hold>,
-    /// How it is tried, when the settings name it as candidate.
+    /// How it is tried, when the settings name it as candidate or it is held.
     pub trial: Option<CandidateMode>,
+    /// Why it does not serve, when it could.
+    pub behind: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,8 +106,14 @@ pub enum VersionState {
     Serving,
     /// Loaded beside the serving version, to be compared with it.
     Candidate,
-    /// On disk, complete as far as is known, not loaded: another version serves.
+    /// Went through every check; another version serves.
     Available,
+    /// On disk and complete as far as is known: nobody has tried to load it, because another version serves.
+    Unchecked,
+    /// Went through every check, and answers so differently that a person has to promote it: a shadow until then.
+    Held {
+        reason: String,
+    },
     /// Seen for the first time, or changed a moment ago: somebody may still be writing.
     Settling,
     /// Could not be loaded; the reason and its short code.
@@ -109,13 +125,15 @@ pub enum VersionState {
 
 impl VersionState {
     /// What `as_str` can say.
-    pub const WORDS: [&str; 5] = ["serving", "candidate", "available", "settling", "refused"];
+    pub const WORDS: [&str; 7] = ["serving", "candidate", "available", "unchecked", "held", "settling", "refused"];
 
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Serving => "serving",
             Self::Candidate => "candidate",
             Self::Available => "available",
+            Self::Unchecked => "unchecked",
+            Self::Held { .. } => "held",
             Self::Settling => "settling",
             Self::Refused { .. } => "refused",
         }
@@ -125,7 +143,12 @@ impl VersionState {
     pub fn refusal(&self) -> Option<(&'static str, &str)> {
         match self {
             Self::Refused { code, reason } => Some((code, reason)),
-            Self::Serving | Self::Candidate | Self::Available | Self::Settling => None,
+            Self::Serving
+            | Self::Candidate
+            | Self::Available
+            | Self::Unchecked
+            | Self::Held { .. }
+            | Self::Settling => None,
         }
     }
 }
@@ -300,11 +323,12 @@ impl Registry {
             (LoadState::Refused(refusal), _, _) => {
                 VersionState::Refused { code: refusal.code, reason: refusal.reason.clone() }
             }
+            (LoadState::Held(held), _, _) => VersionState::Held { reason: held.reason.clone() },
             (LoadState::Untried | LoadState::Loaded, Some(_), _) => VersionState::Serving,
             (LoadState::Untried | LoadState::Loaded, None, Some(_)) => VersionState::Candidate,
             (LoadState::Loaded, None, None) => VersionState::Available,
-            (LoadState::Untried, None, None) if work.patience == Patience::Now => VersionState::Available,
-            (LoadState::Untried, None, None) if known.stands_still(self.settings.settle) => VersionState::Available,
+            (LoadState::Untried, None, None) if work.patience == Patience::Now => VersionState::Unchecked,
+            (LoadState::Untried, None, None) if known.stands_still(self.settings.settle) => VersionState::Unchecked,
             (LoadState::Untried, None, None) => VersionState::Settling,
         };
         let held = match (self.settings.pins.get(model), work.choices.promoted(model)) {
@@ -313,6 +337,10 @@ impl Registry {
             (None, None) => None,
         };
         let trial = self.settings.candidates.get(model).filter(|candidate| candidate.version == *version);
+        let trial = trial.map(|candidate| candidate.mode);
+        let shadow = candidate.filter(|_| matches!(state, VersionState::Held { .. })).map(|_| CandidateMode::Shadow);
+        let waits = matches!(state, VersionState::Available | VersionState::Unchecked);
+        let behind = waits.then(|| self.behind(work, routes, model, version)).flatten();
         VersionStatus {
             model: model.clone(),
             version: version.clone(),
@@ -320,8 +348,22 @@ impl Registry {
             snapshot: serving.or(candidate).cloned(),
             serves: serving.is_some(),
             held,
-            trial: trial.map(|candidate| candidate.mode),
+            trial: trial.or(shadow),
+            behind,
         }
+    }
+}
+
+impl Registry {
+    /// Why a version that could serve does not.
+    fn behind(&self, work: &Work, routes: &Routes, model: &ModelName, version: &ModelVersion) -> Option<String> {
+        let serving = routes.get(model)?.serving.version();
+        Some(match (self.settings.pins.get(model), work.choices.promoted(model)) {
+            (Some(pin), _) => format!("`models.pins.{model}` = `{pin}`"),
+            (None, Some(promoted)) => format!("`{promoted}` was promoted"),
+            (None, None) if version.cmp_natural(serving).is_lt() => format!("older than `{serving}`, which serves"),
+            (None, None) => return None,
+        })
     }
 }
 

@@ -23,6 +23,27 @@ pub enum RegistryEvent {
         code: &'static str,
         reason: String,
     },
+    /// Answers too differently to take over by itself.
+    Held {
+        model: ModelName,
+        version: ModelVersion,
+        reason: String,
+    },
+    /// Arrived and does not take over.
+    Behind {
+        model: ModelName,
+        version: ModelVersion,
+        reason: String,
+    },
+    /// A choice names a version that is not there.
+    Missing {
+        model: ModelName,
+        version: ModelVersion,
+        /// The setting or call that names it.
+        key: String,
+        /// The versions that are there.
+        known: String,
+    },
 }
 
 impl RegistryEvent {
@@ -31,6 +52,8 @@ impl RegistryEvent {
             Self::Published { .. } => "published",
             Self::Trial { .. } => "candidate",
             Self::Refused { code, .. } => code,
+            Self::Held { .. } => "held",
+            Self::Behind { .. } | Self::Missing { .. } => "not_serving",
         };
         metrics::counter!("scoreline_model_loads_total", "outcome" => outcome).increment(1);
         match self {
@@ -40,6 +63,15 @@ impl RegistryEvent {
             }
             Self::Refused { model, version, code, reason } => {
                 tracing::error!(%model, %version, code, reason, "model refused; what served before keeps serving");
+            }
+            Self::Held { model, version, reason } => {
+                tracing::warn!(%model, %version, reason, "model held as a shadow; promote it to let it serve");
+            }
+            Self::Behind { model, version, reason } => {
+                tracing::info!(%model, %version, reason, "model does not take over; promote it to let it serve");
+            }
+            Self::Missing { model, version, key, known } => {
+                tracing::warn!(%model, %version, key, known, "model version is named and not there");
             }
         }
     }

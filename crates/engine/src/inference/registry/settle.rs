@@ -5,13 +5,16 @@ use std::sync::atomic::Ordering;
 
 use super::discover::{VersionForm, VersionKey};
 use super::report::RegistryEvent;
-use super::route::{Candidate, CandidateSettings, ModelRoute};
+use super::route::{Candidate, CandidateMode, CandidateSettings, ModelRoute};
 use super::stages::{self, Around};
-use super::versions::{LoadRefusal, LoadState};
+use super::versions::{HeldVersion, LoadRefusal, LoadState};
 use super::{Patience, Registry, Work};
 use crate::inference::bundle::ModelSnapshot;
 use crate::inference::manifest::Manifest;
 use scoreline_domain::{ModelName, ModelVersion};
+
+/// Newest versions that are gone through at a start.
+const MOST_COMPARED: usize = 8;
 
 /// What came of a version.
 pub(super) enum LoadAttempt {
@@ -27,6 +30,7 @@ impl Registry {
     pub(super) fn settle(&self, work: &mut Work, model: &ModelName, patience: Patience) {
         self.settle_serving(work, model, patience);
         self.settle_candidate(work, model, patience);
+        self.note_behind(work, model, patience);
     }
 
     /// Tries the wanted versions of one model until one serves.
@@ -34,14 +38,24 @@ impl Registry {
         let pinned = self.settings.pins.get(model).cloned();
         let held = pinned.clone().or_else(|| work.choices.promoted(model).cloned());
         let serving = self.serving(model);
+        self.note_missing(work, model, held.as_ref(), pinned.is_some());
         let mut wanted: Vec<ModelVersion> = held.clone().into_iter().collect();
         // A promoted version that is gone is better stood in for by the newest than by nothing.
         if held.is_none() || (pinned.is_none() && serving.is_none()) {
             let trial = self.settings.candidates.get(model).map(|candidate| &candidate.version);
             wanted.extend(work.versions.newest_first(model).into_iter().filter(|version| Some(version) != trial));
         }
+        if held.is_none() && serving.is_none() && self.settings.departure.is_some() && wanted.len() > 1 {
+            self.settle_first(work, model, &wanted, patience);
+            if self.serving(model).is_some() {
+                return;
+            }
+        }
         for version in wanted {
             let serving = self.serving(model);
+            if held.is_none() && self.is_held(work, model, &version) {
+                continue;
+            }
             if let Some(serving) = &serving {
                 // What serves is never traded for something older: going back is a pin, a promotion or a rollback.
                 if held.is_none() && version.cmp_natural(serving.version()).is_lt() {
@@ -51,8 +65,14 @@ impl Registry {
                     return;
                 }
             }
-            match self.attempt(work, &(model.clone(), version), patience) {
-                LoadAttempt::Loaded(snapshot) => return self.publish(work, snapshot),
+            match self.attempt(work, &(model.clone(), version.clone()), patience) {
+                LoadAttempt::Loaded(snapshot) => {
+                    let is_chosen = held.as_ref() == Some(&version);
+                    if is_chosen || serving.is_none_or(|serving| !self.hold(work, &snapshot, &serving)) {
+                        return self.publish(work, snapshot);
+                    }
+                    continue;
+                }
                 // Being written. Keep what serves; older versions are not worth a detour.
                 LoadAttempt::Wait if serving.is_some() => return,
                 LoadAttempt::Wait | LoadAttempt::Refused => {}
@@ -60,9 +80,102 @@ impl Registry {
         }
     }
 
+    /// Says once that a choice names a version that is not there.
+    fn note_missing(&self, work: &mut Work, model: &ModelName, held: Option<&ModelVersion>, is_pin: bool) {
+        let Some(version) = held else { return };
+        let known = work.versions.newest_first(model);
+        if known.contains(version) {
+            return work.choices.found(model);
+        }
+        if work.choices.miss(model, version) {
+            let key = if is_pin { format!("models.pins.{model}") } else { "promotion".to_owned() };
+            let known = known.iter().map(ModelVersion::as_str).collect::<Vec<_>>().join(", ");
+            let (model, version) = (model.clone(), version.clone());
+            work.events.push(RegistryEvent::Missing { model, version, key, known });
+        }
+    }
+
+    /// Says once of every version that arrived and stands still why it does not take over. What is there at the start
+    /// is no news.
+    pub(super) fn note_behind(&self, work: &mut Work, model: &ModelName, patience: Patience) {
+        let routes = self.routes.load_full();
+        for version in work.versions.newest_first(model) {
+            let reason = self.behind(work, &routes, model, &version);
+            let serves = routes.get(model).is_some_and(|route| *route.serving.version() == version);
+            let Some(known) = work.versions.get_mut(&(model.clone(), version.clone())) else { continue };
+            let is_news = !known.told && !serves && matches!(known.outcome, LoadState::Untried | LoadState::Loaded);
+            if patience == Patience::Now {
+                known.told = true;
+            } else if let Some(reason) = reason.filter(|_| is_news && known.stands_still(self.settings.settle)) {
+                known.told = true;
+                work.events.push(RegistryEvent::Behind { model: model.clone(), version, reason });
+            }
+        }
+    }
+
+    /// Whether a version is held against what serves now.
+    fn is_held(&self, work: &Work, model: &ModelName, version: &ModelVersion) -> bool {
+        let serving = self.serving(model);
+        let known = work.versions.get(&(model.clone(), version.clone()));
+        known.is_some_and(|known| match &known.outcome {
+            LoadState::Held(held) => serving.is_none_or(|serving| *serving.digest() == held.beside),
+            LoadState::Untried | LoadState::Loaded | LoadState::Refused(_) => false,
+        })
+    }
+
+    /// Holds a loaded version that nobody chose when it answers too differently from what serves. Whether it is held.
+    fn hold(&self, work: &mut Work, snapshot: &Arc<ModelSnapshot>, reference: &ModelSnapshot) -> bool {
+        let (model, version) = (snapshot.name().clone(), snapshot.version().clone());
+        let Some(departure) = self.settings.departure.filter(|_| reference.task() == snapshot.task()) else {
+            return false;
+        };
+        let Some(reason) = departure(snapshot, reference) else { return false };
+        let Some(known) = work.versions.get_mut(&(model.clone(), version.clone())) else { return false };
+        let held = HeldVersion { snapshot: Arc::clone(snapshot), reason: reason.clone(), beside: *reference.digest() };
+        known.outcome = LoadState::Held(Box::new(held));
+        work.events.push(RegistryEvent::Held { model, version, reason });
+        true
+    }
+
+    /// Which of several versions serves first, where nobody chose one: they are gone through from old to new, as they
+    /// would have arrived, so that a restart comes to what served before it.
+    fn settle_first(&self, work: &mut Work, model: &ModelName, wanted: &[ModelVersion], patience: Patience) {
+        let mut serving: Option<Arc<ModelSnapshot>> = None;
+        for version in wanted.iter().take(MOST_COMPARED).rev() {
+            let LoadAttempt::Loaded(snapshot) = self.attempt(work, &(model.clone(), version.clone()), patience) else {
+                continue;
+            };
+            if serving.as_ref().is_none_or(|serving| !self.hold(work, &snapshot, serving)) {
+                serving = Some(snapshot);
+            }
+        }
+        if let Some(serving) = serving {
+            self.publish(work, serving);
+        }
+    }
+
+    /// A held version is a shadow beside what serves, unless the settings name another candidate.
+    fn settle_held(&self, work: &Work, model: &ModelName) {
+        let Some(route) = self.route(model) else { return };
+        let held = work.versions.newest_first(model).into_iter().find_map(|version| {
+            match &work.versions.get(&(model.clone(), version))?.outcome {
+                LoadState::Held(held) => Some(Arc::clone(&held.snapshot)),
+                LoadState::Untried | LoadState::Loaded | LoadState::Refused(_) => None,
+            }
+        });
+        let now = route.candidate.as_ref().map(|candidate| candidate.snapshot.digest());
+        if now == held.as_ref().map(|held| held.digest()) {
+            return;
+        }
+        let candidate = held.map(|snapshot| Candidate { snapshot, mode: CandidateMode::Shadow });
+        self.replace(ModelRoute { serving: Arc::clone(&route.serving), candidate });
+    }
+
     /// Loads the version on trial once something serves that it can be compared with.
     fn settle_candidate(&self, work: &mut Work, model: &ModelName, patience: Patience) {
-        let Some(CandidateSettings { version, mode }) = self.settings.candidates.get(model) else { return };
+        let Some(CandidateSettings { version, mode }) = self.settings.candidates.get(model) else {
+            return self.settle_held(work, model);
+        };
         let Some(route) = self.route(model) else { return };
         let on_trial = route.candidate.as_ref().is_some_and(|candidate| candidate.snapshot.version() == version);
         if route.serving.version() == version || (on_trial && is_current(work, model, version)) {
@@ -94,7 +207,7 @@ impl Registry {
             return LoadAttempt::Wait;
         }
         let place = known.place.clone();
-        let base = (place.form == VersionForm::Lone).then(|| self.base(work, &key.0, serving.as_deref())).flatten();
+        let base = (place.form == VersionForm::Lone).then(|| self.base(work, key, patience)).flatten();
         let around = Around {
             settings: &self.settings,
             verify: self.verify,
@@ -131,16 +244,29 @@ impl Registry {
         }
     }
 
-    /// The manifest that a lone file without one inherits: the serving version's, before anything serves the one of the
-    /// newest version that has its own.
-    fn base(&self, work: &Work, model: &ModelName, serving: Option<&ModelSnapshot>) -> Option<Manifest> {
-        if let Some(serving) = serving {
-            return Some(serving.manifest().clone());
-        }
-        work.versions.newest_first(model).into_iter().find_map(|version| {
+    /// The manifest that a lone file without one inherits: that of the newest version below it which has one of its own
+    /// and goes through every stage; without any, of the newest above it. What is on disk decides and not what serves,
+    /// so that a restart comes to the same.
+    fn base(&self, work: &mut Work, key: &VersionKey, patience: Patience) -> Option<Manifest> {
+        let (model, lone) = key;
+        let serving = self.serving(model);
+        let (below, above): (Vec<_>, Vec<_>) = work
+            .versions
+            .newest_first(model)
+            .into_iter()
+            .filter(|version| version != lone)
+            .partition(|version| version.cmp_natural(lone).is_lt());
+        below.into_iter().chain(above).find_map(|version| {
             let key = (model.clone(), version);
-            let known = work.versions.get(&key)?;
-            stages::read(&self.settings, &key, &known.place, None).ok().map(|files| files.manifest)
+            let place = work.versions.get(&key)?.place.clone();
+            // Whether it has a manifest of its own.
+            stages::read(&self.settings, &key, &place, None).ok()?;
+            let loaded = serving.clone().filter(|serving| *serving.version() == key.1);
+            let snapshot = loaded.or_else(|| match self.attempt(work, &key, patience) {
+                LoadAttempt::Loaded(snapshot) => Some(snapshot),
+                LoadAttempt::Wait | LoadAttempt::Refused => None,
+            })?;
+            Some(snapshot.manifest().clone())
         })
     }
 

@@ -1,10 +1,11 @@
 //! What is known of every version: whether it stands still, what came of loading it, when it may be tried again.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::discover::{VersionKey, VersionPlace};
-use crate::inference::bundle::{BundleDigest, BundleError};
+use crate::inference::bundle::{BundleDigest, BundleError, ModelSnapshot};
 use scoreline_domain::time::Stopwatch;
 use scoreline_domain::{ModelName, ModelVersion};
 
@@ -25,6 +26,8 @@ pub(super) struct KnownVersion {
     looks: u32,
     since: Stopwatch,
     pub(super) outcome: LoadState,
+    /// Whether it was said why it does not take over.
+    pub(super) told: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -33,6 +36,16 @@ pub(super) enum LoadState {
     /// These very files were loaded.
     Loaded,
     Refused(LoadRefusal),
+    Held(Box<HeldVersion>),
+}
+
+/// A version that went through every check and may not take over by itself.
+#[derive(Clone, Debug)]
+pub(super) struct HeldVersion {
+    pub(super) snapshot: Arc<ModelSnapshot>,
+    pub(super) reason: String,
+    /// What it was compared with.
+    pub(super) beside: BundleDigest,
 }
 
 #[derive(Clone, Debug)]
@@ -60,7 +73,7 @@ impl LoadRefusal {
 
 impl KnownVersion {
     fn new(place: VersionPlace) -> Self {
-        Self { place, here: true, looks: 1, since: Stopwatch::start(), outcome: LoadState::Untried }
+        Self { place, here: true, looks: 1, since: Stopwatch::start(), outcome: LoadState::Untried, told: false }
     }
 
     /// Whether nobody is writing any more: unchanged over two looks and for some time.
