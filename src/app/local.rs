@@ -1,86 +1,65 @@
-//! The socket beside an SQLite store: while a server has the file, commands of this machine tell it what they would write.
+//! The socket of an SQLite store: while a server has the file, commands of this machine tell it what they would write.
 //!
-//! Nobody has to say where the server listens, with which certificate and whose key: whoever may write the store's file may
-//! connect, and nobody else.
+//! Nobody has to say where the server listens, with which certificate and whose key. The socket has no file: its name is
+//! that of the store's file, by device and number. The server answers its own user, and a command speaks only to the
+//! process that holds the store's lock.
 
-use std::fs::{self, File, Permissions};
-use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs;
+use std::io;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use anyhow::Context as _;
-use tokio::net::UnixListener;
 use tokio::time::sleep;
 
 use crate::http::Endpoints;
 use crate::lifecycle::Stop;
-use scoreline_domain::durable::{PRIVATE, folder_of};
 use scoreline_store::Store;
 
-/// What the socket's name ends in, behind the store's.
-const SOCKET: &str = ".sock";
 /// How often is looked whether the store is open.
 const OPEN_POLL: Duration = Duration::from_millis(100);
 
-/// A path that is short however deep its folder is: the name of a socket has room for 107 bytes.
-pub struct SocketPath {
-    /// Held for as long as the path is used.
-    folder: File,
-    name: PathBuf,
+fn address(store: &Path) -> io::Result<SocketAddr> {
+    let file = fs::metadata(store)?;
+    SocketAddr::from_abstract_name(format!("scoreline {:x} {:x}", file.dev(), file.ino()))
 }
 
-impl SocketPath {
-    /// Beside a store's file.
-    ///
-    /// # Errors
-    /// When its folder cannot be opened.
-    pub fn of(store: &Path) -> std::io::Result<Self> {
-        let mut name = store.file_name().unwrap_or_default().to_owned();
-        name.push(SOCKET);
-        Ok(Self { folder: File::open(folder_of(store))?, name: name.into() })
-    }
-
-    pub fn path(&self) -> PathBuf {
-        Path::new("/proc/self/fd").join(self.folder.as_raw_fd().to_string()).join(&self.name)
-    }
+/// Connects to the server that has a store's file.
+///
+/// # Errors
+/// When nobody listens there.
+pub fn connect(store: &Path) -> io::Result<tokio::net::UnixStream> {
+    let stream = UnixStream::connect_addr(&address(store)?)?;
+    stream.set_nonblocking(true)?;
+    tokio::net::UnixStream::from_std(stream)
 }
 
 /// Answers commands from the moment the store is open until the process stops. A supervised task.
 pub(super) async fn serve(at: PathBuf, store: Arc<OnceLock<Store>>, endpoints: Endpoints, stop: Stop) {
-    // Before that, another process may have the file and its socket.
+    // Before that, another process may have the file.
     while store.get().is_none() {
         tokio::select! {
             () = sleep(OPEN_POLL) => {}
             () = stop.requested() => return,
         }
     }
-    match open(&at) {
-        Ok((listener, socket)) => {
+    match listen(&at) {
+        Ok(listener) => {
             let stopping = stop.clone();
-            let stopped = async move { stopping.requested().await };
-            let served = axum::serve(listener, endpoints.router().clone()).with_graceful_shutdown(stopped).await;
-            if let Err(err) = served {
-                tracing::warn!(error = %err, "commands of this machine are not answered any more");
-            }
-            // The next server makes it anew.
-            let _ = fs::remove_file(socket.path());
+            endpoints.answer_commands(listener, async move { stopping.requested().await }).await;
         }
-        Err(err) => {
-            let error = format!("{err:#}");
-            tracing::warn!(error, "commands of this machine cannot be answered: stop the server before they write");
+        Err(error) => {
+            tracing::warn!(%error, "commands of this machine cannot be answered: stop the server before they write");
         }
     }
     stop.requested().await;
 }
 
-fn open(store: &Path) -> anyhow::Result<(UnixListener, SocketPath)> {
-    let socket = SocketPath::of(store).context("folder of the store cannot be opened")?;
-    let path = socket.path();
-    // Left by a process that was killed: the store's lock is ours.
-    let _ = fs::remove_file(&path);
-    let listener = UnixListener::bind(&path).with_context(|| format!("socket `{}{SOCKET}`", store.display()))?;
-    fs::set_permissions(&path, Permissions::from_mode(PRIVATE)).context("socket cannot be made private")?;
-    Ok((listener, socket))
+fn listen(store: &Path) -> io::Result<tokio::net::UnixListener> {
+    let listener = UnixListener::bind_addr(&address(store)?)?;
+    listener.set_nonblocking(true)?;
+    tokio::net::UnixListener::from_std(listener)
 }

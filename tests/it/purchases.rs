@@ -1,10 +1,10 @@
 //! Purchases while a server runs: over HTTP, and by the same command that takes a log in without one.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::Output;
 
+use scoreline_store::{Store, StoreSettings};
 use serde_json::{Value, json};
 
 use crate::process::{Server, ask, get, models, post, scoreline};
@@ -138,9 +138,6 @@ fn a_command_beside_a_server_tells_it_what_it_would_write() {
     let file = credentials.display().to_string();
     let guarded = [("SCORELINE__AUTH__CREDENTIALS_FILE", file.as_str())];
     let server = Server::start_with(models.path(), &guarded);
-    let socket = models.path().join(".state/scoreline.db.sock");
-    wait_for("the socket", || socket.exists());
-    assert_eq!(fs::metadata(&socket).expect("there").mode() & 0o777, 0o600);
     let (code, said) = import(models.path(), &log, &guarded);
     assert!(code == Some(0) && said.contains("read 2503 purchases: 2503 new or changed, 0 known already"), "{said}");
     let (code, said) = import(models.path(), &log, &guarded);
@@ -159,7 +156,6 @@ fn a_command_beside_a_server_tells_it_what_it_would_write() {
     let taken = ask(&server.listen, &authorized);
     assert!(taken.starts_with("HTTP/1.1 200"), "{taken}");
     stop(server);
-    assert!(!socket.exists());
 
     // Alone, the command finds what the server kept.
     fs::write(&log, &text).expect("written");
@@ -167,26 +163,24 @@ fn a_command_beside_a_server_tells_it_what_it_would_write() {
     assert!(code == Some(0) && said.contains("0 new or changed, 2503 known already"), "{said}");
 }
 
-/// A socket that a killed server left does not stand in the way, and one that nobody answers on is said.
+/// A killed server does not stand in the way, and a process that has the store and takes nothing is said.
 #[test]
-fn a_killed_server_s_socket_is_no_server() {
+fn who_has_the_store_and_takes_no_purchases_is_named() {
     let models = models();
     let log = models.path().join(".log.csv");
     fs::write(&log, LOG).expect("written");
     let mut server = Server::start_with(models.path(), &[]);
-    let socket = models.path().join(".state/scoreline.db.sock");
-    wait_for("the socket", || socket.exists());
-    server.signal("KILL");
-    server.child.wait().expect("ended");
-    assert!(socket.exists());
     let (code, said) = import(models.path(), &log, &[]);
     assert!(code == Some(0) && said.contains("3 new or changed"), "{said}");
-    let server = Server::start_with(models.path(), &[]);
+    server.signal("KILL");
+    server.child.wait().expect("ended");
     let (code, said) = import(models.path(), &log, &[]);
     assert!(code == Some(0) && said.contains("3 known already"), "{said}");
-    // A process that has the store and takes nothing.
-    fs::remove_file(&socket).expect("there");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let settings = StoreSettings::sqlite(models.path().join(".state/scoreline.db"));
+    let store = runtime.block_on(Store::open(&settings)).expect("free");
     let (code, said) = import(models.path(), &log, &[]);
-    assert!(code == Some(1) && said.contains("in use by process") && said.contains("takes no purchases"), "{said}");
-    stop(server);
+    assert!(code == Some(1) && said.contains("takes no purchases"), "{said}");
+    assert!(said.contains(&format!("in use by process {}", std::process::id())), "{said}");
+    runtime.block_on(store.close());
 }

@@ -18,7 +18,7 @@ use crate::app::stored;
 use crate::config::Settings;
 use scoreline_domain::CustomerKey;
 use scoreline_domain::Purchase;
-use scoreline_domain::privacy::IdHasher;
+use scoreline_domain::privacy::{IdHasher, Tombstones};
 use scoreline_engine::features::purchases::{LARGEST, fits};
 use scoreline_store::{NewPurchase, PurchaseId, PurchasesRecorded, Repetitions, Store, StoreError};
 
@@ -58,8 +58,8 @@ Columns: customer_id, date, amount (or amount_usd, dollar_value) in US dollars, 
 purchase_id (or order_id). With it a purchase told again takes the place of the one before; without it purchases of the \
 same customer, day, amount and items are told apart by counting them. A customer's identifier is hashed at once and must \
 be the one that predictions are asked with. A log with a mistake changes nothing. From a database: have its own client \
-write a CSV of the columns above. While a server has the SQLite file, it is told the purchases on the socket beside the \
-file (the store's name and `.sock`), as by POST /v1/purchases.";
+write a CSV of the columns above. While a server of the same user has the SQLite file, \
+it is told the purchases instead, as by POST /v1/purchases.";
 
 impl Import {
     pub(super) fn run(self, settings: &Settings) -> Result<(), Failure> {
@@ -81,7 +81,7 @@ impl Import {
                 Ok(opened) => opened,
                 Err(err) => return log.tell(settings, err).await,
             };
-            let recorded = Log { hasher: opened.hasher(), ..log }.write(&opened.store).await;
+            let recorded = Log { hasher: opened.hasher(), ..log }.write(&opened.store, &opened.tombstones).await;
             let closed = stored::close(&opened.store, &opened.tombstones).await;
             let recorded = recorded.and_then(|recorded| closed.map(|()| recorded));
             recorded.context("not all purchases were taken in; the same command does the rest")
@@ -132,10 +132,10 @@ impl Log<'_> {
 
     /// Tells the server that has the store's file; whatever else the matter is with the store, that is said.
     async fn tell(&self, settings: &Settings, err: anyhow::Error) -> anyhow::Result<PurchasesRecorded> {
-        let Some(StoreError::Locked { path, .. }) = err.downcast_ref() else {
+        let Some(StoreError::Locked { path, process, .. }) = err.downcast_ref() else {
             return Err(err.context("no purchase was taken in"));
         };
-        let server = match StoreServer::of(path, settings) {
+        let server = match StoreServer::of(path, process, settings).await {
             Ok(server) => server,
             Err(unreached) => return Err(err.context(format!("no purchase was taken in: {unreached:#}"))),
         };
@@ -160,7 +160,7 @@ impl Log<'_> {
         Ok(all)
     }
 
-    async fn write(&self, store: &Store) -> anyhow::Result<PurchasesRecorded> {
+    async fn write(&self, store: &Store, tombstones: &Tombstones) -> anyhow::Result<PurchasesRecorded> {
         let (batches, mut taken) = tokio::sync::mpsc::channel::<Vec<NewPurchase>>(2);
         let reading = async {
             let mut repetitions = Repetitions::default();
@@ -184,6 +184,9 @@ impl Log<'_> {
         let writing = async {
             let mut all = PurchasesRecorded::default();
             while let Some(batch) = taken.recv().await {
+                let (erased, batch): (Vec<_>, _) =
+                    batch.into_iter().partition(|one| tombstones.contains(&one.customer));
+                all.refused += erased.len() as u64;
                 add(&mut all, store.record_purchases(&batch, None).await?);
             }
             anyhow::Ok(all)

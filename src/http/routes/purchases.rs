@@ -16,13 +16,14 @@ use crate::http::wire::json::{parse, parse_object, respond};
 use crate::http::wire::personal::refusal;
 use crate::http::wire::rows::{BatchMetadata, RowError, Rows};
 use crate::http::wire::values::{WireText, optional_text};
-use scoreline_domain::privacy::IdHasher;
+use scoreline_domain::privacy::{Eraser, IdHasher};
 use scoreline_domain::{JobName, Purchase, PurchaseFault, PurchaseText};
 use scoreline_engine::features::purchases::fits;
 use scoreline_store::{NewPurchase, PurchaseId, PurchasesRecorded, Repetitions, Store, StoreError};
 
 pub(crate) async fn handle(
     State(hasher): State<IdHasher>,
+    State(eraser): State<Eraser>,
     State(desk): State<WriteBackDesk>,
     State(jobs): State<Jobs>,
     State(settings): State<HttpSettings>,
@@ -33,7 +34,7 @@ pub(crate) async fn handle(
     let mut repetitions = Repetitions::default();
     if is_single(&body) {
         let purchase = read(&body, &hasher, &mut repetitions)?;
-        let recorded = record(store, &jobs, &[purchase]).await?;
+        let recorded = record(store, &eraser, &jobs, vec![purchase]).await?;
         if recorded.refused > 0 {
             let message = "this customer was erased; nothing is kept of them";
             return Err(ApiError::field(Code::CustomerErased, "customer_id", message));
@@ -49,7 +50,7 @@ pub(crate) async fn handle(
             Err(error) => faults.push((number, error)),
         }
     }
-    let recorded = record(store, &jobs, &purchases).await?;
+    let recorded = record(store, &eraser, &jobs, purchases).await?;
     Ok(answer(recorded, faults, rows.len(), id.as_str()))
 }
 
@@ -103,11 +104,22 @@ fn figure(value: Option<&RawValue>) -> Result<Option<String>, ApiError> {
     Ok(Some(text).filter(|text| !text.trim().is_empty()))
 }
 
-async fn record(store: &Store, jobs: &Jobs, purchases: &[NewPurchase]) -> Result<PurchasesRecorded, ApiError> {
-    if purchases.is_empty() {
-        return Ok(PurchasesRecorded::default());
+async fn record(
+    store: &Store,
+    eraser: &Eraser,
+    jobs: &Jobs,
+    purchases: Vec<NewPurchase>,
+) -> Result<PurchasesRecorded, ApiError> {
+    let told = purchases.len();
+    // One who turned out to be erased under an earlier pepper may not be so in the store yet.
+    let living: Vec<_> =
+        purchases.into_iter().filter(|purchase| !eraser.tombstones().contains(&purchase.customer)).collect();
+    let erased = (told - living.len()) as u64;
+    if living.is_empty() {
+        return Ok(PurchasesRecorded { refused: erased, ..PurchasesRecorded::default() });
     }
-    let recorded = store.record_purchases(purchases, None).await.map_err(|err| not_kept(&err))?;
+    let mut recorded = store.record_purchases(&living, None).await.map_err(|err| not_kept(&err))?;
+    recorded.refused += erased;
     if recorded.written > 0 {
         // Features are made of them at once, as of what an extraction brings.
         (jobs.nudge)(JobName::Features);

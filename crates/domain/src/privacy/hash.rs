@@ -6,7 +6,7 @@
 //! the old ones, sealed under the new one.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::{Arc, OnceLock};
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -116,7 +116,9 @@ impl IdHasher {
             Identifiers::Any => Cow::Borrowed(id),
             Identifiers::Hashed => {
                 let hash = hash_in(id).unwrap_or_else(|| Sha256::digest(id.as_bytes()).into());
-                Cow::Owned(hash.iter().map(|byte| format!("{byte:02x}")).collect())
+                let mut text = String::with_capacity(64);
+                hash.iter().for_each(|byte| drop(write!(text, "{byte:02x}")));
+                Cow::Owned(text)
             }
         }
     }
