@@ -117,7 +117,9 @@ impl IdHasher {
             Identifiers::Hashed => {
                 let hash = hash_in(id).unwrap_or_else(|| Sha256::digest(id.as_bytes()).into());
                 let mut text = String::with_capacity(64);
-                hash.iter().for_each(|byte| drop(write!(text, "{byte:02x}")));
+                for byte in hash {
+                    let _ = write!(text, "{byte:02x}");
+                }
                 Cow::Owned(text)
             }
         }
