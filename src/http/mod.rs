@@ -15,5 +15,8 @@ mod wire;
 
 pub use edge::auth::Access;
 pub use router::{ListenerName, ROUTES, Route};
+pub use routes::predict_later::answer_later;
 pub use service::Endpoints;
-pub use state::{HttpSettings, HttpState, Jobs, Readiness, RenderMetrics, SharedState, StoreTrouble, WriteBackDesk};
+pub use state::{
+    HttpSettings, HttpState, Jobs, QuestionDesk, Readiness, RenderMetrics, SharedState, StoreTrouble, WriteBackDesk,
+};

@@ -1,12 +1,14 @@
 //! A customer's purchase, as it is bought, kept and folded.
 
-use jiff::civil::Date;
+use jiff::Timestamp;
+use jiff::civil::{Date, DateTime};
+use jiff::tz::TimeZone;
 
 /// One purchase, or one line of it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Purchase {
     pub date: Date,
-    /// US dollars; 0 is a purchase (a free item), a refund is not. Taken to the nearest millionth.
+    /// US dollars, net: below 0 it is a refund. Taken to the nearest millionth.
     pub amount_usd: f64,
     /// Items bought; `None` when the purchase is known without them.
     pub items: Option<f64>,
@@ -34,17 +36,29 @@ impl Purchase {
     /// # Errors
     /// Names the field and what is allowed there.
     pub fn read(text: &PurchaseText<'_>) -> Result<Self, PurchaseFault> {
-        // A time of day may follow; the day is what counts.
-        let day = text.date.split(['T', ' ']).next().unwrap_or(text.date);
-        let no_day = |_| PurchaseFault { field: "date", problem: "must be a day such as `1997-01-31`" };
+        let no_day = PurchaseFault { field: "date", problem: "must be a day such as `1997-01-31` or a time" };
         let number = |field, text: &str| {
-            let value = text.trim().parse::<f64>().ok().filter(|value| value.is_finite() && *value >= 0.0);
-            value.ok_or(PurchaseFault { field, problem: "must be a finite number >= 0" })
+            let value = text.trim().parse::<f64>().ok().filter(|value| value.is_finite());
+            value.ok_or(PurchaseFault { field, problem: "must be a finite number" })
         };
         Ok(Self {
-            date: day.parse().map_err(no_day)?,
+            date: day_of(text.date).ok_or(no_day)?,
             amount_usd: number("amount", text.amount)?,
             items: text.items.map(|items| number("items", items)).transpose()?,
         })
     }
+}
+
+/// The day of a date, or the day in UTC of a time with an offset. A time without one is taken as it stands.
+fn day_of(text: &str) -> Option<Date> {
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Some(time.to_zoned(TimeZone::UTC).date());
+    }
+    // Some write the offset without a colon behind a blank; what is no date and time at all is none.
+    let day = text.split(['T', 't', ' ']).next().unwrap_or(text);
+    let is_time = day.len() < text.len();
+    if is_time && text.parse::<DateTime>().is_err() {
+        return None;
+    }
+    day.parse().ok()
 }

@@ -27,11 +27,13 @@ const SEALED: [SealedTable; 1] = [SealedTable {
 }];
 
 /// Tables of what is kept by key.
-const BY_KEY: [&str; 2] = [
+const BY_KEY: [&str; 3] = [
     "WITH given(old, new) AS ({rows}) UPDATE predictions SET customer = given.new FROM given \
      WHERE predictions.customer = given.old",
     "WITH given(old, new) AS ({rows}) UPDATE outcomes SET customer = given.new FROM given \
      WHERE outcomes.customer = given.old",
+    "WITH given(old, new) AS ({rows}) UPDATE questions SET customer = given.new FROM given \
+     WHERE questions.customer = given.old",
 ];
 
 impl Store {

@@ -12,10 +12,10 @@ use jiff::civil::Date;
 
 use super::chunk::{CHUNK_ROWS, Cell, Chunk};
 use super::draw::{InputRow, shown};
-use super::source::{Input, Layout, Length, Source};
+use super::source::{Input, Layout, Length, Source, plain};
 use scoreline_domain::{Purchase, PurchaseFault, PurchaseText};
-use scoreline_engine::features::FeatureSchema;
 use scoreline_engine::features::purchases::{PurchaseFeatures, PurchaseHistory};
+use scoreline_engine::features::{FeatureSchema, Value};
 
 pub(in crate::cli) const CUSTOMER: &str = "customer_id";
 const DATE: &str = "date";
@@ -67,8 +67,9 @@ impl Customer {
 /// When a column of the log is missing or the log cannot be read. What is wrong with a purchase is the fault of its
 /// customer's row.
 pub(super) fn fold(log: Input, as_of: Date, schema: &FeatureSchema, tick: impl Fn(usize)) -> anyhow::Result<Input> {
-    let Input { layout: Layout { columns, .. }, mut rows, .. } = log;
-    let places = Places::find(&columns)?;
+    let Input { layout, mut rows, .. } = log;
+    let places = Places::find(&layout)?;
+    let columns = layout.columns;
     let beside_interactions = schema.position(RECENCY_BESIDE_INTERACTIONS).is_some();
     let names = names(beside_interactions, places.items.is_some());
 
@@ -124,8 +125,9 @@ pub(in crate::cli) struct Places {
 
 impl Places {
     /// # Errors
-    /// Names the columns there are and the one that is missing.
-    pub(in crate::cli) fn find(columns: &[String]) -> anyhow::Result<Self> {
+    /// Names the columns there are and the one that is missing, and a column of customers that lost their digits.
+    pub(in crate::cli) fn find(layout: &Layout) -> anyhow::Result<Self> {
+        let columns = &layout.columns;
         let find = |names: &[&str]| columns.iter().position(|column| names.contains(&column.as_str()));
         let need = |names: &[&str]| {
             find(names).with_context(|| {
@@ -138,13 +140,30 @@ impl Places {
             })
         };
         let amount = need(&AMOUNT)?;
-        Ok(Self {
-            customer: need(&[CUSTOMER])?,
-            date: need(&[DATE])?,
-            amount,
-            items: find(&ITEMS),
-            amount_name: columns[amount].clone(),
-        })
+        let customer = need(&[CUSTOMER])?;
+        if let Some(schema) = &layout.schema {
+            let kind = schema.field(customer).data_type();
+            if plain(kind).is_floating() {
+                bail!(
+                    "column `{CUSTOMER}` is of type {kind}, in which the digits of an identifier are not kept: write \
+                     texts or whole numbers"
+                );
+            }
+        }
+        Ok(Self { customer, date: need(&[DATE])?, amount, items: find(&ITEMS), amount_name: columns[amount].clone() })
+    }
+}
+
+/// The customer that a line is about, as every other way in reads an identifier.
+///
+/// # Errors
+/// When there is none, or it is a value that does not keep the digits of an identifier.
+pub(in crate::cli) fn customer<'c>(places: &Places, cells: &'c [Cell]) -> Result<&'c str, String> {
+    match &cells[places.customer] {
+        Cell::Text(text) if !Value::Text(text).is_empty() => Ok(text.trim()),
+        Cell::Text(_) | Cell::Absent => Err(format!("`{CUSTOMER}` is missing")),
+        Cell::Literal(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => Ok(digits),
+        Cell::Literal(_) => Err(format!("`{CUSTOMER}` must be a text or a whole number")),
     }
 }
 
@@ -163,13 +182,15 @@ struct Account {
 
 impl PurchaseLedger {
     fn enter(&mut self, places: &Places, cells: &[Cell], number: u64) {
-        let id = cells[places.customer].as_text().trim();
-        if id.is_empty() {
-            // Nobody's purchase: a row of its own, so that it is seen.
-            let fault = Some(format!("row {number}: `{CUSTOMER}` is missing"));
-            self.accounts.push(Account { id: String::new(), purchases: Vec::new(), fault });
-            return;
-        }
+        let id = match customer(places, cells) {
+            Ok(id) => id,
+            Err(problem) => {
+                // Nobody's purchase: a row of its own, so that it is seen.
+                let fault = Some(format!("row {number}: {problem}"));
+                self.accounts.push(Account { id: String::new(), purchases: Vec::new(), fault });
+                return;
+            }
+        };
         let position = self.by_id.get(id).copied().unwrap_or_else(|| {
             let account = Account { id: id.to_owned(), purchases: Vec::new(), fault: None };
             self.accounts.push(account);

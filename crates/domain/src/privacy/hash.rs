@@ -116,11 +116,11 @@ impl IdHasher {
             Identifiers::Any => Cow::Borrowed(id),
             Identifiers::Hashed => {
                 let hash = hash_in(id).unwrap_or_else(|| Sha256::digest(id.as_bytes()).into());
-                let mut text = String::with_capacity(64);
-                for byte in hash {
+                Cow::Owned(hash.iter().fold(String::with_capacity(64), |mut text, byte| {
+                    // Writing to a string cannot fail.
                     let _ = write!(text, "{byte:02x}");
-                }
-                Cow::Owned(text)
+                    text
+                }))
             }
         }
     }

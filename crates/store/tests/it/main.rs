@@ -11,6 +11,7 @@ mod kill;
 mod order;
 mod outbox;
 mod peppers;
+mod questions;
 mod rates;
 mod recording;
 mod records;
