@@ -180,7 +180,10 @@ impl Reader {
 
     /// Notes a problem with a key that was read.
     pub(super) fn problem(&mut self, key: &str, message: impl Into<String>) {
-        let origin = self.origin_of(key);
+        let origin = match self.origin_of(key) {
+            ValueOrigin::Default if OPTIONAL.contains(&key) => ValueOrigin::NotSet,
+            origin => origin,
+        };
         self.problems.push(Problem { key: key.to_owned(), origin, message: message.into() });
     }
 

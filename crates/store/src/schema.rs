@@ -6,7 +6,7 @@ use sqlx::{PgConnection, SqlSafeStr as _, SqliteConnection};
 use super::error::StoreError;
 
 /// Version, name, SQLite, PostgreSQL.
-const VERSIONS: [(i64, &str, &str, &str); 4] = [
+const VERSIONS: [(i64, &str, &str, &str); 5] = [
     (1, "store", include_str!("migrations/sqlite/0001_store.sql"), include_str!("migrations/postgres/0001_store.sql")),
     (
         2,
@@ -19,6 +19,12 @@ const VERSIONS: [(i64, &str, &str, &str); 4] = [
         "questions",
         include_str!("migrations/sqlite/0003_questions.sql"),
         include_str!("migrations/postgres/0003_questions.sql"),
+    ),
+    (
+        5,
+        "pepper layers",
+        include_str!("migrations/sqlite/0005_pepper_layers.sql"),
+        include_str!("migrations/postgres/0005_pepper_layers.sql"),
     ),
     (
         6,
