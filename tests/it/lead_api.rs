@@ -17,7 +17,7 @@ fn app() -> TestApp {
     TestApp::with(&[TestBundle::clv("v1.2"), TestBundle::lead("v1.0")], |_| {})
 }
 
-/// A bundle that loads and then fails on everybody younger than 46: e^709 is the last finite number.
+/// A bundle that loads and then fails on everybody younger than 60: e^709 is the last finite number.
 fn failing(version: &str) -> TestBundle {
     let mut bundle = TestBundle::lead(version)
         .edit("probability = \"probability\"", "probability = { output = \"probability\", apply = \"exp\" }");
