@@ -12,16 +12,18 @@ use tokio::time::sleep;
 use super::follow::{Follower, StoreDesk};
 use super::stored::{self, Opened, Opening};
 use crate::config::Settings;
-use crate::http::{Jobs, WriteBackDesk};
+use crate::http::{Jobs, QuestionDesk, WriteBackDesk, answer_later};
 use crate::lifecycle::Stop;
 use crate::monitoring::Monitoring;
 use crate::scoring::Scorer;
 use crate::scoring::feature_table::FeatureTable;
-use crate::sinks::{FileSink, ProfileSink, ScoreSink};
+use crate::sinks::{CallbackHosts, Callbacks, FileSink, ProfileSink, ScoreSink};
+use crate::worker::callbacks::TellCallbacks;
 use crate::worker::extract::{Begin, Extracted, Extraction, ExtractionProgress};
 use crate::worker::feature_feed::StoreFeed;
 use crate::worker::features::{FeaturePass, FoldedPass, Whose};
 use crate::worker::follow_features::FeatureTableKeeper;
+use crate::worker::predictions::{AnswerLater, Predictions};
 use crate::worker::rescore::{Rescore, Rescored};
 use crate::worker::schedule::{Driver, Job, Timetable};
 use crate::worker::write_back::{WriteBack, WrittenBack};
@@ -38,6 +40,8 @@ use scoreline_store::{Store, StorePlace};
 const STORE_OPEN: &str = "scoreline_store_open";
 /// How often predictions by id look for changed features.
 const FEATURES_POLL: Duration = Duration::from_secs(1);
+/// How often questions are looked for that another replica took in, and callbacks that are to be told again.
+const LATER_POLL: Duration = Duration::from_secs(5);
 /// A store that cannot be opened is tried again after this long, doubled up to the second.
 const OPEN_AGAIN: Duration = Duration::from_secs(1);
 const OPEN_AGAIN_MOST: Duration = Duration::from_mins(1);
@@ -51,6 +55,8 @@ pub(super) struct Pipeline {
     board: Board,
     desk: StoreDesk,
     target: Option<&'static str>,
+    /// Where callbacks may go.
+    hosts: Option<CallbackHosts>,
 }
 
 impl Pipeline {
@@ -59,17 +65,25 @@ impl Pipeline {
         let target = target(settings);
         let write_back = target.is_some().then_some(JobName::WriteBack);
         let always = [JobName::Features, JobName::Rescore];
-        let board = Board::new(extract.into_iter().chain(always).chain(write_back));
+        let callbacks = settings.callbacks.is_some().then_some(JobName::Callbacks);
+        let later = std::iter::once(JobName::Predictions).chain(callbacks);
+        let board = Board::new(extract.into_iter().chain(always).chain(write_back).chain(later));
         metrics::describe_gauge!(STORE_OPEN, "1 once the store is open; predictions do not wait for it.");
         metrics::gauge!(STORE_OPEN).set(0.0);
-        Self { board, desk: StoreDesk::new(settings.store.lasts()), target }
+        let hosts = settings.callbacks.as_ref().map(|callbacks| callbacks.hosts.clone());
+        Self { board, desk: StoreDesk::new(settings.store.lasts()), target, hosts }
     }
 
     /// What the admin listener is shown and may ask for.
     pub(super) fn desks(&self) -> (Jobs, WriteBackDesk) {
         let shown = self.board.clone();
         let asked = self.board.clone();
-        let jobs = Jobs { statuses: Arc::new(move || shown.statuses()), nudge: Arc::new(move |job| asked.nudge(job)) };
+        let questions = QuestionDesk { store: Arc::clone(&self.desk.store), callbacks: self.hosts.clone() };
+        let jobs = Jobs {
+            statuses: Arc::new(move || shown.statuses()),
+            nudge: Arc::new(move |job| asked.nudge(job)),
+            questions,
+        };
         (jobs, WriteBackDesk { store: Arc::clone(&self.desk.store), target: self.target })
     }
 
@@ -93,7 +107,7 @@ impl Pipeline {
     /// Opens the store, however long that takes, tells who waits for it, and runs the jobs until the process stops. A
     /// supervised task.
     pub(super) async fn run(self, parts: JobParts, opening: Opening, stop: Stop) -> anyhow::Result<()> {
-        let JobParts { settings, scorer, eraser, monitoring, platform, opened: tell } = parts;
+        let JobParts { settings, scorer, hasher, eraser, monitoring, platform, callbacks, opened: tell } = parts;
         worker::describe();
         let opened = match opening {
             Opening::Open(opened) => *opened,
@@ -115,24 +129,35 @@ impl Pipeline {
         let keeper = FeatureTableKeeper::new(StoreFeed::new(store.clone()), scorer.table().clone());
         let keeper = keeper.keep(FEATURES_POLL, stop.soft().clone().cancelled_owned());
         let keeper = Box::pin(keeper) as BoxFuture<'static, ()>;
-        let driven = self.drive(&settings, store, &scorer, platform.as_ref(), &stop);
+        let leases = Leases::new(store, &holder(&settings), Arc::new(SystemClock));
+        let later = self.drive_all(later(&leases, &scorer, &hasher, callbacks), &stop);
+        let driven = self.drive(&settings, &leases, &scorer, platform.as_ref(), &stop);
         // One task: together they use no more than one of the threads that answer requests.
-        tokio::join!(driven, follower, keeper);
+        tokio::join!(driven, later, follower, keeper);
         Ok(())
     }
 
     /// Runs the jobs once they know where to write to.
-    async fn drive(&self, settings: &Settings, store: Store, scorer: &Scorer, platform: Option<&Genesys>, stop: &Stop) {
+    async fn drive(
+        &self,
+        settings: &Settings,
+        leases: &Leases,
+        scorer: &Scorer,
+        platform: Option<&Genesys>,
+        stop: &Stop,
+    ) {
         let sink = tokio::select! {
             sink = sink_patiently(settings, platform) => sink,
             () = stop.requested() => return,
         };
-        let clock = Arc::new(SystemClock);
         if let Some(platform) = platform {
-            resume(&store, platform).await;
+            resume(leases.store(), platform).await;
         }
-        let leases = Leases::new(store, &holder(settings), clock.clone());
-        let jobs = jobs(settings, &leases, scorer, platform, sink);
+        self.drive_all(jobs(settings, leases, scorer, platform, sink), stop).await;
+    }
+
+    async fn drive_all(&self, jobs: Vec<(Arc<dyn Job>, Timetable)>, stop: &Stop) {
+        let clock = Arc::new(SystemClock);
         let drivers = jobs.into_iter().filter_map(|(job, timetable)| {
             let (progress, wake) = self.board.handles(job.name())?;
             let successors = self.board.wakes(successors(job.name()));
@@ -147,9 +172,11 @@ impl Pipeline {
 pub(super) struct JobParts {
     pub(super) settings: Settings,
     pub(super) scorer: Scorer,
+    pub(super) hasher: IdHasher,
     pub(super) eraser: Eraser,
     pub(super) monitoring: Monitoring,
     pub(super) platform: Option<Genesys>,
+    pub(super) callbacks: Option<Callbacks>,
     /// Told the store once it is open.
     pub(super) opened: oneshot::Sender<Store>,
 }
@@ -278,13 +305,33 @@ fn jobs(
     jobs
 }
 
+/// The jobs behind questions that nobody waits for.
+fn later(
+    leases: &Leases,
+    scorer: &Scorer,
+    hasher: &IdHasher,
+    callbacks: Option<Callbacks>,
+) -> Vec<(Arc<dyn Job>, Timetable)> {
+    let timetable = Timetable::every(LATER_POLL, Duration::ZERO);
+    let (scorer, hasher) = (scorer.clone(), hasher.clone());
+    let answer: AnswerLater = Arc::new(move |question, can_wait| {
+        let (scorer, hasher) = (scorer.clone(), hasher.clone());
+        Box::pin(async move { answer_later(&scorer, &hasher, &question, can_wait).await })
+    });
+    let predictions: Arc<dyn Job> = Arc::new(Predictions { leases: leases.clone(), answer });
+    let callbacks =
+        callbacks.map(|callbacks| -> Arc<dyn Job> { Arc::new(TellCallbacks { leases: leases.clone(), callbacks }) });
+    std::iter::once(predictions).chain(callbacks).map(|job| (job, timetable)).collect()
+}
+
 /// Who has something to do when a job has done its work.
 fn successors(job: JobName) -> &'static [JobName] {
     match job {
         JobName::Extract => &[JobName::Features],
         JobName::Features => &[JobName::Rescore],
         JobName::Rescore => &[JobName::WriteBack],
-        JobName::WriteBack => &[],
+        JobName::Predictions => &[JobName::Callbacks],
+        JobName::WriteBack | JobName::Callbacks => &[],
     }
 }
 

@@ -24,6 +24,7 @@ use crate::routing::TierPolicy;
 use crate::scoring::feature_table::FeatureTable;
 use crate::scoring::self_probe::SelfProbe;
 use crate::scoring::{Scorer, ScorerSettings, gate, golden};
+use crate::sinks::Callbacks;
 use crate::telemetry::{AuditFile, MetricsHandle};
 use scoreline_domain::privacy::audit::{self, Actor, AuditAction, AuditOutcome};
 use scoreline_domain::privacy::{Erasable, Eraser, IdHasher, PrivacySettings, Tombstones};
@@ -96,14 +97,17 @@ pub async fn serve(start: ServerStart) -> anyhow::Result<()> {
         pipeline.take_in(opened, &eraser, &monitoring);
     }
     let platform = jobs::platform(&settings, &privacy, state.hasher.clone())?;
-    let reload = Reload { source, started: effective, audit, platform: platform.clone() };
+    let callbacks = callbacks(&settings)?;
+    let reload = Reload { source, started: effective, audit, platform: platform.clone(), callbacks: callbacks.clone() };
     let (tell, opened) = oneshot::channel();
     let parts = JobParts {
         settings: settings.clone(),
         scorer: scorer.clone(),
+        hasher: state.hasher.clone(),
         eraser: eraser.clone(),
         monitoring: monitoring.clone(),
         platform,
+        callbacks,
         opened: tell,
     };
     let readiness = state.readiness.clone();
@@ -188,6 +192,12 @@ pub fn read_files(settings: &Settings) -> anyhow::Result<Vec<&'static str>> {
         }
     }
     Ok(read)
+}
+
+/// What callbacks are told with, where they may be.
+fn callbacks(settings: &Settings) -> anyhow::Result<Option<Callbacks>> {
+    let callbacks = settings.callbacks.clone().map(|callbacks| Callbacks::new(callbacks, Arc::new(SystemClock)));
+    callbacks.transpose().context("`[write_back.callbacks]`: no client can be made")
 }
 
 /// The registry as configured, still empty.

@@ -1,13 +1,15 @@
 //! SIGHUP: what can be read anew while the server runs is read anew, and what cannot is named. It never ends the process.
 //!
-//! Credentials, issuers' keys, TLS files and models are looked at every second without it. So three things are left:
-//! the platform's client secret, the audit file that somebody has moved away, and settings that wait for a restart.
+//! Credentials, issuers' keys, TLS files and models are looked at every second without it. So a few things are
+//! left: the platform's client secret, the secrets of callbacks, the audit file that somebody has moved away, and settings
+//! that wait for a restart.
 
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::task::spawn_blocking;
 
 use crate::config::{Effective, EffectiveKey, SettingsSource};
 use crate::lifecycle::{Hangups, Stop};
+use crate::sinks::Callbacks;
 use crate::telemetry::AuditFile;
 use scoreline_genesys::Genesys;
 
@@ -18,6 +20,7 @@ pub(super) struct Reload {
     pub(super) started: Effective,
     pub(super) audit: Option<AuditFile>,
     pub(super) platform: Option<Genesys>,
+    pub(super) callbacks: Option<Callbacks>,
 }
 
 impl Reload {
@@ -53,6 +56,9 @@ impl Reload {
         let changed = changed(&self.started, &fresh);
         if !changed.iter().any(|key| key.starts_with("genesys.")) {
             self.exchange_secret(&fresh).await;
+        }
+        if let (Some(callbacks), Some(fresh)) = (&self.callbacks, &fresh.settings.callbacks) {
+            callbacks.exchange_secrets(fresh.secrets.clone());
         }
         if changed.is_empty() {
             tracing::info!("settings are as at the start");

@@ -3,6 +3,7 @@
 //! `default.toml` is the reference of all keys. The environment is read here and nowhere else.
 
 mod auth;
+mod callbacks;
 mod connections;
 mod extract;
 mod genesys;
@@ -28,6 +29,7 @@ use crate::monitoring::book::PredictionLimits;
 use crate::monitoring::{MonitoringSettings, WindowSettings};
 use crate::routing::{RoutingSettings, TierRoute};
 use crate::scoring::explanation::ExplainSettings;
+use crate::sinks::CallbackSettings;
 use crate::telemetry::{LogFilter, LogSettings};
 use crate::worker::{ExtractSettings, UpkeepSettings, WriteBackSettings};
 use scoreline_domain::privacy::PrivacySettings;
@@ -67,6 +69,8 @@ pub struct Settings {
     pub upkeep: UpkeepSettings,
     pub write_back: WriteBackSettings,
     pub store: StoreSettings,
+    /// `None`: callbacks are told to nobody.
+    pub callbacks: Option<CallbackSettings>,
 }
 
 /// Settings together with where each value came from.
@@ -137,6 +141,7 @@ pub fn explain(
     let extract = extract::extract(&mut read);
     let upkeep = extract::upkeep(&mut read);
     let write_back = write_back::read(&mut read, genesys.is_some());
+    let callbacks = callbacks::read(&mut read);
     let store = store::section(&mut read, privacy.pepper.is_some());
     let settings = Settings {
         server,
@@ -156,6 +161,7 @@ pub fn explain(
         upkeep,
         write_back,
         store,
+        callbacks,
     };
     read.finish().map(|entries| Effective { settings, entries })
 }

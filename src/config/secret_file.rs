@@ -30,7 +30,8 @@ pub(super) fn read(path: &Path) -> Result<SecretString, String> {
     }
     let mut text = String::new();
     file.by_ref().take(LONGEST).read_to_string(&mut text).map_err(unreadable)?;
-    Ok(SecretString::from(text.trim()))
+    // A byte order mark is no part of a secret: another editor would make another secret.
+    Ok(SecretString::from(text.trim_start_matches('\u{feff}').trim()))
 }
 
 #[cfg(test)]
@@ -51,6 +52,8 @@ mod tests {
             fs::set_permissions(&path, Permissions::from_mode(mode)).expect("changed");
             assert_eq!(read(&path).expect("a secret").expose_secret(), "canary secret", "{mode:o}");
         }
+        fs::write(&path, "\u{feff}canary secret\r\n").expect("written");
+        assert_eq!(read(&path).expect("a secret").expose_secret(), "canary secret", "with a byte order mark");
         for mode in [0o644, 0o604, 0o666, 0o602] {
             fs::set_permissions(&path, Permissions::from_mode(mode)).expect("changed");
             let refused = read(&path).expect_err("not a secret");

@@ -13,7 +13,8 @@ use super::edge::error::{ApiError, Code, error_response};
 use super::edge::observe::Observe;
 use super::routes::live::Endpoint;
 use super::routes::{
-    Call, customer_score, customers, health, oauth_token, outcomes, predict_clv_batch, predict_lead_batch,
+    Call, customer_score, customers, health, job, oauth_token, outcomes, predict_clv_batch, predict_later,
+    predict_lead_batch,
 };
 use super::state::SharedState;
 use crate::auth::Scope;
@@ -53,6 +54,8 @@ use RouteAnswer::{Live, Routed};
 pub static ROUTES: &[Route] = &[
     public(Method::POST, "/v1/predict/clv", "predict_clv", Scoped(Scope::Predict), Live(Endpoint::PredictClv)),
     public(Method::POST, "/v1/predict/clv/batch", "predict_clv_batch", Scoped(Scope::Predict), Routed(|method| on(method, predict_clv_batch::handle))),
+    public(Method::POST, "/v1/predict/clv/async", "predict_clv_async", Scoped(Scope::Predict), Routed(|method| on(method, predict_later::handle))),
+    public(Method::GET, "/v1/jobs/{id}", "job", Scoped(Scope::Predict), Routed(|method| on(method, job::handle))),
     public(Method::POST, "/v1/route/tier", "route_tier", Scoped(Scope::Predict), Live(Endpoint::RouteTier)),
     public(Method::POST, "/v1/genesys/clv", "genesys_clv", Scoped(Scope::Predict), Live(Endpoint::GenesysClv)),
     public(Method::POST, "/v1/genesys/route", "genesys_route", Scoped(Scope::Predict), Live(Endpoint::GenesysRoute)),

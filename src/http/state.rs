@@ -12,6 +12,7 @@ use crate::auth::Authenticator;
 use crate::monitoring::Monitoring;
 use crate::routing::TierPolicy;
 use crate::scoring::Scorer;
+use crate::sinks::CallbackHosts;
 use scoreline_domain::privacy::{Eraser, IdHasher};
 use scoreline_domain::{JobName, JobStatus};
 use scoreline_store::Store;
@@ -53,12 +54,22 @@ pub struct Jobs {
     pub statuses: Arc<dyn Fn() -> Vec<(JobName, JobStatus)> + Send + Sync>,
     /// Asks for a run; false when there is no such job here.
     pub nudge: Arc<dyn Fn(JobName) -> bool + Send + Sync>,
+    pub questions: QuestionDesk,
+}
+
+/// Where questions are kept that are answered later.
+#[derive(Clone, Default)]
+pub struct QuestionDesk {
+    /// Set once it is open.
+    pub store: Arc<OnceLock<Store>>,
+    /// Where callbacks may go; `None` when there is nothing to sign them with.
+    pub callbacks: Option<CallbackHosts>,
 }
 
 /// A server that only predicts has none.
 impl Default for Jobs {
     fn default() -> Self {
-        Self { statuses: Arc::new(Vec::new), nudge: Arc::new(|_| false) }
+        Self { statuses: Arc::new(Vec::new), nudge: Arc::new(|_| false), questions: QuestionDesk::default() }
     }
 }
 

@@ -363,6 +363,21 @@ impl Scorer {
         scored
     }
 
+    /// Whether a question about a customer's value can be answered as asked. Answers nothing.
+    ///
+    /// # Errors
+    /// As `score`.
+    pub fn check(&self, ask: &Ask<'_>) -> Result<(), AskFault> {
+        let snapshot = &self.route(Task::Clv, ask.model)?.serving;
+        self.version_warning(snapshot, ask.version)?;
+        interval_level(snapshot, ask.level)?;
+        match (ask.features, ask.customer) {
+            (Some(features), _) => snapshot.read(features.iter().copied()).map(drop).map_err(AskFault::from),
+            (None, Some(_)) => Ok(()),
+            (None, None) => Err(AskFault::Nothing),
+        }
+    }
+
     /// Answers one question about a lead; `known.channel` is its lead source.
     ///
     /// # Errors

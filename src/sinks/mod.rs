@@ -1,5 +1,7 @@
-//! Where scores are written to: the platform's customer profiles, or a file. One file of code a sink.
+//! Where scores are written to: the platform's customer profiles, a file, or whoever waits for an answer. One file of code
+//! a sink.
 
+pub mod callback;
 pub mod file;
 pub mod profile;
 
@@ -11,6 +13,7 @@ use scoreline_domain::time::Timestamp;
 use scoreline_domain::{CustomerKey, SealedId, Tier};
 use scoreline_genesys::Spent;
 
+pub use callback::{CallbackHosts, CallbackSettings, Callbacks};
 pub use file::{FileFormat, FileSettings, FileSink};
 pub use profile::ProfileSink;
 

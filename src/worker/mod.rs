@@ -1,4 +1,5 @@
-//! The jobs beside the answers: history is extracted, folded into features, scored, and written back to profiles.
+//! The jobs beside the answers: history is extracted, folded into features, scored, and written back to profiles. Questions
+//! that nobody waits for are answered, and callbacks told.
 //!
 //! Each job finds in the store what there is to do and leaves there what it did, so that it can be killed anywhere. A
 //! failing job is shown and tried again; nothing that answers requests waits for one.
@@ -8,12 +9,14 @@
 //! of the threads that answer requests.
 
 mod board;
+pub mod callbacks;
 pub mod extract;
 pub mod feature_feed;
 pub mod features;
 pub mod follow_features;
 mod lease;
 mod position;
+pub mod predictions;
 mod progress;
 pub mod rescore;
 pub mod schedule;
@@ -35,6 +38,8 @@ pub fn describe() {
     features::describe();
     rescore::describe();
     write_back::describe();
+    predictions::describe();
+    callbacks::describe();
 }
 
 /// Why a run did not do its work. It is tried again.

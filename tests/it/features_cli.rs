@@ -149,20 +149,28 @@ fn a_log_with_a_mistake_changes_nothing_and_says_where_it_is_without_what_was_th
         "customer_id,date,amount,items\nA1,2020-01-05,10,1\nA1,5 January,10,1\nA1,2020-01-05,-3,1\n\
          jane.doe@example.com,2020-01-05,3,1\n,2020-01-05,3,1\nA1,2020-01-05,3,many\nA1,2020-01-05,1e13,1\n",
     );
-    let said = desk.fails(&["import-purchases", "log.csv"], 1);
+    let said = desk.fails(&["import-purchases", "log.csv", "--strict"], 1);
     for expected in [
-        "6 of 7 lines cannot be taken in, so none was",
-        "row 2: `date` must be a day such as `1997-01-31`",
-        "row 3: `amount` must be a finite number >= 0, got `-3`",
+        "5 of 7 lines cannot be taken in, so none was",
+        "row 2: `date` must be a day such as `1997-01-31` or a time",
         "row 4: `customer_id` looks like",
         "row 5: `customer_id` is missing",
-        "row 6: `items` must be a finite number >= 0",
+        "row 6: `items` must be a finite number",
         "row 7: `amount` must be at most 1e12",
     ] {
         assert!(said.contains(expected), "{expected}: {said}");
     }
     assert!(!said.contains("jane") && !said.contains("January") && !said.contains("many"), "{said}");
     assert!(!desk.path("store.db").exists(), "the store was not even opened");
+    let said = desk.done(&["import-purchases", "log.csv"]);
+    assert!(said.contains("5 of 7 lines cannot be taken in; the rest is") && said.contains("row 5: "), "{said}");
+    assert!(
+        said.contains("read 7 purchases: 2 new or changed, 0 known already, 0 of erased customers, 5 not taken in"),
+        "{said}"
+    );
+    assert!(!said.contains("jane") && !said.contains("January") && !said.contains("many"), "{said}");
+    desk.put("log.csv", "customer_id,date,amount,items\n,2020-01-05,3,1\n");
+    assert!(desk.fails(&["import-purchases", "log.csv"], 1).contains("1 of 1 lines cannot be taken in, so none was"));
 
     desk.put("log.csv", "customer_id,date,amount\nA1,2020-01-05,10\n");
     let said = desk.fails(&["import-purchases", "log.csv"], 1);
@@ -170,6 +178,40 @@ fn a_log_with_a_mistake_changes_nothing_and_says_where_it_is_without_what_was_th
     desk.done(&["import-purchases", "log.csv", "--items", "1"]);
     desk.put("log.csv", "customer,date,amount\nA1,2020-01-05,10\n");
     assert!(desk.fails(&["import-purchases", "log.csv"], 1).contains("needs a column `customer_id`"));
+}
+
+#[test]
+fn a_log_as_a_shop_writes_it_counts_net_and_in_utc() {
+    let desk = Desk::new();
+    // A spreadsheet's byte order mark, a refund, a time that is the next day in UTC, one without an offset.
+    desk.put(
+        "log.csv",
+        "\u{feff}customer_id,date,amount,items\nA1,2020-01-05,100,1\nA1,2020-01-31T23:30:00-08:00,50,1\n\
+         A1,2020-02-10 14:05:00,-30.5,-1\nA1,2020-02-15,20,1\nA1,2020-02-15,-20,-1\n",
+    );
+    let said = desk.done(&["import-purchases", "log.csv"]);
+    assert!(said.contains("read 5 purchases: 5 new or changed"), "{said}");
+    desk.record("A1", &[("2020-02-01T10:00:00Z", "2020-02-01T10:10:00Z", 0.5)]);
+    let rows = desk.export("2020-03-01", "out.csv");
+    let row = &rows[0];
+    let expected = [
+        ("purchase_count", "2"),
+        ("total_spend_usd", "119.5"),
+        ("monetary_avg", "59.75"),
+        ("purchase_recency_days", "28"),
+        ("last_order_usd", "50"),
+        ("spend_last_90d_usd", "119.5"),
+        ("items_count", "1"),
+    ];
+    for (name, expected) in expected {
+        assert_eq!(value(row, name), expected, "{name}");
+    }
+    desk.put("log.ndjson", "\u{feff}{\"customer_id\":\"A1\",\"date\":\"2020-01-05\",\"amount\":100,\"items\":1}\n");
+    assert!(
+        desk.done(&["import-purchases", "log.ndjson"]).contains("read 1 purchases: 0 new or changed, 1 known already")
+    );
+    std::fs::write(desk.path("wide.csv"), b"\xff\xfec\0u\0s\0").expect("written");
+    assert!(desk.fails(&["import-purchases", "wide.csv"], 1).contains("UTF-16"));
 }
 
 #[test]

@@ -20,6 +20,8 @@ mod fuzz;
 #[path = "../../crates/store/tests/it/ground.rs"]
 mod ground;
 mod http_api;
+mod identifiers;
+mod later;
 mod lead_api;
 mod leaks;
 mod listener;

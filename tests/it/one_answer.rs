@@ -1,17 +1,24 @@
-//! The same features get the same answer by every way in: one request, a batch, a data action, and files of each format.
+//! The same features get the same answer by every way in: one request, a batch, a data action, files of each format, and by
+//! the id of a customer of whom they are stored.
 
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow_array::{ArrayRef, Float64Array, RecordBatch};
 use fastrand::Rng;
 use parquet::arrow::ArrowWriter;
+use scoreline::scoring::feature_table::{FeatureTable, StoredFeatures, TableChange};
 use scoreline_domain::feature::CATALOGUE;
+use scoreline_domain::privacy::IdHasher;
 use serde_json::{Map, Value, json};
 
 use crate::support::TestApp;
+use crate::support::test_app::privacy;
+
+const FRESH: Duration = Duration::from_hours(36);
 
 /// One customer's features, those that are missing left out.
 type Features = Map<String, Value>;
@@ -19,7 +26,7 @@ type Features = Map<String, Value>;
 /// What is said about one row, as far as every way in says it.
 #[derive(Clone, Debug, PartialEq)]
 enum Said {
-    Scored { value: f64, tier: String, source: String, warnings: Vec<String> },
+    Scored { numbers: [Option<f64>; 5], tier: String, source: String, warnings: Vec<String> },
     Refused(String),
 }
 
@@ -27,8 +34,27 @@ impl Said {
     fn scored(answer: &Value, source: &str, mut warnings: Vec<String>) -> Self {
         warnings.sort();
         let tier = answer["clv_tier"].as_str().expect("a tier").to_owned();
-        let value = answer["clv_value_usd"].as_f64().expect("a number");
-        Self::Scored { value, tier, source: source.to_owned(), warnings }
+        let names =
+            ["clv_value_usd", "confidence_interval_low", "confidence_interval_high", "risk_score", "confidence_score"];
+        let numbers = names.map(|name| answer[name].as_f64());
+        assert!(numbers[0].is_some(), "{answer}");
+        Self::Scored { numbers, tier, source: source.to_owned(), warnings }
+    }
+
+    /// What is said of stored features, which come all together: nobody gave one that is not read, and nobody can mend one
+    /// that is impossible.
+    fn of_stored(&self, by_id: Self) -> Option<(Self, Self)> {
+        let without = |said: &Self| match said {
+            Self::Refused(_) => None,
+            Self::Scored { numbers, tier, source, warnings } => {
+                let about_these =
+                    |warning: &&String| !warning.starts_with("ignored") && !warning.starts_with("stored_");
+                let warnings = warnings.iter().filter(about_these).cloned().collect();
+                Some(Self::Scored { numbers: *numbers, tier: tier.clone(), source: source.clone(), warnings })
+            }
+        };
+        let given = without(self)?;
+        Some((given, without(&by_id).unwrap_or(by_id)))
     }
 
     /// From the documented answer or error.
@@ -96,6 +122,26 @@ fn known_rows() -> Vec<Features> {
     ]
 }
 
+/// Takes every row in as that of the customer who is called by this model's name and the row's position.
+fn keep(table: &FeatureTable, model: &str, rows: &[Features]) {
+    let hasher = IdHasher::new(&privacy("test pepper", &[]));
+    let as_of = "2026-11-21T07:00:00Z".parse().expect("a time");
+    for (position, row) in rows.iter().enumerate() {
+        let mut values = [f64::NAN; CATALOGUE.len()];
+        for (slot, feature) in values.iter_mut().zip(CATALOGUE) {
+            // A model of purchases alone means the last of them by its recency.
+            let name = match (model, feature.name) {
+                ("clv-purchases", "purchase_recency_days") => "recency_days",
+                (_, name) => name,
+            };
+            *slot = row.get(name).and_then(Value::as_f64).unwrap_or(f64::NAN);
+        }
+        let customer = hasher.key(&format!("{model} {position}"));
+        let features = StoredFeatures { as_of, exact_until: None, values };
+        table.absorb([TableChange::Stored { number: customer.prefix().cast_signed(), customer, features }]);
+    }
+}
+
 fn score_file(folder: &Path, model: &str, input: &str) -> Vec<Value> {
     let output = format!("{input}.{model}.ndjson");
     let mut command = Command::new(env!("CARGO_BIN_EXE_scoreline"));
@@ -134,15 +180,18 @@ fn write_parquet(path: &Path, rows: &[Features]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_features_get_the_same_answer_by_every_way_in() {
-    let app = TestApp::shipped();
     let folder = tempfile::tempdir().expect("a folder");
     let mut random = Rng::with_seed(13);
     let mut rows = rows(&mut random, 95);
     rows.extend(known_rows());
+    let table = FeatureTable::new(FRESH);
+    table.set_complete();
+    let app = TestApp::shipped(&table);
     write_csv(&folder.path().join("rows.csv"), &rows);
     write_ndjson(&folder.path().join("rows.ndjson"), &rows);
     write_parquet(&folder.path().join("rows.parquet"), &rows);
     for model in ["clv", "clv-purchases"] {
+        keep(&table, model, &rows);
         let body = |row: &Features| json!({"model": model, "features": row});
         let batch = app.ok("/v1/predict/clv/batch", rows.iter().map(body).collect()).await;
         let batch = batch["results"].as_array().expect("a list").clone();
@@ -151,6 +200,7 @@ async fn the_same_features_get_the_same_answer_by_every_way_in() {
             .map(|input| (*input, score_file(folder.path(), model, input)))
             .collect();
         let mut by_model = 0;
+        let mut by_id = 0;
         for (position, row) in rows.iter().enumerate() {
             let asked = format!("{model} {}", Value::Object(row.clone()));
             let one = Said::nested(&app.post("/v1/predict/clv", body(row).to_string()).await.json());
@@ -158,6 +208,12 @@ async fn the_same_features_get_the_same_answer_by_every_way_in() {
             assert_eq!(Said::nested(&batch[position]), one, "batch: {asked}");
             let tier = Said::nested(&app.post("/v1/route/tier", body(row).to_string()).await.json());
             assert_eq!(tier, one, "route/tier: {asked}");
+            let id = format!("{model} {position}");
+            let stored = app.ok("/v1/predict/clv", json!({"model": model, "customerId": id})).await;
+            if let Some((given, stored)) = one.of_stored(Said::nested(&stored)) {
+                by_id += 1;
+                assert_eq!(stored, given, "by id: {asked}");
+            }
             let mut flat = row.clone();
             flat.insert("model".to_owned(), json!(model));
             for path in ["/v1/genesys/clv", "/v1/genesys/route"] {
@@ -172,12 +228,13 @@ async fn the_same_features_get_the_same_answer_by_every_way_in() {
             }
         }
         assert!(by_model > 20, "{by_model} rows of {model} were answered by it");
+        assert!(by_id >= by_model, "{by_id} rows of {model} were answered by id");
     }
 }
 
 #[tokio::test]
 async fn what_follows_from_given_features_is_worked_out_and_what_is_not_read_is_named() {
-    let app = TestApp::shipped();
+    let app = TestApp::shipped(&FeatureTable::new(FRESH));
     let [purchases, both, ..] = &known_rows()[..] else { panic!("two rows") };
     let answer = app.ok("/v1/predict/clv", json!({"model": "clv-purchases", "features": purchases})).await;
     assert_eq!(answer["prediction"]["clv_value_usd"], 79.10);

@@ -25,7 +25,7 @@ const KEPT_IN: [(&str, &[&str]); 11] = [
     ("moka", &["src/scoring/cache.rs"]),
     ("jsonwebtoken", &["src/auth/"]),
     ("governor", &["src/auth/"]),
-    ("reqwest", &["src/auth/", "crates/genesys/"]),
+    ("reqwest", &["src/auth/", "src/sinks/callback/", "crates/genesys/"]),
     ("metrics_exporter_prometheus", &["src/telemetry.rs"]),
     ("parquet", &["src/cli/score/", "src/cli/features/"]),
     ("clap", &["src/cli/"]),

@@ -4,17 +4,20 @@ use std::collections::BTreeMap;
 
 use super::time::Timestamp;
 
-/// The jobs there are, in the order of the way from history to profile.
+/// The jobs there are: on the way from history to profile, then on that from a question to whoever waits for its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum JobName {
     Extract,
     Features,
     Rescore,
     WriteBack,
+    Predictions,
+    Callbacks,
 }
 
 impl JobName {
-    pub const ALL: [Self; 4] = [Self::Extract, Self::Features, Self::Rescore, Self::WriteBack];
+    pub const ALL: [Self; 6] =
+        [Self::Extract, Self::Features, Self::Rescore, Self::WriteBack, Self::Predictions, Self::Callbacks];
 
     /// The name in paths, metrics and leases.
     pub fn as_str(self) -> &'static str {
@@ -23,6 +26,8 @@ impl JobName {
             Self::Features => "features",
             Self::Rescore => "rescore",
             Self::WriteBack => "write_back",
+            Self::Predictions => "predictions",
+            Self::Callbacks => "callbacks",
         }
     }
 

@@ -23,9 +23,10 @@ const REMOVE: [&str; 7] = [
 ];
 
 /// And by their key.
-const REMOVE_BY_KEY: [&str; 2] = [
+const REMOVE_BY_KEY: [&str; 3] = [
     "WITH given(key) AS ({rows}) DELETE FROM predictions WHERE customer IN (SELECT given.key FROM given)",
     "WITH given(key) AS ({rows}) DELETE FROM outcomes WHERE customer IN (SELECT given.key FROM given)",
+    "WITH given(key) AS ({rows}) DELETE FROM questions WHERE customer IN (SELECT given.key FROM given)",
 ];
 
 impl Store {

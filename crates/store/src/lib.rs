@@ -1,5 +1,6 @@
 //! What outlasts the process: interactions, purchases, features, scores, wishes for profiles, outcomes, tombstones, promoted
-//! versions, positions of extractions and leases of jobs, in an SQLite file or in PostgreSQL with one logical schema.
+//! versions, positions of extractions, leases of jobs, questions that are answered later. They are in an SQLite file or in
+//! PostgreSQL, with one logical schema.
 //!
 //! No clock is read: times are arguments. No raw identifier comes here. What a writing call has answered is committed and
 //! synced. `sqlx` is named here and nowhere else.
@@ -24,6 +25,7 @@ mod positions;
 mod profiles;
 mod promotions;
 mod purchases;
+mod questions;
 mod queues;
 mod record;
 mod rows;
@@ -45,6 +47,10 @@ pub use leases::Lease;
 pub use outcomes::{KeptOutcome, KeptPrediction, Ruling, ToldOutcome, WaitingPrediction};
 pub use profiles::{Claim, FailedWrite, Landed, ProfileCounts, Settled, WriteOutcome};
 pub use purchases::{NewPurchase, PurchaseId, PurchasesRecorded};
+pub use questions::{
+    DueCallback, KeptQuestion, NewQuestion, QuestionAnswer, QuestionCounts, QuestionRuling, QuestionStage,
+    WaitingQuestion,
+};
 pub use queues::{QueueTotal, ScoredInteraction};
 pub use record::{Annotated, Batch, RecordedCounts};
 pub use scan::{ChangeMark, Cursor, History, HistoryPage, ScanRequest, StoredInteraction, StoredPurchase, Which};

@@ -82,9 +82,8 @@ impl Store {
                               amount_usd = excluded.amount_usd, items = excluded.items \
                               WHERE purchases.day <> excluded.day OR purchases.amount_usd <> excluded.amount_usd \
                               OR purchases.items <> excluded.items RETURNING customer";
-        let possible = |purchase: &&NewPurchase| {
-            [purchase.amount_usd, purchase.items].iter().all(|value| value.is_finite() && *value >= 0.0)
-        };
+        let possible =
+            |purchase: &&NewPurchase| [purchase.amount_usd, purchase.items].iter().all(|value| value.is_finite());
         let told: Vec<_> = purchases.iter().filter(possible).collect();
         let wanted: HashMap<CustomerKey, Option<&SealedId>> =
             told.iter().map(|purchase| (purchase.customer, None)).collect();

@@ -6,13 +6,19 @@ use sqlx::{PgConnection, SqlSafeStr as _, SqliteConnection};
 use super::error::StoreError;
 
 /// Version, name, SQLite, PostgreSQL.
-const VERSIONS: [(i64, &str, &str, &str); 3] = [
+const VERSIONS: [(i64, &str, &str, &str); 4] = [
     (1, "store", include_str!("migrations/sqlite/0001_store.sql"), include_str!("migrations/postgres/0001_store.sql")),
     (
         2,
         "records",
         include_str!("migrations/sqlite/0002_records.sql"),
         include_str!("migrations/postgres/0002_records.sql"),
+    ),
+    (
+        3,
+        "questions",
+        include_str!("migrations/sqlite/0003_questions.sql"),
+        include_str!("migrations/postgres/0003_questions.sql"),
     ),
     (
         6,

@@ -12,7 +12,7 @@ use clap::Args;
 
 use super::super::Failure;
 use super::super::score::chunk::Cell;
-use super::super::score::purchases::{CUSTOMER, Places, purchase};
+use super::super::score::purchases::{CUSTOMER, Places, customer, purchase};
 use super::super::score::source::{self, TableFormat};
 use super::super::score::{TerminalBar, delimiter, for_the_log};
 use crate::app::stored;
@@ -44,6 +44,9 @@ pub(in crate::cli) struct Import {
     /// Items of every line, for a log that does not tell
     #[arg(long, value_name = "N")]
     items: Option<u32>,
+    /// Take nothing when one line cannot be taken
+    #[arg(long)]
+    strict: bool,
     /// Neither progress bar nor summary
     #[arg(long, short)]
     quiet: bool,
@@ -57,7 +60,8 @@ Examples:
 Columns: customer_id, date, amount (or amount_usd, dollar_value) in US dollars, items (or number_of_cds); optionally \
 purchase_id (or order_id). With it a purchase told again takes the place of the one before; without it purchases of the \
 same customer, day, amount and items are told apart by counting them. A customer's identifier is hashed at once and must \
-be the one that predictions are asked with. A log with a mistake changes nothing. From a database: have its own client \
+be the one that predictions are asked with. Amounts are net: one below 0 is a refund. A time with an offset counts for its \
+day in UTC. Lines that cannot be taken are named and left out; with --strict nothing is taken then. From a database: have its own client \
 write a CSV of the columns above.";
 
 impl Import {
@@ -74,7 +78,7 @@ impl Import {
         }
         // Nothing of what is looked at first is kept: any key will do.
         let log = Log { import: &self, format, hasher: IdHasher::new(&settings.privacy) };
-        let lines = log.check()?;
+        let Checked { lines, wrong } = log.check()?;
         let recorded = stored::run_until_signal(async {
             let opened = stored::open_for_command(settings).await.context("no purchase was taken in")?;
             let recorded = Log { hasher: opened.hasher(), ..log }.write(&opened.store).await;
@@ -85,12 +89,20 @@ impl Import {
         if !self.quiet {
             let PurchasesRecorded { written, same, refused, impossible } = recorded;
             eprintln!(
-                "read {lines} purchases: {written} new or changed, {same} known already, {} of erased customers",
+                "read {lines} purchases: {written} new or changed, {same} known already, {} of erased customers, {wrong} not \
+                 taken in",
                 refused + impossible
             );
         }
         Ok(())
     }
+}
+
+/// What a log holds.
+struct Checked {
+    lines: u64,
+    /// Lines that cannot be taken in.
+    wrong: u64,
 }
 
 /// A log and how it is read.
@@ -101,8 +113,8 @@ struct Log<'a> {
 }
 
 impl Log<'_> {
-    /// Looks at every line; how many there are.
-    fn check(&self) -> anyhow::Result<u64> {
+    /// Looks at every line and says which cannot be taken in.
+    fn check(&self) -> anyhow::Result<Checked> {
         let mut lines = 0;
         let mut problems = Vec::new();
         let mut wrong = 0_u64;
@@ -118,12 +130,16 @@ impl Log<'_> {
         })?;
         if wrong > 0 {
             let more = if wrong > SHOWN as u64 { "\n  ..." } else { "" };
-            bail!("{wrong} of {lines} lines cannot be taken in, so none was:\n  {}{more}", problems.join("\n  "));
+            let problems = problems.join("\n  ");
+            if self.import.strict || wrong == lines {
+                bail!("{wrong} of {lines} lines cannot be taken in, so none was:\n  {problems}{more}");
+            }
+            eprintln!("{wrong} of {lines} lines cannot be taken in; the rest is:\n  {problems}{more}");
         }
         if lines == 0 {
             bail!("`{}` has no purchases", self.import.file.display());
         }
-        Ok(lines)
+        Ok(Checked { lines, wrong })
     }
 
     async fn write(&self, store: &Store) -> anyhow::Result<PurchasesRecorded> {
@@ -135,8 +151,8 @@ impl Log<'_> {
             let bar = TerminalBar::start(&reader.length, "purchases", self.import.quiet);
             while let Some(lines) = reader.next(self)? {
                 bar.advance(lines.len() as u64);
-                for line in lines {
-                    let line = line.map_err(|problem| anyhow::anyhow!("the log has changed: {problem}"))?;
+                // What cannot be taken in was said when it was looked at.
+                for line in lines.into_iter().flatten() {
                     batch.push(told.named(line));
                     if batch.len() == BATCH {
                         batches.send(std::mem::take(&mut batch)).await?;
@@ -178,8 +194,8 @@ impl Log<'_> {
     fn lines(&self) -> anyhow::Result<Lines> {
         let file = &self.import.file;
         let input = source::open(file, self.format, self.import.delimiter)?;
+        let places = Places::find(&input.layout).with_context(|| format!("`{}`", file.display()))?;
         let columns = input.layout.columns;
-        let places = Places::find(&columns).with_context(|| format!("`{}`", file.display()))?;
         if places.items.is_none() && self.import.items.is_none() {
             bail!(
                 "`{}` has no column `items`: not known is not 0. Give `--items 1` when every line is one item",
@@ -191,15 +207,12 @@ impl Log<'_> {
     }
 
     fn line(&self, places: &Places, name: Option<usize>, cells: &[Cell]) -> Result<Line, String> {
-        let id = cells[places.customer].as_text().trim();
-        if id.is_empty() {
-            return Err(format!("`{CUSTOMER}` is missing"));
-        }
+        let id = customer(places, cells)?;
         self.hasher.screen().identifier(id).map_err(|refused| format!("`{CUSTOMER}` {refused}"))?;
         let read = purchase(places, cells)?;
         let items = read.items.or(self.import.items.map(f64::from)).unwrap_or_default();
         for (column, value) in [("amount", read.amount_usd), ("items", items)] {
-            if value > LARGEST {
+            if value.abs() > LARGEST {
                 return Err(format!("`{column}` must be at most {LARGEST:e}, got `{value}`"));
             }
         }

@@ -3,8 +3,10 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
-use arrow_array::{Array, RecordBatch};
+use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_cast::cast;
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use arrow_schema::DataType;
 use csv::ByteRecord;
@@ -198,6 +200,7 @@ fn batch_cells(batch: &RecordBatch) -> anyhow::Result<Vec<Vec<Cell>>> {
     let options = FormatOptions::default();
     let mut rows = vec![Vec::with_capacity(batch.num_columns()); batch.num_rows()];
     for column in batch.columns() {
+        let column = &in_utc(column)?;
         let formatter = ArrayFormatter::try_new(column.as_ref(), &options)?;
         let kind = column.data_type();
         for (position, row) in rows.iter_mut().enumerate() {
@@ -205,7 +208,8 @@ fn batch_cells(batch: &RecordBatch) -> anyhow::Result<Vec<Vec<Cell>>> {
                 row.push(Cell::Absent);
                 continue;
             }
-            let text = formatter.value(position).try_to_string()?;
+            // A time that no calendar has is no reason to give up the file: whoever needs it refuses the row.
+            let text = formatter.value(position).try_to_string().unwrap_or_else(|_| OUT_OF_RANGE.to_owned());
             // NaN and infinity are numbers in Parquet, not in JSON.
             let is_number = || kind.is_numeric() && text.parse::<f64>().is_ok_and(f64::is_finite);
             let is_literal = *kind == DataType::Boolean || is_number();
@@ -213,6 +217,18 @@ fn batch_cells(batch: &RecordBatch) -> anyhow::Result<Vec<Vec<Cell>>> {
         }
     }
     Ok(rows)
+}
+
+/// What stands in the place of a time that no calendar has.
+const OUT_OF_RANGE: &str = "out of range";
+
+/// A column with its times in UTC: a zone by name, as Spark writes it, would need the rules of all zones, and changes only
+/// how a time is shown.
+fn in_utc(column: &ArrayRef) -> anyhow::Result<ArrayRef> {
+    Ok(match column.data_type() {
+        DataType::Timestamp(unit, Some(_)) => cast(column, &DataType::Timestamp(*unit, Some("+00:00".into())))?,
+        _ => Arc::clone(column),
+    })
 }
 
 /// The fields of a JSON object in their order, values as they are written.

@@ -221,10 +221,7 @@ impl<'a> Mapping<'a> {
             for (catalogued, column) in &self.ignored {
                 row.ignore(*catalogued, number(record.get(*column).unwrap_or_default()));
             }
-            let text = |column: Option<usize>| {
-                let cell = record.get(column?)?.trim_ascii();
-                (!cell.is_empty()).then(|| String::from_utf8_lossy(cell).into_owned())
-            };
+            let text = |column: Option<usize>| label(&String::from_utf8_lossy(record.get(column?)?));
             row.channel = text(self.channel);
             row.segment = text(self.segment);
         }
@@ -250,8 +247,8 @@ impl<'a> Mapping<'a> {
                         Err(odd) => row.take(*position, &name, odd),
                     },
                     Some(Target::Ignored(catalogued)) => row.ignore(*catalogued, json_number(value)),
-                    Some(Target::Channel) => row.channel = json_text(value),
-                    Some(Target::Segment) => row.segment = json_text(value),
+                    Some(Target::Channel) => row.channel = json_label(value),
+                    Some(Target::Segment) => row.segment = json_label(value),
                     Some(Target::Output) => {
                         bail!("a row has a field `{name}`, which the output adds: rename it or leave it out")
                     }
@@ -299,7 +296,7 @@ impl<'a> Mapping<'a> {
         let (channel, segment) = (words(self.channel)?, words(self.segment)?);
         let word = |words: &Option<ArrayRef>, index: usize| {
             let words = words.as_ref()?.as_string::<i32>();
-            (words.is_valid(index) && !words.value(index).is_empty()).then(|| words.value(index).to_owned())
+            if words.is_valid(index) { label(words.value(index)) } else { None }
         };
         for (index, row) in drawn.rows.iter_mut().enumerate() {
             row.channel = word(&channel, index);
@@ -413,18 +410,28 @@ fn number(cell: &[u8]) -> Result<f64, String> {
     }
 }
 
-/// A number as JSON has it; null is a missing value.
+/// A number as JSON has it; null, and a text that says that there is none, is a missing value.
 fn json_number(value: &RawValue) -> Result<f64, String> {
     let text = value.get();
     match text.as_bytes().first() {
         Some(b'n') => Ok(f64::NAN),
         Some(b'-' | b'0'..=b'9') => number(text.as_bytes()),
+        Some(b'"') if serde_json::from_str::<String>(text).is_ok_and(|text| Value::Text(&text).is_empty()) => {
+            Ok(f64::NAN)
+        }
         _ => Err(format!("must be a finite number, got `{}`", shown(text))),
     }
 }
 
-fn json_text(value: &RawValue) -> Option<String> {
-    serde_json::from_str::<Option<String>>(value.get()).ok().flatten().filter(|text| !text.is_empty())
+/// A label as JSON has it; a whole number is one by its digits.
+fn json_label(value: &RawValue) -> Option<String> {
+    let is_whole = value.get().bytes().all(|byte| byte.is_ascii_digit());
+    if is_whole { label(value.get()) } else { label(&serde_json::from_str::<String>(value.get()).ok()?) }
+}
+
+/// The name that a text is, without outer blanks; `None` for one that says that there is none.
+fn label(text: &str) -> Option<String> {
+    (!Value::Text(text).is_empty()).then(|| text.trim().to_owned())
 }
 
 pub(super) fn shown(text: &str) -> String {

@@ -8,14 +8,16 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use arrow_schema::{DataType, Field, Schema};
-use jiff::civil::Date;
+use jiff::Timestamp;
+use jiff::civil::{Date, DateTime};
+use jiff::tz::TimeZone;
 
 use super::chunk::{CHUNK_ROWS, Cell, Chunk};
 use super::draw::{InputRow, shown};
-use super::source::{Input, Layout, Length, Source};
+use super::source::{Input, Layout, Length, Source, plain};
 use scoreline_domain::Purchase;
-use scoreline_engine::features::FeatureSchema;
 use scoreline_engine::features::purchases::{PurchaseFeatures, PurchaseHistory};
+use scoreline_engine::features::{FeatureSchema, Value};
 
 pub(in crate::cli) const CUSTOMER: &str = "customer_id";
 const DATE: &str = "date";
@@ -67,8 +69,9 @@ impl Customer {
 /// When a column of the log is missing or the log cannot be read. What is wrong with a purchase is the fault of its
 /// customer's row.
 pub(super) fn fold(log: Input, as_of: Date, schema: &FeatureSchema, tick: impl Fn(usize)) -> anyhow::Result<Input> {
-    let Input { layout: Layout { columns, .. }, mut rows, .. } = log;
-    let places = Places::find(&columns)?;
+    let Input { layout, mut rows, .. } = log;
+    let places = Places::find(&layout)?;
+    let columns = layout.columns;
     let beside_interactions = schema.position(RECENCY_BESIDE_INTERACTIONS).is_some();
     let names = names(beside_interactions, places.items.is_some());
 
@@ -124,8 +127,9 @@ pub(in crate::cli) struct Places {
 
 impl Places {
     /// # Errors
-    /// Names the columns there are and the one that is missing.
-    pub(in crate::cli) fn find(columns: &[String]) -> anyhow::Result<Self> {
+    /// Names the columns there are and the one that is missing, and a column of customers that lost their digits.
+    pub(in crate::cli) fn find(layout: &Layout) -> anyhow::Result<Self> {
+        let columns = &layout.columns;
         let find = |names: &[&str]| columns.iter().position(|column| names.contains(&column.as_str()));
         let need = |names: &[&str]| {
             find(names).with_context(|| {
@@ -138,13 +142,30 @@ impl Places {
             })
         };
         let amount = need(&AMOUNT)?;
-        Ok(Self {
-            customer: need(&[CUSTOMER])?,
-            date: need(&[DATE])?,
-            amount,
-            items: find(&ITEMS),
-            amount_name: columns[amount].clone(),
-        })
+        let customer = need(&[CUSTOMER])?;
+        if let Some(schema) = &layout.schema {
+            let kind = schema.field(customer).data_type();
+            if plain(kind).is_floating() {
+                bail!(
+                    "column `{CUSTOMER}` is of type {kind}, in which the digits of an identifier are not kept: write \
+                     texts or whole numbers"
+                );
+            }
+        }
+        Ok(Self { customer, date: need(&[DATE])?, amount, items: find(&ITEMS), amount_name: columns[amount].clone() })
+    }
+}
+
+/// The customer that a line is about, as every other way in reads an identifier.
+///
+/// # Errors
+/// When there is none, or it is a value that does not keep the digits of an identifier.
+pub(in crate::cli) fn customer<'c>(places: &Places, cells: &'c [Cell]) -> Result<&'c str, String> {
+    match &cells[places.customer] {
+        Cell::Text(text) if !Value::Text(text).is_empty() => Ok(text.trim()),
+        Cell::Text(_) | Cell::Absent => Err(format!("`{CUSTOMER}` is missing")),
+        Cell::Literal(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => Ok(digits),
+        Cell::Literal(_) => Err(format!("`{CUSTOMER}` must be a text or a whole number")),
     }
 }
 
@@ -163,13 +184,15 @@ struct Account {
 
 impl PurchaseLedger {
     fn enter(&mut self, places: &Places, cells: &[Cell], number: u64) {
-        let id = cells[places.customer].as_text().trim();
-        if id.is_empty() {
-            // Nobody's purchase: a row of its own, so that it is seen.
-            let fault = Some(format!("row {number}: `{CUSTOMER}` is missing"));
-            self.accounts.push(Account { id: String::new(), purchases: Vec::new(), fault });
-            return;
-        }
+        let id = match customer(places, cells) {
+            Ok(id) => id,
+            Err(problem) => {
+                // Nobody's purchase: a row of its own, so that it is seen.
+                let fault = Some(format!("row {number}: {problem}"));
+                self.accounts.push(Account { id: String::new(), purchases: Vec::new(), fault });
+                return;
+            }
+        };
         let position = self.by_id.get(id).copied().unwrap_or_else(|| {
             let account = Account { id: id.to_owned(), purchases: Vec::new(), fault: None };
             self.accounts.push(account);
@@ -191,20 +214,32 @@ impl PurchaseLedger {
 /// Names the column and what is allowed there.
 pub(in crate::cli) fn purchase(places: &Places, cells: &[Cell]) -> Result<Purchase, String> {
     let text = cells[places.date].as_text().trim();
-    // A time of day may follow; the day is what counts.
-    let day = text.split(['T', ' ']).next().unwrap_or(text);
-    let date: Date =
-        day.parse().map_err(|_| format!("`{DATE}` must be a day such as `1997-01-31`, got `{}`", shown(text)))?;
+    let date = day_of(text)
+        .ok_or_else(|| format!("`{DATE}` must be a day such as `1997-01-31` or a time, got `{}`", shown(text)))?;
     let number = |name: &str, column: usize| {
         let text = cells[column].as_text().trim();
-        let value = text.parse::<f64>().ok().filter(|value| value.is_finite() && *value >= 0.0);
-        value.ok_or_else(|| format!("`{name}` must be a finite number >= 0, got `{}`", shown(text)))
+        let value = text.parse::<f64>().ok().filter(|value| value.is_finite());
+        value.ok_or_else(|| format!("`{name}` must be a finite number, got `{}`", shown(text)))
     };
     Ok(Purchase {
         date,
         amount_usd: number(&places.amount_name, places.amount)?,
         items: places.items.map(|column| number("items", column)).transpose()?,
     })
+}
+
+/// The day of a date, or the day in UTC of a time with an offset. A time without one is taken as it stands.
+fn day_of(text: &str) -> Option<Date> {
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Some(time.to_zoned(TimeZone::UTC).date());
+    }
+    // Some write the offset without a colon behind a blank; what is no date and time at all is none.
+    let day = text.split(['T', 't', ' ']).next().unwrap_or(text);
+    let is_time = day.len() < text.len();
+    if is_time && text.parse::<DateTime>().is_err() {
+        return None;
+    }
+    day.parse().ok()
 }
 
 struct Folded {

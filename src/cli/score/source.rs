@@ -78,11 +78,23 @@ pub(in crate::cli) fn open(path: &Path, format: TableFormat, delimiter: u8) -> a
         let read = Arc::new(AtomicU64::new(0));
         (Box::new(Counted { inner: file, read: Arc::clone(&read) }), Length::Bytes(total, read))
     };
+    let bytes = without_mark(bytes).with_context(|| format!("`{}` cannot be read", path.display()))?;
     match format {
         TableFormat::Csv => open_csv(bytes, delimiter, length),
         TableFormat::Ndjson | TableFormat::Parquet => open_ndjson(bytes, length),
     }
     .with_context(|| format!("`{}` cannot be read", path.display()))
+}
+
+/// The text behind a byte order mark, which spreadsheets and .NET write and no column's name begins with.
+fn without_mark(mut bytes: Box<dyn Read + Send>) -> anyhow::Result<Box<dyn Read + Send>> {
+    let mut first = Vec::with_capacity(3);
+    bytes.by_ref().take(3).read_to_end(&mut first)?;
+    if first.starts_with(&[0xff, 0xfe]) || first.starts_with(&[0xfe, 0xff]) {
+        bail!("the file is UTF-16: save it as UTF-8");
+    }
+    let text = first.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&first).to_vec();
+    Ok(Box::new(io::Cursor::new(text).chain(bytes)))
 }
 
 fn open_file(path: &Path) -> anyhow::Result<File> {

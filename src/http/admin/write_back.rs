@@ -14,7 +14,7 @@ use crate::http::wire::json::respond;
 use scoreline_domain::JobName;
 use scoreline_domain::privacy::audit::{self, Actor, AuditAction, AuditOutcome};
 use scoreline_domain::time::{Clock as _, SystemClock};
-use scoreline_store::{FailedWrite, ProfileCounts, Store, StoreError};
+use scoreline_store::{FailedWrite, ProfileCounts, Store};
 
 /// Failures that are shown.
 const SHOWN: usize = 100;
@@ -51,30 +51,22 @@ impl WriteBackDesk {
         let target = self
             .target
             .ok_or_else(|| ApiError::new(Code::NotFound, "nothing is written back: `write_back.sink` is `none`"))?;
-        let store = self.store.get().ok_or_else(|| {
-            ApiError::new(Code::StoreUnavailable, "the store is not open yet; the log says what it waits for")
-        })?;
+        let store = self.store.get().ok_or_else(ApiError::store_not_open)?;
         Ok((store, target))
     }
 
     async fn look(&self) -> Result<WriteBackBody, ApiError> {
         let (store, target) = self.open()?;
-        let ProfileCounts { pending, failing, applied, dead } = store.profile_counts(target).await.map_err(failed)?;
-        let failures = store.profile_failures(target, SHOWN).await.map_err(failed)?;
+        let ProfileCounts { pending, failing, applied, dead } = store.profile_counts(target).await?;
+        let failures = store.profile_failures(target, SHOWN).await?;
         let failures = failures.into_iter().map(FailureBody::from).collect();
         Ok(WriteBackBody { target, pending, failing, applied, dead, failures })
     }
 
     async fn retry(&self) -> Result<u64, ApiError> {
         let (store, target) = self.open()?;
-        store.retry_dead_profiles(target, SystemClock.now()).await.map_err(failed)
+        Ok(store.retry_dead_profiles(target, SystemClock.now()).await?)
     }
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "the shape `map_err` asks for")]
-fn failed(err: StoreError) -> ApiError {
-    tracing::warn!(error = %err, "the store gave no answer");
-    ApiError::new(Code::StoreUnavailable, "the store gives no answer; the log says why")
 }
 
 pub(crate) async fn handle(State(desk): State<WriteBackDesk>) -> Response {

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::scoring::AskFault;
 use scoreline_domain::privacy::screen::public;
+use scoreline_store::StoreError;
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $variant:ident = $name:literal, $status:ident;)*) => {
@@ -101,6 +102,10 @@ impl ApiError {
         Self { request_id: id.map(str::to_owned), ..self }
     }
 
+    pub(crate) fn store_not_open() -> Self {
+        Self::new(Code::StoreUnavailable, "the store is not open yet; the log says what it waits for")
+    }
+
     /// The documented error body.
     pub(crate) fn body<'a>(&'a self, generated_id: &'a str) -> ErrorBody<'a> {
         ErrorBody {
@@ -129,6 +134,13 @@ struct ErrorDetail<'a> {
 #[derive(Serialize)]
 struct ErrorMetadata<'a> {
     request_id: &'a str,
+}
+
+impl From<StoreError> for ApiError {
+    fn from(err: StoreError) -> Self {
+        tracing::warn!(error = %err, "the store gave no answer");
+        Self::new(Code::StoreUnavailable, "the store gives no answer; the log says why")
+    }
 }
 
 impl From<AskFault> for ApiError {

@@ -10,6 +10,7 @@ use axum::http::{HeaderValue, Response};
 use super::head::Head;
 use super::headers::REQUEST_ID;
 use scoreline_domain::privacy::screen::public;
+use scoreline_domain::template::is_unfilled;
 
 /// Longest request id that is taken from a caller.
 const LONGEST_ID: usize = 128;
@@ -45,8 +46,9 @@ impl<S: Sync> FromRequestParts<S> for RequestId {
 /// The caller's header, if it may be echoed.
 pub(crate) fn given(head: &Head<'_>) -> Option<HeaderValue> {
     let id = str::from_utf8(head.request_id.first()?).ok()?;
-    // What may be personal data is passed over like anything else that cannot be shown: proxies set this header too.
-    if accepted(id) && public(id).is_ok() { HeaderValue::from_str(id).ok() } else { None }
+    // What may be personal data is passed over like anything else that cannot be shown: proxies set this header too. So is
+    // the text of a template, which would be the id of many requests.
+    if accepted(id) && public(id).is_ok() && !is_unfilled(id) { HeaderValue::from_str(id).ok() } else { None }
 }
 
 /// Whether a caller's id may be echoed: visible ASCII, not too long.

@@ -68,6 +68,8 @@ pub(crate) async fn handle(
     Ok(with_request_id(respond(StatusCode::OK, &answer), id.as_str()))
 }
 
+/// The identifier in a path, without outer blanks as everywhere.
+///
 /// # Errors
 /// Names what an identifier may be.
 pub(crate) fn identifier(customer: Customer) -> Result<String, ApiError> {
@@ -76,7 +78,8 @@ pub(crate) fn identifier(customer: Customer) -> Result<String, ApiError> {
         ApiError::field(Code::InvalidField, "customerId", problem)
     };
     let Path(customer) = customer.map_err(|_| problem())?;
-    if customer.is_empty() || customer.len() > LONGEST_ID { Err(problem()) } else { Ok(customer) }
+    let customer = customer.trim();
+    if customer.is_empty() || customer.len() > LONGEST_ID { Err(problem()) } else { Ok(customer.to_owned()) }
 }
 
 fn incomplete(why: &str) -> ApiError {

@@ -29,10 +29,20 @@ pub(super) async fn answer(app: &HttpState, call: &Call, prefer: Prefer) -> Repl
 }
 
 async fn scored(app: &HttpState, call: &Call, prefer: Prefer) -> Result<Reply, ApiError> {
-    let FlatRequest(mut request): FlatRequest<PredictRequest<'_>> = parse_object(call.body()?)?;
+    let flat: FlatRequest<PredictRequest<'_>> = parse_object(call.body()?)?;
+    let answer = answered(app, call, prefer, flat.request).await;
+    answer.map_err(|error| flat.spelling.of(error))
+}
+
+async fn answered(
+    app: &HttpState,
+    call: &Call,
+    prefer: Prefer,
+    mut request: PredictRequest<'_>,
+) -> Result<Reply, ApiError> {
     let reads = app.scorer.reads(Task::Clv, request.model.as_deref());
     let dropped = request.drop_unknown(reads);
-    let question = ClvQuestion::new(&request, || call.id(), call.hurry()?)?;
+    let question = ClvQuestion::new(&request, app.hasher.screen(), || call.id(), call.hurry()?)?;
     let scored = question.score(&app.scorer, &app.hasher, prefer).await?;
     let request_id = question.context().request_id;
     let routing = app.policy.decide(&scored.estimate, scored.is_neutral());

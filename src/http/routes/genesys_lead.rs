@@ -19,7 +19,12 @@ pub(super) async fn handle(app: &HttpState, call: &Call) -> Reply {
 }
 
 async fn scored(app: &HttpState, call: &Call) -> Result<Reply, ApiError> {
-    let FlatRequest(mut request): FlatRequest<LeadRequest<'_>> = parse_object(call.body()?)?;
+    let flat: FlatRequest<LeadRequest<'_>> = parse_object(call.body()?)?;
+    let answer = answered(app, call, flat.request).await;
+    answer.map_err(|error| flat.spelling.of(error))
+}
+
+async fn answered(app: &HttpState, call: &Call, mut request: LeadRequest<'_>) -> Result<Reply, ApiError> {
     let reads = app.scorer.reads(Task::Lead, request.model.as_deref());
     let dropped = request.drop_unknown(reads);
     let (scored, Context { request_id, .. }) =

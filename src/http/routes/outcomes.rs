@@ -15,7 +15,7 @@ use crate::http::state::HttpSettings;
 use crate::http::wire::json::{append, parse, parse_object, respond};
 use crate::http::wire::personal::refusal;
 use crate::http::wire::rows::{BatchMetadata, RowError, Rows, reply};
-use crate::http::wire::values::WireText;
+use crate::http::wire::values::{WireText, optional, optional_text, optional_tier};
 use crate::monitoring::ledger::LedgerError;
 use crate::monitoring::outcome::{LevelInterval, Outcome, Prediction, Verdict};
 use crate::monitoring::{Ledger, Monitoring, assigned_tier};
@@ -98,15 +98,15 @@ fn is_single(body: &[u8]) -> bool {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct OutcomeRequest<'a> {
-    #[serde(borrow, default, rename = "customerId")]
+    #[serde(borrow, default, deserialize_with = "optional_text", rename = "customerId")]
     customer_id: Option<WireText<'a>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "optional")]
     actual_spend_usd: Option<f64>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "optional_text")]
     observed_at: Option<WireText<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "optional_text")]
     model: Option<WireText<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "optional")]
     prediction: Option<PredictionRequest<'a>>,
 }
 
@@ -114,25 +114,25 @@ struct OutcomeRequest<'a> {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PredictionRequest<'a> {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "optional")]
     clv_value_usd: Option<f64>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "optional")]
     confidence_interval_low: Option<f64>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "optional")]
     confidence_interval_high: Option<f64>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "optional")]
     interval_level: Option<f64>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "optional")]
     risk_score: Option<f64>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "optional")]
     confidence_score: Option<f64>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "optional_tier")]
     clv_tier: Option<Tier>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "optional_text")]
     model_version: Option<WireText<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "optional_text")]
     scored_at: Option<WireText<'a>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "optional")]
     horizon_days: Option<u32>,
 }
 
@@ -148,7 +148,8 @@ struct OutcomeReader<'a> {
 impl OutcomeReader<'_> {
     fn read(&self, row: &[u8]) -> Result<Outcome, ApiError> {
         let request: OutcomeRequest<'_> = parse_object(row)?;
-        let customer_id = required(request.customer_id, "customerId")?;
+        let nobody = || invalid("customerId", "is required: it must be a text or a whole number");
+        let customer_id = request.customer_id.ok_or_else(nobody)?;
         let screen = self.hasher.screen();
         screen.identifier(&customer_id).map_err(|why| refusal("customerId", why))?;
         if let Some(model) = request.model.as_deref() {

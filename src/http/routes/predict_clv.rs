@@ -12,7 +12,7 @@ use crate::scoring::Prefer;
 
 pub(super) async fn handle(app: &HttpState, call: &Call) -> Result<Reply, ApiError> {
     let request: PredictRequest<'_> = parse_object(call.body()?)?;
-    let question = ClvQuestion::new(&request, || call.id(), call.hurry()?)?;
+    let question = ClvQuestion::new(&request, app.hasher.screen(), || call.id(), call.hurry()?)?;
     let scored = question.score(&app.scorer, &app.hasher, Prefer::Exact).await?;
     let explained = question.explain(&app.scorer, &app.hasher, &scored).await;
     let answer = ClvAnswer::new(&scored, None, question.context()).explained(explained.as_ref());

@@ -27,7 +27,7 @@ impl BatchRow for Clv {
         results: &mut Vec<u8>,
     ) -> Result<(), ApiError> {
         let request: PredictRequest<'_> = parse_object(row)?;
-        let question = ClvQuestion::new(&request, || row_id, hurry)?;
+        let question = ClvQuestion::new(&request, batch.hasher.screen(), || row_id, hurry)?;
         let scored = question.score(&batch.scorer, &batch.hasher, Prefer::Exact).await?;
         let explained = question.explain(&batch.scorer, &batch.hasher, &scored).await;
         append(results, &ClvAnswer::new(&scored, None, question.context()).explained(explained.as_ref()));

@@ -31,7 +31,7 @@ pub(super) async fn score<'s>(
     hurry: Hurry,
 ) -> Result<(Scored<LeadScore>, Context<'s>), ApiError> {
     let own_id = request.request_id.as_deref();
-    let request_id = checked_request_id(own_id, otherwise)?;
+    let request_id = checked_request_id(own_id, hasher.screen(), otherwise)?;
     let features_as_of = time(request.timestamp_utc.as_deref()).map_err(|err| err.of_request(own_id))?;
     request.pass(hasher.screen())?;
     let features = request.features.as_ref().map(Features::named);

@@ -6,7 +6,8 @@ use crate::http::wire::Explained;
 use crate::http::wire::answer::Context;
 use crate::http::wire::request::{PredictRequest, checked_request_id};
 use crate::scoring::{Ask, Prefer, Scored, Scorer};
-use scoreline_domain::privacy::IdHasher;
+use scoreline_domain::CustomerKey;
+use scoreline_domain::privacy::{IdHasher, Screen};
 
 /// A request with its checked transport fields.
 pub(super) struct ClvQuestion<'r, 'b> {
@@ -19,10 +20,11 @@ impl<'r, 'b> ClvQuestion<'r, 'b> {
     /// `otherwise` gives the id of a request that brings none; `hurry` is what its caller says of their time.
     pub(super) fn new(
         request: &'r PredictRequest<'b>,
+        screen: Screen,
         otherwise: impl FnOnce() -> &'r str,
         hurry: Hurry,
     ) -> Result<Self, ApiError> {
-        let request_id = checked_request_id(request.id(), otherwise)?;
+        let request_id = checked_request_id(request.id(), screen, otherwise)?;
         let features_as_of = request.features_as_of().map_err(|err| err.of_request(request.id()))?;
         Ok(Self { request, context: Context { request_id, features_as_of }, hurry })
     }
@@ -39,6 +41,18 @@ impl<'r, 'b> ClvQuestion<'r, 'b> {
         let scored = scorer.score(ask).await.map_err(|fault| ApiError::from(fault).of_request(self.request.id()))?;
         self.hurry.takes(scored.reason).map_err(|full| ApiError::from(full).of_request(self.request.id()))?;
         Ok(scored)
+    }
+
+    /// Whether the question can be answered as asked; the customer it is about.
+    ///
+    /// # Errors
+    /// As `score`, but that nobody is refused for want of room.
+    pub(super) fn check(&self, scorer: &Scorer, hasher: &IdHasher) -> Result<Option<CustomerKey>, ApiError> {
+        self.request.pass(hasher.screen())?;
+        let features = self.request.named_features();
+        let ask = self.request.ask(features.as_deref(), hasher, Prefer::Exact);
+        scorer.check(&ask).map_err(|fault| ApiError::from(fault).of_request(self.request.id()))?;
+        Ok(ask.customer)
     }
 
     /// Explains the answer where the request asks for it; one that does not pays nothing.

@@ -13,7 +13,7 @@ use crate::scoring::Prefer;
 
 pub(super) async fn handle(app: &HttpState, call: &Call) -> Result<Reply, ApiError> {
     let request: PredictRequest<'_> = parse_object(call.body()?)?;
-    let question = ClvQuestion::new(&request, || call.id(), call.hurry()?)?;
+    let question = ClvQuestion::new(&request, app.hasher.screen(), || call.id(), call.hurry()?)?;
     let scored = question.score(&app.scorer, &app.hasher, Prefer::LastScore).await?;
     let routing = app.policy.decide(&scored.estimate, scored.is_neutral());
     let explained = question.explain(&app.scorer, &app.hasher, &scored).await;

@@ -70,17 +70,26 @@ fn quoted(names: &[&str]) -> String {
 
 impl std::error::Error for FieldFault {}
 
+/// What is allowed, to somebody who does not know the types of this program.
+fn in_words(allowed: &dyn Expected) -> String {
+    match allowed.to_string().as_str() {
+        "f64" => "a number".to_owned(),
+        "u32" => format!("a whole number from 0 to {}", u32::MAX),
+        other => other.to_owned(),
+    }
+}
+
 impl de::Error for FieldFault {
     fn custom<T: fmt::Display>(problem: T) -> Self {
         Self::Said(problem.to_string())
     }
 
     fn invalid_type(_: Unexpected<'_>, allowed: &dyn Expected) -> Self {
-        Self::MustBe(allowed.to_string())
+        Self::MustBe(in_words(allowed))
     }
 
     fn invalid_value(_: Unexpected<'_>, allowed: &dyn Expected) -> Self {
-        Self::MustBe(allowed.to_string())
+        Self::MustBe(in_words(allowed))
     }
 
     fn invalid_length(_: usize, allowed: &dyn Expected) -> Self {
@@ -231,7 +240,7 @@ mod tests {
             (r#"{"segment": [5]}"#, "segment", "must be a non-empty string of at most 256 bytes"),
             (&long, "segment", "must be a non-empty string of at most 256 bytes"),
             (r#"{"explain": "yes"}"#, "explain", "must be a boolean"),
-            (r#"{"interval_level": [0.9]}"#, "interval_level", "must be f64"),
+            (r#"{"interval_level": [0.9]}"#, "interval_level", "must be a number"),
             (r#"{"features": 5}"#, "features", "must be an object of feature names with numbers or texts"),
             (r#"{"features": {"age": {}}}"#, "features.age", "must be a number, a text of at most 256 bytes or null"),
             (r#"{"features": {"age": -1e999}}"#, "features.age", "must be a finite number"),

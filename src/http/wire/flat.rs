@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 
 use serde::Serialize;
 use serde::de::{Deserialize, Deserializer, IntoDeserializer as _, MapAccess, Unexpected, Visitor};
+use smallvec::SmallVec;
 
 use super::answer::{FeatureSeconds, Seconds, WarningList, status};
 use super::request::PredictRequest;
@@ -151,7 +152,34 @@ impl<'a> FlatPrediction<'a> {
 }
 
 /// A flat object: a handful of known names, everything else is a feature.
-pub(crate) struct FlatRequest<R>(pub R);
+pub(crate) struct FlatRequest<R> {
+    pub request: R,
+    pub spelling: Spelling,
+}
+
+/// Which fields came under a name that only data actions may use.
+#[derive(Default)]
+pub(crate) struct Spelling(SmallVec<[(&'static str, &'static str); 3]>);
+
+/// The names of data actions, and those of a request that is not flat.
+const SPELLINGS: [(&str, &str); 3] =
+    [("customer_id", "customerId"), ("conversation_id", "conversationId"), ("lead_id", "leadId")];
+
+impl Spelling {
+    fn note(&mut self, name: &str) {
+        self.0.extend(SPELLINGS.into_iter().find(|(flat, _)| *flat == name));
+    }
+
+    /// An error in the names that the caller wrote: there is no `features` in a flat object.
+    pub(crate) fn of(&self, error: ApiError) -> ApiError {
+        let Some(field) = error.field.as_deref() else { return error };
+        let known = self.0.iter().find(|(_, nested)| *nested == field).map(|(flat, _)| *flat);
+        let Some(flat) = known.or_else(|| field.strip_prefix("features.")) else { return error };
+        let (flat, named) = (flat.to_owned(), format!("`{field}`"));
+        let message = error.message.replacen(&named, &format!("`{flat}`"), 1);
+        ApiError { message, field: Some(flat), ..error }
+    }
+}
 
 /// A request that can also come flat.
 pub(crate) trait Flat<'a>: Default {
@@ -199,11 +227,7 @@ impl<'a> Flat<'a> for PredictRequest<'a> {
             "model" => &mut self.model,
             "model_version" => &mut self.model_version,
             "request_id" => &mut self.request_id,
-            "customer_id" => {
-                self.customer_field = Some("customer_id");
-                &mut self.customer_id
-            }
-            "customerId" => &mut self.customer_id,
+            "customer_id" | "customerId" => &mut self.customer_id,
             "conversation_id" | "conversationId" => &mut self.conversation_id,
             "timestamp_utc" => &mut self.timestamp_utc,
             "acquisition_channel" => &mut self.acquisition_channel,
@@ -234,11 +258,18 @@ where
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<FlatRequest<R>, A::Error> {
                 let mut request = R::default();
                 let mut features = Features::default();
+                let mut spelling = Spelling::default();
                 while let Some(name) = map.next_key::<WireText<'a>>()? {
                     match request.slot(&name) {
-                        Some(FieldSlot::Text(slot)) => *slot = map.next_value::<FlatText<'a>>()?.0,
-                        Some(FieldSlot::Number(slot)) => *slot = map.next_value::<FlatNumber>()?.0,
-                        Some(FieldSlot::Tier(slot)) => *slot = map.next_value::<FlatTier>()?.0,
+                        // An absent value takes nothing back: a field may come under both of its names.
+                        Some(FieldSlot::Text(slot)) => {
+                            if let Some(text) = map.next_value::<FlatText<'a>>()?.0 {
+                                *slot = Some(text);
+                                spelling.note(&name);
+                            }
+                        }
+                        Some(FieldSlot::Number(slot)) => *slot = map.next_value::<FlatNumber>()?.0.or(*slot),
+                        Some(FieldSlot::Tier(slot)) => *slot = map.next_value::<FlatTier>()?.0.or(*slot),
                         None => {
                             if let Some(value) = map.next_value::<FlatFeature<'a>>()?.0 {
                                 features.0.push((name.0, Some(value)));
@@ -248,7 +279,7 @@ where
                 }
                 // Only an id and nothing else means "whatever is known about them".
                 *request.features() = (!features.0.is_empty()).then_some(features);
-                Ok(FlatRequest(request))
+                Ok(FlatRequest { request, spelling })
             }
         }
 
@@ -309,7 +340,7 @@ impl<'a> FlatScalar<'a> {
             // An account number typed as a number is still an identifier, with the digits it came with.
             Self::Whole(number) => Ok(Some(WireText(Cow::Owned(number.to_string())))),
             Self::Number(_) => Err(E::invalid_value(Unexpected::Other("a number"), &DIGITS_AS_TEXT)),
-            Self::Text(text) if text.len() <= 256 => Ok(Some(WireText(text))),
+            Self::Text(text) if text.len() <= 256 => Ok(Some(WireText::new(text))),
             Self::Text(_) => Err(E::invalid_value(Unexpected::Other("a longer text"), &"at most 256 bytes")),
         }
     }

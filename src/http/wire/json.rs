@@ -12,12 +12,18 @@ const USUAL_BYTES: usize = 1536;
 
 /// Parses a body. The fast path is plain `serde_json`; only a body that fails is read again to find the field.
 pub(crate) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
+    let body = without_mark(body);
     serde_json::from_slice(body).map_err(|err| describe::<T>(body, &err))
+}
+
+/// A body behind the byte order mark that some clients write. RFC 8259 lets a reader ignore it.
+pub(crate) fn without_mark(body: &[u8]) -> &[u8] {
+    body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }
 
 /// Parses a body that must be a JSON object. A derived struct would also take an array of its fields.
 pub(crate) fn parse_object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
-    match body.trim_ascii_start().first() {
+    match without_mark(body).trim_ascii_start().first() {
         Some(b'{') | None => parse(body),
         Some(_) => {
             parse::<serde::de::IgnoredAny>(body)?;

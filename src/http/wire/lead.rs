@@ -6,7 +6,7 @@ use super::answer::{AnswerMetadata, Context, status};
 use super::explanation::{Explained, ExplanationBody};
 use super::flat::{FieldSlot, Flat};
 use super::personal::Texts;
-use super::values::{Features, WireText, optional_text};
+use super::values::{Features, WireText, optional, optional_text};
 use crate::http::edge::error::ApiError;
 use crate::scoring::baseline::KnownLabels;
 use crate::scoring::{Ask, Scored};
@@ -19,7 +19,7 @@ use scoreline_engine::features::Value;
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LeadRequest<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "optional")]
     pub features: Option<Features<'a>>,
     #[serde(borrow, default, deserialize_with = "optional_text")]
     pub model: Option<WireText<'a>>,
@@ -34,7 +34,7 @@ pub(crate) struct LeadRequest<'a> {
     /// Where the lead comes from: picks the baseline when there is nothing to score.
     #[serde(borrow, default, deserialize_with = "optional_text")]
     lead_source: Option<WireText<'a>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "optional")]
     pub explain: Option<bool>,
 }
 
@@ -60,6 +60,7 @@ impl LeadRequest<'_> {
         let texts = Texts {
             request_id: self.request_id.as_deref(),
             id: ("leadId", self.lead_id.as_deref()),
+            conversation: None,
             others: [
                 ("lead_source", self.lead_source.as_deref()),
                 ("model", self.model.as_deref()),

@@ -5,6 +5,7 @@ mod explanation;
 mod fault;
 pub(super) mod flat;
 pub(super) mod json;
+pub(super) mod later;
 pub(super) mod lead;
 pub(super) mod personal;
 pub(super) mod request;

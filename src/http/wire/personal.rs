@@ -11,6 +11,7 @@ pub(crate) struct Texts<'a, const N: usize> {
     pub request_id: Option<&'a str>,
     /// Name and value of the field that names a customer or lead.
     pub id: (&'static str, Option<&'a str>),
+    pub conversation: Option<&'a str>,
     pub others: [(&'static str, Option<&'a str>); N],
     pub features: Option<&'a Features<'a>>,
 }
@@ -25,6 +26,9 @@ impl<const N: usize> Texts<'_, N> {
     }
 
     fn others_pass(&self, screen: Screen) -> Result<(), ApiError> {
+        if let Some(id) = self.conversation {
+            screen.conversation(id).map_err(|why| refusal("conversationId", why))?;
+        }
         for (name, text) in self.others {
             if let Some(text) = text {
                 screen.text(text).map_err(|why| refusal(name, why))?;
@@ -44,11 +48,6 @@ impl<const N: usize> Texts<'_, N> {
         }
         Ok(())
     }
-}
-
-/// Looks at an id that is given back and logged as it is.
-pub(crate) fn request_id_passes(id: &str) -> Result<(), ApiError> {
-    public(id).map_err(|why| refusal("request_id", why))
 }
 
 /// The refusal of one field.

@@ -2,8 +2,8 @@
 
 use serde::Deserialize;
 
-use super::personal::{Texts, request_id_passes};
-use super::values::{Features, NamedFeatures, WireText, optional_text, optional_tier};
+use super::personal::{Texts, refusal};
+use super::values::{Features, NamedFeatures, WireText, optional, optional_text, optional_tier};
 use crate::http::edge::error::{ApiError, Code};
 use crate::http::edge::request_id::accepted;
 use crate::scoring::baseline::KnownLabels;
@@ -17,7 +17,7 @@ use scoreline_engine::features::Value;
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PredictRequest<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "optional")]
     pub features: Option<Features<'a>>,
     #[serde(borrow, default, deserialize_with = "optional_text")]
     pub model: Option<WireText<'a>>,
@@ -27,9 +27,6 @@ pub(crate) struct PredictRequest<'a> {
     pub request_id: Option<WireText<'a>>,
     #[serde(borrow, default, deserialize_with = "optional_text", rename = "customerId")]
     pub customer_id: Option<WireText<'a>>,
-    /// What the caller calls that field, where they have a choice.
-    #[serde(skip)]
-    pub customer_field: Option<&'static str>,
     /// The conversation that is going on. Only closed ones are ever in stored features, so naming it changes nothing:
     /// callers may send what they have.
     #[serde(borrow, default, deserialize_with = "optional_text", rename = "conversationId")]
@@ -40,10 +37,10 @@ pub(crate) struct PredictRequest<'a> {
     pub acquisition_channel: Option<WireText<'a>>,
     #[serde(borrow, default, deserialize_with = "optional_text")]
     pub segment: Option<WireText<'a>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "optional")]
     pub explain: Option<bool>,
     /// Level of the prediction interval, among those the bundle is calibrated for.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "optional")]
     pub interval_level: Option<f64>,
     /// The tier the customer has been in, so that a value near a limit does not move them.
     #[serde(default, deserialize_with = "optional_tier")]
@@ -73,13 +70,13 @@ impl PredictRequest<'_> {
         }
         let texts = Texts {
             request_id: self.id(),
-            id: (self.customer_field.unwrap_or("customerId"), self.customer_id.as_deref()),
+            id: ("customerId", self.customer_id.as_deref()),
+            conversation: self.conversation_id.as_deref(),
             others: [
                 ("acquisition_channel", self.acquisition_channel.as_deref()),
                 ("segment", self.segment.as_deref()),
                 ("model", self.model.as_deref()),
                 ("model_version", self.model_version.as_deref()),
-                ("conversationId", self.conversation_id.as_deref()),
             ],
             features: self.features.as_ref(),
         };
@@ -121,6 +118,7 @@ pub(crate) fn time(text: Option<&str>) -> Result<Option<Timestamp>, ApiError> {
 /// The id to answer under: the caller's own, if it may be echoed.
 pub(crate) fn checked_request_id<'a>(
     own: Option<&'a str>,
+    screen: Screen,
     otherwise: impl FnOnce() -> &'a str,
 ) -> Result<&'a str, ApiError> {
     match own {
@@ -128,7 +126,7 @@ pub(crate) fn checked_request_id<'a>(
             let problem = "`request_id` must be 1 to 128 visible ASCII characters";
             Err(ApiError::field(Code::InvalidField, "request_id", problem))
         }
-        Some(id) => request_id_passes(id).map(|()| id),
+        Some(id) => screen.request(id).map(|()| id).map_err(|why| refusal("request_id", why)),
         None => Ok(otherwise()),
     }
 }

@@ -5,7 +5,7 @@ use axum::response::Response;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::json::{append, parse, with_body};
+use super::json::{append, parse, with_body, without_mark};
 use crate::http::edge::error::{ApiError, Code, ErrorBody};
 use crate::http::edge::headers::JSON;
 use crate::http::edge::request_id::with_request_id;
@@ -19,6 +19,7 @@ pub(crate) struct Rows<'b> {
 
 impl<'b> Rows<'b> {
     pub(crate) fn split(body: &'b [u8], most: usize) -> Result<Self, ApiError> {
+        let body = without_mark(body);
         let is_array = body.trim_ascii_start().first() == Some(&b'[');
         let rows: Vec<&[u8]> = if is_array {
             parse::<Vec<&RawValue>>(body)?.into_iter().map(|row| row.get().as_bytes()).collect()

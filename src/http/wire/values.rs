@@ -5,7 +5,8 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use serde::Deserialize;
-use serde::de::{self, Deserializer, Error as _, IntoDeserializer as _, MapAccess, Unexpected, Visitor};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{self, Deserializer, Error as _, IntoDeserializer as _, MapAccess, SeqAccess, Unexpected, Visitor};
 use smallvec::SmallVec;
 
 use scoreline_domain::Tier;
@@ -24,14 +25,14 @@ pub(crate) enum FeatureValue<'a> {
     Typed(Cow<'a, str>),
 }
 
-/// A string of the request, at most 256 bytes, borrowed unless it holds escapes.
+/// A string of the request without outer blanks, at most 256 bytes, borrowed unless it holds escapes.
 #[derive(Clone)]
 pub(crate) struct WireText<'a>(pub Cow<'a, str>);
 
 /// Longest string of a request, in bytes.
 const LONGEST_TEXT: usize = 256;
 /// What a text must be that came as a number which no identifier or version is.
-pub(crate) const DIGITS_AS_TEXT: &str = "a text, or a whole number of at most 20 digits";
+pub(crate) const DIGITS_AS_TEXT: &str = "a text, or a whole number of at most 19 digits";
 /// Most entries of `features`.
 const MOST_FEATURES: usize = 1024;
 /// Room that is made for them at once.
@@ -54,6 +55,17 @@ impl FeatureValue<'_> {
             Self::Text(text) => Value::Text(text),
             Self::Typed(text) => Value::Typed(text),
         }
+    }
+}
+
+impl<'a> WireText<'a> {
+    /// Blanks around a text are a part of no name and no identifier.
+    pub(crate) fn new(text: Cow<'a, str>) -> Self {
+        Self(match text {
+            Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
+            Cow::Owned(text) if text.trim().len() < text.len() => Cow::Owned(text.trim().to_owned()),
+            Cow::Owned(text) => Cow::Owned(text),
+        })
     }
 }
 
@@ -81,7 +93,59 @@ pub(crate) fn optional_text<'de: 'a, 'a, D: Deserializer<'de>>(
 
 /// A tier that may be missing, as `optional_text`.
 pub(crate) fn optional_tier<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Tier>, D::Error> {
-    optional_text(deserializer)?.map(|text| Tier::deserialize(text.trim().into_deserializer())).transpose()
+    optional_text(deserializer)?.map(|text| Tier::deserialize((*text).into_deserializer())).transpose()
+}
+
+/// Whether a text says that there is no value: a blank one, or a template's that nobody filled in.
+fn is_absent(text: &str) -> bool {
+    text.trim().is_empty() || is_unfilled(text)
+}
+
+/// A value of another kind that may be missing: null, or a text that says so.
+pub(crate) fn optional<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    struct OptionalVisitor<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for OptionalVisitor<T> {
+        type Value = Option<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a value or null")
+        }
+
+        fn visit_unit<E>(self) -> Result<Option<T>, E> {
+            Ok(None)
+        }
+
+        fn visit_bool<E: de::Error>(self, value: bool) -> Result<Option<T>, E> {
+            T::deserialize(value.into_deserializer()).map(Some)
+        }
+
+        fn visit_u64<E: de::Error>(self, value: u64) -> Result<Option<T>, E> {
+            T::deserialize(value.into_deserializer()).map(Some)
+        }
+
+        fn visit_i64<E: de::Error>(self, value: i64) -> Result<Option<T>, E> {
+            T::deserialize(value.into_deserializer()).map(Some)
+        }
+
+        fn visit_f64<E: de::Error>(self, value: f64) -> Result<Option<T>, E> {
+            T::deserialize(value.into_deserializer()).map(Some)
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<Option<T>, E> {
+            if is_absent(text) { Ok(None) } else { T::deserialize(text.into_deserializer()).map(Some) }
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Option<T>, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(map)).map(Some)
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Option<T>, A::Error> {
+            T::deserialize(SeqAccessDeserializer::new(list)).map(Some)
+        }
+    }
+
+    deserializer.deserialize_any(OptionalVisitor(PhantomData))
 }
 
 struct TextVisitor {
@@ -91,10 +155,14 @@ struct TextVisitor {
 impl TextVisitor {
     /// The text, `None` for one that says that there is none.
     fn take<'a, E: de::Error>(self, text: Cow<'a, str>) -> Result<Option<WireText<'a>>, E> {
-        if text.trim().is_empty() || is_unfilled(&text) {
+        if is_absent(&text) {
             return if self.may_be_absent { Ok(None) } else { Err(E::invalid_length(0, &self)) };
         }
-        if text.len() > LONGEST_TEXT { Err(E::invalid_length(text.len(), &self)) } else { Ok(Some(WireText(text))) }
+        if text.len() > LONGEST_TEXT {
+            Err(E::invalid_length(text.len(), &self))
+        } else {
+            Ok(Some(WireText::new(text)))
+        }
     }
 }
 

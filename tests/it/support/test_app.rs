@@ -90,9 +90,9 @@ impl TestApp {
         Self::with(&[TestBundle::clv("v1.2")], |_| {})
     }
 
-    /// An app that serves the bundles of `models/`.
-    pub fn shipped() -> Self {
-        Self::build(&[], |_| {}, Pieces { shipped: true, ..Pieces::default() })
+    /// An app that serves the bundles of `models/`, with the customers of a table.
+    pub fn shipped(table: &FeatureTable) -> Self {
+        Self::build(&[], |_| {}, Pieces { shipped: true, table: Some(table.clone()), ..Pieces::default() })
     }
 
     pub fn with(bundles: &[TestBundle], change: impl FnOnce(&mut ScorerSettings)) -> Self {

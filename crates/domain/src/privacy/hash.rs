@@ -5,7 +5,7 @@
 //! over to the customer's new key. Without a previous pepper nothing of this costs anything.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -96,7 +96,11 @@ impl IdHasher {
             Identifiers::Any => Cow::Borrowed(id),
             Identifiers::Hashed => {
                 let hash = hash_in(id).unwrap_or_else(|| Sha256::digest(id.as_bytes()).into());
-                Cow::Owned(hash.iter().map(|byte| format!("{byte:02x}")).collect())
+                Cow::Owned(hash.iter().fold(String::with_capacity(64), |mut text, byte| {
+                    // Writing to a string cannot fail.
+                    let _ = write!(text, "{byte:02x}");
+                    text
+                }))
             }
         }
     }

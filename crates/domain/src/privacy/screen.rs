@@ -61,16 +61,36 @@ impl Screen {
         if is_unfilled(id) {
             return Err(RefusedText::Unfilled);
         }
-        let is_number = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit());
         match self.identifiers {
-            Identifiers::Any if is_number && self.numeric_ids == NumericIds::Taken => Ok(()),
-            Identifiers::Any => self.text(id),
+            Identifiers::Any => self.reference(id, Self::text),
             Identifiers::Hashed if hash_in(id).is_some() => Ok(()),
             Identifiers::Hashed => match scrub::find(id) {
                 Some(personal) => Err(RefusedText::Personal(personal)),
                 None => Err(RefusedText::NotHashed),
             },
         }
+    }
+
+    /// Looks at the identifier of a conversation, which says nothing of a customer.
+    ///
+    /// # Errors
+    /// Why it is not taken.
+    pub fn conversation(self, id: &str) -> Result<(), RefusedText> {
+        self.reference(id, Self::text)
+    }
+
+    /// Looks at the identifier of a request, which is logged and given back as it is.
+    ///
+    /// # Errors
+    /// Why it is not taken.
+    pub fn request(self, id: &str) -> Result<(), RefusedText> {
+        self.reference(id, |_, id| public(id))
+    }
+
+    /// Digits alone are a number of somebody's books, unless they are asked to be looked at like other texts.
+    fn reference(self, id: &str, otherwise: fn(Self, &str) -> Result<(), RefusedText>) -> Result<(), RefusedText> {
+        let is_number = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit());
+        if is_number && self.numeric_ids == NumericIds::Taken { Ok(()) } else { otherwise(self, id) }
     }
 
     /// Looks at any other text.
@@ -137,9 +157,13 @@ mod tests {
         let screened = Screen { numeric_ids: NumericIds::Screened, ..Screen::default() };
         for number in ["4155550123", "4111111111111111", "738529527931269425", "10000045", "4222222222222"] {
             assert_eq!(Screen::default().identifier(number), Ok(()), "{number}");
+            assert_eq!(Screen::default().conversation(number), Ok(()), "{number}");
+            assert_eq!(Screen::default().request(number), Ok(()), "{number}");
         }
         let card = Err(RefusedText::Personal(Personal::Card));
         assert_eq!(screened.identifier("4111111111111111"), card);
+        assert_eq!(screened.conversation("4111111111111111"), card);
+        assert_eq!(screened.request("4111111111111111"), card);
         assert_eq!(Screen::default().text("4111111111111111"), card, "only identifiers may be digits");
         for personal in ["+14155550123", "415-555-0123", "4111 1111 1111 1111", "a@example.com"] {
             assert!(Screen::default().identifier(personal).is_err(), "{personal}");
@@ -157,7 +181,8 @@ mod tests {
     fn a_refusal_can_be_switched_off_but_not_for_what_is_logged() {
         let open = Screen { refuse_pii: false, ..Screen::default() };
         assert_eq!(open.identifier("+14155550123"), Ok(()));
-        let refused = public("+14155550123").expect_err("logged");
+        assert_eq!(open.conversation("+14155550123"), Ok(()));
+        let refused = open.request("+14155550123").expect_err("logged");
         assert!(!refused.to_string().contains("4155"), "{refused}");
     }
 }

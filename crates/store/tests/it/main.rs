@@ -10,6 +10,7 @@ mod holders;
 mod kill;
 mod order;
 mod outbox;
+mod questions;
 mod rates;
 mod recording;
 mod records;

@@ -3,6 +3,9 @@
 //! `PurchaseHistory` folds a customer's purchases as they come, in date order, into a fixed number of sums: its size
 //! does not grow with the history. Purchases of the same day count as one. What comes after the as-of day changes
 //! nothing.
+//!
+//! Amounts are net: one below zero is a refund. It is taken off what was spent, on its own day and in its own 90 days, and
+//! no sum goes below zero. A day on which no more was spent than was given back is no purchase day.
 
 #[cfg(test)]
 mod tests;
@@ -30,7 +33,7 @@ const SCALE: f64 = 1e6;
 pub enum PurchaseError {
     #[error("purchase of {date} comes after one of {latest}: purchases must be in date order")]
     OutOfOrder { date: Date, latest: Date },
-    #[error("purchase of {date} has `{key}` = `{value}`, allowed is a number from 0 to 1e12")]
+    #[error("purchase of {date} has `{key}` = `{value}`, allowed is a number from -1e12 to 1e12")]
     Impossible { date: Date, key: &'static str, value: f64 },
 }
 
@@ -40,13 +43,15 @@ pub struct PurchaseHistory {
     as_of: Date,
     /// The last day seen, whose purchases may still be coming.
     today: Option<Day>,
+    /// The first purchase day and, before `today`, the last.
     first: Option<Day>,
+    last: Option<Day>,
     /// Over the days before `today`.
     days: u32,
-    total: u128,
-    largest: u128,
-    items: Option<u128>,
-    recent: u128,
+    total: i128,
+    largest: i128,
+    items: Option<i128>,
+    recent: i128,
     recent_days: u32,
     decayed: f64,
 }
@@ -55,8 +60,10 @@ pub struct PurchaseHistory {
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Day {
     date: Date,
-    amount: u128,
-    items: Option<u128>,
+    amount: i128,
+    items: Option<i128>,
+    /// Whether something was given back.
+    refunded: bool,
 }
 
 /// A customer's purchase features; names and units are in the catalogue.
@@ -87,6 +94,7 @@ impl PurchaseHistory {
             as_of,
             today: None,
             first: None,
+            last: None,
             days: 0,
             total: 0,
             largest: 0,
@@ -120,11 +128,12 @@ impl PurchaseHistory {
             return Ok(());
         }
         let whole = |key, value: f64| {
-            let possible = (0.0..=LARGEST).contains(&value);
-            possible.then(|| (value * SCALE).round() as u128).ok_or(PurchaseError::Impossible { date, key, value })
+            let possible = (-LARGEST..=LARGEST).contains(&value);
+            possible.then(|| (value * SCALE).round() as i128).ok_or(PurchaseError::Impossible { date, key, value })
         };
         let amount = whole("amount_usd", amount_usd)?;
         let items = items.map(|items| whole("items", items)).transpose()?;
+        let refunded = amount < 0;
         match &mut self.today {
             Some(today) if date < today.date => {
                 return Err(PurchaseError::OutOfOrder { date, latest: today.date });
@@ -132,10 +141,11 @@ impl PurchaseHistory {
             Some(today) if date == today.date => {
                 today.amount += amount;
                 today.items = plus(today.items, items);
+                today.refunded |= refunded;
             }
             Some(_) | None => {
                 self.close_day();
-                self.today = Some(Day { date, amount, items });
+                self.today = Some(Day { date, amount, items, refunded });
             }
         }
         Ok(())
@@ -143,10 +153,9 @@ impl PurchaseHistory {
 
     /// The features as of the day; `None` for a customer without a purchase.
     pub fn features(&self) -> Option<PurchaseFeatures> {
-        let last = self.today?;
         let mut closed = self.clone();
         closed.close_day();
-        let first = closed.first?;
+        let (first, last) = closed.first.zip(closed.last)?;
         let count = f64::from(closed.days);
         let tenure_days = days_between(first.date, self.as_of);
         let gap = if closed.days > 1 { days_between(first.date, last.date) / (count - 1.0) } else { tenure_days };
@@ -154,7 +163,7 @@ impl PurchaseHistory {
             recency_days: days_between(last.date, self.as_of),
             purchase_count: count,
             tenure_days,
-            monetary_avg: closed.total as f64 / (count * SCALE),
+            monetary_avg: unscaled(closed.total) / count,
             total_spend_usd: unscaled(closed.total),
             last_order_usd: unscaled(last.amount),
             max_order_usd: unscaled(closed.largest),
@@ -170,15 +179,22 @@ impl PurchaseHistory {
     /// Folds the last day into the sums: from here on nothing can be added to it.
     fn close_day(&mut self) {
         let Some(day) = self.today.take() else { return };
-        self.first.get_or_insert(day);
-        self.days += 1;
-        self.total += day.amount;
-        self.largest = self.largest.max(day.amount);
-        self.items = plus(self.items, day.items);
         let age = days_between(day.date, self.as_of);
-        self.decayed += (-age / HALF_LIFE_DAYS).exp2();
-        if age < f64::from(WINDOW_DAYS) {
+        let is_recent = age < f64::from(WINDOW_DAYS);
+        self.total += day.amount;
+        self.items = plus(self.items, day.items);
+        if is_recent {
             self.recent += day.amount;
+        }
+        if day.refunded && day.amount <= 0 {
+            return;
+        }
+        self.first.get_or_insert(day);
+        self.last = Some(day);
+        self.days += 1;
+        self.largest = self.largest.max(day.amount);
+        self.decayed += (-age / HALF_LIFE_DAYS).exp2();
+        if is_recent {
             self.recent_days += 1;
         }
     }
@@ -235,15 +251,16 @@ pub fn spent_after(purchases: impl IntoIterator<Item = Purchase>, day: Date, hor
         let days = days_between(day, purchase.date);
         days > 0.0 && days <= f64::from(horizon_days)
     });
-    unscaled(within.map(|purchase| (purchase.amount_usd * SCALE).round() as u128).sum())
+    unscaled(within.map(|purchase| (purchase.amount_usd * SCALE).round() as i128).sum())
 }
 
-fn plus(sum: Option<u128>, more: Option<u128>) -> Option<u128> {
+fn plus(sum: Option<i128>, more: Option<i128>) -> Option<i128> {
     Some(sum? + more?)
 }
 
-fn unscaled(millionths: u128) -> f64 {
-    millionths as f64 / SCALE
+/// Nobody spends less than nothing over all.
+fn unscaled(millionths: i128) -> f64 {
+    millionths.max(0) as f64 / SCALE
 }
 
 fn days_between(earlier: Date, later: Date) -> f64 {

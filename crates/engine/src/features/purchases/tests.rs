@@ -78,8 +78,8 @@ fn a_purchase_that_can_not_be_is_refused_and_changes_nothing() {
         "purchase of 1997-05-01 comes after one of 1997-05-02: purchases must be in date order"
     );
     assert_eq!(
-        refused(purchase(date(1997, 5, 3), -5.0, 1.0)),
-        "purchase of 1997-05-03 has `amount_usd` = `-5`, allowed is a number from 0 to 1e12"
+        refused(purchase(date(1997, 5, 3), 5e12, 1.0)),
+        "purchase of 1997-05-03 has `amount_usd` = `5000000000000`, allowed is a number from -1e12 to 1e12"
     );
     assert!(refused(purchase(date(1997, 5, 3), 5.0, f64::NAN)).contains("`items` = `NaN`"));
     assert_eq!(history.features(), before);
@@ -151,4 +151,24 @@ proptest! {
         prop_assert!(features.recency_days <= features.tenure_days);
         prop_assert!(features.max_order_usd <= features.total_spend_usd + 1e-9);
     }
+}
+
+#[test]
+fn a_refund_is_taken_off_and_is_no_purchase() {
+    let on = |month, day, amount_usd| Purchase { date: date(2020, month, day), amount_usd, items: Some(1.0) };
+    let features = |purchases: &[Purchase]| {
+        PurchaseHistory::from_unsorted(date(2020, 3, 1), &mut purchases.to_vec()).expect("possible").features()
+    };
+    let plain = features(&[on(1, 5, 100.0), on(2, 1, 50.0)]).expect("a customer");
+    let net = features(&[on(1, 5, 100.0), on(2, 1, 50.0), on(2, 20, -30.0)]).expect("a customer");
+    assert_eq!((net.total_spend_usd, net.monetary_avg, net.spend_last_90d_usd), (120.0, 60.0, 120.0));
+    assert_eq!((net.purchase_count, net.recency_days), (plain.purchase_count, plain.recency_days));
+    assert_eq!((net.last_order_usd, net.max_order_usd), (50.0, 100.0));
+    let returned = features(&[on(1, 5, 100.0), on(2, 1, 50.0), on(2, 1, -50.0)]).expect("a customer");
+    assert_eq!((returned.purchase_count, returned.recency_days, returned.last_order_usd), (1.0, 56.0, 100.0));
+    let more = features(&[on(1, 5, 100.0), on(2, 1, -150.0)]).expect("a customer");
+    assert_eq!((more.total_spend_usd, more.monetary_avg), (0.0, 0.0), "nobody spends less than nothing");
+    assert_eq!(features(&[on(2, 1, -150.0)]), None, "who only gave back has bought nothing that is known");
+    let free = features(&[on(2, 1, 0.0)]).expect("a customer");
+    assert_eq!(free.purchase_count, 1.0, "something for nothing is a purchase");
 }
