@@ -1,7 +1,7 @@
 //! Exports that lost a step of the model they were made of, where the file itself tells.
 //!
-//! CatBoost writes no last step for losses whose outputs are logarithms, and says in the file's metadata which loss it
-//! was. The exporter of LightGBM divides random forests by 100, however many trees there are, and divides probabilities
+//! `CatBoost` writes no last step for losses whose outputs are logarithms, and says in the file's metadata which loss it
+//! was. The exporter of `LightGBM` divides random forests by 100, however many trees there are, and divides probabilities
 //! where it should divide margins. What no file tells (linear leaves, zeros as missing values, a forest that is summed)
 //! is found by comparing answers: `pack --check`.
 
@@ -12,12 +12,12 @@ use super::graph::{Graph, Node};
 use crate::inference::manifest::Apply;
 use crate::inference::trees;
 
-/// Losses of CatBoost whose models answer in logarithms.
+/// Losses of `CatBoost` whose models answer in logarithms.
 const LOGARITHMIC: [&str; 3] = ["Poisson", "Tweedie", "LogLinQuantile"];
-/// Metadata that CatBoost writes: its version, and the settings of the training as JSON.
+/// Metadata that `CatBoost` writes: its version, and the settings of the training as JSON.
 const CATBOOST: &str = "catboost_version_info";
 const CATBOOST_SETTINGS: &str = "params";
-/// What the exporter of LightGBM calls the number it divides forests by, and that number.
+/// What the exporter of `LightGBM` calls the number it divides forests by, and that number.
 const DENOMINATOR: &str = "denominator";
 const DIVIDED_BY: f64 = 100.0;
 

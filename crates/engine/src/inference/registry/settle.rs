@@ -38,7 +38,7 @@ impl Registry {
         let pinned = self.settings.pins.get(model).cloned();
         let held = pinned.clone().or_else(|| work.choices.promoted(model).cloned());
         let serving = self.serving(model);
-        self.note_missing(work, model, held.as_ref(), pinned.is_some());
+        note_missing(work, model, held.as_ref(), pinned.is_some());
         let mut wanted: Vec<ModelVersion> = held.clone().into_iter().collect();
         // A promoted version that is gone is better stood in for by the newest than by nothing.
         if held.is_none() || (pinned.is_none() && serving.is_none()) {
@@ -71,27 +71,11 @@ impl Registry {
                     if is_chosen || serving.is_none_or(|serving| !self.hold(work, &snapshot, &serving)) {
                         return self.publish(work, snapshot);
                     }
-                    continue;
                 }
                 // Being written. Keep what serves; older versions are not worth a detour.
                 LoadAttempt::Wait if serving.is_some() => return,
                 LoadAttempt::Wait | LoadAttempt::Refused => {}
             }
-        }
-    }
-
-    /// Says once that a choice names a version that is not there.
-    fn note_missing(&self, work: &mut Work, model: &ModelName, held: Option<&ModelVersion>, is_pin: bool) {
-        let Some(version) = held else { return };
-        let known = work.versions.newest_first(model);
-        if known.contains(version) {
-            return work.choices.found(model);
-        }
-        if work.choices.miss(model, version) {
-            let key = if is_pin { format!("models.pins.{model}") } else { "promotion".to_owned() };
-            let known = known.iter().map(ModelVersion::as_str).collect::<Vec<_>>().join(", ");
-            let (model, version) = (model.clone(), version.clone());
-            work.events.push(RegistryEvent::Missing { model, version, key, known });
         }
     }
 
@@ -307,6 +291,21 @@ impl Registry {
         for snapshot in old.filter(|snapshot| !kept.contains(&Arc::as_ptr(snapshot))) {
             self.retired.take(Arc::clone(snapshot));
         }
+    }
+}
+
+/// Says once that a choice names a version that is not there.
+fn note_missing(work: &mut Work, model: &ModelName, held: Option<&ModelVersion>, is_pin: bool) {
+    let Some(version) = held else { return };
+    let known = work.versions.newest_first(model);
+    if known.contains(version) {
+        return work.choices.found(model);
+    }
+    if work.choices.miss(model, version) {
+        let key = if is_pin { format!("models.pins.{model}") } else { "promotion".to_owned() };
+        let known = known.iter().map(ModelVersion::as_str).collect::<Vec<_>>().join(", ");
+        let (model, version) = (model.clone(), version.clone());
+        work.events.push(RegistryEvent::Missing { model, version, key, known });
     }
 }
 
