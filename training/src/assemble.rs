@@ -217,6 +217,15 @@ impl Staged {
         Ok(&self.target)
     }
 
+    /// The newest other version beside this one: what it takes over from, unless a pin or promotion says otherwise.
+    pub(crate) fn predecessor(&self) -> Option<Manifest> {
+        let versions = fs::read_dir(self.target.parent()?).ok()?.flatten();
+        let read =
+            |folder: PathBuf| toml::from_str::<Manifest>(&fs::read_to_string(folder.join(MANIFEST_FILE)).ok()?).ok();
+        let others = versions.filter_map(|entry| read(entry.path()));
+        others.filter(|other| other.version != self.manifest.version).max_by(|a, b| a.version.cmp(&b.version))
+    }
+
     /// Writes the manifest and loads the bundle as the server would.
     pub(crate) fn save(&self) -> anyhow::Result<ModelSnapshot> {
         let text = format!(
