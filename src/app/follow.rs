@@ -145,6 +145,14 @@ impl Follower {
         }
         let promotions = self.store.promotions().await?;
         let registry = Arc::clone(&self.registry);
-        spawn_blocking(move || registry.follow(promotions)).await.context("a promotion panicked")
+        let followed = move || {
+            registry.follow(promotions);
+            registry.unkept_manifests()
+        };
+        let unkept = spawn_blocking(followed).await.context("a promotion panicked")?;
+        for ((model, version), manifest) in unkept {
+            self.store.keep_manifest(&model, &version, &manifest).await?;
+        }
+        Ok(())
     }
 }

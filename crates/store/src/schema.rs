@@ -32,6 +32,12 @@ const VERSIONS: [(i64, &str, &str, &str); 5] = [
         include_str!("migrations/sqlite/0006_served_before.sql"),
         include_str!("migrations/postgres/0006_served_before.sql"),
     ),
+    (
+        7,
+        "inherited",
+        include_str!("migrations/sqlite/0007_inherited.sql"),
+        include_str!("migrations/postgres/0007_inherited.sql"),
+    ),
 ];
 
 /// Brings an SQLite file to the newest version. The caller is its only writer.

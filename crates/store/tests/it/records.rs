@@ -125,6 +125,11 @@ async fn promotions_are_shared_and_numbered(ground: &Ground) {
     assert_eq!(both.before.get(&lead), None);
     let ended = store.promote(&clv(), None, &[version("v1.2"), version("v1.1")]).await.expect("kept");
     assert_eq!((ended.number, ended.versions.get(&clv())), (3, None));
+    for text in ["a = 1", "a = 2"] {
+        store.keep_manifest(&clv(), &version("v1.3"), text).await.expect("kept");
+    }
+    let ended = store.promotions().await.expect("read");
+    assert_eq!(ended.inherited[&(clv(), version("v1.3"))], "a = 2");
     assert_eq!(ended.before[&clv()], [version("v1.2"), version("v1.1")], "in place of what was known");
     store.close().await;
     assert_eq!(ground.open().await.promotions().await.expect("read"), ended);
