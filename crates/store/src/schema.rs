@@ -6,7 +6,7 @@ use sqlx::{PgConnection, SqlSafeStr as _, SqliteConnection};
 use super::error::StoreError;
 
 /// Version, name, SQLite, PostgreSQL.
-const VERSIONS: [(i64, &str, &str, &str); 5] = [
+const VERSIONS: [(i64, &str, &str, &str); 6] = [
     (1, "store", include_str!("migrations/sqlite/0001_store.sql"), include_str!("migrations/postgres/0001_store.sql")),
     (
         2,

@@ -39,7 +39,7 @@ pub(crate) async fn handle(
             let message = "this customer was erased; nothing is kept of them";
             return Err(ApiError::field(Code::CustomerErased, "customer_id", message));
         }
-        return Ok(answer(recorded, Vec::new(), 1, id.as_str()));
+        return Ok(answer(recorded, &[], 1, id.as_str()));
     }
     let Rows { rows, .. } = Rows::split(&body, settings.batch_rows)?;
     let mut purchases = Vec::with_capacity(rows.len());
@@ -51,7 +51,7 @@ pub(crate) async fn handle(
         }
     }
     let recorded = record(store, &eraser, &jobs, purchases).await?;
-    Ok(answer(recorded, faults, rows.len(), id.as_str()))
+    Ok(answer(recorded, &faults, rows.len(), id.as_str()))
 }
 
 /// A row, with the names that a purchase log may have for its columns. What else it says is not read.
@@ -167,7 +167,7 @@ struct PurchaseCounts {
     erased: u64,
 }
 
-fn answer(recorded: PurchasesRecorded, faults: Vec<(usize, ApiError)>, rows: usize, id: &str) -> Response {
+fn answer(recorded: PurchasesRecorded, faults: &[(usize, ApiError)], rows: usize, id: &str) -> Response {
     let PurchasesRecorded { written, same, refused, impossible: _ } = recorded;
     let row_ids: Vec<_> = faults.iter().map(|(row, _)| format!("{id}-{row}")).collect();
     let errors = faults.iter().zip(&row_ids).map(|((row, error), id)| RowError { row: *row, error: error.body(id) });
