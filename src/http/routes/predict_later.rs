@@ -56,7 +56,7 @@ pub(crate) async fn handle(
     let later: LaterRequest<'_> = parse_object(&body)?;
     let whole = later.without(&[]);
     let request: PredictRequest<'_> = parse_object(&whole)?;
-    let question = ClvQuestion::new(&request, || id.as_str(), Hurry::default())?;
+    let question = ClvQuestion::new(&request, hasher.screen(), || id.as_str(), Hurry::default())?;
     let request_id = question.context().request_id;
     let customer = question.check(&scorer, &hasher)?;
     let callback = later.callback().map_err(|err| err.of_request(Some(request_id)))?;
@@ -134,7 +134,7 @@ async fn answer(
     can_wait: bool,
 ) -> Result<Option<Vec<u8>>, ApiError> {
     let request: PredictRequest<'_> = parse_object(kept.request.as_bytes())?;
-    let context = ClvQuestion::new(&request, || &kept.id, Hurry::default())?.context();
+    let context = ClvQuestion::new(&request, hasher.screen(), || &kept.id, Hurry::default())?.context();
     let of_request = |error: ApiError| error.of_request(request.id());
     let features = request.named_features();
     let ask = Ask { customer: kept.customer, ..request.ask(features.as_deref(), hasher, Prefer::Exact) };
