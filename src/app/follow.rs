@@ -59,8 +59,13 @@ impl Erasable for StoreDesk {
 }
 
 impl PromotionKeeper for StoreDesk {
-    fn keep(&self, model: &ModelName, version: Option<&ModelVersion>) -> Result<Promotions, String> {
-        self.wait_for(async |store| store.promote(model, version).await).map_err(|err| err.to_string())
+    fn keep(
+        &self,
+        model: &ModelName,
+        version: Option<&ModelVersion>,
+        before: &[ModelVersion],
+    ) -> Result<Promotions, String> {
+        self.wait_for(async |store| store.promote(model, version, before).await).map_err(|err| err.to_string())
     }
 }
 
@@ -140,6 +145,14 @@ impl Follower {
         }
         let promotions = self.store.promotions().await?;
         let registry = Arc::clone(&self.registry);
-        spawn_blocking(move || registry.follow(promotions)).await.context("a promotion panicked")
+        let followed = move || {
+            registry.follow(promotions);
+            registry.unkept_manifests()
+        };
+        let unkept = spawn_blocking(followed).await.context("a promotion panicked")?;
+        for ((model, version), manifest) in unkept {
+            self.store.keep_manifest(&model, &version, &manifest).await?;
+        }
+        Ok(())
     }
 }

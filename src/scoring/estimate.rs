@@ -44,8 +44,6 @@ pub enum UnusableOutput {
     NotAnAmount { output: &'static str, value: f64 },
 }
 
-/// How far rounding takes a probability out of 0 to 1.
-const ROUNDING: f64 = 1e-6;
 /// More US dollars than anybody spends or owes.
 const MOST_USD: f64 = 1e12;
 
@@ -54,10 +52,11 @@ const MOST_USD: f64 = 1e12;
 /// # Errors
 /// When it is none: a model that gives something else there is not the one it is taken for.
 pub(super) fn probability(output: &'static str, value: f64) -> Result<Probability, UnusableOutput> {
-    if !(-ROUNDING..=1.0 + ROUNDING).contains(&value) && value.is_finite() {
-        return Err(UnusableOutput::NotAProbability { output, value });
-    }
-    Probability::clamped(value).filter(|_| value.is_finite()).ok_or(UnusableOutput::NotANumber { output })
+    let problem = || match value.is_finite() {
+        true => UnusableOutput::NotAProbability { output, value },
+        false => UnusableOutput::NotANumber { output },
+    };
+    Probability::read(value).ok_or_else(problem)
 }
 
 /// Scores raw rows (`rows × schema.len()`, row-major, `NaN` = missing) to completion on this thread.

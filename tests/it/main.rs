@@ -48,3 +48,4 @@ mod support;
 mod tidy;
 mod tls;
 mod worker;
+mod wrong_exports;

@@ -222,9 +222,15 @@ fn foreign_files_and_folders_in_the_models_folder_are_ignored() {
 struct Kept(Arc<Mutex<Promotions>>);
 
 impl PromotionKeeper for Kept {
-    fn keep(&self, model: &ModelName, version: Option<&ModelVersion>) -> Result<Promotions, String> {
+    fn keep(
+        &self,
+        model: &ModelName,
+        version: Option<&ModelVersion>,
+        before: &[ModelVersion],
+    ) -> Result<Promotions, String> {
         let mut kept = self.0.lock().expect("not poisoned");
         kept.number += 1;
+        kept.before.insert(model.clone(), before.to_vec());
         match version {
             Some(version) => drop(kept.versions.insert(model.clone(), version.clone())),
             None => drop(kept.versions.remove(model)),
@@ -297,9 +303,91 @@ fn a_promotion_outlives_a_restart_and_newer_versions_until_it_is_taken_back() {
     second.rollback("clv").expect("rolls back");
     assert_eq!(serving(&second), "v1.2", "what served before");
     second.rollback("clv").expect("rolls back");
-    assert_eq!(serving(&second), "v1.1", "nothing served before that: the next older one");
-    assert!(matches!(second.rollback("clv"), Err(ChangeFault::NothingBefore { .. })));
+    assert_eq!(serving(&second), "v1.3", "what served before that, in the process before");
+    second.scan(Patience::WhenStable);
+    second.promote("clv", "v1.1").expect("promoted");
     assert_eq!(serving(&registry()), "v1.1");
+}
+
+#[test]
+fn a_rollback_after_a_restart_goes_where_it_would_have_gone_without() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let kept = Kept::default();
+    let started = || {
+        let registry = Registry::new(RegistrySettings::new(folder.path().to_owned()), golden::verify);
+        registry.keep_promotions(kept.clone());
+        registry.follow(kept.0.lock().expect("not poisoned").clone());
+        registry.scan(Patience::Now);
+        registry.scan(Patience::WhenStable);
+        registry
+    };
+    let serving = |registry: &Registry| registry.serving(&name("clv")).expect("serves").version().to_string();
+    for version in ["v1.1", "v1.2", "v1.3"] {
+        TestBundle::clv(version).write(folder.path());
+    }
+    assert_eq!(serving(&started()), "v1.3");
+    started().promote("clv", "v1.1").expect("promoted");
+    // Nothing is older than what serves now: only what was kept knows where to.
+    let again = started();
+    assert_eq!(serving(&again), "v1.1");
+    again.rollback("clv").expect("rolls back");
+    assert_eq!(serving(&again), "v1.3");
+    // Back and back, each in a process of its own: what was rolled back from is not come by again.
+    started().promote("clv", "v1.2").expect("promoted");
+    started().promote("clv", "v1.1").expect("promoted");
+    let target = |registry: Registry| {
+        registry.rollback("clv").expect("rolls back");
+        serving(&registry)
+    };
+    assert_eq!([target(started()), target(started())], ["v1.2", "v1.3"]);
+    // The newest again, and back.
+    started().promote("clv", "v1.1").expect("promoted");
+    started().follow_latest("clv").expect("follows");
+    assert_eq!((serving(&started()), target(started()).as_str()), ("v1.3".to_owned(), "v1.1"));
+}
+
+#[test]
+fn a_lone_file_keeps_the_manifest_it_took_over_across_restarts() {
+    use crate::support::onnx_file::linear;
+
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let bundle = |version: &str| TestBundle::clv_onnx(version, "linear", linear(&[0.0; 4], 14.0));
+    let started = |inherited: &BTreeMap<(ModelName, ModelVersion), String>| {
+        let registry = Registry::new(RegistrySettings::new(folder.path().to_owned()), golden::verify);
+        registry.follow(Promotions { inherited: inherited.clone(), ..Promotions::default() });
+        registry.scan(Patience::Now);
+        registry
+    };
+    let serving = |registry: &Registry| registry.serving(&name("clv")).expect("serves");
+    let from = |registry: &Registry| serving(registry).manifest().inherited_from.clone().map(|it| it.to_string());
+    bundle("v1.2").write(folder.path());
+    fs::write(folder.path().join("clv/v1.3.onnx"), linear(&[0.0; 4], 15.0)).expect("written");
+    let first = started(&BTreeMap::new());
+    assert_eq!(from(&first).as_deref(), Some("v1.2"));
+    let kept: BTreeMap<_, _> = first.unkept_manifests().into_iter().collect();
+    assert_eq!(kept.len(), 1);
+    // What it took over is not there any more, another one that would do is: other limits, other tiers.
+    bundle("v1.2.5").edit("high = 40.0", "high = 12.0").write(folder.path());
+    fs::remove_dir_all(folder.path().join("clv/v1.2")).expect("removed");
+    let again = started(&kept);
+    assert_eq!(serving(&again).digest(), serving(&first).digest());
+    assert_eq!(again.unkept_manifests(), [], "nothing new");
+    // Told late, the first choice still counts; another file under the same name begins anew.
+    let late = started(&BTreeMap::new());
+    assert_eq!(from(&late).as_deref(), Some("v1.2.5"));
+    late.scan(Patience::WhenStable);
+    late.follow(Promotions { inherited: kept.clone(), ..Promotions::default() });
+    assert_eq!(serving(&late).digest(), serving(&first).digest());
+    fs::write(folder.path().join("clv/v1.3.onnx"), linear(&[0.0; 4], 16.0)).expect("written");
+    assert_eq!(from(&started(&kept)).as_deref(), Some("v1.2.5"));
+}
+
+#[test]
+fn a_model_without_an_earlier_version_has_nothing_to_go_back_to() {
+    let models = Models::new(&[]);
+    TestBundle::clv("v1.2").write(models.path());
+    models.registry.scan(Patience::Now);
+    assert!(matches!(models.registry.rollback("clv"), Err(ChangeFault::NothingBefore { .. })));
 }
 
 #[test]

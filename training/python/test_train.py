@@ -54,6 +54,9 @@ class Learners(unittest.TestCase):
                 code, said, output = self.run_learner(learner)
                 self.assertEqual(code, 0, said)
                 self.assertIn(f"--backend {backend} --output value=variable", said)
+                predictions = pd.read_csv(output.with_suffix(".predictions.csv"))
+                self.assertIn(f"--check {output.with_suffix('.predictions.csv')}", said)
+                self.assertEqual((list(predictions.columns), len(predictions)), (["customer", "prediction"], 300))
                 shape = onnx.load(output).graph.input[0].type.tensor_type.shape
                 self.assertEqual(shape.dim[1].dim_value, 3)
 

@@ -7,7 +7,8 @@ The table comes from the Rust trainer, which owns the features, the outcome and 
     python training/python/train.py --learner lightgbm-tweedie --features features.csv --output model.onnx
 
 The model is fitted on the rows of split `fit` only, judged on split `test`, and compared, row by row, with what ONNX
-Runtime makes of the exported file. The last lines are the command that calibrates it and makes a bundle of it.
+Runtime makes of the exported file. Its own predictions go into a CSV beside the model. The last lines are the command
+that compares the bundle with them, calibrates it and publishes it.
 """
 
 import argparse
@@ -77,6 +78,10 @@ def main(arguments=None):
     for name, number in metrics(y, predicted).items():
         print(f"  {name:<16} {number:10.4f}")
 
+    predictions = os.path.splitext(args.output)[0] + ".predictions.csv"
+    asked = table[features].to_numpy(float)
+    beside = pd.DataFrame({"customer": table["customer"], "prediction": model.predict(asked)})
+    beside.to_csv(predictions, index=False)
     exported = export(args.learner, model, features, args.seed)
     with open(args.output, "wb") as file:
         file.write(exported.SerializeToString(deterministic=True))
@@ -84,7 +89,7 @@ def main(arguments=None):
     if not compare(test["customer"].to_numpy(), predicted, served):
         print(f"{args.output} does not answer as the model it was made of; do not serve it", file=sys.stderr)
         return 1
-    print(f"\n{args.output}: {os.path.getsize(args.output):,} bytes. Next:\n\n{pack_command(args, features)}")
+    print(f"\n{args.output}: {os.path.getsize(args.output):,} bytes. Next:\n\n{pack_command(args, features, predictions)}")
     return 0
 
 
@@ -260,10 +265,10 @@ def compare(customers, original, served):
     return len(over) <= LARGEST_SHARE_OVER * len(original)
 
 
-def pack_command(args, features):
+def pack_command(args, features, predictions):
     interactions = "frequency_count" in features
     command = ["cargo", "run", "--release", "-p", "scoreline-training", "--", "pack", "--model", args.output]
-    command += ["--features", args.features, "--name", args.name or ("clv" if interactions else "clv-purchases")]
+    command += ["--features", args.features, "--check", predictions, "--name", args.name or ("clv" if interactions else "clv-purchases")]
     command += ["--version", args.version, "--backend", LEARNERS[args.learner][1], "--output", "value=variable"]
     command += ["--missing-to-model", "--description", f"{LEARNERS[args.learner][0]}, trained by train.py"]
     if interactions:

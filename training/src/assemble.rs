@@ -217,6 +217,15 @@ impl Staged {
         Ok(&self.target)
     }
 
+    /// The newest other version beside this one: what it takes over from, unless a pin or promotion says otherwise.
+    pub(crate) fn predecessor(&self) -> Option<Manifest> {
+        let versions = fs::read_dir(self.target.parent()?).ok()?.flatten();
+        let read =
+            |folder: PathBuf| toml::from_str::<Manifest>(&fs::read_to_string(folder.join(MANIFEST_FILE)).ok()?).ok();
+        let others = versions.filter_map(|entry| read(entry.path()));
+        others.filter(|other| other.version != self.manifest.version).max_by(|a, b| a.version.cmp(&b.version))
+    }
+
     /// Writes the manifest and loads the bundle as the server would.
     pub(crate) fn save(&self) -> anyhow::Result<ModelSnapshot> {
         let text = format!(
@@ -287,7 +296,7 @@ pub(crate) fn score(
     let outputs = run_rows(snapshot, &raw)?;
     let roles = snapshot.roles();
     let scored = rows.iter().zip(outputs.chunks_exact(snapshot.engine().outputs().len())).map(|(row, outputs)| {
-        let risk = roles.risk.as_ref().map(|column| column.of(outputs).clamp(0.0, 1.0));
+        let risk = roles.risk.as_ref().map(|column| probability(column.of(outputs), row)).transpose()?;
         let shape = roles.log_mean.as_ref().zip(roles.log_sigma.as_ref());
         let scored = Scored {
             value: roles.value.of(outputs).max(0.0),
@@ -302,6 +311,11 @@ pub(crate) fn score(
         Ok(scored)
     });
     scored.collect()
+}
+
+fn probability(said: f64, row: &Row) -> anyhow::Result<f64> {
+    let read = Probability::read(said).map(Probability::get);
+    read.with_context(|| format!("`risk` is {said} for customer {}, which is no probability", row.customer))
 }
 
 fn tiers(scored: &[Scored]) -> Tiers {

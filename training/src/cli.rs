@@ -18,6 +18,7 @@ use crate::flips;
 use crate::html::{self, data::ReportData};
 use crate::lead;
 use crate::leaks::command::{self as check, AllowArgs, CheckArgs};
+use crate::library::LibraryCheck;
 use crate::pack::{self, Mapping, Pack};
 use crate::report::{self, Progress};
 use crate::train::{self, Run, Source, Which};
@@ -92,6 +93,13 @@ struct BundleArgs {
 }
 
 #[derive(Debug, Args)]
+struct AcceptArgs {
+    /// Publish although the total error is above 25 % or the decile error above 50 %; the reason goes into the manifest.
+    #[arg(long, value_name = "REASON", value_parser = reason)]
+    accept: Option<String>,
+}
+
+#[derive(Debug, Args)]
 struct TrainArgs {
     /// Version of the bundle.
     #[arg(long, default_value = "v1.0", value_parser = version)]
@@ -103,6 +111,8 @@ struct TrainArgs {
     data: DataArgs,
     #[command(flatten)]
     allow: AllowArgs,
+    #[command(flatten)]
+    accept: AcceptArgs,
     #[command(flatten)]
     bundle: BundleArgs,
 }
@@ -125,6 +135,8 @@ struct ClvArgs {
     data: DataArgs,
     #[command(flatten)]
     allow: AllowArgs,
+    #[command(flatten)]
+    accept: AcceptArgs,
     #[command(flatten)]
     bundle: BundleArgs,
 }
@@ -249,6 +261,8 @@ struct CalibrateArgs {
     #[arg(long, value_name = "NUMBERS", value_delimiter = ',', requires = "group_by")]
     group_starts: Option<Vec<f64>>,
     #[command(flatten)]
+    accept: AcceptArgs,
+    #[command(flatten)]
     bundle: BundleArgs,
 }
 
@@ -301,8 +315,18 @@ struct PackArgs {
     /// Its licence.
     #[arg(long, default_value = "")]
     licence: String,
+    /// What the model's own library predicts for customers of the table: CSV with the columns `customer` and `prediction`
+    /// (dollars). A bundle that answers otherwise is not published; the worst rows are shown.
+    #[arg(long, value_name = "CSV")]
+    check: Option<PathBuf>,
+    /// How far the answers may be from those predictions, relative to them, or to a dollar for smaller ones. One row in a
+    /// hundred may be further: a value beside a split.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1e-4, requires = "check", value_parser = tolerance)]
+    tolerance: f64,
     #[command(flatten)]
     allow: AllowArgs,
+    #[command(flatten)]
+    accept: AcceptArgs,
     #[command(flatten)]
     bundle: BundleArgs,
 }
@@ -318,16 +342,18 @@ enum BackendName {
 /// Does what the command line says.
 pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
-        Command::ClvPurchases(TrainArgs { version, time_limit, data, allow, bundle }) => {
+        Command::ClvPurchases(TrainArgs { version, time_limit, data, allow, accept, bundle }) => {
             let command = format!("scoreline-training clv-purchases --version {version} --seed {}", data.seed);
             let source = Source { which: Which::ClvPurchases, purchases: data.data, seed: data.seed, rho: 0.0 };
-            train(&run_of(source, version, &allow, &bundle, command, time_limit), &bundle)
+            let run = run_of(source, version, &allow, &bundle, command, time_limit);
+            train(&Run { accept: accept.accept, ..run }, &bundle)
         }
-        Command::Clv(ClvArgs { version, rho, null_check, time_limit, data, allow, bundle }) => {
+        Command::Clv(ClvArgs { version, rho, null_check, time_limit, data, allow, accept, bundle }) => {
             let seed = data.seed;
             let command = format!("scoreline-training clv --version {version} --seed {seed} --rho {rho}");
             let source = Source { which: Which::Clv, purchases: data.data, seed, rho };
-            train(&Run { null_check, ..run_of(source, version, &allow, &bundle, command, time_limit) }, &bundle)
+            let run = run_of(source, version, &allow, &bundle, command, time_limit);
+            train(&Run { null_check, accept: accept.accept, ..run }, &bundle)
         }
         Command::Lead(args) => train_lead(args),
         Command::LeadNightly(args) => nightly(args),
@@ -371,6 +397,7 @@ fn run_of(
         replace: bundle.force,
         command,
         allow: allow.reasons(),
+        accept: None,
         null_check: false,
         limit: Duration::from_mins(time_limit),
     }
@@ -435,6 +462,7 @@ fn calibrate(args: CalibrateArgs) -> anyhow::Result<()> {
         }),
         command,
         trained_at,
+        accept: args.accept.accept,
     };
     let progress = Progress::new(2);
     progress.step("calibrating, measuring, writing");
@@ -513,6 +541,8 @@ fn pack(args: PackArgs) -> anyhow::Result<()> {
         command,
         trained_at,
         allow: args.allow.reasons(),
+        check: args.check.map(|file| LibraryCheck { file, tolerance: args.tolerance }),
+        accept: args.accept.accept,
     };
     let progress = Progress::new(2);
     progress.step("calibrating, measuring, writing");
@@ -564,6 +594,16 @@ fn version(text: &str) -> Result<ModelVersion, String> {
 fn rho(text: &str) -> Result<f64, String> {
     let rho = text.parse().map_err(|_| format!("must be a number from 0 to 1, got `{text}`"))?;
     if (0.0..=1.0).contains(&rho) { Ok(rho) } else { Err(format!("must be from 0 to 1, got `{rho}`")) }
+}
+
+fn reason(text: &str) -> Result<String, String> {
+    let reason = text.trim();
+    if reason.is_empty() { Err("must say why".to_owned()) } else { Ok(reason.to_owned()) }
+}
+
+fn tolerance(text: &str) -> Result<f64, String> {
+    let number = text.parse().map_err(|_| format!("must be a number above 0, got `{text}`"))?;
+    if number > 0.0 && number < 1.0 { Ok(number) } else { Err(format!("must be above 0 and below 1, got `{number}`")) }
 }
 
 fn mapping(text: &str) -> Result<Mapping, String> {

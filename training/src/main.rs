@@ -4,7 +4,8 @@
 //! for (`leaks`). The model is fitted on all customers. It is calibrated on predictions of each customer by
 //! a model that had not seen them (`folds`). The same procedure without one fold of customers, run through the server's
 //! own code, gives the reported figures (`quality`, `train`). Model, statistics, calibration, baselines, drift
-//! reference and golden rows become a bundle (`assemble`); the golden answers come from the library that will serve it.
+//! reference and golden rows become a bundle (`assemble`); the golden answers come from the library that will serve it. A model from elsewhere is compared with what its
+//! own library predicts (`library`), and no bundle with nonsensical errors is published without a reason.
 
 mod assemble;
 mod baseline;
@@ -23,6 +24,7 @@ mod generator;
 mod html;
 mod lead;
 mod leaks;
+mod library;
 mod logit;
 mod metrics;
 mod pack;

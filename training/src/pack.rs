@@ -17,7 +17,8 @@ use crate::assemble::{self, Draft, Evidence};
 use crate::calibrate::Grouping;
 use crate::html;
 use crate::leaks::{self, LeakReport};
-use crate::quality::{Quality, judge};
+use crate::library::LibraryCheck;
+use crate::quality::{Quality, judge, refuse_nonsense};
 use crate::split::Split;
 use crate::statistics::{self, FeaturePlan};
 use crate::table::{Row, Table};
@@ -46,6 +47,10 @@ pub(crate) struct Pack {
     pub trained_at: Timestamp,
     /// Columns that may look like leaks, and why.
     pub allow: BTreeMap<String, String>,
+    /// What the model's own library predicts.
+    pub check: Option<LibraryCheck>,
+    /// Why it is published with errors that make no sense.
+    pub accept: Option<String>,
 }
 
 /// `meaning=value` of the command line.
@@ -150,7 +155,8 @@ pub(crate) fn pack(pack: Pack, models: &Path, replace: bool) -> anyhow::Result<T
     draft.features = statistics::rules(&plans, &fit)?;
     draft.training.rows = u32::try_from(fit.len())?;
     let manifest = draft.manifest()?;
-    calibrated(&draft, manifest, &table, leaks, models, replace)
+    let judging = Judging { leaks, check: pack.check.as_ref(), accept: pack.accept.as_deref() };
+    calibrated(&draft, manifest, &table, judging, models, replace)
 }
 
 /// What the command line says about calibrating a bundle anew.
@@ -162,6 +168,8 @@ pub(crate) struct Again {
     pub grouping: Option<Grouping>,
     pub command: String,
     pub trained_at: Timestamp,
+    /// Why it is published with errors that make no sense.
+    pub accept: Option<String>,
 }
 
 /// The same model with a calibration of its own, as a new version. Nothing is published.
@@ -205,7 +213,15 @@ pub(crate) fn again(again: Again, models: &Path, replace: bool) -> anyhow::Resul
         training: TrainingSummary { command: again.command, ..manifest.training },
     };
     let manifest = draft.manifest()?;
-    calibrated(&draft, manifest, &table, LeakReport::default(), models, replace)
+    let judging = Judging { leaks: LeakReport::default(), check: None, accept: again.accept.as_deref() };
+    calibrated(&draft, manifest, &table, judging, models, replace)
+}
+
+/// What a bundle is judged by beside its figures.
+pub(crate) struct Judging<'a> {
+    pub leaks: LeakReport,
+    pub check: Option<&'a LibraryCheck>,
+    pub accept: Option<&'a str>,
 }
 
 /// Calibrates a model on the `calibration` rows of a table, measures it on the `test` rows and stages the bundle.
@@ -213,12 +229,13 @@ pub(crate) fn calibrated(
     draft: &Draft,
     mut manifest: Manifest,
     table: &Table,
-    leaks: LeakReport,
+    Judging { leaks, check, accept }: Judging<'_>,
     models: &Path,
     replace: bool,
 ) -> anyhow::Result<Trained> {
     let snapshot = assemble::snapshot(&manifest, &draft.model)?;
     let table = assemble::in_order(table, &snapshot)?;
+    let checked = check.map(|check| check.run(&snapshot, &table)).transpose()?;
     let calibration = table.part(Split::Calibration);
     let test = table.part(Split::Test);
     for (part, rows) in [("calibration", &calibration), ("test", &test)] {
@@ -242,9 +259,10 @@ pub(crate) fn calibrated(
     let quality = vec![Quality::of("", &judged, &draft.grouping, table.position(&draft.grouping.feature))?];
     "one split of the customers: fit, calibration, test".clone_into(&mut manifest.training.protocol);
     assemble::record(&mut manifest, &quality);
+    manifest.training.accepted = refuse_nonsense(&quality[0], accept)?;
     let staged = assemble::stage(draft, manifest, &test, &[], models, replace)?;
     let evidence = html::run::Evidence::of(&staged.manifest, &judged);
-    Ok(Trained { staged, quality, leaks, evidence })
+    Ok(Trained { staged, quality, leaks, evidence, checked })
 }
 
 fn slot<'o>(outputs: &'o mut Outputs, meaning: &str) -> anyhow::Result<&'o mut Option<Output>> {
@@ -330,6 +348,8 @@ mod tests {
             command: "scoreline-training pack".into(),
             trained_at: "2026-01-01T00:00:00Z".parse().expect("a time"),
             allow: BTreeMap::new(),
+            check: None,
+            accept: None,
         };
         let Trained { staged, leaks, .. } = pack(order.clone(), &folder.path().join("models"), false).expect("packs");
         assert!(leaks.checks.iter().all(|check| check.passed), "{leaks:?}");

@@ -31,6 +31,38 @@ pub(crate) struct Quality {
     pub metrics: BTreeMap<String, f64>,
 }
 
+/// Largest errors of a model that makes sense: of the total spend, and of the deciles beside the overall mean.
+const MOST_TOTAL_ERROR: f64 = 0.25;
+const MOST_DECILE_ERROR: f64 = 0.5;
+
+/// Refuses figures of a model that makes no sense, unless `reason` says why it is wanted all the same; what to note of
+/// the reason, which is nothing where none was needed.
+///
+/// # Errors
+/// Says both figures and what usually lies behind them.
+pub(crate) fn refuse_nonsense(whole: &Quality, reason: Option<&str>) -> anyhow::Result<String> {
+    let figure = |key: &str| whole.metrics.get(key).copied().unwrap_or(f64::NAN);
+    let (total, deciles) = (figure("total_error"), figure("decile_error"));
+    // Not a number is no small error.
+    if total.abs() <= MOST_TOTAL_ERROR && deciles <= MOST_DECILE_ERROR {
+        return Ok(String::new());
+    }
+    let most = |error: f64| format!("{:.0} %", error * 100.0);
+    reason.map(str::to_owned).with_context(|| {
+        format!(
+            "not published: the total error is {:+.1} % (at most {}) and the decile error {:.1} % (at most {}), on {} \
+             customers it had not seen. Usual causes are an export that lost its last step (`--apply value=exp`), trees \
+             that are summed where they should be averaged, and another horizon; `--check` compares it with what its \
+             library predicts. `--accept REASON` publishes it all the same",
+            total * 100.0,
+            most(MOST_TOTAL_ERROR),
+            deciles * 100.0,
+            most(MOST_DECILE_ERROR),
+            figure("customers")
+        )
+    })
+}
+
 /// What the bundle answers about each row when some features are left out.
 pub(crate) fn judge<'r>(
     snapshot: &ModelSnapshot,
@@ -154,4 +186,38 @@ pub(crate) fn groups(judged: &[Judged<'_>], grouping: &Grouping, grouped: Option
         (!members.is_empty()).then(|| (format!("{}_{from}{to}", grouping.feature), members))
     });
     groups.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn quality(total: f64, deciles: f64) -> Quality {
+        let metrics = [("customers", 300.0), ("total_error", total), ("decile_error", deciles)];
+        Quality { label: String::new(), metrics: metrics.map(|(key, value)| (key.to_owned(), value)).into() }
+    }
+
+    #[test]
+    fn errors_that_make_no_sense_need_a_reason() {
+        for (total, deciles) in [(0.0, 0.0), (0.25, 0.5), (-0.25, 0.1)] {
+            assert_eq!(
+                refuse_nonsense(&quality(total, deciles), Some("why")).expect("sound"),
+                "",
+                "no reason is needed"
+            );
+            refuse_nonsense(&quality(total, deciles), None).expect("sound");
+        }
+        for (total, deciles) in
+            [(0.2501, 0.1), (-0.26, 0.1), (57.829, 60.0), (0.0, 0.51), (f64::NAN, 0.1), (0.1, f64::NAN)]
+        {
+            let refused = refuse_nonsense(&quality(total, deciles), None).expect_err("refused").to_string();
+            assert!(refused.contains("`--accept REASON`") && refused.contains("300 customers"), "{refused}");
+            assert_eq!(
+                refuse_nonsense(&quality(total, deciles), Some("another year")).expect("wanted"),
+                "another year"
+            );
+        }
+        let refused = refuse_nonsense(&quality(57.829, 60.0), None).expect_err("refused").to_string();
+        assert!(refused.contains("+5782.9 %") && refused.contains("6000.0 %"), "{refused}");
+    }
 }

@@ -51,7 +51,7 @@ pub(crate) fn print(trained: &Trained) -> anyhow::Result<()> {
 }
 
 fn text(trained: &Trained) -> anyhow::Result<String> {
-    let Trained { staged, quality: qualities, leaks: _, evidence: _ } = trained;
+    let Trained { staged, quality: qualities, leaks: _, evidence: _, checked } = trained;
     let manifest = &staged.manifest;
     let training = &manifest.training;
     let tiers = manifest.tiers.as_ref().map_or((f64::NAN, f64::NAN), |tiers| (tiers.medium, tiers.high));
@@ -71,6 +71,12 @@ fn text(trained: &Trained) -> anyhow::Result<String> {
             let (fall, rise) = (limit * band.fall, limit * band.rise);
             writeln!(text, "a customer rises over {limit} USD at {rise:.2} and falls under it at {fall:.2}")?;
         }
+    }
+    if let Some(checked) = checked {
+        writeln!(text, "check: {checked}")?;
+    }
+    if !training.accepted.is_empty() {
+        writeln!(text, "published all the same: {}", training.accepted)?;
     }
     if !training.synthetic.is_empty() {
         writeln!(text, "synthetic: {}", training.synthetic)?;

@@ -22,7 +22,7 @@ use crate::generator::{Expectation, Simulation, interaction_features};
 use crate::html;
 use crate::leaks::{self, Check, LeakReport};
 use crate::product::{self, DATA, LICENCE, Product};
-use crate::quality::{Judged, Quality, judge};
+use crate::quality::{Judged, Quality, judge, refuse_nonsense};
 use crate::report::Progress;
 use crate::statistics;
 use crate::table::{Row, Table};
@@ -62,6 +62,8 @@ pub(crate) struct Run {
     pub command: String,
     /// Columns that may look like leaks, and why.
     pub allow: BTreeMap<String, String>,
+    /// Why it is published with errors that make no sense.
+    pub accept: Option<String>,
     /// Whether to fit once more on the null set.
     pub null_check: bool,
     /// The run is given up after this time.
@@ -76,6 +78,8 @@ pub(crate) struct Trained {
     pub leaks: LeakReport,
     /// What the report draws.
     pub evidence: html::run::Evidence,
+    /// How it answers beside its own library, when that was asked.
+    pub checked: Option<String>,
 }
 
 /// A product, the table it is trained on, and whether features kept to what was known in time.
@@ -142,11 +146,12 @@ pub(crate) fn train(run: &Run, progress: &Progress) -> anyhow::Result<Trained> {
     let calibrating = Folds { count: CALIBRATING_FOLDS, salt: run.source.seed };
     let (draft, mut manifest) = recipe.complete(&rows, calibrating)?;
     assemble::record(&mut manifest, &quality);
+    manifest.training.accepted = refuse_nonsense(&quality[0], run.accept.as_deref())?;
     manifest.training.allowed = leaks.allowed();
     progress.step("writing");
     let staged = assemble::stage(&draft, manifest, &rows, &product.golden, &run.models, run.replace)?;
     let evidence = html::run::Evidence::of(&staged.manifest, &judged);
-    Ok(Trained { staged, quality, leaks, evidence })
+    Ok(Trained { staged, quality, leaks, evidence, checked: None })
 }
 
 /// A fitted model with the schema its rows are prepared by.
@@ -375,6 +380,7 @@ mod tests {
             replace: false,
             command: "scoreline-training".into(),
             allow: BTreeMap::new(),
+            accept: None,
             null_check: false,
             limit: Duration::from_mins(30),
         }

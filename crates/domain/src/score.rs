@@ -9,8 +9,17 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct Probability(f64);
 
+/// How far rounding takes a probability out of 0 to 1.
+const ROUNDING: f64 = 1e-6;
+
 impl Probability {
     pub const ZERO: Self = Self(0.0);
+
+    /// A probability as a model says it: what is outside 0 to 1 by rounding alone is clamped. `None` for what is no
+    /// probability.
+    pub fn read(value: f64) -> Option<Self> {
+        (-ROUNDING..=1.0 + ROUNDING).contains(&value).then(|| Self(value.clamp(0.0, 1.0)))
+    }
 
     /// Clamps into 0..=1; `None` for a value that is not a number.
     pub fn clamped(value: f64) -> Option<Self> {
@@ -161,6 +170,16 @@ mod tests {
         let interval = Interval::around(1.0, -5.0, 8.0).expect("finite");
         assert_eq!((interval.low(), interval.high()), (0.0, 8.0));
         assert!(Interval::around(1.0, f64::NAN, 2.0).is_none());
+    }
+
+    #[test]
+    fn a_probability_is_outside_its_range_by_rounding_alone() {
+        let read = |value| Probability::read(value).map(Probability::get);
+        assert_eq!([read(0.0), read(0.25), read(1.0)], [Some(0.0), Some(0.25), Some(1.0)]);
+        assert_eq!([read(1.0 + 1e-7), read(-1e-7)], [Some(1.0), Some(0.0)]);
+        for value in [1.001, -0.001, 1.7, -3.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            assert_eq!(read(value), None, "{value}");
+        }
     }
 
     #[test]

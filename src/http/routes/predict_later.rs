@@ -13,7 +13,7 @@ use crate::http::edge::error::{ApiError, Code};
 use crate::http::edge::request_id::{RequestId, with_request_id};
 use crate::http::state::{Jobs, QuestionDesk};
 use crate::http::wire::Explained;
-use crate::http::wire::answer::ClvAnswer;
+use crate::http::wire::answer::{ClvAnswer, Context};
 use crate::http::wire::json::{parse_object, respond, to_vec};
 use crate::http::wire::later::{CALLBACK, LaterRequest};
 use crate::http::wire::request::PredictRequest;
@@ -134,7 +134,9 @@ async fn answer(
     can_wait: bool,
 ) -> Result<Option<Vec<u8>>, ApiError> {
     let request: PredictRequest<'_> = parse_object(kept.request.as_bytes())?;
-    let context = ClvQuestion::new(&request, hasher.screen(), || &kept.id, Hurry::default())?.context();
+    // What there was to be refused was refused when the question came.
+    let features_as_of = request.features_as_of()?;
+    let context = Context { request_id: request.id().unwrap_or(&kept.id), features_as_of };
     let of_request = |error: ApiError| error.of_request(request.id());
     let features = request.named_features();
     let ask = Ask { customer: kept.customer, ..request.ask(features.as_deref(), hasher, Prefer::Exact) };

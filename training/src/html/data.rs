@@ -15,6 +15,8 @@ pub(crate) struct ReportData {
     /// Label and value: command, data, seed, rows, dates.
     pub facts: Vec<(String, String)>,
     pub headline: Vec<Figure>,
+    /// The version that this one would take over from.
+    pub before: Option<Predecessor>,
     pub gain: Option<Gain>,
     pub deciles: Vec<Decile>,
     /// One for each level.
@@ -38,6 +40,21 @@ pub(crate) struct Figure {
     pub value: f64,
     pub unit: Unit,
     pub goal: Option<Goal>,
+}
+
+/// Another version of the model, with the figures that both have.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Predecessor {
+    /// Model and version.
+    pub name: String,
+    pub figures: Vec<ComparedFigure>,
+}
+
+/// A figure of this version and of the one before.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ComparedFigure {
+    pub figure: Figure,
+    pub before: f64,
 }
 
 /// What a figure should be.
@@ -169,6 +186,19 @@ impl Goal {
             Self::AtMost(most) => value <= most,
             Self::Between(low, high) => (low..=high).contains(&value),
         }
+    }
+}
+
+impl ComparedFigure {
+    /// Whether this version is nearer to the goal than the one before; `None` without a goal, and when both are as near.
+    pub(crate) fn is_better(&self) -> Option<bool> {
+        let distance = |value: f64| match self.figure.goal? {
+            Goal::AtLeast(_) => Some(-value),
+            Goal::AtMost(_) => Some(value),
+            Goal::Between(low, high) => Some((value - f64::midpoint(low, high)).abs()),
+        };
+        let (now, before) = (distance(self.figure.value)?, distance(self.before)?);
+        (now != before).then_some(now < before)
     }
 }
 

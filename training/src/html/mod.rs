@@ -10,7 +10,7 @@ pub(crate) mod svg;
 use std::fmt::Write as _;
 
 use crate::html::chart::{coverage, deciles, drift, gain, histogram, over_time, reliability};
-use crate::html::data::{Confusion, Figure, Goal, ReportData, Table};
+use crate::html::data::{Confusion, Figure, Goal, Predecessor, ReportData, Table};
 use crate::html::svg::{Unit, escape, number};
 use crate::leaks::{LeakReport, Verdict};
 
@@ -27,6 +27,7 @@ pub(crate) fn page(data: &ReportData) -> String {
         caution,
         facts,
         headline,
+        before,
         gain,
         deciles,
         coverage,
@@ -45,6 +46,7 @@ pub(crate) fn page(data: &ReportData) -> String {
          <body>\n<h1>{0}</h1>\n",
         escape(title)
     ));
+    page.verdict(headline, before.as_ref());
     page.paragraph("", description);
     page.paragraph("caution", caution);
     page.facts(facts);
@@ -52,15 +54,19 @@ pub(crate) fn page(data: &ReportData) -> String {
         page.heading("Figures on the test rows");
         page.headline(headline);
     }
+    if let Some(before) = before {
+        page.before(before);
+    }
     let mut figures = Vec::new();
     figures.extend(gain.iter().map(|gain| ("Gain", gain::draw(gain), String::new())));
     if !deciles.is_empty() {
         let note = "Each dot is the mean of a tenth of the customers; its bar holds 90 % of bootstrap means.";
         figures.push(("Level by decile", deciles::draw(deciles), note.to_owned()));
     }
+    let range = reliability::range(reliability);
     for one in reliability {
         let note = format!("Expected calibration error {:.4}.", one.error);
-        figures.push((one.title.as_str(), reliability::draw(one), note));
+        figures.push((one.title.as_str(), reliability::draw(one, range), note));
     }
     page.figures("Order, level and probabilities", &figures);
     let mut figures = Vec::new();
@@ -132,6 +138,58 @@ impl Page {
         if !text.is_empty() {
             self.write(format_args!("<p class=\"{class}\">{}</p>\n", escape(text)));
         }
+    }
+
+    /// What the figures below come to, for whoever reads nothing else.
+    fn verdict(&mut self, headline: &[Figure], before: Option<&Predecessor>) {
+        let held: Vec<_> = headline.iter().filter_map(|figure| Some((figure, figure.goal?))).collect();
+        if held.is_empty() {
+            return;
+        }
+        let missed: Vec<_> = held
+            .iter()
+            .filter(|(one, goal)| !goal.met(one.value))
+            .map(|(one, goal)| format!("{} {} ({})", one.name, figure(one.value, one.unit), goal_of(*goal, one.unit)))
+            .collect();
+        let (class, mut text) = if missed.is_empty() {
+            ("verdict met", format!("All {} goals are met.", held.len()))
+        } else {
+            let missed = format!("{} of {} goals are missed: {}.", missed.len(), held.len(), missed.join("; "));
+            ("verdict missed", missed)
+        };
+        if let Some(Predecessor { name, figures }) = before {
+            let count = |wanted| figures.iter().filter(|one| one.is_better() == Some(wanted)).count();
+            let _ = write!(text, " Against {name}: {} figures are better, {} worse.", count(true), count(false));
+        }
+        self.paragraph(class, &text);
+    }
+
+    fn before(&mut self, Predecessor { name, figures }: &Predecessor) {
+        self.heading(&format!("Against {name}"));
+        self.paragraph(
+            "quiet",
+            "Each as it was measured when its version was made: on other rows where the data are others.",
+        );
+        self.write(format_args!(
+            "<div class=\"wide\"><table><thead><tr><th>figure</th><th>this version</th><th>{}</th><th></th></tr></thead>\
+             <tbody>\n",
+            escape(name)
+        ));
+        for one in figures {
+            let (class, word) = match one.is_better() {
+                Some(true) => ("met", "better"),
+                Some(false) => ("missed", "worse"),
+                None => ("", ""),
+            };
+            let Figure { name, value, unit, .. } = &one.figure;
+            self.write(format_args!(
+                "<tr><td>{}</td><td>{}</td><td>{}</td><td class=\"{class}\">{word}</td></tr>\n",
+                escape(name),
+                figure(*value, *unit),
+                figure(one.before, *unit)
+            ));
+        }
+        self.write(format_args!("</tbody></table></div>\n"));
     }
 
     fn facts(&mut self, facts: &[(String, String)]) {
@@ -308,7 +366,9 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::html::data::{Coverage, Covered, Decile, Drift, Gain, Histogram, OverTime, Reliability, ReliabilityBin};
+    use crate::html::data::{
+        ComparedFigure, Coverage, Covered, Decile, Drift, Gain, Histogram, OverTime, Reliability, ReliabilityBin,
+    };
     use crate::html::lead::Scored;
     use crate::leaks::alone::Alone;
     use crate::leaks::{Check, ColumnReport, Reason, TargetReport};
@@ -343,6 +403,7 @@ mod tests {
                 unit: Unit::Number,
                 goal: Some(Goal::AtLeast(0.6)),
             }],
+            before: Some(Predecessor { name: evil.clone(), figures: vec![compared(0.7, 0.6, Goal::AtLeast(0.6))] }),
             gain: Some(Gain {
                 of: evil.clone(),
                 model: vec![[0.0, 0.0], [0.1, 0.5], [1.0, 1.0]],
@@ -449,6 +510,43 @@ mod tests {
     fn an_empty_report_is_a_page_too() {
         let page = page(&ReportData { title: "clv v1".into(), ..ReportData::default() });
         assert!(page.contains("<h1>clv v1</h1>") && !page.contains("<svg") && !page.contains("<h2>"));
+    }
+
+    fn compared(now: f64, before: f64, goal: Goal) -> ComparedFigure {
+        let figure = Figure { name: "<i>total".into(), value: now, unit: Unit::Number, goal: Some(goal) };
+        ComparedFigure { figure, before }
+    }
+
+    #[test]
+    fn a_verdict_comes_first_and_says_what_is_missed_and_what_is_worse() {
+        let figure = |name: &str, value, goal| Figure { name: name.into(), value, unit: Unit::Number, goal };
+        let mut data = ReportData {
+            title: "clv v1.3".into(),
+            description: "A model.".into(),
+            headline: vec![
+                figure("Gini", 0.71, Some(Goal::AtLeast(0.7))),
+                figure("ECE", 0.02, Some(Goal::AtMost(0.015))),
+                figure("mean", 3.0, None),
+            ],
+            before: Some(Predecessor {
+                name: "clv v1.2".into(),
+                figures: vec![
+                    compared(0.71, 0.75, Goal::AtLeast(0.7)),
+                    compared(0.02, 0.03, Goal::AtMost(0.015)),
+                    compared(0.90, 0.95, Goal::Between(0.885, 0.915)),
+                    compared(1.0, 1.0, Goal::AtMost(2.0)),
+                ],
+            }),
+            ..ReportData::default()
+        };
+        let missed = page(&data);
+        let verdict =
+            "1 of 2 goals are missed: ECE 0.0200 (\u{2264} 0.015). Against clv v1.2: 2 figures are better, 1 worse.";
+        assert!(missed.contains(&format!("<p class=\"verdict missed\">{verdict}</p>")), "{missed}");
+        assert!(missed.find("verdict missed") < missed.find("A model."), "first");
+        assert_eq!((missed.matches(">better<").count(), missed.matches(">worse<").count()), (2, 1));
+        data.headline.remove(1);
+        assert!(page(&data).contains("<p class=\"verdict met\">All 1 goals are met."));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use scoreline_domain::Probability;
 use scoreline_engine::inference::manifest::{Baseline, Calibration, Manifest};
 
-use crate::html::data::{Drift, Figure, Goal, ReportData, Table};
+use crate::html::data::{ComparedFigure, Drift, Figure, Goal, Predecessor, ReportData, Table};
 use crate::html::measured::{self, Tested};
 use crate::html::svg::{Unit, number};
 use crate::quality::{Judged, Quality};
@@ -96,7 +96,7 @@ impl Evidence {
 
 /// The report of a run.
 pub(crate) fn report(trained: &Trained) -> ReportData {
-    let Trained { staged, quality, leaks, evidence } = trained;
+    let Trained { staged, quality, leaks, evidence, checked: _ } = trained;
     let Manifest { name, version, training, tiers, .. } = &staged.manifest;
     let Evidence { tested, drift } = evidence;
     let actual: Vec<f64> = tested.iter().map(|row| row.actual).collect();
@@ -131,6 +131,7 @@ pub(crate) fn report(trained: &Trained) -> ReportData {
         caution,
         facts: facts.map(|(name, value)| (name.to_owned(), value)).to_vec(),
         headline: quality.first().map(headline).unwrap_or_default(),
+        before: staged.predecessor().zip(quality.first()).and_then(|(before, now)| predecessor(&before, now)),
         gain: Some(measured::gain("spend", &actual, &value)),
         deciles: measured::deciles(&actual, &value),
         coverage: staged
@@ -174,6 +175,17 @@ fn headline(quality: &Quality) -> Vec<Figure> {
         Some(Figure { name: (*name).to_owned(), value, unit: *unit, goal: *goal })
     });
     figures.collect()
+}
+
+/// What both versions have measured.
+fn predecessor(before: &Manifest, now: &Quality) -> Option<Predecessor> {
+    let figures =
+        headline(now).into_iter().zip(MEASURES.iter().filter(|measure| now.metrics.contains_key(measure.key)));
+    let figures = figures.filter_map(|(figure, measure)| {
+        Some(ComparedFigure { figure, before: *before.training.metrics.get(measure.key)? })
+    });
+    let figures: Vec<_> = figures.collect();
+    (!figures.is_empty()).then(|| Predecessor { name: format!("{} {}", before.name, before.version), figures })
 }
 
 fn coverage(calibration: &Calibration, tested: &[Tested]) -> Vec<crate::html::data::Coverage> {

@@ -2,7 +2,9 @@
 //! something to answer inside its training range.
 
 use super::bundle::{BundleError, ModelSnapshot, OutputColumn, run_rows};
+use super::manifest::Task;
 use crate::features::FeatureRule;
+use scoreline_domain::Probability;
 
 /// Rows drawn inside the training range, beside the fixed ones.
 const DRAWN: usize = 8;
@@ -10,7 +12,7 @@ const DRAWN: usize = 8;
 /// Runs rows at the edges of the training range, in the middle, with everything optional missing, and some drawn between.
 ///
 /// # Errors
-/// When the model cannot be run, or none of the rows gets finite numbers. Single rows may get none: drawn values need not
+/// When the model cannot be run, an output that is read as a probability is none, or none of the rows gets finite numbers. Single rows may get none: drawn values need not
 /// fit together, and live ones that get none are answered from the ladder.
 pub fn warm(snapshot: &ModelSnapshot) -> Result<(), BundleError> {
     let rows = rows(&snapshot.manifest().features);
@@ -20,6 +22,16 @@ pub fn warm(snapshot: &ModelSnapshot) -> Result<(), BundleError> {
     let optional = [&roles.risk, &roles.low, &roles.high, &roles.log_mean, &roles.log_sigma];
     let columns: Vec<&OutputColumn> =
         std::iter::once(&roles.value).chain(optional.into_iter().filter_map(Option::as_ref)).collect();
+    let probability = match snapshot.task() {
+        Task::Clv => roles.risk.as_ref(),
+        Task::Lead => Some(&roles.value),
+    };
+    if let Some(column) = probability {
+        let mut said = outputs.chunks_exact(names.len()).map(|row| column.of(row)).filter(|said| said.is_finite());
+        if let Some(value) = said.find(|said| Probability::read(*said).is_none()) {
+            return Err(BundleError::NoProbability { output: names[column.index()].clone(), value });
+        }
+    }
     let mut unfit = None;
     for row in outputs.chunks_exact(names.len()) {
         match columns.iter().find(|column| !column.of(row).is_finite()) {

@@ -117,12 +117,20 @@ async fn promotions_are_shared_and_numbered(ground: &Ground) {
     let none = store.promotions().await.expect("read");
     assert!(none.number == 0 && none.versions.is_empty());
     let lead = ModelName::parse("lead").expect("a name");
-    store.promote(&clv(), Some(&version("v1.1"))).await.expect("kept");
-    let both = store.promote(&lead, Some(&version("v2"))).await.expect("kept");
+    store.promote(&clv(), Some(&version("v1.1")), &[version("v1"), version("v1.2")]).await.expect("kept");
+    let both = store.promote(&lead, Some(&version("v2")), &[]).await.expect("kept");
     assert_eq!((both.number, &both), (2, &store.promotions().await.expect("read")));
     assert_eq!(both.versions.len(), 2);
-    let ended = store.promote(&clv(), None).await.expect("kept");
+    assert_eq!(both.before[&clv()], [version("v1"), version("v1.2")], "in their order");
+    assert_eq!(both.before.get(&lead), None);
+    let ended = store.promote(&clv(), None, &[version("v1.2"), version("v1.1")]).await.expect("kept");
     assert_eq!((ended.number, ended.versions.get(&clv())), (3, None));
+    for text in ["a = 1", "a = 2"] {
+        store.keep_manifest(&clv(), &version("v1.3"), text).await.expect("kept");
+    }
+    let ended = store.promotions().await.expect("read");
+    assert_eq!(ended.inherited[&(clv(), version("v1.3"))], "a = 2");
+    assert_eq!(ended.before[&clv()], [version("v1.2"), version("v1.1")], "in place of what was known");
     store.close().await;
     assert_eq!(ground.open().await.promotions().await.expect("read"), ended);
 }
@@ -149,7 +157,8 @@ async fn files_of_earlier_versions_are_taken_in_once(ground: &Ground) {
     text.push_str("00000000 {\"entry\":\"moved\"}\n0123abcd {\"entry\":\"outco");
     fs::write(&journal, &text).expect("written");
     let store = ground.open().await;
-    let first = store.promote(&ModelName::parse("lead").expect("a name"), Some(&version("v9"))).await.expect("kept");
+    let first =
+        store.promote(&ModelName::parse("lead").expect("a name"), Some(&version("v9")), &[]).await.expect("kept");
 
     let taken = store.take_over(folder.path()).await.expect("taken in").expect("files");
     let expected = TakenOver { files: 3, predictions: 3, outcomes: 4, tombstones: 2, promotions: 1, damaged_lines: 1 };
@@ -176,7 +185,7 @@ async fn files_of_earlier_versions_are_taken_in_once(ground: &Ground) {
         assert!(done.exists() && !folder.path().join(name).exists(), "{name}");
         fs::rename(&done, folder.path().join(name)).expect("renamed");
     }
-    let moved_on = store.promote(&clv(), Some(&version("v1.2"))).await.expect("kept");
+    let moved_on = store.promote(&clv(), Some(&version("v1.2")), &[]).await.expect("kept");
     store.take_over(folder.path()).await.expect("taken in").expect("files");
     assert_eq!(store.outcome_counts().await.expect("counted"), (3, 5));
     assert_eq!(store.promotions().await.expect("read").versions, moved_on.versions);

@@ -5,17 +5,23 @@ use crate::html::data::Reliability;
 use crate::html::svg::{Unit, number};
 use crate::html::wilson;
 
-pub(crate) fn draw(reliability: &Reliability) -> String {
-    let Reliability { title, event, bins, error } = reliability;
-    let shares: Vec<_> = bins.iter().map(|bin| wilson(bin.happened, bin.n)).collect();
+/// One range for all diagrams of a page, so that they can be compared by eye.
+pub(crate) fn range(all: &[Reliability]) -> [f64; 2] {
     let of = |pick: fn(f64, f64) -> f64, start: f64| {
-        bins.iter()
-            .zip(&shares)
-            .fold(start, |best, (bin, (_, [low, high]))| pick(pick(best, bin.said), pick(*low, *high)))
+        all.iter().flat_map(|one| &one.bins).fold(start, |best, bin| {
+            let (_, [low, high]) = wilson(bin.happened, bin.n);
+            pick(pick(best, bin.said), pick(low, high))
+        })
     };
     let low = of(f64::min, 1.0);
     let high = of(f64::max, 0.0);
-    let range = [(low * 10.0 - 0.05).floor().max(0.0) / 10.0, (high * 10.0 + 0.05).ceil().min(10.0) / 10.0];
+    [(low * 10.0 - 0.05).floor().max(0.0) / 10.0, (high * 10.0 + 0.05).ceil().min(10.0) / 10.0]
+}
+
+/// Draws one of them over such a range.
+pub(crate) fn draw(reliability: &Reliability, range: [f64; 2]) -> String {
+    let Reliability { title, event, bins, error } = reliability;
+    let shares: Vec<_> = bins.iter().map(|bin| wilson(bin.happened, bin.n)).collect();
     let mut plot = Plot::new(
         &Axis::new(&format!("probability of {event}, as predicted"), Unit::Percent, range),
         &Axis::new("share to whom it happened", Unit::Percent, range),

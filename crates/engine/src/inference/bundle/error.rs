@@ -44,6 +44,9 @@ pub enum BundleError {
     /// No row inside the training range gets an answer that can be served.
     #[error("gives no finite answer to any row tried inside the training range, such as `{output}` = {value}")]
     Output { output: String, value: f64 },
+    /// An output that is read as a probability is none for a row inside the training range.
+    #[error("output `{output}` is read as a probability and is {value} for a row inside the training range")]
+    NoProbability { output: String, value: f64 },
     #[error("probe: {reason}")]
     Probe { fault: ProbeFault, reason: String },
     /// A bug of ours, and never a reason to stop serving.
@@ -86,6 +89,7 @@ impl BundleError {
             Self::Unfit(unfit) => unfit.code(),
             Self::Memory { .. } => "memory",
             Self::Output { .. } => "probe_output",
+            Self::NoProbability { .. } => "not_a_probability",
             Self::Panicked { .. } => "panicked",
             Self::Probe { fault: ProbeFault::Unavailable, .. } => "probe_unavailable",
             Self::Probe { fault: ProbeFault::Crashed, .. } => "probe_crashed",
@@ -109,7 +113,7 @@ impl BundleError {
 }
 
 /// Codes that a child process may report: the stages it runs.
-pub const CHILD_CODES: [&str; 16] = [
+pub const CHILD_CODES: [&str; 18] = [
     "malformed_text",
     "checksum",
     "manifest",
@@ -120,6 +124,8 @@ pub const CHILD_CODES: [&str; 16] = [
     "runtime_missing",
     "run",
     "probe_output",
+    "not_a_probability",
+    "lost_step",
     "external_data",
     "operator",
     "tensor_size",

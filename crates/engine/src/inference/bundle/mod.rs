@@ -285,7 +285,22 @@ pub fn screen(files: &BundleFiles, settings: &LoadSettings) -> Result<Vec<Unfit>
     }
     let columns = snapshot_columns(&files.manifest)?;
     let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
-    Ok(onnx_graph::screen_all(&files.model, &columns, settings.control_flow))
+    let mut unfit = onnx_graph::screen_all(&files.model, &columns, settings.control_flow);
+    if unfit.is_empty() {
+        unfit.extend(lost_step(&files.manifest, &files.model));
+    }
+    Ok(unfit)
+}
+
+/// What an ONNX file itself says was lost when it was exported, unless the manifest makes it good.
+fn lost_step(manifest: &Manifest, model: &[u8]) -> Option<Unfit> {
+    let main = match manifest.task {
+        Task::Clv => &manifest.outputs.value,
+        Task::Lead => &manifest.outputs.probability,
+    };
+    // What only ONNX Runtime reads tells nothing here.
+    let model = onnx_graph::OnnxModel::parse(model).ok()?;
+    model.lost_step(main.as_ref().map(Output::apply).unwrap_or_default()).map(Unfit::LostStep)
 }
 
 /// Whether the model file is ONNX rather than JSON of our own or of smartcore.
@@ -313,6 +328,7 @@ fn open(
     let inline = |backend: Box<dyn Backend>| Engine::Inline(backend);
     if is_onnx(manifest, model) {
         onnx_graph::screen(model, features, settings.control_flow)?;
+        lost_step(manifest, model).map_or(Ok(()), Err)?;
     }
     let own_json = !is_onnx(manifest, model);
     Ok(match manifest.backend {

@@ -161,4 +161,7 @@ pub struct TrainingSummary {
     /// Features that look like leaks and were accepted, each with the reason why it is known in time.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub allowed: BTreeMap<String, String>,
+    /// Why it was published although its errors are larger than a model's should be. Empty where they are not.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub accepted: String,
 }

@@ -3,7 +3,7 @@
 //! `proto.rs` decodes the file, `graph.rs` holds it in plain types, `compile.rs` (with `rearrange.rs`, `arithmetic.rs`
 //! and `shape.rs`) turns it into the steps of `program.rs`, `attribution.rs` follows what a feature does through them,
 //! `screen.rs` looks through a file before anything else does (`operators.rs` is what it may use, `wire.rs` how it is
-//! written), `carried.rs` keeps texts in it, `transform.rs` is arithmetic the tree and linear operators share. A graph with any other operator is refused by name:
+//! written), `lost_steps.rs` tells exports that lost a step, `carried.rs` keeps texts in it, `transform.rs` is arithmetic the tree and linear operators share. A graph with any other operator is refused by name:
 //! such a model is run by ONNX Runtime instead.
 
 mod arithmetic;
@@ -11,6 +11,7 @@ mod attribution;
 mod carried;
 mod compile;
 pub(super) mod graph;
+mod lost_steps;
 mod operators;
 mod program;
 mod proto;

@@ -41,6 +41,8 @@ pub enum Unfit {
     Nesting,
     #[error("reads {0}")]
     Inputs(String),
+    #[error("{0}")]
+    LostStep(String),
 }
 
 fn reason(operator: &str) -> &'static str {
@@ -65,6 +67,7 @@ impl Unfit {
             Self::NotANumber(_) => "not_a_number",
             Self::Nesting => "nesting",
             Self::Inputs(_) => "inputs",
+            Self::LostStep(_) => "lost_step",
         }
     }
 }

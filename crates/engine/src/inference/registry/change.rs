@@ -33,12 +33,12 @@ impl Registry {
         let mut work = self.work();
         let model = self.free_model(&work, model)?;
         let version = known_version(&work, &model, version)?;
-        self.switch(&mut work, &model, &version).inspect_err(|_| drop(self.tell(&mut work)))?;
+        self.switch(&mut work, &model, &version, false).inspect_err(|_| drop(self.tell(&mut work)))?;
         Ok(self.shown(&mut work, &model))
     }
 
-    /// Goes back to the version that served before, or to the next older one when none did since the start, and keeps it.
-    /// Blocks.
+    /// Goes back to the version that served before, or to the next older one when none is known to have, and keeps it.
+    /// What served before a restart is known where people had chosen. Blocks.
     ///
     /// # Errors
     /// As `promote`, and when there is nothing to go back to.
@@ -59,7 +59,7 @@ impl Registry {
             work.versions.newest_first(&model).into_iter().find(is_older)
         };
         let target = served.or_else(older).ok_or_else(|| ChangeFault::NothingBefore { model: model.clone() })?;
-        self.switch(&mut work, &model, &target).inspect_err(|_| drop(self.tell(&mut work)))?;
+        self.switch(&mut work, &model, &target, true).inspect_err(|_| drop(self.tell(&mut work)))?;
         // Rolling back twice goes further back instead of forth.
         if let Some(serving) = serving {
             work.choices.forget(&model, &serving);
@@ -74,7 +74,7 @@ impl Registry {
     pub fn follow_latest(&self, model: &str) -> Result<Vec<VersionStatus>, ChangeFault> {
         let mut work = self.work();
         let model = self.free_model(&work, model)?;
-        self.choose(&mut work, &model, None)?;
+        self.choose(&mut work, &model, None, false)?;
         self.settle(&mut work, &model, Patience::WhenStable);
         Ok(self.shown(&mut work, &model))
     }
@@ -82,7 +82,13 @@ impl Registry {
     /// Takes promotions as they are kept and lets them serve. Blocks.
     pub fn follow(&self, promotions: Promotions) {
         let mut work = self.work();
-        if !work.choices.adopt(promotions) {
+        let other = work.choices.adopt_inherited(&promotions.inherited);
+        for key in &other {
+            if let Some(known) = work.versions.get_mut(key) {
+                known.outcome = LoadState::Untried;
+            }
+        }
+        if !work.choices.adopt(promotions) && other.is_empty() {
             return;
         }
         for model in work.versions.models() {
@@ -91,8 +97,19 @@ impl Registry {
         self.tell(&mut work);
     }
 
+    /// Manifests that lone files took over and that are not known to be kept, as TOML.
+    pub fn unkept_manifests(&self) -> Vec<((ModelName, ModelVersion), String)> {
+        self.work().choices.unkept()
+    }
+
     /// Loads a version and makes it the choice: on disk first, then for requests.
-    fn switch(&self, work: &mut Work, model: &ModelName, version: &ModelVersion) -> Result<(), ChangeFault> {
+    fn switch(
+        &self,
+        work: &mut Work,
+        model: &ModelName,
+        version: &ModelVersion,
+        goes_back: bool,
+    ) -> Result<(), ChangeFault> {
         let serving = self.serving(model).filter(|serving| serving.version() == version);
         let snapshot = match serving {
             Some(serving) => serving,
@@ -102,17 +119,25 @@ impl Registry {
                 LoadAttempt::Refused => return Err(refused(work, model, version)),
             },
         };
-        self.choose(work, model, Some(version))?;
+        self.choose(work, model, Some(version), goes_back)?;
         self.publish(work, snapshot);
         self.settle(work, model, Patience::WhenStable);
         Ok(())
     }
 
     /// Notes a choice where it is kept. What another replica chose meanwhile is taken in by the next look.
-    fn choose(&self, work: &mut Work, model: &ModelName, version: Option<&ModelVersion>) -> Result<(), ChangeFault> {
+    fn choose(
+        &self,
+        work: &mut Work,
+        model: &ModelName,
+        version: Option<&ModelVersion>,
+        goes_back: bool,
+    ) -> Result<(), ChangeFault> {
+        let serving = self.serving(model);
+        let before = work.choices.history(model, serving.as_ref().map(|serving| serving.version()), goes_back);
         let promotions = match self.keeper.get() {
-            Some(keeper) => keeper.keep(model, version).map_err(ChangeFault::NotKept)?,
-            None => work.choices.with(model, version),
+            Some(keeper) => keeper.keep(model, version, &before).map_err(ChangeFault::NotKept)?,
+            None => work.choices.with(model, version, before),
         };
         work.choices.adopt(promotions);
         Ok(())

@@ -38,7 +38,7 @@ impl Registry {
         let pinned = self.settings.pins.get(model).cloned();
         let held = pinned.clone().or_else(|| work.choices.promoted(model).cloned());
         let serving = self.serving(model);
-        self.note_missing(work, model, held.as_ref(), pinned.is_some());
+        note_missing(work, model, held.as_ref(), pinned.is_some());
         let mut wanted: Vec<ModelVersion> = held.clone().into_iter().collect();
         // A promoted version that is gone is better stood in for by the newest than by nothing.
         if held.is_none() || (pinned.is_none() && serving.is_none()) {
@@ -71,27 +71,11 @@ impl Registry {
                     if is_chosen || serving.is_none_or(|serving| !self.hold(work, &snapshot, &serving)) {
                         return self.publish(work, snapshot);
                     }
-                    continue;
                 }
                 // Being written. Keep what serves; older versions are not worth a detour.
                 LoadAttempt::Wait if serving.is_some() => return,
                 LoadAttempt::Wait | LoadAttempt::Refused => {}
             }
-        }
-    }
-
-    /// Says once that a choice names a version that is not there.
-    fn note_missing(&self, work: &mut Work, model: &ModelName, held: Option<&ModelVersion>, is_pin: bool) {
-        let Some(version) = held else { return };
-        let known = work.versions.newest_first(model);
-        if known.contains(version) {
-            return work.choices.found(model);
-        }
-        if work.choices.miss(model, version) {
-            let key = if is_pin { format!("models.pins.{model}") } else { "promotion".to_owned() };
-            let known = known.iter().map(ModelVersion::as_str).collect::<Vec<_>>().join(", ");
-            let (model, version) = (model.clone(), version.clone());
-            work.events.push(RegistryEvent::Missing { model, version, key, known });
         }
     }
 
@@ -208,10 +192,12 @@ impl Registry {
         }
         let place = known.place.clone();
         let base = (place.form == VersionForm::Lone).then(|| self.base(work, key, patience)).flatten();
+        let inherited = work.choices.inherited(key);
         let around = Around {
             settings: &self.settings,
             verify: self.verify,
             base: base.as_ref(),
+            inherited: inherited.as_ref(),
             serving: serving.as_deref(),
             largest_loaded: largest_loaded(work),
             probe_all: patience == Patience::WhenStable,
@@ -260,7 +246,7 @@ impl Registry {
             let key = (model.clone(), version);
             let place = work.versions.get(&key)?.place.clone();
             // Whether it has a manifest of its own.
-            stages::read(&self.settings, &key, &place, None).ok()?;
+            stages::read(&self.settings, &key, &place, (None, None)).ok()?;
             let loaded = serving.clone().filter(|serving| *serving.version() == key.1);
             let snapshot = loaded.or_else(|| match self.attempt(work, &key, patience) {
                 LoadAttempt::Loaded(snapshot) => Some(snapshot),
@@ -272,6 +258,7 @@ impl Registry {
 
     /// Makes a snapshot serve. The same content again changes nothing.
     pub(super) fn publish(&self, work: &mut Work, serving: Arc<ModelSnapshot>) {
+        work.choices.note_inherited(&serving);
         let model = serving.name().clone();
         let before = self.route(&model);
         if before.as_ref().is_some_and(|before| before.serving.digest() == serving.digest()) {
@@ -304,6 +291,21 @@ impl Registry {
         for snapshot in old.filter(|snapshot| !kept.contains(&Arc::as_ptr(snapshot))) {
             self.retired.take(Arc::clone(snapshot));
         }
+    }
+}
+
+/// Says once that a choice names a version that is not there.
+fn note_missing(work: &mut Work, model: &ModelName, held: Option<&ModelVersion>, is_pin: bool) {
+    let Some(version) = held else { return };
+    let known = work.versions.newest_first(model);
+    if known.contains(version) {
+        return work.choices.found(model);
+    }
+    if work.choices.miss(model, version) {
+        let key = if is_pin { format!("models.pins.{model}") } else { "promotion".to_owned() };
+        let known = known.iter().map(ModelVersion::as_str).collect::<Vec<_>>().join(", ");
+        let (model, version) = (model.clone(), version.clone());
+        work.events.push(RegistryEvent::Missing { model, version, key, known });
     }
 }
 
