@@ -106,7 +106,9 @@ async fn a_server_that_is_gone_is_said_and_found_again() {
     let StorePlace::Postgres(url) = &ground.settings.place else { panic!("a server") };
     let (server, database) = url.expose_secret().rsplit_once('/').expect("a URL with a database");
     let mut admin = sqlx::PgConnection::connect(&format!("{server}/postgres")).await.expect("the server");
-    let mut run = async |sql: String| drop(sqlx::query(AssertSqlSafe(sql)).execute(&mut admin).await.expect("run"));
+    let mut run = async |sql: String| {
+        sqlx::query(AssertSqlSafe(sql)).execute(&mut admin).await.expect("run");
+    };
     run(format!("ALTER DATABASE {database} ALLOW_CONNECTIONS false")).await;
     run(format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'")).await;
     store.check().await;
