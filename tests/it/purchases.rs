@@ -1,5 +1,6 @@
 //! Purchases while a server runs: over HTTP, and by the same command that takes a log in without one.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::process::Output;
@@ -124,7 +125,7 @@ fn a_command_beside_a_server_tells_it_what_it_would_write() {
     // More than one request, and equal lines far from each other.
     let mut text = LOG.to_owned();
     for number in 0..2500 {
-        text.push_str(&format!("M-{},2026-03-05,{}.25,1\n", number % 700, number % 3));
+        writeln!(text, "M-{},2026-03-05,{}.25,1", number % 700, number % 3).expect("a string grows");
     }
     fs::write(&log, &text).expect("written");
     // Who calls is asked for, over TLS or not: none of that is the command's matter.

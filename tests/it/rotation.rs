@@ -1,5 +1,6 @@
 //! Another pepper: refused, or taken by the documented rotation without losing anybody, however often it is broken off.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -90,7 +91,8 @@ impl RotationDesk {
         let log = self.models.path().join(".purchases.csv");
         let mut text = "customer_id,date,amount,items\n".to_owned();
         for number in 0..customers {
-            text.push_str(&format!("C-{number},2026-{:02}-05,{}.50,1\n", number % 9 + 1, number % 90 + 10));
+            writeln!(text, "C-{number},2026-{:02}-05,{}.50,1", number % 9 + 1, number % 90 + 10)
+                .expect("a string grows");
         }
         fs::write(&log, text).expect("written");
         log.display().to_string()

@@ -1,4 +1,4 @@
-//! Real exports of LightGBM, CatBoost, XGBoost and scikit-learn that are silently wrong: those whose file tells are refused,
+//! Real exports of `LightGBM`, `CatBoost`, `XGBoost` and scikit-learn that are silently wrong: those whose file tells are refused,
 //! those whose outputs are no probabilities are refused at their probe, and the rest is held. `tests/fixtures/exports`
 //! holds them and says how they are made.
 
