@@ -44,6 +44,8 @@ const ROWS_BUCKETS: [f64; 8] = [1.0, 2.0, 8.0, 16.0, 64.0, 128.0, 256.0, 1000.0]
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 /// Target of audit lines; `privacy::audit` writes them, from a lower floor.
 const AUDIT: &str = scoreline_domain::privacy::audit::TARGET;
+/// What the targets of the database drivers begin with.
+const DRIVERS: &str = "sqlx";
 const QUEUED_LINES: usize = 8192;
 const FLUSH_WITHIN: Duration = Duration::from_secs(1);
 
@@ -89,6 +91,12 @@ impl LogFilter {
     pub fn as_str(&self) -> &str {
         &self.text
     }
+
+    /// The database drivers' own lines hold statements, and what they tell of is told by whoever asked; unless asked for.
+    fn without_drivers(&self) -> Targets {
+        let targets = self.targets.clone();
+        if self.text.contains(DRIVERS) { targets } else { targets.with_target(DRIVERS, LevelFilter::OFF) }
+    }
 }
 
 impl Default for LogFilter {
@@ -120,7 +128,7 @@ pub fn init(settings: &LogSettings) -> Result<LogGuard, TelemetryError> {
     let audit = settings.audit_path.clone().map(AuditFile::open).transpose()?;
     guard.audit.clone_from(&audit);
     let level = if audit.is_some() { LevelFilter::OFF } else { LevelFilter::INFO };
-    let targets = settings.filter.targets.clone().with_target(AUDIT, level);
+    let targets = settings.filter.without_drivers().with_target(AUDIT, level);
     if let Some(file) = audit {
         return init_with_audit(human, writer, targets, file).map(|()| guard);
     }

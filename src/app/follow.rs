@@ -18,6 +18,8 @@ use scoreline_store::{Store, StoreError};
 
 /// How often the store is looked at.
 const POLL: Duration = Duration::from_secs(1);
+/// Whether the store is open and does its work.
+pub(super) const STORE_OPEN: &str = "scoreline_store_open";
 
 /// The store for those who block: open sooner or later. Made inside the runtime that the store is opened in.
 #[derive(Clone)]
@@ -67,6 +69,34 @@ impl PromotionKeeper for StoreDesk {
     }
 }
 
+/// Looks at the store every second until the process stops, and says when it stops doing its work and when it does it
+/// again.
+pub(super) async fn watch(store: Store, stop: Stop) {
+    let mut ticks = interval(POLL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut told: Option<String> = None;
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = stop.requested() => return,
+        }
+        store.check().await;
+        let trouble = store.trouble();
+        metrics::gauge!(STORE_OPEN).set(if trouble.is_none() { 1.0 } else { 0.0 });
+        match (&trouble, &told) {
+            (Some(reason), None) => {
+                tracing::error!(reason, "the store does not do its work: nothing of customers is kept or found anew");
+            }
+            (Some(reason), Some(before)) if reason != before => {
+                tracing::debug!(reason, "the store does not do its work for another reason");
+            }
+            (None, Some(_)) => tracing::info!("the store does its work again"),
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+        told = trouble;
+    }
+}
+
 /// Follows the store until the process stops.
 pub(super) struct Follower {
     pub(super) store: Store,
@@ -90,8 +120,15 @@ impl Follower {
                 () = stop.requested() => return,
             }
             let looked = self.look().await;
-            if let (Err(err), false) = (&looked, failing) {
-                tracing::error!(error = format!("{err:#}"), "the store cannot be followed; tried again every second");
+            match (&looked, failing) {
+                (Err(err), false) => {
+                    tracing::error!(
+                        error = format!("{err:#}"),
+                        "the store cannot be followed; tried again every second"
+                    );
+                }
+                (Ok(()), true) => tracing::info!("erasures and promotions of the store are followed again"),
+                (Err(_), true) | (Ok(()), false) => {}
             }
             failing = looked.is_err();
         }
@@ -108,6 +145,14 @@ impl Follower {
         }
         let promotions = self.store.promotions().await?;
         let registry = Arc::clone(&self.registry);
-        spawn_blocking(move || registry.follow(promotions)).await.context("a promotion panicked")
+        let followed = move || {
+            registry.follow(promotions);
+            registry.unkept_manifests()
+        };
+        let unkept = spawn_blocking(followed).await.context("a promotion panicked")?;
+        for ((model, version), manifest) in unkept {
+            self.store.keep_manifest(&model, &version, &manifest).await?;
+        }
+        Ok(())
     }
 }

@@ -9,11 +9,11 @@ use futures_util::future::{BoxFuture, join_all};
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
-use super::follow::{Follower, StoreDesk};
+use super::follow::{self, Follower, STORE_OPEN, StoreDesk};
 use super::pace::KeptPace;
 use super::stored::{self, Opened, Opening};
 use crate::config::Settings;
-use crate::http::{Jobs, QuestionDesk, WriteBackDesk, answer_later};
+use crate::http::{Jobs, QuestionDesk, Readiness, WriteBackDesk, answer_later};
 use crate::lifecycle::Stop;
 use crate::monitoring::Monitoring;
 use crate::scoring::Scorer;
@@ -37,8 +37,6 @@ use scoreline_engine::inference::registry::Patience;
 use scoreline_genesys::Genesys;
 use scoreline_store::{Store, StorePlace};
 
-/// Whether the store is open.
-const STORE_OPEN: &str = "scoreline_store_open";
 /// How often predictions by id look for changed features.
 const FEATURES_POLL: Duration = Duration::from_secs(1);
 /// How often questions are looked for that another replica took in, and callbacks that are to be told again.
@@ -69,7 +67,10 @@ impl Pipeline {
         let callbacks = settings.callbacks.is_some().then_some(JobName::Callbacks);
         let later = std::iter::once(JobName::Predictions).chain(callbacks);
         let board = Board::new(extract.into_iter().chain(always).chain(write_back).chain(later));
-        metrics::describe_gauge!(STORE_OPEN, "1 once the store is open; predictions do not wait for it.");
+        metrics::describe_gauge!(
+            STORE_OPEN,
+            "1 while the store is open and does its work; predictions do not wait for it."
+        );
         metrics::gauge!(STORE_OPEN).set(0.0);
         let hosts = settings.callbacks.as_ref().map(|callbacks| callbacks.hosts.clone());
         Self { board, desk: StoreDesk::new(settings.store.lasts()), target, hosts }
@@ -93,8 +94,14 @@ impl Pipeline {
         self.desk.clone()
     }
 
+    /// Whether the process wants traffic and its store does its work.
+    pub(super) fn readiness(&self) -> Readiness {
+        Readiness::with(Arc::clone(&self.desk.store))
+    }
+
     /// Lets everybody work with the store that is open now.
-    pub(super) fn take_in(&self, opened: &Opened, eraser: &Eraser, monitoring: &Monitoring) {
+    pub(super) fn take_in(&self, opened: &Opened, eraser: &Eraser, monitoring: &Monitoring, hasher: &IdHasher) {
+        hasher.know(&opened.privacy.layers);
         eraser.follow(&opened.tombstones.all());
         eraser.tombstones().set_read();
         let _ = self.desk.store.set(opened.store.clone());
@@ -117,7 +124,7 @@ impl Pipeline {
                     opened = open_patiently(&settings, later) => opened,
                     () = stop.requested() => return Ok(()),
                 };
-                self.take_in(&opened, &eraser, &monitoring);
+                self.take_in(&opened, &eraser, &monitoring, &hasher);
                 opened
             }
         };
@@ -130,11 +137,12 @@ impl Pipeline {
         let keeper = FeatureTableKeeper::new(StoreFeed::new(store.clone()), scorer.table().clone());
         let keeper = keeper.keep(FEATURES_POLL, stop.soft().clone().cancelled_owned());
         let keeper = Box::pin(keeper) as BoxFuture<'static, ()>;
+        let watching = follow::watch(store.clone(), stop.clone());
         let leases = Leases::new(store, &holder(&settings), Arc::new(SystemClock));
         let later = self.drive_all(later(&leases, &scorer, &hasher, callbacks), &stop);
         let driven = self.drive(&settings, &leases, &scorer, platform.as_ref(), &stop);
         // One task: together they use no more than one of the threads that answer requests.
-        tokio::join!(driven, later, follower, keeper);
+        tokio::join!(driven, later, follower, keeper, watching);
         Ok(())
     }
 
@@ -349,7 +357,7 @@ async fn open_patiently(settings: &Settings, opening: Opening) -> Opened {
             Ok(opened) => return opened,
             Err(err) => waiting.after(&err).await,
         }
-        next = stored::open(settings).await;
+        next = stored::open(settings, stored::tell_log).await;
     }
 }
 

@@ -2,7 +2,9 @@
 
 mod follow;
 pub mod jobs;
+pub mod local;
 mod pace;
+mod pepper;
 mod reload;
 pub mod stored;
 
@@ -18,7 +20,7 @@ use tokio::sync::oneshot;
 use crate::auth::{self, Authenticator};
 use crate::config::{self, Effective, Settings, SettingsSource};
 use crate::http::admission::Admission;
-use crate::http::{Endpoints, HttpSettings, HttpState, Readiness, SharedState};
+use crate::http::{Endpoints, HttpSettings, HttpState, SharedState};
 use crate::lifecycle::{Hangups, Lifecycle, Signals, Stop};
 use crate::monitoring::{Ledger, Monitoring};
 use crate::routing::TierPolicy;
@@ -35,7 +37,7 @@ use scoreline_engine::inference::registry::{FolderWatch, Patience, Registry, Reg
 use scoreline_engine::inference::runtime_search::RuntimeSearch;
 use scoreline_listener::tls::{Reloading, TlsListener, TlsSettings};
 use scoreline_listener::{ConnectionTask, Drain, Limits, Listener, TlsConfigs};
-use scoreline_store::Store;
+use scoreline_store::{Store, StorePlace};
 
 use jobs::{JobParts, Pipeline};
 use reload::Reload;
@@ -95,7 +97,7 @@ pub async fn serve(start: ServerStart) -> anyhow::Result<()> {
     let state = state(&settings, &privacy, Arc::clone(&registry), authenticator, metrics.clone(), &pipeline);
     let (scorer, eraser, monitoring) = (state.scorer.clone(), state.eraser.clone(), state.monitoring.clone());
     if let Opening::Open(opened) = &opening {
-        pipeline.take_in(opened, &eraser, &monitoring);
+        pipeline.take_in(opened, &eraser, &monitoring, &state.hasher);
     }
     let platform = jobs::platform(&settings, &privacy, state.hasher.clone())?;
     let callbacks = callbacks(&settings)?;
@@ -128,6 +130,10 @@ pub async fn serve(start: ServerStart) -> anyhow::Result<()> {
     let drain = Drain::new();
     let admin_drain = Drain::new();
     serve_admin(admin, admin_tls, Endpoints::admin(state.clone()), admin_drain.clone(), &stop)?;
+    if let StorePlace::Sqlite(path) = &settings.store.place {
+        let commands = local::serve(path.clone(), pipeline.desk().store, Endpoints::local(state.clone()), stop.clone());
+        stop.supervise("commands", commands);
+    }
     serve_public(public, tls, Endpoints::public(state), settings.connections, drain.clone(), admin_drain, &stop);
     stop.supervise("reload", reload.run(hangups, stop.clone()));
     stop.supervise("drift monitor", judge(Arc::clone(&registry), monitoring.clone(), stop.clone()));
@@ -255,7 +261,7 @@ fn state(
             batch_deadline: settings.server.batch_deadline,
             body_timeout: BODY_TIMEOUT,
         },
-        readiness: Readiness::default(),
+        readiness: pipeline.readiness(),
         admission: Admission::new(settings.server.admission),
         jobs,
         write_back,

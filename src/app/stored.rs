@@ -8,6 +8,7 @@ use anyhow::{Context as _, anyhow};
 use futures_util::future::BoxFuture;
 use tokio::time::timeout;
 
+use super::pepper::{self, TellKeys};
 use crate::config::{self, Settings};
 use crate::lifecycle::Signals;
 use scoreline_domain::Promotions;
@@ -18,6 +19,10 @@ use scoreline_store::{Store, StoreError, StorePlace, TakenOver, has_old_customer
 
 /// How long a start waits for the store before it answers without: longer than a database takes that is well.
 const START_PATIENCE: Duration = Duration::from_secs(1);
+/// Customers whose key is still one of the pepper before.
+pub(super) const KEYS_LEFT: &str = "scoreline_store_keys_to_change";
+/// A change of many keys is told once in so many.
+const KEYS_TOLD: u64 = 100_000;
 /// The pepper that was drawn, beside the file it belongs to.
 const PEPPER: &str = "pepper";
 /// Where earlier versions kept files when no folder of a store says otherwise.
@@ -69,13 +74,24 @@ pub(super) enum Opening {
 ///
 /// # Errors
 /// When it cannot be opened, its pepper is lost, or old files cannot be taken in.
-pub async fn open(settings: &Settings) -> anyhow::Result<Opened> {
+pub(super) async fn open(settings: &Settings, tell: TellKeys) -> anyhow::Result<Opened> {
+    let vanished = vanished(settings);
     let store = Store::open(&settings.store).await.map_err(|err| told(settings, err))?;
-    let opened = begin(settings, &store).await;
+    let opened = begin(settings, &store, tell).await;
     if opened.is_err() {
         store.close().await;
+    } else if let Some(path) = vanished {
+        let path = path.display();
+        tracing::warn!(%path, "the store that was here is gone, and an empty one was begun; if it was moved, put it back");
     }
     opened
+}
+
+/// The place of a store's file that is not there, while something beside it says that it was.
+fn vanished(settings: &Settings) -> Option<&Path> {
+    let StorePlace::Sqlite(path) = &settings.store.place else { return None };
+    let left = [path.with_file_name(PEPPER), Store::lock_of(path)];
+    (!path.exists() && left.iter().any(|file| file.exists())).then_some(path)
 }
 
 /// Opens the store to write, for a command.
@@ -84,7 +100,24 @@ pub async fn open(settings: &Settings) -> anyhow::Result<Opened> {
 /// As `open`; and when the store ends with the process, because then a command does nothing that lasts.
 pub async fn open_for_command(settings: &Settings) -> anyhow::Result<Opened> {
     refuse_memory(settings)?;
-    open(settings).await
+    if let Some(path) = vanished(settings) {
+        eprintln!("warning: the store `{}` that was here is gone: an empty one is begun", path.display());
+    }
+    open(settings, tell_terminal).await
+}
+
+/// Says in the log how far a change of the pepper is.
+pub(super) fn tell_log(left: u64, all: u64) {
+    metrics::gauge!(KEYS_LEFT).set(left as f64);
+    if left == 0 {
+        tracing::info!(customers = all, "every customer has a key of the new pepper: the one before is needed no more");
+    } else if left == all || left / KEYS_TOLD != (left + pepper::KEYS as u64) / KEYS_TOLD {
+        tracing::info!(left, all, "customers get keys of the new pepper");
+    }
+}
+
+fn tell_terminal(left: u64, all: u64) {
+    eprintln!("customers get keys of the new pepper: {} of {all} have theirs", all - left);
 }
 
 fn refuse_memory(settings: &Settings) -> anyhow::Result<()> {
@@ -132,7 +165,7 @@ pub fn promotions(settings: &Settings) -> Promotions {
 /// When a file can never be used as things are, or no pepper is known.
 pub(super) async fn start(settings: &Settings) -> anyhow::Result<(Opening, PrivacySettings)> {
     let own = settings.clone();
-    let mut opening: BoxFuture<'static, _> = Box::pin(async move { open(&own).await });
+    let mut opening: BoxFuture<'static, _> = Box::pin(async move { open(&own, tell_log).await });
     let first = match timeout(START_PATIENCE, &mut opening).await {
         Ok(first) => first,
         Err(_) => match known_privacy(settings)? {
@@ -146,12 +179,20 @@ pub(super) async fn start(settings: &Settings) -> anyhow::Result<(Opening, Priva
             let privacy = opened.privacy.clone();
             Ok((Opening::Open(Box::new(opened)), privacy))
         }
-        // A server that several replicas share may be mended meanwhile.
-        Err(err) if err.is::<SettingFault>() && !matches!(settings.store.place, StorePlace::Postgres(_)) => Err(err),
+        Err(err) if ends_a_start(settings, &err) => Err(err),
         Err(err) => match known_privacy(settings)? {
             Some(privacy) => Ok((Opening::Failed(err), privacy)),
             None => Err(err),
         },
+    }
+}
+
+/// Whether trying again cannot help, or would help a second server on one file. A database that several replicas share may
+/// be mended meanwhile, but not the pepper of this one.
+fn ends_a_start(settings: &Settings, err: &anyhow::Error) -> bool {
+    match err.downcast_ref::<StoreError>() {
+        Some(StoreError::OtherPepper { .. } | StoreError::Locked { .. }) => true,
+        Some(_) | None => err.is::<SettingFault>() && !matches!(settings.store.place, StorePlace::Postgres(_)),
     }
 }
 
@@ -170,7 +211,7 @@ pub fn run_until_signal<T>(work: impl Future<Output = anyhow::Result<T>>) -> any
     })
 }
 
-async fn begin(settings: &Settings, store: &Store) -> anyhow::Result<Opened> {
+async fn begin(settings: &Settings, store: &Store, tell: TellKeys) -> anyhow::Result<Opened> {
     let folder = match &settings.store.place {
         StorePlace::Sqlite(path) => folder_of(path),
         StorePlace::Postgres(_) | StorePlace::Memory => Path::new(OLD_FOLDER),
@@ -188,8 +229,8 @@ async fn begin(settings: &Settings, store: &Store) -> anyhow::Result<Opened> {
         }
         None => PrivacySettings { pepper: Some(drawn_pepper(settings, store).await?), ..settings.privacy.clone() },
     };
-    let ids: Vec<_> = IdHasher::new(&privacy).pepper_ids().iter().map(ToString::to_string).collect();
-    store.adopt_peppers(&ids).await.map_err(|err| told(settings, err))?;
+    let layers = pepper::settle(store, &privacy, tell).await.map_err(|err| told(settings, err))?;
+    let privacy = PrivacySettings { layers, ..privacy };
     if let Some(taken) = store.take_over(folder).await.map_err(|err| told(settings, err))? {
         let TakenOver { files, predictions, outcomes, tombstones, promotions, damaged_lines } = taken;
         tracing::warn!(
@@ -239,7 +280,7 @@ async fn drawn_pepper(settings: &Settings, store: &Store) -> anyhow::Result<secr
     };
     let file = path.with_file_name(PEPPER);
     let shown = file.display();
-    if !store.is_new().await.map_err(|err| told(settings, err))? {
+    if !store.peppers().await.map_err(|err| told(settings, err))?.is_new() {
         let problem = anyhow!(
             "its customers are hashed with a pepper that is not known: put the file `{shown}` back, or give the pepper as \
              `privacy.pepper_file`; without it nobody in the store is found again, and all that is left is to move the \

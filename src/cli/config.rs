@@ -53,7 +53,7 @@ fn check(effective: &Effective, read: &[&str], strays: &[StrayVariable]) -> Stri
     }
     for (origin, keys) in keys {
         let _ = match origin {
-            ValueOrigin::Default => writeln!(text, "  {origin}: {} keys", keys.len()),
+            ValueOrigin::Default | ValueOrigin::NotSet => writeln!(text, "  {origin}: {} keys", keys.len()),
             ValueOrigin::File(_) | ValueOrigin::Environment(_) => writeln!(text, "  {origin}: {}", keys.join(", ")),
         };
     }

@@ -38,6 +38,11 @@ async fn describe(store: &Store, target: Option<&str>, failures: usize) -> Resul
     let StoreCounts { customers, interactions, purchases, features, scores, dirty } = store.counts().await?;
     let mut text = String::new();
     let _ = writeln!(text, "customers     {customers}");
+    // A store of the version before keeps no word of it.
+    let left = store.keys_to_change().await.unwrap_or(0);
+    if left > 0 {
+        let _ = writeln!(text, "pepper        {left} customers have still a key of the one before: a start goes on");
+    }
     let oldest =
         store.oldest_interaction().await?.map_or_else(String::new, |oldest| format!(", the oldest of {oldest}"));
     let _ = writeln!(text, "interactions  {interactions}{oldest}");

@@ -183,6 +183,8 @@ impl Reader {
     /// Notes a problem with a key that was read.
     pub(super) fn problem(&mut self, key: &str, message: impl Into<String>) {
         let origin = self.origin_of(key);
+        let is_unset = matches!(origin, ValueOrigin::Default) && OPTIONAL.contains(&key);
+        let origin = if is_unset { ValueOrigin::NotSet } else { origin };
         self.problems.push(Problem { key: key.to_owned(), origin, message: message.into() });
     }
 

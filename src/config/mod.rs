@@ -249,7 +249,9 @@ fn server(read: &mut Reader) -> ServerSettings {
     if batch_body_limit < body_limit {
         // Told at the key that somebody wrote.
         let (key, message) = match read.origin_of("server.batch_body_limit") {
-            ValueOrigin::Default => ("server.body_limit", "must not be larger than `server.batch_body_limit`"),
+            ValueOrigin::Default | ValueOrigin::NotSet => {
+                ("server.body_limit", "must not be larger than `server.batch_body_limit`")
+            }
             ValueOrigin::File(_) | ValueOrigin::Environment(_) => {
                 ("server.batch_body_limit", "must not be smaller than `server.body_limit`")
             }

@@ -110,7 +110,7 @@ pub(super) fn read(read: &mut Reader) -> PrivacySettings {
         numeric_ids: read.get("privacy.numeric_ids"),
         refuse_pii: read.get("privacy.refuse_pii"),
     };
-    PrivacySettings { pepper, previous, previous_until, screen }
+    PrivacySettings { pepper, layers: Vec::new(), previous, previous_until, screen }
 }
 
 fn pepper(read: &mut Reader) -> Option<SecretString> {

@@ -5,6 +5,8 @@ use std::fmt;
 /// Where a value was written.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ValueOrigin {
+    /// Nowhere, and there is no default.
+    NotSet,
     Default,
     /// A settings file, by its path as given.
     File(String),
@@ -15,6 +17,7 @@ pub enum ValueOrigin {
 impl fmt::Display for ValueOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::NotSet => f.write_str("not set"),
             Self::Default => f.write_str("default"),
             Self::File(path) => write!(f, "file `{path}`"),
             Self::Environment(name) => write!(f, "environment variable `{name}`"),

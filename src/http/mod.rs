@@ -17,4 +17,6 @@ pub use edge::auth::Access;
 pub use router::{ListenerName, ROUTES, Route};
 pub use routes::predict_later::answer_later;
 pub use service::Endpoints;
-pub use state::{HttpSettings, HttpState, Jobs, QuestionDesk, Readiness, RenderMetrics, SharedState, WriteBackDesk};
+pub use state::{
+    HttpSettings, HttpState, Jobs, QuestionDesk, Readiness, RenderMetrics, SharedState, StoreTrouble, WriteBackDesk,
+};

@@ -14,7 +14,7 @@ use super::edge::observe::Observe;
 use super::routes::live::Endpoint;
 use super::routes::{
     Call, customer_score, customers, health, job, oauth_token, outcomes, predict_clv_batch, predict_later,
-    predict_lead_batch,
+    predict_lead_batch, purchases,
 };
 use super::state::SharedState;
 use crate::auth::Scope;
@@ -49,6 +49,9 @@ pub(super) enum RouteAnswer {
 use Access::{Open, Scoped};
 use RouteAnswer::{Live, Routed};
 
+/// What commands of this machine are taken, beside the public listener.
+const PURCHASES: &str = "/v1/purchases";
+
 /// Every route there is.
 #[rustfmt::skip]
 pub static ROUTES: &[Route] = &[
@@ -63,6 +66,7 @@ pub static ROUTES: &[Route] = &[
     public(Method::POST, "/v1/predict/lead/batch", "predict_lead_batch", Scoped(Scope::Leads), Routed(|method| on(method, predict_lead_batch::handle))),
     public(Method::POST, "/v1/genesys/lead", "genesys_lead", Scoped(Scope::Leads), Live(Endpoint::GenesysLead)),
     public(Method::POST, "/v1/outcomes", "outcomes", Scoped(Scope::Events), Routed(|method| on(method, outcomes::handle))),
+    public(Method::POST, PURCHASES, "purchases", Scoped(Scope::Events), Routed(|method| on(method, purchases::handle))),
     public(Method::DELETE, "/v1/customers/{id}", "customers", Scoped(Scope::Admin), Routed(|method| on(method, customers::handle))),
     public(Method::GET, "/v1/customers/{id}/score", "customer_score", Scoped(Scope::Predict), Routed(|method| on(method, customer_score::handle))),
     public(Method::POST, "/oauth/token", "oauth_token", Open, Routed(|method| on(method, oauth_token::handle))),
@@ -98,6 +102,15 @@ pub(super) fn router(listener: ListenerName, state: SharedState) -> Router {
         let methods = guarded(&state, row.access, row.methods());
         // Before anybody is asked who they are: a path and its methods are no secret.
         router.route(row.path, methods.fallback(wrong_method).layer(Observe::new(row.name)))
+    });
+    router.fallback_service(not_found.layer(Observe::new("unmatched")).with_state(())).with_state(state)
+}
+
+/// The routes that commands of this machine may ask without credentials: whoever reaches them may write the store's file.
+pub(super) fn local(state: SharedState) -> Router {
+    let rows = ROUTES.iter().filter(|row| row.path == PURCHASES);
+    let router = rows.fold(Router::new(), |router, row| {
+        router.route(row.path, row.methods().fallback(wrong_method).layer(Observe::new(row.name)))
     });
     router.fallback_service(not_found.layer(Observe::new("unmatched")).with_state(())).with_state(state)
 }

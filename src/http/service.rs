@@ -2,15 +2,20 @@
 //! everything else goes through the router, which knows every route. Both call the same functions.
 
 use std::convert::Infallible;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderValue, Method, Request, Response, StatusCode};
 use axum::routing::future::RouteFuture;
 use bytes::Bytes;
+use tokio::net::{UnixListener, UnixStream};
 use tower::Service as _;
 
 use super::edge::auth::{ScopeGuard, identity, refused};
@@ -18,7 +23,7 @@ use super::edge::error::error_response;
 use super::edge::head::Head;
 use super::edge::observe::{Observe, caught, finish};
 use super::edge::request_id::given;
-use super::router::{ListenerName, ROUTES, RouteAnswer, router};
+use super::router::{ListenerName, ROUTES, RouteAnswer, local, router};
 use super::routes::Call;
 use super::routes::live::Endpoint;
 use super::state::SharedState;
@@ -26,6 +31,9 @@ use super::wire::response::{Reply, write_response};
 use crate::auth;
 use scoreline_domain::time::Stopwatch;
 use scoreline_listener::{Connect, Peer, Plain, RequestBody};
+
+/// How soon a socket that gives no connection is asked again.
+const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 
 /// What one listener answers. Cheap to clone.
 #[derive(Clone)]
@@ -61,6 +69,21 @@ impl Endpoints {
 
     pub fn admin(state: SharedState) -> Self {
         router(ListenerName::Admin, state).into()
+    }
+
+    /// What commands of this machine ask.
+    pub fn local(state: SharedState) -> Self {
+        local(state).into()
+    }
+
+    /// Answers who runs as the user of this process, until `stopped` is ready.
+    pub async fn answer_commands(&self, socket: UnixListener, stopped: impl Future<Output = ()> + Send + 'static) {
+        let Ok(own) = fs::metadata("/proc/self") else { return };
+        let commands = OwnCommands { socket, user: own.uid() };
+        let served = axum::serve(commands, self.router.clone()).with_graceful_shutdown(stopped).await;
+        if let Err(error) = served {
+            tracing::warn!(%error, "commands of this machine are not answered any more");
+        }
     }
 
     /// The door of everything that is not plain.
@@ -131,6 +154,35 @@ impl Connect for Endpoints {
     fn at_once(service: &Connection, plain: &Plain<'_>, out: &mut Vec<u8>) -> bool {
         let route = service.endpoints.lane.iter().find(|route| route.path == plain.path);
         route.is_some_and(|route| route.write(plain, service.identity.as_deref(), out))
+    }
+}
+
+/// Connections of this user, and of root, who may write the store's file anyway.
+struct OwnCommands {
+    socket: UnixListener,
+    user: u32,
+}
+
+impl axum::serve::Listener for OwnCommands {
+    type Io = UnixStream;
+    type Addr = ();
+
+    async fn accept(&mut self) -> (UnixStream, ()) {
+        loop {
+            match self.socket.accept().await {
+                Ok((stream, _)) => {
+                    let user = stream.peer_cred().map(|peer| peer.uid());
+                    if user.is_ok_and(|user| user == self.user || user == 0) {
+                        return (stream, ());
+                    }
+                }
+                Err(_) => tokio::time::sleep(ACCEPT_AGAIN).await,
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -32,19 +32,61 @@ pub struct HttpSettings {
     pub body_timeout: Duration,
 }
 
-/// Whether this process wants traffic. Flipped first when it is asked to stop.
-#[derive(Clone, Debug, Default)]
+/// Whether this process wants traffic, flipped first when it is asked to stop, and whether it can do all of its work.
+#[derive(Clone, Default)]
 pub struct Readiness {
     draining: Arc<AtomicBool>,
+    /// `None` for a process without a store.
+    store: Option<Arc<OnceLock<Store>>>,
+}
+
+/// Why nothing of customers is kept, and nothing new of them is found. Predictions are answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreTrouble {
+    /// It is not open yet.
+    NotOpen,
+    /// It was, and fails for this reason, which may name files of this machine.
+    Failing(String),
 }
 
 impl Readiness {
+    /// Of a process whose store opens sooner or later.
+    pub fn with(store: Arc<OnceLock<Store>>) -> Self {
+        Self { store: Some(store), ..Self::default() }
+    }
+
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
 
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// What is wrong with the store at the moment.
+    pub fn store_trouble(&self) -> Option<StoreTrouble> {
+        match self.store.as_ref()?.get() {
+            Some(store) => store.trouble().map(StoreTrouble::Failing),
+            None => Some(StoreTrouble::NotOpen),
+        }
+    }
+}
+
+impl StoreTrouble {
+    /// A stable word.
+    pub(crate) fn as_str(&self) -> &'static str {
+        match self {
+            Self::NotOpen => "not_open",
+            Self::Failing(_) => "failing",
+        }
+    }
+
+    /// For people with access to the machine.
+    pub(crate) fn reason(self) -> String {
+        match self {
+            Self::NotOpen => "the store is not open; the log says what it waits for".to_owned(),
+            Self::Failing(reason) => reason,
+        }
     }
 }
 

@@ -143,8 +143,15 @@ impl PredictionBook {
         }
     }
 
-    /// Forgets customers; of how many anything was known. Figures that their outcomes went into stay: they are sums over
-    /// many customers.
+    /// Lets every figure go, to be made again of the outcomes that are left.
+    pub fn clear_figures(&mut self) {
+        self.versions.clear();
+        self.outcomes = 0;
+        self.immature = 0;
+        self.recount = true;
+    }
+
+    /// Forgets customers; of how many anything was known. The figures that their outcomes went into are to be made again.
     pub fn forget(&mut self, gone: impl Fn(&CustomerKey) -> bool) -> u64 {
         self.recount = true;
         let before = self.last.len();

@@ -62,30 +62,40 @@ pub fn set_window_rows(model: &ModelName, rows: u64) {
     gauge!("scoreline_drift_window_rows", "model" => model.to_string()).set(rows as f64);
 }
 
-/// Sets the gauges of how the answers of a model version turned out.
-pub fn set_quality(model: &ModelName, version: &ModelVersion, quality: &Quality) {
+/// Sets the gauges of how the answers of a model version turned out. What `before` said and nothing says now is not a
+/// number: nobody takes it for today's.
+pub fn set_quality(model: &ModelName, version: &ModelVersion, quality: &Quality, before: Option<&Quality>) {
     let own = [("model", model.to_string()), ("version", version.to_string())];
     let with = |name: &'static str, value: String| own.iter().cloned().chain([(name, value)]).collect::<Vec<_>>();
+    let unknown = Share { n: 0, share: f64::NAN, low: f64::NAN, high: f64::NAN };
+    let is_some = quality.outcomes > 0;
     gauge!("scoreline_outcome_window", &own).set(quality.outcomes as f64);
-    for (level, Share { n, share, low, high }) in &quality.coverage {
+    let old = before.iter().flat_map(|before| &before.coverage).map(|(level, _)| (*level, unknown));
+    for (level, Share { n, share, low, high }) in old.chain(quality.coverage.iter().copied()) {
         let labels = with("level", level.to_string());
-        gauge!("scoreline_observed_coverage", &labels).set(*share);
-        gauge!("scoreline_observed_coverage_low", &labels).set(*low);
-        gauge!("scoreline_observed_coverage_high", &labels).set(*high);
-        gauge!("scoreline_observed_coverage_outcomes", &labels).set(*n as f64);
+        gauge!("scoreline_observed_coverage", &labels).set(share);
+        gauge!("scoreline_observed_coverage_low", &labels).set(low);
+        gauge!("scoreline_observed_coverage_high", &labels).set(high);
+        gauge!("scoreline_observed_coverage_outcomes", &labels).set(n as f64);
     }
-    if let Some(ratio) = quality.total_ratio {
+    if let Some(ratio) = quality.total_ratio.or(before.and_then(|before| before.total_ratio).map(|_| f64::NAN)) {
         gauge!("scoreline_predicted_to_actual_ratio", &own).set(ratio);
     }
-    gauge!("scoreline_no_purchase_share", &own).set(quality.no_purchase.share);
-    for (name, found) in [("risk", quality.risk), ("confidence", quality.confidence)] {
+    gauge!("scoreline_no_purchase_share", &own).set(if is_some { quality.no_purchase.share } else { f64::NAN });
+    let nothing = Calibrated { n: 0, mean: f64::NAN, observed: f64::NAN, error: f64::NAN };
+    let old = |of: fn(&Quality) -> Option<Calibrated>| before.and_then(of).map(|_| nothing);
+    for (name, found) in [
+        ("risk", quality.risk.or(old(|before| before.risk))),
+        ("confidence", quality.confidence.or(old(|before| before.confidence))),
+    ] {
         let Some(Calibrated { mean, observed, error, .. }) = found else { continue };
         let labels = with("output", name.to_owned());
         gauge!("scoreline_calibration_error", &labels).set(error);
         gauge!("scoreline_calibration_predicted", &labels).set(mean);
         gauge!("scoreline_calibration_observed", &labels).set(observed);
     }
-    for (tier, share) in &quality.tiers {
+    let old = before.iter().flat_map(|before| &before.tiers).map(|(tier, _)| (*tier, unknown));
+    for (tier, share) in old.chain(quality.tiers.iter().copied()) {
         gauge!("scoreline_tier_hit_share", &with("tier", tier.to_string())).set(share.share);
     }
 }

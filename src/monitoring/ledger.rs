@@ -3,7 +3,7 @@
 //! Callers get `record` (never waits, may drop) and `report` (an answer means committed and synced). The figures follow
 //! what is in the store, so replicas that share one show the same.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,7 +16,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use super::book::{PredictionAdmission, PredictionBook, PredictionLimits};
 use super::gauges;
 use super::outcome::{Judged, Outcome, Prediction, Verdict};
-use super::quality::Quality;
+use super::quality::{Quality, Rolling};
 use scoreline_domain::privacy::Tombstones;
 use scoreline_domain::privacy::erasure::{Erasable, EraseError};
 use scoreline_domain::time::Stopwatch;
@@ -53,8 +53,8 @@ struct LedgerState {
     /// Whether the store is open and what it holds is known.
     open: AtomicBool,
     lost_in_queue: Counter,
-    /// Model versions that have gauges. Callers name versions, and a gauge is never taken back.
-    measured: Mutex<HashSet<(ModelName, ModelVersion)>>,
+    /// Model versions that have gauges, with what these say. Callers name versions, and a gauge is never taken back.
+    measured: Mutex<HashMap<(ModelName, ModelVersion), Quality>>,
 }
 
 struct RecordedPrediction {
@@ -165,12 +165,21 @@ impl Ledger {
         let status = self.status();
         gauge!("scoreline_ledger_predictions").set(status.predictions as f64);
         let mut measured = self.inner.measured.lock().unwrap_or_else(PoisonError::into_inner);
-        for (model, version, quality) in &status.quality {
-            let own = (model.clone(), version.clone());
-            if measured.len() < MOST_MEASURED || measured.contains(&own) {
-                measured.insert(own);
-                gauges::set_quality(model, version, quality);
+        let mut gone: Vec<_> = measured.keys().cloned().collect();
+        for (model, version, quality) in status.quality {
+            let own = (model, version);
+            gone.retain(|measured| *measured != own);
+            let before = measured.get(&own);
+            if measured.len() < MOST_MEASURED || before.is_some() {
+                gauges::set_quality(&own.0, &own.1, &quality, before);
+                measured.insert(own, quality);
             }
+        }
+        // Every customer whose outcomes they were about was erased.
+        for own in gone {
+            let nothing = Rolling::new(0).quality();
+            gauges::set_quality(&own.0, &own.1, &nothing, measured.get(&own));
+            measured.insert(own, nothing);
         }
     }
 
@@ -349,6 +358,11 @@ impl Keeper {
         self.write().await;
         let (sweep, reread, recount) = {
             let mut book = self.ledger.book();
+            if book.recount {
+                // Of whoever was erased no figure tells any more: they are made again of what is left.
+                book.clear_figures();
+                self.seq = 0;
+            }
             (book.sweep(), book.reread, book.recount)
         };
         let looked = async {
@@ -362,7 +376,7 @@ impl Keeper {
             if sweep.is_some() || reread || recount { self.count().await } else { Ok(()) }
         };
         match looked.await {
-            Ok(()) => self.failing = false,
+            Ok(()) => self.tell_success(),
             Err(err) => self.tell(&err),
         }
     }
@@ -444,6 +458,13 @@ impl Keeper {
             tracing::error!(error = %err, cause, "outcomes and predictions cannot be written or read");
         }
         self.failing = true;
+    }
+
+    fn tell_success(&mut self) {
+        if self.failing {
+            tracing::info!("outcomes and predictions can be written and read again");
+        }
+        self.failing = false;
     }
 }
 

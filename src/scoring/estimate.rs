@@ -52,9 +52,12 @@ const MOST_USD: f64 = 1e12;
 /// # Errors
 /// When it is none: a model that gives something else there is not the one it is taken for.
 pub(super) fn probability(output: &'static str, value: f64) -> Result<Probability, UnusableOutput> {
-    let problem = || match value.is_finite() {
-        true => UnusableOutput::NotAProbability { output, value },
-        false => UnusableOutput::NotANumber { output },
+    let problem = || {
+        if value.is_finite() {
+            UnusableOutput::NotAProbability { output, value }
+        } else {
+            UnusableOutput::NotANumber { output }
+        }
     };
     Probability::read(value).ok_or_else(problem)
 }

@@ -69,8 +69,11 @@ fn amount(score: &TaskScore) -> f64 {
     }
 }
 
+/// A name, and 1 for those who are in it.
+type Group = (&'static str, fn(&TaskScore) -> f64);
+
 /// What customers are routed or called by, with 1 for those who are in it.
-fn groups(task: Task) -> Vec<(&'static str, fn(&TaskScore) -> f64)> {
+fn groups(task: Task) -> Vec<Group> {
     fn is_tier(score: &TaskScore, tier: Tier) -> f64 {
         f64::from(u8::from(matches!(score, TaskScore::Clv(estimate) if estimate.tier == tier)))
     }

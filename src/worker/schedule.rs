@@ -111,6 +111,7 @@ impl Driver {
     pub async fn run(self, stop: CancellationToken) {
         let mut cause = Cause::Timer;
         let mut failures = 0;
+        let mut told: Option<String> = None;
         loop {
             let regular = self.timetable.regular(fastrand::f64());
             let mut timer = pin!(sleep(regular));
@@ -118,6 +119,7 @@ impl Driver {
             let Some(ended) = self.activate(cause, &stop).await else { return };
             failures = if ended.is_err() { failures + 1 } else { 0 };
             let pause = self.pause(&ended, failures);
+            self.tell(ended.as_ref().err(), failures, pause, &mut told);
             self.progress.plan(match pause {
                 Some(pause) => later(self.clock.now(), pause),
                 None => later(started, regular),
@@ -183,13 +185,23 @@ impl Driver {
                 Some(wait.min(self.timetable.every) + self.timetable.jitter.mul_f64(fastrand::f64()))
             }
             Ok(JobEnd::Elsewhere) => Some(ELSEWHERE.min(self.timetable.every)),
-            Err(reason) => {
-                let pause = self.timetable.retry(failures, fastrand::f64());
-                let (job, seconds) = (self.job.name().as_str(), pause.as_secs());
-                tracing::warn!(job, reason, failures, retry_in_seconds = seconds, "job failed");
-                Some(pause)
-            }
+            Err(_) => Some(self.timetable.retry(failures, fastrand::f64())),
         }
+    }
+
+    /// Says why runs fail, once for each reason, and that they no longer do.
+    fn tell(&self, reason: Option<&String>, failures: u32, pause: Option<Duration>, told: &mut Option<String>) {
+        let job = self.job.name().as_str();
+        let retry_in_seconds = pause.map_or(0, |pause| pause.as_secs());
+        match reason {
+            Some(reason) if told.as_ref() == Some(reason) => {
+                tracing::debug!(job, reason, failures, retry_in_seconds, "job failed again");
+            }
+            Some(reason) => tracing::warn!(job, reason, failures, retry_in_seconds, "job failed"),
+            None if told.is_some() => tracing::info!(job, "job does its work again"),
+            None => {}
+        }
+        *told = reason.cloned();
     }
 }
 

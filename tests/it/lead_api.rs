@@ -17,13 +17,13 @@ fn app() -> TestApp {
     TestApp::with(&[TestBundle::clv("v1.2"), TestBundle::lead("v1.0")], |_| {})
 }
 
-/// A bundle that loads and then fails on everybody younger than 46: e^709 is the last finite number.
+/// A bundle that loads and then fails on everybody younger than 60: e^709 is the last finite number.
 fn failing(version: &str) -> TestBundle {
     let mut bundle = TestBundle::lead(version)
         .edit("probability = \"probability\"", "probability = { output = \"probability\", apply = \"exp\" }");
-    // The probability is at most 1, so the model itself has to leave the range of numbers.
+    // The model leaves the range of numbers below 60 years; a finite number above 1 would be refused at the probe.
     bundle.model = r#"{"kind": "regression", "format": "scoreline-linear/1", "link": "identity", "variants": [
-        {"uses": ["age"], "predictor": {"intercept": 3000.0, "coefficients": [-50.0], "floor": 0.0, "ceiling": 3000.0}}]}"#
+        {"uses": ["age"], "predictor": {"intercept": 300000.0, "coefficients": [-5000.0], "floor": 0.0, "ceiling": 3000.0}}]}"#
         .into();
     bundle.golden = String::new();
     bundle.edit("{ output = \"probability\"", "{ output = \"value\"")

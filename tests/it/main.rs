@@ -35,9 +35,14 @@ mod one_answer;
 mod platform_settings;
 mod privacy;
 mod process;
+mod purchases;
+mod rotation;
 mod routes;
 mod score_files;
+#[path = "../../crates/store/tests/it/small_disk.rs"]
+mod small_disk;
 mod soak;
+mod store_trouble;
 mod stored;
 mod support;
 mod tidy;

@@ -71,10 +71,9 @@ fn status(registry: &Registry, version: &str) -> VersionStatus {
 }
 
 fn held_reason(registry: &Registry, version: &str) -> String {
-    match status(registry, version).state {
-        VersionState::Held { reason } => reason,
-        other => panic!("{other:?}"),
-    }
+    let state = status(registry, version).state;
+    let VersionState::Held { reason } = state else { panic!("{state:?}") };
+    reason
 }
 
 #[test]

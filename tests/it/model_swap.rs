@@ -347,6 +347,42 @@ fn a_rollback_after_a_restart_goes_where_it_would_have_gone_without() {
 }
 
 #[test]
+fn a_lone_file_keeps_the_manifest_it_took_over_across_restarts() {
+    use crate::support::onnx_file::linear;
+
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let bundle = |version: &str| TestBundle::clv_onnx(version, "linear", linear(&[0.0; 4], 14.0));
+    let started = |inherited: &BTreeMap<(ModelName, ModelVersion), String>| {
+        let registry = Registry::new(RegistrySettings::new(folder.path().to_owned()), golden::verify);
+        registry.follow(Promotions { inherited: inherited.clone(), ..Promotions::default() });
+        registry.scan(Patience::Now);
+        registry
+    };
+    let serving = |registry: &Registry| registry.serving(&name("clv")).expect("serves");
+    let from = |registry: &Registry| serving(registry).manifest().inherited_from.clone().map(|it| it.to_string());
+    bundle("v1.2").write(folder.path());
+    fs::write(folder.path().join("clv/v1.3.onnx"), linear(&[0.0; 4], 15.0)).expect("written");
+    let first = started(&BTreeMap::new());
+    assert_eq!(from(&first).as_deref(), Some("v1.2"));
+    let kept: BTreeMap<_, _> = first.unkept_manifests().into_iter().collect();
+    assert_eq!(kept.len(), 1);
+    // What it took over is not there any more, another one that would do is: other limits, other tiers.
+    bundle("v1.2.5").edit("high = 40.0", "high = 12.0").write(folder.path());
+    fs::remove_dir_all(folder.path().join("clv/v1.2")).expect("removed");
+    let again = started(&kept);
+    assert_eq!(serving(&again).digest(), serving(&first).digest());
+    assert_eq!(again.unkept_manifests(), [], "nothing new");
+    // Told late, the first choice still counts; another file under the same name begins anew.
+    let late = started(&BTreeMap::new());
+    assert_eq!(from(&late).as_deref(), Some("v1.2.5"));
+    late.scan(Patience::WhenStable);
+    late.follow(Promotions { inherited: kept.clone(), ..Promotions::default() });
+    assert_eq!(serving(&late).digest(), serving(&first).digest());
+    fs::write(folder.path().join("clv/v1.3.onnx"), linear(&[0.0; 4], 16.0)).expect("written");
+    assert_eq!(from(&started(&kept)).as_deref(), Some("v1.2.5"));
+}
+
+#[test]
 fn a_model_without_an_earlier_version_has_nothing_to_go_back_to() {
     let models = Models::new(&[]);
     TestBundle::clv("v1.2").write(models.path());

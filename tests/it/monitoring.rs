@@ -335,8 +335,8 @@ async fn a_wrong_outcome_is_refused_with_the_field_and_nothing_is_kept() {
 async fn without_a_ledger_outcomes_are_refused_with_the_setting() {
     let app = TestApp::new();
     let reply = app.post(OUTCOMES, outcome("a", 1.0).to_string()).await;
-    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(reply.json()["error"]["code"], "outcomes_unavailable");
+    assert_eq!(reply.status, StatusCode::CONFLICT);
+    assert_eq!(reply.json()["error"]["code"], "outcomes_not_kept");
     assert!(reply.text.contains("`monitoring.outcomes` is false"), "{}", reply.text);
     assert_eq!(app.admin("/admin/outcomes").await.json()["kept"], false);
 }

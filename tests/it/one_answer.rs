@@ -72,10 +72,9 @@ impl Said {
         if let Some(problem) = answer[error].as_str().filter(|problem| !problem.is_empty()) {
             return Self::Refused(problem.to_owned());
         }
-        let warnings: Vec<String> = match &answer["warnings"] {
-            Value::Array(list) => list.iter().map(text).collect(),
-            joined => joined.as_str().unwrap_or_default().split("; ").map(str::to_owned).collect(),
-        };
+        let joined = || answer["warnings"].as_str().unwrap_or_default().split("; ").map(str::to_owned).collect();
+        let listed = answer["warnings"].as_array().map(|list| list.iter().map(text).collect());
+        let warnings: Vec<String> = listed.unwrap_or_else(joined);
         let warnings = warnings.into_iter().filter(|warning| !warning.is_empty()).collect();
         Self::scored(answer, answer["source"].as_str().expect("a text"), warnings)
     }

@@ -14,6 +14,8 @@ use crate::support::TestBundle;
 pub struct Server {
     pub child: Child,
     log: BufReader<std::process::ChildStderr>,
+    /// What it said before it served.
+    pub begun: String,
     pub listen: String,
     pub admin: String,
 }
@@ -35,9 +37,15 @@ impl Server {
             .spawn()
             .expect("the binary starts");
         let mut log = BufReader::new(child.stderr.take().expect("piped"));
-        let serving = next_event(&mut log, "serving");
+        let mut begun = String::new();
+        let serving = event_after(&mut log, "serving", &mut begun);
         let address = |key: &str| serving[key].as_str().expect("an address").to_owned();
-        Self { child, log, listen: address("listen"), admin: address("admin_listen") }
+        Self { child, log, begun, listen: address("listen"), admin: address("admin_listen") }
+    }
+
+    /// Reads the log up to the next line with this message.
+    pub fn event(&mut self, message: &str) -> Value {
+        next_event(&mut self.log, message)
     }
 
     pub fn signal(&self, name: &str) {
@@ -64,7 +72,11 @@ impl Drop for Server {
 
 /// Reads log lines until the one with this message.
 fn next_event(log: &mut impl BufRead, message: &str) -> Value {
-    let mut seen = String::new();
+    event_after(log, message, &mut String::new())
+}
+
+/// As above; `seen` is given the lines before it.
+fn event_after(log: &mut impl BufRead, message: &str, seen: &mut String) -> Value {
     loop {
         let mut line = String::new();
         assert!(log.read_line(&mut line).expect("the log is text") > 0, "no `{message}` in the log:\n{seen}");
@@ -72,7 +84,7 @@ fn next_event(log: &mut impl BufRead, message: &str) -> Value {
         if event["message"] == message {
             return event;
         }
-        seen += &line;
+        *seen += &line;
     }
 }
 

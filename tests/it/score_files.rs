@@ -13,7 +13,7 @@ use arrow_array::{Array, ArrayRef, DictionaryArray, Float64Array, Int32Array, In
 use arrow_select::concat::concat_batches;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use parquet::basic::Compression;
+use parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -472,12 +472,12 @@ fn parquet_of_other_engines_is_read() {
     let log = RecordBatch::try_from_iter(columns).expect("columns of one length");
     let mut said = Vec::new();
     for codec in [
-        Compression::GZIP(Default::default()),
-        Compression::BROTLI(Default::default()),
+        Compression::GZIP(GzipLevel::default()),
+        Compression::BROTLI(BrotliLevel::default()),
         Compression::LZ4,
         Compression::LZ4_RAW,
         Compression::SNAPPY,
-        Compression::ZSTD(Default::default()),
+        Compression::ZSTD(ZstdLevel::default()),
     ] {
         let properties = WriterProperties::builder().set_compression(codec).build();
         let file = File::create(desk.path("log.parquet")).expect("created");

@@ -349,7 +349,7 @@ mod tests {
             trained_at: "2026-01-01T00:00:00Z".parse().expect("a time"),
             allow: BTreeMap::new(),
             check: None,
-            accept: None,
+            accept: Some("amounts made up for a test".to_owned()),
         };
         let Trained { staged, leaks, .. } = pack(order.clone(), &folder.path().join("models"), false).expect("packs");
         assert!(leaks.checks.iter().all(|check| check.passed), "{leaks:?}");

@@ -145,6 +145,8 @@ pub struct Promotions {
     pub versions: BTreeMap<ModelName, ModelVersion>,
     /// What served before the last change of each model, the last one last: where a rollback leads.
     pub before: BTreeMap<ModelName, Vec<ModelVersion>>,
+    /// Manifests, as TOML, that lone model files took over when they first served: a restart comes to the same.
+    pub inherited: BTreeMap<(ModelName, ModelVersion), String>,
 }
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]

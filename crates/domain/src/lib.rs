@@ -21,5 +21,5 @@ pub use interaction::{
 };
 pub use job::{JobName, JobStatus};
 pub use lead::LeadScore;
-pub use purchase::Purchase;
+pub use purchase::{Purchase, PurchaseFault, PurchaseText};
 pub use score::{Estimate, Interval, Probability, Source, Tier};

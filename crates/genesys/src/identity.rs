@@ -26,7 +26,7 @@ impl Identity {
     pub(crate) fn interaction(&self, id: &str) -> InteractionId {
         const UUID: usize = 36;
         let uuid = (id.len() == UUID).then(|| uuid::Uuid::try_parse(id).ok()).flatten();
-        InteractionId(uuid.map_or_else(|| first_half(&self.hasher.key(id)), uuid::Uuid::into_bytes))
+        InteractionId(uuid.map_or_else(|| first_half(&self.hasher.lasting_key(id)), uuid::Uuid::into_bytes))
     }
 }
 

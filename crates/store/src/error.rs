@@ -10,10 +10,14 @@ use scoreline_domain::privacy::erasure::EraseError;
 pub enum StoreError {
     #[error("store `{}` cannot be {what}", path.display())]
     File { path: PathBuf, what: &'static str, source: io::Error },
+    #[error("folder `{}` of the store cannot be made", folder.display())]
+    Folder { folder: PathBuf, source: io::Error },
     #[error("store `{}` is in use by process {process}: one process at a time may write to it (lock `{}`)", path.display(), lock.display())]
     Locked { path: PathBuf, lock: PathBuf, process: String },
     #[error("store `{}` is damaged and was left as it is: {finding}; put a copy in its place, or move it away to begin anew", path.display())]
     Corrupt { path: PathBuf, finding: String },
+    #[error("store `{}` was {what} while it was in use: nothing more is kept; stop the server, put the file back and start again", path.display())]
+    Gone { path: PathBuf, what: &'static str },
     #[error("`{}` is not a store of scoreline", path.display())]
     NotAStore { path: PathBuf },
     #[error("the store's schema has version {found}, this program knows versions up to {known}: run the newer program")]
@@ -38,11 +42,26 @@ pub enum StoreError {
         "what is in the store is kept under another pepper (id {kept}) than the one in use (id {given}), and nobody would be found again: give that one as `privacy.pepper_file`, or name its file in `privacy.previous_pepper_files`"
     )]
     OtherPepper { kept: String, given: String },
+    #[error(
+        "customers have the keys of a newer pepper (id {id}) by now: start this process anew with that one as `privacy.pepper_file`"
+    )]
+    NewerPepper { id: String },
     #[error("`{}` cannot be taken over into the store: {problem}", path.display())]
     TakeOver { path: PathBuf, problem: String },
 }
 
 impl StoreError {
+    /// The error with its causes.
+    pub fn reason(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(source) = cause {
+            text = format!("{text}: {source}");
+            cause = source.source();
+        }
+        text
+    }
+
     /// Whether the same call may succeed a moment later: the database was not reached, was busy, or another writer came
     /// first.
     pub fn is_passing(&self) -> bool {
@@ -54,11 +73,12 @@ impl StoreError {
                         .and_then(sqlx::error::DatabaseError::code)
                         .is_some_and(|code| PASSING.contains(&code.as_ref()))
             }
-            Self::File { source, .. } => {
+            Self::File { source, .. } | Self::Folder { source, .. } => {
                 matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
             }
             Self::Locked { .. }
             | Self::Corrupt { .. }
+            | Self::Gone { .. }
             | Self::NotAStore { .. }
             | Self::Newer { .. }
             | Self::OtherSchema { .. }
@@ -69,14 +89,25 @@ impl StoreError {
             | Self::LeaseLost { .. }
             | Self::ReadOnly
             | Self::OtherPepper { .. }
+            | Self::NewerPepper { .. }
             | Self::TakeOver { .. } => false,
         }
+    }
+
+    /// Whether others were at it: nothing is wrong with the store.
+    pub(super) fn is_busy(&self) -> bool {
+        let Self::Database { source, .. } = self else { return false };
+        let code = source.as_database_error().and_then(sqlx::error::DatabaseError::code);
+        code.is_some_and(|code| BUSY.contains(&code.as_ref()))
     }
 }
 
 /// SQLite: busy, busy snapshot, disk full. PostgreSQL: serialisation failure, deadlock, lock not available, statement
 /// cancelled, going down, starting up, too many connections.
 const PASSING: [&str; 10] = ["5", "517", "13", "40001", "40P01", "55P03", "57014", "57P01", "57P03", "53300"];
+
+/// SQLite: busy, busy snapshot. PostgreSQL: serialisation failure, deadlock, lock not available.
+const BUSY: [&str; 5] = ["5", "517", "40001", "40P01", "55P03"];
 
 /// What was being done, for the message of a failed statement.
 pub(super) fn failed(doing: &'static str) -> impl FnOnce(sqlx::Error) -> StoreError {
@@ -85,12 +116,6 @@ pub(super) fn failed(doing: &'static str) -> impl FnOnce(sqlx::Error) -> StoreEr
 
 impl From<StoreError> for EraseError {
     fn from(err: StoreError) -> Self {
-        let mut text = err.to_string();
-        let mut cause = std::error::Error::source(&err);
-        while let Some(source) = cause {
-            text = format!("{text}: {source}");
-            cause = source.source();
-        }
-        Self(text)
+        Self(err.reason())
     }
 }

@@ -1,4 +1,7 @@
 //! Who may do a job among replicas. Every new holder has a higher fence, and what is written under an older one fails.
+//!
+//! Where several processes write, the database's clock says when a lease has run out: one of a process whose own clock is
+//! ahead would keep the others away for as long.
 
 use std::time::Duration;
 
@@ -33,7 +36,7 @@ impl Lease {
 
 impl Store {
     /// Takes a job's lease when nobody holds it or it has run out; `None` while somebody holds it. `holder` is one
-    /// process's own name: who has it already takes it anew.
+    /// process's own name: who has it already takes it anew. `now` counts in a file, which has one writer.
     ///
     /// # Errors
     /// When that is not known.
@@ -50,8 +53,8 @@ impl Store {
                             WHERE leases.until_ms <= $5 OR leases.holder = excluded.holder";
         let mut tx = self.write("written").await?;
         let fence = tx.take("fence", 1).await?;
-        let now_ms = now.as_millisecond();
-        let until = Arg::Int(after(now, ttl));
+        let now_ms = tx.clock(now).await?;
+        let until = Arg::Int(later(now_ms, ttl));
         let args = [Arg::Text(job), Arg::Text(holder), Arg::Int(fence), until, Arg::Int(now_ms)];
         if tx.run(TAKE, &args).await? == 0 {
             return Ok(None);
@@ -65,7 +68,12 @@ impl Store {
     /// # Errors
     /// `LeaseLost` when somebody else has it.
     pub async fn renew(&self, lease: &Lease, ttl: Duration, now: Timestamp) -> Result<(), StoreError> {
-        self.hold_until(lease, after(now, ttl)).await
+        let mut tx = self.write("written").await?;
+        check_lease(&mut tx, Some(lease)).await?;
+        let until = later(tx.clock(now).await?, ttl);
+        let args = [Arg::Text(&lease.job), Arg::Int(until)];
+        tx.run("UPDATE leases SET until_ms = $2 WHERE job = $1", &args).await?;
+        tx.commit().await
     }
 
     /// Lets others take it at once.
@@ -78,17 +86,13 @@ impl Store {
         tx.run("DELETE FROM leases WHERE job = $1", &[Arg::Text(&lease.job)]).await?;
         tx.commit().await
     }
-
-    async fn hold_until(&self, lease: &Lease, until_ms: i64) -> Result<(), StoreError> {
-        let mut tx = self.write("written").await?;
-        check_lease(&mut tx, Some(lease)).await?;
-        let args = [Arg::Text(&lease.job), Arg::Int(until_ms)];
-        tx.run("UPDATE leases SET until_ms = $2 WHERE job = $1", &args).await?;
-        tx.commit().await
-    }
 }
 
 /// Milliseconds of a time later on.
 pub(super) fn after(now: Timestamp, by: Duration) -> i64 {
-    now.as_millisecond().saturating_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX))
+    later(now.as_millisecond(), by)
+}
+
+fn later(now_ms: i64, by: Duration) -> i64 {
+    now_ms.saturating_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX))
 }

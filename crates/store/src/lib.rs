@@ -15,6 +15,7 @@ mod db;
 mod erase;
 mod error;
 mod features;
+mod health;
 mod labels;
 mod leases;
 mod lock;
@@ -28,6 +29,7 @@ mod purchases;
 mod questions;
 mod queues;
 mod record;
+mod rekey;
 mod rows;
 mod scan;
 mod schema;
@@ -36,6 +38,8 @@ mod settings;
 mod takeover;
 mod wish;
 
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, RwLock};
 
 use scoreline_domain::time::Timestamp;
@@ -45,14 +49,16 @@ pub use error::StoreError;
 pub use features::{Computed, FeatureChange, FeatureChanges, FeatureRow, Saved};
 pub use leases::Lease;
 pub use outcomes::{KeptOutcome, KeptPrediction, Ruling, ToldOutcome, WaitingPrediction};
+pub use peppers::{KnownPeppers, PepperLayer};
 pub use profiles::{Claim, FailedWrite, Landed, ProfileCounts, Settled, WriteOutcome};
-pub use purchases::{NewPurchase, PurchaseId, PurchasesRecorded};
+pub use purchases::{NewPurchase, PurchaseId, PurchasesRecorded, Repetitions};
 pub use questions::{
     DueCallback, KeptQuestion, NewQuestion, QuestionAnswer, QuestionCounts, QuestionRuling, QuestionStage,
     WaitingQuestion,
 };
 pub use queues::{QueueTotal, ScoredInteraction};
 pub use record::{Annotated, Batch, RecordedCounts};
+pub use rekey::Rekeyed;
 pub use scan::{ChangeMark, Cursor, History, HistoryPage, ScanRequest, StoredInteraction, StoredPurchase, Which};
 pub use scores::{ScoresSaved, StoredScore};
 pub use settings::{Check, StorePlace, StoreSettings};
@@ -60,6 +66,7 @@ pub use takeover::{TakenOver, has_old_customers, has_old_files};
 pub use wish::Profile;
 
 use db::{Db, DbAccess, Tx};
+use health::StoreHealth;
 use labels::Labels;
 
 /// The store, open. Cheap to clone.
@@ -71,6 +78,9 @@ pub struct Store {
 struct StoreState {
     db: Db,
     access: DbAccess,
+    health: Arc<StoreHealth>,
+    /// The layer of the pepper that this process hashes with; 0 when it was not told.
+    pepper: AtomicI64,
     /// Labels seen so far. Locked for a moment, never across an await.
     labels: RwLock<Labels>,
 }
@@ -107,7 +117,14 @@ impl Store {
 
     async fn open_for(settings: &StoreSettings, access: DbAccess) -> Result<Self, StoreError> {
         let db = Db::open(settings, access).await?;
-        Ok(Self { inner: Arc::new(StoreState { db, access, labels: RwLock::default() }) })
+        let state =
+            StoreState { db, access, health: Arc::default(), pepper: AtomicI64::new(0), labels: RwLock::default() };
+        Ok(Self { inner: Arc::new(state) })
+    }
+
+    /// The lock file beside an SQLite store: it stays when the store is closed.
+    pub fn lock_of(store: &Path) -> PathBuf {
+        lock::beside(store, lock::LOCK)
     }
 
     /// Finishes what runs and closes the connections; an SQLite file takes its log over. Every later call fails.
@@ -146,10 +163,14 @@ impl Store {
     }
 
     async fn write(&self, doing: &'static str) -> Result<Tx, StoreError> {
-        match self.inner.access {
-            DbAccess::Write => self.inner.db.write(doing).await,
-            DbAccess::Read => Err(StoreError::ReadOnly),
+        if self.inner.access == DbAccess::Read {
+            return Err(StoreError::ReadOnly);
         }
+        let mut tx = self.inner.db.write(doing, &self.inner.health).await?;
+        if self.inner.db.is_shared() {
+            self.check_pepper(&mut tx).await?;
+        }
+        Ok(tx)
     }
 
     async fn read(&self, doing: &'static str) -> Result<Tx, StoreError> {

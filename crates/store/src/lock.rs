@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 
 use super::error::StoreError;
 
+/// What the lock file's name ends in.
+pub(super) const LOCK: &str = ".lock";
+
 /// Held for as long as the store is open for writing.
 #[derive(Debug)]
 pub(super) struct Lock {
@@ -17,7 +20,7 @@ impl Lock {
     /// # Errors
     /// When another process, or another store of this one, holds it.
     pub(super) fn take(store: &Path) -> Result<Self, StoreError> {
-        let lock = beside(store, ".lock");
+        let lock = beside(store, LOCK);
         let failed = |what| {
             let path = lock.clone();
             move |source| StoreError::File { path, what, source }

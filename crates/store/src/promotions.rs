@@ -42,6 +42,20 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Keeps the manifest that a lone model file took over, as TOML.
+    ///
+    /// # Errors
+    /// When it is not kept, or that is not known.
+    pub async fn keep_manifest(&self, model: &ModelName, version: &ModelVersion, text: &str) -> Result<(), StoreError> {
+        const KEEP: &str = "INSERT INTO inherited (model, version, manifest) VALUES ($1, $2, $3) \
+                            ON CONFLICT (model, version) DO UPDATE SET manifest = excluded.manifest";
+        let mut tx = self.write("told a manifest").await?;
+        tx.run(KEEP, &[Arg::Text(model.as_str()), Arg::Text(version.as_str()), Arg::Text(text)]).await?;
+        tx.commit().await
+    }
+}
+
 /// Notes a promotion; unless `replace`, only where there is none.
 pub(super) async fn keep(
     tx: &mut Tx,
@@ -67,6 +81,9 @@ async fn read(tx: &mut Tx) -> Result<Promotions, StoreError> {
     for row in tx.rows("SELECT model, version FROM served_before ORDER BY model, place", &[]).await? {
         let (model, version) = named(&row, "served_before.version")?;
         promotions.before.entry(model).or_default().push(version);
+    }
+    for row in tx.rows("SELECT model, version, manifest FROM inherited", &[]).await? {
+        promotions.inherited.insert(named(&row, "inherited.version")?, row.text(2)?.to_owned());
     }
     Ok(promotions)
 }

@@ -1,6 +1,7 @@
 //! Purchases beside interactions, each kept once.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use jiff::civil::Date;
 use sha2::{Digest as _, Sha256};
@@ -64,6 +65,27 @@ impl PurchaseId {
         }
         let digest: [u8; 32] = hash.finalize().into();
         Self(digest.first_chunk().copied().unwrap_or_default())
+    }
+}
+
+/// How often purchases without a name of their own were told that say the same. 24 bytes for each distinct one: half a
+/// key and a hash of the rest tell them apart well enough.
+#[derive(Default)]
+pub struct Repetitions(HashMap<(u64, u64), u32>);
+
+impl Repetitions {
+    /// How many of the customer's purchases that say the same came before this one.
+    pub fn count(&mut self, customer: &CustomerKey, day: Date, amount_usd: f64, items: f64) -> u32 {
+        let mut rest = DefaultHasher::new();
+        (customer.as_bytes(), day, amount_usd.to_bits(), items.to_bits()).hash(&mut rest);
+        let told = self.0.entry((customer.prefix(), rest.finish())).or_default();
+        *told += 1;
+        *told - 1
+    }
+
+    /// The id of the next purchase that says this.
+    pub fn next(&mut self, customer: &CustomerKey, day: Date, amount_usd: f64, items: f64) -> PurchaseId {
+        PurchaseId::line(day, amount_usd, items, self.count(customer, day, amount_usd, items))
     }
 }
 

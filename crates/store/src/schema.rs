@@ -6,7 +6,7 @@ use sqlx::{PgConnection, SqlSafeStr as _, SqliteConnection};
 use super::error::StoreError;
 
 /// Version, name, SQLite, PostgreSQL.
-const VERSIONS: [(i64, &str, &str, &str); 4] = [
+const VERSIONS: [(i64, &str, &str, &str); 6] = [
     (1, "store", include_str!("migrations/sqlite/0001_store.sql"), include_str!("migrations/postgres/0001_store.sql")),
     (
         2,
@@ -21,10 +21,22 @@ const VERSIONS: [(i64, &str, &str, &str); 4] = [
         include_str!("migrations/postgres/0003_questions.sql"),
     ),
     (
+        5,
+        "pepper layers",
+        include_str!("migrations/sqlite/0005_pepper_layers.sql"),
+        include_str!("migrations/postgres/0005_pepper_layers.sql"),
+    ),
+    (
         6,
         "served before",
         include_str!("migrations/sqlite/0006_served_before.sql"),
         include_str!("migrations/postgres/0006_served_before.sql"),
+    ),
+    (
+        7,
+        "inherited",
+        include_str!("migrations/sqlite/0007_inherited.sql"),
+        include_str!("migrations/postgres/0007_inherited.sql"),
     ),
 ];
 

@@ -32,6 +32,8 @@ const DONE: &str = ".imported";
 const CHECK_DIGITS: usize = 8;
 /// Rows that one statement takes.
 const ROWS: usize = 5000;
+/// Numbers of damaged lines that are told.
+const LINES_TOLD: usize = 20;
 const SECONDS_PER_DAY: i64 = 86_400;
 /// Peppers that one customer may have been carried over between.
 const MOST_MOVES: usize = 16;
@@ -129,19 +131,21 @@ impl Files {
             }
             // The end of a write that a crash cut short is no line; nobody was told that it is kept.
             let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
-            for line in bytes[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-                files.damaged += usize::from(files.take_entry(line).is_none());
-            }
+            let damaged = lines(&bytes[..whole]).filter(|(_, line)| files.take_entry(line).is_none());
+            let damaged: Vec<usize> = damaged.map(|(number, _)| number).collect();
+            files.pass_over(&journal, &damaged);
             files.read.push(journal);
         }
         let tombstones = folder.join(TOMBSTONES);
         if let Some(bytes) = content(&tombstones)? {
-            for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            let mut damaged = Vec::new();
+            for (number, line) in lines(&bytes) {
                 match tombstone(line) {
                     Some(customer) => files.erased.push(customer),
-                    None => files.damaged += 1,
+                    None => damaged.push(number),
                 }
             }
+            files.pass_over(&tombstones, &damaged);
             files.read.push(tombstones);
         }
         let promoted = folder.join(PROMOTED);
@@ -158,6 +162,16 @@ impl Files {
             }
         }
         Ok(files)
+    }
+
+    fn pass_over(&mut self, path: &Path, damaged: &[usize]) {
+        self.damaged += damaged.len();
+        if damaged.is_empty() {
+            return;
+        }
+        let numbers: Vec<_> = damaged.iter().take(LINES_TOLD).map(ToString::to_string).collect();
+        let (path, count, lines) = (path.display(), damaged.len(), numbers.join(", "));
+        tracing::warn!(%path, count, lines, "damaged lines were passed over; the file is left as it is under another name");
     }
 
     /// Reads a line of the journal: checksum, space, JSON.
@@ -189,6 +203,11 @@ impl Files {
         self.predictions.iter_mut().for_each(|one| one.customer = last(one.customer));
         self.outcomes.iter_mut().for_each(|one| one.customer = last(one.customer));
     }
+}
+
+/// Lines that hold something, with their numbers from 1.
+fn lines(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+    (1..).zip(bytes.split(|byte| *byte == b'\n')).filter(|(_, line)| !line.is_empty())
 }
 
 #[derive(Deserialize)]

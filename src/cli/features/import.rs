@@ -3,8 +3,6 @@
 //! The log is read twice: first every line is looked at, so that a log with a mistake in it changes nothing, then it is
 //! written. Telling the same log again changes nothing either.
 
-use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
@@ -15,12 +13,14 @@ use super::super::score::chunk::Cell;
 use super::super::score::purchases::{CUSTOMER, Places, customer, purchase};
 use super::super::score::source::{self, TableFormat};
 use super::super::score::{TerminalBar, delimiter, for_the_log};
+use super::beside::{StoreServer, ToldPurchase};
 use crate::app::stored;
 use crate::config::Settings;
 use scoreline_domain::CustomerKey;
-use scoreline_domain::privacy::IdHasher;
-use scoreline_engine::features::purchases::LARGEST;
-use scoreline_store::{NewPurchase, PurchaseId, PurchasesRecorded, Store};
+use scoreline_domain::Purchase;
+use scoreline_domain::privacy::{IdHasher, Tombstones};
+use scoreline_engine::features::purchases::{LARGEST, fits};
+use scoreline_store::{NewPurchase, PurchaseId, PurchasesRecorded, Repetitions, Store, StoreError};
 
 /// A purchase's own name, for those that are told again with another amount.
 const PURCHASE: [&str; 2] = ["purchase_id", "order_id"];
@@ -62,7 +62,8 @@ purchase_id (or order_id). With it a purchase told again takes the place of the 
 same customer, day, amount and items are told apart by counting them. A customer's identifier is hashed at once and must \
 be the one that predictions are asked with. Amounts are net: one below 0 is a refund. A time with an offset counts for its \
 day in UTC. Lines that cannot be taken are named and left out; with --strict nothing is taken then. From a database: have its own client \
-write a CSV of the columns above.";
+write a CSV of the columns above. While a server of the same user has the SQLite file, it is told the purchases \
+instead, as by POST /v1/purchases.";
 
 impl Import {
     pub(super) fn run(self, settings: &Settings) -> Result<(), Failure> {
@@ -80,8 +81,11 @@ impl Import {
         let log = Log { import: &self, format, hasher: IdHasher::new(&settings.privacy) };
         let Checked { lines, wrong } = log.check()?;
         let recorded = stored::run_until_signal(async {
-            let opened = stored::open_for_command(settings).await.context("no purchase was taken in")?;
-            let recorded = Log { hasher: opened.hasher(), ..log }.write(&opened.store).await;
+            let opened = match stored::open_for_command(settings).await {
+                Ok(opened) => opened,
+                Err(err) => return log.tell(settings, err).await,
+            };
+            let recorded = Log { hasher: opened.hasher(), ..log }.write(&opened.store, &opened.tombstones).await;
             let closed = stored::close(&opened.store, &opened.tombstones).await;
             let recorded = recorded.and_then(|recorded| closed.map(|()| recorded));
             recorded.context("not all purchases were taken in; the same command does the rest")
@@ -142,10 +146,39 @@ impl Log<'_> {
         Ok(Checked { lines, wrong })
     }
 
-    async fn write(&self, store: &Store) -> anyhow::Result<PurchasesRecorded> {
+    /// Tells the server that has the store's file; whatever else the matter is with the store, that is said.
+    async fn tell(&self, settings: &Settings, err: anyhow::Error) -> anyhow::Result<PurchasesRecorded> {
+        let Some(StoreError::Locked { path, process, .. }) = err.downcast_ref() else {
+            return Err(err.context("no purchase was taken in"));
+        };
+        let server = match StoreServer::of(path, process, settings).await {
+            Ok(server) => server,
+            Err(unreached) => return Err(err.context(format!("no purchase was taken in: {unreached:#}"))),
+        };
+        let told = self.tell_all(&server).await;
+        told.context("not all purchases were taken in; the same command does the rest")
+    }
+
+    async fn tell_all(&self, server: &StoreServer) -> anyhow::Result<PurchasesRecorded> {
+        let mut repetitions = Repetitions::default();
+        let mut all = PurchasesRecorded::default();
+        let mut reader = self.lines()?;
+        let bar = TerminalBar::start(&reader.length, "purchases", self.import.quiet);
+        while let Some(lines) = reader.next(self)? {
+            bar.advance(lines.len() as u64);
+            let told: Vec<_> = lines.into_iter().flatten().map(|line| line.told(&mut repetitions)).collect();
+            for batch in told.chunks(server.rows) {
+                add(&mut all, server.tell(batch).await?);
+            }
+        }
+        bar.finish();
+        Ok(all)
+    }
+
+    async fn write(&self, store: &Store, tombstones: &Tombstones) -> anyhow::Result<PurchasesRecorded> {
         let (batches, mut taken) = tokio::sync::mpsc::channel::<Vec<NewPurchase>>(2);
         let reading = async {
-            let mut told = Repetitions::default();
+            let mut repetitions = Repetitions::default();
             let mut batch = Vec::with_capacity(BATCH);
             let mut reader = self.lines()?;
             let bar = TerminalBar::start(&reader.length, "purchases", self.import.quiet);
@@ -153,7 +186,7 @@ impl Log<'_> {
                 bar.advance(lines.len() as u64);
                 // What cannot be taken in was said when it was looked at.
                 for line in lines.into_iter().flatten() {
-                    batch.push(told.named(line));
+                    batch.push(line.named(&mut repetitions));
                     if batch.len() == BATCH {
                         batches.send(std::mem::take(&mut batch)).await?;
                     }
@@ -167,12 +200,10 @@ impl Log<'_> {
         let writing = async {
             let mut all = PurchasesRecorded::default();
             while let Some(batch) = taken.recv().await {
-                let PurchasesRecorded { written, same, refused, impossible } =
-                    store.record_purchases(&batch, None).await?;
-                all.written += written;
-                all.same += same;
-                all.refused += refused;
-                all.impossible += impossible;
+                let (erased, batch): (Vec<_>, _) =
+                    batch.into_iter().partition(|one| tombstones.contains(&one.customer));
+                all.refused += erased.len() as u64;
+                add(&mut all, store.record_purchases(&batch, None).await?);
             }
             anyhow::Ok(all)
         };
@@ -211,15 +242,13 @@ impl Log<'_> {
         self.hasher.screen().identifier(id).map_err(|refused| format!("`{CUSTOMER}` {refused}"))?;
         let read = purchase(places, cells)?;
         let items = read.items.or(self.import.items.map(f64::from)).unwrap_or_default();
-        for (column, value) in [("amount", read.amount_usd), ("items", items)] {
-            if value.abs() > LARGEST {
-                return Err(format!("`{column}` must be at most {LARGEST:e}, got `{value}`"));
-            }
-        }
+        fits(&Purchase { items: Some(items), ..read })
+            .map_err(|column| format!("`{column}` must be at most {LARGEST:e}"))?;
         let name = name.map(|name| cells[name].as_text().trim()).filter(|name| !name.is_empty());
         Ok(Line {
             customer: self.hasher.key(id),
-            name: name.map(PurchaseId::named),
+            id: id.into(),
+            name: name.map(Into::into),
             day: read.date,
             amount_usd: read.amount_usd,
             items,
@@ -251,31 +280,45 @@ impl Lines {
     }
 }
 
-/// One purchase, its customer's name already hashed.
-#[derive(Clone, Copy)]
+/// One purchase.
 struct Line {
     customer: CustomerKey,
-    name: Option<PurchaseId>,
+    /// The customer as the log names them, for a server that hashes them itself.
+    id: Box<str>,
+    name: Option<Box<str>>,
     day: jiff::civil::Date,
     amount_usd: f64,
     items: f64,
 }
 
-/// How often lines were told that say the same. 24 bytes for each distinct one: half a key and a hash of the rest tell
-/// lines apart well enough.
-#[derive(Default)]
-struct Repetitions(HashMap<(u64, u64), u32>);
-
-impl Repetitions {
-    fn named(&mut self, line: Line) -> NewPurchase {
-        let Line { customer, name, day, amount_usd, items } = line;
-        let id = name.unwrap_or_else(|| {
-            let mut rest = DefaultHasher::new();
-            (customer.as_bytes(), day, amount_usd.to_bits(), items.to_bits()).hash(&mut rest);
-            let told = self.0.entry((customer.prefix(), rest.finish())).or_default();
-            *told += 1;
-            PurchaseId::line(day, amount_usd, items, *told - 1)
-        });
+impl Line {
+    fn named(self, repetitions: &mut Repetitions) -> NewPurchase {
+        let Self { customer, id: _, name, day, amount_usd, items } = self;
+        let id = match name {
+            Some(name) => PurchaseId::named(&name),
+            None => repetitions.next(&customer, day, amount_usd, items),
+        };
         NewPurchase { customer, id, day, amount_usd, items }
     }
+
+    fn told(self, repetitions: &mut Repetitions) -> ToldPurchase {
+        let Self { customer, id, name, day, amount_usd, items } = self;
+        let repetition = name.is_none().then(|| repetitions.count(&customer, day, amount_usd, items));
+        ToldPurchase {
+            customer_id: id,
+            date: day.to_string(),
+            amount: amount_usd,
+            items,
+            purchase_id: name,
+            repetition,
+        }
+    }
+}
+
+fn add(all: &mut PurchasesRecorded, more: PurchasesRecorded) {
+    let PurchasesRecorded { written, same, refused, impossible } = more;
+    all.written += written;
+    all.same += same;
+    all.refused += refused;
+    all.impossible += impossible;
 }

@@ -50,6 +50,7 @@ pub(super) fn answer(snapshot: &ModelSnapshot, wish: Wish, drawn: Drawn) -> Vec<
     answers.into_iter().map(|answer| answer.unwrap_or_else(|| RowAnswer::Refused("model gave no row".into()))).collect()
 }
 
+#[expect(clippy::large_enum_variant, reason = "lives for one row; a box would allocate for every one")]
 enum Considered {
     Answered(RowAnswer),
     Model(Given),

@@ -225,10 +225,8 @@ const OUT_OF_RANGE: &str = "out of range";
 /// A column with its times in UTC: a zone by name, as Spark writes it, would need the rules of all zones, and changes only
 /// how a time is shown.
 fn in_utc(column: &ArrayRef) -> anyhow::Result<ArrayRef> {
-    Ok(match column.data_type() {
-        DataType::Timestamp(unit, Some(_)) => cast(column, &DataType::Timestamp(*unit, Some("+00:00".into())))?,
-        _ => Arc::clone(column),
-    })
+    let DataType::Timestamp(unit, Some(_)) = column.data_type() else { return Ok(Arc::clone(column)) };
+    Ok(cast(column, &DataType::Timestamp(*unit, Some("+00:00".into())))?)
 }
 
 /// The fields of a JSON object in their order, values as they are written.

@@ -8,14 +8,12 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use arrow_schema::{DataType, Field, Schema};
-use jiff::Timestamp;
-use jiff::civil::{Date, DateTime};
-use jiff::tz::TimeZone;
+use jiff::civil::Date;
 
 use super::chunk::{CHUNK_ROWS, Cell, Chunk};
 use super::draw::{InputRow, shown};
 use super::source::{Input, Layout, Length, Source, plain};
-use scoreline_domain::Purchase;
+use scoreline_domain::{Purchase, PurchaseFault, PurchaseText};
 use scoreline_engine::features::purchases::{PurchaseFeatures, PurchaseHistory};
 use scoreline_engine::features::{FeatureSchema, Value};
 
@@ -213,33 +211,17 @@ impl PurchaseLedger {
 /// # Errors
 /// Names the column and what is allowed there.
 pub(in crate::cli) fn purchase(places: &Places, cells: &[Cell]) -> Result<Purchase, String> {
-    let text = cells[places.date].as_text().trim();
-    let date = day_of(text)
-        .ok_or_else(|| format!("`{DATE}` must be a day such as `1997-01-31` or a time, got `{}`", shown(text)))?;
-    let number = |name: &str, column: usize| {
-        let text = cells[column].as_text().trim();
-        let value = text.parse::<f64>().ok().filter(|value| value.is_finite());
-        value.ok_or_else(|| format!("`{name}` must be a finite number, got `{}`", shown(text)))
-    };
-    Ok(Purchase {
-        date,
-        amount_usd: number(&places.amount_name, places.amount)?,
-        items: places.items.map(|column| number("items", column)).transpose()?,
+    let text = |column: usize| cells[column].as_text().trim();
+    let items = places.items.map(text);
+    let line = PurchaseText { date: text(places.date), amount: text(places.amount), items };
+    Purchase::read(&line).map_err(|PurchaseFault { field, problem }| {
+        let (name, got) = match field {
+            DATE => (DATE, line.date),
+            "amount" => (&*places.amount_name, line.amount),
+            other => (other, items.unwrap_or_default()),
+        };
+        format!("`{name}` {problem}, got `{}`", shown(got))
     })
-}
-
-/// The day of a date, or the day in UTC of a time with an offset. A time without one is taken as it stands.
-fn day_of(text: &str) -> Option<Date> {
-    if let Ok(time) = text.parse::<Timestamp>() {
-        return Some(time.to_zoned(TimeZone::UTC).date());
-    }
-    // Some write the offset without a colon behind a blank; what is no date and time at all is none.
-    let day = text.split(['T', 't', ' ']).next().unwrap_or(text);
-    let is_time = day.len() < text.len();
-    if is_time && text.parse::<DateTime>().is_err() {
-        return None;
-    }
-    day.parse().ok()
 }
 
 struct Folded {

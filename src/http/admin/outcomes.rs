@@ -6,6 +6,7 @@ use axum::response::Response;
 use serde::Serialize;
 
 use crate::http::routes::outcomes::NOT_KEPT;
+use crate::http::state::{Readiness, StoreTrouble};
 use crate::http::wire::json::respond;
 use crate::monitoring::Monitoring;
 use crate::monitoring::ledger::LedgerStatus;
@@ -13,19 +14,19 @@ use crate::monitoring::quality::{Calibrated, Quality, Share};
 use scoreline_domain::Tier;
 use scoreline_domain::score::{cents, round};
 
-pub(crate) async fn handle(State(monitoring): State<Monitoring>) -> Response {
+pub(crate) async fn handle(State(monitoring): State<Monitoring>, State(readiness): State<Readiness>) -> Response {
     let body = match monitoring.ledger() {
-        Some(ledger) => OutcomesBody::kept(ledger.status()),
-        None => OutcomesBody { kept: false, reason: Some(NOT_KEPT), ledger: None, models: Vec::new() },
+        Some(ledger) => OutcomesBody::kept(ledger.status(), readiness.store_trouble()),
+        None => OutcomesBody { kept: false, reason: Some(NOT_KEPT.to_owned()), ledger: None, models: Vec::new() },
     };
     respond(StatusCode::OK, &body)
 }
 
 #[derive(Serialize)]
-struct OutcomesBody<'a> {
+struct OutcomesBody {
     kept: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'a str>,
+    reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ledger: Option<LedgerBody>,
     models: Vec<QualityBody>,
@@ -88,15 +89,16 @@ struct CalibratedBody {
     calibration_error: f64,
 }
 
-impl OutcomesBody<'_> {
-    fn kept(status: LedgerStatus) -> Self {
+impl OutcomesBody {
+    fn kept(status: LedgerStatus, trouble: Option<StoreTrouble>) -> Self {
         let LedgerStatus { predictions, outcomes, immature, open, quality } = status;
         let models = quality
             .into_iter()
             .map(|(model, version, quality)| QualityBody::new(model.to_string(), version.to_string(), quality));
+        let trouble = trouble.or_else(|| (!open).then_some(StoreTrouble::NotOpen));
         Self {
-            kept: open,
-            reason: (!open).then_some("the store is not open; the log says what it waits for"),
+            kept: trouble.is_none(),
+            reason: trouble.map(StoreTrouble::reason),
             ledger: Some(LedgerBody { predictions_waiting: predictions, outcomes_remembered: outcomes, immature }),
             models: models.collect(),
         }

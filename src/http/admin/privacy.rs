@@ -23,7 +23,7 @@ struct PrivacyBody {
     numeric_ids: &'static str,
     refuse_pii: bool,
     tombstones: usize,
-    /// `for_good` or `until_restart`.
+    /// `for_good`, or `until_restart` where nothing outlasts the process or an erasure waits for the store.
     tombstones_hold: &'static str,
 }
 
@@ -46,7 +46,7 @@ pub(crate) async fn handle(State(hasher): State<IdHasher>, State(eraser): State<
         },
         refuse_pii,
         tombstones: eraser.tombstones().len(),
-        tombstones_hold: if eraser.lasts() { "for_good" } else { "until_restart" },
+        tombstones_hold: if eraser.lasts() && !eraser.is_waiting() { "for_good" } else { "until_restart" },
     };
     respond(StatusCode::OK, &body)
 }

@@ -48,7 +48,9 @@ codes! {
     BodyUnreadable = "body_unreadable", BAD_REQUEST;
     /// An outcome without a prediction, of a customer none is recorded of.
     NoPrediction = "no_prediction", UNPROCESSABLE_ENTITY;
-    /// Outcomes cannot be kept: switched off, too many at once, or the disk fails.
+    /// Outcomes are not kept here: the settings say so, and sending them again does not help.
+    OutcomesNotKept = "outcomes_not_kept", CONFLICT;
+    /// Outcomes cannot be kept: too many at once, or the disk fails.
     OutcomesUnavailable = "outcomes_unavailable", SERVICE_UNAVAILABLE;
     /// The database is not open yet or gives no answer. Nothing that answers predictions asks it.
     StoreUnavailable = "store_unavailable", SERVICE_UNAVAILABLE;

@@ -83,7 +83,10 @@ pub(crate) fn identifier(customer: Customer) -> Result<String, ApiError> {
 }
 
 fn incomplete(why: &str) -> ApiError {
-    let message = format!("the erasure is not complete: {why}; nothing new is kept of the customer; ask again");
+    let message = format!(
+        "the erasure is not complete: {why}; it is tried again and nothing new is kept of the customer until the server is \
+         stopped; ask again"
+    );
     ApiError::new(Code::ErasureIncomplete, message)
 }
 

@@ -1,12 +1,12 @@
 //! `/health/live` and `/health/ready`. Liveness is "the process answers"; readiness is "there is something to answer
-//! from and nobody asked us to leave".
+//! from and nobody asked us to leave". A store that fails costs no answer, so it costs no traffic; it is said.
 
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
 
-use crate::http::state::Readiness;
+use crate::http::state::{Readiness, StoreTrouble};
 use crate::http::wire::json::respond;
 use crate::scoring::Scorer;
 
@@ -19,6 +19,9 @@ struct Live {
 struct Ready {
     status: &'static str,
     models: Vec<ReadyModel>,
+    /// `not_open` or `failing`; absent while the store does its work.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    store: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -39,12 +42,16 @@ pub(crate) async fn ready(State(scorer): State<Scorer>, State(readiness): State<
         .filter_map(|status| status.snapshot)
         .map(|snapshot| ReadyModel { name: snapshot.name().to_string(), version: snapshot.version().to_string() })
         .collect();
+    let trouble = readiness.store_trouble();
+    let store = trouble.as_ref().map(StoreTrouble::as_str);
     let (code, status) = if readiness.is_draining() {
         (StatusCode::SERVICE_UNAVAILABLE, "draining")
-    } else if scorer.can_answer() {
-        (StatusCode::OK, "ready")
-    } else {
+    } else if !scorer.can_answer() {
         (StatusCode::SERVICE_UNAVAILABLE, "no_model")
+    } else if store.is_some() {
+        (StatusCode::OK, "degraded")
+    } else {
+        (StatusCode::OK, "ready")
     };
-    respond(code, &Ready { status, models })
+    respond(code, &Ready { status, models, store })
 }

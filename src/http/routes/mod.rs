@@ -17,6 +17,7 @@ pub(super) mod predict_clv_batch;
 pub(super) mod predict_later;
 mod predict_lead;
 pub(super) mod predict_lead_batch;
+pub(super) mod purchases;
 mod question;
 mod route_tier;
 

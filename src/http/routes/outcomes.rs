@@ -38,7 +38,7 @@ pub(crate) async fn handle(
     id: RequestId,
     BatchPayload(body): BatchPayload,
 ) -> Result<Response, ApiError> {
-    let ledger = monitoring.ledger().ok_or_else(|| ApiError::new(Code::OutcomesUnavailable, NOT_KEPT))?;
+    let ledger = monitoring.ledger().ok_or_else(|| ApiError::new(Code::OutcomesNotKept, NOT_KEPT))?;
     let reader = OutcomeReader { scorer: &scorer, hasher: &hasher, now: scorer.now(), moved: RefCell::default() };
     if is_single(&body) {
         let outcome = reader.read(&body)?;
@@ -86,7 +86,7 @@ async fn report(
 }
 
 /// One object, however many lines it takes. Broken JSON counts as one unless its first line stands by itself.
-fn is_single(body: &[u8]) -> bool {
+pub(super) fn is_single(body: &[u8]) -> bool {
     if body.trim_ascii_start().first() == Some(&b'[') {
         return false;
     }

@@ -154,7 +154,7 @@ struct TextVisitor {
 
 impl TextVisitor {
     /// The text, `None` for one that says that there is none.
-    fn take<'a, E: de::Error>(self, text: Cow<'a, str>) -> Result<Option<WireText<'a>>, E> {
+    fn take<E: de::Error>(self, text: Cow<'_, str>) -> Result<Option<WireText<'_>>, E> {
         if is_absent(&text) {
             return if self.may_be_absent { Ok(None) } else { Err(E::invalid_length(0, &self)) };
         }

@@ -6,8 +6,12 @@
 use std::sync::Arc;
 
 use super::CustomerKeys;
+use super::audit::{self, Actor, AuditAction, AuditOutcome};
 use super::tombstones::{Tombstone, Tombstones};
 use crate::CustomerKey;
+
+/// Who tries erasures again.
+const RETRIED: &str = "retried";
 
 /// A place that keeps something about customers.
 pub trait Erasable: Send + Sync {
@@ -74,17 +78,30 @@ impl Eraser {
     pub fn erase(&self, customer: &CustomerKeys) -> Result<Erased, ErasureFault> {
         let keys: Vec<_> = customer.all().collect();
         self.tombstones.lay(&keys);
-        self.erase_keys(&keys)
+        self.erase_keys(&keys).inspect_err(|fault| {
+            let place = fault.place;
+            tracing::error!(place, error = %fault.source, "customer could not be erased; tried again until the process ends");
+        })
     }
 
     /// Erases whoever could not be erased when it was asked for, and whoever is known to be erased since under a new
-    /// pepper. Blocks for the disk.
+    /// pepper. Blocks for the disk. An erasure that is complete by this is written down as one that was asked for.
     ///
     /// # Errors
     /// As `erase`; the next call tries again.
     pub fn catch_up(&self) -> Result<(), ErasureFault> {
         let waiting = self.tombstones.take_waiting();
-        if waiting.is_empty() { Ok(()) } else { self.erase_keys(&waiting).map(drop) }
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        self.erase_keys(&waiting)?;
+        audit::record(&Actor::named(RETRIED), AuditAction::EraseCustomer, "customer", AuditOutcome::Done, "");
+        Ok(())
+    }
+
+    /// Whether an erasure is not complete: it ends with the process unless it is asked for again.
+    pub fn is_waiting(&self) -> bool {
+        self.tombstones.is_waiting()
     }
 
     /// Lets the tombstones that the store keeps hold here too.
@@ -101,7 +118,7 @@ impl Eraser {
             match place.erase(keys) {
                 Ok(count) => entries.push((place.name(), count)),
                 Err(source) => {
-                    tracing::error!(place = place.name(), error = %source, "customer could not be erased; tried again");
+                    tracing::debug!(place = place.name(), error = %source, "customer could not be erased; tried again");
                     failed.get_or_insert(ErasureFault { place: place.name(), source });
                 }
             }

@@ -1,12 +1,13 @@
 //! `HMAC-SHA-256(pepper, id)`: a plain SHA-256 of a phone number is reversible in hours on one core, so a caller's own
 //! hash is hashed again under a secret.
 //!
-//! When the pepper is changed, the one before may be kept for a while: what is found under a key of that one is carried
-//! over to the customer's new key. Without a previous pepper nothing of this costs anything.
+//! A pepper that takes the place of another hashes the keys that the one before gave: `HMAC(new, HMAC(old, id))`. So what
+//! is stored gets its new keys without any identifier, and who knows the old pepper alone finds nobody. The store keeps
+//! the old ones, sealed under the new one.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use hmac::{Hmac, KeyInit, Mac};
 use secrecy::{ExposeSecret, SecretString};
@@ -31,17 +32,20 @@ impl fmt::Display for PepperId {
     }
 }
 
-/// Hashes identifiers under one pepper. Cheap to clone.
+/// Hashes identifiers under one pepper and those that it follows. Cheap to clone.
 #[derive(Clone)]
 pub struct IdHasher {
     keyed: Arc<Hmac<Sha256>>,
-    previous: Option<Arc<Previous>>,
+    earlier: Arc<EarlierPeppers>,
     screen: Screen,
 }
 
 /// The peppers before this one.
-struct Previous {
-    keyed: Vec<Hmac<Sha256>>,
+struct EarlierPeppers {
+    /// Those that keys go through first, oldest first; known once a store says so.
+    layers: OnceLock<Vec<Hmac<Sha256>>>,
+    /// Those that the settings name, newest first: something may be kept under one alone.
+    previous: Vec<Hmac<Sha256>>,
     until: Option<Timestamp>,
     clock: Arc<dyn Clock>,
     tombstones: Tombstones,
@@ -68,26 +72,42 @@ impl IdHasher {
         Self::watching(settings, Tombstones::default(), Arc::new(SystemClock))
     }
 
-    /// An erased customer of a previous pepper is found by `key` and stays erased under the current one.
+    /// An erased customer of an earlier pepper is found by `key` and stays erased under the current one.
     pub fn watching(settings: &PrivacySettings, tombstones: Tombstones, clock: Arc<dyn Clock>) -> Self {
-        let keyed = settings.previous.iter().map(secret_hmac).collect::<Vec<_>>();
-        let previous = Previous { keyed, until: settings.previous_until, clock, tombstones };
-        Self {
-            keyed: Arc::new(secret_hmac(&settings.pepper())),
-            previous: (!previous.keyed.is_empty()).then(|| Arc::new(previous)),
-            screen: settings.screen,
+        let previous = settings.previous.iter().map(secret_hmac).collect();
+        let until = settings.previous_until;
+        let earlier = EarlierPeppers { layers: OnceLock::new(), previous, until, clock, tombstones };
+        let keyed = Arc::new(secret_hmac(&settings.pepper()));
+        let hasher = Self { keyed, earlier: Arc::new(earlier), screen: settings.screen };
+        if !settings.layers.is_empty() {
+            hasher.know(&settings.layers);
         }
+        hasher
+    }
+
+    /// Lets keys go through these peppers first, oldest first, in every clone. Told once, by the store, before anything of
+    /// it is asked for by key.
+    pub fn know(&self, layers: &[SecretString]) {
+        let _ = self.earlier.layers.set(layers.iter().map(secret_hmac).collect());
     }
 
     /// The key of a customer. Where only hashes are taken, a customer is their SHA-256: however it is written, and also
     /// when the identifier itself is at hand, as in what the platform tells.
     pub fn key(&self, id: &str) -> CustomerKey {
         let id = &*self.identity(id);
-        let key = digest(&self.keyed, id);
-        if let Some(previous) = &self.previous {
-            previous.carry_over(id, key);
-        }
+        let key = self
+            .earlier
+            .last(id.as_bytes())
+            .map_or_else(|| digest(&self.keyed, id.as_bytes()), |before| digest(&self.keyed, before.as_bytes()));
+        self.earlier.carry_over(id, key);
         key
+    }
+
+    /// The key of what is no customer: it stays when the pepper is changed.
+    pub fn lasting_key(&self, id: &str) -> CustomerKey {
+        let id = &*self.identity(id);
+        let first = self.earlier.layers().first().unwrap_or(&self.keyed);
+        digest(first, id.as_bytes())
     }
 
     /// What of an identifier is hashed.
@@ -108,13 +128,12 @@ impl IdHasher {
     /// All keys that something about this customer may be kept under.
     pub fn keys(&self, id: &str) -> CustomerKeys {
         let identity = self.identity(id);
-        let previous = self.previous.as_ref().map_or_else(Vec::new, |previous| previous.keys(&identity));
-        CustomerKeys { current: self.key(id), previous }
+        CustomerKeys { current: self.key(id), previous: self.earlier.keys(&identity) }
     }
 
     /// Whether a previous pepper is tried at the moment.
     pub fn is_rotating(&self) -> bool {
-        self.previous.as_ref().is_some_and(|previous| previous.is_tried())
+        !self.earlier.previous.is_empty() && self.earlier.is_tried()
     }
 
     /// What is refused before anything is hashed.
@@ -122,36 +141,60 @@ impl IdHasher {
         self.screen
     }
 
-    /// The current pepper first.
+    /// The current pepper first, then those that the settings name.
     pub fn pepper_ids(&self) -> Vec<PepperId> {
-        let previous = self.previous.iter().flat_map(|previous| &previous.keyed);
         let label = match self.screen.identifiers {
             Identifiers::Any => PEPPER_LABEL,
             Identifiers::Hashed => PEPPER_LABEL_HASHED,
         };
-        std::iter::once(&*self.keyed).chain(previous).map(|keyed| pepper_id(keyed, label)).collect()
+        std::iter::once(&*self.keyed).chain(&self.earlier.previous).map(|keyed| pepper_id(keyed, label)).collect()
     }
 
     /// When previous peppers are no longer tried.
     pub fn previous_until(&self) -> Option<Timestamp> {
-        self.previous.as_ref().and_then(|previous| previous.until)
+        self.earlier.until.filter(|_| !self.earlier.previous.is_empty())
     }
 }
 
-impl Previous {
+impl EarlierPeppers {
+    fn layers(&self) -> &[Hmac<Sha256>] {
+        self.layers.get().map_or(&[], Vec::as_slice)
+    }
+
     fn is_tried(&self) -> bool {
         self.until.is_none_or(|until| self.clock.now() < until)
     }
 
+    /// What each layer makes of an identifier, oldest first.
+    fn stages(&self, id: &[u8]) -> impl Iterator<Item = CustomerKey> {
+        self.layers().iter().scan(None, |before: &mut Option<CustomerKey>, layer| {
+            let key = before.map_or_else(|| digest(layer, id), |before| digest(layer, before.as_bytes()));
+            *before = Some(key);
+            Some(key)
+        })
+    }
+
+    fn last(&self, id: &[u8]) -> Option<CustomerKey> {
+        self.stages(id).last()
+    }
+
+    /// Every key before the current one, newest first.
     fn keys(&self, id: &str) -> Vec<CustomerKey> {
-        if !self.is_tried() {
-            return Vec::new();
+        let mut keys: Vec<_> = self.stages(id.as_bytes()).collect();
+        keys.reverse();
+        if self.is_tried() {
+            for key in self.previous.iter().map(|keyed| digest(keyed, id.as_bytes())) {
+                if !keys.contains(&key) {
+                    keys.push(key);
+                }
+            }
         }
-        self.keyed.iter().map(|keyed| digest(keyed, id)).collect()
+        keys
     }
 
     fn carry_over(&self, id: &str, current: CustomerKey) {
-        if self.tombstones.is_empty() || self.tombstones.contains(&current) {
+        let is_first = self.previous.is_empty() && self.layers().is_empty();
+        if is_first || self.tombstones.is_empty() || self.tombstones.contains(&current) {
             return;
         }
         if self.keys(id).iter().any(|key| self.tombstones.contains(key)) {
@@ -160,18 +203,18 @@ impl Previous {
     }
 }
 
-fn secret_hmac(secret: &SecretString) -> Hmac<Sha256> {
+pub(super) fn secret_hmac(secret: &SecretString) -> Hmac<Sha256> {
     Hmac::new_from_slice(secret.expose_secret().as_bytes()).expect("HMAC takes keys of any length")
 }
 
-fn digest(keyed: &Hmac<Sha256>, id: &str) -> CustomerKey {
+pub(super) fn digest(keyed: &Hmac<Sha256>, id: &[u8]) -> CustomerKey {
     let mut mac = Hmac::clone(keyed);
-    mac.update(id.as_bytes());
+    mac.update(id);
     CustomerKey::from_digest(mac.finalize().into_bytes().into())
 }
 
 fn pepper_id(keyed: &Hmac<Sha256>, label: &str) -> PepperId {
-    let digest = digest(keyed, label);
+    let digest = digest(keyed, label.as_bytes());
     let [a, b, c, d, ..] = *digest.as_bytes();
     PepperId([a, b, c, d])
 }
@@ -239,6 +282,44 @@ mod tests {
         assert!(rotating.is_rotating());
         clock.advance(Duration::from_hours(31 * 24));
         assert!(!rotating.is_rotating() && rotating.keys("CUST-1").previous.is_empty());
+    }
+
+    #[test]
+    fn a_layered_pepper_hashes_what_the_one_before_gave_in_every_clone() {
+        let layers = ["old", "older"].map(|text| SecretString::from(text.to_owned()));
+        let hasher = IdHasher::new(&settings("new", &[]));
+        let clone = hasher.clone();
+        let alone = hasher.key("CUST-1");
+        hasher.know(&layers);
+        let keys = clone.keys("CUST-1");
+        assert_ne!(keys.current, alone);
+        let [old, older] = layers.map(|pepper| secret_hmac(&pepper));
+        let first = digest(&old, b"CUST-1");
+        let second = digest(&older, first.as_bytes());
+        assert_eq!(keys.current, digest(&secret_hmac(&"new".to_owned().into()), second.as_bytes()));
+        assert_eq!(keys.previous, [second, first]);
+        assert_eq!(clone.lasting_key("CUST-1"), first);
+        let told = PrivacySettings {
+            layers: vec!["old".to_owned().into(), "older".to_owned().into()],
+            ..settings("new", &["older"])
+        };
+        let told = IdHasher::new(&told).keys("CUST-1");
+        assert_eq!(told.current, keys.current);
+        assert_eq!(told.previous[2], digest(&older, b"CUST-1"), "under the previous one alone");
+    }
+
+    #[test]
+    fn an_erased_customer_stays_erased_whatever_peppers_follow() {
+        for erased_under in 0..3 {
+            let tombstones = Tombstones::default();
+            let layers: Vec<SecretString> = ["one", "two", "three"].map(|text| text.to_owned().into()).into();
+            let settings = PrivacySettings { layers, ..settings("four", &[]) };
+            let hasher = IdHasher::watching(&settings, tombstones.clone(), Arc::new(SystemClock));
+            let key = hasher.keys("CUST-1").previous[erased_under];
+            tombstones.lay(&[key]);
+            assert!(tombstones.contains(&hasher.key("CUST-1")), "{erased_under}");
+            assert!(!tombstones.contains(&hasher.key("CUST-2")));
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub mod audit;
 pub mod erasure;
 mod hash;
 pub mod replay;
+mod rotation;
 pub mod screen;
 pub mod scrub;
 pub mod seal;
@@ -15,6 +16,7 @@ use secrecy::SecretString;
 
 pub use erasure::{Erasable, Eraser};
 pub use hash::{CustomerKeys, IdHasher, PepperId};
+pub use rotation::PepperChange;
 pub use screen::{Identifiers, NumericIds, Screen};
 pub use tombstones::{Tombstone, Tombstones};
 
@@ -25,7 +27,9 @@ use crate::time::Timestamp;
 pub struct PrivacySettings {
     /// The secret key of the hash; without one a random key is used that nobody else has.
     pub pepper: Option<SecretString>,
-    /// Peppers that were in use before, newest first: what is kept under them is still found.
+    /// Peppers that keys go through before the current one, oldest first: a store tells.
+    pub layers: Vec<SecretString>,
+    /// Peppers that the settings say were in use before, newest first: what is kept under them is still found.
     pub previous: Vec<SecretString>,
     /// When the previous peppers are no longer tried; never, when absent.
     pub previous_until: Option<Timestamp>,

@@ -17,6 +17,8 @@ use crate::{CustomerKey, SealedId};
 /// The first byte of everything sealed here, for what may come later.
 const VERSION: u8 = 1;
 const SALT: &[u8] = b"scoreline sealed id v1";
+/// What a sealed pepper is bound to, in the place of a customer's key.
+const PEPPER: &[u8] = b"scoreline pepper";
 const KEY_LEN: usize = 32;
 
 /// Seals under the current pepper and opens under that and the previous ones. Cheap to clone; without a pepper its key is
@@ -53,25 +55,44 @@ impl Sealer {
 
     /// The id, readable only to this pepper and together with this customer.
     pub fn seal(&self, customer: &CustomerKey, id: &str) -> SealedId {
-        let mut text = Zeroizing::new(id.as_bytes().to_vec());
-        let aad = Aad::from(customer.as_bytes());
-        let (nonce, tag) =
-            self.keys[0].seal_in_place_separate_tag(aad, &mut text).expect("AES-GCM seals any text this short");
-        let parts: [&[u8]; 4] = [&[VERSION], nonce.as_ref(), &text, tag.as_ref()];
-        SealedId(parts.concat().into_boxed_slice())
+        SealedId(self.seal_text(customer.as_bytes(), id).into_boxed_slice())
     }
 
     /// # Errors
     /// When it was sealed under a pepper that is not known any more, or for another customer, or is damaged.
     pub fn open(&self, customer: &CustomerKey, sealed: &SealedId) -> Result<SecretString, SealError> {
-        let (&version, rest) = sealed.0.split_first().ok_or(SealError::Damaged)?;
+        self.open_text(customer.as_bytes(), &sealed.0)
+    }
+
+    /// Another pepper, readable only to this one.
+    pub fn seal_pepper(&self, pepper: &SecretString) -> Vec<u8> {
+        self.seal_text(PEPPER, pepper.expose_secret())
+    }
+
+    /// # Errors
+    /// As `open`.
+    pub fn open_pepper(&self, sealed: &[u8]) -> Result<SecretString, SealError> {
+        self.open_text(PEPPER, sealed)
+    }
+
+    fn seal_text(&self, belongs_to: &[u8], text: &str) -> Vec<u8> {
+        let mut text = Zeroizing::new(text.as_bytes().to_vec());
+        let aad = Aad::from(belongs_to);
+        let (nonce, tag) =
+            self.keys[0].seal_in_place_separate_tag(aad, &mut text).expect("AES-GCM seals any text this short");
+        let parts: [&[u8]; 4] = [&[VERSION], nonce.as_ref(), &text, tag.as_ref()];
+        parts.concat()
+    }
+
+    fn open_text(&self, belongs_to: &[u8], sealed: &[u8]) -> Result<SecretString, SealError> {
+        let (&version, rest) = sealed.split_first().ok_or(SealError::Damaged)?;
         let (nonce, text) = rest.split_first_chunk::<NONCE_LEN>().ok_or(SealError::Damaged)?;
         if version != VERSION || text.len() < AES_256_GCM.tag_len() {
             return Err(SealError::Damaged);
         }
         for key in self.keys.iter() {
             let mut text = Zeroizing::new(text.to_vec());
-            let aad = Aad::from(customer.as_bytes());
+            let aad = Aad::from(belongs_to);
             if let Ok(opened) = key.open_in_place(Nonce::assume_unique_for_key(*nonce), aad, &mut text) {
                 return str::from_utf8(opened).map(SecretString::from).map_err(|_| SealError::Damaged);
             }
@@ -125,6 +146,14 @@ mod tests {
             damaged[place] ^= 1 << bit;
             prop_assert!(ours.open(&customer(1), &SealedId(damaged.into_boxed_slice())).is_err());
         }
+    }
+
+    #[test]
+    fn a_sealed_pepper_opens_under_the_one_that_follows_it_alone() {
+        let sealed = sealer("new pepper", &[]).seal_pepper(&"old pepper".to_owned().into());
+        let opened = sealer("new pepper", &[]).open_pepper(&sealed).expect("ours");
+        assert_eq!(opened.expose_secret(), "old pepper");
+        assert_eq!(sealer("old pepper", &[]).open_pepper(&sealed).err(), Some(SealError::NotOurs));
     }
 
     #[test]

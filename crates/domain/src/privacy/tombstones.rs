@@ -114,6 +114,10 @@ impl Tombstones {
         std::mem::take(&mut self.waiting())
     }
 
+    pub fn is_waiting(&self) -> bool {
+        !self.waiting().is_empty()
+    }
+
     fn waiting(&self) -> MutexGuard<'_, Vec<CustomerKey>> {
         self.inner.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -7,13 +7,17 @@ mod postgres;
 mod row;
 mod sqlite;
 
+use std::sync::Arc;
+
 use sqlx::{Postgres, Sqlite, Transaction};
 
 pub(super) use bulk::BulkColumn;
 pub(super) use row::{Arg, DbRow};
 
 use super::error::{StoreError, failed};
+use super::health::StoreHealth;
 use super::settings::{StorePlace, StoreSettings};
+use scoreline_domain::time::Timestamp;
 
 /// The database, open. Every writing transaction is alone: in SQLite there is one connection that writes, in PostgreSQL
 /// one lock that all replicas take first. So what is read in a writing transaction still holds when it commits, and the
@@ -35,6 +39,8 @@ pub(super) struct Tx {
     inner: EngineTx,
     /// For the message of a failed statement.
     doing: &'static str,
+    /// Told how it ends, when it writes.
+    health: Option<Arc<StoreHealth>>,
 }
 
 enum EngineTx {
@@ -52,21 +58,22 @@ impl Db {
     }
 
     /// Begins a transaction that writes; `doing` completes "store could not be ...".
-    pub(super) async fn write(&self, doing: &'static str) -> Result<Tx, StoreError> {
-        let inner = match self {
-            Self::Sqlite(file) => EngineTx::Sqlite(file.write().await.map_err(failed(doing))?),
-            Self::Postgres(server) => EngineTx::Postgres(server.write().await.map_err(failed(doing))?),
+    pub(super) async fn write(&self, doing: &'static str, health: &Arc<StoreHealth>) -> Result<Tx, StoreError> {
+        let begun = match self {
+            Self::Sqlite(file) => file.write(doing).await.map(EngineTx::Sqlite),
+            Self::Postgres(server) => server.write().await.map(EngineTx::Postgres).map_err(failed(doing)),
         };
-        Ok(Tx { inner, doing })
+        let inner = begun.inspect_err(|err| health.not_written(err))?;
+        Ok(Tx { inner, doing, health: Some(Arc::clone(health)) })
     }
 
     /// Begins a transaction that sees one state and writes nothing.
     pub(super) async fn read(&self, doing: &'static str) -> Result<Tx, StoreError> {
         let inner = match self {
-            Self::Sqlite(file) => EngineTx::Sqlite(file.read().await.map_err(failed(doing))?),
+            Self::Sqlite(file) => EngineTx::Sqlite(file.read(doing).await?),
             Self::Postgres(server) => EngineTx::Postgres(server.read().await.map_err(failed(doing))?),
         };
-        Ok(Tx { inner, doing })
+        Ok(Tx { inner, doing, health: None })
     }
 
     /// Leaves nothing of deleted rows in the files, as far as that is in this program's hands.
@@ -85,6 +92,11 @@ impl Db {
         }
     }
 
+    /// Whether other processes may write, too.
+    pub(super) fn is_shared(&self) -> bool {
+        matches!(self, Self::Postgres(_))
+    }
+
     pub(super) async fn close(&self) {
         match self {
             Self::Sqlite(file) => file.close().await,
@@ -96,31 +108,29 @@ impl Db {
 impl Tx {
     /// Runs a statement; how many rows it changed.
     pub(super) async fn run(&mut self, sql: &'static str, args: &[Arg<'_>]) -> Result<u64, StoreError> {
-        let doing = self.doing;
-        match &mut self.inner {
+        let done = match &mut self.inner {
             EngineTx::Sqlite(tx) => {
-                let done = row::sqlite_query(sql, args).execute(&mut **tx).await;
-                done.map(|done| done.rows_affected()).map_err(failed(doing))
+                row::sqlite_query(sql, args).execute(&mut **tx).await.map(|done| done.rows_affected())
             }
             EngineTx::Postgres(tx) => {
-                let done = row::postgres_query(sql, args).execute(&mut **tx).await;
-                done.map(|done| done.rows_affected()).map_err(failed(doing))
+                row::postgres_query(sql, args).execute(&mut **tx).await.map(|done| done.rows_affected())
             }
-        }
+        };
+        self.noted(done)
     }
 
     pub(super) async fn rows(&mut self, sql: &'static str, args: &[Arg<'_>]) -> Result<Vec<DbRow>, StoreError> {
-        let doing = self.doing;
-        match &mut self.inner {
+        let found = match &mut self.inner {
             EngineTx::Sqlite(tx) => {
-                let found = row::sqlite_query(sql, args).fetch_all(&mut **tx).await.map_err(failed(doing))?;
-                Ok(found.into_iter().map(DbRow::Sqlite).collect())
+                let found = row::sqlite_query(sql, args).fetch_all(&mut **tx).await;
+                found.map(|rows| rows.into_iter().map(DbRow::Sqlite).collect())
             }
             EngineTx::Postgres(tx) => {
-                let found = row::postgres_query(sql, args).fetch_all(&mut **tx).await.map_err(failed(doing))?;
-                Ok(found.into_iter().map(DbRow::Postgres).collect())
+                let found = row::postgres_query(sql, args).fetch_all(&mut **tx).await;
+                found.map(|rows| rows.into_iter().map(DbRow::Postgres).collect())
             }
-        }
+        };
+        self.noted(found)
     }
 
     /// The first row, if there is any.
@@ -130,11 +140,11 @@ impl Tx {
 
     /// Runs a statement for many rows at once. `{rows}` in it stands for a table of the columns' values, in their order.
     pub(super) async fn bulk(&mut self, sql: &'static str, columns: &[BulkColumn]) -> Result<u64, StoreError> {
-        let doing = self.doing;
-        match &mut self.inner {
-            EngineTx::Sqlite(tx) => bulk::sqlite(tx, sql, columns).await.map_err(failed(doing)),
-            EngineTx::Postgres(tx) => bulk::postgres(tx, sql, columns).await.map_err(failed(doing)),
-        }
+        let done = match &mut self.inner {
+            EngineTx::Sqlite(tx) => bulk::sqlite(tx, sql, columns).await,
+            EngineTx::Postgres(tx) => bulk::postgres(tx, sql, columns).await,
+        };
+        self.noted(done)
     }
 
     /// As `bulk`, for a statement that answers with rows. Their order means nothing.
@@ -143,11 +153,11 @@ impl Tx {
         sql: &'static str,
         columns: &[BulkColumn],
     ) -> Result<Vec<DbRow>, StoreError> {
-        let doing = self.doing;
-        match &mut self.inner {
-            EngineTx::Sqlite(tx) => bulk::sqlite_rows(tx, sql, columns).await.map_err(failed(doing)),
-            EngineTx::Postgres(tx) => bulk::postgres_rows(tx, sql, columns).await.map_err(failed(doing)),
-        }
+        let found = match &mut self.inner {
+            EngineTx::Sqlite(tx) => bulk::sqlite_rows(tx, sql, columns).await,
+            EngineTx::Postgres(tx) => bulk::postgres_rows(tx, sql, columns).await,
+        };
+        self.noted(found)
     }
 
     /// Takes the next `count` numbers of a counter; the first of them. They begin at 1.
@@ -160,12 +170,41 @@ impl Tx {
         Ok(last - count + 1)
     }
 
+    /// Milliseconds since 1970 by the one clock that everybody who writes here shares: the server's own. A file has one
+    /// writer, so `here` is the time that it says.
+    pub(super) async fn clock(&mut self, here: Timestamp) -> Result<i64, StoreError> {
+        const NOW: &str = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)";
+        match &self.inner {
+            EngineTx::Sqlite(_) => Ok(here.as_millisecond()),
+            EngineTx::Postgres(_) => {
+                let row = self.row(NOW, &[]).await?;
+                row.map_or(Ok(here.as_millisecond()), |row| row.int(0))
+            }
+        }
+    }
+
     /// # Errors
     /// When it is not known to be on disk.
     pub(super) async fn commit(self) -> Result<(), StoreError> {
-        match self.inner {
-            EngineTx::Sqlite(tx) => tx.commit().await.map_err(failed(self.doing)),
-            EngineTx::Postgres(tx) => tx.commit().await.map_err(failed(self.doing)),
+        let Self { inner, doing, health } = self;
+        let committed = match inner {
+            EngineTx::Sqlite(tx) => tx.commit().await.map_err(failed(doing)),
+            EngineTx::Postgres(tx) => tx.commit().await.map_err(failed(doing)),
+        };
+        if let Some(health) = health {
+            match &committed {
+                Ok(()) => health.written(),
+                Err(err) => health.not_written(err),
+            }
         }
+        committed
+    }
+
+    fn noted<T>(&self, done: Result<T, sqlx::Error>) -> Result<T, StoreError> {
+        let done = done.map_err(failed(self.doing));
+        if let (Err(err), Some(health)) = (&done, &self.health) {
+            health.not_written(err);
+        }
+        done
     }
 }

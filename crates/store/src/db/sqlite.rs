@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fs;
 use std::io::{self, Read as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -39,8 +39,20 @@ pub(crate) struct File {
     /// One connection; none when the file was opened for reading only.
     writer: Option<SqlitePool>,
     readers: SqlitePool,
+    /// What was opened: none in memory.
+    opened: Option<FileIdentity>,
     /// Given back by `close`. Locked for a moment.
     lock: Mutex<Option<Lock>>,
+}
+
+/// Device and number of a file: another one may come to have its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FileIdentity(u64, u64);
+
+impl FileIdentity {
+    fn at(path: &Path) -> io::Result<Self> {
+        fs::metadata(path).map(|file| Self(file.dev(), file.ino()))
+    }
 }
 
 impl File {
@@ -48,11 +60,8 @@ impl File {
         let (lock, writer) = match access {
             DbAccess::Write => {
                 let folder = folder_of(path);
-                fs::create_dir_all(folder).map_err(|source| StoreError::File {
-                    path: folder.to_owned(),
-                    what: "made",
-                    source,
-                })?;
+                let unmade = |source| StoreError::Folder { folder: folder.to_owned(), source };
+                fs::create_dir_all(folder).map_err(unmade)?;
                 let lock = Lock::take(path)?;
                 begin_if_absent(path, settings).await?;
                 belongs_to_us(path)?;
@@ -70,7 +79,8 @@ impl File {
         };
         let readers = pool(options(path, settings).read_only(true), settings.connections);
         drop(readers.acquire().await.map_err(|err| unopened(path, err))?);
-        Ok(Self { path: path.to_owned(), writer, readers, lock: Mutex::new(lock) })
+        let opened = FileIdentity::at(path).map_err(|source| file_failed(path, "opened", source))?;
+        Ok(Self { path: path.to_owned(), writer, readers, opened: Some(opened), lock: Mutex::new(lock) })
     }
 
     /// A database that ends with the process: one connection that writes and reads, because another would have its own.
@@ -86,21 +96,37 @@ impl File {
         let mut connection = only.acquire().await.map_err(failed("begun"))?;
         schema::migrate_sqlite(&mut connection).await?;
         drop(connection);
-        Ok(Self { path, writer: Some(only.clone()), readers: only, lock: Mutex::default() })
+        Ok(Self { path, writer: Some(only.clone()), readers: only, opened: None, lock: Mutex::default() })
     }
 
-    pub(super) async fn write(&self) -> Result<SqliteTransaction<'static>, sqlx::Error> {
-        let writer = self.writer.as_ref().ok_or(sqlx::Error::PoolClosed)?;
-        writer.begin_with("BEGIN IMMEDIATE").await
+    pub(super) async fn write(&self, doing: &'static str) -> Result<SqliteTransaction<'static>, StoreError> {
+        self.is_in_place()?;
+        let writer = self.writer.as_ref().ok_or(StoreError::ReadOnly)?;
+        writer.begin_with("BEGIN IMMEDIATE").await.map_err(failed(doing))
     }
 
-    pub(super) async fn read(&self) -> Result<SqliteTransaction<'static>, sqlx::Error> {
-        self.readers.begin().await
+    pub(super) async fn read(&self, doing: &'static str) -> Result<SqliteTransaction<'static>, StoreError> {
+        self.is_in_place()?;
+        self.readers.begin().await.map_err(failed(doing))
+    }
+
+    /// SQLite goes on with a file that was deleted, and what it writes there ends with the process.
+    fn is_in_place(&self) -> Result<(), StoreError> {
+        let Some(opened) = self.opened else { return Ok(()) };
+        match FileIdentity::at(&self.path) {
+            Ok(found) if found == opened => Ok(()),
+            Ok(_) => Err(StoreError::Gone { path: self.path.clone(), what: "replaced" }),
+            Err(err) if matches!(err.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                Err(StoreError::Gone { path: self.path.clone(), what: "deleted or moved away" })
+            }
+            Err(source) => Err(file_failed(&self.path, "looked at", source)),
+        }
     }
 
     /// Takes the write-ahead log over into the file and cuts it to nothing. Deleted rows were overwritten there.
     pub(super) async fn scrub(&self) -> Result<(), StoreError> {
         let Some(writer) = &self.writer else { return Err(StoreError::ReadOnly) };
+        self.is_in_place()?;
         if self.is_in_memory() {
             return Ok(());
         }
@@ -135,7 +161,14 @@ fn pool(options: SqliteConnectOptions, connections: u32) -> SqlitePool {
         .max_connections(connections)
         .idle_timeout(None)
         .max_lifetime(None)
+        // What SQLite rolls back by itself, such as on a full disk, leaves the connection counting a transaction that is
+        // none: it would begin no other, for ever.
+        .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
         .connect_lazy_with(options)
+}
+
+fn file_failed(path: &Path, what: &'static str, source: io::Error) -> StoreError {
+    StoreError::File { path: path.to_owned(), what, source }
 }
 
 fn options(path: &Path, settings: &StoreSettings) -> SqliteConnectOptions {

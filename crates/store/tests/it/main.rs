@@ -10,12 +10,15 @@ mod holders;
 mod kill;
 mod order;
 mod outbox;
+mod peppers;
 mod questions;
 mod rates;
 mod recording;
 mod records;
 mod rows;
 mod scanning;
+mod small_disk;
+mod trouble;
 
 /// Runs each test on an SQLite file and on a real PostgreSQL.
 macro_rules! on_both {

@@ -5,9 +5,7 @@ use std::path::{Path, PathBuf};
 
 use scoreline_domain::privacy::{IdHasher, PrivacySettings, Tombstone};
 use scoreline_domain::{CustomerKey, ModelName, ModelVersion};
-use scoreline_store::{
-    KeptPrediction, Ruling, Store, StoreError, StoreSettings, TakenOver, ToldOutcome, WaitingPrediction,
-};
+use scoreline_store::{KeptPrediction, Ruling, Store, StoreSettings, TakenOver, ToldOutcome, WaitingPrediction};
 
 use super::ground::Ground;
 use super::on_both;
@@ -18,7 +16,6 @@ on_both!(
     outcomes_are_kept_once_and_the_newest_remembered,
     a_customer_is_found_under_a_new_key_and_forgotten_when_erased,
     promotions_are_shared_and_numbered,
-    a_pepper_is_adopted_once_and_no_other_taken_for_it,
     files_of_earlier_versions_are_taken_in_once,
 );
 
@@ -31,17 +28,17 @@ fn version(text: &str) -> ModelVersion {
 }
 
 /// Made at this second, over ten seconds.
-fn prediction(second: i64) -> KeptPrediction {
+pub fn prediction(second: i64) -> KeptPrediction {
     let scored_s = at(second).as_second();
     let text = format!("{{\"version\":\"v1\",\"at\":{second}}}");
     KeptPrediction { version: version("v1"), scored_s, matures_s: scored_s + 10, text }
 }
 
-fn waiting(customer: u32, second: i64) -> WaitingPrediction {
+pub fn waiting(customer: u32, second: i64) -> WaitingPrediction {
     WaitingPrediction { customer: key(customer), model: clv(), prediction: prediction(second) }
 }
 
-fn told(customer: u32, observed: i64, given: Option<KeptPrediction>) -> ToldOutcome {
+pub fn told(customer: u32, observed: i64, given: Option<KeptPrediction>) -> ToldOutcome {
     ToldOutcome { customer: key(customer), model: clv(), spend_usd: 5.0, observed_at: at(observed), prediction: given }
 }
 
@@ -128,27 +125,14 @@ async fn promotions_are_shared_and_numbered(ground: &Ground) {
     assert_eq!(both.before.get(&lead), None);
     let ended = store.promote(&clv(), None, &[version("v1.2"), version("v1.1")]).await.expect("kept");
     assert_eq!((ended.number, ended.versions.get(&clv())), (3, None));
+    for text in ["a = 1", "a = 2"] {
+        store.keep_manifest(&clv(), &version("v1.3"), text).await.expect("kept");
+    }
+    let ended = store.promotions().await.expect("read");
+    assert_eq!(ended.inherited[&(clv(), version("v1.3"))], "a = 2");
     assert_eq!(ended.before[&clv()], [version("v1.2"), version("v1.1")], "in place of what was known");
     store.close().await;
     assert_eq!(ground.open().await.promotions().await.expect("read"), ended);
-}
-
-async fn a_pepper_is_adopted_once_and_no_other_taken_for_it(ground: &Ground) {
-    let store = ground.open().await;
-    assert!(store.is_new().await.expect("read"));
-    let adopt = async |ids: &[&str]| {
-        let ids: Vec<_> = ids.iter().map(|id| (*id).to_owned()).collect();
-        store.adopt_peppers(&ids).await
-    };
-    adopt(&["one"]).await.expect("the first");
-    assert!(!store.is_new().await.expect("read"));
-    adopt(&["one"]).await.expect("the same");
-    let refused = adopt(&["two"]).await.expect_err("another");
-    assert!(matches!(refused, StoreError::OtherPepper { .. }), "{refused:?}");
-    adopt(&["two", "one"]).await.expect("a new one beside the old");
-    adopt(&["two"]).await.expect("the old one is not needed any more");
-    adopt(&["one"]).await.expect("a replica that was not told yet");
-    store.close().await;
 }
 
 fn fixture() -> PathBuf {

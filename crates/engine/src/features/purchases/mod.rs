@@ -25,6 +25,15 @@ pub const HALF_LIFE_DAYS: f64 = 30.0;
 /// Most dollars, or items, of one purchase.
 pub const LARGEST: f64 = 1e12;
 
+/// Whether a purchase is of a size that is summed exactly.
+///
+/// # Errors
+/// The field that is too large.
+pub fn fits(purchase: &Purchase) -> Result<(), &'static str> {
+    let values = [("amount", purchase.amount_usd), ("items", purchase.items.unwrap_or_default())];
+    values.iter().find(|(_, value)| value.abs() > LARGEST).map_or(Ok(()), |(field, _)| Err(field))
+}
+
 /// Amounts and items are summed in whole millionths: the purchases of a day may come in any order.
 const SCALE: f64 = 1e6;
 

@@ -70,7 +70,7 @@ impl BundleFiles {
     }
 
     /// Reads the lone ONNX file at `path`, which must lie below `root`. Without a manifest of its own it inherits the one
-    /// of `base`.
+    /// of `base`, which may be the one that these very bytes took over before.
     ///
     /// # Errors
     /// As `read`, and [`BundleError::NoManifest`] when there is no manifest anywhere.
@@ -141,11 +141,15 @@ fn inherit(path: &Path, version: &ModelVersion, model: Vec<u8>, base: &Manifest)
     // Named after the version that really has a manifest, so that a restart comes to the same digest.
     let from = base.inherited_from.clone().unwrap_or_else(|| base.version.clone());
     let columns = snapshot_columns(base)?;
+    let sha256 = hex(&sha256(&model));
+    if base.version == *version && base.inherited_from.is_some() && base.sha256 == sha256 {
+        return BundleFiles::from_parts(base.clone(), model, Vec::new());
+    }
     let manifest = Manifest {
         version: version.clone(),
         backend: backend_of(&model, &columns)?,
         file,
-        sha256: hex(&sha256(&model)),
+        sha256,
         description: format!("everything but the model itself is inherited from {from}"),
         training: TrainingSummary { synthetic: base.training.synthetic.clone(), ..TrainingSummary::default() },
         inherited_from: Some(from),

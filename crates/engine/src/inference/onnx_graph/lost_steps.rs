@@ -37,7 +37,7 @@ impl OnnxModel {
             return None;
         }
         Some(format!(
-            "is of `CatBoost` with the loss `{loss}`, written without its last step: the output is a logarithm; pack it \
+            "is of CatBoost with the loss `{loss}`, written without its last step: the output is a logarithm; pack it \
              with `apply = \"exp\"` for this output (`scoreline-training pack --apply value=exp`)"
         ))
     }
@@ -55,7 +55,7 @@ fn lost_average(graph: &Graph) -> Option<String> {
         let ensemble = ensemble_behind(dividend, graph.nodes.len(), &made_by)?;
         if ensemble.operator == "TreeEnsembleClassifier" {
             return Some(
-                "is a `LightGBM` random forest whose exporter divides probabilities by 100 in place of averaging its trees"
+                "is a LightGBM random forest whose exporter divides probabilities by 100 in place of averaging its trees"
                     .to_owned(),
             );
         }

@@ -82,13 +82,24 @@ impl Registry {
     /// Takes promotions as they are kept and lets them serve. Blocks.
     pub fn follow(&self, promotions: Promotions) {
         let mut work = self.work();
-        if !work.choices.adopt(promotions) {
+        let other = work.choices.adopt_inherited(&promotions.inherited);
+        for key in &other {
+            if let Some(known) = work.versions.get_mut(key) {
+                known.outcome = LoadState::Untried;
+            }
+        }
+        if !work.choices.adopt(promotions) && other.is_empty() {
             return;
         }
         for model in work.versions.models() {
             self.settle(&mut work, &model, Patience::WhenStable);
         }
         self.tell(&mut work);
+    }
+
+    /// Manifests that lone files took over and that are not known to be kept, as TOML.
+    pub fn unkept_manifests(&self) -> Vec<((ModelName, ModelVersion), String)> {
+        self.work().choices.unkept()
     }
 
     /// Loads a version and makes it the choice: on disk first, then for requests.

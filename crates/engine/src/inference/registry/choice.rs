@@ -1,7 +1,10 @@
 //! Which versions were promoted by hand, and what served before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::discover::VersionKey;
+use crate::inference::bundle::ModelSnapshot;
+use crate::inference::manifest::Manifest;
 use scoreline_domain::{ModelName, ModelVersion, Promotions};
 
 /// Versions that served before, remembered for a rollback.
@@ -28,6 +31,9 @@ pub(super) struct Choices {
     promotions: Promotions,
     /// What served before, the last one last.
     history: BTreeMap<ModelName, Vec<ModelVersion>>,
+    /// Manifests that lone files took over, as TOML, and which of them are known to be kept.
+    inherited: BTreeMap<VersionKey, String>,
+    kept: BTreeSet<VersionKey>,
     /// Choices of versions that are not there, which have been told.
     missing: BTreeMap<ModelName, ModelVersion>,
 }
@@ -45,6 +51,47 @@ impl Choices {
     /// The version somebody chose is there.
     pub(super) fn found(&mut self, model: &ModelName) {
         self.missing.remove(model);
+    }
+
+    /// The manifest that a lone file took over.
+    pub(super) fn inherited(&self, key: &VersionKey) -> Option<Manifest> {
+        toml::from_str(self.inherited.get(key)?).ok()
+    }
+
+    /// Notes what a lone file took over, now that it serves.
+    pub(super) fn note_inherited(&mut self, snapshot: &ModelSnapshot) {
+        let manifest = snapshot.manifest();
+        let text = manifest.inherited_from.as_ref().and_then(|_| toml::to_string(manifest).ok());
+        let Some(text) = text else { return };
+        let key = (snapshot.name().clone(), snapshot.version().clone());
+        if self.inherited.get(&key) != Some(&text) {
+            self.kept.remove(&key);
+            self.inherited.insert(key, text);
+        }
+    }
+
+    /// What is not known to be kept.
+    pub(super) fn unkept(&self) -> Vec<(VersionKey, String)> {
+        let unkept = self.inherited.iter().filter(|(key, _)| !self.kept.contains(*key));
+        unkept.map(|(key, text)| (key.clone(), text.clone())).collect()
+    }
+
+    /// Takes in what is kept of lone files. What was kept first counts, as long as it is about the same file; the versions
+    /// that serve with something else.
+    pub(super) fn adopt_inherited(&mut self, kept: &BTreeMap<VersionKey, String>) -> Vec<VersionKey> {
+        let file = |text: &str| toml::from_str::<Manifest>(text).map(|manifest| manifest.sha256).ok();
+        let mut other = Vec::new();
+        for (key, text) in kept {
+            match self.inherited.get(key) {
+                Some(own) if own == text => {}
+                Some(own) if file(own) != file(text) => continue,
+                Some(_) => other.push(key.clone()),
+                None => {}
+            }
+            self.inherited.insert(key.clone(), text.clone());
+            self.kept.insert(key.clone());
+        }
+        other
     }
 
     /// Takes promotions as they stand, unless later ones are known; whether that changed anything.

@@ -192,10 +192,12 @@ impl Registry {
         }
         let place = known.place.clone();
         let base = (place.form == VersionForm::Lone).then(|| self.base(work, key, patience)).flatten();
+        let inherited = work.choices.inherited(key);
         let around = Around {
             settings: &self.settings,
             verify: self.verify,
             base: base.as_ref(),
+            inherited: inherited.as_ref(),
             serving: serving.as_deref(),
             largest_loaded: largest_loaded(work),
             probe_all: patience == Patience::WhenStable,
@@ -244,7 +246,7 @@ impl Registry {
             let key = (model.clone(), version);
             let place = work.versions.get(&key)?.place.clone();
             // Whether it has a manifest of its own.
-            stages::read(&self.settings, &key, &place, None).ok()?;
+            stages::read(&self.settings, &key, &place, (None, None)).ok()?;
             let loaded = serving.clone().filter(|serving| *serving.version() == key.1);
             let snapshot = loaded.or_else(|| match self.attempt(work, &key, patience) {
                 LoadAttempt::Loaded(snapshot) => Some(snapshot),
@@ -256,6 +258,7 @@ impl Registry {
 
     /// Makes a snapshot serve. The same content again changes nothing.
     pub(super) fn publish(&self, work: &mut Work, serving: Arc<ModelSnapshot>) {
+        work.choices.note_inherited(&serving);
         let model = serving.name().clone();
         let before = self.route(&model);
         if before.as_ref().is_some_and(|before| before.serving.digest() == serving.digest()) {

@@ -19,6 +19,8 @@ pub(super) struct Around<'a> {
     pub(super) verify: Verify,
     /// The manifest a lone file without one inherits.
     pub(super) base: Option<&'a Manifest>,
+    /// The one that it inherited when it served before.
+    pub(super) inherited: Option<&'a Manifest>,
     /// What serves now.
     pub(super) serving: Option<&'a ModelSnapshot>,
     /// Largest file of what is loaded, in bytes.
@@ -41,12 +43,12 @@ pub(super) fn load(key: &VersionKey, place: &VersionPlace, around: &Around<'_>) 
 }
 
 fn staged(key: &VersionKey, place: &VersionPlace, around: &Around<'_>) -> Result<ModelSnapshot, BundleError> {
-    let Around { settings, verify, base, serving, largest_loaded, probe_all } = *around;
+    let Around { settings, verify, base, inherited, serving, largest_loaded, probe_all } = *around;
     let needed = place.largest_file().max(largest_loaded).saturating_mul(MEMORY_FACTOR);
     if let Some(available) = (settings.memory)().filter(|available| *available < needed) {
         return Err(BundleError::Memory { needed, available });
     }
-    let files = read(settings, key, place, base)?;
+    let files = read(settings, key, place, (base, inherited))?;
     let manifest = &files.manifest;
     if (&manifest.name, &manifest.version) != (&key.0, &key.1) {
         return Err(BundleError::Misplaced {
@@ -78,12 +80,17 @@ pub(super) fn read(
     settings: &RegistrySettings,
     key: &VersionKey,
     place: &VersionPlace,
-    base: Option<&Manifest>,
+    (base, inherited): (Option<&Manifest>, Option<&Manifest>),
 ) -> Result<BundleFiles, BundleError> {
     let dir = &settings.dir;
     let root = dir.canonicalize().map_err(|err| BundleError::File { path: dir.clone(), err })?;
     match place.form {
         VersionForm::Folder => BundleFiles::read_within(&root, &place.path),
-        VersionForm::Lone => BundleFiles::read_lone(&root, &place.path, &key.1, base),
+        VersionForm::Lone => {
+            let by = |base| BundleFiles::read_lone(&root, &place.path, &key.1, base);
+            // The same file keeps what it took over; another one under its name begins anew.
+            let again = inherited.and_then(|inherited| by(Some(inherited)).ok().filter(|it| it.manifest == *inherited));
+            again.map_or_else(|| by(base), Ok)
+        }
     }
 }
