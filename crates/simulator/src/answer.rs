@@ -1,7 +1,6 @@
 //! Answers and the platform's error bodies.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use axum::http::StatusCode;
 use serde::Serialize;
@@ -33,11 +32,11 @@ pub(super) struct ReceivedCall<'a> {
 pub(super) struct Refusal {
     pub(super) status: StatusCode,
     pub(super) code: &'static str,
-    pub(super) message: String,
+    pub(super) message: Box<str>,
     pub(super) limit: Option<Limit>,
     pub(super) headers: Vec<(&'static str, String)>,
-    /// It is answered so much later.
-    pub(super) delay: Duration,
+    /// It is answered so many milliseconds later.
+    pub(super) delay_ms: u64,
 }
 
 /// A limit of the platform, in errors and in the listing of limits.
@@ -83,7 +82,7 @@ impl Answer {
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), limit: None, headers: Vec::new(), delay: Duration::ZERO }
+        Self { status, code, message: message.into().into(), limit: None, headers: Vec::new(), delay_ms: 0 }
     }
 
     pub(super) fn bad(message: impl Into<String>) -> Self {

@@ -45,7 +45,7 @@ pub(super) async fn answer(world: Arc<World>, request: Request<Body>) -> Respons
     let answer = match outcome {
         Ok(answer) => answer,
         Err(refusal) => {
-            tokio::time::sleep(refusal.delay).await;
+            tokio::time::sleep(Duration::from_millis(refusal.delay_ms)).await;
             refusal.into_answer(&correlation)
         }
     };
@@ -159,7 +159,9 @@ impl Visit {
                     tokio::time::sleep(delay).await;
                     work()
                 };
-                tokio::spawn(later).await.map_err(|_| unknown())??
+                #[expect(clippy::disallowed_methods, reason = "what happens late must happen, whoever has gone away")]
+                let task = tokio::spawn(later);
+                task.await.map_err(|_| unknown())??
             }
         };
         if let Some(strike) = self.strike.as_ref().filter(|strike| strike.applied) {

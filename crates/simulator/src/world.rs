@@ -93,7 +93,8 @@ impl World {
         let mut refusal = Refusal::too_many(TOKEN_LIMIT, "platform.api", u64::from(limits.requests));
         let seconds = (free_in.as_millis().div_ceil(1000)).max(1);
         if limits.retry_after {
-            refusal.message = format!("Rate limit exceeded the maximum. Retry the request in [{seconds}] seconds");
+            refusal.message =
+                format!("Rate limit exceeded the maximum. Retry the request in [{seconds}] seconds").into();
             refusal.code = "too.many.requests.retry.after";
             refusal.headers.push(("retry-after", seconds.to_string()));
         }

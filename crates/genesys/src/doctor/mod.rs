@@ -145,7 +145,16 @@ impl Doctor {
                 let fix = "check the id, and that the client's role is valid for its division";
                 Finding::new(about, Verdict::Wrong, format!("{what} is not there")).fix(fix)
             }
-            other => Finding::new(about, Verdict::Unknown, format!("{what} could not be read: {other}")),
+            GenesysError::Refused { .. }
+            | GenesysError::Unavailable { .. }
+            | GenesysError::NotLetIn { .. }
+            | GenesysError::TooLarge { .. }
+            | GenesysError::Unreadable { .. }
+            | GenesysError::JobFailed { .. }
+            | GenesysError::ForeignPosition { .. }
+            | GenesysError::Settings { .. } => {
+                Finding::new(about, Verdict::Unknown, format!("{what} could not be read: {err}"))
+            }
         };
         self.found(finding);
     }

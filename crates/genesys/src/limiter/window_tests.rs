@@ -82,12 +82,12 @@ proptest! {
                     window.end(id, now + shift);
                     window.refused(now + shift, after.map(Duration::from_millis), 0.0);
                     requests.push((start, now));
-                    closed_until = closed_until.max(now + after.unwrap_or(0) as i64);
+                    closed_until = closed_until.max(now + after.unwrap_or(0).cast_signed());
                 },
                 // They may arrive as late as any request.
                 Event::Kill(_) => requests.extend(open.drain(..).map(|(_, start)| (start, start + ms(LONGEST)))),
                 Event::OtherClock(_) => {
-                    let number = number as i64;
+                    let number = i64::try_from(number).expect("few");
                     let is_other = number % 2 == 0;
                     clock = if is_other { format!("boot {number}") } else { clock };
                     shift = if is_other { number * 1_000_000_000 } else { number * -10_000_000_000 };

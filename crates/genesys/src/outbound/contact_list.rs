@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use metrics::counter;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::Value;
 use tracing::warn;
@@ -23,7 +23,7 @@ use crate::transport::{ApiOperation, Method, ONE, Permits, Request, Transport};
 use scoreline_domain::time::{Clock, Timestamp};
 
 /// A list that was found to be all right is not looked at again so soon: batches are cut in halves around bad contacts.
-const LOOKED_AT: Duration = Duration::from_secs(60);
+const LOOKED_AT: Duration = Duration::from_mins(1);
 
 /// `LeadTarget` of the platform.
 pub(super) struct ContactList {
@@ -54,7 +54,6 @@ impl ContactList {
     }
 
     fn request<'a>(
-        &self,
         operation: ApiOperation,
         path: &'a [&'a str],
         query: &'a [(&'a str, &'a str)],
@@ -64,11 +63,11 @@ impl ContactList {
     }
 
     async fn read_all(&self, permits: &Permits, leads: &[SecretString]) -> Result<Vec<ReadLead>, SendFault> {
-        let ids: Vec<&str> = leads.iter().map(|lead| lead.expose_secret()).collect();
+        let ids: Vec<&str> = leads.iter().map(ExposeSecret::expose_secret).collect();
         // Texts alone can always be written.
         let body = serde_json::to_vec(&ids).unwrap_or_default();
         let path = ["outbound", "contactlists", &self.id, "contacts", "bulk"];
-        let request = self.request(ApiOperation::LeadsRead, &path, &[], body);
+        let request = Self::request(ApiOperation::LeadsRead, &path, &[], body);
         let answer = self.transport.once(&request, permits).await.map_err(of_list)?;
         let found: Vec<FoundContact> = answer.json().map_err(|err| SendFault::from(&err))?;
         let mut by_id: HashMap<String, FoundContact> =
@@ -121,7 +120,7 @@ impl ContactList {
                         stopped = Some(fault.clone());
                     }
                     has_sent |= !matches!(sent, Err(SendFault::NotSent { .. } | SendFault::Down { .. }));
-                    range.for_each(|place| results[there[place]] = sent.clone());
+                    range.for_each(|place| results[there[place]].clone_from(&sent));
                 }
             }
         }
@@ -135,7 +134,7 @@ impl ContactList {
         let path = ["outbound", "contactlists", &self.id, "contacts"];
         // Without the first, who was called already is called again; with the second, attempts and states are forgotten.
         let query = [("doNotQueue", "true"), ("clearSystemData", "false")];
-        let request = self.request(ApiOperation::LeadsWrite, &path, &query, body);
+        let request = Self::request(ApiOperation::LeadsWrite, &path, &query, body);
         match self.transport.once(&request, permits).await {
             Ok(answer) => {
                 // An answer that cannot be read is of a write that was made all the same.
@@ -157,12 +156,11 @@ impl ContactList {
             return None;
         }
         match list_state::fault(&self.transport, &self.settings, &self.id, permits).await {
-            Ok(Some(fault)) => Some(fault),
+            Ok(Some(fault)) | Err(fault @ SendFault::Down { .. }) => Some(fault),
             Ok(None) => {
                 *self.all_right_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
                 None
             }
-            Err(fault @ SendFault::Down { .. }) => Some(fault),
             // Not known: rather later again than a lead given up for what its list has.
             Err(fault) => Some(SendFault::NotSent { until: None, reason: fault.to_string() }),
         }

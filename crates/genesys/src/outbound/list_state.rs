@@ -72,6 +72,9 @@ pub(super) fn of_list(fault: SendFault) -> SendFault {
         SendFault::Refused { status: 404 | 405 | 410, reason } => {
             SendFault::Down { reason: format!("the contact list is not there: {reason}") }
         }
-        other => other,
+        other @ (SendFault::NotSent { .. }
+        | SendFault::Unknown { .. }
+        | SendFault::Refused { .. }
+        | SendFault::Down { .. }) => other,
     }
 }

@@ -7,6 +7,7 @@ pub(crate) mod patience;
 mod received;
 
 use std::fmt;
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -346,7 +347,11 @@ impl Transport {
 fn bucket(settings: &GenesysSettings) -> String {
     let text = format!("{}\n{}", settings.endpoints.api.as_str(), settings.client_id);
     let digest = Sha256::digest(text.as_bytes());
-    digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    digest.iter().take(16).fold(String::with_capacity(32), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// The client that everything is sent with.

@@ -43,7 +43,7 @@ impl AwkwardContacts {
             && ids.clone().any(|id| id.starts_with(start.as_str()))
         {
             let refusal = Refusal::new(StatusCode::GATEWAY_TIMEOUT, "gateway.timeout", "no answer in time");
-            return Err(Refusal { delay: *time, ..refusal });
+            return Err(Refusal { delay_ms: time.as_millis() as u64, ..refusal });
         }
         match &self.refused {
             Some(start) if ids.any(|id| id.starts_with(start.as_str())) => Err(Refusal::bad("a contact is not valid")),
