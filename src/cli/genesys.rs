@@ -91,7 +91,8 @@ A plan of your own is a TOML file with one [[fault]] for each rule; the first ru
     too_many_requests   retry_after (\"seconds\", \"date\", \"missing\"),
                         retry_after_secs, limit_key
     status              status (400 to 599)
-    slow, late          delay_ms; late: the work is done so much later, whoever waits
+    slow                delay_ms
+    late                delay_ms until the work is done, whoever waits
     cut                 bytes of the body before the connection ends; else half
     token_expired       the request's token is not valid any more
     token_rate_limit    the token endpoint's 400

@@ -1,3 +1,5 @@
+//! What must hold of the window of requests over any history: kills, clock changes, refusals and other processes.
+
 use proptest::prelude::*;
 
 use super::*;
