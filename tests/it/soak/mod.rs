@@ -30,7 +30,7 @@ const ENTRY_BYTES: f64 = 400.0;
 const STEEPEST: f64 = 0.2;
 /// Below this many seconds the slope is what an allocator does in a moment, and only the growth is judged.
 const SLOPE_FROM: u64 = 600;
-const MOST_GROWTH_MB: f64 = 8.0;
+const MOST_GROWTH_MB: f64 = 12.0;
 
 struct Plan {
     seconds: u64,
