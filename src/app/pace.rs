@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use rustix::time::{ClockId, clock_gettime};
 use scoreline_domain::time::{Clock as _, SystemClock};
 use scoreline_genesys::{PaceChange, PaceLedger};
 use scoreline_store::Store;
@@ -48,8 +49,6 @@ impl PaceLedger for KeptPace {
 
 /// Milliseconds since the machine was started, its sleep included.
 fn since_start() -> i64 {
-    let uptime = std::fs::read_to_string("/proc/uptime").ok();
-    let seconds = uptime.and_then(|text| text.split(' ').next()?.parse::<f64>().ok());
-    // Far below what a whole number holds.
-    seconds.map_or_else(|| SystemClock.monotonic().as_millis() as i64, |seconds| (seconds * 1e3) as i64)
+    let since = clock_gettime(ClockId::Boottime);
+    since.tv_sec * 1000 + since.tv_nsec / 1_000_000
 }

@@ -21,8 +21,8 @@ use super::file::{Audience, IssuerRecord};
 use super::keyset::{ALLOWED, KeySet, LARGEST};
 use super::mint::OURSELVES;
 use super::pace::{Pace, Rates};
-use super::secret::hex;
 use super::token::Token;
+use scoreline_domain::text::hex;
 use scoreline_domain::time::Clock;
 
 /// Pause between two tries, whatever the reason.

@@ -9,8 +9,9 @@ use zeroize::Zeroizing;
 
 use super::caller::Scopes;
 use super::fault::AuthRefusal;
-use super::secret::{hex, random};
+use super::secret::random;
 use super::token::Token;
+use scoreline_domain::text::hex;
 
 /// `iss` and `aud` of our tokens; no external issuer may have this name.
 pub(super) const OURSELVES: &str = "scoreline";

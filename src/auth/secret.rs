@@ -4,7 +4,6 @@
 //! salt makes equal secrets look different; it is sized so that salt and secret fill exactly one block of SHA-256.
 
 use std::fmt;
-use std::fmt::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -12,6 +11,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
+
+use scoreline_domain::text::hex;
 
 /// What an API key begins with; `sk_<id>_<secret>`.
 pub(super) const API_KEY: &str = "sk_";
@@ -102,13 +103,6 @@ pub(super) fn random<const N: usize>() -> [u8; N] {
     let source = rustls::crypto::aws_lc_rs::default_provider().secure_random;
     source.fill(&mut bytes).expect("the operating system gives random bytes");
     bytes
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {

@@ -60,10 +60,7 @@ impl Setting for Identifiers {
     }
 
     fn render(&self) -> String {
-        quoted(match self {
-            Self::Any => "any",
-            Self::Hashed => "hashed",
-        })
+        quoted(self.as_str())
     }
 }
 
@@ -79,10 +76,7 @@ impl Setting for NumericIds {
     }
 
     fn render(&self) -> String {
-        quoted(match self {
-            Self::Taken => "taken",
-            Self::Screened => "screened",
-        })
+        quoted(self.as_str())
     }
 }
 

@@ -15,6 +15,7 @@ use futures_util::future::BoxFuture;
 use serde::Serialize;
 
 use super::{ScoreSink, ScoreUpdate, SinkFault};
+use scoreline_domain::text::hex;
 use scoreline_domain::{Tier, durable};
 
 const HEADER: &str = "customer_key,predicted_clv_value,clv_tier,confidence_score,risk_score,last_calculated_at\n";
@@ -187,13 +188,6 @@ impl FileFormat {
         }
         text
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// Where the last whole line ends; 0 when there is none.

@@ -9,8 +9,9 @@ use metrics::{counter, describe_counter};
 use serde_json::value::RawValue;
 
 use super::JobError;
+use super::backoff::{Pauses, after};
 use super::lease::{HeldLease, Leases};
-use super::predictions::{KEPT_FOR, after, report};
+use super::predictions::{KEPT_FOR, report};
 use super::progress::JobProgress;
 use super::schedule::{Cause, Job, JobEnd};
 use crate::sinks::SinkFault;
@@ -21,9 +22,7 @@ use scoreline_store::{DueCallback, QuestionStage, WriteOutcome};
 
 /// Callbacks that are told at a time: a receiver that does not answer holds up no more.
 const AT_ONCE: usize = 32;
-/// The pause after the first failure; doubled after each further one.
-const PAUSE_FIRST: Duration = Duration::from_secs(5);
-const PAUSE_MOST: Duration = Duration::from_hours(1);
+const PAUSES: Pauses = Pauses { first: Duration::from_secs(5), most: Duration::from_hours(1) };
 /// How long a callback is tried.
 const GIVE_UP_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
@@ -73,15 +72,10 @@ fn outcome(due: &DueCallback, told: Result<(), SinkFault>, now: Timestamp) -> (&
             ("dead", WriteOutcome::Dead { reason: format!("given up: {reason}").into() })
         }
         Err(SinkFault::Retry { after: asked, reason }) => {
-            let at = after(now, asked.max(pause(due.attempts, fastrand::f64())));
+            let at = after(now, asked.max(PAUSES.after(due.attempts, fastrand::f64())));
             ("failed", WriteOutcome::Retry { reason: reason.into(), at })
         }
     }
-}
-
-/// Between half of the doubled pause and all of it; `draw` is from 0 to 1.
-fn pause(attempts: u32, draw: f64) -> Duration {
-    PAUSE_FIRST.saturating_mul(1 << attempts.min(20)).min(PAUSE_MOST).mul_f64(0.5 + draw / 2.0)
 }
 
 impl Job for TellCallbacks {
@@ -130,8 +124,9 @@ mod tests {
 
     #[test]
     fn pauses_double_up_to_an_hour_unless_the_receiver_asks_for_more() {
-        assert_eq!((pause(0, 1.0), pause(1, 1.0), pause(1, 0.0)), (PAUSE_FIRST, 2 * PAUSE_FIRST, PAUSE_FIRST));
-        assert_eq!(pause(500, 1.0), PAUSE_MOST);
+        let first = Duration::from_secs(5);
+        assert_eq!((PAUSES.after(0, 1.0), PAUSES.after(1, 1.0), PAUSES.after(1, 0.0)), (first, 2 * first, first));
+        assert_eq!(PAUSES.after(500, 1.0), Duration::from_hours(1));
         let asked = SinkFault::Retry { after: Duration::from_mins(7), reason: "it answered 429".to_owned() };
         let (result, outcome) = outcome(&due(0), Err(asked), Timestamp::UNIX_EPOCH);
         let at = after(Timestamp::UNIX_EPOCH, Duration::from_mins(7));

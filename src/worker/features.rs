@@ -5,7 +5,6 @@
 //! Features are sums of whole numbers: milliseconds, millionths of sentiment, label numbers. Their value does not
 //! depend on the order of rows, and an incremental pass equals a full one bit for bit.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +18,7 @@ use super::progress::JobProgress;
 use super::schedule::{Cause, Job, JobEnd};
 use super::{JobError, position};
 use scoreline_domain::JobName;
+use scoreline_domain::text::hex;
 use scoreline_domain::time::{Stopwatch, Timestamp};
 use scoreline_engine::features::interactions::{LOOK_BACK_DAYS, QueueSentiment, QueueSum};
 use scoreline_engine::features::{CustomerFold, catalogue_row};
@@ -200,10 +200,7 @@ impl FoldedPass {
 /// The mark that rows of this program's catalogue begin with.
 fn catalogue() -> String {
     let bytes = catalogue_row::to_bytes(&catalogue_row::row(None, None));
-    bytes.iter().take(8).fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    hex(&bytes[..8])
 }
 
 fn sums_of(queues: &QueueSentiment) -> Vec<(u32, i64, i64)> {

@@ -8,6 +8,7 @@
 //! replicas holds a fenced lease; writes under a lost lease fail. All jobs share one task, so they use no more than one
 //! of the threads that answer requests.
 
+mod backoff;
 mod board;
 pub mod callbacks;
 pub mod extract;
@@ -28,6 +29,7 @@ pub use lease::Leases;
 pub use progress::JobProgress;
 pub use settings::{ExtractSettings, SinkSettings, UpkeepSettings, WriteBackSettings};
 
+use scoreline_domain::text::with_causes;
 use scoreline_genesys::GenesysError;
 use scoreline_store::StoreError;
 
@@ -68,12 +70,6 @@ pub enum JobError {
 impl JobError {
     /// The error with its causes.
     pub fn reason(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(source) = cause {
-            text = format!("{text}: {source}");
-            cause = source.source();
-        }
-        text
+        with_causes(self)
     }
 }

@@ -9,6 +9,7 @@ use jiff::SignedDuration;
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 
 use super::JobError;
+use super::backoff::after;
 use super::lease::{HeldLease, Leases};
 use super::progress::JobProgress;
 use super::schedule::{Cause, Job, JobEnd};
@@ -120,10 +121,6 @@ pub(super) async fn report(store: &Store) -> Result<(), JobError> {
         gauge!("scoreline_questions_kept", "stage" => stage).set(count as f64);
     }
     Ok(())
-}
-
-pub(super) fn after(now: Timestamp, by: Duration) -> Timestamp {
-    now.checked_add(by).unwrap_or(Timestamp::MAX)
 }
 
 /// Tells the recorder what the metrics of questions mean.

@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use jiff::SignedDuration;
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 
+use super::backoff::{Pauses, after};
 use super::lease::Leases;
 use super::progress::JobProgress;
 use super::schedule::{Cause, Job, JobEnd};
@@ -20,9 +21,8 @@ use scoreline_store::{Claim, ProfileCounts, Settled, WriteOutcome};
 /// How long claimed updates are nobody else's: longer than writing them takes with every retry and every pause that the
 /// platform asks for.
 const CLAIM: Duration = Duration::from_mins(15);
-/// The pause after the first failure of an update; doubled after each further one, unless the sink names a longer one.
-const PAUSE_FIRST: Duration = Duration::from_secs(30);
-const PAUSE_MOST: Duration = Duration::from_hours(1);
+/// Between tries of an update, unless the sink names a longer pause.
+const PAUSES: Pauses = Pauses { first: Duration::from_secs(30), most: Duration::from_hours(1) };
 
 /// Writes what is waiting.
 #[derive(Clone)]
@@ -113,7 +113,7 @@ impl WriteBack {
         match result {
             Ok(()) => WriteOutcome::Applied,
             Err(SinkFault::Dead { reason }) => WriteOutcome::Dead { reason: reason.into() },
-            Err(SinkFault::Retry { after, reason }) => {
+            Err(SinkFault::Retry { after: asked, reason }) => {
                 *down = Some(reason.clone());
                 // From the time the score was made: attempts alone say nothing about a long outage.
                 let tried = now.duration_since(claim.profile.calculated_at);
@@ -121,8 +121,8 @@ impl WriteBack {
                 if claim.attempts > 0 && tried > patience {
                     return WriteOutcome::Dead { reason: format!("given up: {reason}").into() };
                 }
-                let pause = after.max(pause(claim.attempts, fastrand::f64()));
-                WriteOutcome::Retry { reason: reason.into(), at: now.checked_add(pause).unwrap_or(Timestamp::MAX) }
+                let pause = asked.max(PAUSES.after(claim.attempts, fastrand::f64()));
+                WriteOutcome::Retry { reason: reason.into(), at: after(now, pause) }
             }
         }
     }
@@ -172,11 +172,6 @@ fn update(claim: &Claim) -> ScoreUpdate {
     }
 }
 
-/// Between half of the doubled pause and all of it; `draw` is from 0 to 1.
-fn pause(attempts: u32, draw: f64) -> Duration {
-    PAUSE_FIRST.saturating_mul(1 << attempts.min(20)).min(PAUSE_MOST).mul_f64(0.5 + draw / 2.0)
-}
-
 /// Tells the recorder what the metrics of writing back mean.
 pub(super) fn describe() {
     describe_counter!("scoreline_write_back_total", "Updates of profiles by how they ended.");
@@ -191,9 +186,10 @@ mod tests {
 
     #[test]
     fn pauses_double_up_to_an_hour() {
-        assert_eq!(pause(0, 1.0), PAUSE_FIRST);
-        assert_eq!(pause(1, 1.0), 2 * PAUSE_FIRST);
-        assert_eq!(pause(1, 0.0), PAUSE_FIRST);
-        assert_eq!(pause(500, 1.0), PAUSE_MOST);
+        let first = Duration::from_secs(30);
+        assert_eq!(PAUSES.after(0, 1.0), first);
+        assert_eq!(PAUSES.after(1, 1.0), 2 * first);
+        assert_eq!(PAUSES.after(1, 0.0), first);
+        assert_eq!(PAUSES.after(500, 1.0), Duration::from_hours(1));
     }
 }

@@ -24,6 +24,12 @@ const LEAD: &str = "/v1/predict/lead";
 const TWINS: [&str; 2] = ["738529527931269425", "738529527931269426"];
 const UNFILLED: [&str; 5] = ["${input.x}", "$input.x", "$!{input.x}", "  $esc.jsonString($input.x)", " "];
 
+/// Scores the log of purchases as of a day after its last.
+#[rustfmt::skip]
+const SCORE_LOG: [&str; 10] = [
+    "score", "--model", "clv-purchases", "--purchases", "--as-of", "2020-02-01", "--input", "log.parquet", "--output", "scored.csv",
+];
+
 fn features() -> Value {
     json!({"recency_days": 30, "frequency_count": 10})
 }
@@ -270,21 +276,7 @@ fn a_log_of_purchases_names_the_customers_that_requests_name() {
         ("text", Arc::new(StringArray::from(TWINS.to_vec()))),
     ] {
         write_log(&folder.join("log.parquet"), customers);
-        let output = scoreline(
-            folder,
-            &[
-                "score",
-                "--model",
-                "clv-purchases",
-                "--purchases",
-                "--as-of",
-                "2020-02-01",
-                "--input",
-                "log.parquet",
-                "--output",
-                "scored.csv",
-            ],
-        );
+        let output = scoreline(folder, &SCORE_LOG);
         assert!(output.status.success(), "{kind}: {}", said(&output));
         let scored = fs::read_to_string(folder.join("scored.csv")).expect("scored");
         let ids: Vec<_> = scored.lines().skip(1).map(|line| line.split(',').next().expect("a cell")).collect();
@@ -315,21 +307,7 @@ fn a_log_of_purchases_of_nobody_is_refused_by_the_line() {
     // A missing value makes whole numbers floating-point ones in many tools: NaN would be one customer.
     write_log(&folder.join("log.parquet"), Arc::new(Float64Array::from(vec![Some(1.0), Some(f64::NAN), None])));
     assert!(import("log.parquet").contains("column `customer_id` is of type Float64"));
-    let ended = scoreline(
-        folder,
-        &[
-            "score",
-            "--model",
-            "clv-purchases",
-            "--purchases",
-            "--as-of",
-            "2020-02-01",
-            "--input",
-            "log.parquet",
-            "--output",
-            "scored.csv",
-        ],
-    );
+    let ended = scoreline(folder, &SCORE_LOG);
     assert!(said(&ended).contains("column `customer_id` is of type Float64"), "{}", said(&ended));
 }
 

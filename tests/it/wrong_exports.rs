@@ -26,7 +26,7 @@ fn bundle(model: &str, version: &str, manifest: &'static str) -> TestBundle {
         model: String::new(),
         onnx,
         manifest,
-        edits: Vec::new(),
+        edits: vec![("{features}".to_owned(), FEATURES.to_owned())],
         golden: String::new(),
     }
 }
@@ -141,46 +141,7 @@ high = 120.0
 risk = 0.2
 tier_share = [0.5, 0.3, 0.2]
 
-[[features]]
-name = "recency_days"
-impute = "none"
-min = 0.0
-max = 398.0
-mean = 115.0
-std = 90.0
-
-[[features]]
-name = "purchase_count"
-impute = "none"
-min = 1.0
-max = 9.0
-mean = 3.0
-std = 1.4
-
-[[features]]
-name = "tenure_days"
-impute = "none"
-min = 60.0
-max = 399.0
-mean = 230.0
-std = 98.0
-
-[[features]]
-name = "monetary_avg"
-impute = "none"
-min = 6.0
-max = 100.0
-mean = 27.0
-std = 11.0
-
-[[features]]
-name = "spend_last_90d_usd"
-impute = "none"
-min = 0.0
-max = 190.0
-mean = 19.0
-std = 25.0
-"#;
+{features}"#;
 
 const LEAD: &str = r#"
 bundle_version = 1
@@ -200,15 +161,12 @@ population = "generated"
 rows = 300
 made_at = "2026-05-01T00:00:00Z"
 base_rate = 0.57
-reference = [
-    0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.09, 0.10, 0.11, 0.12, 0.13, 0.14, 0.15, 0.16, 0.17, 0.18, 0.19, 0.20,
-    0.21, 0.22, 0.23, 0.24, 0.25, 0.26, 0.27, 0.28, 0.29, 0.30, 0.31, 0.32, 0.33, 0.34, 0.35, 0.36, 0.37, 0.38, 0.39, 0.40,
-    0.41, 0.42, 0.43, 0.44, 0.45, 0.46, 0.47, 0.48, 0.49, 0.50, 0.51, 0.52, 0.53, 0.54, 0.55, 0.56, 0.57, 0.58, 0.59, 0.60,
-    0.61, 0.62, 0.63, 0.64, 0.65, 0.66, 0.67, 0.68, 0.69, 0.70, 0.71, 0.72, 0.73, 0.74, 0.75, 0.76, 0.77, 0.78, 0.79, 0.80,
-    0.81, 0.82, 0.83, 0.84, 0.85, 0.86, 0.87, 0.88, 0.89, 0.90, 0.91, 0.92, 0.93, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99,
-]
+reference = [{hundredths}]
 
-[[features]]
+{features}"#;
+
+/// The features of every export, behind its manifest.
+const FEATURES: &str = r#"[[features]]
 name = "recency_days"
 impute = "none"
 min = 0.0

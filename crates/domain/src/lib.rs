@@ -12,6 +12,7 @@ pub mod purchase;
 pub mod resilience;
 pub mod score;
 pub mod template;
+pub mod text;
 pub mod time;
 
 pub use feature::{Catalogued, catalogued};

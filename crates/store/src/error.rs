@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use scoreline_domain::privacy::erasure::EraseError;
+use scoreline_domain::text::with_causes;
 
 /// A failure of the store, with its cause.
 #[derive(Debug, thiserror::Error)]
@@ -53,13 +54,7 @@ pub enum StoreError {
 impl StoreError {
     /// The error with its causes.
     pub fn reason(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(source) = cause {
-            text = format!("{text}: {source}");
-            cause = source.source();
-        }
-        text
+        with_causes(self)
     }
 
     /// Whether the same call may succeed a moment later: the database was not reached, was busy, or another writer came

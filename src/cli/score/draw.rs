@@ -263,32 +263,26 @@ impl<'a> Mapping<'a> {
         let width = self.features.len();
         for (position, column) in self.features.iter().enumerate() {
             let Some(column) = column.map(|column| batch.column(column)) else { continue };
-            if let Some(text) = as_text(column)? {
-                let text = text.as_string::<i32>();
-                for (index, row) in drawn.rows.iter_mut().enumerate().filter(|(index, _)| text.is_valid(*index)) {
-                    let slot = &mut drawn.raw[index * width + position];
-                    self.put(position, slot, row, text.value(index).as_bytes());
+            each_cell(column, |index, cell| {
+                let (slot, row) = (&mut drawn.raw[index * width + position], &mut drawn.rows[index]);
+                match cell {
+                    ColumnCell::Text(text) => self.put(position, slot, row, text.as_bytes()),
+                    ColumnCell::Number(number) => *slot = number,
                 }
-            } else {
-                let numbers = cast(column, &DataType::Float64)?;
-                for (index, value) in numbers.as_primitive::<Float64Type>().iter().enumerate() {
-                    drawn.raw[index * width + position] = value.unwrap_or(f64::NAN);
-                }
-            }
+            })?;
         }
         for (catalogued, column) in &self.ignored {
             let column = batch.column(*column);
-            if let Some(text) = as_text(column)? {
-                let text = text.as_string::<i32>();
-                for (index, row) in drawn.rows.iter_mut().enumerate().filter(|(index, _)| text.is_valid(*index)) {
-                    row.ignore(*catalogued, number(text.value(index).as_bytes()));
-                }
-            } else if can_be_number(column.data_type()) {
-                let numbers = cast(column, &DataType::Float64)?;
-                for (row, value) in drawn.rows.iter_mut().zip(numbers.as_primitive::<Float64Type>()) {
-                    row.ignore(*catalogued, Ok(value.unwrap_or(f64::NAN)));
-                }
+            if !can_be_number(column.data_type()) {
+                continue;
             }
+            each_cell(column, |index, cell| {
+                let value = match cell {
+                    ColumnCell::Text(text) => number(text.as_bytes()),
+                    ColumnCell::Number(number) => Ok(number),
+                };
+                drawn.rows[index].ignore(*catalogued, value);
+            })?;
         }
         let words = |column: Option<usize>| -> anyhow::Result<Option<ArrayRef>> {
             Ok(column.map(|column| cast(batch.column(column), &DataType::Utf8)).transpose()?)
@@ -362,6 +356,26 @@ fn targets(snapshot: &ModelSnapshot) -> HashMap<String, Target> {
     let ignored = CATALOGUE.iter().enumerate().map(|(i, feature)| (feature.name.to_owned(), Target::Ignored(i as u16)));
     // The last of a name counts: a feature of the model is one, whatever else is called so.
     ignored.chain(output).chain(others).chain(features).collect()
+}
+
+/// A value of a column.
+enum ColumnCell<'a> {
+    Text(&'a str),
+    Number(f64),
+}
+
+/// Goes through the values of a column of text or numbers that are there, with the row of each.
+fn each_cell(column: &ArrayRef, mut tell: impl FnMut(usize, ColumnCell<'_>)) -> anyhow::Result<()> {
+    if let Some(text) = as_text(column)? {
+        let text = text.as_string::<i32>().iter().enumerate();
+        text.for_each(|(index, text)| text.into_iter().for_each(|text| tell(index, ColumnCell::Text(text))));
+    } else {
+        let numbers = cast(column, &DataType::Float64)?;
+        let numbers = numbers.as_primitive::<Float64Type>().iter().enumerate();
+        numbers
+            .for_each(|(index, number)| number.into_iter().for_each(|number| tell(index, ColumnCell::Number(number))));
+    }
+    Ok(())
 }
 
 /// A column of text as plain strings; `None` for other columns.

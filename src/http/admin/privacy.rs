@@ -6,7 +6,7 @@ use axum::response::Response;
 use serde::Serialize;
 
 use crate::http::wire::json::respond;
-use scoreline_domain::privacy::{Eraser, IdHasher, Identifiers, NumericIds, Screen};
+use scoreline_domain::privacy::{Eraser, IdHasher, Screen};
 
 #[derive(Serialize)]
 struct PrivacyBody {
@@ -36,14 +36,8 @@ pub(crate) async fn handle(State(hasher): State<IdHasher>, State(eraser): State<
         previous_pepper_ids: peppers.collect(),
         rotating: hasher.is_rotating(),
         previous_until: hasher.previous_until().map(|until| until.to_string()),
-        identifiers: match identifiers {
-            Identifiers::Any => "any",
-            Identifiers::Hashed => "hashed",
-        },
-        numeric_ids: match numeric_ids {
-            NumericIds::Taken => "taken",
-            NumericIds::Screened => "screened",
-        },
+        identifiers: identifiers.as_str(),
+        numeric_ids: numeric_ids.as_str(),
         refuse_pii,
         tombstones: eraser.tombstones().len(),
         tombstones_hold: if eraser.lasts() && !eraser.is_waiting() { "for_good" } else { "until_restart" },

@@ -13,7 +13,7 @@ pub struct TestBundle {
     pub model: String,
     /// An ONNX file in place of `model`.
     pub onnx: Option<Vec<u8>>,
-    /// With `{name}`, `{version}` and `{sha256}` to be filled in.
+    /// With `{name}`, `{version}`, `{sha256}` and `{hundredths}` to be filled in.
     pub manifest: &'static str,
     /// Text replacements on the manifest, applied last.
     pub edits: Vec<(String, String)>,
@@ -65,7 +65,8 @@ impl TestBundle {
             .manifest
             .replace("{name}", &self.name)
             .replace("{version}", &self.version)
-            .replace("{sha256}", &sha256_hex(model));
+            .replace("{sha256}", &sha256_hex(model))
+            .replace("{hundredths}", &hundredths());
         for (from, to) in &self.edits {
             assert!(manifest.contains(from), "the manifest has `{from}`");
             manifest = manifest.replace(from, to);
@@ -77,6 +78,11 @@ impl TestBundle {
 }
 
 /// P(purchase) depends on recency alone, ln(spend) on frequency alone; both z-scored.
+/// 0.01 to 0.99: a reference population of leads in which a probability's place is its hundredths, plus one.
+fn hundredths() -> String {
+    (1..100).map(|hundredth| format!("0.{hundredth:02},")).collect::<Vec<_>>().join(" ")
+}
+
 fn hurdle(log_mean: f64) -> String {
     format!(
         r#"{{"kind": "hurdle", "format": "scoreline-linear/1", "variants": [{{

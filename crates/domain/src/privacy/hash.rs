@@ -6,7 +6,7 @@
 //! the old ones, sealed under the new one.
 
 use std::borrow::Cow;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 use super::screen::hash_in;
 use super::{Identifiers, PrivacySettings, Screen, Tombstones};
 use crate::CustomerKey;
+use crate::text::hex;
 use crate::time::{Clock, SystemClock, Timestamp};
 
 /// What a pepper is told apart by: the first bytes of the hash of a fixed text. It says nothing about the pepper.
@@ -116,11 +117,7 @@ impl IdHasher {
             Identifiers::Any => Cow::Borrowed(id),
             Identifiers::Hashed => {
                 let hash = hash_in(id).unwrap_or_else(|| Sha256::digest(id.as_bytes()).into());
-                Cow::Owned(hash.iter().fold(String::with_capacity(64), |mut text, byte| {
-                    // Writing to a string cannot fail.
-                    let _ = write!(text, "{byte:02x}");
-                    text
-                }))
+                Cow::Owned(hex(&hash))
             }
         }
     }

@@ -16,6 +16,16 @@ pub enum Identifiers {
     Hashed,
 }
 
+impl Identifiers {
+    /// As the settings call it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Any => "any",
+            Self::Hashed => "hashed",
+        }
+    }
+}
+
 /// Whether an identifier of digits alone is looked at for the shape of a phone or card number. One account number in two
 /// has such a shape, so that looking refuses customers by chance.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -25,6 +35,16 @@ pub enum NumericIds {
     Taken,
     /// They are refused when they could be a phone or card number.
     Screened,
+}
+
+impl NumericIds {
+    /// As the settings call it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Taken => "taken",
+            Self::Screened => "screened",
+        }
+    }
 }
 
 /// What is looked for in the texts of a request.

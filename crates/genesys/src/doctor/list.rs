@@ -6,33 +6,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Doctor, Finding, Verdict};
-use crate::outbound::{SeenScore, read_score};
+use crate::outbound::{ListShape, SeenScore, read_score};
 use crate::transport::{ApiOperation, HASTY, Method};
 
 /// Columns of a list that the platform takes at most.
 const MOST_COLUMNS: usize = 50;
 /// Contacts that are looked at.
 const SAMPLE: usize = 100;
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ListShape {
-    #[serde(default)]
-    column_names: Vec<String>,
-    #[serde(default)]
-    column_data_type_specifications: Vec<TypedColumn>,
-    #[serde(default)]
-    size: Option<u64>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct TypedColumn {
-    #[serde(default)]
-    column_name: String,
-    #[serde(default)]
-    column_data_type: Option<String>,
-}
 
 #[derive(Deserialize)]
 struct FoundContacts {
@@ -68,11 +48,7 @@ impl Doctor {
     }
 
     fn columns(&mut self, about: &str, shape: &ListShape) -> bool {
-        let columns = &self.settings.outbound;
-        let wanted = [&columns.score_column, &columns.time_column].into_iter();
-        let wanted = wanted.chain(&columns.band_column).chain(&columns.reason_column);
-        let missing: Vec<String> =
-            wanted.filter(|name| !shape.column_names.contains(name)).map(|name| format!("`{name}`")).collect();
+        let missing = shape.missing_columns(&self.settings.outbound);
         if shape.column_names.len() > MOST_COLUMNS {
             let says = format!("it has {} columns, the platform takes {MOST_COLUMNS}", shape.column_names.len());
             self.found(Finding::new(about, Verdict::Warning, says).fix("leave columns out that nobody reads"));

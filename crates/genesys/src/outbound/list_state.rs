@@ -14,17 +14,39 @@ const IMPORTING: Duration = Duration::from_secs(30);
 /// What is looked at of a list.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct ListShape {
+pub(crate) struct ListShape {
     #[serde(default)]
-    column_names: Vec<String>,
+    pub(crate) column_names: Vec<String>,
+    #[serde(default)]
+    pub(crate) column_data_type_specifications: Vec<TypedColumn>,
+    #[serde(default)]
+    pub(crate) size: Option<u64>,
     #[serde(default)]
     import_status: Option<ImportStatus>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct TypedColumn {
+    #[serde(default)]
+    pub(crate) column_name: String,
+    #[serde(default)]
+    pub(crate) column_data_type: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct ImportStatus {
     #[serde(default)]
     state: Option<String>,
+}
+
+impl ListShape {
+    /// Our columns that the list has not, as they are shown.
+    pub(crate) fn missing_columns(&self, settings: &OutboundSettings) -> Vec<String> {
+        let optional = settings.band_column.iter().chain(&settings.reason_column);
+        let wanted = [&settings.score_column, &settings.time_column].into_iter().chain(optional);
+        wanted.filter(|name| !self.column_names.contains(name)).map(|name| format!("`{name}`")).collect()
+    }
 }
 
 /// What is wrong with the list itself; `None` when a refusal was for what was sent.
@@ -47,15 +69,12 @@ pub(super) async fn fault(
         Err(err) => return Err(of_list(err)),
     };
     let shape: ListShape = answer.json().map_err(|err| SendFault::from(&err))?;
-    let state = shape.import_status.and_then(|status| status.state);
+    let state = shape.import_status.as_ref().and_then(|status| status.state.as_deref());
     if state.is_some_and(|state| state.eq_ignore_ascii_case("IN_PROGRESS")) {
         let reason = "contacts are being imported into the list or cleared: no write is taken meanwhile".to_owned();
         return Ok(Some(SendFault::NotSent { until: Some(IMPORTING), reason }));
     }
-    let optional = settings.band_column.iter().chain(&settings.reason_column);
-    let wanted = [&settings.score_column, &settings.time_column].into_iter().chain(optional);
-    let missing: Vec<_> =
-        wanted.filter(|name| !shape.column_names.contains(name)).map(|name| format!("`{name}`")).collect();
+    let missing = shape.missing_columns(settings);
     if missing.is_empty() {
         return Ok(None);
     }

@@ -22,6 +22,7 @@ use super::settings::{Api, GenesysSettings};
 use super::transport::{Permits, Transport};
 use contact_list::ContactList;
 use entity::LeadEntity;
+pub(crate) use list_state::ListShape;
 use scoreline_domain::time::{Clock, Timestamp};
 pub(crate) use seen::score as read_score;
 

@@ -7,7 +7,6 @@ pub(crate) mod patience;
 mod received;
 
 use std::fmt;
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +29,7 @@ pub use once::Permits;
 use patience::{RetryBudget, backoff};
 pub(crate) use received::{Missing, Received, count, not_let_in, receive};
 use received::{limit_key, refusal};
+use scoreline_domain::text::hex;
 use scoreline_domain::time::{Clock, Stopwatch};
 
 /// Attempts of a call that reads.
@@ -347,11 +347,7 @@ impl Transport {
 fn bucket(settings: &GenesysSettings) -> String {
     let text = format!("{}\n{}", settings.endpoints.api.as_str(), settings.client_id);
     let digest = Sha256::digest(text.as_bytes());
-    digest.iter().take(16).fold(String::with_capacity(32), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    hex(&digest[..16])
 }
 
 /// The client that everything is sent with.

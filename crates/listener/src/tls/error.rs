@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 
+use scoreline_domain::text::with_causes;
+
 /// A set of TLS files that is not taken. What served before keeps serving.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -63,13 +65,6 @@ impl TlsError {
 
     /// The message and its causes, on one line.
     pub fn with_causes(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(err) = cause {
-            text.push_str(": ");
-            text.push_str(&err.to_string());
-            cause = err.source();
-        }
-        text
+        with_causes(self)
     }
 }

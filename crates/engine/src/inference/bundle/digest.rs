@@ -4,6 +4,8 @@ use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
+use scoreline_domain::text::hex;
+
 /// Everything that identifies a bundle's content: SHA-256 over the manifest and the model file's SHA-256.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BundleDigest([u8; 32]);
@@ -37,12 +39,4 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
 
 pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    use fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

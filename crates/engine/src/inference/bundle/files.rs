@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::digest::{BundleDigest, hex, sha256};
+use super::digest::{BundleDigest, sha256};
 use super::error::BundleError;
 use super::golden_rows::{self, GoldenRow};
 use super::plain_file;
@@ -11,6 +11,7 @@ use super::snapshot_columns;
 use crate::inference::manifest::{BackendKind, Manifest, TrainingSummary};
 use crate::inference::onnx_graph::{self, OnnxModel};
 use scoreline_domain::ModelVersion;
+use scoreline_domain::text::hex;
 
 /// File names inside a bundle folder.
 pub const MANIFEST_FILE: &str = "bundle.toml";
