@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use scoreline::auth::Authenticator;
 use scoreline::http::admission::{Admission, AdmissionSettings, WhenOverloaded};
-use scoreline::http::{Endpoints, HttpSettings, HttpState, Readiness, SharedState};
+use scoreline::http::{Endpoints, EventKeys, HttpSettings, HttpState, Readiness, SharedState};
+use scoreline::leads::{LeadDesk, LeadDeskParts, LeadSettings, PauseBoard};
 use scoreline::monitoring::Monitoring;
 use scoreline::routing::{RoutingSettings, TierPolicy, TierRoute};
 use scoreline::scoring::explanation::ExplainSettings;
 use scoreline::scoring::feature_table::{FeatureTable, StoredFeatures, TableChange};
 use scoreline::scoring::{Scorer, ScorerSettings, golden};
 use scoreline_domain::feature::CATALOGUE;
+use scoreline_domain::privacy::seal::Sealer;
 use scoreline_domain::privacy::{Eraser, IdHasher, PrivacySettings};
 use scoreline_domain::time::{Clock as _, SystemClock};
 use scoreline_domain::{CustomerKey, ModelName};
@@ -88,6 +90,17 @@ pub fn scoreline(auth: Option<Arc<Authenticator>>) -> Endpoints {
         readiness: Readiness::default(),
         jobs: scoreline::http::Jobs::default(),
         write_back: scoreline::http::WriteBackDesk::default(),
+        leads: LeadDesk::new(LeadDeskParts {
+            store: Arc::default(),
+            targets: Vec::new(),
+            settings: LeadSettings::default(),
+            keeps_reasons: false,
+            pauses: PauseBoard::default(),
+            sealer: Sealer::new(&PrivacySettings::default()),
+            clock: Arc::new(SystemClock),
+            nudge: Arc::new(|| ()),
+        }),
+        event_keys: EventKeys::default(),
         metrics: Arc::new(move || metrics.render()),
     }))
 }

@@ -14,33 +14,41 @@ use super::pace::KeptPace;
 use super::stored::{self, Opened, Opening};
 use crate::config::Settings;
 use crate::http::{Jobs, QuestionDesk, Readiness, WriteBackDesk, answer_later};
+use crate::leads::{LeadDesk, LeadDeskParts, PauseBoard};
 use crate::lifecycle::Stop;
 use crate::monitoring::Monitoring;
 use crate::scoring::Scorer;
 use crate::scoring::feature_table::FeatureTable;
-use crate::sinks::{CallbackHosts, Callbacks, FileSink, ProfileSink, ScoreSink};
+use crate::sinks::{CallbackHosts, Callbacks, FileSink, LeadSink, ProfilePlace, ProfileSink};
 use crate::worker::callbacks::TellCallbacks;
+use crate::worker::deliver::Deliver;
+use crate::worker::expire::Expire;
 use crate::worker::extract::{Begin, Extracted, Extraction, ExtractionProgress};
 use crate::worker::feature_feed::StoreFeed;
 use crate::worker::features::{FeaturePass, FoldedPass, Whose};
 use crate::worker::follow_features::FeatureTableKeeper;
 use crate::worker::predictions::{AnswerLater, Predictions};
+use crate::worker::push::Push;
 use crate::worker::rescore::{Rescore, Rescored};
 use crate::worker::schedule::{Driver, Job, Timetable};
 use crate::worker::write_back::{WriteBack, WrittenBack};
-use crate::worker::{self, Board, Leases, SinkSettings};
+use crate::worker::{self, Board, LeadTargets, Leases, PushSettings, SinkSettings, WriteBackSettings};
 use scoreline_domain::JobName;
 use scoreline_domain::privacy::seal::Sealer;
 use scoreline_domain::privacy::{Eraser, IdHasher, PrivacySettings};
-use scoreline_domain::time::{SystemClock, Timestamp};
+use scoreline_domain::time::{Clock, SystemClock, Timestamp};
 use scoreline_engine::inference::registry::Patience;
-use scoreline_genesys::Genesys;
+use scoreline_genesys::{Genesys, outbound};
 use scoreline_store::{Store, StorePlace};
 
 /// How often predictions by id look for changed features.
 const FEATURES_POLL: Duration = Duration::from_secs(1);
 /// How often questions are looked for that another replica took in, and callbacks that are to be told again.
 const LATER_POLL: Duration = Duration::from_secs(5);
+/// How often scores of leads are looked through for those that have grown old.
+const EXPIRE_EVERY: Duration = Duration::from_mins(1);
+/// Claims of a target that are worked on at a time: where one answer takes seconds, one after the other would not use the rate.
+const PUSHED_AT_ONCE: usize = 4;
 /// A store that cannot be opened is tried again after this long, doubled up to the second.
 const OPEN_AGAIN: Duration = Duration::from_secs(1);
 const OPEN_AGAIN_MOST: Duration = Duration::from_mins(1);
@@ -56,6 +64,9 @@ pub(super) struct Pipeline {
     target: Option<&'static str>,
     /// Where callbacks may go.
     hosts: Option<CallbackHosts>,
+    /// Where scores of leads go.
+    targets: Vec<String>,
+    pauses: PauseBoard,
 }
 
 impl Pipeline {
@@ -66,14 +77,17 @@ impl Pipeline {
         let always = [JobName::Features, JobName::Rescore];
         let callbacks = settings.callbacks.is_some().then_some(JobName::Callbacks);
         let later = std::iter::once(JobName::Predictions).chain(callbacks);
-        let board = Board::new(extract.into_iter().chain(always).chain(write_back).chain(later));
+        let targets = lead_targets(settings);
+        let leads = [JobName::Push, JobName::Expire].into_iter().filter(|_| !targets.is_empty());
+        let board = Board::new(extract.into_iter().chain(always).chain(write_back).chain(leads).chain(later));
         metrics::describe_gauge!(
             STORE_OPEN,
             "1 while the store is open and does its work; predictions do not wait for it."
         );
         metrics::gauge!(STORE_OPEN).set(0.0);
         let hosts = settings.callbacks.as_ref().map(|callbacks| callbacks.hosts.clone());
-        Self { board, desk: StoreDesk::new(settings.store.lasts()), target, hosts }
+        let pauses = PauseBoard::default();
+        Self { board, desk: StoreDesk::new(settings.store.lasts()), target, hosts, targets, pauses }
     }
 
     /// What the admin listener is shown and may ask for.
@@ -87,6 +101,21 @@ impl Pipeline {
             questions,
         };
         (jobs, WriteBackDesk { store: Arc::clone(&self.desk.store), target: self.target })
+    }
+
+    /// Where scores of leads come in.
+    pub(super) fn lead_desk(&self, settings: &Settings, privacy: &PrivacySettings) -> LeadDesk {
+        let asked = self.board.clone();
+        LeadDesk::new(LeadDeskParts {
+            store: Arc::clone(&self.desk.store),
+            targets: self.targets.clone(),
+            settings: settings.leads,
+            keeps_reasons: settings.outbound.reason_column.is_some(),
+            pauses: self.pauses.clone(),
+            sealer: Sealer::new(privacy),
+            clock: Arc::new(SystemClock),
+            nudge: Arc::new(move || _ = asked.nudge(JobName::Push)),
+        })
     }
 
     /// The store for those who erase and promote.
@@ -128,7 +157,7 @@ impl Pipeline {
                 opened
             }
         };
-        let Opened { store, erased_seq, .. } = opened;
+        let Opened { store, erased_seq, privacy, .. } = opened;
         // Whoever keeps the ledger goes on until the last request is answered, and closes the store.
         let _ = tell.send(store.clone());
         let registry = Arc::clone(scorer.registry());
@@ -140,7 +169,7 @@ impl Pipeline {
         let watching = follow::watch(store.clone(), stop.clone());
         let leases = Leases::new(store, &holder(&settings), Arc::new(SystemClock));
         let later = self.drive_all(later(&leases, &scorer, &hasher, callbacks), &stop);
-        let driven = self.drive(&settings, &leases, &scorer, platform.as_ref(), &stop);
+        let driven = self.drive(&settings, &leases, &scorer, platform.as_ref(), &privacy, &stop);
         // One task: together they use no more than one of the threads that answer requests.
         tokio::join!(driven, later, follower, keeper, watching);
         Ok(())
@@ -153,8 +182,10 @@ impl Pipeline {
         leases: &Leases,
         scorer: &Scorer,
         platform: Option<&Genesys>,
+        privacy: &PrivacySettings,
         stop: &Stop,
     ) {
+        let sealer = Sealer::new(privacy);
         let sink = tokio::select! {
             sink = sink_patiently(settings, platform) => sink,
             () = stop.requested() => return,
@@ -162,7 +193,9 @@ impl Pipeline {
         if let Some(platform) = platform {
             platform.keep_pace_in(Arc::new(KeptPace::new(leases.store().clone())));
         }
-        self.drive_all(jobs(settings, leases, scorer, platform, sink), stop).await;
+        let mut all = jobs(settings, leases, scorer, platform, sink);
+        all.extend(platform.into_iter().flat_map(|platform| lead_jobs(settings, leases, platform, &sealer, &self.pauses)));
+        self.drive_all(all, stop).await;
     }
 
     async fn drive_all(&self, jobs: Vec<(Arc<dyn Job>, Timetable)>, stop: &Stop) {
@@ -258,7 +291,7 @@ pub async fn rescore_once(
         let rescore = Rescore { scorer, leases: leases.clone(), target: target(settings) };
         let rescored = patiently(async || rescore.run(|_| ()).await).await?;
         let Some(sink) = sink else { return Ok((folded, rescored, None)) };
-        let write_back = WriteBack { sink, leases, settings: settings.write_back.clone() };
+        let write_back = write_back(settings, &leases, sink);
         let written = patiently(async || write_back.run(|_| ()).await).await?;
         Ok((folded, rescored, Some(written)))
     };
@@ -296,7 +329,7 @@ fn jobs(
     leases: &Leases,
     scorer: &Scorer,
     platform: Option<&Genesys>,
-    sink: Option<Arc<dyn ScoreSink>>,
+    sink: Option<ProfilePlace>,
 ) -> Vec<(Arc<dyn Job>, Timetable)> {
     let mut jobs: Vec<(Arc<dyn Job>, Timetable)> = Vec::new();
     if let Some(platform) = platform {
@@ -308,10 +341,68 @@ fn jobs(
     let rescore = Rescore { scorer: scorer.clone(), leases: leases.clone(), target: target(settings) };
     jobs.push((Arc::new(rescore), Timetable::every(settings.upkeep.rescore_every, Duration::ZERO)));
     if let Some(sink) = sink {
-        let write_back = WriteBack { sink, leases: leases.clone(), settings: settings.write_back.clone() };
+        let write_back = write_back(settings, leases, sink);
         jobs.push((Arc::new(write_back), Timetable::every(settings.write_back.every, Duration::ZERO)));
     }
     jobs
+}
+
+fn write_back(settings: &Settings, leases: &Leases, place: ProfilePlace) -> WriteBack {
+    let WriteBackSettings { batch, give_up_after, .. } = settings.write_back;
+    WriteBack(Arc::new(Deliver::new(place, leases.clone(), batch as usize, give_up_after)))
+}
+
+/// The names of the places that scores of leads are pushed to.
+fn lead_targets(settings: &Settings) -> Vec<String> {
+    match (settings.push.sink, &settings.genesys) {
+        (LeadTargets::None, _) | (_, None) => Vec::new(),
+        (LeadTargets::ContactLists | LeadTargets::Entity, Some(genesys)) => outbound::target_names(genesys),
+    }
+}
+
+/// The jobs that push scores of leads and let them grow old.
+fn lead_jobs(
+    settings: &Settings,
+    leases: &Leases,
+    platform: &Genesys,
+    sealer: &Sealer,
+    pauses: &PauseBoard,
+) -> Vec<(Arc<dyn Job>, Timetable)> {
+    if lead_targets(settings).is_empty() {
+        return Vec::new();
+    }
+    let (push, expire) = push_and_expire(settings, leases, platform, sealer, pauses);
+    vec![
+        (Arc::new(push), Timetable::every(settings.push.every, Duration::ZERO)),
+        (Arc::new(expire), Timetable::every(EXPIRE_EVERY, Duration::ZERO)),
+    ]
+}
+
+fn push_and_expire(
+    settings: &Settings,
+    leases: &Leases,
+    platform: &Genesys,
+    sealer: &Sealer,
+    pauses: &PauseBoard,
+) -> (Push, Expire) {
+    let clock: Arc<dyn Clock> = Arc::clone(leases.clock());
+    let deliver = |target| {
+        let stale_value = settings.leads.stale_value;
+        let sink = LeadSink::new(target, platform, sealer.clone(), Arc::clone(&clock), stale_value);
+        let PushSettings { batch, give_up_after, absent_retry, .. } = settings.push;
+        let deliver = Deliver::new(sink, leases.clone(), batch as usize, give_up_after);
+        Arc::new(deliver.of_leads(PUSHED_AT_ONCE, absent_retry))
+    };
+    let targets: Vec<_> = platform.lead_targets().into_iter().map(deliver).collect();
+    let push = Push { leases: leases.clone(), targets: targets.clone(), pauses: pauses.clone() };
+    let expire = Expire {
+        leases: leases.clone(),
+        targets,
+        rules: settings.leads.rules,
+        stale_value: settings.leads.stale_value,
+        state: Arc::default(),
+    };
+    (push, expire)
 }
 
 /// The jobs behind questions that nobody waits for.
@@ -340,7 +431,8 @@ fn successors(job: JobName) -> &'static [JobName] {
         JobName::Features => &[JobName::Rescore],
         JobName::Rescore => &[JobName::WriteBack],
         JobName::Predictions => &[JobName::Callbacks],
-        JobName::WriteBack | JobName::Callbacks => &[],
+        JobName::Expire => &[JobName::Push],
+        JobName::WriteBack | JobName::Push | JobName::Callbacks => &[],
     }
 }
 
@@ -362,7 +454,7 @@ async fn open_patiently(settings: &Settings, opening: Opening) -> Opened {
 }
 
 /// Where scores are written to, once it can be used.
-async fn sink_patiently(settings: &Settings, platform: Option<&Genesys>) -> Option<Arc<dyn ScoreSink>> {
+async fn sink_patiently(settings: &Settings, platform: Option<&Genesys>) -> Option<ProfilePlace> {
     let mut waiting = Waiting::new("the score file");
     loop {
         match file_sink(settings) {
@@ -396,20 +488,20 @@ impl Waiting {
     }
 }
 
-fn file_sink(settings: &Settings) -> anyhow::Result<Option<Arc<dyn ScoreSink>>> {
+fn file_sink(settings: &Settings) -> anyhow::Result<Option<ProfilePlace>> {
     match &settings.write_back.sink {
         SinkSettings::File(file) => {
             let sink = FileSink::open(file.clone()).context("`write_back.path`")?;
-            Ok(Some(Arc::new(sink)))
+            Ok(Some(ProfilePlace::File(sink)))
         }
         SinkSettings::None | SinkSettings::Profile => Ok(None),
     }
 }
 
-fn profile_sink(settings: &Settings, platform: Option<&Genesys>) -> Option<Arc<dyn ScoreSink>> {
+fn profile_sink(settings: &Settings, platform: Option<&Genesys>) -> Option<ProfilePlace> {
     match (&settings.write_back.sink, platform, &settings.genesys) {
         (SinkSettings::Profile, Some(platform), Some(genesys)) => {
-            Some(Arc::new(ProfileSink::new(platform, genesys.api)))
+            Some(ProfilePlace::Platform(ProfileSink::new(platform, genesys.api)))
         }
         (SinkSettings::None | SinkSettings::Profile | SinkSettings::File(_), _, _) => None,
     }

@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use crate::auth::{self, Authenticator};
 use crate::config::{self, Effective, Settings, SettingsSource};
 use crate::http::admission::Admission;
-use crate::http::{Endpoints, HttpSettings, HttpState, SharedState};
+use crate::http::{EventKeys, Endpoints, HttpSettings, HttpState, SharedState};
 use crate::lifecycle::{Hangups, Lifecycle, Signals, Stop};
 use crate::monitoring::{Ledger, Monitoring};
 use crate::routing::TierPolicy;
@@ -247,6 +247,7 @@ fn state(
     let scorer = Scorer::new(registry, Arc::new(SystemClock), scorer_settings(settings), monitoring.clone(), table);
     let eraser = eraser(&scorer, &monitoring, pipeline);
     let (jobs, write_back) = pipeline.desks();
+    let event_keys = EventKeys { verifier: settings.event_keys.clone().map(Arc::new) };
     HttpState {
         scorer,
         hasher: IdHasher::watching(privacy, eraser.tombstones().clone(), Arc::new(SystemClock)),
@@ -265,6 +266,8 @@ fn state(
         admission: Admission::new(settings.server.admission),
         jobs,
         write_back,
+        leads: pipeline.lead_desk(settings, privacy),
+        event_keys,
         metrics: Arc::new(move || metrics.render()),
     }
 }

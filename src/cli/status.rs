@@ -8,7 +8,7 @@ use super::{Failure, print};
 use crate::app::{jobs, stored};
 use crate::config::Settings;
 use scoreline_genesys::source::Position;
-use scoreline_store::{ProfileCounts, Store, StoreCounts, StoreError};
+use scoreline_store::{OutboxCounts, Store, StoreCounts, StoreError, WishState};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  scoreline status\n\nA running server knows more: curl 127.0.0.1:8081/admin/jobs")]
@@ -58,15 +58,17 @@ async fn describe(store: &Store, target: Option<&str>, failures: usize) -> Resul
         let _ = writeln!(text, "write-back    none: `write_back.sink` is `none`");
         return Ok(text);
     };
-    let ProfileCounts { pending, failing, applied, dead } = store.profile_counts(target).await?;
+    let OutboxCounts { pending, failing, applied, absent, dead, .. } = store.outbox_counts(target).await?;
     let _ = writeln!(
         text,
-        "write-back    {target}: {applied} written, {pending} waiting, {failing} of them failed before, {dead} given up"
+        "write-back    {target}: {applied} written, {pending} waiting, {failing} of them failed before, {absent} without a \
+         contact, {dead} given up"
     );
-    for failure in store.profile_failures(target, failures).await? {
-        let state = if failure.dead { "given up".to_owned() } else { format!("again {}", failure.next_at) };
-        let (customer, attempts, reason) = (failure.customer, failure.attempts, failure.reason);
-        let _ = writeln!(text, "  {customer:?} {state} after {attempts} attempts: {reason}");
+    for failure in store.failed_writes(target, failures).await? {
+        let is_over = failure.state == WishState::Dead;
+        let state = if is_over { "given up".to_owned() } else { format!("again {}", failure.next_at) };
+        let (key, attempts, reason) = (failure.key, failure.attempts, failure.reason);
+        let _ = writeln!(text, "  {key:?} {state} after {attempts} attempts: {reason}");
     }
     Ok(text)
 }

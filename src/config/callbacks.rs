@@ -46,7 +46,7 @@ pub(super) fn read(read: &mut Reader) -> Option<CallbackSettings> {
 }
 
 /// The secrets in a file, one a line, the newest first.
-fn secrets(path: &Path) -> Result<Vec<Secret>, String> {
+pub(super) fn secrets(path: &Path) -> Result<Vec<Secret>, String> {
     let text = secret_file::read(path)?;
     let lines = text.expose_secret().lines().map(str::trim).filter(|line| !line.is_empty());
     let secrets: Result<Vec<_>, _> = lines.map(Secret::parse).collect();

@@ -8,6 +8,7 @@ mod connections;
 mod extract;
 mod genesys;
 mod layers;
+mod leads;
 mod models;
 mod privacy;
 mod problem;
@@ -25,14 +26,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::auth::AuthSettings;
+use crate::leads::LeadSettings;
 use crate::monitoring::book::PredictionLimits;
 use crate::monitoring::{MonitoringSettings, WindowSettings};
 use crate::routing::{RoutingSettings, TierRoute};
 use crate::scoring::explanation::ExplainSettings;
 use crate::sinks::CallbackSettings;
 use crate::telemetry::{LogFilter, LogSettings};
-use crate::worker::{ExtractSettings, UpkeepSettings, WriteBackSettings};
+use crate::worker::{ExtractSettings, PushSettings, UpkeepSettings, WriteBackSettings};
 use scoreline_domain::privacy::PrivacySettings;
+use scoreline_domain::privacy::signature::Verifier;
 use scoreline_engine::inference::manifest::TierThresholds;
 use scoreline_genesys::GenesysSettings;
 use scoreline_genesys::settings::OutboundSettings;
@@ -71,6 +74,10 @@ pub struct Settings {
     pub extract: ExtractSettings,
     pub upkeep: UpkeepSettings,
     pub write_back: WriteBackSettings,
+    pub leads: LeadSettings,
+    /// `None`: senders of events need a token.
+    pub event_keys: Option<Verifier>,
+    pub push: PushSettings,
     pub store: StoreSettings,
     /// `None`: callbacks are told to nobody.
     pub callbacks: Option<CallbackSettings>,
@@ -146,6 +153,9 @@ pub fn explain(
     let upkeep = extract::upkeep(&mut read);
     let write_back = write_back::read(&mut read, genesys.is_some());
     let callbacks = callbacks::read(&mut read);
+    let leads = leads::leads(&mut read);
+    let event_keys = leads::events(&mut read, server.batch_body_limit);
+    let push = leads::push(&mut read, genesys.as_ref());
     let store = store::section(&mut read, privacy.pepper.is_some());
     let settings = Settings {
         server,
@@ -165,6 +175,9 @@ pub fn explain(
         extract,
         upkeep,
         write_back,
+        leads,
+        event_keys,
+        push,
         store,
         callbacks,
     };

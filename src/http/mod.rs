@@ -15,8 +15,10 @@ mod wire;
 
 pub use edge::auth::Access;
 pub use router::{ListenerName, ROUTES, Route};
+pub(crate) use routes::lead_scores::{LeadIntake, LeadTally};
 pub use routes::predict_later::answer_later;
 pub use service::Endpoints;
 pub use state::{
-    HttpSettings, HttpState, Jobs, QuestionDesk, Readiness, RenderMetrics, SharedState, StoreTrouble, WriteBackDesk,
+    EventKeys, HttpSettings, HttpState, Jobs, QuestionDesk, Readiness, RenderMetrics, SharedState, StoreTrouble,
+    WriteBackDesk,
 };

@@ -7,14 +7,14 @@ use axum::http::Method;
 use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter, on};
 
-use super::admin::{self, jobs, metrics, models, privacy, write_back};
+use super::admin::{self, jobs, metrics, models, privacy, push, write_back};
 use super::edge::auth::{Access, guarded};
 use super::edge::error::{ApiError, Code, error_response};
 use super::edge::observe::Observe;
 use super::routes::live::Endpoint;
 use super::routes::{
-    Call, customer_score, customers, health, job, oauth_token, outcomes, predict_clv_batch, predict_later,
-    predict_lead_batch, purchases,
+    Call, customer_score, customers, health, job, lead_events, lead_scores, leads, oauth_token, outcomes,
+    predict_clv_batch, predict_later, predict_lead_batch, purchases,
 };
 use super::state::SharedState;
 use crate::auth::Scope;
@@ -46,11 +46,12 @@ pub(super) enum RouteAnswer {
     Routed(fn(MethodFilter) -> MethodRouter<SharedState>),
 }
 
-use Access::{Open, Scoped};
+use Access::{Open, Scoped, SignedOr};
 use RouteAnswer::{Live, Routed};
 
 /// What commands of this machine are taken, beside the public listener.
 const PURCHASES: &str = "/v1/purchases";
+const LEAD_SCORES: &str = "/v1/leads/score";
 
 /// Every route there is.
 #[rustfmt::skip]
@@ -67,6 +68,11 @@ pub static ROUTES: &[Route] = &[
     public(Method::POST, "/v1/genesys/lead", "genesys_lead", Scoped(Scope::Leads), Live(Endpoint::GenesysLead)),
     public(Method::POST, "/v1/outcomes", "outcomes", Scoped(Scope::Events), Routed(|method| on(method, outcomes::handle))),
     public(Method::POST, PURCHASES, "purchases", Scoped(Scope::Events), Routed(|method| on(method, purchases::handle))),
+    public(Method::POST, LEAD_SCORES, "lead_scores", Scoped(Scope::Leads), Routed(|method| on(method, lead_scores::handle))),
+    public(Method::POST, "/v1/events/lead-score", "lead_events", SignedOr(Scope::Events), Routed(|method| on(method, lead_events::handle))),
+    public(Method::GET, "/v1/leads/next", "leads_next", Scoped(Scope::Leads), Routed(|method| on(method, leads::next))),
+    public(Method::GET, "/v1/leads/{id}/score", "lead_score", Scoped(Scope::Leads), Routed(|method| on(method, leads::one))),
+    public(Method::DELETE, "/v1/leads/{id}", "lead_erased", Scoped(Scope::Admin), Routed(|method| on(method, customers::handle))),
     public(Method::DELETE, "/v1/customers/{id}", "customers", Scoped(Scope::Admin), Routed(|method| on(method, customers::handle))),
     public(Method::GET, "/v1/customers/{id}/score", "customer_score", Scoped(Scope::Predict), Routed(|method| on(method, customer_score::handle))),
     public(Method::POST, "/oauth/token", "oauth_token", Open, Routed(|method| on(method, oauth_token::handle))),
@@ -84,6 +90,8 @@ pub static ROUTES: &[Route] = &[
     admin(Method::GET, "/admin/outcomes", Scoped(Scope::Admin), Routed(|method| on(method, admin::outcomes::handle))),
     admin(Method::GET, "/admin/privacy", Scoped(Scope::Admin), Routed(|method| on(method, privacy::handle))),
     admin(Method::GET, "/admin/write-back", Scoped(Scope::Admin), Routed(|method| on(method, write_back::handle))),
+    admin(Method::GET, "/admin/push", Scoped(Scope::Admin), Routed(|method| on(method, push::handle))),
+    admin(Method::POST, "/admin/push/retry", Scoped(Scope::Admin), Routed(|method| on(method, push::retry))),
     admin(Method::POST, "/admin/write-back/retry", Scoped(Scope::Admin), Routed(|method| on(method, write_back::retry))),
 ];
 
@@ -108,7 +116,7 @@ pub(super) fn router(listener: ListenerName, state: SharedState) -> Router {
 
 /// The routes that commands of this machine may ask without credentials: whoever reaches them may write the store's file.
 pub(super) fn local(state: SharedState) -> Router {
-    let rows = ROUTES.iter().filter(|row| row.path == PURCHASES);
+    let rows = ROUTES.iter().filter(|row| [PURCHASES, LEAD_SCORES].contains(&row.path));
     let router = rows.fold(Router::new(), |router, row| {
         router.route(row.path, row.methods().fallback(wrong_method).layer(Observe::new(row.name)))
     });

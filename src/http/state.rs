@@ -9,10 +9,12 @@ use axum::extract::FromRef;
 
 use super::admission::Admission;
 use crate::auth::Authenticator;
+use crate::leads::LeadDesk;
 use crate::monitoring::Monitoring;
 use crate::routing::TierPolicy;
 use crate::scoring::Scorer;
 use crate::sinks::CallbackHosts;
+use scoreline_domain::privacy::signature::Verifier;
 use scoreline_domain::privacy::{Eraser, IdHasher};
 use scoreline_domain::{JobName, JobStatus};
 use scoreline_store::Store;
@@ -115,6 +117,12 @@ impl Default for Jobs {
     }
 }
 
+/// What events are signed with; without a secret their senders need a token.
+#[derive(Clone, Default)]
+pub struct EventKeys {
+    pub verifier: Option<Arc<Verifier>>,
+}
+
 /// The store, once it is open, and where profiles are written to.
 #[derive(Clone, Default)]
 pub struct WriteBackDesk {
@@ -140,6 +148,9 @@ pub struct HttpState {
     /// What runs beside the answers.
     pub jobs: Jobs,
     pub write_back: WriteBackDesk,
+    /// Scores of leads.
+    pub leads: LeadDesk,
+    pub event_keys: EventKeys,
     /// Renders everything measured so far.
     pub metrics: RenderMetrics,
 }
@@ -184,5 +195,7 @@ pieces! {
     admission: Admission,
     jobs: Jobs,
     write_back: WriteBackDesk,
+    leads: LeadDesk,
+    event_keys: EventKeys,
     metrics: RenderMetrics,
 }

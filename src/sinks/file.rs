@@ -11,20 +11,18 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use serde::Serialize;
 
-use super::{ScoreSink, ScoreUpdate, SinkFault};
+use super::profile::profile;
 use scoreline_domain::text::hex;
-use scoreline_domain::{Tier, durable};
+use scoreline_domain::{CustomerKey, Tier, durable};
+use scoreline_genesys::SendFault;
+use scoreline_store::{Claim, Profile};
 
 const HEADER: &str = "customer_key,predicted_clv_value,clv_tier,confidence_score,risk_score,last_calculated_at\n";
 
 /// A disk that is full or gone is looked at again after that long.
 const TRY_AGAIN: Duration = Duration::from_secs(30);
-
-/// A sync costs about as much as writing so many lines.
-const PORTION: usize = 1000;
 
 /// How lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +83,10 @@ struct SinkLine<'a> {
 
 impl FileSink {
     pub const TARGET: &str = "file";
+    /// A sync costs about as much as writing so many lines.
+    pub(super) const PORTION: usize = 1000;
+    /// A disk may take so long.
+    pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 
     /// Opens or creates the file, readable to its owner alone, and cuts off an unfinished last line. Blocks.
     ///
@@ -109,29 +111,29 @@ impl FileSink {
         durable::sync_name(path).map_err(failed("synced"))?;
         Ok(Self { open: Arc::new(OpenFile { settings, file: Mutex::new(file) }) })
     }
-}
 
-impl ScoreSink for FileSink {
-    fn target(&self) -> &'static str {
-        Self::TARGET
-    }
-
-    fn portion(&self) -> usize {
-        PORTION
-    }
-
-    fn write<'a>(&'a self, updates: &'a [ScoreUpdate]) -> BoxFuture<'a, Vec<Result<(), SinkFault>>> {
+    /// Appends a line for each claim; what is `Ok` is synced.
+    ///
+    /// # Errors
+    /// When none of them was appended.
+    pub(super) async fn append(
+        &self,
+        claims: impl Iterator<Item = &Claim>,
+    ) -> Result<Vec<Result<(), SendFault>>, SendFault> {
+        let read = |claim: &Claim| profile(claim).map(|profile| (claim.key, profile));
+        let profiles: Vec<Option<(CustomerKey, Profile)>> = claims.map(read).collect();
+        let text = self.open.settings.format.lines(profiles.iter().flatten());
         let open = Arc::clone(&self.open);
-        let text = open.settings.format.lines(updates);
-        Box::pin(async move {
-            let written = tokio::task::spawn_blocking(move || open.append(&text)).await;
-            let reason = match written {
-                Ok(Ok(())) => return vec![Ok(()); updates.len()],
-                Ok(Err(err)) => format!("the score file cannot be written: {err}"),
-                Err(_) => "writing the score file panicked".to_owned(),
-            };
-            vec![Err(SinkFault::Retry { after: TRY_AGAIN, reason }); updates.len()]
-        })
+        let reason = match tokio::task::spawn_blocking(move || open.append(&text)).await {
+            Ok(Ok(())) => {
+                let unreadable = "the profile that is kept cannot be read";
+                let refused = || Err(SendFault::Refused { status: 422, reason: unreadable.to_owned() });
+                return Ok(profiles.iter().map(|it| it.as_ref().map_or_else(refused, |_| Ok(()))).collect());
+            }
+            Ok(Err(err)) => format!("the score file cannot be written: {err}"),
+            Err(_) => "writing the score file panicked".to_owned(),
+        };
+        Err(SendFault::NotSent { until: Some(TRY_AGAIN), reason })
     }
 }
 
@@ -157,27 +159,27 @@ impl FileFormat {
         }
     }
 
-    fn lines(self, updates: &[ScoreUpdate]) -> String {
+    fn lines<'a>(self, profiles: impl Iterator<Item = &'a (CustomerKey, Profile)>) -> String {
         let mut text = String::new();
-        for update in updates {
-            let key = hex(update.customer.as_bytes());
-            let at = update.last_calculated_at.to_string();
+        for (customer, profile) in profiles {
+            let key = hex(customer.as_bytes());
+            let at = profile.calculated_at.to_string();
             match self {
                 Self::Csv => {
                     let number = |number: Option<f64>| number.map_or_else(String::new, |number| number.to_string());
-                    let confidence = number(update.confidence_score);
-                    let risk = number(update.risk_score);
-                    let value = update.predicted_clv_value;
-                    let tier = update.clv_tier;
+                    let confidence = number(profile.confidence);
+                    let risk = number(profile.risk);
+                    let value = profile.value_usd;
+                    let tier = profile.tier;
                     let _ = writeln!(text, "{key},{value},{tier},{confidence},{risk},{at}");
                 }
                 Self::Ndjson => {
                     let line = SinkLine {
                         customer_key: &key,
-                        predicted_clv_value: update.predicted_clv_value,
-                        clv_tier: update.clv_tier,
-                        confidence_score: update.confidence_score,
-                        risk_score: update.risk_score,
+                        predicted_clv_value: profile.value_usd,
+                        clv_tier: profile.tier,
+                        confidence_score: profile.confidence,
+                        risk_score: profile.risk,
                         last_calculated_at: at,
                     };
                     // Numbers and plain text always are JSON.
@@ -211,31 +213,33 @@ fn end_of_last_line(file: &mut File) -> io::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use scoreline_domain::CustomerKey;
 
-    fn update(byte: u8, confidence: Option<f64>) -> ScoreUpdate {
-        ScoreUpdate {
-            customer: CustomerKey::from_digest([byte; 32]),
-            contact: None,
-            predicted_clv_value: 4500.1,
-            clv_tier: Tier::High,
-            confidence_score: confidence,
-            risk_score: Some(0.12),
-            last_calculated_at: "2026-11-21T10:00:00Z".parse().expect("a time"),
-        }
+    fn update(byte: u8, confidence: Option<f64>) -> (CustomerKey, Profile) {
+        let profile = Profile {
+            value_usd: 4500.1,
+            tier: Tier::High,
+            confidence,
+            risk: Some(0.12),
+            calculated_at: "2026-11-21T10:00:00Z".parse().expect("a time"),
+        };
+        (CustomerKey::from_digest([byte; 32]), profile)
+    }
+
+    fn append(sink: &FileSink, rows: &[(CustomerKey, Profile)]) {
+        sink.open.append(&sink.open.settings.format.lines(rows.iter())).expect("appended");
     }
 
     fn settings(folder: &tempfile::TempDir, format: FileFormat) -> FileSettings {
         FileSettings { path: folder.path().join("below/scores"), format }
     }
 
-    #[tokio::test]
-    async fn lines_are_appended_after_one_header() {
+    #[test]
+    fn lines_are_appended_after_one_header() {
         let folder = tempfile::tempdir().expect("a folder");
         let settings = settings(&folder, FileFormat::Csv);
         for _ in 0..2 {
             let sink = FileSink::open(settings.clone()).expect("opens");
-            assert_eq!(sink.write(&[update(0xab, Some(0.83)), update(1, None)]).await, [Ok(()), Ok(())]);
+            append(&sink, &[update(0xab, Some(0.83)), update(1, None)]);
         }
         let text = std::fs::read_to_string(&settings.path).expect("readable");
         let key = "ab".repeat(32);
@@ -247,14 +251,14 @@ mod tests {
         assert_eq!((lines[3], lines[4]), (lines[1], lines[2]));
     }
 
-    #[tokio::test]
-    async fn a_line_that_was_cut_off_is_cut_away() {
+    #[test]
+    fn a_line_that_was_cut_off_is_cut_away() {
         let folder = tempfile::tempdir().expect("a folder");
         let settings = settings(&folder, FileFormat::Ndjson);
         drop(FileSink::open(settings.clone()).expect("opens"));
         std::fs::write(&settings.path, format!("{{\"a\":1}}\n{}", "x".repeat(200_000))).expect("written");
         let sink = FileSink::open(settings.clone()).expect("opens");
-        assert_eq!(sink.write(&[update(2, None)]).await, [Ok(())]);
+        append(&sink, &[update(2, None)]);
         let text = std::fs::read_to_string(&settings.path).expect("readable");
         let lines: Vec<serde_json::Value> =
             text.lines().map(|line| serde_json::from_str(line).expect("whole lines")).collect();

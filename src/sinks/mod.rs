@@ -1,36 +1,23 @@
-//! Where scores are written to: the platform's customer profiles, a file, or whoever waits for an answer. One file of code
-//! a sink.
+//! Where scores are written to: the platform's customer profiles and contact lists, a file, or whoever waits for an answer.
+//! One file of code a sink.
 
 pub mod callback;
 pub mod file;
+pub mod leads;
 pub mod profile;
 
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
-
 use scoreline_domain::time::Timestamp;
-use scoreline_domain::{CustomerKey, SealedId, Tier};
+use scoreline_genesys::{Permits, SendFault};
+use scoreline_store::Claim;
 
 pub use callback::{CallbackHosts, CallbackSettings, Callbacks};
 pub use file::{FileFormat, FileSettings, FileSink};
-pub use profile::ProfileSink;
+pub use leads::LeadSink;
+pub use profile::{ProfilePlace, ProfileSink};
 
-/// What a customer's profile is to say.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ScoreUpdate {
-    pub customer: CustomerKey,
-    /// What the customer is called where profiles are; a file needs none.
-    pub contact: Option<SealedId>,
-    /// US dollars, to the cent.
-    pub predicted_clv_value: f64,
-    pub clv_tier: Tier,
-    pub confidence_score: Option<f64>,
-    pub risk_score: Option<f64>,
-    pub last_calculated_at: Timestamp,
-}
-
-/// Why one update was not written, for people: a reason names no customer.
+/// Why one callback was not told, for people: a reason names no customer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SinkFault {
     /// It is worth another try after a while.
@@ -39,14 +26,71 @@ pub enum SinkFault {
     Dead { reason: String },
 }
 
-/// Takes scores. Writing the same update twice is harmless.
-pub trait ScoreSink: Send + Sync {
-    /// What the store files its wishes under. Stable: another name is another place with nothing in it.
-    fn target(&self) -> &'static str;
+/// How what a target says stands to what it should say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// The target has no such subject, and none is made.
+    Missing,
+    /// It says so already.
+    AsItWas,
+    /// Somebody else wrote a later score, which stays.
+    Newer { says: Box<str>, calculated_at: Timestamp },
+    /// It is to be written.
+    Differs {
+        /// What it says, for the log; empty when that is nothing, or was not looked at.
+        previous: String,
+        /// Whether somebody else wrote it.
+        is_foreign: bool,
+    },
+}
 
-    /// How many updates are worth writing between two syncs of what became of them.
+/// A row as it was read.
+pub struct ReadRow<R> {
+    pub standing: Standing,
+    /// What the write needs of it.
+    pub read: R,
+}
+
+/// Takes scores: reads what is there, then writes. Each request is made once, nothing is waited for, and what became of it is
+/// said; whoever delivers decides what follows. Writing the same twice is harmless.
+pub trait Sink: Send + Sync + 'static {
+    type Read: Send + Sync;
+
+    /// What the store files its wishes under. Stable: another name is another place with nothing in it.
+    fn target(&self) -> &str;
+
+    /// Rows that are worth claiming at a time.
     fn portion(&self) -> usize;
 
-    /// Writes updates; one result for each, in their order. What is `Ok` is there to stay.
-    fn write<'a>(&'a self, updates: &'a [ScoreUpdate]) -> BoxFuture<'a, Vec<Result<(), SinkFault>>>;
+    /// Whether what is there can be read.
+    fn reads(&self) -> bool;
+
+    /// Whether one request writes many rows, so that one of them may be why all are refused.
+    fn is_batched(&self) -> bool;
+
+    /// How long a request may take until nobody knows what became of it.
+    fn patience(&self) -> Duration;
+
+    /// Waits until the requests for so many rows may be sent; `None` where none are needed.
+    fn reserve(&self, rows: usize) -> impl Future<Output = Result<Option<Permits>, SendFault>> + Send;
+
+    /// Reads each row. One result for each, in their order.
+    ///
+    /// # Errors
+    /// When none of them could be read.
+    fn read(
+        &self,
+        permits: Option<&Permits>,
+        claims: &[Claim],
+    ) -> impl Future<Output = Result<Vec<Result<ReadRow<Self::Read>, SendFault>>, SendFault>> + Send;
+
+    /// Writes rows that were just read. One result for each, in their order.
+    ///
+    /// # Errors
+    /// When nothing was sent for any of them.
+    fn write(
+        &self,
+        permits: Option<&Permits>,
+        rows: &[(&Claim, &Self::Read)],
+    ) -> impl Future<Output = Result<Vec<Result<(), SendFault>>, SendFault>> + Send;
 }

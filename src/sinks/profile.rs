@@ -1,24 +1,38 @@
-//! Scores written to the customer's profile on the platform, in whichever shape its client speaks.
+//! Scores written to the customer's profile on the platform, in whichever shape its client speaks, or to a file.
 
-use futures_util::future::BoxFuture;
+use std::time::Duration;
 
-use super::{ScoreSink, ScoreUpdate, SinkFault};
-use scoreline_genesys::Genesys;
-use scoreline_genesys::profile::{ProfileUpdate, ProfileWriter, WriteFault};
+use futures_util::future::join_all;
+
+use super::{FileSink, ReadRow, Sink, Standing};
+use scoreline_genesys::profile::{ProfileUpdate, ProfileWriter, ReadProfile, SeenProfile};
 use scoreline_genesys::settings::Api;
+use scoreline_genesys::{Genesys, Permits, SendFault};
+use scoreline_store::{Claim, Profile};
 
-/// What became of so many is synced together; an update takes two requests.
+/// What became of so many is synced together.
 const PORTION: usize = 6;
+/// To read it, and to write it.
+const REQUESTS: u32 = 2;
+/// A later score than ours stands for anything but what we would say.
+const OTHERS: &str = "newer";
 
 /// Writes custom fields of external contacts, or the guides' `customer_profile_enrichment`.
 pub struct ProfileSink {
+    platform: Genesys,
     writer: ProfileWriter,
     api: Api,
 }
 
+/// A profile as it was read, with what it should say.
+pub struct ProfileRow {
+    read: ReadProfile,
+    update: ProfileUpdate,
+}
+
 impl ProfileSink {
     pub fn new(platform: &Genesys, api: Api) -> Self {
-        Self { writer: platform.profiles(), api }
+        Self { platform: platform.clone(), writer: platform.profiles(), api }
     }
 
     /// The target of an API: profiles of the one are none of the other's.
@@ -28,10 +42,53 @@ impl ProfileSink {
             Api::Documented => "documented_profile",
         }
     }
+
+    async fn read_one(&self, permits: &Permits, claim: &Claim) -> Result<ReadRow<ProfileRow>, SendFault> {
+        let refused = |reason: &str| SendFault::Refused { status: 422, reason: reason.to_owned() };
+        let profile = profile(claim).ok_or_else(|| refused("the profile that is kept cannot be read"))?;
+        let contact = claim.sealed.clone().ok_or_else(|| refused("the customer has no contact on the platform"))?;
+        let update = ProfileUpdate {
+            contact,
+            customer: claim.key,
+            predicted_clv_value: profile.value_usd,
+            clv_tier: profile.tier,
+            confidence_score: profile.confidence,
+            risk_score: profile.risk,
+            last_calculated_at: profile.calculated_at,
+        };
+        let read = self.writer.read(permits, &update).await?;
+        let standing = match &read.seen {
+            SeenProfile::NotRead => Standing::Differs { previous: String::new(), is_foreign: false },
+            SeenProfile::AsItWas => Standing::AsItWas,
+            SeenProfile::Newer { calculated_at } => {
+                Standing::Newer { says: OTHERS.into(), calculated_at: *calculated_at }
+            }
+            SeenProfile::Differs { tier, calculated_at } => {
+                let tier = tier.as_deref().unwrap_or_default();
+                // With the time of our last write and another tier, it was edited by hand since.
+                let ours = claim.applied.as_ref().filter(|(_, at)| Some(*at) == *calculated_at);
+                let ours = ours.and_then(|(says, at)| Profile::read(says, *at));
+                let is_foreign = ours.is_some_and(|ours| ours.tier.as_str() != tier);
+                Standing::Differs { previous: tier.to_owned(), is_foreign }
+            }
+        };
+        Ok(ReadRow { standing, read: ProfileRow { read, update } })
+    }
 }
 
-impl ScoreSink for ProfileSink {
-    fn target(&self) -> &'static str {
+/// The profile that a claim is for.
+pub(super) fn profile(claim: &Claim) -> Option<Profile> {
+    Profile::read(&claim.says, claim.calculated_at)
+}
+
+fn without_permits() -> SendFault {
+    SendFault::NotSent { until: None, reason: "no permits were taken".to_owned() }
+}
+
+impl Sink for ProfileSink {
+    type Read = ProfileRow;
+
+    fn target(&self) -> &str {
         Self::target_of(self.api)
     }
 
@@ -39,42 +96,133 @@ impl ScoreSink for ProfileSink {
         PORTION
     }
 
-    fn write<'a>(&'a self, updates: &'a [ScoreUpdate]) -> BoxFuture<'a, Vec<Result<(), SinkFault>>> {
-        Box::pin(async move {
-            let mut results = Vec::with_capacity(updates.len());
-            for update in updates {
-                let written = match profile(update) {
-                    Some(profile) => self.writer.write(&[profile]).await.pop(),
-                    None => {
-                        Some(Err(WriteFault::Dead { reason: "the customer has no contact on the platform".into() }))
-                    }
-                };
-                // One result for each update: none at all would be a failure of the writer's.
-                let nothing = || Err(WriteFault::Dead { reason: "the client gave no result".into() });
-                results.push(written.unwrap_or_else(nothing).map(drop).map_err(SinkFault::from));
-            }
-            results
-        })
+    fn reads(&self) -> bool {
+        self.api == Api::Platform
+    }
+
+    fn is_batched(&self) -> bool {
+        false
+    }
+
+    fn patience(&self) -> Duration {
+        self.platform.patience()
+    }
+
+    async fn reserve(&self, rows: usize) -> Result<Option<Permits>, SendFault> {
+        let rows = u32::try_from(rows).unwrap_or(u32::MAX);
+        self.platform.reserve(rows.saturating_mul(REQUESTS)).await.map(Some)
+    }
+
+    async fn read(
+        &self,
+        permits: Option<&Permits>,
+        claims: &[Claim],
+    ) -> Result<Vec<Result<ReadRow<ProfileRow>, SendFault>>, SendFault> {
+        let permits = permits.ok_or_else(without_permits)?;
+        Ok(join_all(claims.iter().map(|claim| self.read_one(permits, claim))).await)
+    }
+
+    async fn write(
+        &self,
+        permits: Option<&Permits>,
+        rows: &[(&Claim, &ProfileRow)],
+    ) -> Result<Vec<Result<(), SendFault>>, SendFault> {
+        let permits = permits.ok_or_else(without_permits)?;
+        Ok(join_all(rows.iter().map(|(_, row)| self.writer.write(permits, &row.read, &row.update))).await)
     }
 }
 
-fn profile(update: &ScoreUpdate) -> Option<ProfileUpdate> {
-    Some(ProfileUpdate {
-        contact: update.contact.clone()?,
-        customer: update.customer,
-        predicted_clv_value: update.predicted_clv_value,
-        clv_tier: update.clv_tier,
-        confidence_score: update.confidence_score,
-        risk_score: update.risk_score,
-        last_calculated_at: update.last_calculated_at,
-    })
+/// Where profiles are written to.
+pub enum ProfilePlace {
+    Platform(ProfileSink),
+    File(FileSink),
 }
 
-impl From<WriteFault> for SinkFault {
-    fn from(fault: WriteFault) -> Self {
-        match fault {
-            WriteFault::Retry { after, reason } => Self::Retry { after, reason },
-            WriteFault::Dead { reason } => Self::Dead { reason },
+/// What was read there.
+pub enum PlaceRow {
+    Platform(ProfileRow),
+    File,
+}
+
+impl Sink for ProfilePlace {
+    type Read = PlaceRow;
+
+    fn target(&self) -> &str {
+        match self {
+            Self::Platform(sink) => sink.target(),
+            Self::File(_) => FileSink::TARGET,
+        }
+    }
+
+    fn portion(&self) -> usize {
+        match self {
+            Self::Platform(sink) => sink.portion(),
+            Self::File(_) => FileSink::PORTION,
+        }
+    }
+
+    fn reads(&self) -> bool {
+        match self {
+            Self::Platform(sink) => sink.reads(),
+            Self::File(_) => false,
+        }
+    }
+
+    fn is_batched(&self) -> bool {
+        false
+    }
+
+    fn patience(&self) -> Duration {
+        match self {
+            Self::Platform(sink) => sink.patience(),
+            Self::File(_) => FileSink::PATIENCE,
+        }
+    }
+
+    async fn reserve(&self, rows: usize) -> Result<Option<Permits>, SendFault> {
+        match self {
+            Self::Platform(sink) => sink.reserve(rows).await,
+            Self::File(_) => Ok(None),
+        }
+    }
+
+    async fn read(
+        &self,
+        permits: Option<&Permits>,
+        claims: &[Claim],
+    ) -> Result<Vec<Result<ReadRow<PlaceRow>, SendFault>>, SendFault> {
+        match self {
+            Self::Platform(sink) => {
+                let read = sink.read(permits, claims).await?;
+                let of_place = |row: ReadRow<ProfileRow>| ReadRow {
+                    standing: row.standing,
+                    read: PlaceRow::Platform(row.read),
+                };
+                Ok(read.into_iter().map(|row| row.map(of_place)).collect())
+            }
+            Self::File(_) => {
+                let differs = || Standing::Differs { previous: String::new(), is_foreign: false };
+                Ok(claims.iter().map(|_| Ok(ReadRow { standing: differs(), read: PlaceRow::File })).collect())
+            }
+        }
+    }
+
+    async fn write(
+        &self,
+        permits: Option<&Permits>,
+        rows: &[(&Claim, &PlaceRow)],
+    ) -> Result<Vec<Result<(), SendFault>>, SendFault> {
+        match self {
+            Self::Platform(sink) => {
+                let mut of_sink: Vec<(&Claim, &ProfileRow)> = Vec::with_capacity(rows.len());
+                for (claim, row) in rows {
+                    if let PlaceRow::Platform(row) = row {
+                        of_sink.push((claim, row));
+                    }
+                }
+                sink.write(permits, &of_sink).await
+            }
+            Self::File(sink) => sink.append(rows.iter().map(|(claim, _)| *claim)).await,
         }
     }
 }

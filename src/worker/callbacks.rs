@@ -18,7 +18,7 @@ use crate::sinks::SinkFault;
 use crate::sinks::callback::{Callbacks, QuestionBody, QuestionReport};
 use scoreline_domain::JobName;
 use scoreline_domain::time::Timestamp;
-use scoreline_store::{DueCallback, QuestionStage, WriteOutcome};
+use scoreline_store::{DueCallback, QuestionStage, CallbackOutcome};
 
 /// Callbacks that are told at a time: a receiver that does not answer holds up no more.
 const AT_ONCE: usize = 32;
@@ -64,16 +64,16 @@ impl TellCallbacks {
     }
 }
 
-fn outcome(due: &DueCallback, told: Result<(), SinkFault>, now: Timestamp) -> (&'static str, WriteOutcome) {
+fn outcome(due: &DueCallback, told: Result<(), SinkFault>, now: Timestamp) -> (&'static str, CallbackOutcome) {
     match told {
-        Ok(()) => ("told", WriteOutcome::Applied),
-        Err(SinkFault::Dead { reason }) => ("dead", WriteOutcome::Dead { reason: reason.into() }),
+        Ok(()) => ("told", CallbackOutcome::Told),
+        Err(SinkFault::Dead { reason }) => ("dead", CallbackOutcome::GivenUp { reason: reason.into() }),
         Err(SinkFault::Retry { reason, .. }) if now.duration_since(due.finished_at) > GIVE_UP_AFTER => {
-            ("dead", WriteOutcome::Dead { reason: format!("given up: {reason}").into() })
+            ("dead", CallbackOutcome::GivenUp { reason: format!("given up: {reason}").into() })
         }
         Err(SinkFault::Retry { after: asked, reason }) => {
             let at = after(now, asked.max(PAUSES.after(due.attempts, fastrand::f64())));
-            ("failed", WriteOutcome::Retry { reason: reason.into(), at })
+            ("failed", CallbackOutcome::Retry { reason: reason.into(), at })
         }
     }
 }
@@ -130,7 +130,7 @@ mod tests {
         let asked = SinkFault::Retry { after: Duration::from_mins(7), reason: "it answered 429".to_owned() };
         let (result, outcome) = outcome(&due(0), Err(asked), Timestamp::UNIX_EPOCH);
         let at = after(Timestamp::UNIX_EPOCH, Duration::from_mins(7));
-        assert_eq!((result, outcome), ("failed", WriteOutcome::Retry { reason: "it answered 429".into(), at }));
+        assert_eq!((result, outcome), ("failed", CallbackOutcome::Retry { reason: "it answered 429".into(), at }));
     }
 
     #[test]
@@ -139,6 +139,6 @@ mod tests {
         let hours = |hours| after(Timestamp::UNIX_EPOCH, Duration::from_hours(hours));
         assert_eq!(outcome(&due(30), failing(), hours(23)).0, "failed");
         let (result, outcome) = outcome(&due(30), failing(), hours(25));
-        assert_eq!((result, outcome), ("dead", WriteOutcome::Dead { reason: "given up: it answered 500".into() }));
+        assert_eq!((result, outcome), ("dead", CallbackOutcome::GivenUp { reason: "given up: it answered 500".into() }));
     }
 }

@@ -1,5 +1,5 @@
-//! The jobs beside the answers: history is extracted, folded into features, scored, and written back to profiles. Questions
-//! that nobody waits for are answered, and callbacks told.
+//! The jobs beside the answers: history is extracted, folded into features, scored, and written back to profiles; scores of
+//! leads are pushed and grow old. Questions that nobody waits for are answered, and callbacks told.
 //!
 //! Each job finds in the store what there is to do and leaves there what it did, so that it can be killed anywhere. A
 //! failing job is shown and tried again; nothing that answers requests waits for one.
@@ -11,6 +11,8 @@
 mod backoff;
 mod board;
 pub mod callbacks;
+pub mod deliver;
+pub mod expire;
 pub mod extract;
 pub mod feature_feed;
 pub mod features;
@@ -19,6 +21,7 @@ mod lease;
 mod position;
 pub mod predictions;
 mod progress;
+pub mod push;
 pub mod rescore;
 pub mod schedule;
 mod settings;
@@ -27,7 +30,7 @@ pub mod write_back;
 pub use board::Board;
 pub use lease::Leases;
 pub use progress::JobProgress;
-pub use settings::{ExtractSettings, SinkSettings, UpkeepSettings, WriteBackSettings};
+pub use settings::{ExtractSettings, LeadTargets, PushSettings, SinkSettings, UpkeepSettings, WriteBackSettings};
 
 use scoreline_domain::text::with_causes;
 use scoreline_genesys::GenesysError;
@@ -40,6 +43,8 @@ pub fn describe() {
     features::describe();
     rescore::describe();
     write_back::describe();
+    push::describe();
+    expire::describe();
     predictions::describe();
     callbacks::describe();
 }

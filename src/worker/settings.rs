@@ -38,3 +38,26 @@ pub struct WriteBackSettings {
     /// How long a write that fails is tried again.
     pub give_up_after: Duration,
 }
+
+/// Where scores of leads go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeadTargets {
+    None,
+    /// Columns of the platform's contact lists.
+    ContactLists,
+    /// The guides' entity `LeadScore`.
+    Entity,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PushSettings {
+    pub sink: LeadTargets,
+    /// How often is looked what is due.
+    pub every: Duration,
+    /// Leads of a request, at most.
+    pub batch: u32,
+    /// After how long a list is asked again for a contact that it had not.
+    pub absent_retry: Duration,
+    /// How long a write is tried of which nobody knows what became.
+    pub give_up_after: Duration,
+}

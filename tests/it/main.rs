@@ -23,6 +23,7 @@ mod http_api;
 mod identifiers;
 mod later;
 mod lead_api;
+mod leads;
 mod leaks;
 mod listener;
 mod model_files;

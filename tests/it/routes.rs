@@ -50,7 +50,7 @@ async fn every_row_asks_for_its_scope_and_open_ones_for_none() {
         let is_admin = row.listener == ListenerName::Admin;
         let nobody = ask(&app, is_admin, row.method.as_str(), &path, None).await;
         assert!(nobody.headers.contains_key("x-request-id"), "{path}");
-        let Access::Scoped(needed) = row.access else {
+        let (Access::Scoped(needed) | Access::SignedOr(needed)) = row.access else {
             // The token endpoint answers in the words of its RFC.
             assert!(nobody.status == StatusCode::OK || row.name == "oauth_token", "{path}: {}", nobody.text);
             continue;

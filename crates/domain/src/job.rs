@@ -4,20 +4,31 @@ use std::collections::BTreeMap;
 
 use super::time::Timestamp;
 
-/// The jobs there are: on the way from history to profile, then on that from a question to whoever waits for its answer.
+/// The jobs there are: on the way from history to profile, on that of a lead's score to the dialer and to nothing, then on
+/// that from a question to whoever waits for its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum JobName {
     Extract,
     Features,
     Rescore,
     WriteBack,
+    Push,
+    Expire,
     Predictions,
     Callbacks,
 }
 
 impl JobName {
-    pub const ALL: [Self; 6] =
-        [Self::Extract, Self::Features, Self::Rescore, Self::WriteBack, Self::Predictions, Self::Callbacks];
+    pub const ALL: [Self; 8] = [
+        Self::Extract,
+        Self::Features,
+        Self::Rescore,
+        Self::WriteBack,
+        Self::Push,
+        Self::Expire,
+        Self::Predictions,
+        Self::Callbacks,
+    ];
 
     /// The name in paths, metrics and leases.
     pub fn as_str(self) -> &'static str {
@@ -26,6 +37,8 @@ impl JobName {
             Self::Features => "features",
             Self::Rescore => "rescore",
             Self::WriteBack => "write_back",
+            Self::Push => "push",
+            Self::Expire => "expire",
             Self::Predictions => "predictions",
             Self::Callbacks => "callbacks",
         }

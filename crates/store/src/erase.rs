@@ -8,17 +8,20 @@ use super::customers::{digest, numbers};
 use super::db::{Arg, BulkColumn, Tx};
 use super::error::StoreError;
 use super::features::tell_gone;
+use super::leads;
 use scoreline_domain::CustomerKey;
 use scoreline_domain::privacy::Tombstone;
 
-/// Every table with rows of a customer, by their number.
-const REMOVE: [&str; 7] = [
+/// Every table with rows of a customer or a lead, by their number.
+const REMOVE: [&str; 9] = [
     "WITH given(num) AS ({rows}) DELETE FROM interactions WHERE customer IN (SELECT given.num FROM given)",
     "WITH given(num) AS ({rows}) DELETE FROM purchases WHERE customer IN (SELECT given.num FROM given)",
-    "WITH given(num) AS ({rows}) DELETE FROM profiles WHERE customer IN (SELECT given.num FROM given)",
+    "WITH given(num) AS ({rows}) DELETE FROM wishes WHERE subject IN (SELECT given.num FROM given)",
+    "WITH given(num) AS ({rows}) DELETE FROM lead_log WHERE subject IN (SELECT given.num FROM given)",
     "WITH given(num) AS ({rows}) DELETE FROM scores WHERE customer IN (SELECT given.num FROM given)",
     "WITH given(num) AS ({rows}) DELETE FROM features WHERE customer IN (SELECT given.num FROM given)",
     "WITH given(num) AS ({rows}) DELETE FROM dirty WHERE customer IN (SELECT given.num FROM given)",
+    "WITH given(num) AS ({rows}) DELETE FROM leads WHERE num IN (SELECT given.num FROM given)",
     "WITH given(num) AS ({rows}) DELETE FROM customers WHERE num IN (SELECT given.num FROM given)",
 ];
 
@@ -83,9 +86,11 @@ pub(super) async fn erase(tx: &mut Tx, customers: &[CustomerKey]) -> Result<u64,
     let seqs = (first..).take(keys.len()).collect();
     tx.bulk(LAY, &[BulkColumn::Keys(digests), BulkColumn::Ints(seqs)]).await?;
     let found: Vec<_> = numbers(tx, customers.to_vec()).await?.into_values().collect();
+    let leads: Vec<_> = leads::numbers(tx, &keys).await?;
+    let subjects: Vec<_> = found.iter().copied().chain(leads).collect();
     let mut entries = 0;
     for sql in REMOVE {
-        entries += tx.bulk(sql, &[BulkColumn::Ints(found.clone())]).await?;
+        entries += tx.bulk(sql, &[BulkColumn::Ints(subjects.clone())]).await?;
     }
     for sql in REMOVE_BY_KEY {
         entries += tx.bulk(sql, &[BulkColumn::Keys(keys.clone())]).await?;

@@ -1,4 +1,4 @@
-//! What outlasts the process: interactions, purchases, features, scores, wishes for profiles, outcomes, tombstones, promoted
+//! What outlasts the process: interactions, purchases, features, scores, leads, wishes for what targets say, outcomes, tombstones, promoted
 //! versions, positions of extractions, leases of jobs, questions that are answered later. They are in an SQLite file or in
 //! PostgreSQL, with one logical schema.
 //!
@@ -17,13 +17,14 @@ mod error;
 mod features;
 mod health;
 mod labels;
+mod leads;
 mod leases;
 mod lock;
 mod merge;
+mod outbox;
 mod outcomes;
 mod peppers;
 mod positions;
-mod profiles;
 mod promotions;
 mod purchases;
 mod questions;
@@ -35,6 +36,7 @@ mod scan;
 mod schema;
 mod scores;
 mod settings;
+mod sweeps;
 mod takeover;
 mod wish;
 
@@ -47,13 +49,16 @@ use scoreline_domain::time::Timestamp;
 pub use customers::CustomerNumber;
 pub use error::StoreError;
 pub use features::{Computed, FeatureChange, FeatureChanges, FeatureRow, Saved};
+pub use leads::{
+    Aging, KeptLead, LeadFact, LeadLogEntry, LeadRuling, LeadSource, LeadVerdict, NextLead, ScoreRules, WriteLog,
+};
 pub use leases::Lease;
+pub use outbox::{Claim, FailedWrite, Landed, OutboxCounts, OutboxRow, Settled, WriteOutcome};
 pub use outcomes::{KeptOutcome, KeptPrediction, Ruling, ToldOutcome, WaitingPrediction};
 pub use peppers::{KnownPeppers, PepperLayer};
-pub use profiles::{Claim, FailedWrite, Landed, ProfileCounts, Settled, WriteOutcome};
 pub use purchases::{NewPurchase, PurchaseId, PurchasesRecorded, Repetitions};
 pub use questions::{
-    DueCallback, KeptQuestion, NewQuestion, QuestionAnswer, QuestionCounts, QuestionRuling, QuestionStage,
+    CallbackOutcome, DueCallback, KeptQuestion, NewQuestion, QuestionAnswer, QuestionCounts, QuestionRuling, QuestionStage,
     WaitingQuestion,
 };
 pub use queues::{QueueTotal, ScoredInteraction};
@@ -62,8 +67,9 @@ pub use rekey::Rekeyed;
 pub use scan::{ChangeMark, Cursor, History, HistoryPage, ScanRequest, StoredInteraction, StoredPurchase, Which};
 pub use scores::{ScoresSaved, StoredScore};
 pub use settings::{Check, StorePlace, StoreSettings};
+pub use sweeps::RunningSweep;
 pub use takeover::{TakenOver, has_old_customers, has_old_files};
-pub use wish::Profile;
+pub use wish::{Profile, WishState};
 
 use db::{Db, DbAccess, Tx};
 use health::StoreHealth;

@@ -43,7 +43,7 @@ impl Store {
         let layers = layers(&mut tx).await?;
         let rows = tx.rows("SELECT id FROM peppers ORDER BY id", &[]).await?;
         let unordered = rows.iter().map(|row| row.text(0).map(str::to_owned)).collect::<Result<_, _>>()?;
-        let any_customer = tx.row("SELECT 1 FROM customers LIMIT 1", &[]).await?.is_some();
+        let any_customer = tx.row("SELECT 1 FROM customers UNION ALL SELECT 1 FROM leads LIMIT 1", &[]).await?.is_some();
         Ok(KnownPeppers { layers, unordered, any_customer })
     }
 
@@ -54,7 +54,7 @@ impl Store {
     /// When nothing was changed, or that is not known.
     pub async fn keep_peppers(&self, before: &[PepperLayer], layers: &[PepperLayer]) -> Result<bool, StoreError> {
         const KEEP: &str = "INSERT INTO pepper_layers (layer, id, sealed) {rows}";
-        const KEYS: &str = "INSERT INTO rekeying (key) SELECT key FROM customers UNION \
+        const KEYS: &str = "INSERT INTO rekeying (key) SELECT key FROM customers UNION SELECT key FROM leads UNION \
                             SELECT customer FROM predictions UNION SELECT customer FROM outcomes UNION \
                             SELECT customer FROM questions WHERE LENGTH(customer) = 32";
         let mut tx = self.write("told the pepper").await?;

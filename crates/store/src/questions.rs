@@ -10,7 +10,6 @@ use super::db::{Arg, DbRow};
 use super::error::StoreError;
 use super::leases::Lease;
 use super::positions::check_lease;
-use super::profiles::WriteOutcome;
 use super::time;
 use scoreline_domain::CustomerKey;
 use scoreline_domain::time::Timestamp;
@@ -67,6 +66,15 @@ pub struct DueCallback {
     pub finished_at: Timestamp,
     /// Failed attempts so far.
     pub attempts: u32,
+}
+
+/// What became of an attempt to tell a callback.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallbackOutcome {
+    Told,
+    /// Again at that time. The reason must not name the customer.
+    Retry { reason: Box<str>, at: Timestamp },
+    GivenUp { reason: Box<str> },
 }
 
 /// Where a question stands.
@@ -276,7 +284,7 @@ impl Store {
     /// When that is not known, or the lease was lost: they are told again.
     pub async fn settle_callbacks(
         &self,
-        settled: &[(String, WriteOutcome)],
+        settled: &[(String, CallbackOutcome)],
         kept_until: Timestamp,
         lease: &Lease,
     ) -> Result<(), StoreError> {
@@ -286,10 +294,9 @@ impl Store {
         check_lease(&mut tx, Some(lease)).await?;
         for (id, outcome) in settled {
             let (stage, told, error, next) = match outcome {
-                WriteOutcome::Applied => (QuestionStage::Over, 1, "", kept_until),
-                WriteOutcome::Retry { reason, at } => (QuestionStage::Telling, 0, &**reason, *at),
-                WriteOutcome::Dead { reason } => (QuestionStage::Over, 0, &**reason, kept_until),
-                WriteOutcome::Untried => continue,
+                CallbackOutcome::Told => (QuestionStage::Over, 1, "", kept_until),
+                CallbackOutcome::Retry { reason, at } => (QuestionStage::Telling, 0, &**reason, *at),
+                CallbackOutcome::GivenUp { reason } => (QuestionStage::Over, 0, &**reason, kept_until),
             };
             let next = Arg::Int(next.as_millisecond());
             tx.run(SETTLE, &[Arg::Text(id), Arg::Text(stage.as_str()), Arg::Int(told), Arg::Text(error), next]).await?;

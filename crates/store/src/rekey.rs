@@ -20,11 +20,18 @@ struct SealedTable {
     give: &'static str,
 }
 
-const SEALED: [SealedTable; 1] = [SealedTable {
+const SEALED: [SealedTable; 2] = [
+    SealedTable {
     find: "WITH given(key) AS ({rows}) SELECT s.key, s.contact FROM given CROSS JOIN customers s WHERE s.key = given.key",
     give: "WITH given(old, new, sealed) AS ({rows}) UPDATE customers SET key = given.new, contact = given.sealed \
            FROM given WHERE customers.key = given.old",
-}];
+    },
+    SealedTable {
+        find: "WITH given(key) AS ({rows}) SELECT l.key, l.sealed FROM given CROSS JOIN leads l WHERE l.key = given.key",
+        give: "WITH given(old, new, sealed) AS ({rows}) UPDATE leads SET key = given.new, sealed = given.sealed \
+               FROM given WHERE leads.key = given.old",
+    },
+];
 
 /// Tables of what is kept by key.
 const BY_KEY: [&str; 3] = [
@@ -88,14 +95,18 @@ impl Store {
         Ok(left)
     }
 
-    /// Some customers' keys with what is sealed for them: a pepper that opens one is theirs.
+    /// Some keys of customers and leads with what is sealed for them: a pepper that opens one is theirs.
     ///
     /// # Errors
     /// When they cannot be read.
     pub async fn sealed_samples(&self, most: usize) -> Result<Vec<(CustomerKey, SealedId)>, StoreError> {
-        const SOME: &str = "SELECT key, contact FROM customers WHERE contact IS NOT NULL ORDER BY num DESC LIMIT $1";
+        const CUSTOMERS: &str =
+            "SELECT key, contact FROM customers WHERE contact IS NOT NULL ORDER BY num DESC LIMIT $1";
+        const LEADS: &str = "SELECT key, sealed FROM leads WHERE sealed IS NOT NULL ORDER BY num DESC LIMIT $1";
         let mut tx = self.read("read").await?;
-        let rows = tx.rows(SOME, &[Arg::Int(i64::try_from(most).unwrap_or(i64::MAX))]).await?;
+        let most = Arg::Int(i64::try_from(most).unwrap_or(i64::MAX));
+        let mut rows = tx.rows(CUSTOMERS, &[most]).await?;
+        rows.extend(tx.rows(LEADS, &[most]).await?);
         let sample = |row: &super::db::DbRow| {
             Ok((CustomerKey::from_digest(row.array(0, "customers.key")?), SealedId(row.bytes(1)?.into())))
         };

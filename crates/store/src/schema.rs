@@ -6,7 +6,7 @@ use sqlx::{PgConnection, SqlSafeStr as _, SqliteConnection};
 use super::error::StoreError;
 
 /// Version, name, SQLite, PostgreSQL.
-const VERSIONS: [(i64, &str, &str, &str); 6] = [
+const VERSIONS: [(i64, &str, &str, &str); 7] = [
     (1, "store", include_str!("migrations/sqlite/0001_store.sql"), include_str!("migrations/postgres/0001_store.sql")),
     (
         2,
@@ -38,6 +38,7 @@ const VERSIONS: [(i64, &str, &str, &str); 6] = [
         include_str!("migrations/sqlite/0007_inherited.sql"),
         include_str!("migrations/postgres/0007_inherited.sql"),
     ),
+    (8, "leads", include_str!("migrations/sqlite/0008_leads.sql"), include_str!("migrations/postgres/0008_leads.sql")),
 ];
 
 /// Brings an SQLite file to the newest version. The caller is its only writer.

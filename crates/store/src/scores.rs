@@ -7,8 +7,8 @@ use super::customers::CustomerNumber;
 use super::db::{Arg, BulkColumn, DbRow};
 use super::error::StoreError;
 use super::leases::Lease;
+use super::outbox;
 use super::positions::check_lease;
-use super::profiles;
 use super::time;
 use super::wish::Profile;
 use scoreline_domain::time::Timestamp;
@@ -84,8 +84,8 @@ impl Store {
         tx.bulk(UPSERT, &columns(&latest)).await?;
         let mut wishes = 0;
         for target in targets {
-            let wished = latest.iter().map(|(number, (_, profile))| (*number, **profile));
-            wishes += profiles::wish(&mut tx, target, wished.collect(), now).await?;
+            let wished = latest.iter().map(|(number, (_, profile))| (*number, profile.wish()));
+            wishes += outbox::wish(&mut tx, target, wished.collect(), now, None).await?;
         }
         tx.commit().await?;
         Ok(ScoresSaved { written: latest.len() as u64, older, unknown, wishes })

@@ -1,7 +1,12 @@
-//! What a profile should say, and whether a new wish is news. Pure.
+//! What a subject should say in a target, and whether a new wish is news. Pure.
+
+use std::fmt;
 
 use scoreline_domain::Tier;
 use scoreline_domain::time::Timestamp;
+
+/// A claim takes as many rows as it likes beside one that says so.
+pub(super) const WITH_ALL: u32 = 1_000_000;
 
 /// What a customer's profile should say.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -15,45 +20,83 @@ pub struct Profile {
     pub calculated_at: Timestamp,
 }
 
-impl Profile {
-    /// Whether a reader of the profile would see no difference but its time.
-    fn says_the_same(&self, other: &Self) -> bool {
-        (self.value_usd, self.tier, self.confidence, self.risk)
-            == (other.value_usd, other.tier, other.confidence, other.risk)
-    }
+/// What a subject should say in a target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Wish {
+    /// As whoever delivers it reads it.
+    pub(super) says: Box<str>,
+    pub(super) calculated_ms: i64,
+    /// Lower ones are delivered first.
+    pub(super) urgency: i64,
 }
 
 /// How a wish stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum WishState {
+pub enum WishState {
     Pending,
+    /// A write of it may have arrived: the target is read before anything else.
+    Unknown,
     Applied,
+    /// The target has no such subject.
+    Absent,
+    /// It would fail again as it is.
     Dead,
 }
 
 impl WishState {
-    pub(super) fn as_str(self) -> &'static str {
+    const ALL: [Self; 5] = [Self::Pending, Self::Unknown, Self::Applied, Self::Absent, Self::Dead];
+
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
+            Self::Unknown => "unknown",
             Self::Applied => "applied",
+            Self::Absent => "absent",
             Self::Dead => "dead",
         }
     }
 
     pub(super) fn parse(text: &str) -> Option<Self> {
-        [Self::Pending, Self::Applied, Self::Dead].into_iter().find(|state| state.as_str() == text)
+        Self::ALL.into_iter().find(|state| state.as_str() == text)
     }
 }
 
-/// What is kept of a customer's wishes in one target.
-#[derive(Clone, Copy, Debug)]
+/// As it is kept: value, tier, confidence, risk; `-` for what is not known.
+impl fmt::Display for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = |score: Option<f64>| score.map_or_else(|| "-".to_owned(), |score| score.to_string());
+        write!(f, "{} {} {} {}", self.value_usd, self.tier.as_str(), known(self.confidence), known(self.risk))
+    }
+}
+
+impl Profile {
+    /// The profile that a wish is for; `None` for what is none.
+    pub fn read(says: &str, calculated_at: Timestamp) -> Option<Self> {
+        let mut parts = says.split(' ');
+        let value_usd = parts.next()?.parse().ok()?;
+        let named = parts.next()?;
+        let tier = Tier::ALL.into_iter().find(|tier| tier.as_str() == named)?;
+        let score = |text: &str| if text == "-" { Some(None) } else { text.parse().ok().map(Some) };
+        let (confidence, risk) = (score(parts.next()?)?, score(parts.next()?)?);
+        parts.next().is_none().then_some(Self { value_usd, tier, confidence, risk, calculated_at })
+    }
+
+    pub(super) fn wish(&self) -> Wish {
+        Wish { says: self.to_string().into(), calculated_ms: self.calculated_at.as_millisecond(), urgency: 1 }
+    }
+}
+
+/// What is kept of a subject's wishes in one target.
+#[derive(Clone, Debug)]
 pub(super) struct KnownWish {
-    pub(super) wished: Profile,
-    /// What the profile was last known to say.
-    pub(super) applied: Option<Profile>,
+    pub(super) says: Box<str>,
+    pub(super) calculated_ms: i64,
     pub(super) state: WishState,
-    /// Whether it may have been sent since it was last applied: what the profile says is not known then.
-    pub(super) sent: bool,
+    /// What the target was last known to say.
+    pub(super) applied: Option<Box<str>>,
+    pub(super) applied_ms: Option<i64>,
+    /// Whether it may have been sent since it was last applied: what the target says is not known then.
+    pub(super) was_sent: bool,
 }
 
 /// What a new wish does.
@@ -63,21 +106,35 @@ pub(super) enum WishDecision {
     Keep,
     /// Write it.
     Write,
-    /// The profile says so already: what was waiting is not written.
+    /// The target says so already: what was waiting is not written.
     Settle,
 }
 
-/// Newer facts replace older ones; what the profile says already is not written again; what failed for good is not tried
-/// again before there is something else to say.
-pub(super) fn decide(known: Option<&KnownWish>, wish: &Profile) -> WishDecision {
+/// Newer facts replace older ones; what the target says already is not written again; what failed for good is not tried
+/// again before there is something else to say. Where scores grow old, one that is as old as `refresh_ms` is written again
+/// for its time alone.
+pub(super) fn decide(known: Option<&KnownWish>, wish: &Wish, refresh_ms: Option<i64>) -> WishDecision {
     let Some(known) = known else { return WishDecision::Write };
-    if wish.calculated_at < known.wished.calculated_at || wish.says_the_same(&known.wished) {
+    if wish.calculated_ms < known.calculated_ms {
         return WishDecision::Keep;
     }
-    let says_so = known.applied.as_ref().is_some_and(|applied| applied.says_the_same(wish));
+    let is_old = |ms: Option<i64>| refresh_ms.is_some_and(|refresh| ms.is_none_or(|ms| ms <= refresh));
+    if wish.says == known.says {
+        let again = match known.state {
+            WishState::Applied | WishState::Dead => is_old(Some(known.calculated_ms)),
+            // The newer time goes with it.
+            WishState::Pending | WishState::Unknown | WishState::Absent => {
+                refresh_ms.is_some() && wish.calculated_ms > known.calculated_ms
+            }
+        };
+        return if again { WishDecision::Write } else { WishDecision::Keep };
+    }
+    let says_so = known.applied.as_ref() == Some(&wish.says) && !known.was_sent && !is_old(known.applied_ms);
     match known.state {
-        WishState::Pending | WishState::Dead if says_so && !known.sent => WishDecision::Settle,
-        WishState::Applied | WishState::Pending | WishState::Dead => WishDecision::Write,
+        WishState::Pending | WishState::Dead if says_so => WishDecision::Settle,
+        WishState::Applied | WishState::Pending | WishState::Unknown | WishState::Absent | WishState::Dead => {
+            WishDecision::Write
+        }
     }
 }
 
@@ -85,36 +142,69 @@ pub(super) fn decide(known: Option<&KnownWish>, wish: &Profile) -> WishDecision 
 mod tests {
     use super::*;
 
-    fn profile(value_usd: f64, second: i64) -> Profile {
-        let calculated_at = Timestamp::from_second(second).expect("in the calendar");
-        Profile { value_usd, tier: Tier::Medium, confidence: Some(0.8), risk: None, calculated_at }
+    fn wish(says: &str, calculated_ms: i64) -> Wish {
+        Wish { says: says.into(), calculated_ms, urgency: 1 }
     }
 
-    fn known(wished: Profile, applied: Option<Profile>, state: WishState, sent: bool) -> KnownWish {
-        KnownWish { wished, applied, state, sent }
+    fn known(says: &str, calculated_ms: i64, applied: Option<&str>, state: WishState) -> KnownWish {
+        let applied_ms = applied.map(|_| calculated_ms);
+        let was_sent = state == WishState::Unknown;
+        KnownWish { says: says.into(), calculated_ms, state, applied: applied.map(Into::into), applied_ms, was_sent }
     }
 
     #[test]
     fn only_news_is_written() {
-        let applied = known(profile(10.0, 1), Some(profile(10.0, 1)), WishState::Applied, false);
-        assert_eq!(decide(None, &profile(10.0, 1)), WishDecision::Write);
-        assert_eq!(decide(Some(&applied), &profile(10.0, 9)), WishDecision::Keep, "a later time alone is no news");
-        assert_eq!(decide(Some(&applied), &profile(11.0, 9)), WishDecision::Write);
-        assert_eq!(decide(Some(&applied), &profile(11.0, 0)), WishDecision::Keep, "older than what is kept");
+        let applied = known("10", 1, Some("10"), WishState::Applied);
+        assert_eq!(decide(None, &wish("10", 1), None), WishDecision::Write);
+        assert_eq!(decide(Some(&applied), &wish("10", 9), None), WishDecision::Keep, "a later time alone is no news");
+        assert_eq!(decide(Some(&applied), &wish("11", 9), None), WishDecision::Write);
+        assert_eq!(decide(Some(&applied), &wish("11", 0), None), WishDecision::Keep, "older than what is kept");
     }
 
     #[test]
-    fn what_is_waiting_and_was_never_sent_is_settled_when_the_profile_says_so_already() {
-        let waiting = known(profile(11.0, 2), Some(profile(10.0, 1)), WishState::Pending, false);
-        assert_eq!(decide(Some(&waiting), &profile(10.0, 3)), WishDecision::Settle);
-        let sent = KnownWish { sent: true, ..waiting };
-        assert_eq!(decide(Some(&sent), &profile(10.0, 3)), WishDecision::Write, "nobody knows what it says now");
+    fn what_is_waiting_and_was_never_sent_is_settled_when_the_target_says_so_already() {
+        let waiting = known("11", 2, Some("10"), WishState::Pending);
+        assert_eq!(decide(Some(&waiting), &wish("10", 3), None), WishDecision::Settle);
+        let sent = KnownWish { was_sent: true, ..waiting };
+        assert_eq!(decide(Some(&sent), &wish("10", 3), None), WishDecision::Write, "nobody knows what it says now");
     }
 
     #[test]
     fn what_failed_for_good_waits_for_something_else_to_say() {
-        let dead = known(profile(11.0, 2), None, WishState::Dead, true);
-        assert_eq!(decide(Some(&dead), &profile(11.0, 3)), WishDecision::Keep);
-        assert_eq!(decide(Some(&dead), &profile(12.0, 3)), WishDecision::Write);
+        let dead = known("11", 2, None, WishState::Dead);
+        assert_eq!(decide(Some(&dead), &wish("11", 3), None), WishDecision::Keep);
+        assert_eq!(decide(Some(&dead), &wish("12", 3), None), WishDecision::Write);
+    }
+
+    #[test]
+    fn an_equal_score_is_written_again_before_it_grows_old() {
+        let applied = known("87", 100, Some("87"), WishState::Applied);
+        assert_eq!(decide(Some(&applied), &wish("87", 150), Some(99)), WishDecision::Keep);
+        assert_eq!(decide(Some(&applied), &wish("87", 150), Some(100)), WishDecision::Write);
+        let waiting = known("87", 100, None, WishState::Pending);
+        assert_eq!(decide(Some(&waiting), &wish("87", 150), Some(0)), WishDecision::Write, "its time goes with it");
+        assert_eq!(decide(Some(&waiting), &wish("87", 100), Some(0)), WishDecision::Keep);
+        // What the target says is too old to count as said.
+        let changed = known("45", 200, Some("87"), WishState::Pending);
+        let changed = KnownWish { applied_ms: Some(50), ..changed };
+        assert_eq!(decide(Some(&changed), &wish("87", 300), Some(60)), WishDecision::Write);
+        assert_eq!(decide(Some(&changed), &wish("87", 300), Some(40)), WishDecision::Settle);
+    }
+
+    #[test]
+    fn a_profile_is_read_as_it_was_written() {
+        let calculated_at = Timestamp::UNIX_EPOCH;
+        for profile in [
+            Profile { value_usd: 932.22, tier: Tier::High, confidence: Some(0.25), risk: None, calculated_at },
+            Profile { value_usd: 0.0, tier: Tier::Low, confidence: None, risk: Some(1.0), calculated_at },
+        ] {
+            assert_eq!(Profile::read(&profile.to_string(), calculated_at), Some(profile));
+        }
+        // As databases write numbers.
+        let read = Profile::read("100.0 Medium_Value 1.0 -", calculated_at).expect("a profile");
+        assert_eq!((read.value_usd, read.confidence, read.risk), (100.0, Some(1.0), None));
+        for other in ["", "87", "x High_Value - -", "1 Best - -", "1 High_Value - - -", "1 High_Value 0.5"] {
+            assert_eq!(Profile::read(other, calculated_at), None, "{other}");
+        }
     }
 }

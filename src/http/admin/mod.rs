@@ -6,4 +6,5 @@ pub(super) mod metrics;
 pub(super) mod models;
 pub(super) mod outcomes;
 pub(super) mod privacy;
+pub(super) mod push;
 pub(super) mod write_back;

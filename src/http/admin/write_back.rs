@@ -14,7 +14,7 @@ use crate::http::wire::json::respond;
 use scoreline_domain::JobName;
 use scoreline_domain::privacy::audit::{self, Actor, AuditAction, AuditOutcome};
 use scoreline_domain::time::{Clock as _, SystemClock};
-use scoreline_store::{FailedWrite, ProfileCounts, Store};
+use scoreline_store::{FailedWrite, OutboxCounts, Store, WishState};
 
 /// Failures that are shown.
 const SHOWN: usize = 100;
@@ -26,14 +26,17 @@ struct WriteBackBody {
     /// Of the pending ones, those that failed before.
     failing: u64,
     applied: u64,
+    /// The platform has no such contact.
+    absent: u64,
     dead: u64,
     /// Those that failed most often first, at most a hundred.
     failures: Vec<FailureBody>,
 }
 
 #[derive(Serialize)]
-struct FailureBody {
-    customer: String,
+pub(super) struct FailureBody {
+    /// The first digits of the key.
+    key: String,
     state: &'static str,
     attempts: u32,
     reason: String,
@@ -57,15 +60,15 @@ impl WriteBackDesk {
 
     async fn look(&self) -> Result<WriteBackBody, ApiError> {
         let (store, target) = self.open()?;
-        let ProfileCounts { pending, failing, applied, dead } = store.profile_counts(target).await?;
-        let failures = store.profile_failures(target, SHOWN).await?;
+        let OutboxCounts { pending, failing, applied, absent, dead, .. } = store.outbox_counts(target).await?;
+        let failures = store.failed_writes(target, SHOWN).await?;
         let failures = failures.into_iter().map(FailureBody::from).collect();
-        Ok(WriteBackBody { target, pending, failing, applied, dead, failures })
+        Ok(WriteBackBody { target, pending, failing, applied, absent, dead, failures })
     }
 
     async fn retry(&self) -> Result<u64, ApiError> {
         let (store, target) = self.open()?;
-        Ok(store.retry_dead_profiles(target, SystemClock.now()).await?)
+        Ok(store.retry_writes(target, SystemClock.now()).await?)
     }
 }
 
@@ -76,7 +79,7 @@ pub(crate) async fn handle(State(desk): State<WriteBackDesk>) -> Response {
     }
 }
 
-/// Lets what is dead be tried again, at once.
+/// Lets what is dead or absent be tried again, at once.
 pub(crate) async fn retry(
     State(desk): State<WriteBackDesk>,
     State(jobs): State<Jobs>,
@@ -99,11 +102,11 @@ pub(crate) async fn retry(
 impl From<FailedWrite> for FailureBody {
     fn from(failure: FailedWrite) -> Self {
         Self {
-            customer: format!("{:?}", failure.customer),
-            state: if failure.dead { "dead" } else { "pending" },
+            key: format!("{:?}", failure.key),
+            state: failure.state.as_str(),
             attempts: failure.attempts,
             reason: failure.reason.into(),
-            next_at: (!failure.dead).then(|| failure.next_at.to_string()),
+            next_at: (failure.state != WishState::Dead).then(|| failure.next_at.to_string()),
         }
     }
 }

@@ -28,7 +28,12 @@ pub enum Access {
     Open,
     /// Credentials with this scope.
     Scoped(Scope),
+    /// Credentials with this scope, or a signed message: its handler looks at the signature.
+    SignedOr(Scope),
 }
+
+/// The header of a signed message.
+pub(crate) const SIGNATURE: &str = "webhook-signature";
 
 /// The answer to somebody who is not let in, on every route a real 401, 403 or 429. `observe` writes its body.
 pub(crate) fn refused<B: Default>(fault: AuthFault) -> Response<B> {
@@ -65,6 +70,8 @@ pub(crate) fn guarded(
 pub(crate) struct ScopeGuard {
     authenticator: Arc<Authenticator>,
     scope: Scope,
+    /// Whether signed messages pass: their handler looks at them.
+    passes_signed: bool,
 }
 
 impl ScopeGuard {
@@ -72,7 +79,11 @@ impl ScopeGuard {
     pub(crate) fn of(state: &SharedState, access: Access) -> Option<Self> {
         match (&state.auth, access) {
             (Some(authenticator), Access::Scoped(scope)) => {
-                Some(Self { authenticator: Arc::clone(authenticator), scope })
+                Some(Self { authenticator: Arc::clone(authenticator), scope, passes_signed: false })
+            }
+            (Some(authenticator), Access::SignedOr(scope)) => {
+                let passes_signed = state.event_keys.verifier.is_some();
+                Some(Self { authenticator: Arc::clone(authenticator), scope, passes_signed })
             }
             (None, _) | (_, Access::Open) => None,
         }
@@ -115,6 +126,9 @@ where
     }
 
     fn call(&mut self, mut request: Request) -> Self::Future {
+        if self.guard.passes_signed && request.headers().contains_key(SIGNATURE) {
+            return Guarded { refused: None, inner: Some(self.inner.call(request)) };
+        }
         let peer = request.extensions().get::<Arc<PeerIdentity>>().map(AsRef::as_ref);
         match self.guard.admit(&Head::of_map(request.headers()), peer) {
             Ok(caller) => {

@@ -63,6 +63,8 @@ codes! {
     /// A caller above its rate.
     RateLimited = "rate_limited", TOO_MANY_REQUESTS;
     NotFound = "not_found", NOT_FOUND;
+    /// A newer fact is kept.
+    Conflict = "conflict", CONFLICT;
     /// A model version cannot be promoted, or rolled back to, as things are.
     ModelNotChanged = "model_not_changed", CONFLICT;
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED;

@@ -21,7 +21,7 @@ use crate::http::admission::RETRY_AFTER_SECONDS;
 use scoreline_domain::time::Stopwatch;
 
 /// Headers of an error that stay when its body is written.
-const KEPT: [HeaderName; 3] = [ALLOW, WWW_AUTHENTICATE, RETRY_AFTER];
+const KEPT: [HeaderName; 4] = [ALLOW, WWW_AUTHENTICATE, RETRY_AFTER, HeaderName::from_static("webhook-delivery")];
 
 /// Observes one route under a stable name.
 #[derive(Clone)]

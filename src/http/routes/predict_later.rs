@@ -15,7 +15,7 @@ use crate::http::state::{Jobs, QuestionDesk};
 use crate::http::wire::Explained;
 use crate::http::wire::answer::{ClvAnswer, Context};
 use crate::http::wire::json::{parse_object, respond, to_vec};
-use crate::http::wire::later::{CALLBACK, LaterRequest};
+use crate::http::wire::raw_object::RawObject;
 use crate::http::wire::request::PredictRequest;
 use crate::scoring::{Ask, FallbackReason, Prefer, Scored, Scorer, Warning};
 use crate::sinks::callback::QuestionBody;
@@ -25,8 +25,10 @@ use scoreline_store::{NewQuestion, QuestionAnswer, QuestionRuling, WaitingQuesti
 
 /// Questions and answers that are kept at a time, each for a day after its end.
 const MOST_KEPT: u64 = 100_000;
-/// What is not kept: who the customer is, and what changes nothing.
-const NOT_KEPT: [&str; 3] = ["customerId", "conversationId", "request_id"];
+/// Names whom to tell.
+const CALLBACK: &str = "callback_url";
+/// What is not kept: who the customer is, whom to tell, and what changes nothing.
+const NOT_KEPT: [&str; 4] = ["customerId", "conversationId", "request_id", CALLBACK];
 
 #[derive(Serialize)]
 struct Accepted<'a> {
@@ -53,13 +55,13 @@ pub(crate) async fn handle(
     id: RequestId,
     Payload(body): Payload,
 ) -> Result<Response, ApiError> {
-    let later: LaterRequest<'_> = parse_object(&body)?;
-    let whole = later.without(&[]);
+    let later: RawObject<'_> = parse_object(&body)?;
+    let whole = later.without(&[CALLBACK]);
     let request: PredictRequest<'_> = parse_object(&whole)?;
     let question = ClvQuestion::new(&request, hasher.screen(), || id.as_str(), Hurry::default())?;
     let request_id = question.context().request_id;
     let customer = question.check(&scorer, &hasher)?;
-    let callback = later.callback().map_err(|err| err.of_request(Some(request_id)))?;
+    let callback = later.text(CALLBACK).map_err(|err| err.of_request(Some(request_id)))?;
     if let Some(callback) = callback.as_deref() {
         may_be_told(&jobs.questions, callback).map_err(|err| err.of_request(Some(request_id)))?;
     }
@@ -100,7 +102,7 @@ fn may_be_told(desk: &QuestionDesk, callback: &str) -> Result<(), ApiError> {
 }
 
 /// The question without who it is about, under the id that it is answered with.
-fn kept(later: &LaterRequest<'_>, request_id: &str) -> String {
+fn kept(later: &RawObject<'_>, request_id: &str) -> String {
     let mut kept = to_vec(&KeptRequest { request_id });
     let rest = later.without(&NOT_KEPT);
     if rest.len() > 2 {

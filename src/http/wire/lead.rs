@@ -55,6 +55,11 @@ pub(crate) struct LeadPrediction {
 }
 
 impl LeadRequest<'_> {
+    /// Whom it is about.
+    pub(crate) fn lead_id(&self) -> Option<&str> {
+        self.lead_id.as_deref()
+    }
+
     /// Looks at every text for what must not be sent.
     pub(crate) fn pass(&self, screen: Screen) -> Result<(), ApiError> {
         let texts = Texts {

@@ -1,7 +1,7 @@
 //! The real router over a temporary models folder and a clock that tests move by hand. No ports, no sleeps.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -9,13 +9,15 @@ use axum::http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use scoreline::auth::{AuthSettings, Authenticator};
 use scoreline::http::admission::{Admission, AdmissionSettings, WhenOverloaded};
-use scoreline::http::{Endpoints, HttpSettings, HttpState, Readiness, SharedState};
+use scoreline::http::{Endpoints, EventKeys, HttpSettings, HttpState, Readiness, SharedState};
+use scoreline::leads::{LeadDesk, LeadDeskParts, LeadSettings, PauseBoard};
 use scoreline::monitoring::{Monitoring, MonitoringSettings};
 use scoreline::routing::{RoutingSettings, TierPolicy, TierRoute};
 use scoreline::scoring::explanation::ExplainSettings;
 use scoreline::scoring::feature_table::FeatureTable;
 use scoreline::scoring::{Scorer, ScorerSettings, golden};
 use scoreline_domain::privacy::erasure::EraseError;
+use scoreline_domain::privacy::seal::Sealer;
 use scoreline_domain::privacy::{Erasable, Eraser, IdHasher, PrivacySettings, Tombstones};
 use scoreline_domain::time::ManualClock;
 use scoreline_domain::{CustomerKey, ModelName};
@@ -67,6 +69,15 @@ struct Pieces<'a> {
     kept: Option<&'a Kept>,
     /// The bundles of `models/` beside those of the test.
     shipped: bool,
+    leads: LeadPieces,
+}
+
+/// Where scores of leads are kept and go, and what events are signed with.
+#[derive(Clone, Default)]
+pub struct LeadPieces {
+    pub store: Arc<OnceLock<Store>>,
+    pub targets: Vec<String>,
+    pub keys: EventKeys,
 }
 
 impl Default for Pieces<'_> {
@@ -80,6 +91,7 @@ impl Default for Pieces<'_> {
             table: None,
             kept: None,
             shipped: false,
+            leads: LeadPieces::default(),
         }
     }
 }
@@ -118,6 +130,12 @@ impl TestApp {
         Self::build(&[TestBundle::clv("v1.2")], |_| {}, Pieces { auth: Some(auth), ..Pieces::default() })
     }
 
+    /// An app that keeps scores of leads, of a test bundle of theirs.
+    pub fn of_leads(leads: &LeadPieces, auth: Option<&AuthSettings>) -> Self {
+        let pieces = Pieces { leads: leads.clone(), auth, ..Pieces::default() };
+        Self::build(&[TestBundle::clv("v1.2"), TestBundle::lead("v1.0")], |_| {}, pieces)
+    }
+
     /// An app without a store, under these peppers.
     pub fn private(privacy: &PrivacySettings) -> Self {
         Self::build(&[TestBundle::clv("v1.2")], |_| {}, Pieces { privacy: privacy.clone(), ..Pieces::default() })
@@ -142,7 +160,7 @@ impl TestApp {
     }
 
     fn build(bundles: &[TestBundle], change: impl FnOnce(&mut ScorerSettings), pieces: Pieces<'_>) -> Self {
-        let Pieces { admission, monitoring, privacy, auth, candidates, table, kept, shipped } = pieces;
+        let Pieces { admission, monitoring, privacy, auth, candidates, table, kept, shipped, leads } = pieces;
         let candidates = candidates.iter().cloned();
         let models = tempfile::tempdir().expect("temporary folder");
         for bundle in bundles {
@@ -176,6 +194,17 @@ impl TestApp {
         let table = table.unwrap_or_else(|| FeatureTable::new(Duration::from_hours(36)));
         let scorer = Scorer::new(Arc::clone(&registry), clock.clone(), scorer, monitoring.clone(), table);
         let eraser = eraser(kept, &scorer, &monitoring);
+        let event_keys = leads.keys;
+        let leads = LeadDesk::new(LeadDeskParts {
+            store: leads.store,
+            targets: leads.targets,
+            settings: LeadSettings::default(),
+            keeps_reasons: false,
+            pauses: PauseBoard::default(),
+            sealer: Sealer::new(&privacy),
+            clock: clock.clone(),
+            nudge: Arc::new(|| ()),
+        });
         let state = SharedState::new(HttpState {
             scorer: scorer.clone(),
             hasher: IdHasher::watching(&privacy, eraser.tombstones().clone(), clock.clone()),
@@ -194,6 +223,8 @@ impl TestApp {
             readiness: readiness.clone(),
             jobs: scoreline::http::Jobs::default(),
             write_back: scoreline::http::WriteBackDesk::default(),
+            leads,
+            event_keys,
             metrics: Arc::new(move || metrics.render()),
         });
         let public = Endpoints::public(state.clone());

@@ -1,8 +1,6 @@
 //! Scores written to a file instead of the platform; and nothing anywhere that tells who a customer is.
 
-use std::sync::Arc;
-
-use scoreline::sinks::{FileFormat, FileSettings, FileSink};
+use scoreline::sinks::{FileFormat, FileSettings, FileSink, ProfilePlace};
 use scoreline_simulator::Party;
 
 use super::end_to_end::centre;
@@ -16,7 +14,7 @@ async fn a_file_gets_one_line_for_each_change_and_no_name() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("scores.ndjson");
     let sink = FileSink::open(FileSettings { path: path.clone(), format: FileFormat::Ndjson }).expect("opens");
-    let line = Line::writing_to(&desk, &store, "one", &desk.client(), Arc::new(sink));
+    let line = Line::writing_to(&desk, &store, "one", &desk.client(), ProfilePlace::File(sink));
     let (.., rescored, written) = line.run().await;
     assert_eq!(written.written, rescored.customers);
     line.run().await;

@@ -7,12 +7,13 @@ use scoreline::monitoring::Monitoring;
 use scoreline::scoring::explanation::ExplainSettings;
 use scoreline::scoring::feature_table::FeatureTable;
 use scoreline::scoring::{Scorer, ScorerSettings, golden};
-use scoreline::sinks::{ProfileSink, ScoreSink};
+use scoreline::sinks::{FileSink, ProfilePlace, ProfileSink};
 use scoreline::worker::extract::{Begin, Extracted, Extraction};
 use scoreline::worker::features::{FeaturePass, FoldedPass, Whose};
 use scoreline::worker::rescore::{Rescore, Rescored};
+use scoreline::worker::deliver::Deliver;
 use scoreline::worker::write_back::{WriteBack, WrittenBack};
-use scoreline::worker::{ExtractSettings, Leases, SinkSettings, WriteBackSettings};
+use scoreline::worker::{ExtractSettings, Leases};
 use scoreline_domain::time::{Clock, Timestamp};
 use scoreline_domain::{CustomerKey, LabelId, ModelName};
 use scoreline_engine::inference::registry::{Patience, Registry, RegistrySettings};
@@ -35,11 +36,11 @@ impl Line {
     /// A line that writes profiles on the desk's platform, under its clock.
     pub fn new(desk: &Desk, store: &Store, holder: &str) -> Self {
         let platform = desk.client();
-        let sink = Arc::new(ProfileSink::new(&platform, desk.settings.api));
+        let sink = ProfilePlace::Platform(ProfileSink::new(&platform, desk.settings.api));
         Self::writing_to(desk, store, holder, &platform, sink)
     }
 
-    pub fn writing_to(desk: &Desk, store: &Store, holder: &str, platform: &Genesys, sink: Arc<dyn ScoreSink>) -> Self {
+    pub fn writing_to(desk: &Desk, store: &Store, holder: &str, platform: &Genesys, sink: ProfilePlace) -> Self {
         let models = tempfile::tempdir().expect("a folder");
         TestBundle::clv("v1.2").write(models.path());
         let clock: Arc<dyn Clock> = Arc::new(desk.simulator.clock());
@@ -49,21 +50,20 @@ impl Line {
             jitter: Duration::ZERO,
             look_back_days: desk.simulator.settings().days,
         };
-        let write_back = WriteBackSettings {
-            sink: SinkSettings::Profile,
-            every: Duration::from_mins(1),
-            batch: 100,
-            give_up_after: Duration::from_hours(24),
+        let target = match &sink {
+            ProfilePlace::Platform(_) => ProfileSink::target_of(desk.settings.api),
+            ProfilePlace::File(_) => FileSink::TARGET,
         };
+        let write_back = Deliver::new(sink, leases.clone(), 100, Duration::from_hours(24));
         Self {
             extraction: Extraction { source: platform.history(), leases: leases.clone(), settings },
             features: FeaturePass::new(leases.clone()),
             rescore: Rescore {
                 scorer: scorer(models.path(), clock),
                 leases: leases.clone(),
-                target: Some(sink.target()),
+                target: Some(target),
             },
-            write_back: WriteBack { sink, leases, settings: write_back },
+            write_back: WriteBack(Arc::new(write_back)),
             models,
         }
     }

@@ -39,6 +39,7 @@ pub enum AuditAction {
     ReloadCredentials,
     RunJob,
     RetryWriteBack,
+    RetryPush,
 }
 
 impl AuditAction {
@@ -51,6 +52,7 @@ impl AuditAction {
             Self::ReloadCredentials => "credentials.reload",
             Self::RunJob => "job.run",
             Self::RetryWriteBack => "write_back.retry",
+            Self::RetryPush => "push.retry",
         }
     }
 }

@@ -47,9 +47,14 @@ struct FoundContact {
     date_created: Option<String>,
 }
 
+/// What a list is called among targets.
+pub(super) fn target_of(id: &str) -> String {
+    format!("contact_list:{id}")
+}
+
 impl ContactList {
     pub(super) fn new(transport: Arc<Transport>, settings: OutboundSettings, id: &str, clock: Arc<dyn Clock>) -> Self {
-        let target = format!("contact_list:{id}");
+        let target = target_of(id);
         Self { transport, settings, id: id.to_owned(), target, clock, all_right_at: Mutex::default() }
     }
 

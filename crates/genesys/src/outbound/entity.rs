@@ -16,6 +16,8 @@ use crate::transport::{ApiOperation, Method, ONE, Permits, Request, Transport};
 use scoreline_domain::time::Timestamp;
 
 const ENTITY: &str = "LeadScore";
+/// What the entity is called among targets.
+pub(super) const TARGET: &str = "lead_entity";
 
 /// `LeadTarget` of the guides.
 pub(super) struct LeadEntity {
@@ -130,7 +132,7 @@ impl LeadEntity {
 
 impl LeadTarget for LeadEntity {
     fn target(&self) -> &'static str {
-        "lead_entity"
+        TARGET
     }
 
     fn most(&self) -> usize {

@@ -129,6 +129,14 @@ pub trait LeadTarget: Send + Sync {
     fn poll_sweep<'a>(&'a self, permits: &'a Permits, job: &'a str) -> BoxFuture<'a, Result<SweepState, SendFault>>;
 }
 
+/// The names of the places that the settings name, as their targets have them.
+pub fn target_names(settings: &GenesysSettings) -> Vec<String> {
+    match settings.api {
+        Api::Platform => settings.outbound.contact_lists.iter().map(|id| contact_list::target_of(id)).collect(),
+        Api::Documented => settings.data_service_id.iter().map(|_| entity::TARGET.to_owned()).collect(),
+    }
+}
+
 /// Every place that the settings name.
 pub(super) fn targets(
     transport: &Arc<Transport>,

@@ -3,21 +3,23 @@
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Map, Value, json};
 
-use super::{ProfileUpdate, ProfileWritten, TRY_MUCH_LATER, WriteFault, fault};
+use super::ProfileUpdate;
+use crate::SendFault;
 use crate::settings::GenesysSettings;
-use crate::transport::{ApiOperation, HASTY, Method, Request, Transport};
+use crate::transport::{ApiOperation, Method, ONE, Permits, Request, Transport};
 
 const ENTITY: &str = "customer_profile_enrichment";
 
 pub(super) async fn write(
     transport: &Transport,
     settings: &GenesysSettings,
+    permits: &Permits,
     contact: &SecretString,
     update: &ProfileUpdate,
-) -> Result<ProfileWritten, WriteFault> {
+) -> Result<(), SendFault> {
     let Some(service) = &settings.data_service_id else {
         let reason = "`genesys.data_service_id` is not set: it names the data service of the entity".to_owned();
-        return Err(WriteFault::Retry { after: TRY_MUCH_LATER, reason });
+        return Err(SendFault::Down { reason });
     };
     let request = Request {
         operation: ApiOperation::EnrichmentWrite,
@@ -25,9 +27,9 @@ pub(super) async fn write(
         path: &["data", "services", service, "entities", ENTITY],
         query: &[],
         body: Some(body(contact, update).to_string().into_bytes()),
-        attempts: HASTY,
+        attempts: ONE,
     };
-    transport.call(&request).await.map(|_| ProfileWritten::Changed).map_err(|err| fault(&err))
+    transport.once(&request, permits).await.map(drop)
 }
 
 fn body(contact: &SecretString, update: &ProfileUpdate) -> Value {

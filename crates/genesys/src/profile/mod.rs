@@ -1,25 +1,19 @@
 //! Scores written to customers' profiles: custom fields of external contacts, or the guides' `customer_profile_enrichment`.
-//! Only what differs is written, and every update has its own result.
+//! Each request is sent once and says what became of it; only what differs is written.
 
 mod documented;
 mod platform;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::GenesysError;
+use super::SendFault;
 use super::settings::{Api, GenesysSettings};
-use super::transport::Transport;
-use scoreline_domain::privacy::seal::Sealer;
+use super::transport::{Permits, Transport};
+use scoreline_domain::privacy::seal::{SealError, Sealer};
 use scoreline_domain::time::Timestamp;
 use scoreline_domain::{CustomerKey, SealedId, Tier};
-
-/// After how long a failure without a time of its own is tried again.
-const TRY_AGAIN: Duration = Duration::from_mins(1);
-/// And when the client itself is not let in: somebody has to act first.
-const TRY_MUCH_LATER: Duration = Duration::from_mins(10);
 
 /// The desired state of one customer's profile.
 #[derive(Clone, Debug)]
@@ -36,26 +30,30 @@ pub struct ProfileUpdate {
     pub last_calculated_at: Timestamp,
 }
 
-/// What was done for an update.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProfileWritten {
-    Changed,
-    /// The profile said so already.
+/// What a profile says, beside what it should.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SeenProfile {
+    /// The guides' entity is written without a look.
+    NotRead,
     AsItWas,
+    /// Somebody else wrote a later score.
+    Newer {
+        calculated_at: Timestamp,
+    },
+    Differs {
+        tier: Option<Box<str>>,
+        calculated_at: Option<Timestamp>,
+    },
 }
 
-/// Why a profile was not written.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum WriteFault {
-    /// May succeed later; the same update can be sent again.
-    #[error("not written yet: {reason}")]
-    Retry { after: Duration, reason: String },
-    /// Will not succeed as it is.
-    #[error("cannot be written: {reason}")]
-    Dead { reason: String },
+/// A profile as it was read, for the write that follows at once.
+pub struct ReadProfile {
+    pub seen: SeenProfile,
+    contact: SecretString,
+    current: Option<platform::ReadContact>,
 }
 
-/// Writes profiles. Cheap to clone.
+/// Reads and writes profiles. Cheap to clone.
 #[derive(Clone)]
 pub struct ProfileWriter {
     transport: Arc<Transport>,
@@ -68,42 +66,36 @@ impl ProfileWriter {
         Self { transport, settings, sealer }
     }
 
-    /// One result for each update, in their order. Repeating an update is harmless: what is written is absolute.
-    pub async fn write(&self, updates: &[ProfileUpdate]) -> Vec<Result<ProfileWritten, WriteFault>> {
-        let mut results = Vec::with_capacity(updates.len());
-        // One after the other: the limit is per minute, so more at once would only wait at it.
-        for update in updates {
-            results.push(self.write_one(update).await);
-        }
-        results
-    }
-
-    async fn write_one(&self, update: &ProfileUpdate) -> Result<ProfileWritten, WriteFault> {
-        let contact: SecretString = self
-            .sealer
-            .open(&update.customer, &update.contact)
-            .map_err(|err| WriteFault::Dead { reason: err.to_string() })?;
+    /// Looks at a customer's profile.
+    ///
+    /// # Errors
+    /// When it cannot be read, or the contact is sealed for another customer.
+    pub async fn read(&self, permits: &Permits, update: &ProfileUpdate) -> Result<ReadProfile, SendFault> {
+        let sealed = |err: SealError| SendFault::Refused { status: 422, reason: err.to_string() };
+        let contact = self.sealer.open(&update.customer, &update.contact).map_err(sealed)?;
         match self.settings.api {
-            Api::Platform => platform::write(&self.transport, &self.settings, &contact, update).await,
-            Api::Documented => documented::write(&self.transport, &self.settings, &contact, update).await,
+            Api::Documented => Ok(ReadProfile { seen: SeenProfile::NotRead, contact, current: None }),
+            Api::Platform => {
+                let read = platform::read(&self.transport, &self.settings, permits, &contact, update).await;
+                read.map(|(seen, current)| ReadProfile { seen, contact, current: Some(current) })
+            }
         }
     }
-}
 
-/// What a failed request means for its update.
-fn fault(err: &GenesysError) -> WriteFault {
-    let reason = err.to_string();
-    match err {
-        GenesysError::NotLetIn { .. } => WriteFault::Retry { after: TRY_MUCH_LATER, reason },
-        // Another writer came in between, twice.
-        GenesysError::Refused { status: 409, .. } | GenesysError::Unavailable { .. } => {
-            WriteFault::Retry { after: TRY_AGAIN, reason }
+    /// Writes what differed when it was read. Writing an update twice is harmless: what is written is absolute.
+    ///
+    /// # Errors
+    /// When it is not known to be written.
+    pub async fn write(
+        &self,
+        permits: &Permits,
+        read: &ReadProfile,
+        update: &ProfileUpdate,
+    ) -> Result<(), SendFault> {
+        let (transport, settings) = (&self.transport, &self.settings);
+        match &read.current {
+            Some(current) => platform::write(transport, settings, permits, &read.contact, current).await,
+            None => documented::write(transport, settings, permits, &read.contact, update).await,
         }
-        GenesysError::Refused { .. }
-        | GenesysError::TooLarge { .. }
-        | GenesysError::Unreadable { .. }
-        | GenesysError::JobFailed { .. }
-        | GenesysError::ForeignPosition { .. }
-        | GenesysError::Settings { .. } => WriteFault::Dead { reason },
     }
 }

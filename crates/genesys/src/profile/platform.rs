@@ -1,16 +1,16 @@
 //! Custom fields of an external contact: read, compared, and what differs is written.
 //!
-//! Contacts carry no version, so a writer that comes in between is noticed only when the platform says so with a 409: then
-//! the contact is read once more.
+//! Contacts carry no version, so a writer that comes in between is noticed only when the platform says so with a 409.
 
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{ProfileUpdate, ProfileWritten, WriteFault, fault};
-use crate::GenesysError;
+use super::{ProfileUpdate, SeenProfile};
+use crate::SendFault;
 use crate::settings::{GenesysSettings, ProfileWrite};
-use crate::transport::{ApiOperation, HASTY, Method, Request, Transport};
+use crate::transport::{ApiOperation, Method, ONE, Permits, Request, Transport};
+use scoreline_domain::time::Timestamp;
 
 /// Numbers are the same when they differ by less than they are written with.
 const SAME: f64 = 1e-9;
@@ -31,46 +31,72 @@ struct Schema {
     version: Option<u32>,
 }
 
+/// A contact as it was read. It is held for one write only.
+pub(super) struct ReadContact {
+    body: Vec<u8>,
+    changed: Vec<(String, Value)>,
+}
+
+pub(super) async fn read(
+    transport: &Transport,
+    settings: &GenesysSettings,
+    permits: &Permits,
+    contact: &SecretString,
+    update: &ProfileUpdate,
+) -> Result<(SeenProfile, ReadContact), SendFault> {
+    let request = Request {
+        operation: ApiOperation::ContactRead,
+        method: Method::GET,
+        path: &["externalcontacts", "contacts", contact.expose_secret()],
+        query: &[],
+        body: None,
+        attempts: ONE,
+    };
+    let answer = transport.once(&request, permits).await?;
+    let current: Contact = answer.json().map_err(|err| SendFault::from(&err))?;
+    let fields = current.custom_fields.as_ref();
+    let changed = changed(&wanted(settings, update), fields);
+    let field = |name: &str| fields.and_then(|fields| fields.get(name));
+    let calculated_at = field(&settings.fields.last_calculated_at).and_then(Value::as_str);
+    let calculated_at: Option<Timestamp> = calculated_at.and_then(|text| text.parse().ok());
+    let seen = match calculated_at {
+        _ if changed.is_empty() => SeenProfile::AsItWas,
+        Some(calculated_at) if calculated_at > update.last_calculated_at => SeenProfile::Newer { calculated_at },
+        calculated_at => {
+            let tier = field(&settings.fields.clv_tier).and_then(Value::as_str).map(Into::into);
+            SeenProfile::Differs { tier, calculated_at }
+        }
+    };
+    Ok((seen, ReadContact { body: answer.body, changed }))
+}
+
 pub(super) async fn write(
     transport: &Transport,
     settings: &GenesysSettings,
+    permits: &Permits,
     contact: &SecretString,
-    update: &ProfileUpdate,
-) -> Result<ProfileWritten, WriteFault> {
-    let wanted = wanted(settings, update);
-    let path = ["externalcontacts", "contacts", contact.expose_secret()];
-    let mut has_conflicted = false;
-    loop {
-        let read = Request {
-            operation: ApiOperation::ContactRead,
-            method: Method::GET,
-            path: &path,
-            query: &[],
-            body: None,
-            attempts: HASTY,
-        };
-        let answer = transport.call(&read).await.map_err(|err| fault(&err))?;
-        let current: Contact = answer.json().map_err(|err| fault(&err))?;
-        let changed = changed(&wanted, current.custom_fields.as_ref());
-        if changed.is_empty() {
-            return Ok(ProfileWritten::AsItWas);
+    read: &ReadContact,
+) -> Result<(), SendFault> {
+    let unreadable = |err: serde_json::Error| SendFault::Refused { status: 422, reason: err.to_string() };
+    let (method, body) = match settings.profile_write {
+        ProfileWrite::Patch => {
+            let current: Contact = serde_json::from_slice(&read.body).map_err(unreadable)?;
+            (Method::PATCH, patch(settings, &current, &read.changed))
         }
-        let (method, body) = match settings.profile_write {
-            ProfileWrite::Patch => (Method::PATCH, patch(settings, &current, &changed)),
-            ProfileWrite::Put => {
-                let whole: Map<String, Value> = answer.json().map_err(|err| fault(&err))?;
-                (Method::PUT, put(settings, whole, &changed))
-            }
-        };
-        let body = Some(body.to_string().into_bytes());
-        let operation = ApiOperation::ContactWrite;
-        let write = Request { operation, method, path: &path, query: &[], body, attempts: HASTY };
-        match transport.call(&write).await {
-            Ok(_) => return Ok(ProfileWritten::Changed),
-            Err(GenesysError::Refused { status: 409, .. }) if !has_conflicted => has_conflicted = true,
-            Err(err) => return Err(fault(&err)),
+        ProfileWrite::Put => {
+            let whole: Map<String, Value> = serde_json::from_slice(&read.body).map_err(unreadable)?;
+            (Method::PUT, put(settings, whole, &read.changed))
         }
-    }
+    };
+    let request = Request {
+        operation: ApiOperation::ContactWrite,
+        method,
+        path: &["externalcontacts", "contacts", contact.expose_secret()],
+        query: &[],
+        body: Some(body.to_string().into_bytes()),
+        attempts: ONE,
+    };
+    transport.once(&request, permits).await.map(drop)
 }
 
 /// The fields an update wants; what is not known is left alone.

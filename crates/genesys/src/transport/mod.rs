@@ -149,7 +149,7 @@ pub(crate) struct Request<'a> {
 /// An answer that is what was asked for.
 pub(crate) struct ApiAnswer {
     operation: ApiOperation,
-    body: Vec<u8>,
+    pub body: Vec<u8>,
     /// Requests it took.
     pub attempts: u32,
 }

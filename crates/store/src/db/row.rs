@@ -11,9 +11,8 @@ use crate::error::{StoreError, failed};
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Arg<'a> {
     Int(i64),
-    Real(f64),
-    OptReal(Option<f64>),
     Text(&'a str),
+    OptText(Option<&'a str>),
     Bytes(&'a [u8]),
 }
 
@@ -29,9 +28,8 @@ macro_rules! bind {
         for arg in $args {
             query = match *arg {
                 Arg::Int(value) => query.bind(value),
-                Arg::Real(value) => query.bind(value),
-                Arg::OptReal(value) => query.bind(value),
                 Arg::Text(value) => query.bind(value.to_owned()),
+                Arg::OptText(value) => query.bind(value.map(str::to_owned)),
                 Arg::Bytes(value) => query.bind(value.to_owned()),
             };
         }
@@ -65,6 +63,10 @@ impl DbRow {
     }
 
     pub(crate) fn text(&self, column: usize) -> Result<&str, StoreError> {
+        self.get(column)
+    }
+
+    pub(crate) fn opt_text(&self, column: usize) -> Result<Option<&str>, StoreError> {
         self.get(column)
     }
 

@@ -8,6 +8,7 @@ mod file;
 mod ground;
 mod holders;
 mod kill;
+mod leads;
 mod order;
 mod outbox;
 mod peppers;

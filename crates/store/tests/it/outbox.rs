@@ -3,8 +3,8 @@
 use scoreline_domain::time::Timestamp;
 use scoreline_domain::{Estimate, Interval, ModelName, ModelVersion, Probability, SealedId, Tier};
 use scoreline_store::{
-    Claim, CustomerNumber, Landed, Profile, ProfileCounts, ScoresSaved, Settled, Store, StoredScore, Which,
-    WriteOutcome,
+    Claim, CustomerNumber, Landed, OutboxCounts, Profile, ScoresSaved, Settled, Store, StoredScore, Which,
+    WishState, WriteOutcome,
 };
 
 use super::ground::Ground;
@@ -58,11 +58,19 @@ async fn tell(store: &Store, number: CustomerNumber, value: f64, second: i64) ->
 }
 
 async fn claim(store: &Store, holder: &str, now: Timestamp) -> Vec<Claim> {
-    store.claim_profiles("profile", holder, 10, now, MINUTE).await.expect("claimed")
+    store.claim_writes("profile", holder, 10, now, MINUTE).await.expect("claimed")
 }
 
 async fn settle(store: &Store, holder: &str, claim: &Claim, outcome: WriteOutcome) -> Landed {
-    store.settle_profiles("profile", holder, &[Settled { claim, outcome }]).await.expect("settled")
+    store.settle_writes("profile", holder, &[Settled { claim, outcome }], at(0)).await.expect("settled")
+}
+
+fn wished(claim: &Claim) -> Profile {
+    Profile::read(&claim.says, claim.calculated_at).expect("a profile")
+}
+
+fn unknown(reason: &str, second: i64) -> WriteOutcome {
+    WriteOutcome::Unknown { reason: Some(reason.into()), at: at(second), most: 5 }
 }
 
 async fn a_score_is_kept_and_an_older_one_passed_over(ground: &Ground) {
@@ -88,7 +96,7 @@ async fn only_news_is_written(ground: &Ground) {
     let [first] = &claims[..] else { panic!("one claim, {claims:?}") };
     let contact = SealedId(format!("sealed {:?}", key(1)).into_bytes().into());
     assert_eq!(
-        (first.customer, first.contact.as_ref(), first.profile),
+        (first.key, first.sealed.as_ref(), wished(first)),
         (key(1), Some(&contact), profile(&score(10.0, 10)))
     );
     let landed = settle(&store, "a", first, WriteOutcome::Applied).await;
@@ -98,8 +106,8 @@ async fn only_news_is_written(ground: &Ground) {
     assert_eq!(tell(&store, number, 11.0, 30).await.wishes, 1);
     assert_eq!(tell(&store, number, 10.0, 40).await.wishes, 0, "the profile says so already");
     assert_eq!(claim(&store, "a", at(40)).await, []);
-    let counts = store.profile_counts("profile").await.expect("counted");
-    assert_eq!(counts, ProfileCounts { applied: 1, ..ProfileCounts::default() });
+    let counts = store.outbox_counts("profile").await.expect("counted");
+    assert_eq!(counts, OutboxCounts { applied: 1, ..OutboxCounts::default() });
     store.close().await;
 }
 
@@ -112,7 +120,7 @@ async fn a_wish_that_changes_in_the_air_stays_to_be_written(ground: &Ground) {
     assert_eq!(claim(&store, "b", at(12)).await, [], "one write in the air");
     settle(&store, "a", &sent, WriteOutcome::Applied).await;
     let next = claim(&store, "a", at(12)).await.remove(0);
-    assert_eq!(next.profile.value_usd, 11.0);
+    assert_eq!(wished(&next).value_usd, 11.0);
     // It changes there and back while a write is in the air: what was sent is what is wished for.
     tell(&store, number, 12.0, 13).await;
     tell(&store, number, 11.0, 14).await;
@@ -126,24 +134,24 @@ async fn failures_are_kept_with_their_reasons_and_tried_again(ground: &Ground) {
     let number = customer(&store).await;
     tell(&store, number, 10.0, 10).await;
     let first = claim(&store, "a", at(10)).await.remove(0);
-    settle(&store, "a", &first, WriteOutcome::Retry { reason: "answered 503".into(), at: at(100) }).await;
+    settle(&store, "a", &first, unknown("answered 503", 100)).await;
     assert_eq!(claim(&store, "a", at(99)).await, []);
-    let counts = store.profile_counts("profile").await.expect("counted");
-    assert_eq!(counts, ProfileCounts { pending: 1, failing: 1, ..ProfileCounts::default() });
-    let failures = store.profile_failures("profile", 10).await.expect("listed");
-    assert_eq!((failures.len(), failures[0].dead, failures[0].attempts), (1, false, 1));
+    let counts = store.outbox_counts("profile").await.expect("counted");
+    assert_eq!(counts, OutboxCounts { pending: 1, failing: 1, unknown: 1, ..OutboxCounts::default() });
+    let failures = store.failed_writes("profile", 10).await.expect("listed");
+    assert_eq!((failures.len(), failures[0].state, failures[0].attempts), (1, WishState::Unknown, 1));
     assert_eq!((&*failures[0].reason, failures[0].next_at), ("answered 503", at(100)));
     let second = claim(&store, "a", at(100)).await.remove(0);
-    assert_eq!(second.attempts, 1);
+    assert_eq!((second.attempts, second.is_unsettled, second.most), (1, true, 5));
     settle(&store, "a", &second, WriteOutcome::Untried).await;
     let third = claim(&store, "a", at(100)).await.remove(0);
     assert_eq!(third.attempts, 1);
     settle(&store, "a", &third, WriteOutcome::Dead { reason: "answered 404".into() }).await;
     assert_eq!(claim(&store, "a", at(9999)).await, []);
     assert_eq!(tell(&store, number, 10.0, 200).await.wishes, 0, "it would fail again");
-    let failures = store.profile_failures("profile", 10).await.expect("listed");
-    assert_eq!((failures[0].dead, &*failures[0].reason), (true, "answered 404"));
-    assert_eq!(store.retry_dead_profiles("profile", at(300)).await.expect("retried"), 1);
+    let failures = store.failed_writes("profile", 10).await.expect("listed");
+    assert_eq!((failures[0].state, &*failures[0].reason), (WishState::Dead, "answered 404"));
+    assert_eq!(store.retry_writes("profile", at(300)).await.expect("retried"), 1);
     assert_eq!(claim(&store, "a", at(300)).await.len(), 1);
     store.close().await;
 }
@@ -155,7 +163,7 @@ async fn a_claim_is_one_holders_until_it_runs_out(ground: &Ground) {
     let first = claim(&store, "a", at(10)).await.remove(0);
     assert_eq!(claim(&store, "b", at(69)).await, []);
     let taken = claim(&store, "b", at(70)).await.remove(0);
-    assert_eq!(taken.profile, first.profile);
+    assert_eq!((&taken.says, taken.is_unsettled), (&first.says, true), "it may have been written");
     let landed = settle(&store, "a", &first, WriteOutcome::Applied).await;
     assert_eq!(landed, Landed { taken: 0, lost: 1 });
     assert_eq!(settle(&store, "b", &taken, WriteOutcome::Applied).await, Landed { taken: 1, lost: 0 });

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use scoreline_store::{
-    Lease, NewQuestion, QuestionAnswer, QuestionCounts, QuestionRuling, QuestionStage, Store, StoreError, WriteOutcome,
+    Lease, NewQuestion, QuestionAnswer, QuestionCounts, QuestionRuling, QuestionStage, Store, StoreError, CallbackOutcome,
 };
 
 use super::ground::Ground;
@@ -51,13 +51,13 @@ async fn a_question_is_kept_until_it_is_answered_and_told(ground: &Ground) {
     let due = store.due_callbacks(at(10), 10).await.expect("read");
     let seen: Vec<_> = due.iter().map(|due| (due.id.as_str(), due.callback.as_str(), due.attempts)).collect();
     assert_eq!(seen, [("a", "https://hooks.example.com/a", 0)]);
-    let retry = WriteOutcome::Retry { reason: "it answered 500".into(), at: at(30) };
+    let retry = CallbackOutcome::Retry { reason: "it answered 500".into(), at: at(30) };
     store.settle_callbacks(&[("a".to_owned(), retry)], at(200), &held).await.expect("settled");
     assert!(store.due_callbacks(at(29), 10).await.expect("read").is_empty());
     assert_eq!(store.next_question(QuestionStage::Telling).await.expect("read"), Some(at(30)));
     let a = store.question("a").await.expect("read").expect("known");
     assert_eq!((a.stage, a.attempts, a.last_error.as_str()), (QuestionStage::Telling, 1, "it answered 500"));
-    store.settle_callbacks(&[("a".to_owned(), WriteOutcome::Applied)], at(200), &held).await.expect("settled");
+    store.settle_callbacks(&[("a".to_owned(), CallbackOutcome::Told)], at(200), &held).await.expect("settled");
     let a = store.question("a").await.expect("read").expect("known");
     assert_eq!((a.stage, a.told, a.attempts, a.last_error.as_str()), (QuestionStage::Over, true, 2, ""));
 
@@ -96,7 +96,7 @@ async fn what_a_lost_lease_writes_is_not_kept(ground: &Ground) {
     assert!(matches!(refused, Err(StoreError::LeaseLost { .. })), "{refused:?}");
     assert!(store.postpone_questions(&["a".to_owned()], at(70), &lost).await.is_err());
     store.answer_questions(&[answer("a", false)], at(62), at(100), &held).await.expect("kept");
-    assert!(store.settle_callbacks(&[("a".to_owned(), WriteOutcome::Applied)], at(200), &lost).await.is_err());
+    assert!(store.settle_callbacks(&[("a".to_owned(), CallbackOutcome::Told)], at(200), &lost).await.is_err());
     let due = store.due_callbacks(at(62).checked_add(Duration::from_secs(1)).expect("in range"), 10).await;
     assert_eq!(due.expect("read").len(), 1);
     store.close().await;

@@ -1,0 +1,143 @@
+//! `/admin/push`: how scores of leads stand in each target, what could not be written and why, and trying that again. A lead is
+//! shown by the first digits of its key.
+
+use axum::Extension;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Serialize;
+
+use super::write_back::FailureBody;
+use crate::http::edge::error::{ApiError, Code, error_response};
+use crate::http::edge::request_id::RequestId;
+use crate::http::state::Jobs;
+use crate::http::wire::json::respond;
+use crate::leads::LeadDesk;
+use scoreline_domain::JobName;
+use scoreline_domain::privacy::audit::{self, Actor, AuditAction, AuditOutcome};
+use scoreline_domain::time::seconds_between;
+use scoreline_store::OutboxCounts;
+
+/// Failures that are shown.
+const SHOWN: usize = 100;
+
+#[derive(Serialize)]
+struct PushBody {
+    targets: Vec<TargetBody>,
+    leads: LeadsBody,
+}
+
+/// Leads by whether their score counts.
+#[derive(Serialize)]
+struct LeadsBody {
+    fresh: u64,
+    stale: u64,
+}
+
+#[derive(Serialize)]
+struct TargetBody {
+    target: String,
+    /// `running`; `limited` for its rate, `silent` when it does not answer, `down` when somebody has to act.
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until: Option<String>,
+    /// To be written, those that are read first included.
+    pending: u64,
+    unknown: u64,
+    /// The target has no such contact.
+    absent: u64,
+    applied: u64,
+    dead: u64,
+    /// Leads that are called by an old score because the new one could not be written.
+    drift: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    oldest_pending_seconds: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sweep: Option<SweepBody>,
+    /// Those that failed most often first, at most a hundred.
+    failures: Vec<FailureBody>,
+}
+
+#[derive(Serialize)]
+struct SweepBody {
+    started_at: String,
+    /// Scores from before this moment become nothing.
+    cutoff: String,
+}
+
+#[derive(Serialize)]
+struct RetriedBody {
+    retried: u64,
+}
+
+async fn look(desk: &LeadDesk) -> Result<PushBody, ApiError> {
+    let (store, now) = (desk.store()?, desk.now());
+    let mut targets = Vec::new();
+    for target in desk.targets() {
+        let OutboxCounts { pending, failing, unknown, applied, absent, dead } = store.outbox_counts(target).await?;
+        let pause = desk.pauses().of(target).filter(|pause| pause.until > now);
+        let oldest = store.oldest_write(target).await?;
+        let sweep = store.sweep_of(target).await?;
+        targets.push(TargetBody {
+            target: target.clone(),
+            state: pause.as_ref().map_or("running", |pause| pause.state),
+            until: pause.as_ref().map(|pause| format!("{:.3}", pause.until)),
+            reason: pause.map(|pause| pause.reason),
+            pending,
+            unknown,
+            absent,
+            applied,
+            dead,
+            drift: failing + dead,
+            oldest_pending_seconds: oldest.map(|oldest| seconds_between(oldest, now)),
+            sweep: sweep.map(|sweep| SweepBody {
+                started_at: format!("{:.3}", sweep.started_at),
+                cutoff: format!("{:.3}", sweep.cutoff),
+            }),
+            failures: store.failed_writes(target, SHOWN).await?.into_iter().map(FailureBody::from).collect(),
+        });
+    }
+    let (fresh, stale) = store.lead_counts(desk.settings().stale_before(now)).await?;
+    Ok(PushBody { targets, leads: LeadsBody { fresh, stale } })
+}
+
+async fn again(desk: &LeadDesk) -> Result<u64, ApiError> {
+    let store = desk.store()?;
+    if desk.targets().is_empty() {
+        return Err(ApiError::new(Code::NotFound, "scores of leads are not pushed: `push.sink` is `none`"));
+    }
+    let mut retried = 0;
+    for target in desk.targets() {
+        retried += store.retry_writes(target, desk.now()).await?;
+    }
+    Ok(retried)
+}
+
+pub(crate) async fn handle(State(desk): State<LeadDesk>) -> Response {
+    match look(&desk).await {
+        Ok(body) => respond(StatusCode::OK, &body),
+        Err(err) => error_response(err),
+    }
+}
+
+/// Lets what is dead or absent be tried again, at once.
+pub(crate) async fn retry(
+    State(desk): State<LeadDesk>,
+    State(jobs): State<Jobs>,
+    actor: Option<Extension<Actor>>,
+    id: RequestId,
+) -> Response {
+    let retried = again(&desk).await;
+    let Extension(actor) = actor.unwrap_or_default();
+    let outcome = if retried.is_ok() { AuditOutcome::Done } else { AuditOutcome::Failed };
+    audit::record(&actor, AuditAction::RetryPush, "push", outcome, id.as_str());
+    match retried {
+        Ok(retried) => {
+            (jobs.nudge)(JobName::Push);
+            respond(StatusCode::OK, &RetriedBody { retried })
+        }
+        Err(err) => error_response(err),
+    }
+}

@@ -1,0 +1,239 @@
+//! `GET /v1/leads/next` and `GET /v1/leads/{id}/score`: which leads to call next, and what is known of one: its score, where it
+//! was pushed to, and how it came about.
+
+use axum::extract::State;
+use axum::http::{StatusCode, Uri};
+use axum::response::Response;
+use serde::Serialize;
+
+use super::customers::{Customer, identifier};
+use super::lead_scores::opened;
+use crate::http::edge::error::{ApiError, Code};
+use crate::http::edge::request_id::{RequestId, with_request_id};
+use crate::http::wire::json::respond;
+use crate::http::wire::personal::refusal;
+use crate::leads::LeadDesk;
+use scoreline_domain::privacy::IdHasher;
+use scoreline_domain::time::{Timestamp, seconds_between};
+use scoreline_store::{KeptLead, LeadLogEntry, OutboxRow};
+
+/// Leads of an answer.
+const MOST: usize = 1000;
+const USUAL: usize = 100;
+
+/// How many leads are asked for, and from which score on.
+struct NextQuestion {
+    limit: usize,
+    least: u8,
+}
+
+impl NextQuestion {
+    /// # Errors
+    /// Names what may be asked.
+    fn read(query: &str) -> Result<Self, ApiError> {
+        let problem = || {
+            let problem = format!("`limit` must be from 1 to {MOST} and `min_score` from 1 to 100; nothing else is known");
+            ApiError::field(Code::InvalidField, "limit", problem)
+        };
+        let mut question = Self { limit: USUAL, least: 1 };
+        for part in query.split('&').filter(|part| !part.is_empty()) {
+            match part.split_once('=') {
+                Some(("limit", value)) => question.limit = value.parse().map_err(|_| problem())?,
+                Some(("min_score", value)) => question.least = value.parse().map_err(|_| problem())?,
+                Some(_) | None => return Err(problem()),
+            }
+        }
+        let is_allowed = (1..=MOST).contains(&question.limit) && (1..=100).contains(&question.least);
+        if is_allowed { Ok(question) } else { Err(problem()) }
+    }
+}
+
+#[derive(Serialize)]
+struct NextAnswer<'a> {
+    status: &'static str,
+    leads: Vec<NextBody>,
+    metadata: NextMetadata<'a>,
+}
+
+#[derive(Serialize)]
+struct NextBody {
+    #[serde(rename = "leadId")]
+    lead_id: String,
+    priority_score: u8,
+    age_seconds: u64,
+    last_calculated_at: String,
+    valid_until: String,
+    source: &'static str,
+}
+
+#[derive(Serialize)]
+struct NextMetadata<'a> {
+    as_of: String,
+    request_id: &'a str,
+}
+
+#[derive(Serialize)]
+struct LeadAnswer<'a> {
+    status: &'static str,
+    lead: LeadBody,
+    push: Vec<PushBody>,
+    history: Vec<HistoryBody>,
+    metadata: LeadMetadata<'a>,
+}
+
+#[derive(Serialize)]
+struct LeadMetadata<'a> {
+    request_id: &'a str,
+}
+
+/// A lead's score as it counts now.
+#[derive(Serialize)]
+struct LeadBody {
+    /// What it counts as: 0 when it is stale.
+    priority_score: u8,
+    stored_score: u8,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    conversion_probability: Option<f64>,
+    stale: bool,
+    age_seconds: u64,
+    last_calculated_at: String,
+    valid_until: String,
+    source: &'static str,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    model_version: String,
+    /// The feature that did most.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    reason: String,
+}
+
+/// How a lead stands in a target.
+#[derive(Serialize)]
+struct PushBody {
+    target: String,
+    state: &'static str,
+    says: String,
+    attempts: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    platform: Option<PlatformBody>,
+}
+
+/// What a target is known to say.
+#[derive(Serialize)]
+struct PlatformBody {
+    says: String,
+    last_calculated_at: String,
+}
+
+#[derive(Serialize)]
+struct HistoryBody {
+    at: String,
+    /// A fact that came has none.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    target: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    previous: String,
+    says: String,
+    last_calculated_at: String,
+    cause: String,
+}
+
+pub(crate) async fn next(
+    State(desk): State<LeadDesk>,
+    id: RequestId,
+    uri: Uri,
+) -> Result<Response, ApiError> {
+    let NextQuestion { limit, least } = NextQuestion::read(uri.query().unwrap_or_default())?;
+    let now = desk.now();
+    let leads = desk.store()?.next_leads(desk.settings().stale_before(now), least, limit).await?;
+    let body = |lead: scoreline_store::NextLead| {
+        let opened_id = desk.open_seal(&lead.lead, lead.sealed.as_ref())?;
+        let body = LeadBody::new(&lead.kept, &desk, now);
+        Some(NextBody {
+            lead_id: opened(&opened_id).to_owned(),
+            priority_score: body.priority_score,
+            age_seconds: body.age_seconds,
+            last_calculated_at: body.last_calculated_at,
+            valid_until: body.valid_until,
+            source: body.source,
+        })
+    };
+    let answer = NextAnswer {
+        status: "success",
+        leads: leads.into_iter().filter_map(body).collect(),
+        metadata: NextMetadata { as_of: format!("{now:.3}"), request_id: id.as_str() },
+    };
+    Ok(with_request_id(respond(StatusCode::OK, &answer), id.as_str()))
+}
+
+pub(crate) async fn one(
+    State(desk): State<LeadDesk>,
+    State(hasher): State<IdHasher>,
+    id: RequestId,
+    lead: Customer,
+) -> Result<Response, ApiError> {
+    let lead = identifier(lead)?;
+    hasher.screen().identifier(&lead).map_err(|why| refusal("leadId", why))?;
+    let (key, store) = (hasher.key(&lead), desk.store()?);
+    let unknown = || ApiError::new(Code::NotFound, "no score of this lead is kept");
+    let kept = store.lead(&key).await?.ok_or_else(unknown)?;
+    let push = store.outbox_of_lead(&key).await?.into_iter().map(PushBody::from).collect();
+    let history = store.lead_log(&key).await?.into_iter().map(HistoryBody::from).collect();
+    let lead = LeadBody::new(&kept, &desk, desk.now());
+    let metadata = LeadMetadata { request_id: id.as_str() };
+    let answer = LeadAnswer { status: "success", lead, push, history, metadata };
+    Ok(with_request_id(respond(StatusCode::OK, &answer), id.as_str()))
+}
+
+impl LeadBody {
+    fn new(kept: &KeptLead, desk: &LeadDesk, now: Timestamp) -> Self {
+        let stale = kept.calculated_at < desk.settings().stale_before(now);
+        let until = kept.calculated_at.checked_add(desk.settings().rules.stale_after).unwrap_or(Timestamp::MAX);
+        Self {
+            priority_score: if stale { 0 } else { kept.score },
+            stored_score: kept.score,
+            conversion_probability: kept.probability.map(|it| scoreline_domain::score::round(it, 1e6)),
+            stale,
+            age_seconds: seconds_between(kept.calculated_at, now),
+            last_calculated_at: format!("{:.3}", kept.calculated_at),
+            valid_until: format!("{until:.3}"),
+            source: kept.source.as_str(),
+            model_version: kept.version.to_string(),
+            reason: kept.reason.to_string(),
+        }
+    }
+}
+
+impl From<OutboxRow> for PushBody {
+    fn from(row: OutboxRow) -> Self {
+        let waits = !matches!(row.state, scoreline_store::WishState::Applied | scoreline_store::WishState::Dead);
+        let platform = row
+            .applied
+            .map(|(says, at)| PlatformBody { says: says.into(), last_calculated_at: format!("{at:.3}") });
+        Self {
+            target: row.target,
+            state: row.state.as_str(),
+            says: row.says.into(),
+            attempts: row.attempts,
+            reason: row.reason.map(Into::into),
+            next_at: waits.then(|| format!("{:.3}", row.next_at)),
+            platform,
+        }
+    }
+}
+
+impl From<LeadLogEntry> for HistoryBody {
+    fn from(entry: LeadLogEntry) -> Self {
+        Self {
+            at: format!("{:.3}", entry.at),
+            target: entry.target,
+            previous: entry.previous,
+            says: entry.says,
+            last_calculated_at: format!("{:.3}", entry.says_at),
+            cause: entry.cause,
+        }
+    }
+}
