@@ -115,7 +115,9 @@ pub struct LeadDeskParts {
 /// Why nothing was taken, as far as is known. It can be told again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeskFault {
-    #[error("the store that scores of leads are kept in (`store.path` or `store.url`) is not open; send them again later")]
+    #[error(
+        "the store that scores of leads are kept in (`store.path` or `store.url`) is not open; send them again later"
+    )]
     Closed,
     #[error("too many scores of leads are waiting to be written; send them again later")]
     Busy,
@@ -210,7 +212,12 @@ impl LeadDesk {
             let result = verdict.ruling.as_str();
             counter!("scoreline_lead_facts_total", "source" => source.as_str(), "result" => result).increment(1);
             if is_conflict(verdict.ruling) && !verdict.is_repeated {
-                tracing::info!(?lead, result, source = source.as_str(), "a score that is not newer than the kept one was refused");
+                tracing::info!(
+                    ?lead,
+                    result,
+                    source = source.as_str(),
+                    "a score that is not newer than the kept one was refused"
+                );
             }
         }
         Ok(verdicts)
@@ -256,7 +263,8 @@ impl LeadDesk {
     async fn take_facts(&self, store: &Store, facts: &[LeadFact]) -> Result<Vec<LeadVerdict>, DeskFault> {
         let begun = self.0.clock.monotonic();
         let taken = store.take_facts(facts, &self.0.targets, &self.0.settings.rules, self.now()).await;
-        histogram!("scoreline_lead_commit_seconds").record((self.0.clock.monotonic().saturating_sub(begun)).as_secs_f64());
+        histogram!("scoreline_lead_commit_seconds")
+            .record((self.0.clock.monotonic().saturating_sub(begun)).as_secs_f64());
         taken.map_err(|err: StoreError| {
             tracing::warn!(error = %err, facts = facts.len(), "scores of leads could not be kept");
             DeskFault::Store

@@ -14,7 +14,7 @@ use super::pace::KeptPace;
 use super::stored::{self, Opened, Opening};
 use crate::config::Settings;
 use crate::http::{Jobs, QuestionDesk, Readiness, WriteBackDesk, answer_later};
-use crate::leads::{LeadDesk, LeadDeskParts, PauseBoard};
+use crate::leads::{LeadDesk, LeadDeskParts, PauseBoard, TargetPause};
 use crate::lifecycle::Stop;
 use crate::monitoring::Monitoring;
 use crate::scoring::Scorer;
@@ -194,7 +194,9 @@ impl Pipeline {
             platform.keep_pace_in(Arc::new(KeptPace::new(leases.store().clone())));
         }
         let mut all = jobs(settings, leases, scorer, platform, sink);
-        all.extend(platform.into_iter().flat_map(|platform| lead_jobs(settings, leases, platform, &sealer, &self.pauses)));
+        all.extend(
+            platform.into_iter().flat_map(|platform| lead_jobs(settings, leases, platform, &sealer, &self.pauses)),
+        );
         self.drive_all(all, stop).await;
     }
 
@@ -300,6 +302,67 @@ pub async fn rescore_once(
     done.and_then(|done| closed.map(|()| done))
 }
 
+/// Where scores of leads come in from a command.
+///
+/// # Errors
+/// When there is no model.
+pub async fn lead_command(settings: &Settings, opened: &Opened) -> anyhow::Result<(Scorer, LeadDesk)> {
+    let registry = super::registry(settings);
+    registry.follow(opened.promotions.clone());
+    super::scan(&registry, Patience::Now).await?;
+    let table = FeatureTable::new(settings.scoring.features_stale_after);
+    let scorer = super::scorer_settings(settings);
+    let scorer = Scorer::new(registry, Arc::new(SystemClock), scorer, Monitoring::default(), table);
+    Ok((scorer, lead_desk(settings, opened.store.clone(), &opened.privacy)))
+}
+
+/// A desk over a store that is open, for a command.
+pub fn lead_desk(settings: &Settings, store: Store, privacy: &PrivacySettings) -> LeadDesk {
+    LeadDesk::new(LeadDeskParts {
+        store: Arc::new(store.into()),
+        targets: lead_targets(settings),
+        settings: settings.leads,
+        keeps_reasons: settings.outbound.reason_column.is_some(),
+        pauses: PauseBoard::default(),
+        sealer: Sealer::new(privacy),
+        clock: Arc::new(SystemClock),
+        nudge: Arc::new(|| ()),
+    })
+}
+
+/// Writes every score of a lead that is due to its targets, telling `observe` how many wait. Why a target pauses, when one does:
+/// then the rest waits for a server, or the next command.
+///
+/// # Errors
+/// When the platform or the store does not answer.
+pub async fn push_once(
+    settings: &Settings,
+    opened: &Opened,
+    mut observe: impl FnMut(u64) + Send,
+) -> anyhow::Result<Vec<(String, TargetPause)>> {
+    let Some(platform) = platform(settings, &opened.privacy, opened.hasher())? else { return Ok(Vec::new()) };
+    platform.keep_pace_in(Arc::new(KeptPace::new(opened.store.clone())));
+    let leases = Leases::new(opened.store.clone(), &holder(settings), Arc::new(SystemClock));
+    let sealer = Sealer::new(&opened.privacy);
+    let pauses = PauseBoard::default();
+    let (push, _) = push_and_expire(settings, &leases, &platform, &sealer, &pauses);
+    let progress = worker::JobProgress::new(JobName::Push);
+    loop {
+        patiently(async || push.run(&progress).await).await?;
+        let mut waiting = 0;
+        let mut paused = Vec::new();
+        for target in lead_targets(settings) {
+            let due = opened.store.count_due_writes(&target, SystemClock.now(), usize::MAX).await?;
+            waiting += due as u64;
+            paused.extend(pauses.of(&target).map(|pause| (target, pause)));
+        }
+        observe(waiting);
+        if waiting == 0 || !paused.is_empty() {
+            return Ok(paused);
+        }
+    }
+}
+
 /// The place that profiles are written to.
 pub fn target(settings: &Settings) -> Option<&'static str> {
     match (&settings.write_back.sink, &settings.genesys) {
@@ -353,7 +416,7 @@ fn write_back(settings: &Settings, leases: &Leases, place: ProfilePlace) -> Writ
 }
 
 /// The names of the places that scores of leads are pushed to.
-fn lead_targets(settings: &Settings) -> Vec<String> {
+pub fn lead_targets(settings: &Settings) -> Vec<String> {
     match (settings.push.sink, &settings.genesys) {
         (LeadTargets::None, _) | (_, None) => Vec::new(),
         (LeadTargets::ContactLists | LeadTargets::Entity, Some(genesys)) => outbound::target_names(genesys),

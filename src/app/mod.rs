@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use crate::auth::{self, Authenticator};
 use crate::config::{self, Effective, Settings, SettingsSource};
 use crate::http::admission::Admission;
-use crate::http::{EventKeys, Endpoints, HttpSettings, HttpState, SharedState};
+use crate::http::{Endpoints, EventKeys, HttpSettings, HttpState, SharedState};
 use crate::lifecycle::{Hangups, Lifecycle, Signals, Stop};
 use crate::monitoring::{Ledger, Monitoring};
 use crate::routing::TierPolicy;

@@ -66,6 +66,20 @@ pub(super) async fn settle(
     }
 }
 
+/// The peppers that keys went through before the newest, for whoever reads beside a writer.
+///
+/// # Errors
+/// `OtherPepper` when customers are under none of the given ones; and when it cannot be read.
+pub(super) async fn layers(store: &Store, privacy: &PrivacySettings) -> Result<Vec<SecretString>, StoreError> {
+    let given = given(privacy);
+    let known = store.peppers().await?;
+    let (Some(newest), Some(current)) = (known.layers.last(), given.first()) else { return Ok(Vec::new()) };
+    let Some(holder) = given.iter().find(|pepper| pepper.id == newest.id) else {
+        return Err(StoreError::OtherPepper { kept: newest.id.clone(), given: current.id.clone() });
+    };
+    opened(&known.layers, &sealer(&holder.secret))
+}
+
 /// The current pepper first.
 fn given(privacy: &PrivacySettings) -> Vec<GivenPepper> {
     let secrets = privacy.pepper.iter().chain(&privacy.previous);

@@ -139,6 +139,23 @@ pub async fn open_to_read(settings: &Settings) -> anyhow::Result<Store> {
     Store::open_to_read(&settings.store).await.with_context(|| key(settings).to_string())
 }
 
+/// Opens the store to read from, beside a server that uses it, with what identifiers in it are hashed with.
+///
+/// # Errors
+/// When it cannot be opened, or its pepper is not known.
+pub async fn open_to_read_of_somebody(settings: &Settings) -> anyhow::Result<(Store, PrivacySettings)> {
+    let store = open_to_read(settings).await?;
+    let unknown =
+        || anyhow!("its customers' pepper is not known: give it as `privacy.pepper_file`").context(key(settings));
+    let privacy = match known_privacy(settings) {
+        Ok(Some(privacy)) => privacy,
+        Ok(None) => return Err(unknown()),
+        Err(err) => return Err(err),
+    };
+    let layers = pepper::layers(&store, &privacy).await.map_err(|err| told(settings, err))?;
+    Ok((store, PrivacySettings { layers, ..privacy }))
+}
+
 /// The promoted versions, for a command that loads models. What is not known is said and taken for none.
 pub fn promotions(settings: &Settings) -> Promotions {
     match &settings.store.place {

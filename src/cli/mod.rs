@@ -2,11 +2,13 @@
 //! at run time, 64 wrong usage or settings.
 
 mod auth;
+mod beside;
 mod config;
 mod extract;
 mod features;
 mod genesys;
 mod models;
+mod push;
 mod rescore;
 pub mod score;
 mod status;
@@ -59,6 +61,8 @@ enum Command {
     Rescore(rescore::RescoreArgs),
     /// Show what is in the store, how far the jobs have come and what could not be written back
     Status(status::StatusArgs),
+    /// Bring scores of leads to the dialer, and see how they get on
+    Push(Box<push::PushArgs>),
     /// List or check model bundles
     #[command(subcommand)]
     Models(models::ModelsCommand),
@@ -159,6 +163,7 @@ impl Cli {
             Command::Extract(extract) => extract.run(&effective.settings),
             Command::Rescore(rescore) => rescore.run(&effective.settings),
             Command::Status(status) => status.run(&effective.settings),
+            Command::Push(push) => push.run(&effective.settings),
             Command::Models(command) => command.run(&effective.settings),
             Command::Features(command) => command.run(&effective.settings),
             Command::Config(command) => command.run(&effective),

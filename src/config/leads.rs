@@ -71,15 +71,15 @@ pub(super) fn push(read: &mut Reader, genesys: Option<&GenesysSettings>) -> Push
     let problem = match (sink, genesys) {
         (LeadTargets::None, _) => None,
         (_, None) => Some("needs a platform: set `[genesys]`, with `genesys.client_id` and its secret".to_owned()),
-        (LeadTargets::ContactLists, Some(genesys)) if genesys.api == Api::Documented => {
-            Some("can be `contact_list` only with `genesys.api` = `platform`; the guides' API has `lead_entity`".to_owned())
-        }
+        (LeadTargets::ContactLists, Some(genesys)) if genesys.api == Api::Documented => Some(
+            "can be `contact_list` only with `genesys.api` = `platform`; the guides' API has `lead_entity`".to_owned(),
+        ),
         (LeadTargets::ContactLists, Some(genesys)) if genesys.outbound.contact_lists.is_empty() => {
             Some("needs the ids of contact lists: set `genesys.outbound.contact_lists`".to_owned())
         }
-        (LeadTargets::Entity, Some(genesys)) if genesys.api == Api::Platform => {
-            Some("can be `lead_entity` only with `genesys.api` = `documented`; the platform has `contact_list`".to_owned())
-        }
+        (LeadTargets::Entity, Some(genesys)) if genesys.api == Api::Platform => Some(
+            "can be `lead_entity` only with `genesys.api` = `documented`; the platform has `contact_list`".to_owned(),
+        ),
         (LeadTargets::Entity, Some(genesys)) if genesys.data_service_id.is_none() => {
             Some("needs the data service of the entity: set `genesys.data_service_id`".to_owned())
         }
@@ -114,7 +114,10 @@ mod tests {
             (vec![("SCORELINE__PUSH__SINK", "contact_list")], "`push.sink` needs a platform"),
             (vec![("SCORELINE__PUSH__SINK", "file")], "`push.sink` must be `none`, `contact_list` or `lead_entity`"),
             (vec![("SCORELINE__LEADS__STALE_AFTER", "30m")], "`leads.stale_after` must be"),
-            (vec![("SCORELINE__LEADS__REFRESH_AFTER", "24h")], "`leads.refresh_after` must be below `leads.stale_after`"),
+            (
+                vec![("SCORELINE__LEADS__REFRESH_AFTER", "24h")],
+                "`leads.refresh_after` must be below `leads.stale_after`",
+            ),
             (vec![("SCORELINE__LEADS__STALE_VALUE", "2")], "`leads.stale_value` must be"),
             (vec![("SCORELINE__EVENTS__SECRETS_FILE", "/does/not/exist")], "`events.secrets_file`"),
         ] {

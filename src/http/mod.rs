@@ -13,9 +13,11 @@ mod service;
 mod state;
 mod wire;
 
+pub(crate) use admin::push::{PushBody, look};
 pub use edge::auth::Access;
 pub use router::{ListenerName, ROUTES, Route};
 pub(crate) use routes::lead_scores::{LeadIntake, LeadTally};
+pub(crate) use routes::leads::LeadReport;
 pub use routes::predict_later::answer_later;
 pub use service::Endpoints;
 pub use state::{

@@ -52,6 +52,7 @@ use RouteAnswer::{Live, Routed};
 /// What commands of this machine are taken, beside the public listener.
 const PURCHASES: &str = "/v1/purchases";
 const LEAD_SCORES: &str = "/v1/leads/score";
+const RETRY_PUSH: &str = "/admin/push/retry";
 
 /// Every route there is.
 #[rustfmt::skip]
@@ -91,7 +92,7 @@ pub static ROUTES: &[Route] = &[
     admin(Method::GET, "/admin/privacy", Scoped(Scope::Admin), Routed(|method| on(method, privacy::handle))),
     admin(Method::GET, "/admin/write-back", Scoped(Scope::Admin), Routed(|method| on(method, write_back::handle))),
     admin(Method::GET, "/admin/push", Scoped(Scope::Admin), Routed(|method| on(method, push::handle))),
-    admin(Method::POST, "/admin/push/retry", Scoped(Scope::Admin), Routed(|method| on(method, push::retry))),
+    admin(Method::POST, RETRY_PUSH, Scoped(Scope::Admin), Routed(|method| on(method, push::retry))),
     admin(Method::POST, "/admin/write-back/retry", Scoped(Scope::Admin), Routed(|method| on(method, write_back::retry))),
 ];
 
@@ -116,7 +117,7 @@ pub(super) fn router(listener: ListenerName, state: SharedState) -> Router {
 
 /// The routes that commands of this machine may ask without credentials: whoever reaches them may write the store's file.
 pub(super) fn local(state: SharedState) -> Router {
-    let rows = ROUTES.iter().filter(|row| [PURCHASES, LEAD_SCORES].contains(&row.path));
+    let rows = ROUTES.iter().filter(|row| [PURCHASES, LEAD_SCORES, RETRY_PUSH].contains(&row.path));
     let router = rows.fold(Router::new(), |router, row| {
         router.route(row.path, row.methods().fallback(wrong_method).layer(Observe::new(row.name)))
     });

@@ -194,10 +194,8 @@ impl Sink for ProfilePlace {
         match self {
             Self::Platform(sink) => {
                 let read = sink.read(permits, claims).await?;
-                let of_place = |row: ReadRow<ProfileRow>| ReadRow {
-                    standing: row.standing,
-                    read: PlaceRow::Platform(row.read),
-                };
+                let of_place =
+                    |row: ReadRow<ProfileRow>| ReadRow { standing: row.standing, read: PlaceRow::Platform(row.read) };
                 Ok(read.into_iter().map(|row| row.map(of_place)).collect())
             }
             Self::File(_) => {

@@ -18,7 +18,7 @@ use crate::sinks::SinkFault;
 use crate::sinks::callback::{Callbacks, QuestionBody, QuestionReport};
 use scoreline_domain::JobName;
 use scoreline_domain::time::Timestamp;
-use scoreline_store::{DueCallback, QuestionStage, CallbackOutcome};
+use scoreline_store::{CallbackOutcome, DueCallback, QuestionStage};
 
 /// Callbacks that are told at a time: a receiver that does not answer holds up no more.
 const AT_ONCE: usize = 32;
@@ -139,6 +139,9 @@ mod tests {
         let hours = |hours| after(Timestamp::UNIX_EPOCH, Duration::from_hours(hours));
         assert_eq!(outcome(&due(30), failing(), hours(23)).0, "failed");
         let (result, outcome) = outcome(&due(30), failing(), hours(25));
-        assert_eq!((result, outcome), ("dead", CallbackOutcome::GivenUp { reason: "given up: it answered 500".into() }));
+        assert_eq!(
+            (result, outcome),
+            ("dead", CallbackOutcome::GivenUp { reason: "given up: it answered 500".into() })
+        );
     }
 }

@@ -97,20 +97,15 @@ impl Expire {
             return self.follow(target, sweep, held, progress).await;
         }
         let now = clock.now();
-        let may_sweep = self
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .rows_until
-            .is_none_or(|until| now >= until);
+        let may_sweep =
+            self.state.lock().unwrap_or_else(PoisonError::into_inner).rows_until.is_none_or(|until| now >= until);
         let old = store.count_stale(name, &self.rules, now, SWEEP_FROM).await?;
         if may_sweep && old >= SWEEP_FROM as u64 && self.sweep(target, held).await? {
             return Ok(Some(after(now, POLL)));
         }
         loop {
             let now = clock.now();
-            let Aging { refreshed, stale } =
-                store.grow_old(name, &self.rules, AHEAD, now, PAGE, held.lease()).await?;
+            let Aging { refreshed, stale } = store.grow_old(name, &self.rules, AHEAD, now, PAGE, held.lease()).await?;
             progress.add("refreshed", refreshed);
             progress.add("expired", stale);
             counter!("scoreline_leads_expired_total", "by" => "rows").increment(stale);
@@ -190,7 +185,12 @@ impl Expire {
                 histogram!("scoreline_sweep_seconds").record(taken.as_secs_f64());
                 counter!("scoreline_leads_expired_total", "by" => "sweep").increment(swept);
                 progress.add("expired", swept);
-                tracing::info!(target = name, changed, leads = swept, "a sweep is over: scores that are too old count as 0");
+                tracing::info!(
+                    target = name,
+                    changed,
+                    leads = swept,
+                    "a sweep is over: scores that are too old count as 0"
+                );
                 Ok(Some(now))
             }
             Ok(SweepState::Failed) => {

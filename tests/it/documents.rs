@@ -245,7 +245,9 @@ fn fault(helps: &mut BTreeMap<Vec<String>, String>, words: &[&str]) -> Option<St
                 String::from_utf8(output.stdout).expect("the help is text")
             };
             help.clone_from(helps.entry(path.clone()).or_insert_with(read));
-            is_done |= !help.contains("Commands:\n");
+            // One that does something by itself, too, is asked without a subcommand first.
+            let usage = help.lines().find(|line| line.starts_with("Usage:")).unwrap_or_default();
+            is_done |= !usage.contains("<COMMAND>");
         } else if word.starts_with("--") && word.len() > 2 && !help.contains(word) {
             return Some(format!("no {word}"));
         }

@@ -163,15 +163,8 @@ impl LeadSource {
 }
 
 impl LeadRuling {
-    const ALL: [Self; 7] = [
-        Self::Stored,
-        Self::Unchanged,
-        Self::Superseded,
-        Self::Older,
-        Self::Equal,
-        Self::Stale,
-        Self::Erased,
-    ];
+    const ALL: [Self; 7] =
+        [Self::Stored, Self::Unchanged, Self::Superseded, Self::Older, Self::Equal, Self::Stale, Self::Erased];
 
     /// The word in metrics and in what is remembered of events.
     pub fn as_str(self) -> &'static str {
@@ -470,8 +463,7 @@ impl Store {
     /// When that is not known.
     pub async fn forget_events(&self, now: Timestamp) -> Result<u64, StoreError> {
         let mut tx = self.write("cleared of old events").await?;
-        let gone =
-            tx.run("DELETE FROM events_seen WHERE until_ms <= $1", &[Arg::Int(now.as_millisecond())]).await?;
+        let gone = tx.run("DELETE FROM events_seen WHERE until_ms <= $1", &[Arg::Int(now.as_millisecond())]).await?;
         tx.commit().await?;
         Ok(gone)
     }

@@ -58,8 +58,8 @@ pub use outcomes::{KeptOutcome, KeptPrediction, Ruling, ToldOutcome, WaitingPred
 pub use peppers::{KnownPeppers, PepperLayer};
 pub use purchases::{NewPurchase, PurchaseId, PurchasesRecorded, Repetitions};
 pub use questions::{
-    CallbackOutcome, DueCallback, KeptQuestion, NewQuestion, QuestionAnswer, QuestionCounts, QuestionRuling, QuestionStage,
-    WaitingQuestion,
+    CallbackOutcome, DueCallback, KeptQuestion, NewQuestion, QuestionAnswer, QuestionCounts, QuestionRuling,
+    QuestionStage, WaitingQuestion,
 };
 pub use queues::{QueueTotal, ScoredInteraction};
 pub use record::{Annotated, Batch, RecordedCounts};

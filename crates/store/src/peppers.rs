@@ -43,7 +43,8 @@ impl Store {
         let layers = layers(&mut tx).await?;
         let rows = tx.rows("SELECT id FROM peppers ORDER BY id", &[]).await?;
         let unordered = rows.iter().map(|row| row.text(0).map(str::to_owned)).collect::<Result<_, _>>()?;
-        let any_customer = tx.row("SELECT 1 FROM customers UNION ALL SELECT 1 FROM leads LIMIT 1", &[]).await?.is_some();
+        let any_customer =
+            tx.row("SELECT 1 FROM customers UNION ALL SELECT 1 FROM leads LIMIT 1", &[]).await?.is_some();
         Ok(KnownPeppers { layers, unordered, any_customer })
     }
 

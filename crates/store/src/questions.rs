@@ -73,8 +73,13 @@ pub struct DueCallback {
 pub enum CallbackOutcome {
     Told,
     /// Again at that time. The reason must not name the customer.
-    Retry { reason: Box<str>, at: Timestamp },
-    GivenUp { reason: Box<str> },
+    Retry {
+        reason: Box<str>,
+        at: Timestamp,
+    },
+    GivenUp {
+        reason: Box<str>,
+    },
 }
 
 /// Where a question stands.

@@ -22,8 +22,8 @@ struct SealedTable {
 
 const SEALED: [SealedTable; 2] = [
     SealedTable {
-    find: "WITH given(key) AS ({rows}) SELECT s.key, s.contact FROM given CROSS JOIN customers s WHERE s.key = given.key",
-    give: "WITH given(old, new, sealed) AS ({rows}) UPDATE customers SET key = given.new, contact = given.sealed \
+        find: "WITH given(key) AS ({rows}) SELECT s.key, s.contact FROM given CROSS JOIN customers s WHERE s.key = given.key",
+        give: "WITH given(old, new, sealed) AS ({rows}) UPDATE customers SET key = given.new, contact = given.sealed \
            FROM given WHERE customers.key = given.old",
     },
     SealedTable {

@@ -7,13 +7,14 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use serde::{Deserialize, Serialize};
 
 use super::super::Failure;
+use super::super::beside::{ReplyError, StoreServer, body_of};
 use super::super::score::chunk::Cell;
 use super::super::score::purchases::{CUSTOMER, Places, customer, purchase};
 use super::super::score::source::{self, TableFormat};
 use super::super::score::{TerminalBar, delimiter, for_the_log};
-use super::beside::{StoreServer, ToldPurchase};
 use crate::app::stored;
 use crate::config::Settings;
 use scoreline_domain::CustomerKey;
@@ -102,6 +103,47 @@ impl Import {
     }
 }
 
+/// Tells purchases to the server that has the store.
+///
+/// # Errors
+/// When they are not taken, or that is not known: telling them again changes nothing.
+async fn tell(server: &StoreServer, purchases: &[ToldPurchase]) -> anyhow::Result<PurchasesRecorded> {
+    let rows: Vec<Vec<u8>> = purchases.iter().map(serde_json::to_vec).collect::<Result<_, _>>()?;
+    let PurchasesReply { purchases, errors } = server.post("/v1/purchases", &body_of(&rows)).await?;
+    if let Some(first) = errors.first() {
+        bail!("the server that has the store refuses {} purchases: {}", errors.len(), first.error.message);
+    }
+    let ReplyCounts { written, same, erased } = purchases;
+    Ok(PurchasesRecorded { written, same, refused: erased, impossible: 0 })
+}
+
+#[derive(Deserialize)]
+struct PurchasesReply {
+    purchases: ReplyCounts,
+    errors: Vec<ReplyError>,
+}
+
+#[derive(Deserialize)]
+struct ReplyCounts {
+    written: u64,
+    same: u64,
+    erased: u64,
+}
+
+/// A purchase as the server is told it.
+#[derive(Serialize)]
+struct ToldPurchase {
+    customer_id: Box<str>,
+    date: String,
+    amount: f64,
+    items: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    purchase_id: Option<Box<str>>,
+    /// How many equal ones without an id came before it in the log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repetition: Option<u32>,
+}
+
 /// What a log holds.
 struct Checked {
     lines: u64,
@@ -168,7 +210,7 @@ impl Log<'_> {
             bar.advance(lines.len() as u64);
             let told: Vec<_> = lines.into_iter().flatten().map(|line| line.told(&mut repetitions)).collect();
             for batch in told.chunks(server.rows) {
-                add(&mut all, server.tell(batch).await?);
+                add(&mut all, tell(server, batch).await?);
             }
         }
         bar.finish();

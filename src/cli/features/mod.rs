@@ -1,6 +1,5 @@
 //! `scoreline features`: what there is to know of a customer, purchases into the store, training data out of it.
 
-mod beside;
 mod catalogue;
 mod export;
 mod import;

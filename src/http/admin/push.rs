@@ -22,47 +22,47 @@ use scoreline_store::OutboxCounts;
 const SHOWN: usize = 100;
 
 #[derive(Serialize)]
-struct PushBody {
-    targets: Vec<TargetBody>,
-    leads: LeadsBody,
+pub(crate) struct PushBody {
+    pub(crate) targets: Vec<TargetBody>,
+    pub(crate) leads: LeadsBody,
 }
 
 /// Leads by whether their score counts.
 #[derive(Serialize)]
-struct LeadsBody {
-    fresh: u64,
-    stale: u64,
+pub(crate) struct LeadsBody {
+    pub(crate) fresh: u64,
+    pub(crate) stale: u64,
 }
 
 #[derive(Serialize)]
-struct TargetBody {
-    target: String,
+pub(crate) struct TargetBody {
+    pub(crate) target: String,
     /// `running`; `limited` for its rate, `silent` when it does not answer, `down` when somebody has to act.
-    state: &'static str,
+    pub(crate) state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
+    pub(crate) reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    until: Option<String>,
+    pub(crate) until: Option<String>,
     /// To be written, those that are read first included.
-    pending: u64,
-    unknown: u64,
+    pub(crate) pending: u64,
+    pub(crate) unknown: u64,
     /// The target has no such contact.
-    absent: u64,
-    applied: u64,
-    dead: u64,
+    pub(crate) absent: u64,
+    pub(crate) applied: u64,
+    pub(crate) dead: u64,
     /// Leads that are called by an old score because the new one could not be written.
-    drift: u64,
+    pub(crate) drift: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    oldest_pending_seconds: Option<u64>,
+    pub(crate) oldest_pending_seconds: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    sweep: Option<SweepBody>,
+    pub(crate) sweep: Option<SweepBody>,
     /// Those that failed most often first, at most a hundred.
-    failures: Vec<FailureBody>,
+    pub(crate) failures: Vec<FailureBody>,
 }
 
 #[derive(Serialize)]
-struct SweepBody {
-    started_at: String,
+pub(crate) struct SweepBody {
+    pub(crate) started_at: String,
     /// Scores from before this moment become nothing.
     cutoff: String,
 }
@@ -72,7 +72,11 @@ struct RetriedBody {
     retried: u64,
 }
 
-async fn look(desk: &LeadDesk) -> Result<PushBody, ApiError> {
+/// How every target stands.
+///
+/// # Errors
+/// When the store is not open, or does not answer.
+pub(crate) async fn look(desk: &LeadDesk) -> Result<PushBody, ApiError> {
     let (store, now) = (desk.store()?, desk.now());
     let mut targets = Vec::new();
     for target in desk.targets() {

@@ -34,14 +34,14 @@ struct WriteBackBody {
 }
 
 #[derive(Serialize)]
-pub(super) struct FailureBody {
+pub(crate) struct FailureBody {
     /// The first digits of the key.
-    key: String,
-    state: &'static str,
-    attempts: u32,
-    reason: String,
+    pub(crate) key: String,
+    pub(crate) state: &'static str,
+    pub(crate) attempts: u32,
+    pub(crate) reason: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    next_at: Option<String>,
+    pub(crate) next_at: Option<String>,
 }
 
 #[derive(Serialize)]

@@ -124,11 +124,8 @@ impl EventKeys {
         if header(SIGNATURE).is_none() && is_known {
             return Ok(None);
         }
-        let signed = Headers {
-            id: header("webhook-id"),
-            timestamp: header("webhook-timestamp"),
-            signature: header(SIGNATURE),
-        };
+        let signed =
+            Headers { id: header("webhook-id"), timestamp: header("webhook-timestamp"), signature: header(SIGNATURE) };
         match verifier.verify(signed, body, now) {
             Ok(verified) => Ok(Some(verified.id.to_owned())),
             Err(Unverified::TooLarge { most }) => {
@@ -137,7 +134,10 @@ impl EventKeys {
             Err(why) => {
                 tracing::debug!(%why, "an event is not signed by anybody known");
                 metrics::counter!("scoreline_lead_events_unsigned_total").increment(1);
-                Err(ApiError::new(Code::Unauthenticated, "the event is not signed with a secret of `events.secrets_file`, and its sender has no token with scope `events`"))
+                Err(ApiError::new(
+                    Code::Unauthenticated,
+                    "the event is not signed with a secret of `events.secrets_file`, and its sender has no token with scope `events`",
+                ))
             }
         }
     }
@@ -165,8 +165,7 @@ async fn answer(
     for (place, row) in rows.iter().enumerate() {
         read.push(read_event(intake, row, sender, place).await);
     }
-    let facts: Vec<LeadFact> =
-        read.iter().flatten().filter_map(|event| event.read.as_ref()?.fact.clone()).collect();
+    let facts: Vec<LeadFact> = read.iter().flatten().filter_map(|event| event.read.as_ref()?.fact.clone()).collect();
     let mut verdicts = intake.desk.take(facts).await?.into_iter();
     let mut judged = Vec::with_capacity(read.len());
     for event in read {
@@ -179,7 +178,8 @@ async fn answer(
     let request_id = id.as_str();
     let metadata = EventMetadata { request_id };
     if !is_array {
-        let (verdict, event) = judged.pop().unwrap_or_else(|| Err(ApiError::new(Code::MalformedJson, "there is no event")))?;
+        let (verdict, event) =
+            judged.pop().unwrap_or_else(|| Err(ApiError::new(Code::MalformedJson, "there is no event")))?;
         if verdict.is_some_and(|verdict| is_conflict(verdict.ruling)) && !event.is_enveloped {
             return Err(newer_is_kept("timestamp"));
         }

@@ -185,6 +185,16 @@ impl LeadIntake<'_> {
         Ok(TakenLeads { rows: read.into_iter().map(|row| row.map(&mut taken)).collect() })
     }
 
+    /// Reads and scores rows, and keeps nothing.
+    pub(crate) async fn check(&self, rows: &[&[u8]]) -> TakenLeads {
+        let mut read = Vec::with_capacity(rows.len());
+        for (place, row) in rows.iter().enumerate() {
+            let row = self.read(row, place as u64).await;
+            read.push(row.map(|read| TakenLead { read, ruling: None }));
+        }
+        TakenLeads { rows: read }
+    }
+
     /// A row, scored unless it brings its score. `place` decides between rows of one moment.
     async fn read(&self, row: &[u8], place: u64) -> Result<ReadLead, ApiError> {
         let object: RawObject<'_> = parse_object(row)?;

@@ -13,9 +13,10 @@ use crate::http::edge::request_id::{RequestId, with_request_id};
 use crate::http::wire::json::respond;
 use crate::http::wire::personal::refusal;
 use crate::leads::LeadDesk;
+use scoreline_domain::CustomerKey;
 use scoreline_domain::privacy::IdHasher;
 use scoreline_domain::time::{Timestamp, seconds_between};
-use scoreline_store::{KeptLead, LeadLogEntry, OutboxRow};
+use scoreline_store::{KeptLead, LeadLogEntry, OutboxRow, Store, StoreError};
 
 /// Leads of an answer.
 const MOST: usize = 1000;
@@ -32,7 +33,8 @@ impl NextQuestion {
     /// Names what may be asked.
     fn read(query: &str) -> Result<Self, ApiError> {
         let problem = || {
-            let problem = format!("`limit` must be from 1 to {MOST} and `min_score` from 1 to 100; nothing else is known");
+            let problem =
+                format!("`limit` must be from 1 to {MOST} and `min_score` from 1 to 100; nothing else is known");
             ApiError::field(Code::InvalidField, "limit", problem)
         };
         let mut question = Self { limit: USUAL, least: 1 };
@@ -75,10 +77,19 @@ struct NextMetadata<'a> {
 #[derive(Serialize)]
 struct LeadAnswer<'a> {
     status: &'static str,
-    lead: LeadBody,
-    push: Vec<PushBody>,
-    history: Vec<HistoryBody>,
+    #[serde(flatten)]
+    report: LeadReport,
     metadata: LeadMetadata<'a>,
+}
+
+/// What is known of a lead.
+#[derive(Serialize)]
+pub(crate) struct LeadReport {
+    pub(crate) lead: LeadBody,
+    /// How it stands in each target.
+    pub(crate) push: Vec<PushBody>,
+    /// The newest entry first.
+    pub(crate) history: Vec<HistoryBody>,
 }
 
 #[derive(Serialize)]
@@ -88,64 +99,60 @@ struct LeadMetadata<'a> {
 
 /// A lead's score as it counts now.
 #[derive(Serialize)]
-struct LeadBody {
+pub(crate) struct LeadBody {
     /// What it counts as: 0 when it is stale.
-    priority_score: u8,
-    stored_score: u8,
+    pub(crate) priority_score: u8,
+    pub(crate) stored_score: u8,
     #[serde(skip_serializing_if = "Option::is_none")]
-    conversion_probability: Option<f64>,
-    stale: bool,
-    age_seconds: u64,
-    last_calculated_at: String,
-    valid_until: String,
-    source: &'static str,
+    pub(crate) conversion_probability: Option<f64>,
+    pub(crate) stale: bool,
+    pub(crate) age_seconds: u64,
+    pub(crate) last_calculated_at: String,
+    pub(crate) valid_until: String,
+    pub(crate) source: &'static str,
     #[serde(skip_serializing_if = "String::is_empty")]
-    model_version: String,
+    pub(crate) model_version: String,
     /// The feature that did most.
     #[serde(skip_serializing_if = "String::is_empty")]
-    reason: String,
+    pub(crate) reason: String,
 }
 
 /// How a lead stands in a target.
 #[derive(Serialize)]
-struct PushBody {
-    target: String,
-    state: &'static str,
-    says: String,
-    attempts: u32,
+pub(crate) struct PushBody {
+    pub(crate) target: String,
+    pub(crate) state: &'static str,
+    pub(crate) says: String,
+    pub(crate) attempts: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
+    pub(crate) reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    next_at: Option<String>,
+    pub(crate) next_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    platform: Option<PlatformBody>,
+    pub(crate) platform: Option<PlatformBody>,
 }
 
 /// What a target is known to say.
 #[derive(Serialize)]
-struct PlatformBody {
-    says: String,
-    last_calculated_at: String,
+pub(crate) struct PlatformBody {
+    pub(crate) says: String,
+    pub(crate) last_calculated_at: String,
 }
 
 #[derive(Serialize)]
-struct HistoryBody {
-    at: String,
+pub(crate) struct HistoryBody {
+    pub(crate) at: String,
     /// A fact that came has none.
     #[serde(skip_serializing_if = "String::is_empty")]
-    target: String,
+    pub(crate) target: String,
     #[serde(skip_serializing_if = "String::is_empty")]
-    previous: String,
-    says: String,
-    last_calculated_at: String,
-    cause: String,
+    pub(crate) previous: String,
+    pub(crate) says: String,
+    pub(crate) last_calculated_at: String,
+    pub(crate) cause: String,
 }
 
-pub(crate) async fn next(
-    State(desk): State<LeadDesk>,
-    id: RequestId,
-    uri: Uri,
-) -> Result<Response, ApiError> {
+pub(crate) async fn next(State(desk): State<LeadDesk>, id: RequestId, uri: Uri) -> Result<Response, ApiError> {
     let NextQuestion { limit, least } = NextQuestion::read(uri.query().unwrap_or_default())?;
     let now = desk.now();
     let leads = desk.store()?.next_leads(desk.settings().stale_before(now), least, limit).await?;
@@ -179,13 +186,22 @@ pub(crate) async fn one(
     hasher.screen().identifier(&lead).map_err(|why| refusal("leadId", why))?;
     let (key, store) = (hasher.key(&lead), desk.store()?);
     let unknown = || ApiError::new(Code::NotFound, "no score of this lead is kept");
-    let kept = store.lead(&key).await?.ok_or_else(unknown)?;
-    let push = store.outbox_of_lead(&key).await?.into_iter().map(PushBody::from).collect();
-    let history = store.lead_log(&key).await?.into_iter().map(HistoryBody::from).collect();
-    let lead = LeadBody::new(&kept, &desk, desk.now());
-    let metadata = LeadMetadata { request_id: id.as_str() };
-    let answer = LeadAnswer { status: "success", lead, push, history, metadata };
+    let report = LeadReport::of(&desk, store, &key).await?.ok_or_else(unknown)?;
+    let answer = LeadAnswer { status: "success", report, metadata: LeadMetadata { request_id: id.as_str() } };
     Ok(with_request_id(respond(StatusCode::OK, &answer), id.as_str()))
+}
+
+impl LeadReport {
+    /// `None` for a lead of whom nothing is kept.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub(crate) async fn of(desk: &LeadDesk, store: &Store, lead: &CustomerKey) -> Result<Option<Self>, StoreError> {
+        let Some(kept) = store.lead(lead).await? else { return Ok(None) };
+        let push = store.outbox_of_lead(lead).await?.into_iter().map(PushBody::from).collect();
+        let history = store.lead_log(lead).await?.into_iter().map(HistoryBody::from).collect();
+        Ok(Some(Self { lead: LeadBody::new(&kept, desk, desk.now()), push, history }))
+    }
 }
 
 impl LeadBody {
@@ -210,9 +226,8 @@ impl LeadBody {
 impl From<OutboxRow> for PushBody {
     fn from(row: OutboxRow) -> Self {
         let waits = !matches!(row.state, scoreline_store::WishState::Applied | scoreline_store::WishState::Dead);
-        let platform = row
-            .applied
-            .map(|(says, at)| PlatformBody { says: says.into(), last_calculated_at: format!("{at:.3}") });
+        let platform =
+            row.applied.map(|(says, at)| PlatformBody { says: says.into(), last_calculated_at: format!("{at:.3}") });
         Self {
             target: row.target,
             state: row.state.as_str(),

@@ -69,7 +69,8 @@ impl<'a> LeadEvent<'a> {
 
     fn enveloped(object: &RawObject<'a>, detail: &'a RawValue) -> Result<Self, ApiError> {
         let kind = object.text("detail-type")?.ok_or_else(|| missing("detail-type"))?;
-        let id = object.text("id")?.map(|id| format!("{} {id}", object.text("source").ok().flatten().unwrap_or_default()));
+        let id =
+            object.text("id")?.map(|id| format!("{} {id}", object.text("source").ok().flatten().unwrap_or_default()));
         let mut inner: RawObject<'a> = parse_object(detail.get().as_bytes())?;
         if let Some(body) = inner.one("eventBody")? {
             inner = parse_object(body.get().as_bytes())?;
@@ -137,7 +138,9 @@ pub(crate) fn moment(field: &'static str, text: &str) -> Result<Timestamp, ApiEr
 /// When it is not a whole number, 0 or more.
 pub(crate) fn sequence(members: &RawObject<'_>) -> Result<u64, ApiError> {
     let told = members.one("sequence")?;
-    let read = told.map(|value| serde_json::from_str(value.get()).map_err(|_| invalid("sequence", "must be a whole number, 0 or more")));
+    let read = told.map(|value| {
+        serde_json::from_str(value.get()).map_err(|_| invalid("sequence", "must be a whole number, 0 or more"))
+    });
     Ok(read.transpose()?.unwrap_or(0))
 }
 
@@ -166,8 +169,20 @@ mod tests {
         for (body, enveloped, id) in [
             (inner.clone(), false, None),
             (format!(r#"{{"type":"LEAD_SCORE_UPDATE","timestamp":"{TIME}","data":{late}}}"#), false, None),
-            (format!(r#"{{"version":"0","id":"58fb","detail-type":"LEAD_SCORE_UPDATE","source":"crm","time":"{TIME}","detail":{late}}}"#), true, Some("crm 58fb")),
-            (format!(r#"{{"id":"58fb","detail-type":"LEAD_SCORE_UPDATE","time":"{TIME}","detail":{{"eventBody":{inner}}}}}"#), true, Some(" 58fb")),
+            (
+                format!(
+                    r#"{{"version":"0","id":"58fb","detail-type":"LEAD_SCORE_UPDATE","source":"crm","time":"{TIME}","detail":{late}}}"#
+                ),
+                true,
+                Some("crm 58fb"),
+            ),
+            (
+                format!(
+                    r#"{{"id":"58fb","detail-type":"LEAD_SCORE_UPDATE","time":"{TIME}","detail":{{"eventBody":{inner}}}}}"#
+                ),
+                true,
+                Some(" 58fb"),
+            ),
         ] {
             let event = read(&body).unwrap_or_else(|err| panic!("{body}: {}", err.message));
             let told = event.told.expect("of this kind");
@@ -180,7 +195,9 @@ mod tests {
 
     #[test]
     fn features_are_asked_about_and_other_kinds_are_passed_over() {
-        let body = format!(r#"{{"leadId":"L","timestamp":"{TIME}","event":"LEAD_UPDATED","features":{{"a":1}},"lead_source":"web"}}"#);
+        let body = format!(
+            r#"{{"leadId":"L","timestamp":"{TIME}","event":"LEAD_UPDATED","features":{{"a":1}},"lead_source":"web"}}"#
+        );
         let told = read(&body).ok().and_then(|event| event.told).expect("a lead");
         assert_eq!(told.score, None);
         assert_eq!(told.question(), br#"{"leadId":"L","features":{"a":1},"lead_source":"web"}"#);

@@ -20,7 +20,8 @@ const EVENT: &str = "/v1/events/lead-score";
 const NOW: &str = "2026-11-21T10:00:00Z";
 
 async fn app(folder: &tempfile::TempDir) -> TestApp {
-    let leads = LeadPieces { store: super::store(folder).await, targets: vec!["list".to_owned()], ..LeadPieces::default() };
+    let leads =
+        LeadPieces { store: super::store(folder).await, targets: vec!["list".to_owned()], ..LeadPieces::default() };
     TestApp::of_leads(&leads, None)
 }
 
@@ -67,7 +68,10 @@ async fn a_lead_is_scored_and_kept() {
     let reply = app.post(SCORE, json!({"leadId": "10000045", "features": {"age": 35}}).to_string()).await;
     assert_eq!(reply.status, StatusCode::ACCEPTED, "{}", reply.text);
     let lead = reply.json()["lead"].clone();
-    assert_eq!((&lead["result"], &lead["push"], &lead["source"]), (&json!("stored"), &json!("pending"), &json!("model")));
+    assert_eq!(
+        (&lead["result"], &lead["push"], &lead["source"]),
+        (&json!("stored"), &json!("pending"), &json!("model"))
+    );
     let asked = app.ok("/v1/predict/lead", json!({"leadId": "10000045", "features": {"age": 35}})).await;
     assert_eq!(lead["priority_score"], asked["prediction"]["priority_score"], "as it is answered");
     let seen = kept(&app, "10000045").await;
@@ -111,8 +115,16 @@ async fn rows_of_a_batch_stand_for_themselves() {
         };
         let words: Vec<String> = (0..rows.len()).map(word).collect();
         let expected = [
-            "stored", "superseded", "stored", "conflict", "leadId", "last_calculated_at", "priority_score", "leadId",
-            "last_calculated_at", "conflict",
+            "stored",
+            "superseded",
+            "stored",
+            "conflict",
+            "leadId",
+            "last_calculated_at",
+            "priority_score",
+            "leadId",
+            "last_calculated_at",
+            "conflict",
         ];
         assert_eq!(words, expected, "{}", reply.text);
         let counts = ["rows", "stored", "conflicts", "errors"].map(|name| body["metadata"][name].as_u64());
@@ -136,21 +148,34 @@ async fn without_a_store_nothing_is_accepted() {
 async fn the_next_leads_are_the_best_fresh_ones() {
     let folder = tempfile::tempdir().expect("a folder");
     let app = app(&folder).await;
-    let told = |lead: &str, score: u32, time: &str| json!({"leadId": lead, "priority_score": score, "last_calculated_at": time}).to_string();
-    let rows = [told("A", 90, "2026-11-20T10:30:00Z"), told("B", 85, "2026-11-21T09:00:00Z"), told("C", 85, "2026-11-21T09:30:00Z"), told("D", 10, NOW)];
+    let told = |lead: &str, score: u32, time: &str| {
+        json!({"leadId": lead, "priority_score": score, "last_calculated_at": time}).to_string()
+    };
+    let rows = [
+        told("A", 90, "2026-11-20T10:30:00Z"),
+        told("B", 85, "2026-11-21T09:00:00Z"),
+        told("C", 85, "2026-11-21T09:30:00Z"),
+        told("D", 10, NOW),
+    ];
     app.post(SCORE, rows.join("\n")).await;
     let next = async |query: &str| {
         let reply = app.get(&format!("/v1/leads/next{query}")).await;
         assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
         let leads = reply.json()["leads"].as_array().expect("a list").clone();
-        leads.iter().map(|lead| format!("{}{}", lead["leadId"].as_str().unwrap_or("?"), lead["priority_score"])).collect::<Vec<_>>()
+        leads
+            .iter()
+            .map(|lead| format!("{}{}", lead["leadId"].as_str().unwrap_or("?"), lead["priority_score"]))
+            .collect::<Vec<_>>()
     };
     assert_eq!(next("").await, ["A90", "C85", "B85", "D10"]);
     assert_eq!(next("?limit=2&min_score=85").await, ["A90", "C85"]);
     app.clock.advance(std::time::Duration::from_hours(1));
     assert_eq!(next("?min_score=50").await, ["C85", "B85"], "a stale score counts as 0");
     let stale = kept(&app, "A").await;
-    assert_eq!((&stale["lead"]["priority_score"], &stale["lead"]["stored_score"], &stale["lead"]["stale"]), (&json!(0), &json!(90), &json!(true)));
+    assert_eq!(
+        (&stale["lead"]["priority_score"], &stale["lead"]["stored_score"], &stale["lead"]["stale"]),
+        (&json!(0), &json!(90), &json!(true))
+    );
     for query in ["?limit=0", "?limit=1001", "?min_score=101", "?limit=x", "?page=2", "?limit"] {
         refused(&app.get(&format!("/v1/leads/next{query}")).await, 422, "invalid_field", Some("limit"));
     }
@@ -175,10 +200,14 @@ async fn an_event_is_taken_once_and_an_older_one_is_a_conflict() {
     let enveloped = json!({"id": "58fb", "source": "crm", "detail-type": "LEAD_SCORE_UPDATE", "time": NOW, "detail": event("L", "2026-11-21T08:00:00Z", 3)});
     let reply = app.post(EVENT, enveloped.to_string()).await;
     assert_eq!((reply.status, &reply.json()["event"]["result"]), (StatusCode::ACCEPTED, &json!("conflict")));
-    let other = json!({"id": "58fc", "source": "shop", "detail-type": "ORDER_PLACED", "time": NOW, "detail": {"order": 7}});
+    let other =
+        json!({"id": "58fc", "source": "shop", "detail-type": "ORDER_PLACED", "time": NOW, "detail": {"order": 7}});
     let reply = app.post(EVENT, other.to_string()).await;
     let body = reply.json();
-    assert_eq!((reply.status, &body["event"]["result"], &body["event"]["reason"]), (StatusCode::ACCEPTED, &json!("ignored"), &json!("unknown_event")));
+    assert_eq!(
+        (reply.status, &body["event"]["result"], &body["event"]["reason"]),
+        (StatusCode::ACCEPTED, &json!("ignored"), &json!("unknown_event"))
+    );
     let features = json!({"leadId": "M", "timestamp": NOW, "event": "LEAD_UPDATED", "features": {"age": 35}});
     assert_eq!(app.post(EVENT, features.to_string()).await.json()["event"]["result"], "applied");
     assert_eq!(kept(&app, "M").await["lead"]["source"], "model");
@@ -192,7 +221,9 @@ async fn many_events_come_at_once_and_none_fails_the_others() {
     let reply = app.post(EVENT, events.to_string()).await;
     assert_eq!(reply.status, StatusCode::ACCEPTED, "{}", reply.text);
     let body = reply.json();
-    let word = |row: usize| body["results"][row]["result"].as_str().or(body["results"][row]["error"]["field"].as_str()).map(str::to_owned);
+    let word = |row: usize| {
+        body["results"][row]["result"].as_str().or(body["results"][row]["error"]["field"].as_str()).map(str::to_owned)
+    };
     let words: Vec<_> = (0..4).filter_map(word).collect();
     assert_eq!(words, ["applied", "conflict", "timestamp", "applied"]);
     let many: Vec<Value> = (0..101).map(|number| event(&format!("L{number}"), NOW, 5)).collect();
@@ -208,12 +239,42 @@ async fn bad_events_are_told_what_is_wrong() {
         ("", 400, "malformed_json", None),
         ("7", 422, "invalid_field", Some("body")),
         (r#"{"leadId":"L","timestamp":"2026-11-21T10:06:00Z","new_score":7}"#, 422, "invalid_field", Some("timestamp")),
-        (r#"{"leadId":"L","timestamp":"2026-11-21T10:00:00Z","new_score":"7"}"#, 422, "invalid_field", Some("new_score")),
-        (r#"{"leadId":"L","timestamp":"2026-11-21T10:00:00Z","new_score":101}"#, 422, "invalid_field", Some("new_score")),
-        (r#"{"leadId":"$esc.jsonString(x)","timestamp":"2026-11-21T10:00:00Z","new_score":7}"#, 422, "invalid_field", Some("leadId")),
-        (r#"{"leadId":"+1 555 555 0100","timestamp":"2026-11-21T10:00:00Z","new_score":7}"#, 422, "pii_refused", Some("leadId")),
-        (r#"{"leadId":"L","timestamp":"2026-11-21T10:00:00Z","new_score":7,"phone":"x"}"#, 422, "invalid_field", Some("phone")),
-        (r#"{"leadId":"L","timestamp":"2026-11-21T10:00:00Z","event":"LEAD_UPDATED","features":{"nobody_knows":7}}"#, 422, "invalid_feature", Some("features.nobody_knows")),
+        (
+            r#"{"leadId":"L","timestamp":"2026-11-21T10:00:00Z","new_score":"7"}"#,
+            422,
+            "invalid_field",
+            Some("new_score"),
+        ),
+        (
+            r#"{"leadId":"L","timestamp":"2026-11-21T10:00:00Z","new_score":101}"#,
+            422,
+            "invalid_field",
+            Some("new_score"),
+        ),
+        (
+            r#"{"leadId":"$esc.jsonString(x)","timestamp":"2026-11-21T10:00:00Z","new_score":7}"#,
+            422,
+            "invalid_field",
+            Some("leadId"),
+        ),
+        (
+            r#"{"leadId":"+1 555 555 0100","timestamp":"2026-11-21T10:00:00Z","new_score":7}"#,
+            422,
+            "pii_refused",
+            Some("leadId"),
+        ),
+        (
+            r#"{"leadId":"L","timestamp":"2026-11-21T10:00:00Z","new_score":7,"phone":"x"}"#,
+            422,
+            "invalid_field",
+            Some("phone"),
+        ),
+        (
+            r#"{"leadId":"L","timestamp":"2026-11-21T10:00:00Z","event":"LEAD_UPDATED","features":{"nobody_knows":7}}"#,
+            422,
+            "invalid_feature",
+            Some("features.nobody_knows"),
+        ),
     ] {
         let reply = app.post(EVENT, body).await;
         refused(&reply, status, code, field);
@@ -228,11 +289,17 @@ async fn s20_an_erased_lead_stays_away_and_its_events_never_say_gone() {
     let leads = LeadPieces { store: super::store(&folder).await, ..LeadPieces::default() };
     let app = TestApp::of_leads(&leads, None);
     app.post(EVENT, event("L", "2026-11-21T09:00:00Z", 87).to_string()).await;
-    let lead = scoreline_domain::privacy::IdHasher::new(&crate::support::test_app::privacy("test pepper", &[])).key("L");
+    let lead =
+        scoreline_domain::privacy::IdHasher::new(&crate::support::test_app::privacy("test pepper", &[])).key("L");
     leads.store.get().expect("open").erase_customers(&[lead]).await.expect("erased");
     let reply = app.post(EVENT, event("L", NOW, 99).to_string()).await;
     let body = reply.json();
-    assert_eq!((reply.status, &body["event"]["result"], &body["event"]["reason"]), (StatusCode::ACCEPTED, &json!("ignored"), &json!("erased")), "{}", reply.text);
+    assert_eq!(
+        (reply.status, &body["event"]["result"], &body["event"]["reason"]),
+        (StatusCode::ACCEPTED, &json!("ignored"), &json!("erased")),
+        "{}",
+        reply.text
+    );
     refused(&app.get("/v1/leads/L/score").await, 404, "not_found", None);
 }
 
@@ -243,14 +310,20 @@ async fn signed_events_are_taken_and_answered_the_same_again() {
     let body = event("L", "2026-11-21T09:00:00Z", 87).to_string();
     let now = app.clock.now();
     let first = app.send(signed("msg_1", now, &body)).await;
-    assert_eq!((first.status, &first.json()["event"]["result"]), (StatusCode::ACCEPTED, &json!("applied")), "{}", first.text);
+    assert_eq!(
+        (first.status, &first.json()["event"]["result"]),
+        (StatusCode::ACCEPTED, &json!("applied")),
+        "{}",
+        first.text
+    );
     let again = app.send(signed("msg_1", now, &body)).await;
     assert_eq!((again.status, &again.json()["replayed"]), (StatusCode::ACCEPTED, &json!(true)), "{}", again.text);
     let older = event("L", "2026-11-21T08:00:00Z", 3).to_string();
     for _ in 0..2 {
         refused(&app.send(signed("msg_2", now, &older)).await, 409, "conflict", Some("timestamp"));
     }
-    let payload = json!({"type": "LEAD_SCORE_UPDATE", "timestamp": NOW, "data": {"leadId": "L", "new_score": 50}}).to_string();
+    let payload =
+        json!({"type": "LEAD_SCORE_UPDATE", "timestamp": NOW, "data": {"leadId": "L", "new_score": 50}}).to_string();
     assert_eq!(app.send(signed("msg_3", now, &payload)).await.json()["event"]["result"], "applied");
     // Whatever is wrong with a signature, the answer is one.
     let minutes = std::time::Duration::from_mins;

@@ -1,7 +1,9 @@
 //! Scores of leads on their way to the dialer: how they come in, how they are pushed, how they grow old.
 
 mod api;
+mod figures;
 mod push;
+mod served;
 
 use std::sync::{Arc, OnceLock};
 

@@ -24,10 +24,10 @@ const READ: &str = "/api/v2/outbound/contactlists/*/contacts/bulk";
 const WRITE: &str = "/api/v2/outbound/contactlists/*/contacts";
 const TIMEOUT: Duration = Duration::from_millis(800);
 
-struct Scene {
-    desk: Desk,
-    list: String,
-    store: Store,
+pub struct Scene {
+    pub desk: Desk,
+    pub list: String,
+    pub store: Store,
     _folder: tempfile::TempDir,
 }
 
@@ -42,7 +42,7 @@ impl Scene {
         Self::with(plenty(), leads).await
     }
 
-    async fn with(settings: SimulatorSettings, leads: &[&str]) -> Self {
+    pub async fn with(settings: SimulatorSettings, leads: &[&str]) -> Self {
         let mut desk = Desk::open(settings);
         let list = desk.simulator.contact_list().to_string();
         desk.settings.outbound.contact_lists = vec![list.clone()];
@@ -62,12 +62,12 @@ impl Scene {
         self.desk.simulator.put_contact(&self.list, lead, columns.iter().copied());
     }
 
-    fn faults(&self, plan: &str) {
+    pub fn faults(&self, plan: &str) {
         self.desk.simulator.set_faults(FaultPlan::parse(plan).expect("a plan"));
     }
 
     /// What one process pushes with.
-    fn process(&self, holder: &str) -> (Push, Expire) {
+    pub fn process(&self, holder: &str) -> (Push, Expire) {
         let client = self.desk.client();
         let clock: Arc<dyn Clock> = Arc::new(self.desk.simulator.clock());
         let leases = Leases::new(self.store.clone(), holder, Arc::clone(&clock));
@@ -83,7 +83,7 @@ impl Scene {
         (push, Expire { leases, targets, rules, stale_value, state: Arc::default() })
     }
 
-    fn targets(&self) -> Vec<String> {
+    pub fn targets(&self) -> Vec<String> {
         scoreline_genesys::outbound::target_names(&self.desk.settings)
     }
 
@@ -103,7 +103,7 @@ impl Scene {
         }
     }
 
-    fn now(&self) -> Timestamp {
+    pub fn now(&self) -> Timestamp {
         self.desk.simulator.now()
     }
 
@@ -114,7 +114,7 @@ impl Scene {
     }
 
     /// Scores as of this moment.
-    async fn tell(&self, scores: &[(&str, u8)]) {
+    pub async fn tell(&self, scores: &[(&str, u8)]) {
         self.desk.simulator.advance(Duration::from_millis(5));
         let facts: Vec<_> = scores.iter().map(|(lead, score)| self.fact(lead, *score, self.now())).collect();
         self.take(&facts).await;
@@ -128,7 +128,7 @@ impl Scene {
         self.column(lead, "ml_score")
     }
 
-    fn requests(&self, is: impl Fn(&Logged) -> bool) -> usize {
+    pub fn requests(&self, is: impl Fn(&Logged) -> bool) -> usize {
         self.desk.simulator.log().iter().filter(|logged| is(logged)).count()
     }
 
@@ -136,7 +136,7 @@ impl Scene {
         self.requests(|logged| logged.method == "POST" && logged.template.ends_with("/contacts"))
     }
 
-    async fn counts(&self) -> OutboxCounts {
+    pub async fn counts(&self) -> OutboxCounts {
         self.store.outbox_counts(&self.targets()[0]).await.expect("counted")
     }
 
@@ -145,11 +145,11 @@ impl Scene {
     }
 }
 
-async fn run(push: &Push) -> JobEnd {
+pub async fn run(push: &Push) -> JobEnd {
     push.activate(Cause::Timer, &JobProgress::new(JobName::Push)).await.expect("the store answers")
 }
 
-async fn expire(expire: &Expire) -> JobEnd {
+pub async fn expire(expire: &Expire) -> JobEnd {
     expire.activate(Cause::Timer, &JobProgress::new(JobName::Expire)).await.expect("the store answers")
 }
 
@@ -191,7 +191,9 @@ async fn s02_a_write_that_times_out_is_read_before_anything_is_written() {
     let (push, _) = scene.process("one");
     scene.tell(&[("L1", 87)]).await;
     // The platform did it, and nobody was told.
-    scene.faults(&format!("[[fault]]\npath = \"{WRITE}\"\nmethod = \"POST\"\nkind = \"cut\"\napplied = true\non = [1]\n"));
+    scene.faults(&format!(
+        "[[fault]]\npath = \"{WRITE}\"\nmethod = \"POST\"\nkind = \"cut\"\napplied = true\non = [1]\n"
+    ));
     run(&push).await;
     assert_eq!((scene.score("L1").as_deref(), scene.state("L1").await), (Some("87"), WishState::Unknown));
     scene.tell(&[("L1", 45)]).await;
@@ -199,7 +201,9 @@ async fn s02_a_write_that_times_out_is_read_before_anything_is_written() {
     assert_eq!(scene.score("L1").as_deref(), Some("45"));
     assert_eq!(scene.writes(), 2, "the old one was not sent again");
     // And without a newer score, nothing is written again.
-    scene.faults(&format!("[[fault]]\npath = \"{WRITE}\"\nmethod = \"POST\"\nkind = \"cut\"\napplied = true\non = [1]\n"));
+    scene.faults(&format!(
+        "[[fault]]\npath = \"{WRITE}\"\nmethod = \"POST\"\nkind = \"cut\"\napplied = true\non = [1]\n"
+    ));
     scene.tell(&[("L1", 50)]).await;
     settle(&scene, &push).await;
     assert_eq!((scene.score("L1").as_deref(), scene.writes()), (Some("50"), 3));
@@ -323,12 +327,17 @@ async fn s10_other_peoples_values_are_read_with_patience_and_a_missing_column_pa
     let pause = push.targets[0].pause().expect("it pauses");
     assert_eq!(pause.state, "down");
     assert!(pause.reason.contains("`ml_score`"), "{}", pause.reason);
-    assert_eq!((scene.state("L1").await, scene.counts().await.dead), (WishState::Pending, 0), "nobody is given up for it");
+    assert_eq!(
+        (scene.state("L1").await, scene.counts().await.dead),
+        (WishState::Pending, 0),
+        "nobody is given up for it"
+    );
 }
 
 #[tokio::test]
 async fn s16_one_bad_contact_is_found_by_halves_and_holds_up_no_other() {
-    let leads: Vec<String> = (0..200).map(|lead| format!("L{lead:03}")).chain(["P1".to_owned(), "P2".to_owned()]).collect();
+    let leads: Vec<String> =
+        (0..200).map(|lead| format!("L{lead:03}")).chain(["P1".to_owned(), "P2".to_owned()]).collect();
     let names: Vec<&str> = leads.iter().map(String::as_str).collect();
     let scene = Scene::new(&names).await;
     let (push, _) = scene.process("one");
@@ -394,7 +403,9 @@ async fn s17_two_processes_on_one_list_write_each_score_once() {
 #[tokio::test]
 async fn s18_a_rogue_writer_s_columns_are_left_alone() {
     for mode in [ContactWriteMode::Merge, ContactWriteMode::Partial] {
-        let mut scene = Scene::new(&["L1", "L2"]).await;
+        // `partial` is for platforms that keep what is not sent.
+        let settings = SimulatorSettings { upsert_empties_unsent: mode == ContactWriteMode::Merge, ..plenty() };
+        let mut scene = Scene::with(settings, &["L1", "L2"]).await;
         scene.desk.settings.outbound.write = mode;
         let ours = [("ml_score", "NUMERIC"), ("ml_last_calculated_at", "TEXT")];
         let theirs = [("leadId", "TEXT"), ("Cell", "TEXT"), ("Notes", "TEXT")];

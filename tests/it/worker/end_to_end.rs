@@ -190,7 +190,10 @@ async fn faults_change_nothing_but_the_time_it_takes() {
     let target = line.rescore.target.expect("a target");
     let failures = store.failed_writes(target, 10).await.expect("read");
     assert_eq!(failures.len(), 2);
-    assert!(failures.iter().all(|failure| failure.state == WishState::Dead && failure.reason.contains("400")), "{failures:?}");
+    assert!(
+        failures.iter().all(|failure| failure.state == WishState::Dead && failure.reason.contains("400")),
+        "{failures:?}"
+    );
     // Asked for again, they are written.
     desk.simulator.set_faults(FaultPlan::default());
     assert_eq!(store.retry_writes(target, desk.simulator.now()).await.expect("asked"), 2);

@@ -8,10 +8,10 @@ use scoreline::scoring::explanation::ExplainSettings;
 use scoreline::scoring::feature_table::FeatureTable;
 use scoreline::scoring::{Scorer, ScorerSettings, golden};
 use scoreline::sinks::{FileSink, ProfilePlace, ProfileSink};
+use scoreline::worker::deliver::Deliver;
 use scoreline::worker::extract::{Begin, Extracted, Extraction};
 use scoreline::worker::features::{FeaturePass, FoldedPass, Whose};
 use scoreline::worker::rescore::{Rescore, Rescored};
-use scoreline::worker::deliver::Deliver;
 use scoreline::worker::write_back::{WriteBack, WrittenBack};
 use scoreline::worker::{ExtractSettings, Leases};
 use scoreline_domain::time::{Clock, Timestamp};
@@ -58,11 +58,7 @@ impl Line {
         Self {
             extraction: Extraction { source: platform.history(), leases: leases.clone(), settings },
             features: FeaturePass::new(leases.clone()),
-            rescore: Rescore {
-                scorer: scorer(models.path(), clock),
-                leases: leases.clone(),
-                target: Some(target),
-            },
+            rescore: Rescore { scorer: scorer(models.path(), clock), leases: leases.clone(), target: Some(target) },
             write_back: WriteBack(Arc::new(write_back)),
             models,
         }

@@ -86,12 +86,7 @@ impl ProfileWriter {
     ///
     /// # Errors
     /// When it is not known to be written.
-    pub async fn write(
-        &self,
-        permits: &Permits,
-        read: &ReadProfile,
-        update: &ProfileUpdate,
-    ) -> Result<(), SendFault> {
+    pub async fn write(&self, permits: &Permits, read: &ReadProfile, update: &ProfileUpdate) -> Result<(), SendFault> {
         let (transport, settings) = (&self.transport, &self.settings);
         match &read.current {
             Some(current) => platform::write(transport, settings, permits, &read.contact, current).await,

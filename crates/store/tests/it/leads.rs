@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use scoreline_domain::time::Timestamp;
 use scoreline_domain::{CustomerKey, SealedId};
 use scoreline_store::{
-    Claim, LeadFact, LeadRuling, LeadSource, LeadVerdict, RunningSweep, ScoreRules, Settled, Store, WishState, WriteLog,
-    WriteOutcome,
+    Claim, LeadFact, LeadRuling, LeadSource, LeadVerdict, RunningSweep, ScoreRules, Settled, Store, WishState,
+    WriteLog, WriteOutcome,
 };
 
 use super::ground::Ground;
@@ -106,13 +106,8 @@ async fn s01_two_facts_of_one_moment_are_told_apart_by_their_sequence(ground: &G
 async fn facts_of_one_batch_are_taken_in_their_order(ground: &Ground) {
     let store = ground.open().await;
     let facts = [fact(1, 10, 5), fact(2, 20, 5), fact(1, 11, 7), fact(1, 12, 6), fact(2, 20, 9)];
-    let expected = [
-        LeadRuling::Superseded,
-        LeadRuling::Superseded,
-        LeadRuling::Stored,
-        LeadRuling::Older,
-        LeadRuling::Stored,
-    ];
+    let expected =
+        [LeadRuling::Superseded, LeadRuling::Superseded, LeadRuling::Stored, LeadRuling::Older, LeadRuling::Stored];
     assert_eq!(take(&store, &facts, 10).await, expected);
     let said = write_all(&store, 10).await;
     assert_eq!(said.into_values().collect::<Vec<_>>(), ["11", "20"]);
@@ -123,9 +118,8 @@ async fn an_event_that_comes_again_is_answered_as_before(ground: &Ground) {
     let store = ground.open().await;
     let named = |id: u8, fact: LeadFact| LeadFact { event: Some([id; 16]), ..fact };
     let targets = [TARGET.to_owned()];
-    let told = async |facts: &[LeadFact], now| {
-        store.take_facts(facts, &targets, &rules(), at(now)).await.expect("taken")
-    };
+    let told =
+        async |facts: &[LeadFact], now| store.take_facts(facts, &targets, &rules(), at(now)).await.expect("taken");
     let verdict = |ruling, is_repeated| LeadVerdict { ruling, is_repeated };
     let first = named(1, fact(1, 87, 10));
     let twice = told(&[first.clone(), first.clone()], 20).await;

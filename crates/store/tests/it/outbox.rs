@@ -3,8 +3,8 @@
 use scoreline_domain::time::Timestamp;
 use scoreline_domain::{Estimate, Interval, ModelName, ModelVersion, Probability, SealedId, Tier};
 use scoreline_store::{
-    Claim, CustomerNumber, Landed, OutboxCounts, Profile, ScoresSaved, Settled, Store, StoredScore, Which,
-    WishState, WriteOutcome,
+    Claim, CustomerNumber, Landed, OutboxCounts, Profile, ScoresSaved, Settled, Store, StoredScore, Which, WishState,
+    WriteOutcome,
 };
 
 use super::ground::Ground;
@@ -95,10 +95,7 @@ async fn only_news_is_written(ground: &Ground) {
     let claims = claim(&store, "a", at(10)).await;
     let [first] = &claims[..] else { panic!("one claim, {claims:?}") };
     let contact = SealedId(format!("sealed {:?}", key(1)).into_bytes().into());
-    assert_eq!(
-        (first.key, first.sealed.as_ref(), wished(first)),
-        (key(1), Some(&contact), profile(&score(10.0, 10)))
-    );
+    assert_eq!((first.key, first.sealed.as_ref(), wished(first)), (key(1), Some(&contact), profile(&score(10.0, 10))));
     let landed = settle(&store, "a", first, WriteOutcome::Applied).await;
     assert_eq!(landed, Landed { taken: 1, lost: 0 });
     assert_eq!(tell(&store, number, 10.0, 20).await.wishes, 0, "a later time alone is no news");

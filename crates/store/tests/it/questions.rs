@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use scoreline_store::{
-    Lease, NewQuestion, QuestionAnswer, QuestionCounts, QuestionRuling, QuestionStage, Store, StoreError, CallbackOutcome,
+    CallbackOutcome, Lease, NewQuestion, QuestionAnswer, QuestionCounts, QuestionRuling, QuestionStage, Store,
+    StoreError,
 };
 
 use super::ground::Ground;

@@ -1,16 +1,16 @@
-//! Purchases told to the server that has the store's file, on the socket that is named by it.
+//! What commands tell the server that has the store's file, on the socket that is named by it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{sleep, timeout};
 
 use crate::app::local;
 use crate::config::Settings;
-use scoreline_store::PurchasesRecorded;
 
 /// A server gives each request its time; a store that waits for its disk may take as long.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -20,50 +20,24 @@ const BEGINNING_POLL: Duration = Duration::from_millis(200);
 /// Bytes that a row takes at most, of those that are usual.
 const ROW: usize = 1024;
 
-/// A purchase as the server is told it.
-#[derive(Serialize)]
-pub(super) struct ToldPurchase {
-    pub(super) customer_id: Box<str>,
-    pub(super) date: String,
-    pub(super) amount: f64,
-    pub(super) items: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) purchase_id: Option<Box<str>>,
-    /// How many equal ones without an id came before it in the log.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) repetition: Option<u32>,
-}
-
 /// The server beside the store.
 pub(super) struct StoreServer {
     store: PathBuf,
     /// The process that holds the store's lock.
     holder: String,
-    /// Purchases that it takes at a time.
+    /// Rows that it takes at a time.
     pub(super) rows: usize,
 }
 
+/// What is wrong with a row, or with all of them.
 #[derive(Deserialize)]
-struct PurchasesReply {
-    purchases: ReplyCounts,
-    errors: Vec<ReplyError>,
+pub(super) struct ReplyError {
+    pub(super) error: ErrorText,
 }
 
 #[derive(Deserialize)]
-struct ReplyCounts {
-    written: u64,
-    same: u64,
-    erased: u64,
-}
-
-#[derive(Deserialize)]
-struct ReplyError {
-    error: ErrorText,
-}
-
-#[derive(Deserialize)]
-struct ErrorText {
-    message: String,
+pub(super) struct ErrorText {
+    pub(super) message: String,
 }
 
 impl StoreServer {
@@ -84,7 +58,7 @@ impl StoreServer {
     }
 
     fn connect(&self) -> anyhow::Result<tokio::net::UnixStream> {
-        let takes_none = "the process that has it takes no purchases: it is no server, or none that has opened it yet";
+        let takes_none = "the process that has it answers no commands: it is no server, or none that has opened it yet";
         let stream = local::connect(&self.store).context(takes_none)?;
         // Names of sockets are anybody's: customers' identifiers are for the holder of the lock alone.
         let answers = stream.peer_cred()?.pid().map(|process| process.to_string());
@@ -94,47 +68,42 @@ impl StoreServer {
         Ok(stream)
     }
 
+    /// Asks for something; the answer's body.
+    ///
     /// # Errors
-    /// When they are not taken, or that is not known: telling them again changes nothing.
-    pub(super) async fn tell(&self, purchases: &[ToldPurchase]) -> anyhow::Result<PurchasesRecorded> {
-        let mut body = Vec::with_capacity(purchases.len() * 128);
-        for purchase in purchases {
-            serde_json::to_writer(&mut body, purchase)?;
-            body.push(b'\n');
-        }
-        // A line by itself would be one object, and its customer's erasure an error.
-        if let [_] = purchases {
-            body = [b"[", body.trim_ascii_end(), b"]"].concat();
-        }
-        let reply =
-            timeout(PATIENCE, self.ask(&body)).await.context("the server that has the store does not answer")??;
+    /// When it is not done, or that is not known.
+    pub(super) async fn post<T: DeserializeOwned>(&self, path: &str, body: &[u8]) -> anyhow::Result<T> {
+        let reply = timeout(PATIENCE, self.ask(path, body))
+            .await
+            .context("the server that has the store does not answer")??;
         let (head, reply) = reply.split_once("\r\n\r\n").context("the server that has the store broke off")?;
         let status = head.split(' ').nth(1).unwrap_or_default();
-        if status != "200" {
+        if !status.starts_with('2') {
             let said =
                 serde_json::from_str(reply).map_or_else(|_| String::new(), |said: ReplyError| said.error.message);
             return Err(anyhow!("the server that has the store answers {status}: {said}"));
         }
-        let PurchasesReply { purchases, errors } =
-            serde_json::from_str(reply).context("the answer of the server that has the store cannot be read")?;
-        if let Some(first) = errors.first() {
-            bail!("the server that has the store refuses {} purchases: {}", errors.len(), first.error.message);
-        }
-        let ReplyCounts { written, same, erased } = purchases;
-        Ok(PurchasesRecorded { written, same, refused: erased, impossible: 0 })
+        serde_json::from_str(reply).context("the answer of the server that has the store cannot be read")
     }
 
     /// One request on a connection of its own; the reply whole.
-    async fn ask(&self, body: &[u8]) -> anyhow::Result<String> {
+    async fn ask(&self, path: &str, body: &[u8]) -> anyhow::Result<String> {
         let mut stream = self.connect()?;
         let length = body.len();
-        let head = format!(
-            "POST /v1/purchases HTTP/1.1\r\nhost: store\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
-        );
+        let head =
+            format!("POST {path} HTTP/1.1\r\nhost: store\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
         stream.write_all(head.as_bytes()).await?;
         stream.write_all(body).await?;
         let mut reply = String::new();
         stream.read_to_string(&mut reply).await?;
         Ok(reply)
+    }
+}
+
+/// Rows as one body. A line by itself would be one object, and what is wrong with it an error of the request.
+pub(super) fn body_of(rows: &[Vec<u8>]) -> Vec<u8> {
+    match rows {
+        [one] => [b"[", one.as_slice(), b"]"].concat(),
+        more => more.join(&b'\n'),
     }
 }
