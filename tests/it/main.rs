@@ -6,6 +6,7 @@ mod always_answer;
 mod auth;
 mod auth_cli;
 mod auth_issuers;
+mod auth_providers;
 mod auth_tokens;
 mod by_id;
 mod by_id_store;
