@@ -1,6 +1,8 @@
 //! Why somebody is not let in. No variant carries what was presented: a refusal can be logged and answered as it is.
 
-use super::caller::Scope;
+use std::sync::Arc;
+
+use super::caller::{Caller, Scope};
 
 /// A request that is not let through.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -26,6 +28,13 @@ pub enum AuthFault {
         /// Whole seconds, at least 1.
         retry_after: u64,
     },
+}
+
+/// Why a request is not let through, and whose it is where the credentials are good.
+#[derive(Debug)]
+pub struct NotAdmitted {
+    pub fault: AuthFault,
+    pub caller: Option<Arc<Caller>>,
 }
 
 /// Why a bearer token is not valid. What happens before a signature is verified is answered alike, so that nobody
@@ -133,6 +142,12 @@ impl AuthFault {
             }),
             Self::TooFast { .. } => None,
         }
+    }
+}
+
+impl From<AuthFault> for NotAdmitted {
+    fn from(fault: AuthFault) -> Self {
+        Self { fault, caller: None }
     }
 }
 

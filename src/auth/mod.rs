@@ -32,7 +32,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 pub use caller::{Caller, PeerIdentity, Proof, Scope, Scopes, UnknownScope};
-pub use fault::{AuthFault, AuthRefusal};
+pub use fault::{AuthFault, AuthRefusal, NotAdmitted};
 pub use file::{Credentials, FileFault, FileState, RateRecord, SecretRecord, read_private};
 pub use grant::{GrantFault, GrantRequest, GrantedToken};
 pub use keeper::{BackgroundTask, keep};
@@ -161,18 +161,22 @@ impl Authenticator {
     /// As `check`, and takes one request from the caller's rate.
     ///
     /// # Errors
-    /// `AuthFault`.
+    /// `NotAdmitted`.
     pub fn admit(
         &self,
         authorization: Option<&[u8]>,
         peer: Option<&PeerIdentity>,
         scope: Scope,
-    ) -> Result<Arc<Caller>, AuthFault> {
-        let caller = self.check(authorization, peer, scope)?;
-        match caller.pace().take(scope) {
-            Ok(()) => Ok(caller),
-            Err(retry_after) => Err(AuthFault::TooFast { retry_after }),
-        }
+    ) -> Result<Arc<Caller>, NotAdmitted> {
+        let caller = self.identify(authorization, peer)?;
+        let fault = if !caller.scopes().contains(scope) {
+            AuthFault::Forbidden(scope)
+        } else if let Err(retry_after) = caller.pace().take(scope) {
+            AuthFault::TooFast { retry_after }
+        } else {
+            return Ok(caller);
+        };
+        Err(NotAdmitted { fault, caller: Some(caller) })
     }
 
     /// Answers a request for a token.

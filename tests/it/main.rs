@@ -12,6 +12,7 @@ mod by_id;
 mod by_id_store;
 mod candidates;
 mod config;
+mod data_actions;
 #[path = "../../crates/genesys/tests/it/desk.rs"]
 mod desk;
 mod documents;
@@ -37,6 +38,7 @@ mod platform_settings;
 mod privacy;
 mod process;
 mod purchases;
+mod request_log;
 mod rotation;
 mod routes;
 mod score_files;
