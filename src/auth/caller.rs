@@ -86,11 +86,6 @@ impl Scopes {
         })
     }
 
-    /// The scopes among `names`; an issuer's tokens carry others too, which are not for us.
-    pub fn known_among<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
-        names.into_iter().filter_map(Scope::parse).fold(Self::default(), Self::with)
-    }
-
     #[must_use]
     pub fn with(self, scope: Scope) -> Self {
         Self(self.0 | scope.bit())
@@ -102,6 +97,11 @@ impl Scopes {
 
     pub fn includes(self, other: Self) -> bool {
         self.0 & other.0 == other.0
+    }
+
+    #[must_use]
+    pub fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
     }
 
     #[must_use]
@@ -171,7 +171,7 @@ mod tests {
         assert!(!scopes.contains(Scope::Admin) && !scopes.contains(Scope::Events));
         assert_eq!(scopes.to_string(), "predict leads");
         assert_eq!(Scopes::parse(["predict", "Leads"]), Err(UnknownScope("Leads".into())));
-        assert_eq!(Scopes::known_among(["openid", "admin"]).to_string(), "admin");
+        assert_eq!(scopes.union(Scopes::default().with(Scope::Admin)).to_string(), "predict leads admin");
         assert!(scopes.includes(Scopes::default()) && !scopes.includes(Scopes::default().with(Scope::Admin)));
     }
 }

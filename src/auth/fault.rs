@@ -1,6 +1,8 @@
 //! Why somebody is not let in. No variant carries what was presented: a refusal can be logged and answered as it is.
 
-use super::caller::Scope;
+use std::sync::Arc;
+
+use super::caller::{Caller, Scope};
 
 /// A request that is not let through.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -28,8 +30,16 @@ pub enum AuthFault {
     },
 }
 
+/// Why a request is not let through, and whose it is where the credentials are good.
+#[derive(Debug)]
+pub struct NotAdmitted {
+    pub fault: AuthFault,
+    pub caller: Option<Arc<Caller>>,
+}
+
 /// Why a bearer token is not valid. What happens before a signature is verified is answered alike, so that nobody
-/// learns from the answer how far a forgery got; the codes are for metrics and logs.
+/// learns from the answer how far a forgery got; the codes are for metrics and logs. A key that is not named is said:
+/// whoever sends such a token cannot know, and key sets are public.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AuthRefusal {
     /// Longer than `LONGEST_TOKEN`.
@@ -42,6 +52,8 @@ pub enum AuthRefusal {
     Critical,
     UnknownIssuer,
     UnknownKey,
+    /// The token names no key, and more than one of its issuer's keys fits its algorithm.
+    KeyNotNamed,
     /// The issuer's keys could not be refreshed for too long, or never.
     NoKeys,
     Signature,
@@ -65,6 +77,7 @@ impl AuthRefusal {
             Self::Critical => "critical",
             Self::UnknownIssuer => "unknown_issuer",
             Self::UnknownKey => "unknown_key",
+            Self::KeyNotNamed => "key_not_named",
             Self::NoKeys => "no_keys",
             Self::Signature => "signature",
             Self::ApiKey => "api_key",
@@ -83,7 +96,10 @@ impl std::fmt::Display for AuthRefusal {
             Self::Expired => "the bearer token has expired",
             Self::NotYet => "the bearer token is not valid yet",
             Self::Audience => "the bearer token is for another audience",
-            Self::Claims => "the bearer token lacks a required claim: `exp`, `iss` and `aud` are required",
+            Self::Claims => {
+                "the bearer token lacks one of the required claims `exp`, `iss` and `aud`, or has a claim of another type"
+            }
+            Self::KeyNotNamed => "the bearer token must name its key: its issuer has more than one that fits",
             Self::TooLong
             | Self::Malformed
             | Self::Algorithm
@@ -126,6 +142,12 @@ impl AuthFault {
             }),
             Self::TooFast { .. } => None,
         }
+    }
+}
+
+impl From<AuthFault> for NotAdmitted {
+    fn from(fault: AuthFault) -> Self {
+        Self { fault, caller: None }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The credentials file: who may call. Records are only ever added, so that comments stay and history can be read;
 //! a credential is taken back by a `[[revoked]]` record.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -85,13 +86,22 @@ pub struct IssuerRecord {
     /// Exactly the `iss` of its tokens.
     pub issuer: String,
     /// The `aud` of tokens that are for this server.
-    pub audience: Audience,
+    pub audience: Names,
     pub algorithms: Vec<String>,
     pub jwks_url: Option<String>,
     pub jwks_file: Option<PathBuf>,
     /// What its tokens may claim at most.
     pub scopes: Vec<String>,
-    /// Stands in front of a scope's name in its tokens.
+    /// The claims of its tokens that say what their bearer may do.
+    #[serde(default = "scope_claims")]
+    pub scope_claims: Vec<String>,
+    /// Which of our scopes a name in these claims stands for; our own names without it.
+    #[serde(default)]
+    pub scope_names: BTreeMap<String, Names>,
+    /// The scopes of a token that has none of these claims.
+    #[serde(default)]
+    pub grants: Vec<String>,
+    /// Of earlier files: as `scope_names` with this in front of our own names.
     #[serde(default)]
     pub scope_prefix: String,
     #[serde(flatten)]
@@ -99,10 +109,24 @@ pub struct IssuerRecord {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
-pub enum Audience {
+#[serde(untagged, expecting = "must be a text or a list of texts")]
+pub enum Names {
     One(String),
     More(Vec<String>),
+}
+
+impl Names {
+    pub fn as_slice(&self) -> &[String] {
+        match self {
+            Self::One(one) => std::slice::from_ref(one),
+            Self::More(more) => more,
+        }
+    }
+}
+
+/// Where RFC 8693 and RFC 9068 have them, and where older providers put them.
+fn scope_claims() -> Vec<String> {
+    ["scope", "scp"].map(str::to_owned).to_vec()
 }
 
 /// A credential that is not accepted any more.

@@ -17,11 +17,12 @@ use sha2::{Digest, Sha256};
 
 use super::caller::{Caller, Proof, Scopes};
 use super::fault::AuthRefusal;
-use super::file::{Audience, IssuerRecord};
+use super::file::IssuerRecord;
 use super::keyset::{ALLOWED, KeySet, LARGEST};
 use super::mint::OURSELVES;
 use super::pace::{Pace, Rates};
 use super::token::Token;
+use super::token_scopes::TokenScopes;
 use scoreline_domain::text::hex;
 use scoreline_domain::time::Clock;
 
@@ -40,7 +41,7 @@ pub(super) struct Issuer {
     record: IssuerRecord,
     audiences: Vec<String>,
     algorithms: Vec<Algorithm>,
-    most: Scopes,
+    scopes: TokenScopes,
     rates: Rates,
     source: KeySource,
     keys: ArcSwapOption<Fetched>,
@@ -88,10 +89,7 @@ impl Issuer {
         if record.issuer.is_empty() || record.issuer == OURSELVES {
             return Err(format!("`issuer` must be the `iss` of its tokens and not `{OURSELVES}`"));
         }
-        let audiences = match &record.audience {
-            Audience::One(one) => vec![one.clone()],
-            Audience::More(more) => more.clone(),
-        };
+        let audiences = record.audience.as_slice().to_vec();
         if audiences.is_empty() || audiences.iter().any(String::is_empty) {
             return Err("`audience` must name the audience of tokens for this server".to_owned());
         }
@@ -108,10 +106,10 @@ impl Issuer {
             (Some(_), Some(_)) | (None, None) => return Err("needs `jwks_url` or `jwks_file`, one of them".to_owned()),
         };
         Ok(Self {
+            scopes: TokenScopes::new(&record, most)?,
             record,
             audiences,
             algorithms,
-            most,
             rates,
             source,
             keys: ArcSwapOption::empty(),
@@ -154,9 +152,9 @@ impl Issuer {
         })?;
         token.verify(key)?;
         token.claims.judge(now, &self.audiences)?;
-        let scopes = token.claims.scopes(&self.record.scope_prefix).intersection(self.most);
+        let scopes = self.scopes.of(token)?;
         // A subject may be a person: callers are told apart and named by a hash.
-        let subject = token.claims.sub.as_deref().or(token.claims.client_id.as_deref()).unwrap_or_default();
+        let subject = token.claims.subject().unwrap_or_default();
         let digest = Sha256::new().chain_update(&self.record.issuer).chain_update([0]).chain_update(subject).finalize();
         let mut key = [0; 8];
         key.copy_from_slice(&digest[..8]);

@@ -81,21 +81,23 @@ impl KeySet {
         self.keys.len()
     }
 
-    /// The key with this id; without an id, the only key there is.
+    /// The key with this id; without an id, the only key that fits.
     ///
     /// # Errors
-    /// `UnknownKey`, or `Algorithm` when the key is not for it.
+    /// `UnknownKey`, `Algorithm` when the key of this id is not for it, `KeyNotNamed` when several fit and none is named.
     pub(super) fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Result<&DecodingKey, AuthRefusal> {
-        let named = |key: &&Key| match kid {
-            Some(kid) => key.kid.as_deref() == Some(kid),
-            None => self.keys.len() == 1,
+        let mut fitting = self.keys.iter().filter(|key| key.algorithms.contains(&algorithm));
+        let Some(kid) = kid else {
+            let key = fitting.next().ok_or(AuthRefusal::UnknownKey)?;
+            return if fitting.next().is_none() { Ok(&key.verifying) } else { Err(AuthRefusal::KeyNotNamed) };
         };
-        let mut found = self.keys.iter().filter(named).peekable();
-        if found.peek().is_none() {
-            return Err(AuthRefusal::UnknownKey);
-        }
+        let is_named = |key: &&Key| key.kid.as_deref() == Some(kid);
         // Ids may repeat across kinds of keys.
-        found.find(|key| key.algorithms.contains(&algorithm)).map(|key| &key.verifying).ok_or(AuthRefusal::Algorithm)
+        match fitting.find(is_named) {
+            Some(key) => Ok(&key.verifying),
+            None if self.keys.iter().any(|key| is_named(&key)) => Err(AuthRefusal::Algorithm),
+            None => Err(AuthRefusal::UnknownKey),
+        }
     }
 }
 
@@ -171,9 +173,12 @@ mod tests {
         assert_eq!(found(Some("b"), Algorithm::EdDSA), Ok(()));
         assert_eq!(found(Some("c"), Algorithm::HS256), Err(AuthRefusal::UnknownKey), "symmetric keys are not taken");
         assert_eq!(found(Some("../a"), Algorithm::ES256), Err(AuthRefusal::UnknownKey));
-        assert_eq!(found(None, Algorithm::ES256), Err(AuthRefusal::UnknownKey), "no id and two keys");
-        let one = set(&[EC], &all()).expect("usable");
-        assert!(one.find(None, Algorithm::ES256).is_ok());
+        assert_eq!((found(None, Algorithm::ES256), found(None, Algorithm::EdDSA)), (Ok(()), Ok(())));
+        assert_eq!(found(None, Algorithm::RS256), Err(AuthRefusal::UnknownKey), "none fits");
+        let two = set(&[EC, &EC.replace("\"a\"", "\"d\""), OKP], &all()).expect("usable");
+        let unnamed = |algorithm| two.find(None, algorithm).map(|_| ());
+        assert_eq!(unnamed(Algorithm::ES256), Err(AuthRefusal::KeyNotNamed));
+        assert_eq!(unnamed(Algorithm::EdDSA), Ok(()));
     }
 
     #[test]

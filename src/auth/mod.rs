@@ -22,6 +22,7 @@ mod pace;
 mod records;
 mod secret;
 mod token;
+mod token_scopes;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,7 +32,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 pub use caller::{Caller, PeerIdentity, Proof, Scope, Scopes, UnknownScope};
-pub use fault::{AuthFault, AuthRefusal};
+pub use fault::{AuthFault, AuthRefusal, NotAdmitted};
 pub use file::{Credentials, FileFault, FileState, RateRecord, SecretRecord, read_private};
 pub use grant::{GrantFault, GrantRequest, GrantedToken};
 pub use keeper::{BackgroundTask, keep};
@@ -45,6 +46,7 @@ use pace::AddressPaces;
 use scoreline_domain::time::{Clock, Timestamp};
 use secret::API_KEY;
 use token::Token;
+use token_scopes::TokenScopes;
 
 /// Longest bearer token, in bytes.
 const LONGEST_TOKEN: usize = 8 * 1024;
@@ -152,30 +154,29 @@ impl Authenticator {
         peer: Option<&PeerIdentity>,
         scope: Scope,
     ) -> Result<Arc<Caller>, AuthFault> {
-        let caller = if let Some(header) = authorization {
-            self.bearer(bearer(header)?)?
-        } else {
-            let book = self.book.load();
-            peer.and_then(|peer| book.peer(peer)).map(Arc::clone).ok_or(AuthFault::Missing)?
-        };
+        let caller = self.identify(authorization, peer)?;
         if caller.scopes().contains(scope) { Ok(caller) } else { Err(AuthFault::Forbidden(scope)) }
     }
 
     /// As `check`, and takes one request from the caller's rate.
     ///
     /// # Errors
-    /// `AuthFault`.
+    /// `NotAdmitted`.
     pub fn admit(
         &self,
         authorization: Option<&[u8]>,
         peer: Option<&PeerIdentity>,
         scope: Scope,
-    ) -> Result<Arc<Caller>, AuthFault> {
-        let caller = self.check(authorization, peer, scope)?;
-        match caller.pace().take(scope) {
-            Ok(()) => Ok(caller),
-            Err(retry_after) => Err(AuthFault::TooFast { retry_after }),
-        }
+    ) -> Result<Arc<Caller>, NotAdmitted> {
+        let caller = self.identify(authorization, peer)?;
+        let fault = if !caller.scopes().contains(scope) {
+            AuthFault::Forbidden(scope)
+        } else if let Err(retry_after) = caller.pace().take(scope) {
+            AuthFault::TooFast { retry_after }
+        } else {
+            return Ok(caller);
+        };
+        Err(NotAdmitted { fault, caller: Some(caller) })
     }
 
     /// Answers a request for a token.
@@ -190,6 +191,14 @@ impl Authenticator {
     pub fn counts(&self) -> CredentialCounts {
         let (keys, clients, certificates, issuers) = self.book.load().counts();
         CredentialCounts { keys, clients, certificates, issuers }
+    }
+
+    fn identify(&self, authorization: Option<&[u8]>, peer: Option<&PeerIdentity>) -> Result<Arc<Caller>, AuthFault> {
+        if let Some(header) = authorization {
+            return self.bearer(bearer(header)?);
+        }
+        let book = self.book.load();
+        peer.and_then(|peer| book.peer(peer)).map(Arc::clone).ok_or(AuthFault::Missing)
     }
 
     fn bearer(&self, token: &[u8]) -> Result<Arc<Caller>, AuthFault> {
@@ -225,7 +234,7 @@ impl Authenticator {
             return Err(AuthRefusal::Revoked);
         }
         let caller = &client.caller;
-        let scopes = token.claims.scopes("").intersection(caller.scopes());
+        let scopes = TokenScopes::of_ours(token)?.intersection(caller.scopes());
         if scopes == caller.scopes() {
             return Ok(Arc::clone(caller));
         }
@@ -265,12 +274,11 @@ impl Authenticator {
     }
 }
 
-/// The token of a header `Bearer <token>`; the scheme's letters may be of any case.
+/// The token of a header `Bearer <token>`: the scheme's letters may be of any case, and RFC 9110 has one blank or more
+/// behind it.
 fn bearer(header: &[u8]) -> Result<&[u8], AuthFault> {
-    let (scheme, token) = match header.iter().position(|byte| *byte == b' ') {
-        Some(space) => (&header[..space], &header[space + 1..]),
-        None => (header, &[][..]),
-    };
+    let (scheme, rest) = header.split_at(header.iter().position(|byte| *byte == b' ').unwrap_or(header.len()));
+    let token = &rest[rest.iter().take_while(|byte| **byte == b' ').count()..];
     if scheme.eq_ignore_ascii_case(b"Basic") {
         return Err(AuthFault::Basic);
     }

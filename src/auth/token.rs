@@ -6,11 +6,11 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey};
-use serde::de::IgnoredAny;
+use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::caller::Scopes;
 use super::fault::AuthRefusal;
+use super::file::Names;
 
 /// Clocks of issuer and server may differ by so many seconds.
 pub(super) const LEEWAY: f64 = 30.0;
@@ -25,6 +25,8 @@ pub(super) struct Token<'t> {
     algorithm: Algorithm,
     pub kid: Option<String>,
     pub claims: Claims,
+    /// The claims as JSON, for those whose names are settings.
+    json: Vec<u8>,
 }
 
 /// The header members that are understood. `jku`, `x5u`, `jwk` and `x5c` would let a token bring its own key: they are
@@ -49,35 +51,18 @@ pub(super) struct Claims {
     nbf: Option<f64>,
     #[serde(default, deserialize_with = "present")]
     iat: Option<f64>,
-    aud: OneOrMore,
+    aud: Names,
     #[serde(default, deserialize_with = "present")]
     pub sub: Option<String>,
     #[serde(default, deserialize_with = "present")]
-    pub client_id: Option<String>,
-    #[serde(default, deserialize_with = "present")]
-    scope: Option<OneOrMore>,
-    #[serde(default, deserialize_with = "present")]
-    scp: Option<OneOrMore>,
+    client_id: Option<String>,
+    /// The client that a token was issued to, as identity providers name it.
+    azp: Option<String>,
+    /// The same in version 1 tokens of Entra ID.
+    appid: Option<String>,
     /// Only in our own tokens: which secret of the client it was issued under.
     #[serde(default, deserialize_with = "present")]
     pub stamp: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum OneOrMore {
-    One(String),
-    More(Vec<String>),
-}
-
-impl OneOrMore {
-    fn iter(&self) -> impl Iterator<Item = &str> {
-        let (one, more): (Option<&str>, &[String]) = match self {
-            Self::One(one) => (Some(one), &[]),
-            Self::More(more) => (None, more),
-        };
-        one.into_iter().chain(more.iter().map(String::as_str))
-    }
 }
 
 /// A member that is there has to be of its type: `null` is not "absent".
@@ -104,13 +89,24 @@ impl<'t> Token<'t> {
             return Err(AuthRefusal::Malformed);
         }
         let algorithm = header.alg.parse().map_err(|_| AuthRefusal::Algorithm)?;
-        let claims: Claims = serde_json::from_slice(&object(claims)?)
+        let json = object(claims)?;
+        let claims: Claims = serde_json::from_slice(&json)
             .map_err(|err| if err.is_data() { AuthRefusal::Claims } else { AuthRefusal::Malformed })?;
-        let names = [Some(&claims.iss), claims.sub.as_ref(), claims.client_id.as_ref(), header.kid.as_ref()];
+        let names = [Some(claims.iss.as_str()), claims.subject(), header.kid.as_deref()];
         if names.into_iter().flatten().any(|name| name.len() > LONGEST_NAME) {
             return Err(AuthRefusal::Claims);
         }
-        Ok(Self { message, signature, algorithm, kid: header.kid, claims })
+        Ok(Self { message, signature, algorithm, kid: header.kid, claims, json })
+    }
+
+    /// The claims of these names that there are: each a text or a list of texts.
+    ///
+    /// # Errors
+    /// `Claims` for one of another type, and for one that is there twice.
+    pub(super) fn named(&self, names: &[&str]) -> Result<Vec<Names>, AuthRefusal> {
+        let mut json = serde_json::Deserializer::from_slice(&self.json);
+        let found = NamedClaims(names).deserialize(&mut json).map_err(|_| AuthRefusal::Claims)?;
+        Ok(found.into_iter().map(|(_, claim)| claim).collect())
     }
 
     pub(super) fn algorithm(&self) -> Algorithm {
@@ -139,7 +135,7 @@ impl Claims {
         if !begun(self.nbf) || !begun(self.iat) {
             return Err(AuthRefusal::NotYet);
         }
-        if self.aud.iter().any(|audience| audiences.iter().any(|ours| ours == audience)) {
+        if self.aud.as_slice().iter().any(|audience| audiences.contains(audience)) {
             Ok(())
         } else {
             Err(AuthRefusal::Audience)
@@ -151,12 +147,43 @@ impl Claims {
         self.exp + LEEWAY - now
     }
 
-    /// The scopes of ours that are asked for: `scope`, else `scp`; text separated by spaces, or a list. Names that do
-    /// not begin with `prefix` are for somebody else.
-    pub(super) fn scopes(&self, prefix: &str) -> Scopes {
-        let claimed = self.scope.as_ref().or(self.scp.as_ref());
-        let names = claimed.into_iter().flat_map(OneOrMore::iter).flat_map(|text| text.split(' '));
-        Scopes::known_among(names.filter_map(|name| name.strip_prefix(prefix)))
+    /// Whom it was issued to, or for: a client that stands for itself need not be a subject.
+    pub(super) fn subject(&self) -> Option<&str> {
+        [&self.sub, &self.client_id, &self.azp, &self.appid].into_iter().find_map(Option::as_deref)
+    }
+}
+
+/// Reads the claims of these names, each with its place among them.
+struct NamedClaims<'n>(&'n [&'n str]);
+
+impl<'de> DeserializeSeed<'de> for NamedClaims<'_> {
+    type Value = Vec<(usize, Names)>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for NamedClaims<'_> {
+    type Value = Vec<(usize, Names)>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut found: Self::Value = Vec::new();
+        while let Some(name) = map.next_key::<String>()? {
+            let Some(place) = self.0.iter().position(|known| *known == name) else {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            };
+            if found.iter().any(|(known, _)| *known == place) {
+                return Err(A::Error::custom("a claim is there twice"));
+            }
+            found.push((place, map.next_value()?));
+        }
+        Ok(found)
     }
 }
 

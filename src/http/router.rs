@@ -5,7 +5,7 @@ use axum::extract::{Request, State};
 use axum::handler::Handler as _;
 use axum::http::Method;
 use axum::response::Response;
-use axum::routing::{MethodFilter, MethodRouter, on};
+use axum::routing::{MethodFilter, MethodRouter, any, on};
 
 use super::admin::{self, jobs, metrics, models, privacy, push, write_back};
 use super::edge::auth::{Access, guarded};
@@ -49,6 +49,10 @@ pub(super) enum RouteAnswer {
 use Access::{Open, Scoped, SignedOr};
 use RouteAnswer::{Live, Routed};
 
+/// Name of what is no route, in metrics and in the log.
+const UNMATCHED: &str = "unmatched";
+/// Where the routes for data actions are.
+const DATA_ACTIONS: &str = "/v1/genesys/{*action}";
 /// What commands of this machine are taken, beside the public listener.
 const PURCHASES: &str = "/v1/purchases";
 const LEAD_SCORES: &str = "/v1/leads/score";
@@ -110,21 +114,43 @@ pub(super) fn router(listener: ListenerName, state: SharedState) -> Router {
     let router = rows.fold(Router::new(), |router, row| {
         let methods = guarded(&state, row.access, row.methods());
         // Before anybody is asked who they are: a path and its methods are no secret.
-        router.route(row.path, methods.fallback(wrong_method).layer(Observe::new(row.name)))
+        router.route(row.path, methods.fallback(wrong_method).layer(row.observe(&state)))
     });
-    router.fallback_service(not_found.layer(Observe::new("unmatched")).with_state(())).with_state(state)
+    let router = match listener {
+        ListenerName::Public => router.route(DATA_ACTIONS, any(not_found).layer(no_data_action(&state))),
+        ListenerName::Admin => router,
+    };
+    ended(router, state)
 }
 
 /// The routes that commands of this machine may ask without credentials: whoever reaches them may write the store's file.
 pub(super) fn local(state: SharedState) -> Router {
     let rows = ROUTES.iter().filter(|row| [PURCHASES, LEAD_SCORES, RETRY_PUSH].contains(&row.path));
     let router = rows.fold(Router::new(), |router, row| {
-        router.route(row.path, row.methods().fallback(wrong_method).layer(Observe::new(row.name)))
+        router.route(row.path, row.methods().fallback(wrong_method).layer(row.observe(&state)))
     });
-    router.fallback_service(not_found.layer(Observe::new("unmatched")).with_state(())).with_state(state)
+    ended(router, state)
+}
+
+/// With an answer to what is no route.
+fn ended(router: Router<SharedState>, state: SharedState) -> Router {
+    router.fallback_service(not_found.layer(Observe::new(UNMATCHED, UNMATCHED, None)).with_state(())).with_state(state)
+}
+
+/// What is no data action, and is asked for by one all the same.
+fn no_data_action(state: &SharedState) -> Observe {
+    Observe::new(UNMATCHED, UNMATCHED, Endpoint::GenesysRoute.flat_errors(state))
 }
 
 impl Route {
+    pub(super) fn observe(&self, state: &SharedState) -> Observe {
+        let flat = match self.answer {
+            Live(endpoint) => endpoint.flat_errors(state),
+            Routed(_) => None,
+        };
+        Observe::new(self.name, self.path, flat)
+    }
+
     fn methods(&self) -> MethodRouter<SharedState> {
         let method = MethodFilter::try_from(self.method.clone()).expect("the table holds methods that axum knows");
         match self.answer {

@@ -21,7 +21,7 @@ use tower::Service as _;
 use super::edge::auth::{ScopeGuard, identity, refused};
 use super::edge::error::error_response;
 use super::edge::head::Head;
-use super::edge::observe::{Observe, caught, finish};
+use super::edge::observe::{Begun, Door, Observe, caught};
 use super::edge::request_id::given;
 use super::router::{ListenerName, ROUTES, RouteAnswer, local, router};
 use super::routes::Call;
@@ -60,7 +60,7 @@ impl Endpoints {
                 endpoint,
                 app: state.clone(),
                 guard: ScopeGuard::of(&state, row.access),
-                observe: Observe::new(row.name),
+                observe: row.observe(&state),
             }),
             RouteAnswer::Routed(_) => None,
         });
@@ -101,39 +101,41 @@ impl From<Router> for Endpoints {
 
 impl LaneRoute {
     /// Writes the answer to a request that has come whole; `false` when that has to wait, or is for the router to refuse.
-    fn write(&self, plain: &Plain<'_>, peer: Option<&auth::PeerIdentity>, out: &mut Vec<u8>) -> bool {
+    fn write(&self, plain: &Plain<'_>, from: &Connection, out: &mut Vec<u8>) -> bool {
         if plain.body.len() > self.app.settings.body_limit || !self.app.scorer.never_waits() {
             return false;
         }
         let watch = Stopwatch::start();
         let head = Head::of(plain.headers());
-        let given = given(&head);
-        let refused = match caught(|| self.answer(&head, given.clone(), plain.body, peer)) {
+        let begun = Begun { watch, door: Door::Lane, method: Method::POST, given: given(&head) };
+        let mut caller = None;
+        let refused = match caught(|| self.answer(&head, begun.given.clone(), plain.body, from, &mut caller)) {
             Ok(None) => return false,
             Ok(Some(Ok(reply))) => {
                 reply.write(out);
-                self.observe.record(StatusCode::OK, watch);
+                self.observe.record(&begun, StatusCode::OK, None, reply.request_id.as_ref(), caller.as_deref());
                 return true;
             }
             Ok(Some(Err(response))) => response,
             Err(error) => error_response(error),
         };
-        let response = finish(refused, given);
-        write_response(&response, out);
-        self.observe.record(response.status(), watch);
+        write_response(&self.observe.end(&begun, refused, caller), out);
         true
     }
 
-    /// `None` when the endpoint would have to wait.
+    /// `None` when the endpoint would have to wait. `caller` is who was let in.
     fn answer(
         &self,
         head: &Head<'_>,
         given: Option<HeaderValue>,
         body: &[u8],
-        peer: Option<&auth::PeerIdentity>,
+        from: &Connection,
+        caller: &mut Option<Arc<auth::Caller>>,
     ) -> Option<Result<Reply, Response<Vec<u8>>>> {
-        if let Some(Err(fault)) = self.guard.as_ref().map(|guard| guard.admit(head, peer)) {
-            return Some(Err(refused(fault)));
+        match self.guard.as_ref().map(|guard| guard.admit(head, from.identity.as_deref())) {
+            Some(Ok(admitted)) => *caller = Some(admitted),
+            Some(Err(why)) => return Some(Err(refused(why, Some(from.peer.address.0.ip())))),
+            None => {}
         }
         let mut call = Call::new(head, given, Ok(Bytes::copy_from_slice(body)));
         let answer = pin!(self.endpoint.answer(&self.app, &mut call));
@@ -153,7 +155,7 @@ impl Connect for Endpoints {
 
     fn at_once(service: &Connection, plain: &Plain<'_>, out: &mut Vec<u8>) -> bool {
         let route = service.endpoints.lane.iter().find(|route| route.path == plain.path);
-        route.is_some_and(|route| route.write(plain, service.identity.as_deref(), out))
+        route.is_some_and(|route| route.write(plain, service, out))
     }
 }
 

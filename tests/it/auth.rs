@@ -341,6 +341,25 @@ fn records_that_can_not_be_used_are_named() {
         (issuer.clone() + &issuer, "there twice"),
         (issuer.replace("jwks_url = \"https://login.example.com/keys\"\n", ""), "needs `jwks_url` or `jwks_file`"),
         (issuer.replace("audience = \"scoreline-api\"", "audience = []"), "`audience` must name"),
+        (issuer.clone() + "scope_claims = []\n", "`scope_claims` must be a list of `scope`, `scp`, `roles`"),
+        (issuer.clone() + "scope_claims = [\"rolse\"]\n", "`scope_claims` must be a list of `scope`, `scp`, `roles`"),
+        (issuer.clone() + "scope_claim = [\"roles\"]\n", "unknown field `scope_claim`"),
+        (
+            issuer.clone() + "scope_names = { R = \"predcit\" }\n",
+            "`scope_names`: `predcit` is not a scope; scopes are `predict`",
+        ),
+        (issuer.clone() + "scope_names = { \"a b\" = \"predict\" }\n", "`scope_names`: a name must have"),
+        (issuer.clone() + "scope_names = { R = 7 }\n", "must be a text or a list of texts"),
+        (issuer.clone() + "grants = [\"all\"]\n", "`grants`: `all` is not a scope; scopes are `predict`"),
+        (issuer.replace(", \"admin\"]", "]") + "grants = [\"admin\"]\n", "`grants` must stay within `scopes`"),
+        (
+            issuer.replace(", \"admin\"]", "]") + "scope_names = { R = [\"predict\", \"admin\"] }\n",
+            "`scope_names` must stay within `scopes`, which is `predict leads events`",
+        ),
+        (
+            issuer.clone() + "scope_prefix = \"s:\"\nscope_names = { R = \"predict\" }\n",
+            "`scope_prefix` and `scope_names` say the same",
+        ),
     ] {
         let told = refused(&text);
         assert!(told.contains(expected) && told.contains("auth.credentials_file"), "{told}");

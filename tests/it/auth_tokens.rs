@@ -26,13 +26,14 @@ struct Party {
     ed: SigningKey,
 }
 
-/// An app that takes the tokens of three keys.
+/// An app that takes the tokens of three keys, and knows a fourth.
 async fn party() -> Party {
     let rsa = SigningKey::new("rsa-1", Algorithm::RS256);
     let ec = SigningKey::new("ec-1", Algorithm::ES256);
     let ed = SigningKey::new("ed-1", Algorithm::EdDSA);
+    let other = SigningKey::new("ec-2", Algorithm::ES256);
     let file = CredentialsFile::new("");
-    let keys = file.beside("keys.json", &key_set(&[&rsa, &ec, &ed]));
+    let keys = file.beside("keys.json", &key_set(&[&rsa, &ec, &ed, &other]));
     file.write(&issuer_record(&format!("jwks_file = \"{}\"", keys.display())));
     let app = TestApp::guarded(&file.settings());
     let auth = app.auth.clone().expect("on");
@@ -75,7 +76,7 @@ fn bad(party: &Party) -> Vec<(String, Vec<u8>)> {
     add("nothing", b"".to_vec());
     add("scheme only", b"Bearer".to_vec());
     add("scheme and space", b"Bearer ".to_vec());
-    add("two spaces", format!("Bearer  {good}").into_bytes());
+    add("blanks only", b"Bearer   ".to_vec());
     add("no scheme", good.clone().into_bytes());
     add("other scheme", format!("Token {good}").into_bytes());
     add("basic", format!("Basic {}", STANDARD.encode("user:secret")).into_bytes());
@@ -85,6 +86,9 @@ fn bad(party: &Party) -> Vec<(String, Vec<u8>)> {
     add("not UTF-8", b"Bearer \xff\xfe\xfd".to_vec());
     add("UTF-8 that is no token", "Bearer töken".as_bytes().to_vec());
     add("a tab", format!("Bearer\t{good}").into_bytes());
+    add("a blank and a tab", format!("Bearer \t{good}").into_bytes());
+    add("a tab and a blank", format!("Bearer\t {good}").into_bytes());
+    add("no blank", format!("Bearer{good}").into_bytes());
     add("huge", bearer(&"a".repeat(9000)));
     add("huge and signed", bearer(&rsa.token(&claims_but("sub", json!("x".repeat(8000))))));
     add("megabyte", bearer(&"a.".repeat(500_000)));
@@ -153,7 +157,9 @@ fn bad(party: &Party) -> Vec<(String, Vec<u8>)> {
     add("ES256 named ES384", bearer(&ec.token_with(&head("ES384", "ec-1"), &text)));
 
     // Keys.
-    add("no kid and several keys", bearer(&rsa.token_with(r#"{"alg":"RS256"}"#, &text)));
+    let thief = SigningKey::new("rsa-1", Algorithm::EdDSA);
+    add("no kid and several keys that fit", bearer(&ec.token_with(r#"{"alg":"ES256"}"#, &text)));
+    add("no kid and another's key", bearer(&thief.token_with(r#"{"alg":"EdDSA"}"#, &text)));
     for kid in
         ["", "rsa-2", "RSA-1", "rsa-1 ", "../rsa-1", "/dev/null", "rsa-1' OR '1'='1", "https://evil.example/k", "ec-1"]
     {
@@ -164,7 +170,6 @@ fn bad(party: &Party) -> Vec<(String, Vec<u8>)> {
     add("kid is null", bearer(&rsa.token_with(r#"{"alg":"RS256","kid":null}"#, &text)));
     add("kid twice", bearer(&rsa.token_with(r#"{"alg":"RS256","kid":"rsa-1","kid":"ec-1"}"#, &text)));
     add("kid without end", bearer(&rsa.token_with(&head("RS256", &"k".repeat(4000)), &text)));
-    let thief = SigningKey::new("rsa-1", Algorithm::EdDSA);
     let own = |member: &str, value: Value| {
         let mut header = json!({"alg": "EdDSA", "kid": "ed-1"});
         header[member] = value;
@@ -331,10 +336,25 @@ async fn a_thousand_good_tokens_are_accepted() {
         } else {
             claims["nbf"] = json!(NOW + 29);
         }
-        let scheme = ["Bearer", "bearer", "BEARER"][number % 3];
-        let reply = predict(&party.app, format!("{scheme} {}", key.token(&claims)).as_bytes()).await;
+        // One blank or more, says RFC 9110.
+        let scheme = ["Bearer ", "bearer  ", "BEARER     "][number % 3];
+        let reply = predict(&party.app, format!("{scheme}{}", key.token(&claims)).as_bytes()).await;
         assert_eq!(reply.status, 200, "{number}: {claims}: {}", reply.text);
     }
+}
+
+#[tokio::test]
+async fn a_token_without_a_key_id_is_taken_by_the_only_key_that_fits() {
+    let party = party().await;
+    for (key, algorithm) in [(&party.rsa, "RS256"), (&party.ed, "EdDSA")] {
+        let token = key.token_with(&json!({ "alg": algorithm }).to_string(), &claims().to_string());
+        let reply = predict(&party.app, &bearer(&token)).await;
+        assert_eq!(reply.status, 200, "{algorithm}: {}", reply.text);
+    }
+    let token = party.ec.token_with(r#"{"alg":"ES256"}"#, &claims().to_string());
+    let reply = predict(&party.app, &bearer(&token)).await;
+    assert_eq!(reply.status, 401, "two keys fit");
+    assert!(reply.text.contains("must name its key"), "{}", reply.text);
 }
 
 #[tokio::test]

@@ -11,19 +11,19 @@ use serde_json::{Value, json};
 use crate::support::TestBundle;
 
 /// Part of every planted value. Not shaped like personal data, so that nothing refuses it on the way in.
-const CANARY: &str = "kanarienvogel";
+pub const CANARY: &str = "kanarienvogel";
 /// Planted where only the caller may see it again: as request ids, which are logged and given back.
 const REQUEST_ID: &str = "request-id-of-the-caller";
 
-struct Server {
+pub struct Server {
     child: Child,
     log: std::thread::JoinHandle<String>,
-    listen: String,
+    pub listen: String,
     admin: String,
 }
 
 impl Server {
-    fn start(folder: &Path, environment: &[(&str, &str)]) -> Self {
+    pub fn start(folder: &Path, environment: &[(&str, &str)]) -> Self {
         let mut child = scoreline(folder, environment)
             .arg("serve")
             .stdout(Stdio::null())
@@ -49,7 +49,7 @@ impl Server {
     }
 
     /// Ends the process and gives its whole log.
-    fn stop(mut self, signal: &str) -> String {
+    pub fn stop(mut self, signal: &str) -> String {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args([&format!("-{signal}"), &id]).status().expect("kill runs").success());
         self.child.wait().expect("ended");
@@ -70,7 +70,7 @@ fn scoreline(folder: &Path, environment: &[(&str, &str)]) -> Command {
     command
 }
 
-fn folder() -> tempfile::TempDir {
+pub fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     TestBundle::clv("v1.2").write(&folder.path().join("models"));
     TestBundle::lead("v1.0").write(&folder.path().join("models"));
@@ -78,7 +78,7 @@ fn folder() -> tempfile::TempDir {
 }
 
 /// One request on a connection of its own; head and body of the reply.
-fn ask(address: &str, method: &str, path: &str, headers: &str, body: &str) -> String {
+pub fn ask(address: &str, method: &str, path: &str, headers: &str, body: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("the server listens");
     stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).expect("a socket");
     let length = body.len();

@@ -1,6 +1,7 @@
 //! Authentication at the edge: the header and the peer go in, a caller or a finished refusal comes out.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -12,12 +13,15 @@ use axum::http::{HeaderValue, Response};
 use axum::routing::MethodRouter;
 use pin_project_lite::pin_project;
 use scoreline_listener as listener;
+use scoreline_listener::PeerAddress;
 use scoreline_listener::tls::{self, San};
 use tower::{Layer, Service};
 
 use super::error::{ApiError, Code, error_response};
 use super::head::{Head, Repeated};
-use crate::auth::{AuthFault, Authenticator, Caller, PeerIdentity, Scope};
+use super::observe::is_logged;
+use super::refusal::Refusal;
+use crate::auth::{AuthFault, Authenticator, Caller, NotAdmitted, PeerIdentity, Scope};
 use crate::http::state::SharedState;
 use scoreline_domain::privacy::audit::Actor;
 
@@ -35,8 +39,8 @@ pub enum Access {
 /// The header of a signed message.
 pub(crate) const SIGNATURE: &str = "webhook-signature";
 
-/// The answer to somebody who is not let in, on every route a real 401, 403 or 429. `observe` writes its body.
-pub(crate) fn refused<B: Default>(fault: AuthFault) -> Response<B> {
+/// The answer to somebody at `address` who is not let in. `observe` writes its body.
+pub(crate) fn refused<B: Default>(NotAdmitted { fault, caller }: NotAdmitted, address: Option<IpAddr>) -> Response<B> {
     metrics::counter!("scoreline_auth_refused_total", "reason" => fault.reason()).increment(1);
     let code = match fault {
         AuthFault::Missing | AuthFault::Basic | AuthFault::Malformed | AuthFault::Refused(_) => Code::Unauthenticated,
@@ -44,6 +48,7 @@ pub(crate) fn refused<B: Default>(fault: AuthFault) -> Response<B> {
         AuthFault::TooFast { .. } => Code::RateLimited,
     };
     let mut response = error_response(ApiError::new(code, fault.to_string()));
+    response.extensions_mut().insert(Refusal { reason: fault.reason(), caller, address });
     if let Some(challenge) = fault.challenge() {
         response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
     }
@@ -92,8 +97,8 @@ impl ScopeGuard {
     /// Lets a request in, or says why not. `peer` is the identity in the client's certificate.
     ///
     /// # Errors
-    /// `AuthFault`, to be answered with `refused`.
-    pub(crate) fn admit(&self, head: &Head<'_>, peer: Option<&PeerIdentity>) -> Result<Arc<Caller>, AuthFault> {
+    /// `NotAdmitted`, to be answered with `refused`.
+    pub(crate) fn admit(&self, head: &Head<'_>, peer: Option<&PeerIdentity>) -> Result<Arc<Caller>, NotAdmitted> {
         let authorization = head.authorization.once().map_err(|Repeated| AuthFault::Malformed)?;
         self.authenticator.admit(authorization, peer, self.scope)
     }
@@ -132,11 +137,15 @@ where
         let peer = request.extensions().get::<Arc<PeerIdentity>>().map(AsRef::as_ref);
         match self.guard.admit(&Head::of_map(request.headers()), peer) {
             Ok(caller) => {
+                let logged = is_logged().then(|| Arc::clone(&caller));
                 request.extensions_mut().insert(Actor::named(caller.name()));
                 request.extensions_mut().insert(caller);
-                Guarded { refused: None, inner: Some(self.inner.call(request)) }
+                Guarded { refused: None, logged, inner: Some(self.inner.call(request)) }
             }
-            Err(fault) => Guarded { refused: Some(refused(fault)), inner: None },
+            Err(why) => {
+                let address = request.extensions().get::<PeerAddress>().map(|address| address.0.ip());
+                Guarded { refused: Some(refused(why, address)), logged: None, inner: None }
+            }
         }
     }
 }
@@ -145,6 +154,8 @@ pin_project! {
     /// The refusal, or what is behind the guard.
     pub struct Guarded<F> {
         refused: Option<Response<Body>>,
+        // Who asked, for the log: goes out as an extension of the response.
+        logged: Option<Arc<Caller>>,
         #[pin]
         inner: Option<F>,
     }
@@ -156,7 +167,13 @@ impl<F: Future<Output = Result<Response<Body>, Infallible>>> Future for Guarded<
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         match (this.inner.as_pin_mut(), this.refused.take()) {
-            (Some(inner), _) => Poll::Ready(ready!(inner.poll(context))),
+            (Some(inner), _) => {
+                let Ok(mut response) = ready!(inner.poll(context));
+                if let Some(caller) = this.logged.take() {
+                    response.extensions_mut().insert(caller);
+                }
+                Poll::Ready(Ok(response))
+            }
             (None, Some(refused)) => Poll::Ready(Ok(refused)),
             (None, None) => Poll::Pending,
         }

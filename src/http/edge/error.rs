@@ -26,6 +26,19 @@ macro_rules! codes {
     };
 }
 
+impl Code {
+    /// The status for a data action. With HTTP 200 its flow goes on by the values in the body; a mistake of setup takes the
+    /// failure path, where whoever sets it up sees it.
+    pub(crate) fn flat_status(self) -> StatusCode {
+        if self.is_of_setup() { self.status() } else { StatusCode::OK }
+    }
+
+    /// Whether it is a mistake in how a caller was set up, and no matter of this one question.
+    pub(crate) fn is_of_setup(self) -> bool {
+        matches!(self, Self::Unauthenticated | Self::Forbidden | Self::NotFound | Self::MethodNotAllowed)
+    }
+}
+
 codes! {
     /// The body is not JSON.
     MalformedJson = "malformed_json", BAD_REQUEST;

@@ -7,4 +7,5 @@ pub(super) mod error;
 pub(super) mod head;
 pub(super) mod headers;
 pub(super) mod observe;
+pub(super) mod refusal;
 pub(super) mod request_id;

@@ -1,4 +1,5 @@
-//! Outermost layer of every route: request id in, request id out, error bodies, one metric pair, panics caught.
+//! Outermost layer of every route: request id in, request id out, error bodies, one metric pair, one line in the log at
+//! `debug`, panics caught.
 //!
 //! It stands outside the handler so that a panic is still answered, counted and carries its request id.
 
@@ -8,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use axum::http::{HeaderName, HeaderValue, Request, Response, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use metrics::{Counter, Histogram};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
@@ -16,23 +17,54 @@ use tower::{Layer, Service};
 use super::error::{ApiError, Code, error_response};
 use super::head::Head;
 use super::headers::{JSON, REQUEST_ID, secure};
+use super::refusal::Refusal;
 use super::request_id::{RequestId, given, with_request_id};
+use crate::auth::Caller;
 use crate::http::admission::RETRY_AFTER_SECONDS;
+use scoreline_domain::score::round;
 use scoreline_domain::time::Stopwatch;
 
 /// Headers of an error that stay when its body is written.
 const KEPT: [HeaderName; 4] = [ALLOW, WWW_AUTHENTICATE, RETRY_AFTER, HeaderName::from_static("webhook-delivery")];
 
-/// Observes one route under a stable name.
+/// Methods by name in the log. Any other word is the caller's own, and `other` there.
+const NAMED: [Method; 7] =
+    [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::HEAD, Method::OPTIONS];
+
+/// Observes one route.
 #[derive(Clone)]
 pub(crate) struct Observe {
-    metrics: Arc<RouteMetrics>,
+    route: Arc<ObservedRoute>,
 }
 
-struct RouteMetrics {
-    route: &'static str,
+struct ObservedRoute {
+    /// In metrics.
+    name: &'static str,
+    /// In the log: as the route table has it.
+    path: &'static str,
     duration: Histogram,
     statuses: Vec<(StatusCode, Counter)>,
+    /// Of a route for data actions.
+    flat: Option<FlatErrors>,
+}
+
+/// Writes the body of an error for data actions, under the request id to be shown.
+pub(crate) type FlatErrors = Box<dyn Fn(&ApiError, &str) -> Vec<u8> + Send + Sync>;
+
+/// Which way a request came.
+#[derive(Clone, Copy)]
+pub(crate) enum Door {
+    Lane,
+    Router,
+}
+
+/// A request that is not answered yet.
+pub(crate) struct Begun {
+    pub watch: Stopwatch,
+    pub door: Door,
+    pub method: Method,
+    /// The id in its head.
+    pub given: Option<HeaderValue>,
 }
 
 /// Statuses counted by their own label; any other falls under `other`.
@@ -53,33 +85,110 @@ const COUNTED: [StatusCode; 13] = [
 ];
 
 impl Observe {
-    pub(crate) fn new(route: &'static str) -> Self {
+    pub(crate) fn new(name: &'static str, path: &'static str, flat: Option<FlatErrors>) -> Self {
         let statuses = COUNTED
             .iter()
             .map(|status| {
                 let code = status.as_u16().to_string();
-                (*status, metrics::counter!("scoreline_http_requests_total", "route" => route, "status" => code))
+                (*status, metrics::counter!("scoreline_http_requests_total", "route" => name, "status" => code))
             })
             .collect();
-        let duration = metrics::histogram!("scoreline_http_request_duration_seconds", "route" => route);
-        Self { metrics: Arc::new(RouteMetrics { route, duration, statuses }) }
+        let duration = metrics::histogram!("scoreline_http_request_duration_seconds", "route" => name);
+        Self { route: Arc::new(ObservedRoute { name, path, duration, statuses, flat }) }
     }
 
-    /// Counts an answer that was not observed on its way.
-    pub(crate) fn record(&self, status: StatusCode, watch: Stopwatch) {
-        self.metrics.record(status, watch);
+    /// Ends a request: an error gets its body, a reply the headers of every reply, and both are recorded.
+    pub(crate) fn end<B>(&self, begun: &Begun, mut response: Response<B>, caller: Option<Arc<Caller>>) -> Response<B>
+    where
+        B: From<Vec<u8>> + Default,
+    {
+        let extensions = response.extensions_mut();
+        let refusal = extensions.remove::<Refusal>();
+        let caller = caller.or_else(|| extensions.remove());
+        let error = extensions.remove::<ApiError>();
+        let code = error.as_ref().map(|error| error.code);
+        let id = RequestId::of(begun.given.clone());
+        let mut response = match error {
+            Some(error) => self.told(&error, response.headers(), &id),
+            None if response.headers().contains_key(&REQUEST_ID) => response,
+            None => with_request_id(response, id.as_str()),
+        };
+        secure(response.headers_mut());
+        let (status, id) = (response.status(), response.headers().get(&REQUEST_ID));
+        if let Some(refusal) = &refusal {
+            refusal.say(self.route.path, status, id);
+        }
+        let caller = refusal.and_then(|refusal| refusal.caller).or(caller);
+        self.record(begun, status, code, id, caller.as_deref());
+        response
+    }
+
+    /// Counts an answer, and says it in the log.
+    pub(crate) fn record(
+        &self,
+        begun: &Begun,
+        status: StatusCode,
+        code: Option<Code>,
+        request_id: Option<&HeaderValue>,
+        caller: Option<&Caller>,
+    ) {
+        let ObservedRoute { name, path, duration, statuses, .. } = &*self.route;
+        duration.record(begun.watch.elapsed().as_secs_f64());
+        match statuses.iter().find(|(counted, _)| *counted == status) {
+            Some((_, counter)) => counter.increment(1),
+            None => {
+                metrics::counter!("scoreline_http_requests_total", "route" => *name, "status" => "other").increment(1);
+            }
+        }
+        // Without the query, the field of an error and the path itself: callers write them as they like.
+        tracing::debug!(
+            door = begun.door.as_str(),
+            method = NAMED.iter().find(|known| **known == begun.method).map_or("other", Method::as_str),
+            route = path,
+            status = status.as_u16(),
+            code = code.map(Code::as_str),
+            caller = caller.map(Caller::name),
+            request.id = request_id.and_then(|id| id.to_str().ok()),
+            ms = round(begun.watch.elapsed_ms(), 1e3),
+            "request answered"
+        );
+    }
+
+    /// The answer to an error, which so far only stands in the reply with these headers.
+    fn told<B: From<Vec<u8>>>(&self, error: &ApiError, carried: &HeaderMap, id: &RequestId) -> Response<B> {
+        let id = error.request_id.as_deref().unwrap_or_else(|| id.as_str());
+        let (status, body) = match &self.route.flat {
+            Some(flat) => (error.code.flat_status(), flat(error, id)),
+            None => (error.code.status(), serde_json::to_vec(&error.body(id)).expect("texts can be written")),
+        };
+        if status.is_server_error() || error.code == Code::Internal {
+            tracing::error!(code = error.code.as_str(), request.id = id, "request failed");
+        }
+        let mut response = with_request_id(Response::new(body.into()), id);
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, JSON.clone());
+        let kept = |name: HeaderName| carried.get(&name).map(|value| (name.clone(), value.clone()));
+        headers.extend(KEPT.into_iter().filter_map(kept));
+        if error.code == Code::Overloaded {
+            headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS.into());
+        }
+        response
     }
 }
 
-impl RouteMetrics {
-    fn record(&self, status: StatusCode, watch: Stopwatch) {
-        self.duration.record(watch.elapsed().as_secs_f64());
-        match self.statuses.iter().find(|(counted, _)| *counted == status) {
-            Some((_, counter)) => counter.increment(1),
-            None => metrics::counter!("scoreline_http_requests_total", "route" => self.route, "status" => "other")
-                .increment(1),
+impl Door {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Lane => "lane",
+            Self::Router => "router",
         }
     }
+}
+
+/// Whether requests are said in the log, so that somebody has to tell who asked.
+pub(crate) fn is_logged() -> bool {
+    tracing::enabled!(tracing::Level::DEBUG)
 }
 
 impl<S> Layer<S> for Observe {
@@ -111,8 +220,9 @@ where
 
     fn call(&mut self, request: Request<R>) -> Self::Future {
         let watch = Stopwatch::start();
-        let given = given(&Head::of_map(request.headers()));
-        Observed { inner: self.inner.call(request), given, watch, metrics: Arc::clone(&self.observe.metrics) }
+        let (given, method) = (given(&Head::of_map(request.headers())), request.method().clone());
+        let begun = Begun { watch, door: Door::Router, method, given };
+        Observed { inner: self.inner.call(request), begun, observe: self.observe.clone() }
     }
 }
 
@@ -120,9 +230,8 @@ pin_project! {
     pub struct Observed<F> {
         #[pin]
         inner: F,
-        given: Option<HeaderValue>,
-        watch: Stopwatch,
-        metrics: Arc<RouteMetrics>,
+        begun: Begun,
+        observe: Observe,
     }
 }
 
@@ -142,9 +251,7 @@ where
             }
             Err(error) => error_response(error),
         };
-        let response = finish(response, this.given.take());
-        this.metrics.record(response.status(), *this.watch);
-        Poll::Ready(Ok(response))
+        Poll::Ready(Ok(this.observe.end(this.begun, response, None)))
     }
 }
 
@@ -155,45 +262,4 @@ pub(crate) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, ApiError> {
         metrics::counter!("scoreline_panics_total").increment(1);
         ApiError::new(Code::Internal, "internal error")
     })
-}
-
-/// Writes an error's body and puts the headers of every reply on it.
-pub(crate) fn finish<B>(response: Response<B>, given: Option<HeaderValue>) -> Response<B>
-where
-    B: From<Vec<u8>> + Default,
-{
-    let mut response = identified(response, given);
-    secure(response.headers_mut());
-    response
-}
-
-fn identified<B>(mut response: Response<B>, given: Option<HeaderValue>) -> Response<B>
-where
-    B: From<Vec<u8>> + Default,
-{
-    if let Some(error) = response.extensions_mut().remove::<ApiError>() {
-        let id = RequestId::of(given);
-        let id = error.request_id.as_deref().unwrap_or_else(|| id.as_str());
-        if response.status().is_server_error() {
-            tracing::error!(code = error.code.as_str(), request.id = id, "request failed");
-        } else {
-            // Without the field: callers can name it as they like.
-            tracing::debug!(code = error.code.as_str(), request.id = id, "request refused");
-        }
-        let kept = KEPT.map(|name| response.headers_mut().remove(&name).map(|value| (name, value)));
-        let body = serde_json::to_vec(&error.body(id)).expect("texts can be written");
-        response = with_request_id(Response::new(body.into()), id);
-        *response.status_mut() = error.code.status();
-        response.headers_mut().insert(CONTENT_TYPE, JSON.clone());
-        response.headers_mut().extend(kept.into_iter().flatten());
-        if error.code == Code::Overloaded {
-            response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_SECONDS.into());
-        }
-        return response;
-    }
-    if !response.headers().contains_key(&REQUEST_ID) {
-        let id = RequestId::of(given);
-        response = with_request_id(response, id.as_str());
-    }
-    response
 }

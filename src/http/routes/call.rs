@@ -14,12 +14,10 @@ use crate::http::edge::error::ApiError;
 use crate::http::edge::head::Head;
 use crate::http::edge::request_id::{RequestId, given};
 use crate::http::state::SharedState;
-use crate::http::wire::flat::FlatError;
 use crate::http::wire::json;
 use crate::http::wire::response::Reply;
 
-/// A request whose body has arrived, or failed to. What is wrong with it is for its endpoint to say: those for data
-/// actions say everything with HTTP 200.
+/// A request whose body has arrived, or failed to. What is wrong with it is for its endpoint to say.
 pub(crate) struct Call {
     body: Result<Bytes, ApiError>,
     id: RequestId,
@@ -69,12 +67,6 @@ impl Call {
     /// Replies with `answer`, under the id that it shows.
     pub(crate) fn reply<T: Serialize>(&self, answer: &T, request_id: &str) -> Reply {
         Reply { body: json::to_vec(answer), request_id: self.header(request_id) }
-    }
-
-    /// Replies to a data action with usable numbers: the flow goes on with the neutral answer and can see why.
-    pub(crate) fn flat_error<P: Serialize>(&self, error: &ApiError, neutral: P) -> Reply {
-        let request_id = error.request_id.as_deref().unwrap_or_else(|| self.id());
-        self.reply(&FlatError::new(error, neutral, request_id), request_id)
     }
 
     /// Most callers send their id in the body: the header then shares the body's bytes.

@@ -1,37 +1,41 @@
-//! `POST /v1/genesys/clv`: the prediction for data actions, always HTTP 200 with `status` and `reason`, because a voice flow
-//! cannot read failure outputs.
+//! `POST /v1/genesys/clv`: the prediction for data actions, flat. What a flow can go on with is HTTP 200 with `status` and
+//! `reason`, because a voice flow cannot read failure outputs.
 
 use super::call::Call;
 use super::question::ClvQuestion;
 use crate::http::edge::error::ApiError;
 use crate::http::state::HttpState;
-use crate::http::wire::flat::{Flat as _, FlatAnswer, FlatPrediction, FlatRequest};
-use crate::http::wire::json::parse_object;
+use crate::http::wire::flat::{Flat as _, FlatAnswer, FlatError, FlatPrediction, FlatRequest};
+use crate::http::wire::json::{parse_object, to_vec};
 use crate::http::wire::request::PredictRequest;
 use crate::http::wire::response::Reply;
+use crate::routing::{Routing, TierRoute};
 use crate::scoring::Prefer;
+use crate::scoring::task::Score as _;
+use scoreline_domain::Estimate;
 use scoreline_engine::inference::manifest::Task;
 
-pub(super) async fn handle(app: &HttpState, call: &Call) -> Reply {
+pub(super) async fn handle(app: &HttpState, call: &Call) -> Result<Reply, ApiError> {
     answer(app, call, Prefer::Exact).await
 }
 
-/// The answer, or the neutral one beside the error.
-pub(super) async fn answer(app: &HttpState, call: &Call, prefer: Prefer) -> Reply {
-    match scored(app, call, prefer).await {
-        Ok(reply) => reply,
-        Err(error) => {
-            let neutral = app.scorer.neutral();
-            let routing = app.policy.decide(&neutral, true);
-            call.flat_error(&error, FlatPrediction::new(&neutral, routing))
-        }
-    }
-}
-
-async fn scored(app: &HttpState, call: &Call, prefer: Prefer) -> Result<Reply, ApiError> {
+pub(super) async fn answer(app: &HttpState, call: &Call, prefer: Prefer) -> Result<Reply, ApiError> {
     let flat: FlatRequest<PredictRequest<'_>> = parse_object(call.body()?)?;
     let answer = answered(app, call, prefer, flat.request).await;
     answer.map_err(|error| flat.spelling.of(error))
+}
+
+/// The neutral answer beside the error. Who is set up wrongly may be a stranger, and learns nothing of models and skills.
+pub(super) fn error(app: &HttpState, error: &ApiError, request_id: &str) -> Vec<u8> {
+    let nowhere = TierRoute { skill_id: String::new(), priority: 0, queue: None };
+    let (neutral, routing) = if error.code.is_of_setup() {
+        let nobody = Estimate::OF_NOBODY;
+        (nobody, Routing { tier: nobody.tier, route: &nowhere, low_confidence: true, use_default: true })
+    } else {
+        let neutral = app.scorer.neutral();
+        (neutral, app.policy.decide(&neutral, true))
+    };
+    to_vec(&FlatError::new(error, FlatPrediction::new(&neutral, routing), request_id))
 }
 
 async fn answered(

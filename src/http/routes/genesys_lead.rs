@@ -1,27 +1,28 @@
-//! `POST /v1/genesys/lead`: which lead to call next, for data actions: flat and always HTTP 200.
+//! `POST /v1/genesys/lead`: which lead to call next, for data actions: flat, as `genesys_clv`.
 
 use super::call::Call;
 use super::predict_lead::score;
 use crate::http::edge::error::ApiError;
 use crate::http::state::HttpState;
 use crate::http::wire::answer::Context;
-use crate::http::wire::flat::{Flat as _, FlatAnswer, FlatRequest};
-use crate::http::wire::json::parse_object;
+use crate::http::wire::flat::{Flat as _, FlatAnswer, FlatError, FlatRequest};
+use crate::http::wire::json::{parse_object, to_vec};
 use crate::http::wire::lead::{LeadPrediction, LeadRequest};
 use crate::http::wire::response::Reply;
+use crate::scoring::task::Score as _;
+use scoreline_domain::LeadScore;
 use scoreline_engine::inference::manifest::Task;
 
-pub(super) async fn handle(app: &HttpState, call: &Call) -> Reply {
-    match scored(app, call).await {
-        Ok(reply) => reply,
-        Err(error) => call.flat_error(&error, LeadPrediction::new(app.scorer.neutral_lead())),
-    }
-}
-
-async fn scored(app: &HttpState, call: &Call) -> Result<Reply, ApiError> {
+pub(super) async fn handle(app: &HttpState, call: &Call) -> Result<Reply, ApiError> {
     let flat: FlatRequest<LeadRequest<'_>> = parse_object(call.body()?)?;
     let answer = answered(app, call, flat.request).await;
     answer.map_err(|error| flat.spelling.of(error))
+}
+
+/// The neutral answer beside the error. Who is set up wrongly may be a stranger, and learns nothing of models.
+pub(super) fn error(app: &HttpState, error: &ApiError, request_id: &str) -> Vec<u8> {
+    let neutral = if error.code.is_of_setup() { LeadScore::OF_NOBODY } else { app.scorer.neutral_lead() };
+    to_vec(&FlatError::new(error, LeadPrediction::new(neutral), request_id))
 }
 
 async fn answered(app: &HttpState, call: &Call, mut request: LeadRequest<'_>) -> Result<Reply, ApiError> {

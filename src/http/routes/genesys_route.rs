@@ -2,10 +2,11 @@
 
 use super::call::Call;
 use super::genesys_clv::answer;
+use crate::http::edge::error::ApiError;
 use crate::http::state::HttpState;
 use crate::http::wire::response::Reply;
 use crate::scoring::Prefer;
 
-pub(super) async fn handle(app: &HttpState, call: &Call) -> Reply {
+pub(super) async fn handle(app: &HttpState, call: &Call) -> Result<Reply, ApiError> {
     answer(app, call, Prefer::LastScore).await
 }

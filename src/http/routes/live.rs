@@ -5,7 +5,8 @@ use super::call::Call;
 use super::{genesys_clv, genesys_lead, genesys_route, predict_clv, predict_lead, route_tier};
 use crate::http::admission::{Class, WhenOverloaded};
 use crate::http::edge::error::ApiError;
-use crate::http::state::HttpState;
+use crate::http::edge::observe::FlatErrors;
+use crate::http::state::{HttpState, SharedState};
 use crate::http::wire::response::Reply;
 
 /// The endpoints that somebody waits for.
@@ -23,7 +24,7 @@ impl Endpoint {
     /// Answers a call that has been let in and read.
     ///
     /// # Errors
-    /// Never of an endpoint for data actions.
+    /// What is wrong with it. On an endpoint for data actions it gets the body of `flat_error`.
     pub(crate) async fn answer(self, app: &HttpState, call: &mut Call) -> Result<Reply, ApiError> {
         let permit = app.admission.enter(Class::Live);
         call.shed = permit.is_err();
@@ -32,10 +33,17 @@ impl Endpoint {
             Self::PredictClv => predict_clv::handle(app, call).await,
             Self::PredictLead => predict_lead::handle(app, call).await,
             Self::RouteTier => route_tier::handle(app, call).await,
-            Self::GenesysClv => Ok(genesys_clv::handle(app, call).await),
-            Self::GenesysRoute => Ok(genesys_route::handle(app, call).await),
-            Self::GenesysLead => Ok(genesys_lead::handle(app, call).await),
+            Self::GenesysClv => genesys_clv::handle(app, call).await,
+            Self::GenesysRoute => genesys_route::handle(app, call).await,
+            Self::GenesysLead => genesys_lead::handle(app, call).await,
         }
+    }
+
+    /// What writes its errors, if it is for data actions.
+    pub(crate) fn flat_errors(self, state: &SharedState) -> Option<FlatErrors> {
+        let write = if self == Self::GenesysLead { genesys_lead::error } else { genesys_clv::error };
+        let app = state.clone();
+        self.is_flat().then(|| Box::new(move |error: &ApiError, id: &str| write(&app, error, id)) as FlatErrors)
     }
 
     /// Whether it is for data actions: a flow cannot read a failure.

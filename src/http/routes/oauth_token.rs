@@ -1,6 +1,7 @@
 //! `POST /oauth/token`: the client credentials grant, for platforms whose credential type calls a token endpoint.
 //! Errors have the body of RFC 6749 section 5.2, not ours.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -13,6 +14,7 @@ use crate::auth::{Authenticator, GrantFault, GrantRequest, GrantedToken};
 use crate::http::edge::body::Payload;
 use crate::http::edge::error::{ApiError, Code};
 use crate::http::edge::head::{Head, Repeated};
+use crate::http::edge::refusal::Refusal;
 use crate::http::wire::json::respond;
 use scoreline_listener::PeerAddress;
 
@@ -41,20 +43,21 @@ pub(crate) async fn handle(
         let message = "tokens are not issued here: `auth.credentials_file` is not set";
         return ApiError::new(Code::NotFound, message).into_response();
     };
+    let address = extensions.get::<PeerAddress>().map(|address| address.0.ip());
     let granted = match Head::of_map(&headers).authorization.once() {
         Err(Repeated) => Err(GrantFault::InvalidRequest("there must be one authorization header at most")),
         Ok(authorization) => authenticator.grant(&GrantRequest {
             authorization,
             content_type: headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes),
             body: &body,
-            from: extensions.get::<PeerAddress>().map(|address| address.0.ip()),
+            from: address,
         }),
     };
     let mut response = match granted {
         Ok(GrantedToken { access_token, expires_in, scope }) => {
             respond(StatusCode::OK, &Success { access_token, token_type: "Bearer", expires_in, scope })
         }
-        Err(fault) => refused(fault),
+        Err(fault) => refused(fault, address),
     };
     let never = HeaderValue::from_static("no-store");
     response.headers_mut().insert(CACHE_CONTROL, never);
@@ -62,7 +65,7 @@ pub(crate) async fn handle(
     response
 }
 
-fn refused(fault: GrantFault) -> Response {
+fn refused(fault: GrantFault, address: Option<IpAddr>) -> Response {
     metrics::counter!("scoreline_oauth_refused_total", "error" => fault.code()).increment(1);
     let status = match fault {
         GrantFault::InvalidRequest(_) | GrantFault::UnsupportedGrantType | GrantFault::InvalidScope => {
@@ -73,6 +76,9 @@ fn refused(fault: GrantFault) -> Response {
         GrantFault::Unavailable => StatusCode::INTERNAL_SERVER_ERROR,
     };
     let mut response = respond(status, &Refused { error: fault.code(), error_description: fault.to_string() });
+    if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS) {
+        response.extensions_mut().insert(Refusal { reason: fault.code(), caller: None, address });
+    }
     if fault == GrantFault::InvalidClient {
         let challenge = HeaderValue::from_static("Basic realm=\"scoreline\"");
         response.headers_mut().insert(WWW_AUTHENTICATE, challenge);

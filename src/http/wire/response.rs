@@ -10,7 +10,7 @@ use axum::response::IntoResponse;
 use crate::http::edge::headers::{JSON, NO_SNIFFING, NO_STORE, REQUEST_ID};
 use scoreline_domain::time::{Clock as _, SystemClock};
 
-/// An answer to a live call: always HTTP 200 and JSON. Everything else is an `ApiError`.
+/// An answer to a live call: HTTP 200 and JSON. Everything else is an `ApiError`.
 pub(crate) struct Reply {
     pub body: Vec<u8>,
     /// The id that the body shows.

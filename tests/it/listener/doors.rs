@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use axum::body::Body;
+use axum::http::Request;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Certificate, Client, Method, StatusCode};
 use scoreline::http::Endpoints;
@@ -106,11 +108,19 @@ fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
     headers
 }
 
+fn request(path: &str, (name, value): (&str, &str)) -> Request<Body> {
+    Request::post(path).header(name, value).body(Body::from("{}")).expect("a request")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_door_gives_the_same_answers() {
     let file = CredentialsFile::new("");
     let good = key(&file, "predict leads");
     let other = key(&file, "events");
+    let busy = key(&file, "predict leads");
+    let text = std::fs::read_to_string(file.path()).expect("text");
+    // The record of `busy` is the last one.
+    file.write(&(text.replacen("version = 1\n", "", 1) + "predict_per_second = 1\nleads_per_second = 1\n"));
     let app = TestApp::guarded(&file.settings());
     TestBundle::lead("v1").write(app.models.path());
     app.registry.scan(Patience::Now);
@@ -181,10 +191,18 @@ async fn every_door_gives_the_same_answers() {
             let answer = expect_same(&Method::POST, path, pairs, body).await;
             assert_eq!(answer.status, expected, "{path} {pairs:?}: {}", answer.body);
         }
+        let busy = ("authorization", busy.as_str());
+        // Its burst of one is spent here, by whichever route of its scope comes first.
+        app.send(request(path, busy)).await;
+        let answer = expect_same(&Method::POST, path, &[busy], body).await;
+        assert_eq!(answer.status, status(429), "{path}: {}", answer.body);
+        assert_eq!(answer.headers["retry-after"], ["1"], "{path}");
         // Credentials are asked for before anything is read.
         assert_eq!(expect_same(&Method::POST, path, &[], &large).await.status, 401, "{path}");
         assert_eq!(expect_same(&Method::PUT, path, &[authorized], body).await.status, 405, "{path}");
         assert_eq!(expect_same(&Method::GET, path, &[], "").await.status, 405, "{path}");
     }
+    let answer = expect_same(&Method::POST, "/v1/genesys/clvs", &[authorized], FLAT).await;
+    assert!(answer.status == 404 && answer.body.contains("|reason|:|not_found|"), "{}", answer.body);
     assert!(taken.load(std::sync::atomic::Ordering::Relaxed) > 100, "plain requests went through the lane");
 }
