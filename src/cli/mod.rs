@@ -179,7 +179,7 @@ fn serve(source: SettingsSource, effective: Effective) -> Result<(), Failure> {
         );
     }
     let metrics = telemetry::install_metrics()?;
-    let runtime = app::runtime(&effective.settings).context("runtime cannot start")?;
+    let runtime = app::runtime(&effective.settings).context("threads of the server cannot be started")?;
     let start = ServerStart { source, effective, audit: log.audit(), metrics };
     let ended = runtime.block_on(Box::pin(app::serve(start)));
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN);
