@@ -8,6 +8,7 @@ mod caps;
 mod connection;
 mod connection_stats;
 mod drain;
+mod head;
 mod io;
 mod lane;
 mod peer;
@@ -25,6 +26,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 pub use drain::Drain;
+pub use head::{HeadFault, check_head};
 pub use peer::{Connect, Handle, Peer, PeerAddress, PeerCertificates};
 pub use plain::{OfferResult, Plain, offer};
 pub use service::RequestBody;
@@ -101,7 +103,7 @@ const BACKLOG: u32 = 1024;
 /// Answers the kernel holds for a connection whose client does not read. It would grow to megabytes by itself, and each
 /// of thousands of slow readers could have it filled before the write timer begins.
 const SEND_BUFFER: u32 = 256 * 1024;
-/// Pause after an accept error such as too many open files.
+/// Pause after an accept error such as too many open files: what is short comes back when others end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// An accept error is told of once in this time, however often it comes.
 const TELL_AGAIN: Duration = Duration::from_mins(1);
