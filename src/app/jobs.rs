@@ -32,6 +32,7 @@ use crate::worker::{self, Board, Leases, SinkSettings};
 use scoreline_domain::JobName;
 use scoreline_domain::privacy::seal::Sealer;
 use scoreline_domain::privacy::{Eraser, IdHasher, PrivacySettings};
+use scoreline_domain::text::with_causes;
 use scoreline_domain::time::{SystemClock, Timestamp};
 use scoreline_engine::inference::registry::Patience;
 use scoreline_genesys::Genesys;
@@ -386,7 +387,7 @@ impl Waiting {
     }
 
     async fn after(&mut self, err: &anyhow::Error) {
-        let reason = format!("{err:#}");
+        let reason = with_causes(&**err);
         if reason != self.told {
             tracing::error!(reason, waiting = self.what, "tried again until it can be used; predictions are answered");
             self.told = reason;
