@@ -12,6 +12,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::lifecycle::Stop;
 use scoreline_domain::privacy::erasure::EraseError;
 use scoreline_domain::privacy::{Erasable, Eraser};
+use scoreline_domain::text::with_causes;
 use scoreline_domain::{CustomerKey, ModelName, ModelVersion, Promotions};
 use scoreline_engine::inference::registry::{PromotionKeeper, Registry};
 use scoreline_store::{Store, StoreError};
@@ -123,7 +124,7 @@ impl Follower {
             match (&looked, failing) {
                 (Err(err), false) => {
                     tracing::error!(
-                        error = format!("{err:#}"),
+                        error = with_causes(&**err),
                         "the store cannot be followed; tried again every second"
                     );
                 }

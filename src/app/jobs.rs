@@ -36,6 +36,7 @@ use crate::worker::{self, Board, LeadTargets, Leases, PushSettings, SinkSettings
 use scoreline_domain::JobName;
 use scoreline_domain::privacy::seal::Sealer;
 use scoreline_domain::privacy::{Eraser, IdHasher, PrivacySettings};
+use scoreline_domain::text::with_causes;
 use scoreline_domain::time::{Clock, SystemClock, Timestamp};
 use scoreline_engine::inference::registry::Patience;
 use scoreline_genesys::{Genesys, outbound};
@@ -541,7 +542,7 @@ impl Waiting {
     }
 
     async fn after(&mut self, err: &anyhow::Error) {
-        let reason = format!("{err:#}");
+        let reason = with_causes(&**err);
         if reason != self.told {
             tracing::error!(reason, waiting = self.what, "tried again until it can be used; predictions are answered");
             self.told = reason;

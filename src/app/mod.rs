@@ -3,14 +3,17 @@
 mod follow;
 pub mod jobs;
 pub mod local;
+mod open_files;
 mod pace;
 mod pepper;
 mod reload;
 pub mod stored;
 
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -40,13 +43,15 @@ use scoreline_listener::{ConnectionTask, Drain, Limits, Listener, TlsConfigs};
 use scoreline_store::{Store, StorePlace};
 
 use jobs::{JobParts, Pipeline};
+use open_files::ConnectionShares;
 use reload::Reload;
 use stored::Opening;
 
 /// Longest time a request's body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Probes, scrapers and a few people.
-const ADMIN_CONNECTIONS: usize = 256;
+/// Threads that a start needs beside those that answer requests: of the admin listener, of the store's connections, and
+/// some for work on files.
+const THREADS_BESIDE: usize = 8;
 /// How often the models folder is looked at.
 const MODELS_POLL: Duration = Duration::from_secs(1);
 /// A bundle's files must stand still for that long: more than a hiccup of a copy, less than a poll.
@@ -77,6 +82,7 @@ pub async fn serve(start: ServerStart) -> anyhow::Result<()> {
     let signals = Signals::listen();
     let hangups = Hangups::listen();
     let settings = effective.settings.clone();
+    let shares = ConnectionShares::claim(settings.connections.connections);
     let (opening, privacy) = stored::start(&settings).await?;
     let registry = registry(&settings);
     let pipeline = Pipeline::of(&settings);
@@ -129,12 +135,13 @@ pub async fn serve(start: ServerStart) -> anyhow::Result<()> {
 
     let drain = Drain::new();
     let admin_drain = Drain::new();
-    serve_admin(admin, admin_tls, Endpoints::admin(state.clone()), admin_drain.clone(), &stop)?;
+    serve_admin(admin, admin_tls, Endpoints::admin(state.clone()), shares.admin, admin_drain.clone(), &stop)?;
     if let StorePlace::Sqlite(path) = &settings.store.place {
         let commands = local::serve(path.clone(), pipeline.desk().store, Endpoints::local(state.clone()), stop.clone());
         stop.supervise("commands", commands);
     }
-    serve_public(public, tls, Endpoints::public(state), settings.connections, drain.clone(), admin_drain, &stop);
+    let limits = Limits { connections: shares.public, ..settings.connections };
+    serve_public(public, tls, Endpoints::public(state), limits, drain.clone(), admin_drain, &stop);
     stop.supervise("reload", reload.run(hangups, stop.clone()));
     stop.supervise("drift monitor", judge(Arc::clone(&registry), monitoring.clone(), stop.clone()));
     let comparing = stop.clone();
@@ -330,15 +337,29 @@ async fn watch_credentials(authenticator: &Arc<Authenticator>, stop: &Stop) {
 /// The runtime that answers requests.
 ///
 /// # Errors
-/// When its threads cannot be started.
+/// When its threads, and those of the parts that start with it, cannot be started.
 pub fn runtime(settings: &Settings) -> std::io::Result<tokio::runtime::Runtime> {
+    let of_cores = || thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = settings.server.threads.unwrap_or_else(of_cores);
+    try_threads(threads + THREADS_BESIDE)?;
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    if let Some(threads) = settings.server.threads {
-        builder.worker_threads(threads);
-    }
     // Threads that never rest look for new input after so many turns. Usual turns are microseconds; with long ones, the
     // usual 61 would let requests wait for a tenth of a second before anybody knows of them.
-    builder.event_interval(16).thread_name("requests").enable_all().build()
+    builder.worker_threads(threads).event_interval(16).thread_name("requests").enable_all().build()
+}
+
+/// Has so many threads at the same time for a moment. tokio panics where it gets none, and lets work wait for ever.
+fn try_threads(threads: usize) -> std::io::Result<()> {
+    let gate = Mutex::new(());
+    thread::scope(|scope| {
+        let shut = gate.lock();
+        let trial = |_| thread::Builder::new().spawn_scoped(scope, || drop(gate.lock()));
+        let trials = (0..threads).map(trial).collect::<std::io::Result<Vec<_>>>();
+        drop(shut);
+        // Gone for the system, too, before the real ones come.
+        trials?.into_iter().for_each(|trial| drop(trial.join()));
+        Ok(())
+    })
 }
 
 fn open(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
@@ -382,6 +403,7 @@ fn serve_admin(
     socket: TcpListener,
     tls: Option<TlsConfigs>,
     endpoints: Endpoints,
+    most: usize,
     drain: Drain,
     stop: &Stop,
 ) -> anyhow::Result<()> {
@@ -390,7 +412,7 @@ fn serve_admin(
     let socket = socket.into_std()?;
     let work = move || async move {
         let socket = TcpListener::from_std(socket)?;
-        let limits = Limits { connections: ADMIN_CONNECTIONS, exempt_loopback: true, ..Limits::default() };
+        let limits = Limits { connections: most, exempt_loopback: true, ..Limits::default() };
         let listener = Listener { name: "admin", limits, tls, drain };
         let spawn = move |connection: ConnectionTask| connections.track(connection);
         listener.serve(socket, endpoints, spawn).await;

@@ -14,6 +14,7 @@ use crate::lifecycle::Signals;
 use scoreline_domain::Promotions;
 use scoreline_domain::durable::{folder_of, write_whole};
 use scoreline_domain::privacy::{IdHasher, PrivacySettings, Tombstones, draw_pepper};
+use scoreline_domain::text::with_causes;
 use scoreline_domain::time::SystemClock;
 use scoreline_store::{Store, StoreError, StorePlace, TakenOver, has_old_customers, has_old_files};
 
@@ -170,7 +171,8 @@ pub fn promotions(settings: &Settings) -> Promotions {
         promotions.map_err(|err| told(settings, err))
     });
     read.unwrap_or_else(|err| {
-        eprintln!("warning: promoted versions are not known, the newest is taken: {err:#}");
+        let reason = with_causes(&*err);
+        eprintln!("warning: promoted versions are not known, the newest is taken: {reason}");
         Promotions::default()
     })
 }

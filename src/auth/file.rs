@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::secret::Hashed;
 use scoreline_domain::durable;
+use scoreline_domain::text::in_plain_words;
 
 /// The version of the format.
 pub(super) const VERSION: u32 = 1;
@@ -240,9 +241,10 @@ impl Credentials {
 /// Without the line itself, which toml's own message would repeat: it may hold a hash.
 fn told(text: &str, err: &toml::de::Error) -> String {
     let line = err.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+    let message = in_plain_words(err.message());
     match line {
-        Some(line) => format!("line {line}: {}", err.message()),
-        None => err.message().to_owned(),
+        Some(line) => format!("line {line}: {message}"),
+        None => message,
     }
 }
 

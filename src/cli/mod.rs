@@ -26,6 +26,7 @@ use crate::app::ServerStart;
 use crate::app::stored::SettingFault;
 use crate::config::{ConfigProblems, Effective, SettingsSource};
 use crate::{app, telemetry};
+use scoreline_domain::text::with_causes;
 
 /// Predicts customer lifetime value inside the process: a server for contact centres, and the same models on files.
 #[derive(Debug, Parser)]
@@ -107,7 +108,7 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
         let err = err.into();
         match err.downcast::<ConfigProblems>() {
             Ok(problems) => Self::Usage(problems.to_string()),
-            Err(err) if err.is::<SettingFault>() => Self::Usage(format!("{err:#}")),
+            Err(err) if err.is::<SettingFault>() => Self::Usage(with_causes(&*err)),
             Err(err) => Self::Runtime(err),
         }
     }
@@ -136,7 +137,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::from(EXIT_USAGE)
         }
         Err(Failure::Runtime(err)) => {
-            eprintln!("error: {err:#}");
+            eprintln!("error: {}", with_causes(&*err));
             ExitCode::from(EXIT_FAILURE)
         }
     }
@@ -184,7 +185,7 @@ fn serve(source: SettingsSource, effective: Effective) -> Result<(), Failure> {
         );
     }
     let metrics = telemetry::install_metrics()?;
-    let runtime = app::runtime(&effective.settings).context("runtime cannot start")?;
+    let runtime = app::runtime(&effective.settings).context("threads of the server cannot be started")?;
     let start = ServerStart { source, effective, audit: log.audit(), metrics };
     let ended = runtime.block_on(Box::pin(app::serve(start)));
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN);

@@ -1,6 +1,9 @@
 //! The layers (defaults, file, environment), each with its origin; and the reader that turns values into settings while
 //! it collects every problem.
 
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
@@ -58,6 +61,8 @@ const MOVED: [(&str, &str); 3] = [
     ("privacy.tombstones_path", "tombstones"),
     ("monitoring.path", "monitoring/outcomes.journal"),
 ];
+/// Anybody but the owner may read, or write. A file of its own may be read by a group, a settings file is copied about.
+const OF_ALL_OTHERS: u32 = 0o066;
 const FILE_BY_DEFAULT: &str = "scoreline.toml";
 /// What ONNX Runtime's own tools read; used when nothing else names the library.
 const ONNXRUNTIME_VARIABLE: &str = "ORT_DYLIB_PATH";
@@ -66,6 +71,8 @@ const ONNXRUNTIME_VARIABLE: &str = "ORT_DYLIB_PATH";
 /// next one is looked at too.
 pub(super) struct Reader {
     layers: Layers,
+    /// Who may do what with the settings file.
+    file_mode: u32,
     problems: Vec<Problem>,
     entries: Vec<EffectiveKey>,
 }
@@ -87,6 +94,7 @@ impl Reader {
         let defaults = table(DEFAULTS).expect("the defaults are TOML: a test reads them");
         let known = KnownKeys::from_defaults(&defaults);
         let mut layers = vec![(ValueOrigin::Default, defaults)];
+        let mut file_mode = 0;
         let mut problems = Vec::new();
 
         let mut variables: Vec<_> = environment.filter(|(_, text)| !text.is_empty()).collect();
@@ -98,8 +106,10 @@ impl Reader {
             layers.push((origin, nested("inference.onnxruntime_path", Value::from(path))));
         }
         if let Some((path, origin)) = file_to_read(file, named(FILE_VARIABLE)) {
-            match std::fs::read_to_string(&path).map_err(|err| err.to_string()).and_then(|text| table(&text)) {
-                Ok(mut table) => {
+            let read = read_with_mode(&path).map_err(|err| err.to_string());
+            match read.and_then(|(text, mode)| Ok((table(&text)?, mode))) {
+                Ok((mut table, mode)) => {
+                    file_mode = mode;
                     known.retain(&mut table, &origin, &mut problems);
                     layers.push((origin, table));
                 }
@@ -135,7 +145,7 @@ impl Reader {
             known.retain(&mut table, &origin, &mut problems);
             layers.push((origin, table));
         }
-        Self { layers: Layers(layers), problems, entries: Vec::new() }
+        Self { layers: Layers(layers), file_mode, problems, entries: Vec::new() }
     }
 
     /// A key that has a default.
@@ -186,6 +196,19 @@ impl Reader {
         let is_unset = matches!(origin, ValueOrigin::Default) && OPTIONAL.contains(&key);
         let origin = if is_unset { ValueOrigin::NotSet } else { origin };
         self.problems.push(Problem { key: key.to_owned(), origin, message: message.into() });
+    }
+
+    /// Refuses a secret that is written in a settings file which others may read. `instead` is where else it may be.
+    pub(super) fn keep_private(&mut self, key: &str, instead: &str) {
+        let ValueOrigin::File(path) = self.origin_of(key) else { return };
+        if self.file_mode & OF_ALL_OTHERS != 0 {
+            let mode = self.file_mode & 0o777;
+            let message = format!(
+                "is a secret in a file that others can read: `{path}` has mode {mode:03o}; run `chmod 600 {path}`, or give \
+                 {instead}"
+            );
+            self.problem(key, message);
+        }
     }
 
     /// Records how a key is in effect.
@@ -364,6 +387,16 @@ fn file_to_read(argument: Option<&Path>, variable: Option<&str>) -> Option<(Path
     })?;
     let origin = ValueOrigin::File(path.display().to_string());
     Some((path, origin))
+}
+
+/// A file's text, and its mode.
+fn read_with_mode(path: &Path) -> io::Result<(String, u32)> {
+    let mut file = File::open(path)?;
+    // Of the open file, so that nobody can put another in its place in between.
+    let mode = file.metadata()?.mode();
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    Ok((text, mode))
 }
 
 fn table(text: &str) -> Result<Table, String> {

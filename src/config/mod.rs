@@ -310,7 +310,7 @@ fn scoring(read: &mut Reader) -> ScoringSettings {
     let deadline =
         duration(read, "scoring.deadline", "from `1ms` to `1500ms`, because callers give up after `2s`", 1, cap);
     let cache_ttl =
-        duration(read, "scoring.cache_ttl", "from `0s` to `24h`, because an older score is stale", 0, limit);
+        duration(read, "scoring.cache_ttl", "from `1s` to `24h`, because an older score is stale", 1_000, limit);
     let cache_size =
         read.get_if("scoring.cache_size", "a size up to `64GiB`, such as `64MiB`", |size: &Bytes| size.0 <= 64 << 30).0;
     let top = whole(read, "scoring.explain_top", 1, 1024);

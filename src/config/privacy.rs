@@ -110,6 +110,9 @@ pub(super) fn read(read: &mut Reader) -> PrivacySettings {
 fn pepper(read: &mut Reader) -> Option<SecretString> {
     let pepper: Option<SecretString> =
         read.optional_if("privacy.pepper", "a secret of 16 characters or more", is_long_enough);
+    if pepper.is_some() {
+        read.keep_private("privacy.pepper", "it in a file of its own as `privacy.pepper_file`");
+    }
     let file: Option<PathBuf> = read.optional("privacy.pepper_file");
     let Some(path) = file else { return pepper };
     if pepper.is_some() {

@@ -36,6 +36,9 @@ pub(super) fn section(read: &mut Reader, has_pepper: bool) -> StoreSettings {
     let path: PathBuf = read.get("store.path");
     let allowed = "a URL of PostgreSQL, such as `postgres://user:password@host/database`";
     let url: Option<SecretString> = read.optional_if("store.url", allowed, is_postgres);
+    if url.as_ref().is_some_and(has_password) {
+        read.keep_private("store.url", "it as SCORELINE__STORE__URL");
+    }
     let check = read.get("store.check");
     let allowed = "a size from `1MiB` to `64GiB`";
     let cache_size = read.get_if("store.cache_size", allowed, |size: &Bytes| (1 << 20..=64 << 30).contains(&size.0)).0;
@@ -55,6 +58,14 @@ pub(super) fn section(read: &mut Reader, has_pepper: bool) -> StoreSettings {
 
 fn is_postgres(url: &SecretString) -> bool {
     ["postgres://", "postgresql://"].iter().any(|scheme| url.expose_secret().starts_with(scheme))
+}
+
+/// Whether there is a password before the host, or among the parameters.
+fn has_password(url: &SecretString) -> bool {
+    let (_, rest) = url.expose_secret().split_once("://").unwrap_or_default();
+    let (place, parameters) = rest.split_once('?').unwrap_or((rest, ""));
+    let user = place.rsplit_once('@').map_or("", |(user, _)| user);
+    user.contains(':') || parameters.split('&').any(|parameter| parameter.starts_with("password="))
 }
 
 #[cfg(test)]
@@ -77,6 +88,19 @@ mod tests {
         assert!(matches!(place(&[("SCORELINE__STORE__PATH", ":memory:")]), StorePlace::Memory));
         let url = ("SCORELINE__STORE__URL", "postgres://u:p@h/d");
         assert!(matches!(place(&[PEPPER, url]), StorePlace::Postgres(_)));
+    }
+
+    #[test]
+    fn a_password_is_found_wherever_the_url_has_it() {
+        let found = |url: &str| has_password(&SecretString::from(url));
+        for url in ["postgres://u:p@h/d", "postgres://u:a/b@c@h:1/d", "postgres://h/d?sslmode=require&password=p"] {
+            assert!(found(url), "{url}");
+        }
+        for url in
+            ["postgres://h/d", "postgres://h:5432/d", "postgres://u@h:5432/d?user=x:y", "postgresql:///d?host=/run"]
+        {
+            assert!(!found(url), "{url}");
+        }
     }
 
     #[test]

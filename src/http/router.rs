@@ -50,7 +50,7 @@ use Access::{Open, Scoped, SignedOr};
 use RouteAnswer::{Live, Routed};
 
 /// Name of what is no route, in metrics and in the log.
-const UNMATCHED: &str = "unmatched";
+pub(super) const UNMATCHED: &str = "unmatched";
 /// Where the routes for data actions are.
 const DATA_ACTIONS: &str = "/v1/genesys/{*action}";
 /// What commands of this machine are taken, beside the public listener.

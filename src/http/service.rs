@@ -3,34 +3,38 @@
 
 use std::convert::Infallible;
 use std::fs;
+use std::future::{Ready, ready};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderValue, Method, Request, Response, StatusCode};
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use axum::routing::future::RouteFuture;
 use bytes::Bytes;
+use futures_util::future::Either;
 use tokio::net::{UnixListener, UnixStream};
 use tower::Service as _;
 
-use super::edge::auth::{ScopeGuard, identity, refused};
-use super::edge::error::error_response;
+use super::edge::auth::{Charged, ScopeGuard, identity, refused};
+use super::edge::error::{ApiError, error_response};
 use super::edge::head::Head;
 use super::edge::observe::{Begun, Door, Observe, caught};
 use super::edge::request_id::given;
-use super::router::{ListenerName, ROUTES, RouteAnswer, local, router};
+use super::router::{ListenerName, ROUTES, RouteAnswer, UNMATCHED, local, router};
 use super::routes::Call;
 use super::routes::live::Endpoint;
 use super::state::SharedState;
 use super::wire::response::{Reply, write_response};
 use crate::auth;
 use scoreline_domain::time::Stopwatch;
-use scoreline_listener::{Connect, Peer, Plain, RequestBody};
+use scoreline_listener::{Connect, Peer, Plain, RequestBody, check_head};
 
 /// How soon a socket that gives no connection is asked again.
 const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
@@ -40,6 +44,8 @@ const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 pub struct Endpoints {
     lane: Arc<[LaneRoute]>,
     router: Router,
+    /// Of requests that no route is looked for.
+    unmatched: Observe,
 }
 
 /// A live call's route as the lane takes it.
@@ -64,7 +70,7 @@ impl Endpoints {
             }),
             RouteAnswer::Routed(_) => None,
         });
-        Self { lane: lane.collect(), router: router(ListenerName::Public, state) }
+        Self { lane: lane.collect(), ..router(ListenerName::Public, state).into() }
     }
 
     pub fn admin(state: SharedState) -> Self {
@@ -95,7 +101,7 @@ impl Endpoints {
 /// Without a short lane.
 impl From<Router> for Endpoints {
     fn from(router: Router) -> Self {
-        Self { lane: Arc::default(), router }
+        Self { lane: Arc::default(), router, unmatched: Observe::new(UNMATCHED, UNMATCHED, None) }
     }
 }
 
@@ -110,7 +116,11 @@ impl LaneRoute {
         let begun = Begun { watch, door: Door::Lane, method: Method::POST, given: given(&head) };
         let mut caller = None;
         let refused = match caught(|| self.answer(&head, begun.given.clone(), plain.body, from, &mut caller)) {
-            Ok(None) => return false,
+            Ok(None) => {
+                // The router answers this request next, and its caller has paid for it.
+                from.charged.store(self.guard.is_some(), Ordering::Relaxed);
+                return false;
+            }
             Ok(Some(Ok(reply))) => {
                 reply.write(out);
                 self.observe.record(&begun, StatusCode::OK, None, reply.request_id.as_ref(), caller.as_deref());
@@ -150,7 +160,8 @@ impl Connect for Endpoints {
     type Service = Connection;
 
     fn connect(&self, peer: &Peer) -> Connection {
-        Connection { endpoints: self.clone(), identity: identity(peer), peer: peer.clone() }
+        let charged = AtomicBool::new(false);
+        Connection { endpoints: self.clone(), identity: identity(peer), peer: peer.clone(), charged }
     }
 
     fn at_once(service: &Connection, plain: &Plain<'_>, out: &mut Vec<u8>) -> bool {
@@ -193,18 +204,40 @@ pub struct Connection {
     endpoints: Endpoints,
     identity: Option<Arc<auth::PeerIdentity>>,
     peer: Peer,
+    /// The lane has taken the next request from its caller's rate and left the answer to the router.
+    charged: AtomicBool,
+}
+
+impl Connection {
+    /// Answers a request that HTTP does not allow. Where the next one of the connection begins is not certain then.
+    fn refuse(&self, request: &Request<RequestBody>, error: ApiError) -> Response<Body> {
+        let given = given(&Head::of_map(request.headers()));
+        let begun = Begun { watch: Stopwatch::start(), door: Door::Router, method: request.method().clone(), given };
+        let mut response = self.endpoints.unmatched.end(&begun, error_response(error), None);
+        if request.version() < Version::HTTP_2 {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
 }
 
 impl hyper::service::Service<Request<RequestBody>> for Connection {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = RouteFuture<Infallible>;
+    type Future = Either<RouteFuture<Infallible>, Ready<Result<Response<Body>, Infallible>>>;
 
     fn call(&self, mut request: Request<RequestBody>) -> Self::Future {
+        let is_charged = self.charged.swap(false, Ordering::Relaxed);
+        if let Err(fault) = check_head(&request) {
+            return Either::Right(ready(Ok(self.refuse(&request, fault.into()))));
+        }
         self.peer.describe(request.extensions_mut());
         if let Some(identity) = &self.identity {
             request.extensions_mut().insert(Arc::clone(identity));
         }
-        self.endpoints.router.clone().call(request)
+        if is_charged {
+            request.extensions_mut().insert(Charged);
+        }
+        Either::Left(self.endpoints.router.clone().call(request))
     }
 }

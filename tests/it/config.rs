@@ -1,6 +1,7 @@
 //! Settings: layers, every problem at once with key and source, secrets masked.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ fn file(text: &str) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("temporary folder");
     let path = folder.path().join("settings.toml");
     fs::write(&path, text).expect("settings are written");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("private");
     (folder, path)
 }
 
@@ -106,7 +108,7 @@ fn every_problem_is_reported_at_once_with_key_and_source() {
     `server.header_read_timeout` must be a duration with a unit, from `100ms` to `5m`, got `10` (file `settings.toml`)
     `models.pins.clv` must be a version in quotes, such as "v1.2", got `1.2` (file `settings.toml`)
     `scoring.deadline` must be a duration with a unit, from `1ms` to `1500ms`, because callers give up after `2s`, got `2s` (file `settings.toml`)
-    `scoring.cache_ttl` must be a duration with a unit, from `0s` to `24h`, because an older score is stale, got `48h` (file `settings.toml`)
+    `scoring.cache_ttl` must be a duration with a unit, from `1s` to `24h`, because an older score is stale, got `48h` (file `settings.toml`)
     `log.filter` must be a level (`error`, `warn`, `info`, `debug`, `trace`, `off`) or directives such as `info,scoreline::http=debug`, got `inof`: `inof` does not end in a level (environment variable `SCORELINE__LOG__FILTER`)
     "#);
 }
@@ -225,6 +227,55 @@ fn secrets_are_never_shown() {
     assert!(!format!("{effective:?}").contains("nobody sees"));
     let short = problems("[privacy]\npepper = \"too short\"\n", &[]);
     assert_eq!(short, ["`privacy.pepper` must be a secret of 16 characters or more (file `settings.toml`)"]);
+}
+
+#[test]
+fn secrets_stand_in_no_settings_file_that_others_read() {
+    let text = "[privacy]\npepper = \"a pepper nobody sees\"\n[store]\nurl = \"postgres://u:geheim@h/d\"\n";
+    for mode in [0o644, 0o640, 0o604, 0o660, 0o666] {
+        let (folder, path) = file(text);
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("changed");
+        let found = explain(Some(&path), &[]).expect_err("refused").join("\n");
+        let found = found.replace(&format!("{}/", folder.path().display()), "").replace(&format!("{mode:o}"), "MODE");
+        insta::allow_duplicates!(insta::assert_snapshot!(found, @r#"
+        `privacy.pepper` is a secret in a file that others can read: `settings.toml` has mode MODE; run `chmod 600 settings.toml`, or give it in a file of its own as `privacy.pepper_file` (file `settings.toml`)
+        `store.url` is a secret in a file that others can read: `settings.toml` has mode MODE; run `chmod 600 settings.toml`, or give it as SCORELINE__STORE__URL (file `settings.toml`)
+        "#));
+        // What the file says does not hold then.
+        let environment = [
+            ("SCORELINE__PRIVACY__PEPPER", "the pepper of the environment"),
+            ("SCORELINE__STORE__URL", "postgres://u:geheim@h/d"),
+        ];
+        explain(Some(&path), &environment).expect("the environment is private");
+    }
+    // No secret, no matter.
+    let (_folder, path) = file("[store]\nurl = \"postgres://u@h/d\"\n[privacy]\npepper_file = \"/dev/null\"\n");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("changed");
+    let found = explain(Some(&path), &[("SCORELINE__PRIVACY__PEPPER_FILE", "")]).expect_err("no pepper").join("\n");
+    assert!(!found.contains("store.url` is a secret"), "{found}");
+}
+
+#[test]
+fn a_cache_that_keeps_nothing_is_one_without_room() {
+    for ttl in ["0s", "999ms", "25h"] {
+        let found = problems(&format!("[scoring]\ncache_ttl = \"{ttl}\"\n"), &[]);
+        assert!(
+            found[0].starts_with("`scoring.cache_ttl` must be a duration with a unit, from `1s` to `24h`"),
+            "{found:?}"
+        );
+    }
+    let (_folder, path) = file("[scoring]\ncache_ttl = \"1s\"\ncache_size = \"0B\"\n");
+    explain(Some(&path), &[]).expect("valid");
+}
+
+#[test]
+fn threads_and_queue_of_onnx_say_what_they_may_be() {
+    let found = problems("[inference]\nonnx_threads = 0\nonnx_queue = \"long\"\nonnx_queue_age = \"1s\"\n", &[]);
+    insta::assert_snapshot!(found.join("\n"), @r#"
+    `inference.onnx_queue_age` is not known; `inference` holds `onnx_queue`, `onnx_threads`, `onnxruntime_path` (file `settings.toml`)
+    `inference.onnx_threads` must be a whole number from 1 to 256, got `0` (file `settings.toml`)
+    `inference.onnx_queue` must be a whole number from 1 to 1000000, got `long` (file `settings.toml`)
+    "#);
 }
 
 #[test]

@@ -533,3 +533,36 @@ async fn swaps_under_load_fail_nothing_and_mix_nothing() {
         assert!(caller.await.expect("no caller failed") > 1, "callers saw versions change");
     }
 }
+
+#[tokio::test]
+async fn names_that_callers_made_up_are_cut_and_personal_ones_are_told_by_their_place() {
+    let app = TestApp::new();
+    let long = "x".repeat(200);
+    let phone = "4155550123";
+    let known = r#""recency_days":30,"frequency_count":10"#;
+    for (path, body, status, told) in [
+        ("/v1/predict/clv", format!(r#"{{"features":{{{known},"{long}":1}}}}"#), 422, "xxx.."),
+        ("/v1/predict/clv", format!(r#"{{"features":{{{known},"{phone}":1}}}}"#), 422, "name of field 3 in `features`"),
+        (
+            "/v1/predict/clv",
+            format!(r#"{{"features":{{{known},"{phone}":[]}}}}"#),
+            422,
+            "name of field 3 in `features`",
+        ),
+        ("/v1/predict/clv", format!(r#"{{"{long}":1}}"#), 422, "xxx.."),
+        (
+            "/v1/predict/clv/batch",
+            format!(r#"{{"features":{{{known},"{phone}":[]}}}}"#),
+            200,
+            "name of field 3 in `features`",
+        ),
+        ("/v1/genesys/clv", format!(r#"{{{known},"{long}":"1"}}"#), 200, "unknown: xxx"),
+        ("/v1/genesys/clv", format!(r#"{{{known},"{phone}":"1"}}"#), 200, "unknown: a personal name"),
+        ("/v1/genesys/clv", format!(r#"{{{known},"{phone}":[]}}"#), 200, "name of field 3 in "),
+    ] {
+        let reply = app.post(path, body.clone()).await;
+        assert_eq!(reply.status, status, "{body}: {}", reply.text);
+        assert!(reply.text.contains(told), "{body}: {}", reply.text);
+        assert!(!reply.text.contains(&long) && !reply.text.contains(phone), "{body}: {}", reply.text);
+    }
+}

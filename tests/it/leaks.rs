@@ -309,3 +309,17 @@ fn scoring_a_table_tells_nothing_of_its_rows() {
     // What is in the output file was in the input file of the same person.
     expect_none("what scoring a table prints", &[output.stdout, output.stderr].concat());
 }
+
+#[test]
+fn a_table_without_a_header_is_refused_without_its_first_customer() {
+    let folder = folder();
+    let table = folder.path().join("customers.csv");
+    std::fs::write(&table, "C-1,+14155550123,a@example.com\nC-2,+14155550124,b@example.com\n").expect("written");
+    let mut command = scoreline(folder.path(), &[]);
+    command.args(["score", "--input"]).arg(&table).arg("--output").arg(folder.path().join("scored.csv"));
+    let output = command.output().expect("the binary runs");
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(told.contains("`C-1`, a name that looks like personal data (column 2)"), "{told}");
+    assert!(!told.contains("4155550123") && !told.contains("a@example"), "{told}");
+}

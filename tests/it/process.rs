@@ -26,7 +26,12 @@ impl Server {
     }
 
     pub fn start_with(models: &Path, environment: &[(&str, &str)]) -> Self {
-        let mut child = scoreline(&["serve"], models)
+        Self::run(scoreline(&["serve"], models), environment)
+    }
+
+    /// As `start_with`, by a command that may set limits first.
+    pub fn run(mut command: Command, environment: &[(&str, &str)]) -> Self {
+        let mut child = command
             .env("SCORELINE__SERVER__LISTEN", "127.0.0.1:0")
             .env("SCORELINE__SERVER__ADMIN_LISTEN", "127.0.0.1:0")
             .env("SCORELINE__LOG__FORMAT", "json")
@@ -46,6 +51,13 @@ impl Server {
     /// Reads the log up to the next line with this message.
     pub fn event(&mut self, message: &str) -> Value {
         next_event(&mut self.log, message)
+    }
+
+    /// Reads the log up to the next line with this message; what stood before it.
+    pub fn log_before(&mut self, message: &str) -> String {
+        let mut seen = String::new();
+        event_after(&mut self.log, message, &mut seen);
+        seen
     }
 
     pub fn signal(&self, name: &str) {
@@ -93,6 +105,20 @@ pub fn scoreline(arguments: &[&str], models: &Path) -> Command {
     command.args(arguments).env("SCORELINE__MODELS__DIR", models).env_remove("SCORELINE_CONFIG");
     // No name of a model.
     command.env("SCORELINE__STORE__PATH", models.join(".state/scoreline.db"));
+    command
+}
+
+/// `scoreline serve` under a limit of the system, as `ulimit` takes it.
+pub fn serve_under(limit: &str, models: &Path) -> Command {
+    let plain = scoreline(&["serve"], models);
+    let mut command = Command::new("bash");
+    command.arg("-c").arg(format!("ulimit {limit} && exec \"$0\" serve")).arg(plain.get_program());
+    for (name, value) in plain.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
     command
 }
 

@@ -68,6 +68,10 @@ impl<C: Connect> ListenerShared<C> {
         let cancelled = metrics::counter!("scoreline_requests_cancelled_total", "listener" => name);
         Self { name, connect, limits, tls, drain, one, two, cancelled }
     }
+
+    pub(super) fn name(&self) -> &'static str {
+        self.name
+    }
 }
 
 /// Runs a connection to its end.

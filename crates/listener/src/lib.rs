@@ -8,6 +8,7 @@ mod caps;
 mod connection;
 mod connection_stats;
 mod drain;
+mod head;
 mod io;
 mod lane;
 mod peer;
@@ -25,12 +26,14 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 pub use drain::Drain;
+pub use head::{HeadFault, check_head};
 pub use peer::{Connect, Handle, Peer, PeerAddress, PeerCertificates};
 pub use plain::{OfferResult, Plain, offer};
 pub use service::RequestBody;
 
 use caps::Caps;
 use connection::ListenerShared;
+use scoreline_domain::time::Stopwatch;
 
 /// The TLS settings of the moment, asked for at each handshake. They must offer `h2` and `http/1.1` by ALPN themselves.
 pub type TlsConfigs = Arc<dyn Fn() -> Arc<rustls::ServerConfig> + Send + Sync>;
@@ -100,8 +103,10 @@ const BACKLOG: u32 = 1024;
 /// Answers the kernel holds for a connection whose client does not read. It would grow to megabytes by itself, and each
 /// of thousands of slow readers could have it filled before the write timer begins.
 const SEND_BUFFER: u32 = 256 * 1024;
-/// Pause after an accept error such as too many open files.
+/// Pause after an accept error such as too many open files: what is short comes back when others end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// An accept error is told of once in this time, however often it comes.
+const TELL_AGAIN: Duration = Duration::from_mins(1);
 
 /// Opens a listening socket.
 ///
@@ -122,6 +127,7 @@ impl Listener {
         let caps = Caps::new(self.name, &self.limits);
         let drain = self.drain.clone();
         let shared = Arc::new(ListenerShared::new(self, connect));
+        let mut told: Option<Stopwatch> = None;
         loop {
             let place = tokio::select! {
                 place = caps.place() => place,
@@ -141,7 +147,10 @@ impl Listener {
                 // The client was gone before it was accepted; nothing is wrong here.
                 Err(err) if err.kind() == ErrorKind::ConnectionAborted => {}
                 Err(err) => {
-                    tracing::warn!(error = %err, "connection could not be accepted");
+                    if told.is_none_or(|told| told.elapsed() >= TELL_AGAIN) {
+                        told = Some(Stopwatch::start());
+                        tracing::warn!(listener = shared.name(), error = %err, "connection could not be accepted");
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }

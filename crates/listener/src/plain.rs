@@ -1,11 +1,12 @@
-//! Requests that need nothing HTTP is rich in: they have come whole, say how long their body is, and ask for nothing of
-//! the connection. hyper is there for all others, and for everything that is wrong with a request.
+//! Requests that need nothing HTTP is rich in: they have come whole, say whom they are for and how long their body is, and ask
+//! for nothing of the connection. hyper is there for all others, and for everything that is wrong with a request.
 
 use std::mem::MaybeUninit;
 
 use httparse::{Header, Request, Status};
 
 use super::Limits;
+use super::head::is_host;
 
 /// Most headers of a request that is looked at here; `Limits::headers` may be lower.
 const MOST_HEADERS: usize = 64;
@@ -62,9 +63,10 @@ pub fn offer(bytes: &[u8], limits: &Limits, take: impl FnOnce(&Plain<'_>) -> boo
     }
 }
 
-/// The length of the body, unless anything else in the head is about the connection or the body.
+/// The length of the body, unless anything else in the head is about the connection or the body, or it has not one host.
 fn length(headers: &[Header<'_>]) -> Option<usize> {
     let mut length = None;
+    let mut has_host = false;
     for header in headers {
         let is = |name: &str| header.name.eq_ignore_ascii_case(name);
         match header.name.len() {
@@ -77,6 +79,12 @@ fn length(headers: &[Header<'_>]) -> Option<usize> {
                 }
                 length = Some(digits.iter().fold(0, |sum, digit| sum * 10 + usize::from(digit - b'0')));
             }
+            4 if is("host") => {
+                if has_host || !is_host(header.value) {
+                    return None;
+                }
+                has_host = true;
+            }
             17 if is("transfer-encoding") => return None,
             10 if is("connection") && !header.value.eq_ignore_ascii_case(b"keep-alive") => return None,
             6 if is("expect") => return None,
@@ -86,7 +94,7 @@ fn length(headers: &[Header<'_>]) -> Option<usize> {
             _ => {}
         }
     }
-    length
+    length.filter(|_| has_host)
 }
 
 #[cfg(test)]
@@ -107,8 +115,9 @@ mod tests {
 
     #[test]
     fn one_length_and_nothing_else_about_the_body() {
-        let request = |headers: &str| format!("POST /x HTTP/1.1\r\n{headers}\r\nbody and more").into_bytes();
-        for plain in ["content-length: 4\r\n", "Content-Length:004\r\nhost: x\r\nConnection: Keep-Alive\r\n"] {
+        let raw = |headers: &str| format!("POST /x HTTP/1.1\r\n{headers}\r\nbody and more").into_bytes();
+        let request = |headers: &str| raw(&format!("host: x\r\n{headers}"));
+        for plain in ["content-length: 4\r\n", "Content-Length:004\r\nConnection: Keep-Alive\r\n"] {
             let (found, body) = offered(&request(plain));
             assert!(matches!(found, OfferResult::Taken(_)), "{plain}");
             assert_eq!(body.as_deref(), Some(&b"body"[..]), "{plain}");
@@ -124,8 +133,12 @@ mod tests {
             "content-length: 4\r\nconnection: close\r\n",
             "content-length: 4\r\nexpect: 100-continue\r\n",
             "content-length: 4\r\nupgrade: h2c\r\n",
+            "content-length: 4\r\nHost: x\r\n",
         ] {
             assert_eq!(offered(&request(other)), (OfferResult::Other, None), "{other}");
+        }
+        for other in ["content-length: 4\r\n", "host: a b\r\ncontent-length: 4\r\n"] {
+            assert_eq!(offered(&raw(other)), (OfferResult::Other, None), "{other}");
         }
     }
 
@@ -135,14 +148,14 @@ mod tests {
         fn a_request_ends_where_it_ends(
             lines in proptest::collection::vec(
                 select(vec![
-                    "POST /v1/predict/clv HTTP/1.1\r\n", "GET / HTTP/1.1\r\n", "content-length: 2\r\n", "host: x\r\n",
+                    "POST /v1/predict/clv HTTP/1.1\r\n", "GET / HTTP/1.1\r\n", "content-length: 2\r\n", "host: y\r\n",
                     "Content-Length: 0\r\n", "transfer-encoding: chunked\r\n", "a:\r\n", "\r\n", "{}", "\n", "\0",
                 ]),
                 0..8,
             ),
             cut in any::<Index>(),
         ) {
-            let bytes = format!("POST /x HTTP/1.1\r\n{}", lines.concat()).into_bytes();
+            let bytes = format!("POST /x HTTP/1.1\r\nhost: x\r\n{}", lines.concat()).into_bytes();
             if let (OfferResult::Taken(end), body) = offered(&bytes) {
                 prop_assert!(end <= bytes.len());
                 prop_assert_eq!(offered(&bytes[..end]), (OfferResult::Taken(end), body));

@@ -20,6 +20,7 @@ use crate::config::Settings;
 use scoreline_domain::CustomerKey;
 use scoreline_domain::Purchase;
 use scoreline_domain::privacy::{IdHasher, Tombstones};
+use scoreline_domain::text::with_causes;
 use scoreline_engine::features::purchases::{LARGEST, fits};
 use scoreline_store::{NewPurchase, PurchaseId, PurchasesRecorded, Repetitions, Store, StoreError};
 
@@ -195,7 +196,10 @@ impl Log<'_> {
         };
         let server = match StoreServer::of(path, process, settings).await {
             Ok(server) => server,
-            Err(unreached) => return Err(err.context(format!("no purchase was taken in: {unreached:#}"))),
+            Err(unreached) => {
+                let reason = with_causes(&*unreached);
+                return Err(err.context(format!("no purchase was taken in: {reason}")));
+            }
         };
         let told = self.tell_all(&server).await;
         told.context("not all purchases were taken in; the same command does the rest")

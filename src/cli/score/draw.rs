@@ -1,5 +1,6 @@
 //! From a chunk to the numbers a model reads: finds the columns by name, parses, and keeps what is wrong with a row.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use anyhow::bail;
@@ -15,6 +16,8 @@ use super::chunk::{Chunk, Lines, Records, object};
 use super::sink::output_columns;
 use super::source::{Layout, can_be_number, plain};
 use scoreline_domain::feature::CATALOGUE;
+use scoreline_domain::privacy::screen::public;
+use scoreline_domain::text;
 use scoreline_engine::features::{FeatureRule, FeatureSchema, Value};
 use scoreline_engine::inference::ModelSnapshot;
 use scoreline_engine::inference::manifest::Task;
@@ -22,7 +25,7 @@ use scoreline_engine::inference::manifest::Task;
 pub(super) const CHANNEL: &str = "acquisition_channel";
 pub(super) const LEAD_SOURCE: &str = "lead_source";
 pub(super) const SEGMENT: &str = "segment";
-/// What a message shows of a cell.
+/// What a message shows of a cell or of a column's name.
 const SHOWN_CHARACTERS: usize = 40;
 
 /// Where in an input the model's features are.
@@ -169,10 +172,7 @@ impl<'a> Mapping<'a> {
             (false, true) => required,
             (true, _) => format!("optionally {optional}"),
         };
-        bail!(
-            "{what}. The model reads {reads}; the input has {}{hint}",
-            listed(columns.iter().map(String::as_str).collect())
-        )
+        bail!("{what}. The model reads {reads}; the input has {}{hint}", column_names(columns))
     }
 
     /// Draws the numbers of a chunk.
@@ -401,7 +401,7 @@ fn json_value(rule: &FeatureRule, value: &RawValue) -> Result<f64, Odd> {
     if rule.categories.is_empty() {
         return json_number(value).map_err(Odd::Fault);
     }
-    match serde_json::from_str::<Option<std::borrow::Cow<'_, str>>>(value.get()) {
+    match serde_json::from_str::<Option<Cow<'_, str>>>(value.get()) {
         Ok(None) => Ok(f64::NAN),
         Ok(Some(text)) => self::value(rule, text.as_bytes()),
         Err(_) => Err(Odd::Fault(rule.allowed())),
@@ -448,9 +448,16 @@ fn label(text: &str) -> Option<String> {
     (!Value::Text(text).is_empty()).then(|| text.trim().to_owned())
 }
 
-pub(super) fn shown(text: &str) -> String {
-    if text.chars().count() <= SHOWN_CHARACTERS {
-        return text.to_owned();
-    }
-    text.chars().take(SHOWN_CHARACTERS).chain("..".chars()).collect()
+/// A cell or a name as a message shows it.
+pub(super) fn shown(text: &str) -> Cow<'_, str> {
+    text::shown(text, SHOWN_CHARACTERS)
+}
+
+/// The names of an input's columns, for a message. Those of a file without a header are its first customer's data.
+pub(super) fn column_names(columns: &[String]) -> String {
+    let name = |(column, number): (&String, u32)| match public(column) {
+        Ok(()) => format!("`{}`", shown(column)),
+        Err(_) => format!("a name that looks like personal data (column {number})"),
+    };
+    columns.iter().zip(1..).map(name).collect::<Vec<_>>().join(", ")
 }

@@ -11,7 +11,7 @@ use arrow_schema::{DataType, Field, Schema};
 use jiff::civil::Date;
 
 use super::chunk::{CHUNK_ROWS, Cell, Chunk};
-use super::draw::{InputRow, shown};
+use super::draw::{InputRow, column_names, shown};
 use super::source::{Input, Layout, Length, Source, plain};
 use scoreline_domain::{Purchase, PurchaseFault, PurchaseText};
 use scoreline_engine::features::purchases::{PurchaseFeatures, PurchaseHistory};
@@ -132,11 +132,7 @@ impl Places {
         let need = |names: &[&str]| {
             find(names).with_context(|| {
                 let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
-                format!(
-                    "a purchase log needs a column {}; the input has {}",
-                    names.join(" or "),
-                    columns.iter().map(|column| format!("`{column}`")).collect::<Vec<_>>().join(", ")
-                )
+                format!("a purchase log needs a column {}; the input has {}", names.join(" or "), column_names(columns))
             })
         };
         let amount = need(&AMOUNT)?;

@@ -15,7 +15,6 @@ use std::time::Duration;
 
 use metrics::Counter;
 
-use super::edge::error::{ApiError, Code};
 use scoreline_domain::time::Stopwatch;
 
 /// What is asked for.
@@ -147,12 +146,6 @@ impl GivingWay {
             tokio::task::yield_now().await;
             self.0 = Stopwatch::start();
         }
-    }
-}
-
-impl From<Overloaded> for ApiError {
-    fn from(overloaded: Overloaded) -> Self {
-        Self::new(Code::Overloaded, overloaded.to_string())
     }
 }
 

@@ -39,6 +39,10 @@ pub enum Access {
 /// The header of a signed message.
 pub(crate) const SIGNATURE: &str = "webhook-signature";
 
+/// Request extension: the caller's rate has been charged for this request.
+#[derive(Clone, Copy)]
+pub(crate) struct Charged;
+
 /// The answer to somebody at `address` who is not let in. `observe` writes its body.
 pub(crate) fn refused<B: Default>(NotAdmitted { fault, caller }: NotAdmitted, address: Option<IpAddr>) -> Response<B> {
     metrics::counter!("scoreline_auth_refused_total", "reason" => fault.reason()).increment(1);
@@ -99,9 +103,18 @@ impl ScopeGuard {
     /// # Errors
     /// `NotAdmitted`, to be answered with `refused`.
     pub(crate) fn admit(&self, head: &Head<'_>, peer: Option<&PeerIdentity>) -> Result<Arc<Caller>, NotAdmitted> {
-        let authorization = head.authorization.once().map_err(|Repeated| AuthFault::Malformed)?;
-        self.authenticator.admit(authorization, peer, self.scope)
+        self.authenticator.admit(authorization(head)?, peer, self.scope)
     }
+
+    /// As `admit`, of a request that was let in before.
+    fn check(&self, head: &Head<'_>, peer: Option<&PeerIdentity>) -> Result<Arc<Caller>, NotAdmitted> {
+        Ok(self.authenticator.check(authorization(head)?, peer, self.scope)?)
+    }
+}
+
+/// The one `authorization` header.
+fn authorization<'a>(head: &Head<'a>) -> Result<Option<&'a [u8]>, AuthFault> {
+    head.authorization.once().map_err(|Repeated| AuthFault::Malformed)
 }
 
 impl<S> Layer<S> for ScopeGuard {
@@ -132,10 +145,12 @@ where
 
     fn call(&mut self, mut request: Request) -> Self::Future {
         if self.guard.passes_signed && request.headers().contains_key(SIGNATURE) {
-            return Guarded { refused: None, inner: Some(self.inner.call(request)) };
+            return Guarded { refused: None, logged: None, inner: Some(self.inner.call(request)) };
         }
         let peer = request.extensions().get::<Arc<PeerIdentity>>().map(AsRef::as_ref);
-        match self.guard.admit(&Head::of_map(request.headers()), peer) {
+        let is_charged = request.extensions().get::<Charged>().is_some();
+        let let_in = if is_charged { ScopeGuard::check } else { ScopeGuard::admit };
+        match let_in(&self.guard, &Head::of_map(request.headers()), peer) {
             Ok(caller) => {
                 let logged = is_logged().then(|| Arc::clone(&caller));
                 request.extensions_mut().insert(Actor::named(caller.name()));
@@ -191,4 +206,49 @@ pub(crate) fn identity(peer: &listener::Peer) -> Option<Arc<PeerIdentity>> {
         San::Dns(name) | San::Uri(name) => name,
     };
     Some(Arc::new(PeerIdentity { subject: subject_cn.unwrap_or_default(), sans: sans.into_iter().map(text).collect() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::StatusCode;
+    use scoreline_domain::time::ManualClock;
+
+    use super::*;
+    use crate::auth::{AuthSettings, Rate, RateRecord, Rates, Scopes, add_key};
+
+    #[tokio::test]
+    async fn a_request_that_was_charged_is_not_charged_again() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let path = folder.path().join("credentials.toml");
+        let now = "2026-11-21T10:00:00Z".parse().expect("a time");
+        let scopes = Scopes::parse(["predict"]).expect("scopes");
+        let made = add_key(&path, "test", scopes, RateRecord::default(), now).expect("made");
+        let rate = Rate { per_second: 1, burst: 2 };
+        let settings = AuthSettings {
+            credentials_file: Some(path),
+            token_key_file: None,
+            token_ttl: std::time::Duration::from_mins(15),
+            rates: Rates { predict: rate, leads: rate },
+        };
+        let authenticator = Authenticator::open(&settings, Arc::new(ManualClock::at(now))).expect("valid");
+        let authenticator = authenticator.expect("credentials");
+        let guard = ScopeGuard { authenticator, scope: Scope::Predict, passes_signed: false };
+        let handler = async |_: Request| Ok::<_, Infallible>(Response::new(Body::empty()));
+        let mut service = guard.layer(tower::service_fn(handler));
+        let authorization = format!("Bearer {}", made.secret.as_str());
+        let mut ask = async |is_charged: bool| {
+            let mut request = Request::new(Body::empty());
+            request.headers_mut().insert("authorization", authorization.parse().expect("visible"));
+            if is_charged {
+                request.extensions_mut().insert(Charged);
+            }
+            let Ok(response) = service.call(request).await;
+            response.status()
+        };
+        for is_charged in [true, true, true, false, true, false] {
+            assert_eq!(ask(is_charged).await, StatusCode::OK);
+        }
+        assert_eq!(ask(false).await, StatusCode::TOO_MANY_REQUESTS, "two were charged here");
+        assert_eq!(ask(true).await, StatusCode::OK);
+    }
 }

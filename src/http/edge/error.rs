@@ -1,11 +1,14 @@
 //! Every error a client can get: one table of codes, one place that turns them into responses.
 
+use axum::http::header::{HOST, TRANSFER_ENCODING};
 use axum::http::{self, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use crate::http::admission::Overloaded;
 use crate::scoring::AskFault;
-use scoreline_domain::privacy::screen::public;
+use scoreline_domain::privacy::screen::{RefusedText, public};
+use scoreline_listener::HeadFault;
 use scoreline_store::StoreError;
 
 macro_rules! codes {
@@ -40,6 +43,10 @@ impl Code {
 }
 
 codes! {
+    /// A head that HTTP does not allow: the connection is closed behind the answer.
+    MalformedRequest = "malformed_request", BAD_REQUEST;
+    /// A body in a transfer coding that is not known here.
+    UnknownCoding = "unknown_transfer_coding", NOT_IMPLEMENTED;
     /// The body is not JSON.
     MalformedJson = "malformed_json", BAD_REQUEST;
     /// A request field is unknown, missing or of the wrong type.
@@ -106,12 +113,18 @@ impl ApiError {
     /// A field that callers named themselves is not repeated when its name is personal data.
     pub(crate) fn field(code: Code, field: impl Into<String>, message: impl Into<String>) -> Self {
         let field = field.into();
-        if let Err(why) = public(&field) {
-            let above = if field.starts_with("features.") { "features" } else { "body" };
-            let message = format!("the name of a field in `{above}` {why}");
-            return Self { field: Some(above.to_owned()), ..Self::new(Code::PiiRefused, message) };
+        match public_name(&field) {
+            Ok(()) => Self { field: Some(field), ..Self::new(code, message) },
+            Err(why) => Self::personal_name(&field, None, why),
         }
-        Self { field: Some(field), ..Self::new(code, message) }
+    }
+
+    /// A field whose name is personal data: it is told by its `place` among those beside it.
+    pub(crate) fn personal_name(field: &str, place: Option<usize>, why: RefusedText) -> Self {
+        let above = if field.starts_with("features.") { "features" } else { "body" };
+        let field = place.map_or_else(|| "a field".to_owned(), |place| format!("field {place}"));
+        let message = format!("the name of {field} in `{above}` {why}");
+        Self { field: Some(above.to_owned()), ..Self::new(Code::PiiRefused, message) }
     }
 
     #[must_use]
@@ -133,6 +146,18 @@ impl ApiError {
     }
 }
 
+/// Characters that are shown of a name that callers made up.
+pub(crate) const LONGEST_NAME: usize = 80;
+
+/// Looks at the name of a field, also without the names above it: those hide what it looks like by itself.
+///
+/// # Errors
+/// When it is personal data.
+pub(crate) fn public_name(field: &str) -> Result<(), RefusedText> {
+    let below = field.match_indices('.').map(|(dot, _)| &field[dot + 1..]);
+    std::iter::once(field).chain(below).try_for_each(public)
+}
+
 #[derive(Serialize)]
 pub(crate) struct ErrorBody<'a> {
     status: &'static str,
@@ -151,6 +176,23 @@ struct ErrorDetail<'a> {
 #[derive(Serialize)]
 struct ErrorMetadata<'a> {
     request_id: &'a str,
+}
+
+impl From<HeadFault> for ApiError {
+    fn from(fault: HeadFault) -> Self {
+        let (code, header) = match fault {
+            HeadFault::Host => (Code::MalformedRequest, HOST),
+            HeadFault::Repeated => (Code::MalformedRequest, TRANSFER_ENCODING),
+            HeadFault::UnknownCoding => (Code::UnknownCoding, TRANSFER_ENCODING),
+        };
+        Self::field(code, header.as_str(), fault.to_string())
+    }
+}
+
+impl From<Overloaded> for ApiError {
+    fn from(overloaded: Overloaded) -> Self {
+        Self::new(Code::Overloaded, overloaded.to_string())
+    }
 }
 
 impl From<StoreError> for ApiError {

@@ -10,7 +10,8 @@ use serde::de::{self, Deserialize, Deserializer, Expected, IntoDeserializer, Map
 use serde::forward_to_deserialize_any;
 use serde_json::value::RawValue;
 
-use crate::http::edge::error::{ApiError, Code};
+use crate::http::edge::error::{ApiError, Code, LONGEST_NAME, public_name};
+use scoreline_domain::text::{number_in_words, shown};
 
 /// The error of a body that `T` could not be read from, for the reason `err`.
 pub(super) fn describe<'a, T: Deserialize<'a>>(body: &'a [u8], err: &serde_json::Error) -> ApiError {
@@ -24,9 +25,21 @@ pub(super) fn describe<'a, T: Deserialize<'a>>(body: &'a [u8], err: &serde_json:
     if fault == FieldFault::NoText {
         return malformed(err);
     }
+    if let Err(why) = public_name(&path) {
+        return ApiError::personal_name(&path, place(raw, &path), why);
+    }
     let code = if path.starts_with("features.") { Code::InvalidFeature } else { Code::InvalidField };
-    let field = if path == "." { "body".to_owned() } else { path };
-    ApiError::field(code, &field, format!("`{field}` {fault}"))
+    let field = if path == "." { "body".into() } else { shown(&path, LONGEST_NAME) };
+    ApiError::field(code, &*field, format!("`{field}` {fault}"))
+}
+
+/// Which field of its object the one at `path` is, from 1.
+fn place(object: &RawValue, path: &str) -> Option<usize> {
+    let Fields(fields) = serde_json::from_str(object.get()).ok()?;
+    fields.iter().zip(1..).find_map(|((name, value), number)| match path.strip_prefix(name.as_str())? {
+        "" => Some(number),
+        below => place(value.0, below.strip_prefix('.')?),
+    })
 }
 
 fn malformed(err: &serde_json::Error) -> ApiError {
@@ -72,11 +85,8 @@ impl std::error::Error for FieldFault {}
 
 /// What is allowed, to somebody who does not know the types of this program.
 fn in_words(allowed: &dyn Expected) -> String {
-    match allowed.to_string().as_str() {
-        "f64" => "a number".to_owned(),
-        "u32" => format!("a whole number from 0 to {}", u32::MAX),
-        other => other.to_owned(),
-    }
+    let allowed = allowed.to_string();
+    number_in_words(&allowed).unwrap_or(allowed)
 }
 
 impl de::Error for FieldFault {
@@ -258,8 +268,29 @@ mod tests {
         }
         let unknown = refused::<PredictRequest<'_>>(r#"{"SECRET": 1}"#).message;
         assert!(unknown.starts_with("`SECRET` is not a known field; known are `features`, `model`,"), "{unknown}");
+        let long = format!(r#"{{"{}": 1}}"#, "x".repeat(5000));
+        let cut = refused::<PredictRequest<'_>>(&long);
+        assert!(cut.message.len() < 500 && cut.field.as_deref().is_some_and(|field| field.len() < 100), "{cut:?}");
         let of_data_action = refused::<FlatRequest<PredictRequest<'_>>>(r#"{"age": []}"#).message;
         assert_eq!(of_data_action, "`age` must be a string, number, boolean or null");
+    }
+
+    #[test]
+    fn a_name_that_is_personal_data_is_told_by_its_place() {
+        for name in ["4155550123", "415.555.0123", "+14155550123", "a@example.com"] {
+            for (body, above, place) in [
+                (format!(r#"{{"features": {{"age": 1, "{name}": [1]}}}}"#), "features", 2),
+                (format!(r#"{{"segment": "x", "model": "y", "{name}": 1}}"#), "body", 3),
+            ] {
+                let error = refused::<PredictRequest<'_>>(&body);
+                assert_eq!((error.code, error.field.as_deref()), (Code::PiiRefused, Some(above)), "{body}");
+                let told = format!("the name of field {place} in `{above}` looks like ");
+                assert!(error.message.starts_with(&told) && !error.message.contains(name), "{}", error.message);
+            }
+            let flat = format!(r#"{{"age": 1, "{name}": []}}"#);
+            let error = refused::<FlatRequest<PredictRequest<'_>>>(&flat);
+            assert!(error.message.starts_with("the name of field 2 in ") && !error.message.contains(name), "{error:?}");
+        }
     }
 
     #[test]

@@ -11,12 +11,13 @@ use smallvec::SmallVec;
 use super::answer::{FeatureSeconds, Seconds, WarningList, status};
 use super::request::PredictRequest;
 use super::values::{DIGITS_AS_TEXT, FeatureValue, Features, WireText};
-use crate::http::edge::error::ApiError;
+use crate::http::edge::error::{ApiError, LONGEST_NAME};
 use crate::routing::Routing;
 use crate::scoring::Scored;
 use scoreline_domain::privacy::screen::public;
 use scoreline_domain::score::{cents, round};
 use scoreline_domain::template::is_unfilled;
+use scoreline_domain::text::shown;
 use scoreline_domain::{Estimate, Tier};
 
 /// All warnings in one scalar.
@@ -197,7 +198,8 @@ pub(crate) trait Flat<'a>: Default {
             let keep = is_known(name);
             if !keep {
                 // What is personal is not repeated.
-                dropped.0.push(if public(name).is_ok() { name.to_string() } else { "a personal name".to_owned() });
+                let is_public = public(name).is_ok();
+                dropped.0.push(if is_public { shown(name, LONGEST_NAME).into() } else { "a personal name".to_owned() });
             }
             keep
         });

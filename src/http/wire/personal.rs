@@ -1,9 +1,10 @@
 //! What of a request is looked at for personal data before it is used: every text there is a field for.
 
 use super::values::{FeatureValue, Features};
-use crate::http::edge::error::{ApiError, Code};
+use crate::http::edge::error::{ApiError, Code, LONGEST_NAME};
 use scoreline_domain::privacy::Screen;
 use scoreline_domain::privacy::screen::{RefusedText, public};
+use scoreline_domain::text::shown;
 
 /// The texts of one request.
 pub(crate) struct Texts<'a, const N: usize> {
@@ -34,10 +35,9 @@ impl<const N: usize> Texts<'_, N> {
                 screen.text(text).map_err(|why| refusal(name, why))?;
             }
         }
-        for (name, value) in self.features.iter().flat_map(|features| &features.0) {
+        for ((name, value), place) in self.features.iter().flat_map(|features| &features.0).zip(1..) {
             // The name of a feature stands in messages and warnings.
-            public(name)
-                .map_err(|why| ApiError::field(Code::PiiRefused, "features", format!("a name in `features` {why}")))?;
+            public(name).map_err(|why| ApiError::personal_name("features.", Some(place), why))?;
             match value {
                 Some(FeatureValue::Text(text)) => screen.text(text),
                 // A number is a number, whatever else it looks like.
@@ -56,5 +56,6 @@ pub(crate) fn refusal(field: &str, why: RefusedText) -> ApiError {
         RefusedText::Personal(_) => Code::PiiRefused,
         RefusedText::NotHashed | RefusedText::Unfilled => Code::InvalidField,
     };
-    ApiError::field(code, field, format!("`{field}` {why}"))
+    let field = shown(field, LONGEST_NAME);
+    ApiError::field(code, &*field, format!("`{field}` {why}"))
 }

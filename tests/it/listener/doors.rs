@@ -206,3 +206,19 @@ async fn every_door_gives_the_same_answers() {
     assert!(answer.status == 404 && answer.body.contains("|reason|:|not_found|"), "{}", answer.body);
     assert!(taken.load(std::sync::atomic::Ordering::Relaxed) > 100, "plain requests went through the lane");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_of_http_2_is_its_authority() {
+    let door = Door::open("HTTP/2 over TCP", TestApp::new().public, None, true);
+    let authority = door.url.trim_start_matches("http://").to_owned();
+    for (pairs, status) in [
+        (&[][..], 200),
+        (&[("host", authority.as_str())], 200),
+        (&[("host", "elsewhere")], 400),
+        (&[("host", authority.as_str()), ("host", authority.as_str())], 400),
+    ] {
+        let answer = door.ask(&Method::POST, "/v1/predict/clv", &headers(pairs), CLV).await;
+        assert_eq!(answer.status, status, "{pairs:?}: {}", answer.body);
+        assert_eq!(answer.body.contains("malformed_request"), status == 400, "{}", answer.body);
+    }
+}

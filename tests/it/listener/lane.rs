@@ -12,7 +12,9 @@ use proptest::test_runner::{Config, TestRunner};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
+use scoreline::auth::{self, RateRecord, Scopes};
 use scoreline::http::Endpoints;
+use scoreline_domain::time::Timestamp;
 use scoreline_listener::{Connect, Handle, Limits, Peer, Plain, RequestBody, TlsConfigs};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::TlsConnector;
@@ -20,6 +22,7 @@ use tokio_rustls::TlsConnector;
 use super::clients::{Served, ask, closed, connect, get, post, serve};
 use super::seams::certificates;
 use crate::support::TestApp;
+use crate::support::identity::{CredentialsFile, NOW};
 
 const DOCUMENTED: &str = r#"{"features":{"recency_days":12,"frequency_count":48,"avg_handling_time_sec":245,"sentiment_score_avg":0.65,"topic_diversity":7},"model_version":"v1.2"}"#;
 
@@ -235,6 +238,10 @@ async fn the_same_bytes_get_the_same_answers() {
         "content-length:\r\n",
         "transfer-encoding: chunked\r\n",
         "transfer-encoding : chunked\r\n",
+        "transfer-encoding: chunked, chunked\r\n",
+        "transfer-encoding: gzip, chunked\r\n",
+        "host: x\r\n",
+        "host : x\r\n",
         "content-encoding: gzip\r\n",
         " folded: header\r\n",
         "bad header\r\n",
@@ -258,12 +265,15 @@ async fn the_same_bytes_get_the_same_answers() {
         post("/v1/route/tier", r#"{"customerId":"C-1","request_id":"r-1"}"#),
         post("/v1/genesys/clv", r#"{"recency_days":"oops"}"#),
         post("/v1/unknown", "{}"),
-        b"\r\n\r\nPOST /v1/predict/clv HTTP/1.1\r\ncontent-length: 2\r\n\r\n{}".to_vec(),
+        b"\r\n\r\nPOST /v1/predict/clv HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}".to_vec(),
+        b"POST /v1/predict/clv HTTP/1.1\r\ncontent-length: 2\r\n\r\n{}".to_vec(),
+        b"POST /v1/predict/clv HTTP/1.1\r\nhost: a b\r\ncontent-length: 2\r\n\r\n{}".to_vec(),
+        b"POST /v1/predict/clv HTTP/1.1\r\nhost:\r\ncontent-length: 2\r\n\r\n{}".to_vec(),
         b"POST /v1/predict/clv HTTP/1.0\r\ncontent-length: 2\r\n\r\n{}".to_vec(),
         b"POST /v1/predict/clv HTTP/2.0\r\ncontent-length: 2\r\n\r\n{}".to_vec(),
         b"post /v1/predict/clv HTTP/1.1\r\ncontent-length: 2\r\n\r\n{}".to_vec(),
-        b"POST /v1/predict/clv HTTP/1.1\ncontent-length: 2\n\n{}".to_vec(),
-        b"POST /v1/predict/clv HTTP/1.1\r\n\r\n".to_vec(),
+        b"POST /v1/predict/clv HTTP/1.1\nhost: x\ncontent-length: 2\n\n{}".to_vec(),
+        b"POST /v1/predict/clv HTTP/1.1\r\nhost: x\r\n\r\n".to_vec(),
         b"PRI * HTTP/1.1\r\n\r\n".to_vec(),
         b"nonsense\r\n\r\n".to_vec(),
         vec![0x16, 3, 1, 0, 200],
@@ -274,6 +284,89 @@ async fn the_same_bytes_get_the_same_answers() {
         both.expect_same(&[&plain, &raw]).await;
         both.expect_same(&[&[&plain[..], &raw, &plain].concat()]).await;
     }
+}
+
+#[tokio::test]
+async fn heads_that_http_does_not_allow_are_refused_through_both_doors() {
+    let both = Both::start();
+    let sized = format!("content-length: {}\r\n", DOCUMENTED.len());
+    let chunks = format!("{:x}\r\n{DOCUMENTED}\r\n0\r\n\r\n", DOCUMENTED.len());
+    let expect = async |version: &str, headers: &str, body: &str, status: &str, word: &str| {
+        let request = format!("POST /v1/predict/clv HTTP/{version}\r\n{headers}\r\n{body}");
+        let answer = both.expect_same(&[request.as_bytes()]).await;
+        assert_eq!(answer.split('|').nth(1), Some(status), "{request:?}: {answer}");
+        assert!(answer.contains(word), "{request:?}: {answer}");
+        answer.ends_with("<closed>")
+    };
+    for (hosts, status, word) in [
+        ("", "400", "malformed_request"),
+        ("host: x\r\nHost: x\r\n", "400", "malformed_request"),
+        ("host: a b\r\n", "400", "malformed_request"),
+        ("host: http://x\r\n", "400", "malformed_request"),
+        ("host: user@x\r\n", "400", "malformed_request"),
+        ("host: x:http\r\n", "400", "malformed_request"),
+        ("host: x, y\r\n", "400", "malformed_request"),
+        ("host: scoring.example.com:8080\r\n", "200", "clv_value_usd"),
+        ("host: [::1]:8080\r\n", "200", "clv_value_usd"),
+        ("host: 127.0.0.1\r\n", "200", "clv_value_usd"),
+        ("host:\r\n", "200", "clv_value_usd"),
+    ] {
+        let closed = expect("1.1", &format!("{hosts}{sized}"), DOCUMENTED, status, word).await;
+        assert_eq!(closed, status == "400", "{hosts:?}");
+    }
+    expect("1.0", &sized, DOCUMENTED, "200", "clv_value_usd").await;
+    expect("1.0", &format!("host: x\r\nhost: x\r\n{sized}"), DOCUMENTED, "400", "malformed_request").await;
+    for (codings, status, word) in [
+        ("transfer-encoding: chunked\r\n", "200", "clv_value_usd"),
+        ("transfer-encoding: Chunked\r\n", "200", "clv_value_usd"),
+        ("transfer-encoding: chunked, chunked\r\n", "400", "malformed_request"),
+        ("transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n", "400", "malformed_request"),
+        ("transfer-encoding: gzip, chunked\r\n", "501", "unknown_transfer_coding"),
+        ("transfer-encoding: gzip\r\ntransfer-encoding: chunked\r\n", "501", "unknown_transfer_coding"),
+        // Where the body ends cannot be known: hyper says so without a word.
+        ("transfer-encoding: gzip\r\n", "400", ""),
+        ("transfer-encoding: chunked, gzip\r\n", "400", ""),
+    ] {
+        let closed = expect("1.1", &format!("host: x\r\n{codings}"), &chunks, status, word).await;
+        assert_eq!(closed, status != "200", "{codings:?}");
+    }
+    // Read by its chunks, and nothing is read behind it (RFC 9112, section 6.1).
+    for lengths in [format!("transfer-encoding: chunked\r\n{sized}"), format!("{sized}transfer-encoding: chunked\r\n")]
+    {
+        let two = format!("{chunks}{}", String::from_utf8_lossy(&get("/health/live")));
+        assert!(expect("1.1", &format!("host: x\r\n{lengths}"), &two, "200", "clv_value_usd").await, "{lengths:?}");
+    }
+    assert!(both.expect_same(&[b"GET /health/live HTTP/1.1\r\n\r\n"]).await.contains("malformed_request"));
+}
+
+#[tokio::test]
+async fn whatever_sends_a_request_out_of_the_lane_it_is_charged_once() {
+    let file = CredentialsFile::new("");
+    let rates = RateRecord { predict_per_second: Some(1), predict_burst: Some(6), ..RateRecord::default() };
+    let scopes = Scopes::parse(["predict"]).expect("scopes");
+    let now = Timestamp::from_second(NOW).expect("a time");
+    let made = auth::add_key(&file.path(), "test key", scopes, rates, now).expect("made");
+    let counted = Counted::new(TestApp::guarded(&file.settings()).public);
+    let taken = Arc::clone(&counted.taken);
+    let served = serve(1, Limits::default(), None, counted);
+    let authorization = format!("authorization: Bearer {}\r\n", made.secret.as_str());
+    let large = format!("x-large: {}\r\n", "a".repeat(9000));
+    // The clock stands still: nothing comes back to the caller's rate.
+    for headers in ["", "connection: close\r\n", "te: trailers\r\n", &large] {
+        let mut stream = connect(served.address).await;
+        let answer = ask(&mut stream, &with(&format!("{authorization}{headers}"))).await.expect("an answer");
+        assert_eq!(answer.status, 200, "{headers:?}: {}", answer.head);
+    }
+    let mut stream = connect(served.address).await;
+    let plain = with(&authorization);
+    let (first, rest) = plain.split_at(40);
+    stream.write_all(first).await.expect("the server reads");
+    // Longer than the lane has patience.
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    assert_eq!(ask(&mut stream, rest).await.expect("an answer").status, 200);
+    assert_eq!(taken.load(Ordering::Relaxed), 1, "the others went to hyper");
+    assert_eq!(ask(&mut connect(served.address).await, &plain).await.expect("an answer").status, 200, "the sixth");
+    assert_eq!(ask(&mut connect(served.address).await, &plain).await.expect("an answer").status, 429, "the seventh");
 }
 
 #[tokio::test]
@@ -303,6 +396,7 @@ fn no_mixture_tells_the_lane_from_hyper() {
         "connection: keep-alive\r\n",
         "Connection: close\r\n",
         "transfer-encoding: chunked\r\n",
+        "transfer-encoding: gzip, chunked\r\n",
         "content-length: 0\r\n",
         "content-length: 7\r\n",
         "expect: 100-continue\r\n",
@@ -320,10 +414,12 @@ fn no_mixture_tells_the_lane_from_hyper() {
         "POST  /v1/predict/clv HTTP/1.1\r\n",
     ]);
     let body = select(vec![DOCUMENTED, "{}", "", "0\r\n\r\n", "2\r\n{}\r\n0\r\n\r\n", r#"{"customerId":"C-1"}"#]);
-    let request = (line, proptest::collection::vec(header, 0..3), body, any::<bool>()).prop_map(
-        |(line, headers, body, sized)| {
+    let has_host = prop::bool::weighted(0.9);
+    let request = (line, proptest::collection::vec(header, 0..3), body, any::<bool>(), has_host).prop_map(
+        |(line, headers, body, sized, has_host)| {
             let length = if sized { format!("content-length: {}\r\n", body.len()) } else { String::new() };
-            format!("{line}{}{length}\r\n{body}", headers.concat())
+            let host = if has_host { "host: x\r\n" } else { "" };
+            format!("{line}{host}{}{length}\r\n{body}", headers.concat())
         },
     );
     let several = (proptest::collection::vec(request, 1..4), any::<prop::sample::Index>());

@@ -8,6 +8,7 @@ mod floods;
 mod lane;
 mod load;
 mod overload;
+mod scarcity;
 mod seams;
 mod slow_clients;
 mod stalls;

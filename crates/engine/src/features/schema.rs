@@ -15,6 +15,7 @@ use super::identities::{Identity, identities};
 use super::stored::stored;
 use super::value::Value;
 use scoreline_domain::feature::{CATALOGUE, CatalogueRow, catalogued, impossible};
+use scoreline_domain::text::shown;
 
 /// Values of one customer in schema order; `NaN` stands for missing.
 pub type Row = SmallVec<[f64; 32]>;
@@ -97,6 +98,9 @@ impl Transform {
         }
     }
 }
+
+/// Characters that are shown of a name nobody knows.
+const LONGEST_NAME: usize = 80;
 
 /// A feature value that makes a request unanswerable: the feature and what is wrong with it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -329,7 +333,8 @@ impl FeatureSchema {
             let Some(position) = self.position(name) else {
                 // A catalogued feature this model does not use is no mistake; a name nobody knows is one.
                 let known = CATALOGUE.iter().position(|feature| feature.name == name);
-                let known = known.ok_or_else(|| fault(self.unknown()))?;
+                let unknown = || FeatureFault { feature: shown(name, LONGEST_NAME).into(), problem: self.unknown() };
+                let known = known.ok_or_else(unknown)?;
                 if let Some(number) = value.map(Value::number).transpose().map_err(&fault)? {
                     collected.ignore(known, number)?;
                 }

@@ -11,7 +11,7 @@ use super::snapshot_columns;
 use crate::inference::manifest::{BackendKind, Manifest, TrainingSummary};
 use crate::inference::onnx_graph::{self, OnnxModel};
 use scoreline_domain::ModelVersion;
-use scoreline_domain::text::hex;
+use scoreline_domain::text::{hex, in_plain_words};
 
 /// File names inside a bundle folder.
 pub const MANIFEST_FILE: &str = "bundle.toml";
@@ -173,7 +173,7 @@ fn backend_of(model: &[u8], columns: &[String]) -> Result<BackendKind, BundleErr
 fn parse_manifest(path: &Path, bytes: &[u8]) -> Result<Manifest, BundleError> {
     let wrong = |reason: String| BundleError::Text { path: path.to_owned(), reason };
     let text = std::str::from_utf8(bytes).map_err(|_| wrong("is not UTF-8".into()))?;
-    let manifest: Manifest = toml::from_str(text).map_err(|err| wrong(err.to_string().trim_end().to_owned()))?;
+    let manifest: Manifest = toml::from_str(text).map_err(|err| wrong(in_plain_words(err.to_string().trim_end())))?;
     if manifest.inherited_from.is_some() {
         let problem = "is only known while scoreline runs: a manifest that is written down stands for itself";
         return Err(BundleError::Field { key: "inherited_from", problem: problem.into() });

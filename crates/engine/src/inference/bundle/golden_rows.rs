@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::error::BundleError;
 use crate::features::Value;
 use scoreline_domain::Tier;
+use scoreline_domain::text::in_plain_words;
 
 /// One line of `golden.jsonl`: a request and the answer the model must give.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -90,7 +91,7 @@ pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<GoldenRow>, BundleE
         }
         rows.push(serde_json::from_slice(line).map_err(|err| BundleError::Text {
             path: path.to_owned(),
-            reason: format!("line {}: {err}", number + 1),
+            reason: format!("line {}: {}", number + 1, in_plain_words(&err.to_string())),
         })?);
     }
     Ok(rows)
