@@ -3,7 +3,7 @@
 mod follow;
 pub mod jobs;
 pub mod local;
-mod pace;
+pub mod pace;
 mod pepper;
 mod reload;
 pub mod stored;

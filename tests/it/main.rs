@@ -32,6 +32,7 @@ mod model_storm;
 mod model_swap;
 mod monitoring;
 mod one_answer;
+mod pace;
 mod platform_settings;
 mod privacy;
 mod process;

@@ -1,5 +1,5 @@
 //! What outlasts the process: interactions, purchases, features, scores, wishes for profiles, outcomes, tombstones, promoted
-//! versions, positions of extractions, leases of jobs, questions that are answered later. They are in an SQLite file or in
+//! versions, positions of extractions, leases of jobs, the pace of tokens, questions that are answered later. They are in an SQLite file or in
 //! PostgreSQL, with one logical schema.
 //!
 //! No clock is read: times are arguments. No raw identifier comes here. What a writing call has answered is committed and
@@ -21,6 +21,7 @@ mod leases;
 mod lock;
 mod merge;
 mod outcomes;
+mod pace;
 mod peppers;
 mod positions;
 mod profiles;

@@ -10,6 +10,7 @@ mod holders;
 mod kill;
 mod order;
 mod outbox;
+mod pace;
 mod peppers;
 mod questions;
 mod rates;
