@@ -17,6 +17,7 @@ mod documents;
 mod explanations;
 mod features_cli;
 mod fuzz;
+mod genesys_cli;
 #[path = "../../crates/store/tests/it/ground.rs"]
 mod ground;
 mod http_api;
