@@ -152,14 +152,21 @@ async fn processes_on_one_database_keep_one_limit_whatever_its_clock_does() {
     let (one, two) = (ground.open().await, ground.open().await);
     let clients = [client(&places(&simulator), &one), client(&places(&simulator), &two)];
     let pushers = [&clients[0], &clients[0], &clients[1], &clients[1]];
-    let pushing = push_for(&pushers, Duration::from_secs(14));
     let moving = async {
-        for hours in [1, -1, -1, 1] {
-            tokio::time::sleep(Duration::from_millis(2600)).await;
+        for hours in [1, -1, 1, 1] {
+            // In the middle of a burst: what is forgotten then is asked again at once.
+            let before = simulator.log().len();
+            while simulator.log().len() < before + MOST as usize * 6 / 10 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
             clock.move_by(hours).await;
         }
+        tokio::time::sleep(PERIOD).await;
     };
-    tokio::join!(pushing, moving);
+    tokio::select! {
+        () = push_for(&pushers, Duration::from_mins(2)) => panic!("the moves take less"),
+        () = moving => {}
+    }
     holds(&simulator, "two processes, four moves of an hour");
     for store in [one, two] {
         store.close().await;
