@@ -1,10 +1,11 @@
 //! The composition root: configuration becomes services, services become a router. The only file that sees every module.
 
+pub mod examine;
 mod follow;
 pub mod jobs;
 pub mod local;
 mod open_files;
-mod pace;
+pub mod pace;
 mod pepper;
 mod reload;
 pub mod stored;

@@ -72,7 +72,7 @@ enum Command {
     Features(features::FeaturesCommand),
     /// Make, list or take back API keys and OAuth clients
     Auth(auth::Auth),
-    /// Simulate a Genesys Cloud organisation
+    /// Simulate a Genesys Cloud organisation, export a campaign for one, or say what is wrong with yours
     #[command(subcommand)]
     Genesys(genesys::GenesysCommand),
     /// Check or print the settings
@@ -148,10 +148,10 @@ impl Cli {
         if matches!(self.command, Command::Models(models::ModelsCommand::Probe)) {
             return models::probe();
         }
-        if let Command::Genesys(command) = self.command {
-            return command.run();
-        }
         let source = SettingsSource { file: self.config };
+        if let Command::Genesys(command) = self.command {
+            return command.run(&source);
+        }
         if let Command::Auth(auth) = self.command {
             let standing = auth.stands_alone();
             let effective = if standing { None } else { Some(source.read()?) };
@@ -169,8 +169,8 @@ impl Cli {
             Command::Features(command) => command.run(&effective.settings),
             Command::Config(command) => command.run(&effective),
             Command::Auth(auth) => auth.run(Some(&effective.settings)),
-            // Has run above, without settings.
-            Command::Genesys(command) => command.run(),
+            // Has run above, because not all of it needs settings.
+            Command::Genesys(command) => command.run(&source),
         }
     }
 }

@@ -19,6 +19,7 @@ mod documents;
 mod explanations;
 mod features_cli;
 mod fuzz;
+mod genesys_cli;
 #[path = "../../crates/store/tests/it/ground.rs"]
 mod ground;
 mod http_api;
@@ -35,6 +36,7 @@ mod model_storm;
 mod model_swap;
 mod monitoring;
 mod one_answer;
+mod pace;
 mod platform_settings;
 mod privacy;
 mod process;

@@ -44,6 +44,18 @@ impl GenesysError {
         }
     }
 
+    /// The request that it is about, where it is about one.
+    pub(super) fn operation(&self) -> Option<ApiOperation> {
+        match self {
+            Self::Refused { operation, .. }
+            | Self::Unavailable { operation, .. }
+            | Self::NotLetIn { operation, .. }
+            | Self::TooLarge { operation, .. }
+            | Self::Unreadable { operation, .. } => Some(*operation),
+            Self::JobFailed { .. } | Self::ForeignPosition { .. } | Self::Settings { .. } => None,
+        }
+    }
+
     /// A label for metrics and logs.
     pub fn kind(&self) -> &'static str {
         match self {

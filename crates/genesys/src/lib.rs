@@ -29,7 +29,7 @@ pub use settings::GenesysSettings;
 pub use source::HistorySource;
 pub use transport::{ApiOperation, Permits};
 
-use doctor::{Doctor, Examination, Finding};
+use doctor::Doctor;
 use documented::DocumentedHistory;
 use identity::Identity;
 use outbound::LeadTarget;
@@ -100,10 +100,9 @@ impl Genesys {
         outbound::targets(&self.transport, &self.settings, &self.clock)
     }
 
-    /// Examines the organisation: what will not work there.
-    pub async fn examine(&self, wanted: &Examination) -> Vec<Finding> {
-        let doctor = Doctor::new(Arc::clone(&self.transport), Arc::clone(&self.settings), Arc::clone(&self.clock));
-        doctor.examine(wanted).await
+    /// Whoever says what will not work with the organisation. It speaks of what `Api::Platform` has.
+    pub fn doctor(&self) -> Doctor {
+        Doctor::new(Arc::clone(&self.transport), Arc::clone(&self.settings), Arc::clone(&self.clock))
     }
 
     /// Waits until so many requests may be sent, before the work that they are about is claimed.

@@ -28,11 +28,6 @@ impl PlatformClock {
         self.advanced_ms.fetch_add(by, Ordering::AcqRel);
     }
 
-    /// The time where the client is: what an HTTP date is measured against.
-    pub(super) fn base_now(&self) -> Timestamp {
-        self.base.now()
-    }
-
     pub(super) fn now_ms(&self) -> i64 {
         self.base.now().as_millisecond() + self.ahead_ms.load(Ordering::Acquire)
     }

@@ -7,6 +7,7 @@ use futures_util::stream;
 use super::answer::Refusal;
 use super::faults::{FaultKind, RetryAfter};
 use super::world::World;
+use scoreline_domain::time::Clock as _;
 
 /// Blanks are sent in pieces of so many.
 const BLANKS: &[u8] = &[b' '; 64 * 1024];
@@ -21,8 +22,8 @@ pub(super) fn instead(world: &World, fault: &FaultKind, token: Option<u32>) -> R
             match retry_after {
                 RetryAfter::Seconds(seconds) => refusal.headers.push(("retry-after", seconds.to_string())),
                 RetryAfter::Date(seconds) => {
-                    // Against the clock of whoever reads it.
-                    let at = world.clock.base_now().as_second() as u64 + seconds;
+                    // By the clock that `Date` is of.
+                    let at = world.clock.now().as_second() as u64 + seconds;
                     let at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(at);
                     refusal.headers.push(("retry-after", httpdate::fmt_http_date(at)));
                 }

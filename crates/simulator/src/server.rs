@@ -76,6 +76,11 @@ pub(super) async fn answer(world: Arc<World>, request: Request<Body>) -> Respons
             headers.insert(*name, value);
         }
     }
+    // Else the server below would say its own.
+    let date = httpdate::fmt_http_date(std::time::SystemTime::from(world.clock.now()));
+    if let Ok(value) = HeaderValue::from_str(&date) {
+        headers.insert(header::DATE, value);
+    }
     if let Ok(value) = HeaderValue::from_str(&correlation) {
         headers.insert("inin-correlation-id", value);
     }

@@ -6,7 +6,7 @@ use sqlx::{PgConnection, SqlSafeStr as _, SqliteConnection};
 use super::error::StoreError;
 
 /// Version, name, SQLite, PostgreSQL.
-const VERSIONS: [(i64, &str, &str, &str); 7] = [
+const VERSIONS: [(i64, &str, &str, &str); 8] = [
     (1, "store", include_str!("migrations/sqlite/0001_store.sql"), include_str!("migrations/postgres/0001_store.sql")),
     (
         2,
@@ -20,6 +20,7 @@ const VERSIONS: [(i64, &str, &str, &str); 7] = [
         include_str!("migrations/sqlite/0003_questions.sql"),
         include_str!("migrations/postgres/0003_questions.sql"),
     ),
+    (4, "pace", include_str!("migrations/sqlite/0004_pace.sql"), include_str!("migrations/postgres/0004_pace.sql")),
     (
         5,
         "pepper layers",

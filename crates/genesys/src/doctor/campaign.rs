@@ -119,7 +119,7 @@ impl Doctor {
         let path = ["outbound", "campaigns", campaign];
         let shape: CampaignShape = match self.get(ApiOperation::CampaignRead, &path, &[]).await {
             Ok(shape) => shape,
-            Err(err) => return self.unread(&about, "the campaign", &err, "outbound:campaign:view"),
+            Err(err) => return self.missed(&about, "the campaign", &err),
         };
         self.state(&about, &shape);
         self.sorts(&about, &shape);
@@ -128,14 +128,20 @@ impl Doctor {
             self.filter(&about, filter).await;
         }
         let mut rules = Vec::new();
+        let mut is_complete = true;
         for rule_set in shape.rule_sets.iter().filter_map(|rule_set| rule_set.id.as_deref()) {
             let path = ["outbound", "rulesets", rule_set];
             match self.get::<RuleSetShape>(ApiOperation::RuleSetRead, &path, &[]).await {
                 Ok(found) => rules.extend(found.rules),
-                Err(err) => self.unread(&about, "a rule set", &err, "outbound:ruleSet:view"),
+                Err(err) => {
+                    is_complete = false;
+                    self.missed(&about, "a rule set", &err);
+                }
             }
         }
-        self.rules(&about, &rules);
+        if is_complete {
+            self.rules(&about, &rules);
+        }
         self.skills(&about, &rules).await;
     }
 
@@ -207,7 +213,7 @@ impl Doctor {
         let path = ["outbound", "contactlistfilters", filter];
         let shape: FilterShape = match self.get(ApiOperation::FilterRead, &path, &[]).await {
             Ok(shape) => shape,
-            Err(err) => return self.unread(about, "a contact list filter", &err, "outbound:contactListFilter:view"),
+            Err(err) => return self.missed(about, "a contact list filter", &err),
         };
         let time = self.settings.outbound.time_column.clone();
         let is_fresh = |predicate: &&PredicateShape| predicate.column == time && predicate.operator == "AFTER";
@@ -304,7 +310,7 @@ impl Doctor {
                     }
                     Err(err) => {
                         let what = format!("the skill {id} of the rule \"{}\"", rule.name);
-                        self.unread(about, &what, &err, "routing:skill:view");
+                        self.missed(about, &what, &err);
                     }
                 }
             }

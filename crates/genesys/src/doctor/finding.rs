@@ -26,7 +26,7 @@ impl Verdict {
 /// What was found, in plain words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// `access`, `limits`, `lists`, `list <id>`, `campaign <id>` or `probe <list id>`.
+    /// `access`, `clock`, `limits`, `lists`, `list <id>`, `probe <list id>`, `campaigns` or `campaign <id>`.
     pub about: String,
     pub verdict: Verdict,
     pub says: String,

@@ -32,10 +32,10 @@ impl Doctor {
     pub(super) async fn list(&mut self, list: &str) -> bool {
         let about = format!("list {list}");
         let path = ["outbound", "contactlists", list];
-        let shape: ListShape = match self.get(ApiOperation::ListRead, &path, &[]).await {
+        let shape: ListShape = match self.get(ApiOperation::ListRead, &path, &[("includeSize", "true")]).await {
             Ok(shape) => shape,
             Err(err) => {
-                self.unread(&about, "the contact list", &err, "outbound:contactList:view");
+                self.missed(&about, "the contact list", &err);
                 return false;
             }
         };
@@ -90,7 +90,7 @@ impl Doctor {
         let contacts = match found {
             Ok(found) => found.entities,
             Err(err) => {
-                self.unread(about, "its contacts", &err, "outbound:contact:view");
+                self.missed(about, "its contacts", &err);
                 return;
             }
         };

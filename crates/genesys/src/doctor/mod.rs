@@ -7,6 +7,7 @@ mod list;
 mod probe;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -14,12 +15,15 @@ use serde::de::DeserializeOwned;
 pub use finding::{Finding, Verdict};
 
 use super::GenesysError;
-use super::settings::{Api, GenesysSettings};
+use super::settings::GenesysSettings;
 use super::transport::{ApiAnswer, ApiOperation, HASTY, Method, Request, Transport};
 use scoreline_domain::time::Clock;
 
 /// The limit that everything here keeps to, by the platform's own name.
 const TOKEN_LIMIT: &str = "client.credentials.token.rate.per.minute";
+
+/// A clock that differs from the platform's by more makes scores fresh or stale too early.
+const CLOCK_OFF: Duration = Duration::from_mins(1);
 
 /// What is to be looked at.
 #[derive(Clone, Debug, Default)]
@@ -30,11 +34,13 @@ pub struct Examination {
 }
 
 /// Examines an organisation.
-pub(super) struct Doctor {
+pub struct Doctor {
     transport: Arc<Transport>,
     settings: Arc<GenesysSettings>,
     clock: Arc<dyn Clock>,
     findings: Vec<Finding>,
+    /// List and id of a probe's contact that may be there.
+    probed: Option<(String, String)>,
 }
 
 #[derive(Deserialize)]
@@ -53,19 +59,19 @@ struct LimitShape {
 
 impl Doctor {
     pub(super) fn new(transport: Arc<Transport>, settings: Arc<GenesysSettings>, clock: Arc<dyn Clock>) -> Self {
-        Self { transport, settings, clock, findings: Vec::new() }
+        Self { transport, settings, clock, findings: Vec::new(), probed: None }
     }
 
-    /// Looks at everything, one after the other; what could not be looked at is a finding too.
-    pub(super) async fn examine(mut self, wanted: &Examination) -> Vec<Finding> {
-        if self.settings.api == Api::Documented {
-            let says = "`genesys.api` is `documented`: the guides' endpoints say nothing of lists and campaigns";
-            let fix = "set `genesys.api = \"platform\"` to examine an organisation";
-            self.found(Finding::new("access", Verdict::Unknown, says).fix(fix));
-            return self.findings;
-        }
+    /// What was found so far, in the order in which it was looked at.
+    pub fn findings(self) -> Vec<Finding> {
+        self.findings
+    }
+
+    /// Looks at everything, one after the other; what could not be looked at is a finding too. Whoever stops it in the middle
+    /// calls `leave`.
+    pub async fn examine(&mut self, wanted: &Examination) {
         if !self.has_access().await {
-            return self.findings;
+            return;
         }
         if self.settings.outbound.contact_lists.is_empty() {
             let says = "no contact list is named, so no score of a lead is written";
@@ -80,32 +86,55 @@ impl Doctor {
         }
         if let Some(campaign) = &wanted.campaign {
             self.campaign(campaign).await;
+        } else {
+            let says = "none was looked at: whether the best lead is called first is not known";
+            self.found(Finding::new("campaigns", Verdict::Unknown, says).fix("name one: `--campaign ID`"));
         }
-        self.findings
     }
 
-    /// The first request: whether the client is let in, and what it may ask.
+    /// Takes out the contact of a probe that was stopped in the middle.
+    pub async fn leave(&mut self) {
+        self.take_out().await;
+    }
+
+    /// The first request: whether the client is let in, what it may ask, and what the platform's clock says.
     async fn has_access(&mut self) -> bool {
         let path = ["organizations", "limits", "namespaces", "platform.api"];
-        match self.get::<Limits>(ApiOperation::LimitsRead, &path, &[]).await {
-            Ok(limits) => {
-                self.found(Finding::fine("access", "the client is let in"));
-                self.limits(&limits);
-                true
-            }
+        let asked = self.get::<Limits>(ApiOperation::LimitsRead, &path, &[]).await;
+        let finding = match &asked {
+            Ok(_) => Finding::fine("access", "the client is let in"),
+            // The login itself is not a limit that may not be read.
+            Err(err) if err.operation() == Some(ApiOperation::Token) => not_let_in(err),
             Err(GenesysError::NotLetIn { status: 403, .. } | GenesysError::Refused { .. }) => {
-                self.found(Finding::fine("access", "the client is let in"));
-                let says = "the organisation's limits may not be read, so `genesys.requests_per_minute` is not checked";
-                self.found(Finding::new("limits", Verdict::Unknown, says));
-                true
+                Finding::fine("access", "the client is let in")
             }
-            Err(err) => {
-                let fix =
-                    "check `genesys.region`, `genesys.client_id` and the secret; the grant must be Client Credentials";
-                self.found(Finding::new("access", Verdict::Wrong, err.to_string()).fix(fix));
-                false
-            }
+            Err(err) => not_let_in(err),
+        };
+        let is_let_in = finding.verdict == Verdict::Fine;
+        self.found(finding);
+        if !is_let_in {
+            return false;
         }
+        self.clocks();
+        if let Ok(limits) = asked {
+            self.limits(&limits);
+        } else {
+            let says = "the organisation's limits may not be read, so `genesys.requests_per_minute` is not checked";
+            self.found(Finding::new("limits", Verdict::Unknown, says));
+        }
+        true
+    }
+
+    fn clocks(&mut self) {
+        let Some(ahead) = self.transport.clock_ahead() else { return };
+        let by = ahead.unsigned_abs() / 1000;
+        if ahead.unsigned_abs() <= CLOCK_OFF.as_millis() as u64 {
+            self.found(Finding::fine("clock", "this machine and the platform agree on the time"));
+            return;
+        }
+        let (way, seem) = if ahead > 0 { ("ahead of", "fresher") } else { ("behind", "older") };
+        let says = format!("this machine's clock is {by} s {way} the platform's: scores seem {seem} than they are");
+        self.found(Finding::new("clock", Verdict::Wrong, says).fix("let a time service such as NTP set it"));
     }
 
     fn limits(&mut self, limits: &Limits) {
@@ -134,27 +163,19 @@ impl Doctor {
         self.findings.push(finding);
     }
 
-    /// What could not be read, as a finding: a right that lacks, an id that is not there, or an outage.
-    fn unread(&mut self, about: &str, what: &str, err: &GenesysError, permission: &str) {
-        let finding = match err {
-            GenesysError::NotLetIn { status: 403, .. } => {
+    /// What could not be done, as a finding: a right that lacks, an id that is not there, or an outage.
+    fn missed(&mut self, about: &str, what: &str, err: &GenesysError) {
+        let right = RIGHTS.iter().find(|(operation, ..)| err.operation() == Some(*operation));
+        let finding = match (err, right) {
+            (GenesysError::NotLetIn { status: 403, .. }, Some((_, action, permission))) => {
                 let fix = format!("give a role of the OAuth client the permission {permission}");
-                Finding::new(about, Verdict::Wrong, format!("{what} may not be read")).fix(fix)
+                Finding::new(about, Verdict::Wrong, format!("the client may not {action}")).fix(fix)
             }
-            GenesysError::Refused { status: 404, .. } => {
+            (GenesysError::Refused { status: 404, .. }, _) => {
                 let fix = "check the id, and that the client's role is valid for its division";
                 Finding::new(about, Verdict::Wrong, format!("{what} is not there")).fix(fix)
             }
-            GenesysError::Refused { .. }
-            | GenesysError::Unavailable { .. }
-            | GenesysError::NotLetIn { .. }
-            | GenesysError::TooLarge { .. }
-            | GenesysError::Unreadable { .. }
-            | GenesysError::JobFailed { .. }
-            | GenesysError::ForeignPosition { .. }
-            | GenesysError::Settings { .. } => {
-                Finding::new(about, Verdict::Unknown, format!("{what} could not be read: {err}"))
-            }
+            _ => Finding::new(about, Verdict::Unknown, format!("{what} could not be looked at: {err}")),
         };
         self.found(finding);
     }
@@ -180,3 +201,23 @@ impl Doctor {
         self.transport.call(&Request { operation, method, path, query, body, attempts }).await
     }
 }
+
+fn not_let_in(err: &GenesysError) -> Finding {
+    let fix = "check `genesys.region`, `genesys.client_id` and the secret; the grant must be Client Credentials";
+    Finding::new("access", Verdict::Wrong, err.to_string()).fix(fix)
+}
+
+/// What requests do, and the permission that each needs.
+const RIGHTS: [(ApiOperation, &str, &str); 11] = [
+    (ApiOperation::ListRead, "read contact lists", "outbound:contactList:view"),
+    (ApiOperation::SweepJob, "look at jobs of a contact list", "outbound:contactList:view"),
+    (ApiOperation::LeadsRead, "read contacts", "outbound:contact:view"),
+    (ApiOperation::LeadsSearch, "search contacts", "outbound:contact:view"),
+    (ApiOperation::LeadsWrite, "write contacts", "outbound:contact:add"),
+    (ApiOperation::LeadsSweep, "change contacts by a job", "outbound:contact:edit"),
+    (ApiOperation::LeadDelete, "take contacts out", "outbound:contact:delete"),
+    (ApiOperation::CampaignRead, "read campaigns", "outbound:campaign:view"),
+    (ApiOperation::RuleSetRead, "read rule sets", "outbound:ruleSet:view"),
+    (ApiOperation::FilterRead, "read contact list filters", "outbound:contactListFilter:view"),
+    (ApiOperation::SkillRead, "read skills", "routing:skill:view"),
+];

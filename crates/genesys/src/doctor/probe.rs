@@ -10,6 +10,8 @@ use super::{Doctor, Finding, Verdict};
 use crate::GenesysError;
 use crate::transport::{ApiOperation, HASTY, Method, ONE};
 
+/// What the id of a probe's contact begins with.
+const PREFIX: &str = "scoreline-probe-";
 /// How often a job is looked at before it counts as too slow, and how long in between.
 const LOOKS: u32 = 10;
 const BETWEEN: Duration = Duration::from_secs(2);
@@ -33,28 +35,33 @@ struct ProbeJob {
 #[derive(Deserialize)]
 struct ProbeSearch {
     #[serde(default)]
-    entities: Vec<Value>,
+    entities: Vec<FoundId>,
+}
+
+#[derive(Deserialize)]
+struct FoundId {
+    id: String,
 }
 
 impl Doctor {
     pub(super) async fn probe(&mut self, list: &str) {
         let about = format!("probe {list}");
-        let id = format!("scoreline-probe-{:016x}", fastrand::u64(..));
-        let tried = self.try_contact(&about, list, &id).await;
-        if let Err(err) = &tried {
-            self.unread(
-                &about,
-                "the probe's contact",
-                err,
-                "outbound:contact:add, outbound:contact:edit and outbound:contact:view",
-            );
+        self.take_out_earlier(&about, list).await;
+        let id = format!("{PREFIX}{:016x}", fastrand::u64(..));
+        // Before it is asked for: from then on it may be there.
+        self.probed = Some((list.to_owned(), id.clone()));
+        if let Err(err) = self.try_contact(&about, list, &id).await {
+            self.missed(&about, "the probe's contact", &err);
         }
-        // Whatever came of it: a contact that was asked for may be there.
-        let path = ["outbound", "contactlists", list, "contacts", &id];
-        let deleted = self.send(ApiOperation::LeadDelete, Method::DELETE, &path, &[], None, HASTY).await;
-        match deleted {
-            Ok(_) => self.found(Finding::fine(&about, "the probe's contact is taken out again")),
-            Err(GenesysError::Refused { status: 404, .. }) if tried.is_err() => {}
+        self.take_out().await;
+    }
+
+    /// Takes the probe's contact out, whatever came of it.
+    pub(super) async fn take_out(&mut self) {
+        let Some((list, id)) = self.probed.take() else { return };
+        let about = format!("probe {list}");
+        match self.delete(&list, &id).await {
+            Ok(()) => self.found(Finding::fine(&about, "the probe's contact is taken out again")),
             Err(err) => {
                 let says = format!("the probe's contact `{id}` could not be taken out: {err}");
                 let fix =
@@ -64,18 +71,39 @@ impl Doctor {
         }
     }
 
+    /// Takes out what a probe has left behind that was killed. A list that cannot be searched is a finding of what follows.
+    async fn take_out_earlier(&mut self, about: &str, list: &str) {
+        let lead = &self.settings.outbound.lead_column;
+        let begins = json!({ "column": lead, "columnType": "alphabetic", "operator": "BEGINS_WITH", "value": PREFIX });
+        let Ok(found) = self.search(list, &[begins], 100).await else { return };
+        let ids = found.entities.into_iter().filter(|contact| contact.id.starts_with(PREFIX));
+        let mut taken = 0;
+        for contact in ids {
+            taken += u32::from(self.delete(list, &contact.id).await.is_ok());
+        }
+        if taken > 0 {
+            let says = format!("{taken} contacts of earlier probes were still there, and are taken out");
+            self.found(Finding::new(about, Verdict::Warning, says));
+        }
+    }
+
+    /// One that is not there is taken out, too.
+    async fn delete(&self, list: &str, id: &str) -> Result<(), GenesysError> {
+        let path = ["outbound", "contactlists", list, "contacts", id];
+        match self.send(ApiOperation::LeadDelete, Method::DELETE, &path, &[], None, HASTY).await {
+            Ok(_) | Err(GenesysError::Refused { status: 404, .. }) => Ok(()),
+            Err(err) => Err(err),
+        }
+    }
+
     async fn try_contact(&mut self, about: &str, list: &str, id: &str) -> Result<(), GenesysError> {
         let columns = self.settings.outbound.clone();
         let now = self.clock.now();
         let old = now.checked_sub(Duration::from_hours(48)).unwrap_or(now);
         let (lead, score, time) = (&columns.lead_column, &columns.score_column, &columns.time_column);
         let written = format!("{old:.3}");
-        let contact = json!([{
-            "id": id,
-            "contactListId": list,
-            "callable": false,
-            "data": { lead.as_str(): id, score.as_str(): "42", time.as_str(): written },
-        }]);
+        let data = json!({ lead.as_str(): id, score.as_str(): "42", time.as_str(): written });
+        let contact = json!([{ "id": id, "contactListId": list, "callable": false, "data": data }]);
         self.write(list, &contact).await?;
         let made = self.read(list, id).await?;
         let text = |contact: &ProbeContact, name: &str| {
@@ -99,6 +127,10 @@ impl Doctor {
         let after = self.read(list, id).await?;
         let keeps = text(&after, lead) == id && text(&after, time) == written;
         self.say_of_partial(about, keeps);
+        if !keeps {
+            // What follows finds the contact by its columns.
+            self.write(list, &json!([{ "id": id, "contactListId": list, "data": data }])).await?;
+        }
         if after.callable == Some(true) {
             let says = "a write without `callable` has opened a contact that was closed";
             self.found(
@@ -165,19 +197,23 @@ impl Doctor {
         let predicate = |column: &str, operator: &str, value: &str| json!({ "column": column, "columnType": "alphabetic", "operator": operator, "value": value });
         let predicates =
             [predicate(&columns.lead_column, "EQUALS", id), predicate(&columns.time_column, "BEFORE", "P-01DT00H00M")];
-        let search = json!({
-            "pageNumber": 1,
-            "pageSize": 1,
-            "criteria": { "filterType": "AND", "clauses": [{ "filterType": "AND", "predicates": predicates }] },
-        });
-        let path = ["outbound", "contactlists", list, "contacts", "search"];
-        let body = Some(search.to_string().into_bytes());
-        let answer = self.send(ApiOperation::LeadsSearch, Method::POST, &path, &[], body, HASTY).await?;
-        let found: ProbeSearch = answer.json()?;
+        let found = self.search(list, &predicates, 1).await?;
         let no =
             "\"older than a day\" does not find a contact of two days ago: stale scores cannot be swept by criteria";
         self.tell(about, found.entities.len() == 1, "\"older than a day\" finds a contact of two days ago", no);
         Ok(())
+    }
+
+    /// Contacts that all predicates hold for.
+    async fn search(&self, list: &str, predicates: &[Value], most: u32) -> Result<ProbeSearch, GenesysError> {
+        let search = json!({
+            "pageNumber": 1,
+            "pageSize": most,
+            "criteria": { "filterType": "AND", "clauses": [{ "filterType": "AND", "predicates": predicates }] },
+        });
+        let path = ["outbound", "contactlists", list, "contacts", "search"];
+        let body = Some(search.to_string().into_bytes());
+        self.send(ApiOperation::LeadsSearch, Method::POST, &path, &[], body, HASTY).await?.json()
     }
 
     fn tell(&mut self, about: &str, works: bool, yes: &str, no: &str) {

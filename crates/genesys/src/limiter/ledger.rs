@@ -10,7 +10,7 @@ use scoreline_domain::time::Clock;
 
 /// Turns what is kept into what is to be kept. It is told the name of the ledger's clock and its milliseconds: times of
 /// clocks of another name tell nothing.
-pub type PaceChange<'a> = Box<dyn FnOnce(Option<&[u8]>, &str, i64) -> Vec<u8> + Send + 'a>;
+pub type PaceChange<'a> = Box<dyn FnOnce(Option<&str>, &str, i64) -> String + Send + 'a>;
 
 /// Keeps the pace of tokens.
 pub trait PaceLedger: Send + Sync + 'static {
@@ -24,7 +24,7 @@ pub trait PaceLedger: Send + Sync + 'static {
 /// A ledger of this process: for commands that ask the platform a few things and keep nothing.
 pub struct MemoryLedger {
     clock: Arc<dyn Clock>,
-    kept: Mutex<HashMap<String, Vec<u8>>>,
+    kept: Mutex<HashMap<String, String>>,
 }
 
 impl MemoryLedger {
@@ -37,7 +37,7 @@ impl PaceLedger for MemoryLedger {
     fn change<'a>(&'a self, bucket: &'a str, change: PaceChange<'a>) -> BoxFuture<'a, Result<(), String>> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let now = i64::try_from(self.clock.monotonic().as_millis()).unwrap_or(i64::MAX);
-        let next = change(kept.get(bucket).map(Vec::as_slice), "process", now);
+        let next = change(kept.get(bucket).map(String::as_str), "process", now);
         kept.insert(bucket.to_owned(), next);
         std::future::ready(Ok(())).boxed()
     }

@@ -89,7 +89,7 @@ impl RequestPace {
 
     /// Waits until one more request may be sent.
     pub(crate) async fn enter(&self) -> RequestPermit<'_> {
-        RequestPermit { pace: self, id: self.reserve(1).await }
+        RequestPermit { pace: self, id: self.reserve(1).await.0 }
     }
 
     /// A permit for one request if it may be sent at this moment, else how long to wait.
@@ -100,11 +100,13 @@ impl RequestPace {
         }
     }
 
-    /// Waits until so many requests may be sent. Returns the number they are known by.
-    pub(crate) async fn reserve(&self, count: u32) -> u64 {
+    /// Waits until so many requests may be sent. Returns the number they are known by, and a monotonic moment before they
+    /// began to count.
+    pub(crate) async fn reserve(&self, count: u32) -> (u64, Duration) {
         loop {
+            let asked = self.clock.monotonic();
             match self.ask(count).await {
-                RequestAdmission::Now(id) => return id,
+                RequestAdmission::Now(id) => return (id, asked),
                 RequestAdmission::After(wait) => {
                     let wait = wait.min(LONGEST_SLEEP);
                     self.throttled.add(wait);
@@ -173,7 +175,7 @@ impl RequestPace {
         let news = std::mem::take(&mut *self.news.lock().unwrap_or_else(PoisonError::into_inner));
         let asked = self.clock.monotonic();
         let mut changed = None;
-        let work = |kept: Option<&[u8]>, clock: &str, now: i64| {
+        let work = |kept: Option<&str>, clock: &str, now: i64| {
             let mut window = RequestWindow::resume(kept, clock, now, self.limits);
             for news in &news {
                 news.tell(&mut window, asked, now);
@@ -181,7 +183,7 @@ impl RequestPace {
             let answer = change(&mut window, now);
             let seen = (window.is_slowed(), window.allowed(), window.counted());
             changed = Some((answer, seen));
-            window.bytes()
+            window.text()
         };
         let ledger: &dyn PaceLedger = self.ledger.get().map_or(&self.own, |ledger| &**ledger);
         if let Err(reason) = ledger.change(&self.bucket, Box::new(work)).await {
@@ -254,7 +256,7 @@ mod tests {
     async fn two_replicas_of_a_token_keep_to_one_limit() {
         let ledger = Arc::new(MemoryLedger::new(Arc::new(SystemClock)));
         let (one, other) = (pace(&ledger), pace(&ledger));
-        let id = other.reserve(10).await;
+        let (id, _) = other.reserve(10).await;
         assert_eq!(admitted(&one).await, 20);
         assert_eq!(admitted(&other).await, 0);
         other.give_back(id, 7);

@@ -1,5 +1,5 @@
 //! The sliding window as a pure state machine: it is told the time and what happened, and says when the next requests may
-//! be sent. Reads no clock, waits for nothing, and is kept as bytes between two changes, so that all who use a token share it.
+//! be sent. Reads no clock, waits for nothing, and is kept as a text between two changes, so that all who use a token share it.
 //!
 //! The platform counts a request when it arrives there, which is some time between its start and its end here. So a
 //! request counts from its start until one period after its end: whatever the network does, no period at the platform
@@ -71,7 +71,7 @@ pub(crate) struct RequestWindow {
 impl RequestWindow {
     /// The window as it was kept, moved to now. What was kept on another clock, or on one that was set back since, counts as
     /// if it had just been: rather a period of silence than one request too many.
-    pub(crate) fn resume(kept: Option<&[u8]>, clock: &str, now: i64, limits: PaceLimits) -> Self {
+    pub(crate) fn resume(kept: Option<&str>, clock: &str, now: i64, limits: PaceLimits) -> Self {
         let empty = Self {
             clock: clock.into(),
             at: now,
@@ -84,7 +84,7 @@ impl RequestWindow {
             limits: Some(limits),
         };
         let Some(kept) = kept else { return empty };
-        let Ok(mut window) = serde_json::from_slice::<Self>(kept) else {
+        let Ok(mut window) = serde_json::from_str::<Self>(kept) else {
             return Self { paused_until: now + ms(limits.period), ..empty };
         };
         window.limits = Some(limits);
@@ -98,9 +98,9 @@ impl RequestWindow {
     }
 
     /// What is kept of it.
-    pub(crate) fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn text(&self) -> String {
         // Numbers and one text: there is nothing in it that cannot be written.
-        serde_json::to_vec(self).unwrap_or_default()
+        serde_json::to_string(self).unwrap_or_default()
     }
 
     fn move_to(&mut self, clock: &str, now: i64) {

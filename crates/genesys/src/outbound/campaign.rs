@@ -12,6 +12,9 @@ pub const SENIOR_ABOVE: u8 = 70;
 /// And from this one on for the skill of high-value sales instead: no lead fits both rules.
 pub const HIGH_VALUE_FROM: u8 = 80;
 
+/// Calls that may be given up because no agent is free, in percent: the platform asks for it of predictive campaigns.
+const ABANDON_RATE: f64 = 3.0;
+
 /// What is asked for.
 #[derive(Clone, Debug)]
 pub struct CampaignPlan {
@@ -29,6 +32,9 @@ pub struct CampaignPlan {
 /// A place that is left to be filled in.
 const LIST_ID: &str = "{contactListId}";
 const QUEUE_ID: &str = "{queueId}";
+const SITE_ID: &str = "{siteId}";
+const SCRIPT_ID: &str = "{scriptId}";
+const RESPONSE_SET_ID: &str = "{callAnalysisResponseSetId}";
 const RULE_SET_ID: &str = "{ruleSetId}";
 const FILTER_ID: &str = "{contactListFilterId}";
 const SENIOR_ID: &str = "{seniorSkillId}";
@@ -131,7 +137,12 @@ impl CampaignPlan {
             "name": self.name,
             "contactList": { "id": LIST_ID },
             "queue": { "id": QUEUE_ID },
+            "site": { "id": SITE_ID },
+            "script": { "id": SCRIPT_ID },
+            "callAnalysisResponseSet": { "id": RESPONSE_SET_ID },
             "dialingMode": "predictive",
+            "abandonRate": ABANDON_RATE,
+            "campaignStatus": "off",
             "callerName": self.name,
             "callerAddress": CALLER,
             "phoneColumns": [{ "columnName": self.phone_column }],
@@ -170,12 +181,12 @@ impl CampaignPlan {
     fn variables(&self, text: &mut String) {
         let places = [SENIOR_ID, HIGH_VALUE_ID];
         for rule in self.rules().iter().rev() {
-            let default = if places.contains(&rule.skill) {
-                String::new()
+            let (gap, default) = if places.contains(&rule.skill) {
+                ("", String::new())
             } else {
-                format!("\n  default = {}", quoted(rule.skill))
+                ("   ", format!("\n  default = {}", quoted(rule.skill)))
             };
-            let _ = writeln!(text, "variable \"{}\" {{\n  type = string{default}\n}}\n", rule.variable);
+            let _ = writeln!(text, "variable \"{}\" {{\n  type{gap} = string{default}\n}}\n", rule.variable);
         }
         for name in ["queue_id", "caller_address", "site_id", "script_id", "call_analysis_response_set_id"] {
             let _ = writeln!(text, "variable \"{name}\" {{\n  type = string\n}}\n");
@@ -188,13 +199,11 @@ impl CampaignPlan {
         let _ = writeln!(
             text,
             "# Columns and their types are given once: a change makes another list.\n\
-             resource \"genesyscloud_outbound_contact_list\" \"leads\" {{\n  name             = {}\n  column_names     = [{}]\n  \
-             contacts_id_name = {}\n\n  phone_columns {{\n    column_name = {}\n    type        = \"cell\"\n  }}\n  \
+             resource \"genesyscloud_outbound_contact_list\" \"leads\" {{\n  name         = {}\n  column_names = [{}]\n\n  phone_columns {{\n    column_name = {}\n    type        = \"cell\"\n  }}\n  \
              column_data_type_specifications {{\n    column_name      = {score}\n    column_data_type = \"NUMERIC\"\n  }}\n  \
              column_data_type_specifications {{\n    column_name      = {time}\n    column_data_type = \"TIMESTAMP\"\n  }}\n}}\n",
             quoted(&self.name),
             names.join(", "),
-            quoted(&self.columns.lead_column),
             quoted(&self.phone_column),
         );
     }
@@ -263,7 +272,7 @@ impl CampaignPlan {
             text,
             "# Sorting while the campaign runs is switched on once: a change makes another campaign.\n\
              resource \"genesyscloud_outbound_campaign\" \"leads\" {{\n  name                          = {name}\n  \
-             dialing_mode                  = \"predictive\"\n  abandon_rate                  = 3.0\n  \
+             dialing_mode                  = \"predictive\"\n  abandon_rate                  = {ABANDON_RATE:.1}\n  \
              campaign_status               = \"off\"\n  caller_name                   = {name}\n  \
              caller_address                = var.caller_address\n  \
              contact_list_id               = genesyscloud_outbound_contact_list.leads.id\n  \
@@ -296,7 +305,8 @@ fn quoted(text: &str) -> String {
 
 const HEAD: &str = "\
 # Leads by priority: a contact list for scores, rules that ask for skills, and a campaign that sorts while it runs.
-# A contact's id must be the lead's id: scoreline writes scores by it.
+# A contact's id must be the lead's id: scoreline writes scores by it. In a file of contacts that is the column
+# `inin-outbound-id`; with `contacts_filepath` it is the column that `contacts_id_name` names.
 
 terraform {
   required_providers {
@@ -374,7 +384,7 @@ mod tests {
     fn names_cannot_leave_their_place_in_terraform() {
         let plan = CampaignPlan { name: "a\"\n${file(\"/etc/passwd\")} %{ if true }".to_owned(), ..plan() };
         let text = plan.terraform();
-        assert!(text.contains(r#"name             = "a\"\n$${file(\"/etc/passwd\")} %%{ if true }""#), "{text}");
+        assert!(text.contains(r#"name         = "a\"\n$${file(\"/etc/passwd\")} %%{ if true }""#), "{text}");
         assert_eq!(text.matches('{').count(), text.matches('}').count());
     }
 }

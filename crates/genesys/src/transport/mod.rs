@@ -7,7 +7,7 @@ pub(crate) mod patience;
 mod received;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use metrics::counter;
@@ -186,6 +186,8 @@ pub(crate) struct Transport {
     budget: RetryBudget,
     clock: Arc<dyn Clock>,
     max_response: usize,
+    /// By how many milliseconds our clock was ahead of the platform's at its last answer. Locked for a moment.
+    clock_ahead: Mutex<Option<i64>>,
     /// How long one request may take.
     pub(crate) timeout: Duration,
 }
@@ -213,8 +215,14 @@ impl Transport {
             budget: RetryBudget::new(),
             clock,
             max_response: settings.max_response,
+            clock_ahead: Mutex::default(),
             timeout: settings.timeout,
         })
+    }
+
+    /// By how many milliseconds our clock is ahead of the platform's, to a second; `None` before it has said.
+    pub(crate) fn clock_ahead(&self) -> Option<i64> {
+        *self.clock_ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The secret of the next login.
@@ -310,7 +318,10 @@ impl Transport {
         let received = receive(builder, self.max_response, &*self.clock).await;
         count(request.operation, &received, taken);
         let mut refused = None;
-        if let Ok(Received { status, retry_after, body, hints, .. }) = &received {
+        if let Ok(Received { status, retry_after, body, hints, clock_ahead, .. }) = &received {
+            if clock_ahead.is_some() {
+                *self.clock_ahead.lock().unwrap_or_else(PoisonError::into_inner) = *clock_ahead;
+            }
             self.pace.hinted(hints.allowed, hints.remaining);
             // Before the permit goes: nobody slips in between.
             match (status, retry_after) {

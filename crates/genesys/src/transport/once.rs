@@ -29,14 +29,14 @@ impl Permits {
     /// Logs in if that is due, then waits until so many requests may be sent.
     pub(crate) async fn reserve(transport: &Arc<Transport>, count: u32) -> Result<Self, SendFault> {
         transport.tokens.get().await.map_err(|err| not_sent(&err))?;
-        let id = transport.pace.reserve(count).await;
+        let (id, asked) = transport.pace.reserve(count).await;
         let permits =
             Self { transport: Arc::clone(transport), id, left: AtomicU32::new(count), until: AtomicU64::new(u64::MAX) };
-        permits.until(transport.clock.monotonic() + LEASE);
+        permits.until(asked + LEASE);
         Ok(permits)
     }
 
-    /// No request is begun from this monotonic moment on. Without it: 15 s after the permits were taken.
+    /// No request is begun from this monotonic moment on. Without it: 15 s after the permits were asked for.
     pub fn until(&self, moment: Duration) {
         self.until.store(u64::try_from(moment.as_millis()).unwrap_or(u64::MAX), Ordering::Release);
     }

@@ -1,10 +1,10 @@
 //! What comes back for a request: read up to the largest size, counted, and understood when it is an error. Of an error only
 //! stable names are kept.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use metrics::{counter, histogram};
-use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, RETRY_AFTER};
 use serde::Deserialize;
 
 use super::ApiOperation;
@@ -40,6 +40,8 @@ pub(crate) struct Received {
     pub(crate) correlation: Correlation,
     pub(crate) retry_after: Option<Duration>,
     pub(crate) hints: RateHints,
+    /// By how many milliseconds our clock was ahead of the sender's, to a second.
+    pub(crate) clock_ahead: Option<i64>,
     /// Whether it says that it is JSON, or is empty.
     is_json: bool,
 }
@@ -83,8 +85,12 @@ pub(crate) async fn receive(
         |headers: &HeaderMap, name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let correlation =
         text(response.headers(), "inin-correlation-id").map(|id| Correlation::of(&id)).unwrap_or_default();
-    let retry_after = text(response.headers(), RETRY_AFTER.as_str())
-        .and_then(|value| retry_after(&value, std::time::SystemTime::from(clock.now())));
+    let now = SystemTime::from(clock.now());
+    let date = text(response.headers(), DATE.as_str()).and_then(|value| httpdate::parse_http_date(&value).ok());
+    // A date is one of the sender's clock, so it is not measured against ours.
+    let retry_after =
+        text(response.headers(), RETRY_AFTER.as_str()).and_then(|value| retry_after(&value, date.unwrap_or(now)));
+    let clock_ahead = date.map(|date| signed_ms(now, date));
     let number = |name: &str| text(response.headers(), name).and_then(|value| value.trim().parse().ok());
     let hints = RateHints { allowed: number("inin-ratelimit-allowed"), remaining: number("x-rate-limit-remaining") };
     let kind = text(response.headers(), CONTENT_TYPE.as_str());
@@ -96,7 +102,13 @@ pub(crate) async fn receive(
         body.extend_from_slice(&chunk);
     }
     let is_json = body.is_empty() || kind.is_none_or(|kind| kind.contains("json"));
-    Ok(Received { status, body, correlation, retry_after, hints, is_json })
+    Ok(Received { status, body, correlation, retry_after, hints, clock_ahead, is_json })
+}
+
+/// How much later `one` is than `other`.
+fn signed_ms(one: SystemTime, other: SystemTime) -> i64 {
+    let ms = |span: Duration| i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+    one.duration_since(other).map_or_else(|earlier| -ms(earlier.duration()), ms)
 }
 
 fn missing(err: &reqwest::Error) -> Missing {
@@ -184,6 +196,7 @@ mod tests {
             correlation: Correlation::of("f3ac4404-0000-4000-8000-000000000000"),
             retry_after: None,
             hints: RateHints::default(),
+            clock_ahead: None,
             is_json: true,
         };
         let shown = refusal(ApiOperation::Query, &received(r#"{"code":"bad.request","message":"canary"}"#)).to_string();

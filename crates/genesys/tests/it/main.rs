@@ -3,6 +3,7 @@
 #![expect(unreachable_pub, reason = "nothing is outside of a test")]
 
 mod desk;
+mod doctor;
 mod documented;
 mod extraction;
 mod faults;

@@ -19,9 +19,11 @@ pub(crate) fn contact_list(world: &World, call: &ReceivedCall<'_>) -> Result<Ans
         "version": 1,
         "columnNames": names,
         "columnDataTypeSpecifications": list.columns.iter().map(typed).collect::<Vec<Value>>(),
-        "size": list.contacts.len(),
         "selfUri": format!("/api/v2/outbound/contactlists/{id}"),
     });
+    if call.flag("includeSize") {
+        answer["size"] = json!(list.contacts.len());
+    }
     if call.flag("includeImportStatus") {
         let state = if list.is_importing { "IN_PROGRESS" } else { "NONE" };
         answer["importStatus"] = json!({ "state": state });

@@ -11,6 +11,7 @@ mod kill;
 mod leads;
 mod order;
 mod outbox;
+mod pace;
 mod peppers;
 mod questions;
 mod rates;

@@ -6,22 +6,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::{Args, Subcommand};
+use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Failure, print};
 use crate::lifecycle::Signals;
 use scoreline_simulator::{FaultPlan, JobSettings, PRESETS, PlatformLimits, Simulator, SimulatorSettings};
 
-#[derive(Debug, Subcommand)]
-pub(super) enum GenesysCommand {
-    /// Serve a simulated platform: history, sentiment, profiles, contact lists, with faults by script
-    #[command(after_help = HELP, after_long_help = LONG_HELP)]
-    Simulate(Box<Simulate>),
-}
-
 #[derive(Debug, Args)]
-pub(super) struct Simulate {
+#[command(after_help = HELP, after_long_help = LONG_HELP)]
+pub(in crate::cli) struct Simulate {
     /// Customers of the simulated centre
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(0..1 << 28))]
     customers: u32,
@@ -111,16 +105,8 @@ Example:
 /// How often the line with the count is written anew.
 const REFRESH: Duration = Duration::from_millis(250);
 
-impl GenesysCommand {
-    pub(super) fn run(self) -> Result<(), Failure> {
-        match self {
-            Self::Simulate(simulate) => simulate.run(),
-        }
-    }
-}
-
 impl Simulate {
-    fn run(self) -> Result<(), Failure> {
+    pub(super) fn run(self) -> Result<(), Failure> {
         let settings = self.settings()?;
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().context("runtime cannot start")?;
