@@ -458,7 +458,8 @@ fn push_and_expire(
         Arc::new(deliver.of_leads(PUSHED_AT_ONCE, absent_retry))
     };
     let targets: Vec<_> = platform.lead_targets().into_iter().map(deliver).collect();
-    let push = Push { leases: leases.clone(), targets: targets.clone(), pauses: pauses.clone() };
+    let push =
+        Push { leases: leases.clone(), targets: targets.clone(), pauses: pauses.clone(), reported_at: Arc::default() };
     let expire = Expire {
         leases: leases.clone(),
         targets,

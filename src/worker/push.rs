@@ -1,7 +1,8 @@
 //! Scores of leads go where the dialer reads them: every target by itself, so that one that is limited or down holds up no
 //! other.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::future::{BoxFuture, try_join_all};
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge};
@@ -17,6 +18,9 @@ use scoreline_domain::JobName;
 use scoreline_domain::time::{Timestamp, seconds_between};
 use scoreline_store::OutboxCounts;
 
+/// How often rows are counted for the gauges.
+const REPORT_EVERY: Duration = Duration::from_secs(10);
+
 /// Writes what is waiting, to every target.
 #[derive(Clone)]
 pub struct Push {
@@ -24,6 +28,8 @@ pub struct Push {
     pub targets: Vec<Arc<Deliver<LeadSink>>>,
     /// Where pauses are shown.
     pub pauses: PauseBoard,
+    /// When the gauges were set last, on the monotonic clock.
+    pub reported_at: Arc<Mutex<Option<Duration>>>,
 }
 
 impl Push {
@@ -40,9 +46,11 @@ impl Push {
         let passes = self.targets.iter().map(|target| async move {
             let done = target.pass(|_| ()).await?;
             count(target, &done, progress);
-            self.report(target).await
+            self.pauses.set(target.sink.target(), target.pause());
+            Ok::<(), JobError>(())
         });
-        try_join_all(passes).await.map(drop)
+        try_join_all(passes).await?;
+        self.report().await
     }
 
     /// When the first target has something to write; `None` when none has.
@@ -58,8 +66,23 @@ impl Push {
         Ok(next)
     }
 
-    /// Sets the gauges of what waits and what is dead.
-    async fn report(&self, target: &Deliver<LeadSink>) -> Result<(), JobError> {
+    /// Sets the gauges of what waits and what is dead. All rows are counted for them, so not at every run.
+    async fn report(&self) -> Result<(), JobError> {
+        let now = self.leases.clock().monotonic();
+        {
+            let mut reported_at = self.reported_at.lock().unwrap_or_else(PoisonError::into_inner);
+            if reported_at.is_some_and(|at| now < at + REPORT_EVERY) {
+                return Ok(());
+            }
+            *reported_at = Some(now);
+        }
+        for target in &self.targets {
+            self.report_of(target).await?;
+        }
+        Ok(())
+    }
+
+    async fn report_of(&self, target: &Deliver<LeadSink>) -> Result<(), JobError> {
         let (store, name) = (self.leases.store(), target.sink.target());
         let counts = store.outbox_counts(name).await?;
         let OutboxCounts { pending, failing, unknown, applied, absent, dead } = counts;
@@ -77,9 +100,7 @@ impl Push {
         let oldest = store.oldest_write(name).await?;
         let age = oldest.map_or(0, |oldest| seconds_between(oldest, self.leases.clock().now()));
         gauge!("scoreline_push_oldest_seconds", "target" => name.to_owned()).set(age as f64);
-        let pause = target.pause();
-        let is_paused = pause.is_some();
-        self.pauses.set(name, pause);
+        let is_paused = target.pause().is_some();
         gauge!("scoreline_push_paused", "target" => name.to_owned()).set(f64::from(u8::from(is_paused)));
         Ok(())
     }
@@ -126,6 +147,7 @@ impl Job for Push {
         Box::pin(async move {
             let next = self.next().await?;
             if next.is_none_or(|at| at > self.leases.clock().now()) {
+                self.report().await?;
                 return Ok(JobEnd::Idle { until: next });
             }
             Ok(self.run(progress).await?.map_or(JobEnd::Elsewhere, |()| JobEnd::Done))

@@ -1,13 +1,17 @@
 //! Figures of pushing: ten thousand leads in both shapes against a platform that fails at random, a large file, many leads that
 //! grow old at once. Slow ones are run by hand; their commands are in `CONTRIBUTING.md`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use scoreline_domain::time::{Clock as _, Stopwatch, SystemClock};
 use scoreline_genesys::settings::Api;
 use scoreline_simulator::SimulatorSettings;
+use serde_json::json;
 
 use super::push::{Scene, run};
+use crate::support::TestApp;
+use crate::support::test_app::LeadPieces;
 
 /// Everything that a platform answers on a bad day, on every request of the API.
 const BAD_DAY: &str = "\
@@ -148,4 +152,83 @@ async fn a_hundred_thousand_leads_grow_old_at_once_while_fresh_scores_come() {
         "100,000 leads written in {written:?}; grown old in {requests} requests and {taken:?}, {fresh} fresh scores meanwhile, the \
          slowest on the platform after {slowest:?}"
     );
+}
+
+/// How long events take that come at a steady rate, and how many are taken when 64 senders never pause; each is on disk.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "half a minute: cargo test --release --workspace --test it leads::figures -- --ignored --nocapture"]
+async fn events_are_on_disk_in_milliseconds() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let leads =
+        LeadPieces { store: super::store(&folder).await, targets: vec!["list".to_owned()], ..LeadPieces::default() };
+    let app = Arc::new(TestApp::of_leads(&leads, None));
+    let now = app.clock.now();
+    let event = move |number: u64| {
+        let time = now
+            .checked_sub(Duration::from_secs(3600))
+            .and_then(|it| it.checked_add(Duration::from_micros(number * 100)));
+        let time = format!("{:.6}", time.expect("a time"));
+        json!({"leadId": format!("L{:05}", number % 50_000), "timestamp": time, "new_score": 1 + number % 100})
+            .to_string()
+    };
+    let mut steady = Vec::new();
+    let mut ticks = tokio::time::interval(Duration::from_millis(5));
+    for number in 0..2_000 {
+        ticks.tick().await;
+        let watch = Stopwatch::start();
+        let reply = app.post("/v1/events/lead-score", event(number)).await;
+        assert_eq!(reply.status, 202, "{}", reply.text);
+        steady.push(watch.elapsed());
+    }
+    steady.sort_unstable();
+    let watch = Stopwatch::start();
+    let mut senders = tokio::task::JoinSet::new();
+    for sender in 0..64_u64 {
+        let app = Arc::clone(&app);
+        senders.spawn(async move {
+            for round in 0..400 {
+                let reply = app.post("/v1/events/lead-score", event(10_000 + round * 64 + sender)).await;
+                assert_eq!(reply.status, 202, "{}", reply.text);
+            }
+        });
+    }
+    senders.join_all().await;
+    let rate = 64.0 * 400.0 / watch.elapsed().as_secs_f64();
+    eprintln!(
+        "events at 200/s: p50 {:?}, p99 {:?}; 64 senders without a pause: {rate:.0} events/s on two threads",
+        steady[1_000], steady[1_980]
+    );
+}
+
+/// A million leads, nine of ten of them stale.
+#[tokio::test]
+#[ignore = "minutes: cargo test --release --workspace --test it leads::figures -- --ignored --nocapture"]
+async fn the_next_leads_of_a_million() {
+    let scene = Scene::with(crate::desk::small(), &[]).await;
+    let now = scene.now();
+    let old = now.checked_sub(Duration::from_hours(20)).expect("a time");
+    let watch = Stopwatch::start();
+    for part in 0..200_u32 {
+        let facts: Vec<_> = (0..5_000_u32)
+            .map(|number| {
+                let number = part * 5_000 + number;
+                let at = if number % 10 == 0 { now } else { old };
+                scene.fact(&format!("L{number}"), (1 + number % 100) as u8, at)
+            })
+            .collect();
+        let rules = scoreline::leads::LeadSettings::default().rules;
+        scene.store.take_facts(&facts, &scene.targets(), &rules, now).await.expect("taken");
+    }
+    let kept = 1e6 / watch.elapsed().as_secs_f64();
+    let later = now.checked_add(Duration::from_hours(5)).expect("a time");
+    let stale = later.checked_sub(Duration::from_hours(24)).expect("a time");
+    let mut times = Vec::new();
+    for _ in 0..500 {
+        let watch = Stopwatch::start();
+        let next = scene.store.next_leads(stale, 1, 100).await.expect("read");
+        times.push(watch.elapsed());
+        assert!(next.len() == 100 && next[0].kept.score >= next[99].kept.score);
+    }
+    times.sort_unstable();
+    eprintln!("a million leads kept at {kept:.0}/s; the next 100 of them: p50 {:?}, p99 {:?}", times[250], times[495]);
 }

@@ -78,7 +78,8 @@ impl Scene {
             Arc::new(deliver.of_leads(2, Duration::from_hours(1)))
         };
         let targets: Vec<_> = client.lead_targets().into_iter().map(deliver).collect();
-        let push = Push { leases: leases.clone(), targets: targets.clone(), pauses: PauseBoard::default() };
+        let (pauses, reported_at) = (PauseBoard::default(), Arc::default());
+        let push = Push { leases: leases.clone(), targets: targets.clone(), pauses, reported_at };
         let (rules, stale_value) = (settings.rules, settings.stale_value);
         (push, Expire { leases, targets, rules, stale_value, state: Arc::default() })
     }
@@ -87,7 +88,7 @@ impl Scene {
         scoreline_genesys::outbound::target_names(&self.desk.settings)
     }
 
-    fn fact(&self, lead: &str, score: u8, at: Timestamp) -> LeadFact {
+    pub fn fact(&self, lead: &str, score: u8, at: Timestamp) -> LeadFact {
         let key = self.desk.hasher().key(lead);
         LeadFact {
             lead: key,
