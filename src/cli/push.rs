@@ -89,7 +89,8 @@ enum PushCommand {
 const HELP: &str = "\
 Examples:
   scoreline push --input leads.csv
-  scoreline push --input scores.parquet --id-column contact_id --score-column score --time-column scored_at
+  scoreline push --input scores.parquet --id-column contact_id \\
+    --score-column score --time-column scored_at
   scoreline push --watch /srv/leads
   scoreline push status
   scoreline push inspect 10000045

@@ -15,7 +15,7 @@ use super::variables::{FILE_VARIABLE, StrayVariable, VariableKind, nearest, vari
 pub(super) const DEFAULTS: &str = include_str!("default.toml");
 
 /// Keys without a default.
-const OPTIONAL: [&str; 33] = [
+const OPTIONAL: [&str; 34] = [
     "write_back.callbacks.secret_file",
     "server.tls.certificate",
     "server.tls.key",
@@ -35,6 +35,7 @@ const OPTIONAL: [&str; 33] = [
     "auth.token_key_file",
     "privacy.previous_until",
     "log.audit_path",
+    "events.secrets_file",
     "genesys.region",
     "genesys.api_url",
     "genesys.login_url",
