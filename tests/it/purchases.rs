@@ -181,7 +181,7 @@ fn who_has_the_store_and_takes_no_purchases_is_named() {
     let settings = StoreSettings::sqlite(models.path().join(".state/scoreline.db"));
     let store = runtime.block_on(Store::open(&settings)).expect("free");
     let (code, said) = import(models.path(), &log, &[]);
-    assert!(code == Some(1) && said.contains("takes no purchases"), "{said}");
+    assert!(code == Some(1) && said.contains("answers no commands"), "{said}");
     assert!(said.contains(&format!("in use by process {}", std::process::id())), "{said}");
     runtime.block_on(store.close());
 }
