@@ -198,9 +198,7 @@ impl LeadDesk {
             }
             waiting.push(WaitingFacts { facts, answer });
         }
-        let desk = self.clone();
-        // To its end even when the caller hangs up: others wait for the same commit.
-        tokio::spawn(async move { desk.commit().await });
+        self.commit_apart();
         let verdicts = match answered.try_recv() {
             Ok(verdicts) => verdicts,
             Err(_) => answered.await.unwrap_or(Err(DeskFault::Store)),
@@ -223,7 +221,14 @@ impl LeadDesk {
         Ok(verdicts)
     }
 
-    /// Commits what waits, until nothing of the caller's own waits.
+    /// Commits to the end even when the caller hangs up: others wait for the same commit.
+    #[expect(clippy::disallowed_methods, reason = "one commit, whose end is waited for by whoever told the facts")]
+    fn commit_apart(&self) {
+        let desk = self.clone();
+        drop(tokio::spawn(async move { desk.commit().await }));
+    }
+
+    /// Commits what waits.
     async fn commit(&self) {
         let _turn = self.0.turn.lock().await;
         let group: Vec<WaitingFacts> = {

@@ -544,7 +544,7 @@ fn chain(report: &LeadReport, ahead: u64) -> String {
         writeln!(text, "score         {} from {}{version}, {} s old", lead.stored_score, lead.source, lead.age_seconds);
     let _ = writeln!(text, "counts as     {}, until {}", lead.priority_score, lead.valid_until);
     if !lead.stale {
-        let _ = writeln!(text, "place         {} fresh leads come before it", ahead);
+        let _ = writeln!(text, "place         {ahead} fresh leads come before it");
     }
     for push in &report.push {
         let reason = push.reason.as_ref().map_or_else(String::new, |reason| format!(", {reason}"));

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::EachRow;
 use super::profile::profile;
 use scoreline_domain::text::hex;
 use scoreline_domain::{CustomerKey, Tier, durable};
@@ -116,10 +117,7 @@ impl FileSink {
     ///
     /// # Errors
     /// When none of them was appended.
-    pub(super) async fn append(
-        &self,
-        claims: impl Iterator<Item = &Claim>,
-    ) -> Result<Vec<Result<(), SendFault>>, SendFault> {
+    pub(super) async fn append(&self, claims: impl Iterator<Item = &Claim>) -> Result<EachRow<()>, SendFault> {
         let read = |claim: &Claim| profile(claim).map(|profile| (claim.key, profile));
         let profiles: Vec<Option<(CustomerKey, Profile)>> = claims.map(read).collect();
         let text = self.open.settings.format.lines(profiles.iter().flatten());

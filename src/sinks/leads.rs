@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use secrecy::SecretString;
 
-use super::{ReadRow, Sink, Standing};
+use super::{EachRow, ReadRow, Sink, Standing};
 use scoreline_domain::privacy::seal::Sealer;
 use scoreline_domain::time::{Clock, Timestamp};
 use scoreline_genesys::outbound::{LeadTarget, LeadWrite, ReadLead, SeenScore};
@@ -93,11 +93,7 @@ impl LeadSink {
         ReadRow { standing, read }
     }
 
-    async fn read_all(
-        &self,
-        permits: &Permits,
-        leads: &[SecretString],
-    ) -> Result<Vec<Result<ReadLead, SendFault>>, SendFault> {
+    async fn read_all(&self, permits: &Permits, leads: &[SecretString]) -> Result<EachRow<ReadLead>, SendFault> {
         if self.target.most() > 1 {
             return Ok(self.target.read(permits, leads).await?.into_iter().map(Ok).collect());
         }
@@ -178,11 +174,7 @@ impl Sink for LeadSink {
         self.platform.reserve(requests.saturating_mul(REQUESTS)).await.map(Some)
     }
 
-    async fn read(
-        &self,
-        permits: Option<&Permits>,
-        claims: &[Claim],
-    ) -> Result<Vec<Result<ReadRow<ReadLead>, SendFault>>, SendFault> {
+    async fn read(&self, permits: Option<&Permits>, claims: &[Claim]) -> Result<EachRow<ReadRow<ReadLead>>, SendFault> {
         let permits = permits.ok_or_else(|| refused("no permits were taken"))?;
         let opened: Vec<_> = claims.iter().map(|claim| self.open(claim)).collect();
         let leads: Vec<SecretString> = opened.iter().flatten().map(|(_, lead)| lead.clone()).collect();
@@ -195,11 +187,7 @@ impl Sink for LeadSink {
         Ok(claims.iter().zip(opened).map(row).collect())
     }
 
-    async fn write(
-        &self,
-        permits: Option<&Permits>,
-        rows: &[(&Claim, &ReadLead)],
-    ) -> Result<Vec<Result<(), SendFault>>, SendFault> {
+    async fn write(&self, permits: Option<&Permits>, rows: &[(&Claim, &ReadLead)]) -> Result<EachRow<()>, SendFault> {
         let permits = permits.ok_or_else(|| refused("no permits were taken"))?;
         let mut writes: Vec<LeadWrite<'_>> = Vec::with_capacity(rows.len());
         for (claim, read) in rows {

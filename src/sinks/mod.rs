@@ -51,6 +51,9 @@ pub struct ReadRow<R> {
     pub read: R,
 }
 
+/// What became of each row.
+pub type EachRow<T> = Vec<Result<T, SendFault>>;
+
 /// Takes scores: reads what is there, then writes. Each request is made once, nothing is waited for, and what became of it is
 /// said; whoever delivers decides what follows. Writing the same twice is harmless.
 pub trait Sink: Send + Sync + 'static {
@@ -82,7 +85,7 @@ pub trait Sink: Send + Sync + 'static {
         &self,
         permits: Option<&Permits>,
         claims: &[Claim],
-    ) -> impl Future<Output = Result<Vec<Result<ReadRow<Self::Read>, SendFault>>, SendFault>> + Send;
+    ) -> impl Future<Output = Result<EachRow<ReadRow<Self::Read>>, SendFault>> + Send;
 
     /// Writes rows that were just read. One result for each, in their order.
     ///
@@ -92,5 +95,5 @@ pub trait Sink: Send + Sync + 'static {
         &self,
         permits: Option<&Permits>,
         rows: &[(&Claim, &Self::Read)],
-    ) -> impl Future<Output = Result<Vec<Result<(), SendFault>>, SendFault>> + Send;
+    ) -> impl Future<Output = Result<EachRow<()>, SendFault>> + Send;
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use super::{FileSink, ReadRow, Sink, Standing};
+use super::{EachRow, FileSink, ReadRow, Sink, Standing};
 use scoreline_genesys::profile::{ProfileUpdate, ProfileWriter, ReadProfile, SeenProfile};
 use scoreline_genesys::settings::Api;
 use scoreline_genesys::{Genesys, Permits, SendFault};
@@ -117,16 +117,12 @@ impl Sink for ProfileSink {
         &self,
         permits: Option<&Permits>,
         claims: &[Claim],
-    ) -> Result<Vec<Result<ReadRow<ProfileRow>, SendFault>>, SendFault> {
+    ) -> Result<EachRow<ReadRow<ProfileRow>>, SendFault> {
         let permits = permits.ok_or_else(without_permits)?;
         Ok(join_all(claims.iter().map(|claim| self.read_one(permits, claim))).await)
     }
 
-    async fn write(
-        &self,
-        permits: Option<&Permits>,
-        rows: &[(&Claim, &ProfileRow)],
-    ) -> Result<Vec<Result<(), SendFault>>, SendFault> {
+    async fn write(&self, permits: Option<&Permits>, rows: &[(&Claim, &ProfileRow)]) -> Result<EachRow<()>, SendFault> {
         let permits = permits.ok_or_else(without_permits)?;
         Ok(join_all(rows.iter().map(|(_, row)| self.writer.write(permits, &row.read, &row.update))).await)
     }
@@ -140,7 +136,7 @@ pub enum ProfilePlace {
 
 /// What was read there.
 pub enum PlaceRow {
-    Platform(ProfileRow),
+    Platform(Box<ProfileRow>),
     File,
 }
 
@@ -186,16 +182,14 @@ impl Sink for ProfilePlace {
         }
     }
 
-    async fn read(
-        &self,
-        permits: Option<&Permits>,
-        claims: &[Claim],
-    ) -> Result<Vec<Result<ReadRow<PlaceRow>, SendFault>>, SendFault> {
+    async fn read(&self, permits: Option<&Permits>, claims: &[Claim]) -> Result<EachRow<ReadRow<PlaceRow>>, SendFault> {
         match self {
             Self::Platform(sink) => {
                 let read = sink.read(permits, claims).await?;
-                let of_place =
-                    |row: ReadRow<ProfileRow>| ReadRow { standing: row.standing, read: PlaceRow::Platform(row.read) };
+                let of_place = |row: ReadRow<ProfileRow>| ReadRow {
+                    standing: row.standing,
+                    read: PlaceRow::Platform(Box::new(row.read)),
+                };
                 Ok(read.into_iter().map(|row| row.map(of_place)).collect())
             }
             Self::File(_) => {
@@ -205,17 +199,13 @@ impl Sink for ProfilePlace {
         }
     }
 
-    async fn write(
-        &self,
-        permits: Option<&Permits>,
-        rows: &[(&Claim, &PlaceRow)],
-    ) -> Result<Vec<Result<(), SendFault>>, SendFault> {
+    async fn write(&self, permits: Option<&Permits>, rows: &[(&Claim, &PlaceRow)]) -> Result<EachRow<()>, SendFault> {
         match self {
             Self::Platform(sink) => {
                 let mut of_sink: Vec<(&Claim, &ProfileRow)> = Vec::with_capacity(rows.len());
                 for (claim, row) in rows {
                     if let PlaceRow::Platform(row) = row {
-                        of_sink.push((claim, row));
+                        of_sink.push((claim, &**row));
                     }
                 }
                 sink.write(permits, &of_sink).await

@@ -119,10 +119,7 @@ impl Expire {
     /// Asks for a sweep; whether the target has such a job and may be at it.
     async fn sweep(&self, target: &Deliver<LeadSink>, held: &HeldLease) -> Result<bool, JobError> {
         let (store, clock, name) = (self.leases.store(), self.leases.clock(), target.sink.target());
-        let permits = match target.sink.reserve(1).await {
-            Ok(Some(permits)) => permits,
-            Ok(None) | Err(_) => return Ok(false),
-        };
+        let Ok(Some(permits)) = target.sink.reserve(1).await else { return Ok(false) };
         let now = clock.now();
         let cutoff = now.checked_sub(self.rules.stale_after).unwrap_or(Timestamp::MIN);
         let mut sweep = RunningSweep { started_at: now, cutoff, job: String::new() };

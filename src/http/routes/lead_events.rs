@@ -16,12 +16,10 @@ use crate::http::edge::auth::SIGNATURE;
 use crate::http::edge::body::BatchPayload;
 use crate::http::edge::error::{ApiError, Code, ErrorBody, error_response};
 use crate::http::edge::request_id::{RequestId, with_request_id};
-use crate::http::state::EventKeys;
+use crate::http::state::{EventKeys, SharedState};
 use crate::http::wire::json::{parse, respond, without_mark};
 use crate::http::wire::lead_event::LeadEvent;
-use crate::leads::{LeadDesk, is_conflict};
-use crate::scoring::Scorer;
-use scoreline_domain::privacy::IdHasher;
+use crate::leads::is_conflict;
 use scoreline_domain::privacy::signature::{Headers, Unverified};
 use scoreline_domain::time::Timestamp;
 use scoreline_store::{LeadFact, LeadRuling, LeadSource, LeadVerdict};
@@ -79,20 +77,17 @@ struct ReadEvent {
 }
 
 pub(crate) async fn handle(
-    State(scorer): State<Scorer>,
-    State(hasher): State<IdHasher>,
-    State(desk): State<LeadDesk>,
-    State(keys): State<EventKeys>,
+    State(app): State<SharedState>,
     caller: Option<Extension<Arc<Caller>>>,
     headers: HeaderMap,
     id: RequestId,
     BatchPayload(body): BatchPayload,
 ) -> Response {
-    let sender = match keys.sender(&headers, &body, caller.is_some(), desk.now()) {
+    let sender = match app.event_keys.sender(&headers, &body, caller.is_some(), app.leads.now()) {
         Ok(sender) => sender,
         Err(refusal) => return error_response(refusal),
     };
-    let intake = LeadIntake { scorer: &scorer, hasher: &hasher, desk: &desk };
+    let intake = LeadIntake { scorer: &app.scorer, hasher: &app.hasher, desk: &app.leads };
     match answer(&intake, sender.as_deref(), &body, &id).await {
         Ok(response) => response,
         Err(error) => {

@@ -381,7 +381,7 @@ async fn many_callers_share_commits_and_the_newest_score_wins() {
         callers.spawn(async move {
             for round in 0..20_u32 {
                 let second = (caller * 7 + round * 13) % 60;
-                let time = format!("2026-11-21T09:{:02}:{second:02}.{caller:03}Z", round);
+                let time = format!("2026-11-21T09:{round:02}:{second:02}.{caller:03}Z");
                 let reply = app.post(EVENT, event("L", &time, 1 + caller).to_string()).await;
                 assert!([202, 409].contains(&reply.status.as_u16()), "{}", reply.text);
             }

@@ -132,7 +132,7 @@ async fn a_hundred_thousand_leads_grow_old_at_once_while_fresh_scores_come() {
         let told = SystemClock.monotonic();
         scene.tell(&[(lead, 91)]).await;
         run(&push).await;
-        slowest = slowest.max(SystemClock.monotonic() - told);
+        slowest = slowest.max(SystemClock.monotonic().saturating_sub(told));
         fresh += 1;
         scene.desk.simulator.advance(Duration::from_secs(5));
         if scene.store.sweep_of(&scene.targets()[0]).await.expect("read").is_none() {
@@ -165,7 +165,7 @@ async fn events_are_on_disk_in_milliseconds() {
     let now = app.clock.now();
     let event = move |number: u64| {
         let time = now
-            .checked_sub(Duration::from_secs(3600))
+            .checked_sub(Duration::from_hours(1))
             .and_then(|it| it.checked_add(Duration::from_micros(number * 100)));
         let time = format!("{:.6}", time.expect("a time"));
         json!({"leadId": format!("L{:05}", number % 50_000), "timestamp": time, "new_score": 1 + number % 100})

@@ -311,7 +311,7 @@ async fn s10_other_peoples_values_are_read_with_patience_and_a_missing_column_pa
     let time = format!("{now:.3}");
     scene.put("L1", &[("ml_score", " 87.0 "), ("ml_last_calculated_at", &time)]);
     scene.put("L2", &[("ml_score", "n/a")]);
-    let later = format!("{:.3}", now.checked_add(Duration::from_secs(60)).expect("a time"));
+    let later = format!("{:.3}", now.checked_add(Duration::from_mins(1)).expect("a time"));
     scene.put("L3", &[("ml_score", "12"), ("ml_last_calculated_at", &later)]);
     let far = format!("{:.3}", now.checked_add(Duration::from_hours(900)).expect("a time"));
     scene.put("L4", &[("ml_score", "12"), ("ml_last_calculated_at", &far)]);

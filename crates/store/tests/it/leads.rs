@@ -200,7 +200,7 @@ async fn s14_a_sweep_is_taken_over_and_what_was_written_meanwhile_is_read(ground
     let mut sweep = RunningSweep { started_at: at(now), cutoff: at(60), job: String::new() };
     store.begin_sweep(TARGET, &sweep, &lease).await.expect("written down");
     assert_eq!(store.sweep_of(TARGET).await.expect("read"), Some(sweep.clone()));
-    sweep.job = "job-7".to_owned();
+    "job-7".clone_into(&mut sweep.job);
     store.begin_sweep(TARGET, &sweep, &lease).await.expect("written down");
     // Two leads are fresh again while it runs; the sweep may have come after their writes.
     take(&store, &[fact(3, 85, now), fact(4, 80, now)], now).await;
