@@ -247,7 +247,7 @@ async fn child() {
 async fn kill(ground: &Ground, times: u32, what: &str) {
     ground.open().await.close().await;
     let simulator = platform();
-    let plan = "[[fault]]\npath = \"/api/**\"\nkind = \"too_many_requests\"\nretry_after_secs = 1\nevery = 70\n";
+    let plan = "[[fault]]\npath = \"/api/**\"\nkind = \"too_many_requests\"\nretry_after_secs = 1\nevery = 150\n";
     simulator.set_faults(FaultPlan::parse(plan).expect("a plan"));
     let (store, clock) = match &ground.settings.place {
         StorePlace::Postgres(url) => (url.expose_secret().to_owned(), Some(MovedClock::of(ground).await)),
