@@ -66,18 +66,23 @@ pub(super) async fn settle(
     }
 }
 
-/// The peppers that keys went through before the newest, for whoever reads beside a writer.
+/// The peppers that keys go through before the current one, oldest first, of a store that is only read.
 ///
 /// # Errors
-/// `OtherPepper` when customers are under none of the given ones; and when it cannot be read.
-pub(super) async fn layers(store: &Store, privacy: &PrivacySettings) -> Result<Vec<SecretString>, StoreError> {
+/// `OtherPepper` when its customers are not under the current one; and when it cannot be read.
+pub(super) async fn before(store: &Store, privacy: &PrivacySettings) -> Result<Vec<SecretString>, StoreError> {
     let given = given(privacy);
+    let Some(current) = given.first() else { return Ok(Vec::new()) };
     let known = store.peppers().await?;
-    let (Some(newest), Some(current)) = (known.layers.last(), given.first()) else { return Ok(Vec::new()) };
-    let Some(holder) = given.iter().find(|pepper| pepper.id == newest.id) else {
-        return Err(StoreError::OtherPepper { kept: newest.id.clone(), given: current.id.clone() });
+    let kept = match known.layers.last() {
+        Some(newest) => newest.id.clone(),
+        None => owner(store, &known, &given).await?.id.clone(),
     };
-    opened(&known.layers, &sealer(&holder.secret))
+    if kept == current.id {
+        opened(&known.layers, &sealer(&current.secret))
+    } else {
+        Err(StoreError::OtherPepper { kept, given: current.id.clone() })
+    }
 }
 
 /// The current pepper first.

@@ -140,21 +140,35 @@ pub async fn open_to_read(settings: &Settings) -> anyhow::Result<Store> {
     Store::open_to_read(&settings.store).await.with_context(|| key(settings).to_string())
 }
 
-/// Opens the store to read from, beside a server that uses it, with what identifiers in it are hashed with.
+/// Opens the store to read from, for a command that opens what is sealed in it.
 ///
 /// # Errors
-/// When it cannot be opened, or its pepper is not known.
-pub async fn open_to_read_of_somebody(settings: &Settings) -> anyhow::Result<(Store, PrivacySettings)> {
+/// As `open_to_read`; and when the pepper of its customers is not the one that the settings give, or is being changed.
+pub async fn open_to_reveal(settings: &Settings) -> anyhow::Result<Opened> {
     let store = open_to_read(settings).await?;
-    let unknown =
-        || anyhow!("its customers' pepper is not known: give it as `privacy.pepper_file`").context(key(settings));
-    let privacy = match known_privacy(settings) {
-        Ok(Some(privacy)) => privacy,
-        Ok(None) => return Err(unknown()),
-        Err(err) => return Err(err),
-    };
-    let layers = pepper::layers(&store, &privacy).await.map_err(|err| told(settings, err))?;
-    Ok((store, PrivacySettings { layers, ..privacy }))
+    let opened = look(settings, &store).await;
+    if opened.is_err() {
+        store.close().await;
+    }
+    opened
+}
+
+async fn look(settings: &Settings, store: &Store) -> anyhow::Result<Opened> {
+    let told = |err| told(settings, err);
+    let privacy = known_privacy(settings)?.ok_or_else(|| {
+        anyhow!("the pepper of the store's customers is not known").context(SettingFault("privacy.pepper_file"))
+    })?;
+    let layers = pepper::before(store, &privacy).await.map_err(told)?;
+    let left = store.keys_to_change().await.map_err(told)?;
+    anyhow::ensure!(
+        left == 0,
+        "{left} customers have still a key of the pepper before: `scoreline serve` goes on with it"
+    );
+    let (kept, erased_seq) = store.tombstones_since(-1).await.map_err(told)?;
+    let tombstones = Tombstones::default();
+    tombstones.add(&kept);
+    let (privacy, promotions) = (PrivacySettings { layers, ..privacy }, Promotions::default());
+    Ok(Opened { store: store.clone(), privacy, tombstones, erased_seq, promotions })
 }
 
 /// The promoted versions, for a command that loads models. What is not known is said and taken for none.

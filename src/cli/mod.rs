@@ -10,6 +10,7 @@ mod genesys;
 mod models;
 mod push;
 mod rescore;
+mod reveal;
 pub mod score;
 mod status;
 
@@ -60,6 +61,8 @@ enum Command {
     Extract(extract::Extract),
     /// Compute features, score customers and write scores back, once
     Rescore(rescore::RescoreArgs),
+    /// Name the customers of a score file, for whoever has the pepper
+    Reveal(reveal::RevealArgs),
     /// Show what is in the store, how far the jobs have come and what could not be written back
     Status(status::StatusArgs),
     /// Bring scores of leads to the dialer, and see how they get on
@@ -163,6 +166,7 @@ impl Cli {
             Command::Score(score) => score.run(effective.settings),
             Command::Extract(extract) => extract.run(&effective.settings),
             Command::Rescore(rescore) => rescore.run(&effective.settings),
+            Command::Reveal(reveal) => reveal.run(&effective.settings),
             Command::Status(status) => status.run(&effective.settings),
             Command::Push(push) => push.run(&effective.settings),
             Command::Models(command) => command.run(&effective.settings),

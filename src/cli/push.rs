@@ -471,10 +471,10 @@ fn reading<T>(
     look: impl AsyncFnOnce(&LeadDesk, &IdHasher) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
     stored::run_until_signal(async {
-        let (store, privacy) = stored::open_to_read_of_somebody(settings).await?;
-        let desk = jobs::lead_desk(settings, store.clone(), &privacy);
-        let looked = look(&desk, &IdHasher::new(&privacy)).await;
-        store.close().await;
+        let opened = stored::open_to_reveal(settings).await?;
+        let desk = jobs::lead_desk(settings, opened.store.clone(), &opened.privacy);
+        let looked = look(&desk, &opened.hasher()).await;
+        opened.store.close().await;
         looked
     })
 }

@@ -22,6 +22,8 @@ pub struct WriteBack(pub Arc<Deliver<ProfilePlace>>);
 pub struct WrittenBack {
     /// Profiles that say what they should now.
     pub written: u64,
+    /// Of those, profiles that somebody else had edited since they were written.
+    pub edited: u64,
     pub failed: u64,
     pub dead: u64,
 }
@@ -43,14 +45,14 @@ impl WriteBack {
         for (result, count) in results {
             counter!("scoreline_write_back_total", "result" => result).increment(count);
         }
-        counter!("scoreline_write_back_foreign_total").increment(delivered.foreign);
+        counter!("scoreline_write_back_edited_total").increment(delivered.foreign);
         self.report().await?;
         if let Some((updates, reason)) = delivered.paused {
             return Err(JobError::SinkDown { updates, reason });
         }
         if done != WrittenBack::default() {
-            let WrittenBack { written, failed, dead } = done;
-            tracing::info!(place = self.0.sink.target(), written, failed, dead, "scores were written back");
+            let WrittenBack { written, edited, failed, dead } = done;
+            tracing::info!(place = self.0.sink.target(), written, edited, failed, dead, "scores were written back");
         }
         Ok(done)
     }
@@ -68,8 +70,8 @@ impl WriteBack {
 
 impl From<&Delivered> for WrittenBack {
     fn from(delivered: &Delivered) -> Self {
-        let Delivered { absent, failed, dead, .. } = delivered;
-        Self { written: delivered.settled(), failed: *failed, dead: dead + absent }
+        let Delivered { absent, failed, dead, foreign, .. } = delivered;
+        Self { written: delivered.settled(), edited: *foreign, failed: *failed, dead: dead + absent }
     }
 }
 
@@ -88,6 +90,7 @@ impl Job for WriteBack {
             }
             let observe = |done: &WrittenBack| {
                 progress.set("written", done.written);
+                progress.set("edited", done.edited);
                 progress.set("failed", done.failed);
                 progress.set("dead", done.dead);
             };
@@ -100,7 +103,7 @@ impl Job for WriteBack {
 pub(super) fn describe() {
     describe_counter!("scoreline_write_back_total", "Updates of profiles by how they ended.");
     describe_counter!(
-        "scoreline_write_back_foreign_total",
+        "scoreline_write_back_edited_total",
         "Profiles that somebody else had edited since they were written."
     );
     describe_gauge!("scoreline_write_back_pending", "Updates of profiles that wait to be written.");

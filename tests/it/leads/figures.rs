@@ -164,9 +164,8 @@ async fn events_are_on_disk_in_milliseconds() {
     let app = Arc::new(TestApp::of_leads(&leads, None));
     let now = app.clock.now();
     let event = move |number: u64| {
-        let time = now
-            .checked_sub(Duration::from_hours(1))
-            .and_then(|it| it.checked_add(Duration::from_micros(number * 100)));
+        let time =
+            now.checked_sub(Duration::from_hours(1)).and_then(|it| it.checked_add(Duration::from_micros(number * 100)));
         let time = format!("{:.6}", time.expect("a time"));
         json!({"leadId": format!("L{:05}", number % 50_000), "timestamp": time, "new_score": 1 + number % 100})
             .to_string()
