@@ -19,7 +19,7 @@ pub(super) struct ScoringMetrics {
 }
 
 /// One of each kind: the labels are registered before the first of them happens, so that rates start at zero.
-const WARNINGS: [Warning; 14] = [
+const WARNINGS: [Warning; 16] = [
     Warning::Imputed(0),
     Warning::OutsideTraining(0),
     Warning::VersionNotLoaded,
@@ -34,6 +34,8 @@ const WARNINGS: [Warning; 14] = [
     Warning::StoredUnfit,
     Warning::Ignored(0),
     Warning::StoredLacks(0),
+    Warning::Stale(0),
+    Warning::Future(0),
 ];
 const REASONS: [FallbackReason; 4] =
     [FallbackReason::Overloaded, FallbackReason::Deadline, FallbackReason::ModelError, FallbackReason::BreakerOpen];
@@ -106,6 +108,8 @@ impl Warning {
             Self::StoredUnfit => 11,
             Self::Ignored(_) => 12,
             Self::StoredLacks(_) => 13,
+            Self::Stale(_) => 14,
+            Self::Future(_) => 15,
         }
     }
 }

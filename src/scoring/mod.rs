@@ -21,9 +21,11 @@ mod run;
 pub mod self_probe;
 pub mod task;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use jiff::civil::Date;
 use smallvec::SmallVec;
 
@@ -61,6 +63,8 @@ pub struct Ask<'a> {
     pub features: Option<&'a [(&'a str, Option<Value<'a>>)]>,
     /// What is stored of the customer, where it has been looked up already.
     pub stored: Option<&'a StoredFeatures>,
+    /// When the features were computed, where the caller says so.
+    pub dated: Option<Timestamp>,
     pub known: KnownLabels<'a>,
     pub prefer: Prefer,
     /// Level of the interval; the model's own when absent.
@@ -120,6 +124,15 @@ impl<E> Scored<E> {
 
 pub type Warnings = SmallVec<[Warning; 16]>;
 
+/// Features that a caller dates further back are named as old: a score is not kept longer either.
+const FEATURES_FRESH: SignedDuration = SignedDuration::from_hours(24);
+/// How far the caller's clock may be ahead of ours.
+const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_mins(5);
+/// The request's field for it, and the column of a table.
+pub const FEATURES_TIME: &str = "timestamp_utc";
+/// What may stand there.
+pub const TIME_ALLOWED: &str = "an RFC 3339 time such as `2023-10-27T14:30:00Z`";
+
 /// Something the caller should know about an otherwise good answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Warning {
@@ -131,6 +144,10 @@ pub enum Warning {
     UnknownCategory(u16),
     /// The catalogued feature at this position of the catalogue was given, and the model does not read it.
     Ignored(u16),
+    /// The given features are so many minutes old, by the time they came with.
+    Stale(u32),
+    /// The given features are from a time that is so many minutes ahead.
+    Future(u32),
     /// The requested version is not loaded; the serving one answered.
     VersionNotLoaded,
     /// The acquisition channel has no baseline.
@@ -163,6 +180,19 @@ impl Warning {
         imputed.chain(given.outside.iter().copied().map(Self::OutsideTraining)).chain(unknown).chain(ignored)
     }
 
+    /// What there is to say about the time that features came with.
+    pub fn of_time(dated: Timestamp, now: Timestamp) -> Option<Self> {
+        let age = now.duration_since(dated);
+        let minutes = u32::try_from(age.as_mins().unsigned_abs()).unwrap_or(u32::MAX);
+        if age > FEATURES_FRESH {
+            Some(Self::Stale(minutes))
+        } else if -age > CLOCKS_DIFFER {
+            Some(Self::Future(minutes))
+        } else {
+            None
+        }
+    }
+
     /// What there is to say about a channel and a segment that a baseline was looked up by.
     pub fn of_names(known: KnownLabels<'_>, snapshot: &ModelSnapshot) -> impl Iterator<Item = Self> + use<> {
         let tables = &snapshot.manifest().baselines;
@@ -178,6 +208,8 @@ impl Warning {
             Self::OutsideTraining(_) => schema::OUTSIDE,
             Self::UnknownCategory(_) => schema::UNKNOWN_CATEGORY,
             Self::Ignored(_) => schema::IGNORED,
+            Self::Stale(_) => "stale",
+            Self::Future(_) => "future",
             Self::UnknownLeadSource => "lead_source_unknown",
             Self::VersionNotLoaded => "model_version_not_loaded",
             Self::UnknownChannel => "acquisition_channel_unknown",
@@ -192,9 +224,15 @@ impl Warning {
     }
 
     /// What the caller reads: the word, and the feature where there is one.
-    pub fn text(self, snapshot: &ModelSnapshot) -> &str {
+    pub fn text(self, snapshot: &ModelSnapshot) -> Cow<'_, str> {
         let remarks = |position: u16| snapshot.schema().remarks(usize::from(position));
-        match self {
+        Cow::Borrowed(match self {
+            Self::Stale(minutes) => {
+                return Cow::Owned(format!("{}: {FEATURES_TIME} is {} old", self.kind(), span(minutes)));
+            }
+            Self::Future(minutes) => {
+                return Cow::Owned(format!("{}: {FEATURES_TIME} is {} ahead", self.kind(), span(minutes)));
+            }
             Self::Imputed(position) => &remarks(position).imputed,
             Self::OutsideTraining(position) => &remarks(position).outside,
             Self::UnknownCategory(position) => &remarks(position).unknown_category,
@@ -209,7 +247,16 @@ impl Warning {
             | Self::NothingStoredYet
             | Self::StoredStale
             | Self::StoredUnfit => self.kind(),
-        }
+        })
+    }
+}
+
+/// A span in the largest unit that there are at least two of.
+fn span(minutes: u32) -> String {
+    match minutes {
+        0..120 => format!("{minutes} minutes"),
+        120..2880 => format!("{} hours", minutes / 60),
+        _ => format!("{} days", minutes / 1440),
     }
 }
 
@@ -411,7 +458,7 @@ impl Scorer {
             snapshot,
             now,
             watch,
-            warnings: self.version_warning(snapshot, ask.version)?,
+            warnings: self.warnings(snapshot, &ask, now)?,
             level: interval_level(snapshot, ask.level)?,
             features_as_of: None,
         };
@@ -571,6 +618,15 @@ impl Scorer {
         } else {
             Err(AskFault::OtherTask { model: serving.name().clone(), task: serving.task() })
         }
+    }
+
+    /// What there is to say about a question before anything is looked up.
+    fn warnings(&self, snapshot: &ModelSnapshot, ask: &Ask<'_>, now: Timestamp) -> Result<Warnings, AskFault> {
+        let mut warnings = self.version_warning(snapshot, ask.version)?;
+        // The time of stored features is their own.
+        let dated = ask.dated.filter(|_| ask.features.is_some());
+        warnings.extend(dated.and_then(|dated| Warning::of_time(dated, now)));
+        Ok(warnings)
     }
 
     fn version_warning(&self, snapshot: &ModelSnapshot, asked: Option<&str>) -> Result<Warnings, AskFault> {

@@ -48,8 +48,43 @@ async fn the_documented_feature_vector_is_accepted_as_it_is() {
         ["avg_handling_time_sec", "channel_preference_email", "channel_preference_voice", "sentiment_trend_slope"];
     let mut warnings = answer["metadata"]["warnings"].as_array().expect("a list").clone();
     warnings.sort_by_key(ToString::to_string);
-    let expected: Vec<_> = ignored.iter().map(|name| json!(format!("ignored: {name}"))).collect();
+    let mut expected: Vec<_> = ignored.iter().map(|name| json!(format!("ignored: {name}"))).collect();
+    expected.push(json!("stale: timestamp_utc is 1120 days old"));
     assert_eq!(warnings, expected, "what the test's model does not read is said");
+}
+
+#[tokio::test]
+async fn features_of_another_time_are_named_by_every_endpoint() {
+    let app = TestApp::new();
+    for (time, said) in [
+        ("2025-11-21T10:00:00Z", Some("stale: timestamp_utc is 365 days old")),
+        ("2026-11-20T09:59:59Z", Some("stale: timestamp_utc is 24 hours old")),
+        ("2026-11-20T10:00:00", None),
+        ("2026-11-21T10:05:00Z", None),
+        ("2026-11-21T11:07:00+01:00", Some("future: timestamp_utc is 7 minutes ahead")),
+        ("2027-11-21T10:00:00Z", Some("future: timestamp_utc is 365 days ahead")),
+    ] {
+        let nested = json!({"features": features(30.0, 10), "timestamp_utc": time});
+        let flat = json!({"recency_days": 30, "frequency_count": 10, "timestamp_utc": time});
+        let mut answers = vec![
+            app.ok(PREDICT, nested.clone()).await["metadata"]["warnings"].clone(),
+            app.ok(ROUTE, nested.clone()).await["metadata"]["warnings"].clone(),
+            app.ok("/v1/predict/clv/batch", json!([nested])).await["results"][0]["metadata"]["warnings"].clone(),
+        ];
+        for action in ["/v1/genesys/clv", "/v1/genesys/route"] {
+            let answer = app.ok(action, flat.clone()).await;
+            answers.push(answer["warnings"].as_str().expect("a text").split("; ").collect());
+        }
+        for warnings in answers {
+            let warnings = warnings.as_array().expect("a list");
+            let about: Vec<_> =
+                warnings.iter().filter(|warning| warning.to_string().contains("timestamp_utc")).collect();
+            assert_eq!(about, said.map(Value::from).iter().collect::<Vec<_>>(), "{time}: {warnings:?}");
+        }
+    }
+    // Stored features have a time of their own, and there are none here.
+    let by_id = app.ok(PREDICT, json!({"customerId": "C-1", "timestamp_utc": "2025-11-21T10:00:00Z"})).await;
+    assert!(!by_id["metadata"]["warnings"].to_string().contains("timestamp_utc"), "{by_id}");
 }
 
 #[tokio::test]

@@ -36,6 +36,9 @@ fn question() -> Value {
 #[tokio::test]
 async fn a_lead_gets_its_place_and_its_probability() {
     let app = app();
+    let dated = json!({"features": {"age": 60}, "timestamp_utc": "2026-11-11T10:00:00Z"});
+    let dated = app.ok(LEAD, dated).await["metadata"]["warnings"].to_string();
+    assert!(dated.contains("stale: timestamp_utc is 10 days old"), "{dated}");
     let body = json!({"leadId": "10000045", "features": {"age": 60, "contact": "cellular", "previous": 5},
         "model_version": "v1.0", "request_id": "req-87", "timestamp_utc": "2026-11-21T09:00:00Z",
         "lead_source": "referral"});

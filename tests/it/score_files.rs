@@ -256,6 +256,54 @@ fn every_format_can_become_every_other() {
     }
 }
 
+/// As an HTTP answer says it, from every format.
+#[test]
+fn rows_of_another_time_are_named() {
+    let desk = Desk::new();
+    desk.put(
+        "csv.csv",
+        "recency_days,frequency_count,timestamp_utc\n30,10,2020-02-01T10:00:00Z\n30,10,2999-01-01 00:00:00\n30,0,2020-02-01\n\
+         30,10,\n30,10,yesterday\n",
+    );
+    desk.put(
+        "ndjson.ndjson",
+        "{\"recency_days\":30,\"frequency_count\":10,\"timestamp_utc\":\"2020-02-01T10:00:00Z\"}\n\
+         {\"recency_days\":30,\"frequency_count\":10,\"timestamp_utc\":null}\n",
+    );
+    let days = |text: &str| {
+        let (_, rest) = text.split_once("stale: timestamp_utc is ").unwrap_or_else(|| panic!("{text}"));
+        rest.split_once(" days old").and_then(|(days, _)| days.parse::<u32>().ok()).expect("days")
+    };
+    desk.score("csv.csv", "from_csv.csv");
+    let rows = desk.read("from_csv.csv");
+    let rows: Vec<_> = rows.lines().skip(1).collect();
+    assert!(days(rows[0]) > 2000 && days(rows[2]) > 2000 && rows[2].contains("cold_start"), "{rows:?}");
+    assert!(rows[1].contains("future: timestamp_utc is ") && rows[1].contains(" days ahead"), "{rows:?}");
+    assert!(rows[3].contains(",model,imputed: "), "{rows:?}");
+    assert!(rows[4].ends_with("`timestamp_utc` must be an RFC 3339 time such as `2023-10-27T14:30:00Z`"), "{rows:?}");
+    desk.score("ndjson.ndjson", "from_ndjson.ndjson");
+    let rows = desk.read("from_ndjson.ndjson");
+    let rows: Vec<_> = rows.lines().collect();
+    assert!(days(rows[0]) > 2000 && !rows[1].contains("stale"), "{rows:?}");
+
+    let millis = |zone: Option<&str>| {
+        let times = TimestampMillisecondArray::from(vec![1_580_551_200_000, 32_472_144_000_000]);
+        Arc::new(times.with_timezone_opt(zone)) as ArrayRef
+    };
+    for zone in [None, Some("Europe/Berlin")] {
+        let columns: [(&str, ArrayRef); 3] = [
+            ("recency_days", Arc::new(Int32Array::from(vec![30, 30]))),
+            ("frequency_count", Arc::new(Float64Array::from(vec![10.0, 10.0]))),
+            ("timestamp_utc", millis(zone)),
+        ];
+        write_parquet(&desk.path("times.parquet"), &RecordBatch::try_from_iter(columns).expect("a table"));
+        desk.score("times.parquet", "from_parquet.ndjson");
+        let rows = desk.read("from_parquet.ndjson");
+        let rows: Vec<_> = rows.lines().collect();
+        assert!(days(rows[0]) > 2000 && rows[1].contains("future: timestamp_utc is "), "{rows:?}");
+    }
+}
+
 const ROWS: usize = 50_000;
 
 #[test]

@@ -6,6 +6,8 @@ use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 pub use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
 use quanta::Instant;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::time::{Interval, MissedTickBehavior};
@@ -134,6 +136,13 @@ pub fn seconds_between(earlier: Timestamp, later: Timestamp) -> u64 {
     u64::try_from(later.as_second() - earlier.as_second()).unwrap_or(0)
 }
 
+/// The time that a text in RFC 3339 is; one without an offset is in UTC.
+pub fn utc_time(text: &str) -> Option<Timestamp> {
+    let text = text.trim();
+    let without_offset = || text.parse::<DateTime>().ok()?.to_zoned(TimeZone::UTC).ok();
+    text.parse().ok().or_else(|| without_offset().map(|zoned| zoned.timestamp()))
+}
+
 #[cfg(test)]
 mod tests {
     use std::pin::pin;
@@ -156,5 +165,17 @@ mod tests {
         }
         assert_eq!(seconds, [0, 2, 7, 9, 11], "a long round is followed by a whole period");
         assert_eq!(began.elapsed().as_secs(), 12);
+    }
+
+    #[test]
+    fn times_without_an_offset_are_in_utc() {
+        let time = "2023-10-27T14:30:00Z".parse().ok();
+        for text in ["2023-10-27T14:30:00Z", " 2023-10-27T16:30:00+02:00", "2023-10-27 14:30:00", "2023-10-27T14:30"] {
+            assert_eq!(utc_time(text), time, "{text}");
+        }
+        assert_eq!(utc_time("2023-10-27"), "2023-10-27T00:00:00Z".parse().ok());
+        for text in ["", "today", "1698417000", "27/10/2023 14:30", "2023-10-27T25:00:00Z"] {
+            assert_eq!(utc_time(text), None, "{text}");
+        }
     }
 }

@@ -16,6 +16,7 @@ use super::super::score::source::{Length, TableFormat};
 use super::table::{ExportRow, Table};
 use crate::app::stored;
 use crate::config::Settings;
+use scoreline_domain::durable::SHARED;
 use scoreline_domain::time::{Clock as _, Stopwatch, SystemClock};
 use scoreline_engine::features::CustomerFold;
 use scoreline_engine::features::interactions::{LOOK_BACK_DAYS, QueueSentiment, QueueTimeline};
@@ -66,7 +67,7 @@ impl Export {
         };
         is_over(&as_of, horizon_days, SystemClock.now()).map_err(Failure::Usage)?;
         let watch = Stopwatch::start();
-        let (opened, target) = Output::open(&output, Path::new(""))?;
+        let (opened, target) = Output::open(&output, Path::new(""), SHARED)?;
         let mut table = Table::begin(target, format)?;
         let exported = stored::run_until_signal(async {
             let store = stored::open_to_read(settings).await?;

@@ -6,6 +6,7 @@ use crate::scoring::estimate::Wish;
 use crate::scoring::task::{self, TaskScore, outcome_rows};
 use crate::scoring::{Warning, Warnings};
 use scoreline_domain::Source;
+use scoreline_domain::time::Timestamp;
 use scoreline_engine::features::Given;
 use scoreline_engine::inference::ModelSnapshot;
 use scoreline_engine::inference::bundle::ReadCustomer;
@@ -23,20 +24,26 @@ pub(super) enum RowAnswer {
     Refused(String),
 }
 
-/// Answers every row of a chunk, in order.
-pub(super) fn answer(snapshot: &ModelSnapshot, wish: Wish, drawn: Drawn) -> Vec<RowAnswer> {
+/// Answers every row of a chunk, in order, as of `now`.
+pub(super) fn answer(snapshot: &ModelSnapshot, wish: Wish, now: Timestamp, drawn: Drawn) -> Vec<RowAnswer> {
     let width = snapshot.schema().len();
     let mut answers: Vec<Option<RowAnswer>> = Vec::with_capacity(drawn.rows.len());
     // The rows that need the model, packed.
     let mut raw = Vec::with_capacity(drawn.raw.len());
     let mut waiting: Vec<(usize, Warnings)> = Vec::with_capacity(drawn.rows.len());
     for (position, (row, values)) in drawn.rows.into_iter().zip(drawn.raw.chunks_exact(width)).enumerate() {
+        let dated = row.dated.and_then(|dated| Warning::of_time(dated, now));
         answers.push(match consider(snapshot, row, values) {
-            Considered::Answered(answer) => Some(answer),
+            Considered::Answered(mut answer) => {
+                if let (RowAnswer::Scored { warnings, .. }, Some(dated)) = (&mut answer, dated) {
+                    warnings.insert(0, dated);
+                }
+                Some(answer)
+            }
             Considered::Model(given) => {
                 // What was worked out from other features included, as every other way in has it.
                 raw.extend_from_slice(&given.raw);
-                waiting.push((position, Warning::of_features(&given).collect()));
+                waiting.push((position, dated.into_iter().chain(Warning::of_features(&given)).collect()));
                 None
             }
         });
@@ -50,7 +57,6 @@ pub(super) fn answer(snapshot: &ModelSnapshot, wish: Wish, drawn: Drawn) -> Vec<
     answers.into_iter().map(|answer| answer.unwrap_or_else(|| RowAnswer::Refused("model gave no row".into()))).collect()
 }
 
-#[expect(clippy::large_enum_variant, reason = "lives for one row; a box would allocate for every one")]
 enum Considered {
     Answered(RowAnswer),
     Model(Given),

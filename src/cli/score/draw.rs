@@ -14,7 +14,9 @@ use smallvec::SmallVec;
 use super::chunk::{Chunk, Lines, Records, object};
 use super::sink::output_columns;
 use super::source::{Layout, can_be_number, plain};
+use crate::scoring::{FEATURES_TIME, TIME_ALLOWED};
 use scoreline_domain::feature::CATALOGUE;
+use scoreline_domain::time::{Timestamp, utc_time};
 use scoreline_engine::features::{FeatureRule, FeatureSchema, Value};
 use scoreline_engine::inference::ModelSnapshot;
 use scoreline_engine::inference::manifest::Task;
@@ -34,6 +36,7 @@ pub(super) struct Mapping<'a> {
     ignored: Vec<(u16, usize)>,
     channel: Option<usize>,
     segment: Option<usize>,
+    dated: Option<usize>,
     /// Columns of the input.
     width: usize,
     /// The same by name, for rows that carry their names.
@@ -56,6 +59,7 @@ enum Target {
     Ignored(u16),
     Channel,
     Segment,
+    Dated,
     /// A name the output adds: it may not come in.
     Output,
 }
@@ -78,6 +82,8 @@ pub(super) struct InputRow {
     pub(super) ignored: SmallVec<[u16; 4]>,
     pub(super) channel: Option<String>,
     pub(super) segment: Option<String>,
+    /// When the features were computed.
+    pub(super) dated: Option<Timestamp>,
     /// Known to have no history, whatever its features.
     pub(super) without_history: bool,
 }
@@ -121,6 +127,7 @@ impl<'a> Mapping<'a> {
             ignored,
             channel: position(channel_column(snapshot.task()))?,
             segment: position(SEGMENT)?,
+            dated: position(FEATURES_TIME)?,
             width: columns.len(),
             by_name: targets(snapshot),
             names: schema.rules().iter().map(|rule| rule.name.clone()).collect(),
@@ -224,6 +231,7 @@ impl<'a> Mapping<'a> {
             let text = |column: Option<usize>| label(&String::from_utf8_lossy(record.get(column?)?));
             row.channel = text(self.channel);
             row.segment = text(self.segment);
+            row.date(text(self.dated).as_deref());
         }
         drawn
     }
@@ -249,6 +257,7 @@ impl<'a> Mapping<'a> {
                     Some(Target::Ignored(catalogued)) => row.ignore(*catalogued, json_number(value)),
                     Some(Target::Channel) => row.channel = json_label(value),
                     Some(Target::Segment) => row.segment = json_label(value),
+                    Some(Target::Dated) => row.date(json_label(value).as_deref()),
                     Some(Target::Output) => {
                         bail!("a row has a field `{name}`, which the output adds: rename it or leave it out")
                     }
@@ -288,6 +297,7 @@ impl<'a> Mapping<'a> {
             Ok(column.map(|column| cast(batch.column(column), &DataType::Utf8)).transpose()?)
         };
         let (channel, segment) = (words(self.channel)?, words(self.segment)?);
+        let dated = self.dated.map(|column| times(batch.column(column))).transpose()?;
         let word = |words: &Option<ArrayRef>, index: usize| {
             let words = words.as_ref()?.as_string::<i32>();
             if words.is_valid(index) { label(words.value(index)) } else { None }
@@ -295,6 +305,7 @@ impl<'a> Mapping<'a> {
         for (index, row) in drawn.rows.iter_mut().enumerate() {
             row.channel = word(&channel, index);
             row.segment = word(&segment, index);
+            row.date(word(&dated, index).as_deref());
         }
         Ok(drawn)
     }
@@ -326,6 +337,17 @@ impl InputRow {
 }
 
 impl InputRow {
+    /// Takes the time that the features came with.
+    fn date(&mut self, text: Option<&str>) {
+        let Some(text) = text else { return };
+        self.dated = utc_time(text);
+        if self.dated.is_none() && self.fault.is_none() {
+            self.fault = Some(format!("`{FEATURES_TIME}` must be {TIME_ALLOWED}"));
+        }
+    }
+}
+
+impl InputRow {
     /// Takes note of a catalogued feature that the model does not read.
     fn ignore(&mut self, catalogued: u16, value: Result<f64, String>) {
         let feature = &CATALOGUE[usize::from(catalogued)];
@@ -351,7 +373,11 @@ fn channel_column(task: Task) -> &'static str {
 fn targets(snapshot: &ModelSnapshot) -> HashMap<String, Target> {
     let features =
         snapshot.schema().rules().iter().enumerate().map(|(i, rule)| (rule.name.clone(), Target::Feature(i)));
-    let others = [(channel_column(snapshot.task()).to_owned(), Target::Channel), (SEGMENT.to_owned(), Target::Segment)];
+    let others = [
+        (channel_column(snapshot.task()).to_owned(), Target::Channel),
+        (SEGMENT.to_owned(), Target::Segment),
+        (FEATURES_TIME.to_owned(), Target::Dated),
+    ];
     let output = output_columns(snapshot.task()).iter().map(|name| ((*name).to_owned(), Target::Output));
     let ignored = CATALOGUE.iter().enumerate().map(|(i, feature)| (feature.name.to_owned(), Target::Ignored(i as u16)));
     // The last of a name counts: a feature of the model is one, whatever else is called so.
@@ -376,6 +402,13 @@ fn each_cell(column: &ArrayRef, mut tell: impl FnMut(usize, ColumnCell<'_>)) -> 
             .for_each(|(index, number)| number.into_iter().for_each(|number| tell(index, ColumnCell::Number(number))));
     }
     Ok(())
+}
+
+/// A column of times as text: a Parquet time without a zone is in UTC, as the column's name says.
+fn times(column: &ArrayRef) -> anyhow::Result<ArrayRef> {
+    let DataType::Timestamp(unit, _) = column.data_type() else { return Ok(cast(column, &DataType::Utf8)?) };
+    let times = cast(column, &DataType::Timestamp(*unit, Some("+00:00".into())))?;
+    Ok(cast(&times, &DataType::Utf8)?)
 }
 
 /// A column of text as plain strings; `None` for other columns.

@@ -26,7 +26,8 @@ use crate::config::Settings;
 use crate::lifecycle::Signals;
 use crate::scoring::estimate::Wish;
 use crate::scoring::interval_level;
-use scoreline_domain::time::Stopwatch;
+use scoreline_domain::durable::SHARED;
+use scoreline_domain::time::{Clock as _, Stopwatch, SystemClock};
 use scoreline_domain::{ModelName, ModelVersion};
 use scoreline_engine::inference::ModelSnapshot;
 use scoreline_engine::inference::registry::{Patience, VersionState};
@@ -99,7 +100,8 @@ Columns are found by the model's feature names (`scoreline models verify` lists 
 `segment` pick the baseline of customers without history. All columns are passed through unchanged, and behind them \
 come clv_value_usd, confidence_interval_low, confidence_interval_high, risk_score, confidence_score, clv_tier (of a lead \
 model: priority_score, conversion_probability), source (model or cold_start), warnings, error. A lead model's baselines \
-go by `lead_source`. A row that cannot be scored stays, with its reason in `error`. An empty cell is a missing value. \
+go by `lead_source`. `timestamp_utc` says when the features were computed; more than a day ago, or ahead, is a warning. \
+A row that cannot be scored stays, with its reason in `error`. An empty cell is a missing value. \
 From CSV or NDJSON to Parquet, columns that are passed through become text. An NDJSON table has the columns of its first \
 4,096 rows when it becomes CSV or Parquet.
 
@@ -118,7 +120,7 @@ impl ScoreArgs {
     pub(super) fn run(self, settings: Settings) -> Result<(), Failure> {
         let formats = self.formats()?;
         let snapshot = self.snapshot(settings)?;
-        let (output, target) = Output::open(&self.output, &self.input)?;
+        let (output, target) = Output::open(&self.output, &self.input, SHARED)?;
         let stop = Arc::new(AtomicBool::new(false));
         let (quiet, fail_on_error) = (self.quiet, self.fail_on_error);
         let (shown, name) = (self.output.display().to_string(), format!("{} {}", snapshot.name(), snapshot.version()));
@@ -213,7 +215,8 @@ impl ScoreArgs {
         let workers = self.threads.map_or_else(cores, usize::from);
         let bar = TerminalBar::start(&input.length, "rows", self.quiet);
         let wish = Wish { level: interval_level(snapshot, self.interval_level)?, previous: None };
-        let job = ChunkJob { snapshot, wish, mapping: &mapping, encoder: &encoder, workers, stop };
+        let now = SystemClock.now();
+        let job = ChunkJob { snapshot, wish, now, mapping: &mapping, encoder: &encoder, workers, stop };
         let tally = job.run(input.rows, &mut sink, |rows| bar.advance(rows))?;
         sink.finish().context("output cannot be written")?;
         bar.finish();
@@ -250,7 +253,7 @@ pub fn table(
         fail_on_error: false,
         quiet: true,
     };
-    let (opened, target) = Output::open(output, input)?;
+    let (opened, target) = Output::open(output, input, SHARED)?;
     let tally = command.score(snapshot, (input_format, output_format), target, &AtomicBool::new(false))?;
     opened.complete()?;
     Ok(tally.rows)

@@ -18,6 +18,7 @@ use super::sink::{Encoded, Encoder, Sink};
 use super::source::Source;
 use crate::scoring::estimate::Wish;
 use scoreline_domain::Source as AnswerSource;
+use scoreline_domain::time::Timestamp;
 use scoreline_engine::inference::ModelSnapshot;
 
 /// Chunks on their way, for each worker.
@@ -40,6 +41,8 @@ pub(super) struct ScoringTally {
 pub(super) struct ChunkJob<'a> {
     pub(super) snapshot: &'a ModelSnapshot,
     pub(super) wish: Wish,
+    /// What the times of features are seen from.
+    pub(super) now: Timestamp,
     pub(super) mapping: &'a Mapping<'a>,
     pub(super) encoder: &'a Encoder,
     pub(super) workers: usize,
@@ -123,7 +126,7 @@ impl ChunkJob<'_> {
     }
 
     fn score(&self, number: u64, chunk: &Chunk) -> anyhow::Result<Finished> {
-        let answers = answer(self.snapshot, self.wish, self.mapping.draw(chunk)?);
+        let answers = answer(self.snapshot, self.wish, self.now, self.mapping.draw(chunk)?);
         let encoded = self.encoder.encode(self.snapshot, chunk, &answers)?;
         let tally = ScoringTally { left_out: self.encoder.left_out(chunk), ..ScoringTally::of(&answers) };
         Ok(Finished { number, encoded, tally })

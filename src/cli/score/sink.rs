@@ -296,7 +296,7 @@ fn write_json_answer(
                 if position > 0 {
                     out.push(b',');
                 }
-                serde_json::to_writer(&mut *out, warning.text(snapshot))?;
+                serde_json::to_writer(&mut *out, &*warning.text(snapshot))?;
             }
             out.push(b']');
         }
@@ -357,7 +357,7 @@ fn warnings(snapshot: &ModelSnapshot, answer: &RowAnswer, text: &mut String) {
         if !text.is_empty() {
             text.push_str("; ");
         }
-        text.push_str(warning.text(snapshot));
+        text.push_str(&warning.text(snapshot));
     }
 }
 
@@ -419,11 +419,11 @@ pub(in crate::cli) enum Target {
 pub(in crate::cli) struct Output(Option<Draft>);
 
 impl Output {
-    /// Opens what `path` (`-` is standard output) will be written through.
+    /// Opens what `path` (`-` is standard output) will be written through; a new file has the permissions `mode`.
     ///
     /// # Errors
     /// When the folder is missing or not writable, the path is a folder, or it is the input.
-    pub(in crate::cli) fn open(path: &Path, input: &Path) -> anyhow::Result<(Self, Target)> {
+    pub(in crate::cli) fn open(path: &Path, input: &Path, mode: u32) -> anyhow::Result<(Self, Target)> {
         if path.as_os_str() == "-" {
             return Ok((Self(None), Target::Stdout));
         }
@@ -447,7 +447,7 @@ impl Output {
         if !folder.is_dir() {
             bail!("folder `{}` of the output does not exist: create it first", folder.display());
         }
-        let draft = Draft::create(path, durable::SHARED);
+        let draft = Draft::create(path, mode);
         let draft = draft.with_context(|| format!("output `{shown}` cannot be created"))?;
         let file = draft.writer()?;
         Ok((Self(Some(draft)), Target::File(file)))

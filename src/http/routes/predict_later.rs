@@ -139,7 +139,8 @@ async fn answer(
     let context = Context { request_id: request.id().unwrap_or(&kept.id), features_as_of };
     let of_request = |error: ApiError| error.of_request(request.id());
     let features = request.named_features();
-    let ask = Ask { customer: kept.customer, ..request.ask(features.as_deref(), hasher, Prefer::Exact) };
+    let (customer, dated) = (kept.customer, features_as_of);
+    let ask = Ask { customer, dated, ..request.ask(features.as_deref(), hasher, Prefer::Exact) };
     let scored = scorer.score(ask).await.map_err(|fault| of_request(ApiError::from(fault)))?;
     if can_wait && is_early(&scored) {
         return Ok(None);

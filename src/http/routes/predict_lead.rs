@@ -35,7 +35,8 @@ pub(super) async fn score<'s>(
     let features_as_of = time(request.timestamp_utc.as_deref()).map_err(|err| err.of_request(own_id))?;
     request.pass(hasher.screen())?;
     let features = request.features.as_ref().map(Features::named);
-    let ask = Ask { deadline: hurry.deadline, shed: hurry.shed, ..request.ask(features.as_deref(), hasher) };
+    let Hurry { deadline, shed, .. } = hurry;
+    let ask = Ask { dated: features_as_of, deadline, shed, ..request.ask(features.as_deref(), hasher) };
     let scored = scorer.score_lead(ask).await.map_err(|fault| ApiError::from(fault).of_request(own_id))?;
     hurry.takes(scored.reason).map_err(|full| ApiError::from(full).of_request(own_id))?;
     Ok((scored, Context { request_id, features_as_of }))

@@ -37,7 +37,8 @@ impl<'r, 'b> ClvQuestion<'r, 'b> {
         self.request.pass(hasher.screen())?;
         let features = self.request.named_features();
         let Hurry { deadline, shed, .. } = self.hurry;
-        let ask = Ask { deadline, shed, ..self.request.ask(features.as_deref(), hasher, prefer) };
+        let dated = self.context.features_as_of;
+        let ask = Ask { dated, deadline, shed, ..self.request.ask(features.as_deref(), hasher, prefer) };
         let scored = scorer.score(ask).await.map_err(|fault| ApiError::from(fault).of_request(self.request.id()))?;
         self.hurry.takes(scored.reason).map_err(|full| ApiError::from(full).of_request(self.request.id()))?;
         Ok(scored)

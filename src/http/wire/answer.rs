@@ -247,7 +247,7 @@ impl<E> WarningList<'_, E> {
             if warning == Warning::VersionNotLoaded {
                 write(&format!("{text}: answered by {}", self.scored.version))?;
             } else {
-                write(text)?;
+                write(&text)?;
             }
         }
         if let Some(reason) = self.not_explained {

@@ -7,10 +7,10 @@ use super::values::{Features, NamedFeatures, WireText, optional, optional_text, 
 use crate::http::edge::error::{ApiError, Code};
 use crate::http::edge::request_id::accepted;
 use crate::scoring::baseline::KnownLabels;
-use crate::scoring::{Ask, Prefer};
+use crate::scoring::{Ask, FEATURES_TIME, Prefer, TIME_ALLOWED};
 use scoreline_domain::Tier;
 use scoreline_domain::privacy::{IdHasher, Screen};
-use scoreline_domain::time::Timestamp;
+use scoreline_domain::time::{Timestamp, utc_time};
 use scoreline_engine::features::Value;
 
 /// Body of `POST /v1/predict/clv` and `POST /v1/route/tier`.
@@ -96,6 +96,7 @@ impl PredictRequest<'_> {
             customer: self.customer_id.as_deref().map(|id| hasher.key(id)),
             features,
             stored: None,
+            dated: None,
             known: KnownLabels { channel: self.acquisition_channel.as_deref(), segment: self.segment.as_deref() },
             prefer,
             level: self.interval_level,
@@ -109,9 +110,9 @@ impl PredictRequest<'_> {
 /// The time in `timestamp_utc`, if there is one.
 pub(crate) fn time(text: Option<&str>) -> Result<Option<Timestamp>, ApiError> {
     let Some(text) = text else { return Ok(None) };
-    text.parse().map(Some).map_err(|_| {
-        let problem = "`timestamp_utc` must be an RFC 3339 time such as `2023-10-27T14:30:00Z`";
-        ApiError::field(Code::InvalidField, "timestamp_utc", problem)
+    utc_time(text).map(Some).ok_or_else(|| {
+        let problem = format!("`{FEATURES_TIME}` must be {TIME_ALLOWED}");
+        ApiError::field(Code::InvalidField, FEATURES_TIME, problem)
     })
 }
 
