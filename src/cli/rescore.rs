@@ -53,8 +53,9 @@ fn summary(folded: &FoldedPass, rescored: &Rescored, written: Option<&WrittenBac
          profiles changed"
     );
     let _ = match written {
-        Some(WrittenBack { written, failed, dead }) => {
-            writeln!(text, "written back: {written}, {failed} to be tried again, {dead} given up")
+        Some(WrittenBack { written, edited, failed, dead }) => {
+            let edited = if *edited > 0 { format!(" ({edited} changed by somebody else)") } else { String::new() };
+            writeln!(text, "written back: {written}{edited}, {failed} to be tried again, {dead} given up")
         }
         None => writeln!(text, "written back: nothing, `write_back.sink` is `none`"),
     };

@@ -58,11 +58,15 @@ async fn describe(store: &Store, target: Option<&str>, failures: usize) -> Resul
         let _ = writeln!(text, "write-back    none: `write_back.sink` is `none`");
         return Ok(text);
     };
-    let ProfileCounts { pending, failing, applied, dead } = store.profile_counts(target).await?;
+    let ProfileCounts { pending, failing, applied, dead, edited } = store.profile_counts(target).await?;
     let _ = writeln!(
         text,
         "write-back    {target}: {applied} written, {pending} waiting, {failing} of them failed before, {dead} given up"
     );
+    if edited > 0 {
+        let _ =
+            writeln!(text, "  {edited} profiles had been changed by somebody else when they were written once more");
+    }
     for failure in store.profile_failures(target, failures).await? {
         let state = if failure.dead { "given up".to_owned() } else { format!("again {}", failure.next_at) };
         let (customer, attempts, reason) = (failure.customer, failure.attempts, failure.reason);

@@ -14,7 +14,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 
-use super::{ScoreSink, ScoreUpdate, SinkFault};
+use super::{ProfileScores, ScoreSink, ScoreUpdate, SinkFault, WrittenOver};
 use scoreline_domain::text::hex;
 use scoreline_domain::{Tier, durable};
 
@@ -120,13 +120,13 @@ impl ScoreSink for FileSink {
         PORTION
     }
 
-    fn write<'a>(&'a self, updates: &'a [ScoreUpdate]) -> BoxFuture<'a, Vec<Result<(), SinkFault>>> {
+    fn write<'a>(&'a self, updates: &'a [ScoreUpdate]) -> BoxFuture<'a, Vec<Result<WrittenOver, SinkFault>>> {
         let open = Arc::clone(&self.open);
         let text = open.settings.format.lines(updates);
         Box::pin(async move {
             let written = tokio::task::spawn_blocking(move || open.append(&text)).await;
             let reason = match written {
-                Ok(Ok(())) => return vec![Ok(()); updates.len()],
+                Ok(Ok(())) => return vec![Ok(WrittenOver::Own); updates.len()],
                 Ok(Err(err)) => format!("the score file cannot be written: {err}"),
                 Err(_) => "writing the score file panicked".to_owned(),
             };
@@ -161,24 +161,22 @@ impl FileFormat {
         let mut text = String::new();
         for update in updates {
             let key = hex(update.customer.as_bytes());
-            let at = update.last_calculated_at.to_string();
+            let ProfileScores { predicted_clv_value, clv_tier, confidence_score, risk_score, last_calculated_at: at } =
+                update.scores;
             match self {
                 Self::Csv => {
                     let number = |number: Option<f64>| number.map_or_else(String::new, |number| number.to_string());
-                    let confidence = number(update.confidence_score);
-                    let risk = number(update.risk_score);
-                    let value = update.predicted_clv_value;
-                    let tier = update.clv_tier;
-                    let _ = writeln!(text, "{key},{value},{tier},{confidence},{risk},{at}");
+                    let (confidence, risk) = (number(confidence_score), number(risk_score));
+                    let _ = writeln!(text, "{key},{predicted_clv_value},{clv_tier},{confidence},{risk},{at}");
                 }
                 Self::Ndjson => {
                     let line = SinkLine {
                         customer_key: &key,
-                        predicted_clv_value: update.predicted_clv_value,
-                        clv_tier: update.clv_tier,
-                        confidence_score: update.confidence_score,
-                        risk_score: update.risk_score,
-                        last_calculated_at: at,
+                        predicted_clv_value,
+                        clv_tier,
+                        confidence_score,
+                        risk_score,
+                        last_calculated_at: at.to_string(),
                     };
                     // Numbers and plain text always are JSON.
                     text += &serde_json::to_string(&line).unwrap_or_default();
@@ -214,15 +212,14 @@ mod tests {
     use scoreline_domain::CustomerKey;
 
     fn update(byte: u8, confidence: Option<f64>) -> ScoreUpdate {
-        ScoreUpdate {
-            customer: CustomerKey::from_digest([byte; 32]),
-            contact: None,
+        let scores = ProfileScores {
             predicted_clv_value: 4500.1,
             clv_tier: Tier::High,
             confidence_score: confidence,
             risk_score: Some(0.12),
             last_calculated_at: "2026-11-21T10:00:00Z".parse().expect("a time"),
-        }
+        };
+        ScoreUpdate { customer: CustomerKey::from_digest([byte; 32]), contact: None, scores, last: None }
     }
 
     fn settings(folder: &tempfile::TempDir, format: FileFormat) -> FileSettings {
@@ -235,7 +232,10 @@ mod tests {
         let settings = settings(&folder, FileFormat::Csv);
         for _ in 0..2 {
             let sink = FileSink::open(settings.clone()).expect("opens");
-            assert_eq!(sink.write(&[update(0xab, Some(0.83)), update(1, None)]).await, [Ok(()), Ok(())]);
+            assert_eq!(
+                sink.write(&[update(0xab, Some(0.83)), update(1, None)]).await,
+                [Ok(WrittenOver::Own), Ok(WrittenOver::Own)]
+            );
         }
         let text = std::fs::read_to_string(&settings.path).expect("readable");
         let key = "ab".repeat(32);
@@ -254,7 +254,7 @@ mod tests {
         drop(FileSink::open(settings.clone()).expect("opens"));
         std::fs::write(&settings.path, format!("{{\"a\":1}}\n{}", "x".repeat(200_000))).expect("written");
         let sink = FileSink::open(settings.clone()).expect("opens");
-        assert_eq!(sink.write(&[update(2, None)]).await, [Ok(())]);
+        assert_eq!(sink.write(&[update(2, None)]).await, [Ok(WrittenOver::Own)]);
         let text = std::fs::read_to_string(&settings.path).expect("readable");
         let lines: Vec<serde_json::Value> =
             text.lines().map(|line| serde_json::from_str(line).expect("whole lines")).collect();

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use scoreline_domain::time::Timestamp;
-use scoreline_domain::{CustomerKey, SealedId, Tier};
+use scoreline_domain::{CustomerKey, SealedId};
+pub use scoreline_genesys::profile::ProfileScores;
 
 pub use callback::{CallbackHosts, CallbackSettings, Callbacks};
 pub use file::{FileFormat, FileSettings, FileSink};
@@ -22,12 +22,18 @@ pub struct ScoreUpdate {
     pub customer: CustomerKey,
     /// What the customer is called where profiles are; a file needs none.
     pub contact: Option<SealedId>,
-    /// US dollars, to the cent.
-    pub predicted_clv_value: f64,
-    pub clv_tier: Tier,
-    pub confidence_score: Option<f64>,
-    pub risk_score: Option<f64>,
-    pub last_calculated_at: Timestamp,
+    pub scores: ProfileScores,
+    /// What was written before, where that is known.
+    pub last: Option<ProfileScores>,
+}
+
+/// What an update was written over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WrittenOver {
+    /// Nothing, or what was written before, as far as can be seen.
+    Own,
+    /// Something that somebody else made of it.
+    Edit,
 }
 
 /// Why one update was not written, for people: a reason names no customer.
@@ -48,5 +54,5 @@ pub trait ScoreSink: Send + Sync {
     fn portion(&self) -> usize;
 
     /// Writes updates; one result for each, in their order. What is `Ok` is there to stay.
-    fn write<'a>(&'a self, updates: &'a [ScoreUpdate]) -> BoxFuture<'a, Vec<Result<(), SinkFault>>>;
+    fn write<'a>(&'a self, updates: &'a [ScoreUpdate]) -> BoxFuture<'a, Vec<Result<WrittenOver, SinkFault>>>;
 }

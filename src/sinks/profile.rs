@@ -2,9 +2,9 @@
 
 use futures_util::future::BoxFuture;
 
-use super::{ScoreSink, ScoreUpdate, SinkFault};
+use super::{ScoreSink, ScoreUpdate, SinkFault, WrittenOver};
 use scoreline_genesys::Genesys;
-use scoreline_genesys::profile::{ProfileUpdate, ProfileWriter, WriteFault};
+use scoreline_genesys::profile::{ProfileUpdate, ProfileWriter, ProfileWritten, WriteFault};
 use scoreline_genesys::settings::Api;
 
 /// What became of so many is synced together; an update takes two requests.
@@ -39,7 +39,7 @@ impl ScoreSink for ProfileSink {
         PORTION
     }
 
-    fn write<'a>(&'a self, updates: &'a [ScoreUpdate]) -> BoxFuture<'a, Vec<Result<(), SinkFault>>> {
+    fn write<'a>(&'a self, updates: &'a [ScoreUpdate]) -> BoxFuture<'a, Vec<Result<WrittenOver, SinkFault>>> {
         Box::pin(async move {
             let mut results = Vec::with_capacity(updates.len());
             for update in updates {
@@ -51,7 +51,7 @@ impl ScoreSink for ProfileSink {
                 };
                 // One result for each update: none at all would be a failure of the writer's.
                 let nothing = || Err(WriteFault::Dead { reason: "the client gave no result".into() });
-                results.push(written.unwrap_or_else(nothing).map(drop).map_err(SinkFault::from));
+                results.push(written.unwrap_or_else(nothing).map(WrittenOver::from).map_err(SinkFault::from));
             }
             results
         })
@@ -59,15 +59,17 @@ impl ScoreSink for ProfileSink {
 }
 
 fn profile(update: &ScoreUpdate) -> Option<ProfileUpdate> {
-    Some(ProfileUpdate {
-        contact: update.contact.clone()?,
-        customer: update.customer,
-        predicted_clv_value: update.predicted_clv_value,
-        clv_tier: update.clv_tier,
-        confidence_score: update.confidence_score,
-        risk_score: update.risk_score,
-        last_calculated_at: update.last_calculated_at,
-    })
+    let ScoreUpdate { customer, contact, scores, last } = update;
+    Some(ProfileUpdate { contact: contact.clone()?, customer: *customer, scores: *scores, last: *last })
+}
+
+impl From<ProfileWritten> for WrittenOver {
+    fn from(written: ProfileWritten) -> Self {
+        match written {
+            ProfileWritten::ChangedOverEdit => Self::Edit,
+            ProfileWritten::Changed | ProfileWritten::AsItWas => Self::Own,
+        }
+    }
 }
 
 impl From<WriteFault> for SinkFault {

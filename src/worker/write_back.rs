@@ -13,10 +13,10 @@ use super::lease::Leases;
 use super::progress::JobProgress;
 use super::schedule::{Cause, Job, JobEnd};
 use super::{JobError, WriteBackSettings};
-use crate::sinks::{ScoreSink, ScoreUpdate, SinkFault};
+use crate::sinks::{ProfileScores, ScoreSink, ScoreUpdate, SinkFault, WrittenOver};
 use scoreline_domain::JobName;
 use scoreline_domain::time::Timestamp;
-use scoreline_store::{Claim, ProfileCounts, Settled, WriteOutcome};
+use scoreline_store::{Claim, Profile, ProfileCounts, Settled, WriteOutcome};
 
 /// How long claimed updates are nobody else's: longer than writing them takes with every retry and every pause that the
 /// platform asks for.
@@ -36,6 +36,8 @@ pub struct WriteBack {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WrittenBack {
     pub written: u64,
+    /// Of those written, those that somebody else had changed since the last time.
+    pub edited: u64,
     pub failed: u64,
     pub dead: u64,
 }
@@ -56,21 +58,30 @@ impl WriteBack {
         let mut done = WrittenBack::default();
         // Nobody of this name is at it: what is claimed under it was left behind by a kill.
         store.take_back_claims(target, self.leases.holder()).await?;
-        loop {
+        let down = loop {
             let claims = store.claim_profiles(target, self.leases.holder(), limit, clock.now(), CLAIM).await?;
             if claims.is_empty() {
-                break;
+                break None;
             }
             let down = self.write(&claims, &mut done).await?;
             observe(&done);
             if let Some(reason) = down {
-                self.report().await?;
-                return Err(JobError::SinkDown { updates: claims.len(), reason });
+                break Some(JobError::SinkDown { updates: claims.len(), reason });
             }
+        };
+        let WrittenBack { written, edited, failed, dead } = done;
+        if edited > 0 {
+            tracing::warn!(
+                place = target,
+                edited,
+                "profiles had been changed by somebody else since they were written; they say again what was computed"
+            );
         }
         self.report().await?;
+        if let Some(down) = down {
+            return Err(down);
+        }
         if done != WrittenBack::default() {
-            let WrittenBack { written, failed, dead } = done;
             tracing::info!(place = target, written, failed, dead, "scores were written back");
         }
         Ok(done)
@@ -85,13 +96,15 @@ impl WriteBack {
         let mut down = None;
         let before = *done;
         for (claim, result) in claims.iter().zip(results) {
+            let edited = matches!(result, Ok(WrittenOver::Edit));
+            done.edited += u64::from(edited);
             let outcome = self.outcome(claim, result, now, &mut down);
             match &outcome {
                 WriteOutcome::Applied => done.written += 1,
                 WriteOutcome::Dead { .. } => done.dead += 1,
                 WriteOutcome::Retry { .. } | WriteOutcome::Untried => done.failed += 1,
             }
-            settled.push(Settled { claim, outcome });
+            settled.push(Settled { claim, outcome, edited_at: edited.then_some(now) });
         }
         self.leases.store().settle_profiles(self.sink.target(), self.leases.holder(), &settled).await?;
         let written = done.written - before.written;
@@ -100,18 +113,19 @@ impl WriteBack {
         for (result, count) in results {
             counter!("scoreline_write_back_total", "result" => result).increment(count);
         }
+        counter!("scoreline_write_back_edited_total").increment(done.edited - before.edited);
         Ok(down.filter(|_| done.failed - before.failed == claims.len() as u64))
     }
 
     fn outcome(
         &self,
         claim: &Claim,
-        result: Result<(), SinkFault>,
+        result: Result<WrittenOver, SinkFault>,
         now: Timestamp,
         down: &mut Option<String>,
     ) -> WriteOutcome {
         match result {
-            Ok(()) => WriteOutcome::Applied,
+            Ok(_) => WriteOutcome::Applied,
             Err(SinkFault::Dead { reason }) => WriteOutcome::Dead { reason: reason.into() },
             Err(SinkFault::Retry { after: asked, reason }) => {
                 *down = Some(reason.clone());
@@ -152,6 +166,7 @@ impl Job for WriteBack {
             }
             let observe = |done: &WrittenBack| {
                 progress.set("written", done.written);
+                progress.set("edited", done.edited);
                 progress.set("failed", done.failed);
                 progress.set("dead", done.dead);
             };
@@ -164,17 +179,28 @@ fn update(claim: &Claim) -> ScoreUpdate {
     ScoreUpdate {
         customer: claim.customer,
         contact: claim.contact.clone(),
-        predicted_clv_value: claim.profile.value_usd,
-        clv_tier: claim.profile.tier,
-        confidence_score: claim.profile.confidence,
-        risk_score: claim.profile.risk,
-        last_calculated_at: claim.profile.calculated_at,
+        scores: scores(&claim.profile),
+        last: claim.last.as_ref().map(scores),
+    }
+}
+
+fn scores(profile: &Profile) -> ProfileScores {
+    ProfileScores {
+        predicted_clv_value: profile.value_usd,
+        clv_tier: profile.tier,
+        confidence_score: profile.confidence,
+        risk_score: profile.risk,
+        last_calculated_at: profile.calculated_at,
     }
 }
 
 /// Tells the recorder what the metrics of writing back mean.
 pub(super) fn describe() {
     describe_counter!("scoreline_write_back_total", "Updates of profiles by how they ended.");
+    describe_counter!(
+        "scoreline_write_back_edited_total",
+        "Profiles that somebody else had changed since they were written."
+    );
     describe_gauge!("scoreline_write_back_pending", "Updates of profiles that wait to be written.");
     describe_gauge!("scoreline_write_back_failing", "Of those that wait, those that failed before.");
     describe_gauge!("scoreline_write_back_dead", "Updates of profiles that are not tried any more.");

@@ -144,6 +144,11 @@ impl Simulator {
         self.world.contacts.delete(Id(contact.into_bytes()));
     }
 
+    /// Somebody changes a custom field of a contact by hand.
+    pub fn edit_contact(&self, contact: Uuid, field: &str, value: Value) {
+        self.world.contacts.edit(Id(contact.into_bytes()), field, value);
+    }
+
     /// Custom fields by contact, of those that were written.
     pub fn profiles(&self) -> BTreeMap<String, Map<String, Value>> {
         let profiles = self.world.contacts.profiles();

@@ -25,6 +25,8 @@ pub struct Claim {
     /// Absent when the platform's identifier was never told.
     pub contact: Option<SealedId>,
     pub profile: Profile,
+    /// What the profile was last known to say.
+    pub last: Option<Profile>,
     /// Failed attempts so far.
     pub attempts: u32,
     seq: i64,
@@ -48,6 +50,8 @@ pub enum WriteOutcome {
 pub struct Settled<'a> {
     pub claim: &'a Claim,
     pub outcome: WriteOutcome,
+    /// When the profile was seen to say what nobody here had written; absent when it was not.
+    pub edited_at: Option<Timestamp>,
 }
 
 /// How settled claims landed.
@@ -67,6 +71,8 @@ pub struct ProfileCounts {
     pub failing: u64,
     pub applied: u64,
     pub dead: u64,
+    /// Of all, those that somebody else had changed when they were written once more.
+    pub edited: u64,
 }
 
 /// A wish that failed.
@@ -96,7 +102,8 @@ impl Store {
         ttl: Duration,
     ) -> Result<Vec<Claim>, StoreError> {
         const DUE: &str = "SELECT p.customer, c.key, c.contact, p.value_usd, p.tier, p.confidence, p.risk, \
-                           p.calculated_ms, p.attempts, p.seq FROM profiles p JOIN customers c ON c.num = p.customer \
+                           p.calculated_ms, p.attempts, p.seq, p.applied_value_usd, p.applied_tier, \
+                           p.applied_confidence, p.applied_risk, p.applied_calculated_ms FROM profiles p JOIN customers c ON c.num = p.customer \
                            WHERE p.target = $1 AND p.state = 'pending' AND p.next_ms <= $2 \
                            AND (p.lease_until_ms IS NULL OR p.lease_until_ms <= $2) \
                            ORDER BY p.next_ms, p.customer LIMIT $3";
@@ -158,13 +165,14 @@ impl Store {
     /// # Errors
     /// When they cannot be read.
     pub async fn profile_counts(&self, target: &str) -> Result<ProfileCounts, StoreError> {
-        const COUNT: &str = "SELECT state, COUNT(*), CAST(SUM(CASE WHEN attempts > 0 THEN 1 ELSE 0 END) AS BIGINT) \
-                             FROM profiles WHERE target = $1 GROUP BY state";
+        const COUNT: &str = "SELECT state, COUNT(*), CAST(SUM(CASE WHEN attempts > 0 THEN 1 ELSE 0 END) AS BIGINT), \
+                             COUNT(edited_ms) FROM profiles WHERE target = $1 GROUP BY state";
         let mut tx = self.read("counted").await?;
         let mut counts = ProfileCounts::default();
         for row in tx.rows(COUNT, &[Arg::Text(target)]).await? {
             let count = row.int(1)?.cast_unsigned();
             let failing = row.int(2)?.cast_unsigned();
+            counts.edited += row.int(3)?.cast_unsigned();
             match state(row.text(0)?)? {
                 WishState::Pending => (counts.pending, counts.failing) = (count, failing),
                 WishState::Applied => counts.applied = count,
@@ -277,7 +285,8 @@ async fn known(tx: &mut Tx, target: &str, customers: Vec<i64>) -> Result<BTreeMa
 async fn settle(tx: &mut Tx, target: &str, holder: &str, one: &Settled<'_>) -> Result<bool, StoreError> {
     // A wish that changed while this was written stays, unless the profile says by chance what it wishes for.
     const APPLIED: &str = "UPDATE profiles SET applied_seq = $4, applied_value_usd = $5, applied_tier = $6, \
-                           applied_confidence = $7, applied_risk = $8, inflight_seq = NULL, lease_holder = NULL, \
+                           applied_confidence = $7, applied_risk = $8, applied_calculated_ms = $9, \
+                           edited_ms = COALESCE($10, edited_ms), inflight_seq = NULL, lease_holder = NULL, \
                            lease_until_ms = NULL, attempts = 0, last_error = NULL, \
                            state = CASE WHEN seq = $4 OR (value_usd = $5 AND tier = $6 \
                            AND confidence IS NOT DISTINCT FROM $7 AND risk IS NOT DISTINCT FROM $8) \
@@ -298,6 +307,8 @@ async fn settle(tx: &mut Tx, target: &str, holder: &str, one: &Settled<'_>) -> R
         WriteOutcome::Applied => {
             args.extend([Arg::Real(profile.value_usd), Arg::Text(profile.tier.as_str())]);
             args.extend([Arg::OptReal(profile.confidence), Arg::OptReal(profile.risk)]);
+            let edited_ms = one.edited_at.map(Timestamp::as_millisecond);
+            args.extend([Arg::Int(profile.calculated_at.as_millisecond()), Arg::OptInt(edited_ms)]);
             APPLIED
         }
         WriteOutcome::Retry { reason, at } => {
@@ -315,11 +326,13 @@ async fn settle(tx: &mut Tx, target: &str, holder: &str, one: &Settled<'_>) -> R
 
 fn claim(row: &DbRow) -> Result<Claim, StoreError> {
     let calculated_at = time(row.int(7)?, "profiles.calculated_ms")?;
+    let last_at = row.opt_int(14)?.map(|at| time(at, "profiles.applied_calculated_ms")).transpose()?;
     Ok(Claim {
         number: CustomerNumber(row.int(0)?),
         customer: CustomerKey::from_digest(row.array(1, "customers.key")?),
         contact: row.opt_bytes(2)?.map(|bytes| SealedId(bytes.into())),
         profile: profile(row, 3, calculated_at)?,
+        last: last_at.map(|at| profile(row, 10, at)).transpose()?,
         attempts: attempts(row.int(8)?),
         seq: row.int(9)?,
     })

@@ -6,7 +6,7 @@ use sqlx::{PgConnection, SqlSafeStr as _, SqliteConnection};
 use super::error::StoreError;
 
 /// Version, name, SQLite, PostgreSQL.
-const VERSIONS: [(i64, &str, &str, &str); 6] = [
+const VERSIONS: [(i64, &str, &str, &str); 7] = [
     (1, "store", include_str!("migrations/sqlite/0001_store.sql"), include_str!("migrations/postgres/0001_store.sql")),
     (
         2,
@@ -37,6 +37,12 @@ const VERSIONS: [(i64, &str, &str, &str); 6] = [
         "inherited",
         include_str!("migrations/sqlite/0007_inherited.sql"),
         include_str!("migrations/postgres/0007_inherited.sql"),
+    ),
+    (
+        8,
+        "edited",
+        include_str!("migrations/sqlite/0008_edited.sql"),
+        include_str!("migrations/postgres/0008_edited.sql"),
     ),
 ];
 

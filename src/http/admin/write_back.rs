@@ -27,6 +27,8 @@ struct WriteBackBody {
     failing: u64,
     applied: u64,
     dead: u64,
+    /// Profiles that somebody else had changed when they were written once more.
+    edited: u64,
     /// Those that failed most often first, at most a hundred.
     failures: Vec<FailureBody>,
 }
@@ -57,10 +59,10 @@ impl WriteBackDesk {
 
     async fn look(&self) -> Result<WriteBackBody, ApiError> {
         let (store, target) = self.open()?;
-        let ProfileCounts { pending, failing, applied, dead } = store.profile_counts(target).await?;
+        let ProfileCounts { pending, failing, applied, dead, edited } = store.profile_counts(target).await?;
         let failures = store.profile_failures(target, SHOWN).await?;
         let failures = failures.into_iter().map(FailureBody::from).collect();
-        Ok(WriteBackBody { target, pending, failing, applied, dead, failures })
+        Ok(WriteBackBody { target, pending, failing, applied, dead, edited, failures })
     }
 
     async fn retry(&self) -> Result<u64, ApiError> {

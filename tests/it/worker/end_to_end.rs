@@ -225,6 +225,28 @@ async fn an_outage_keeps_every_write_for_later() {
     assert!(desk.simulator.profiles().keys().eq(contacts(&desk).keys()));
 }
 
+/// A tier that a person set on the platform is replaced by the next score, and counted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_edited_on_the_platform_is_seen_when_it_is_written_once_more() {
+    let (ground, desk) = (Ground::sqlite(), centre(30));
+    let store = ground.open().await;
+    let line = Line::new(&desk, &store, "one");
+    line.run().await;
+    let target = line.rescore.target.expect("a target");
+    // A contact that others were merged into is written for each of them.
+    let shared: Vec<_> =
+        desk.simulator.merged().map(|(customer, _)| desk.simulator.contact(customer).to_string()).collect();
+    let edited = desk.simulator.profiles().into_keys().find(|id| !shared.contains(id)).expect("a profile");
+    let contact = uuid::Uuid::try_parse(&edited).expect("an id");
+    desk.simulator.edit_contact(contact, "clv_tier_text", "Platinum".into());
+    line.change_model();
+    line.score().await;
+    let written = line.write().await;
+    assert!(written.written > 10 && written.edited == 1, "{written:?}");
+    assert_eq!(store.profile_counts(target).await.expect("counted").edited, 1);
+    assert_ne!(desk.simulator.profiles()[&edited]["clv_tier_text"], "Platinum");
+}
+
 /// Days pass: recencies grow without anything new, and who changed is written again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn time_alone_changes_features_scores_and_profiles() {

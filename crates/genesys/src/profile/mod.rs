@@ -4,7 +4,9 @@
 mod documented;
 mod platform;
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -21,11 +23,9 @@ const TRY_AGAIN: Duration = Duration::from_mins(1);
 /// And when the client itself is not let in: somebody has to act first.
 const TRY_MUCH_LATER: Duration = Duration::from_mins(10);
 
-/// The desired state of one customer's profile.
-#[derive(Clone, Debug)]
-pub struct ProfileUpdate {
-    pub contact: SealedId,
-    pub customer: CustomerKey,
+/// What a profile says of a customer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ProfileScores {
     /// US dollars.
     pub predicted_clv_value: f64,
     pub clv_tier: Tier,
@@ -36,10 +36,22 @@ pub struct ProfileUpdate {
     pub last_calculated_at: Timestamp,
 }
 
+/// The desired state of one customer's profile.
+#[derive(Clone, Debug)]
+pub struct ProfileUpdate {
+    pub contact: SealedId,
+    pub customer: CustomerKey,
+    pub scores: ProfileScores,
+    /// What was written to it before, where that is known.
+    pub last: Option<ProfileScores>,
+}
+
 /// What was done for an update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProfileWritten {
     Changed,
+    /// As `Changed`, and somebody else had changed what was written before.
+    ChangedOverEdit,
     /// The profile said so already.
     AsItWas,
 }
@@ -61,11 +73,32 @@ pub struct ProfileWriter {
     transport: Arc<Transport>,
     settings: Arc<GenesysSettings>,
     sealer: Sealer,
+    shared: SharedContacts,
+}
+
+/// Contacts that others were merged into, as far as was seen: their profiles are written for several customers, and what
+/// one customer finds there is no edit. Held by hashes, for as long as the process runs.
+#[derive(Clone, Default)]
+struct SharedContacts {
+    hasher: RandomState,
+    /// Locked for a moment, never across an await.
+    seen: Arc<Mutex<HashSet<u64>>>,
+}
+
+impl SharedContacts {
+    /// Whether a contact shares its profile: it was merged into `canonical`, or another one was into it.
+    fn look(&self, contact: &str, canonical: Option<&str>) -> bool {
+        let hash = |id: &str| self.hasher.hash_one(id.to_ascii_lowercase());
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let merged = canonical.filter(|canonical| !canonical.eq_ignore_ascii_case(contact));
+        seen.extend(merged.map(hash));
+        merged.is_some() || seen.contains(&hash(contact))
+    }
 }
 
 impl ProfileWriter {
     pub(super) fn new(transport: Arc<Transport>, settings: Arc<GenesysSettings>, sealer: Sealer) -> Self {
-        Self { transport, settings, sealer }
+        Self { transport, settings, sealer, shared: SharedContacts::default() }
     }
 
     /// One result for each update, in their order. Repeating an update is harmless: what is written is absolute.
@@ -84,7 +117,7 @@ impl ProfileWriter {
             .open(&update.customer, &update.contact)
             .map_err(|err| WriteFault::Dead { reason: err.to_string() })?;
         match self.settings.api {
-            Api::Platform => platform::write(&self.transport, &self.settings, &contact, update).await,
+            Api::Platform => platform::write(&self.transport, &self.settings, &self.shared, &contact, update).await,
             Api::Documented => documented::write(&self.transport, &self.settings, &contact, update).await,
         }
     }

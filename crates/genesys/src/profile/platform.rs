@@ -1,28 +1,37 @@
 //! Custom fields of an external contact: read, compared, and what differs is written.
 //!
 //! Contacts carry no version, so a writer that comes in between is noticed only when the platform says so with a 409: then
-//! the contact is read once more.
+//! the contact is read once more. What was read tells, too, whether somebody changed by hand what was written last.
 
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{ProfileUpdate, ProfileWritten, WriteFault, fault};
+use super::{ProfileScores, ProfileUpdate, ProfileWritten, SharedContacts, WriteFault, fault};
 use crate::GenesysError;
 use crate::settings::{GenesysSettings, ProfileWrite};
 use crate::transport::{ApiOperation, HASTY, Method, Request, Transport};
+use scoreline_domain::time::Timestamp;
 
 /// Numbers are the same when they differ by less than they are written with.
 const SAME: f64 = 1e-9;
 
-/// The two things of a contact that are looked at; the rest is not read.
+/// What of a contact is looked at; the rest is not read.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Contact {
+    /// The one that this one was merged into.
+    #[serde(default)]
+    canonical_contact: Option<CanonicalContact>,
     #[serde(default)]
     custom_fields: Option<Map<String, Value>>,
     #[serde(default)]
     schema: Option<Schema>,
+}
+
+#[derive(Deserialize)]
+struct CanonicalContact {
+    id: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -34,10 +43,11 @@ struct Schema {
 pub(super) async fn write(
     transport: &Transport,
     settings: &GenesysSettings,
+    shared: &SharedContacts,
     contact: &SecretString,
     update: &ProfileUpdate,
 ) -> Result<ProfileWritten, WriteFault> {
-    let wanted = wanted(settings, update);
+    let wanted = fields(settings, &update.scores);
     let path = ["externalcontacts", "contacts", contact.expose_secret()];
     let mut has_conflicted = false;
     loop {
@@ -51,10 +61,14 @@ pub(super) async fn write(
         };
         let answer = transport.call(&read).await.map_err(|err| fault(&err))?;
         let current: Contact = answer.json().map_err(|err| fault(&err))?;
+        let canonical = current.canonical_contact.as_ref().and_then(|canonical| canonical.id.as_deref());
+        let is_shared = shared.look(contact.expose_secret(), canonical);
         let changed = changed(&wanted, current.custom_fields.as_ref());
         if changed.is_empty() {
             return Ok(ProfileWritten::AsItWas);
         }
+        let edited = update.last.as_ref().zip(current.custom_fields.as_ref());
+        let edited = !is_shared && edited.is_some_and(|(last, current)| is_edited(settings, last, current));
         let (method, body) = match settings.profile_write {
             ProfileWrite::Patch => (Method::PATCH, patch(settings, &current, &changed)),
             ProfileWrite::Put => {
@@ -66,6 +80,7 @@ pub(super) async fn write(
         let operation = ApiOperation::ContactWrite;
         let write = Request { operation, method, path: &path, query: &[], body, attempts: HASTY };
         match transport.call(&write).await {
+            Ok(_) if edited => return Ok(ProfileWritten::ChangedOverEdit),
             Ok(_) => return Ok(ProfileWritten::Changed),
             Err(GenesysError::Refused { status: 409, .. }) if !has_conflicted => has_conflicted = true,
             Err(err) => return Err(fault(&err)),
@@ -73,18 +88,33 @@ pub(super) async fn write(
     }
 }
 
-/// The fields an update wants; what is not known is left alone.
-fn wanted(settings: &GenesysSettings, update: &ProfileUpdate) -> Vec<(String, Value)> {
-    let fields = &settings.fields;
-    let score = |score: f64| json!((score * 1e4).round() / 1e4);
-    let mut wanted = vec![
-        (fields.predicted_clv_value.clone(), json!((update.predicted_clv_value * 1e2).round() / 1e2)),
-        (fields.clv_tier.clone(), json!(update.clv_tier.as_str())),
-        (fields.last_calculated_at.clone(), json!(format!("{:.3}", update.last_calculated_at))),
+/// The fields that scores are written to; what is not known is left alone.
+fn fields(settings: &GenesysSettings, scores: &ProfileScores) -> Vec<(String, Value)> {
+    let names = &settings.fields;
+    let share = |share: f64| json!((share * 1e4).round() / 1e4);
+    let mut fields = vec![
+        (names.predicted_clv_value.clone(), json!((scores.predicted_clv_value * 1e2).round() / 1e2)),
+        (names.clv_tier.clone(), json!(scores.clv_tier.as_str())),
+        (names.last_calculated_at.clone(), json!(format!("{:.3}", scores.last_calculated_at))),
     ];
-    wanted.extend(update.confidence_score.map(|confidence| (fields.confidence_score.clone(), score(confidence))));
-    wanted.extend(update.risk_score.map(|risk| (fields.risk_score.clone(), score(risk))));
-    wanted
+    fields.extend(scores.confidence_score.map(|confidence| (names.confidence_score.clone(), share(confidence))));
+    fields.extend(scores.risk_score.map(|risk| (names.risk_score.clone(), share(risk))));
+    fields
+}
+
+/// Whether somebody else changed what was written last. Scores of another time are some that we wrote without hearing that
+/// they arrived. Where there are none at all, the contact is a new one.
+fn is_edited(settings: &GenesysSettings, last: &ProfileScores, current: &Map<String, Value>) -> bool {
+    let time = &settings.fields.last_calculated_at;
+    let written_at = current.get(time).and_then(Value::as_str).and_then(|text| text.parse::<Timestamp>().ok());
+    let last_at = last.last_calculated_at.as_millisecond();
+    if written_at.is_some_and(|written_at| written_at.as_millisecond() != last_at) {
+        return false;
+    }
+    let mut last = fields(settings, last);
+    last.retain(|(name, _)| name != time);
+    let is_there = |(name, _): &(String, Value)| current.get(name).is_some_and(|value| !value.is_null());
+    last.iter().any(is_there) && !changed(&last, Some(current)).is_empty()
 }
 
 fn changed(wanted: &[(String, Value)], current: Option<&Map<String, Value>>) -> Vec<(String, Value)> {

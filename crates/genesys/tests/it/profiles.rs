@@ -1,9 +1,12 @@
 //! Scores written to profiles.
 
+use std::time::Duration;
+
 use scoreline_domain::{Interaction, Tier};
-use scoreline_genesys::profile::{ProfileUpdate, ProfileWritten, WriteFault};
+use scoreline_genesys::profile::{ProfileScores, ProfileUpdate, ProfileWritten, WriteFault};
 use scoreline_genesys::settings::{Api, ProfileWrite};
 use scoreline_simulator::FaultPlan;
+use serde_json::{Value, json};
 
 use super::desk::{Desk, small};
 
@@ -12,11 +15,14 @@ fn update(desk: &Desk, contact: &str, value: f64) -> ProfileUpdate {
     ProfileUpdate {
         contact: desk.sealer().seal(&customer, contact),
         customer,
-        predicted_clv_value: value,
-        clv_tier: Tier::High,
-        confidence_score: Some(0.83),
-        risk_score: None,
-        last_calculated_at: desk.simulator.now(),
+        scores: ProfileScores {
+            predicted_clv_value: value,
+            clv_tier: Tier::High,
+            confidence_score: Some(0.83),
+            risk_score: None,
+            last_calculated_at: desk.simulator.now(),
+        },
+        last: None,
     }
 }
 
@@ -41,7 +47,7 @@ async fn profiles_are_written(write: ProfileWrite) {
     let writes = desk.simulator.writes().len();
     assert_eq!(profiles.write(&updates).await, vec![Ok(ProfileWritten::AsItWas); 3]);
     assert_eq!(desk.simulator.writes().len(), writes, "nothing differs, nothing is written");
-    let changed = [ProfileUpdate { predicted_clv_value: 1.0, ..updates[2].clone() }];
+    let changed = [update(&desk, &contact(&desk, 2), 1.0)];
     assert_eq!(profiles.write(&changed).await, [Ok(ProfileWritten::Changed)]);
     let fields = &desk.simulator.profiles()[&contact(&desk, 2)];
     assert_eq!(fields["predicted_clv_value_number"], 1.0);
@@ -56,6 +62,54 @@ async fn changed_fields_are_patched() {
 #[tokio::test]
 async fn changed_contacts_are_put() {
     profiles_are_written(ProfileWrite::Put).await;
+}
+
+/// A tier that a person set is replaced, and it is said that there was one.
+#[tokio::test]
+async fn what_was_edited_by_hand_is_noticed() {
+    let desk = Desk::open(small());
+    let profiles = desk.client().profiles();
+    let first = update(&desk, &contact(&desk, 0), 10.0);
+    assert_eq!(profiles.write(std::slice::from_ref(&first)).await, [Ok(ProfileWritten::Changed)]);
+    let then = |value: f64, last: ProfileScores| {
+        let mut next = update(&desk, &contact(&desk, 0), value);
+        next.scores.last_calculated_at += Duration::from_secs((value * 60.0) as u64);
+        next.last = Some(last);
+        next
+    };
+    let second = then(11.0, first.scores);
+    assert_eq!(profiles.write(std::slice::from_ref(&second)).await, [Ok(ProfileWritten::Changed)], "nobody was at it");
+    let edit = |field: &str, value: Value| desk.simulator.edit_contact(desk.simulator.contact(0), field, value);
+    edit("clv_tier_text", json!("Low_Value"));
+    let third = then(12.0, second.scores);
+    assert_eq!(profiles.write(std::slice::from_ref(&third)).await, [Ok(ProfileWritten::ChangedOverEdit)]);
+    assert_eq!(desk.simulator.profiles()[&contact(&desk, 0)]["clv_tier_text"], "High_Value");
+    edit("predicted_clv_value_number", Value::Null);
+    let fourth = then(13.0, third.scores);
+    assert_eq!(profiles.write(std::slice::from_ref(&fourth)).await, [Ok(ProfileWritten::ChangedOverEdit)]);
+    // A write of which nobody heard that it arrived.
+    let unheard = update(&desk, &contact(&desk, 0), 99.0);
+    assert_eq!(profiles.write(&[unheard]).await, [Ok(ProfileWritten::Changed)]);
+    assert_eq!(profiles.write(&[then(14.0, fourth.scores)]).await, [Ok(ProfileWritten::Changed)]);
+}
+
+/// Contacts that were merged share a profile: what was written for the one customer is no edit to the other.
+#[tokio::test]
+async fn merged_contacts_do_not_take_each_other_for_edits() {
+    let desk = Desk::open(small());
+    let profiles = desk.client().profiles();
+    let (customer, alias) = desk.simulator.merged().next().expect("a merged contact");
+    let names = [contact(&desk, customer), alias.to_string()];
+    let (mut last, mut value) = ([None, None], 0.0);
+    for round in 0..3 {
+        for (name, last) in names.iter().zip(&mut last) {
+            value += 1.0;
+            let next = ProfileUpdate { last: *last, ..update(&desk, name, value) };
+            let written = profiles.write(std::slice::from_ref(&next)).await;
+            assert_eq!(written, [Ok(ProfileWritten::Changed)], "{round}");
+            *last = Some(next.scores);
+        }
+    }
 }
 
 #[tokio::test]

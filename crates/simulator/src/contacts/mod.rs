@@ -73,6 +73,10 @@ impl Contacts {
         self.locked().deleted.insert(id);
     }
 
+    pub(super) fn edit(&self, id: Id, field: &str, value: Value) {
+        self.locked().written.entry(id).or_default().custom.insert(field.to_owned(), value);
+    }
+
     /// Custom fields by contact, of those that have any.
     pub(super) fn profiles(&self) -> BTreeMap<Id, Map<String, Value>> {
         let inner = self.locked();

@@ -11,6 +11,7 @@ use crate::error::{StoreError, failed};
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Arg<'a> {
     Int(i64),
+    OptInt(Option<i64>),
     Real(f64),
     OptReal(Option<f64>),
     Text(&'a str),
@@ -29,6 +30,7 @@ macro_rules! bind {
         for arg in $args {
             query = match *arg {
                 Arg::Int(value) => query.bind(value),
+                Arg::OptInt(value) => query.bind(value),
                 Arg::Real(value) => query.bind(value),
                 Arg::OptReal(value) => query.bind(value),
                 Arg::Text(value) => query.bind(value.to_owned()),

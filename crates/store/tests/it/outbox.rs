@@ -17,6 +17,7 @@ on_both!(
     a_wish_that_changes_in_the_air_stays_to_be_written,
     failures_are_kept_with_their_reasons_and_tried_again,
     a_claim_is_one_holders_until_it_runs_out,
+    what_was_written_last_and_what_was_edited_is_kept,
 );
 
 fn score(value: f64, second: i64) -> StoredScore {
@@ -62,7 +63,7 @@ async fn claim(store: &Store, holder: &str, now: Timestamp) -> Vec<Claim> {
 }
 
 async fn settle(store: &Store, holder: &str, claim: &Claim, outcome: WriteOutcome) -> Landed {
-    store.settle_profiles("profile", holder, &[Settled { claim, outcome }]).await.expect("settled")
+    store.settle_profiles("profile", holder, &[Settled { claim, outcome, edited_at: None }]).await.expect("settled")
 }
 
 async fn a_score_is_kept_and_an_older_one_passed_over(ground: &Ground) {
@@ -159,5 +160,27 @@ async fn a_claim_is_one_holders_until_it_runs_out(ground: &Ground) {
     let landed = settle(&store, "a", &first, WriteOutcome::Applied).await;
     assert_eq!(landed, Landed { taken: 0, lost: 1 });
     assert_eq!(settle(&store, "b", &taken, WriteOutcome::Applied).await, Landed { taken: 1, lost: 0 });
+    store.close().await;
+}
+
+async fn what_was_written_last_and_what_was_edited_is_kept(ground: &Ground) {
+    let store = ground.open().await;
+    let number = customer(&store).await;
+    tell(&store, number, 10.0, 10).await;
+    let first = claim(&store, "a", at(10)).await.remove(0);
+    assert_eq!(first.last, None);
+    settle(&store, "a", &first, WriteOutcome::Applied).await;
+    assert_eq!(store.profile_counts("profile").await.expect("counted").edited, 0);
+    tell(&store, number, 11.0, 20).await;
+    let second = claim(&store, "a", at(20)).await.remove(0);
+    assert_eq!(second.last, Some(profile(&score(10.0, 10))));
+    let settled = Settled { claim: &second, outcome: WriteOutcome::Applied, edited_at: Some(at(21)) };
+    store.settle_profiles("profile", "a", &[settled]).await.expect("settled");
+    tell(&store, number, 12.0, 30).await;
+    let third = claim(&store, "a", at(30)).await.remove(0);
+    assert_eq!(third.last, Some(profile(&score(11.0, 20))));
+    settle(&store, "a", &third, WriteOutcome::Applied).await;
+    let counts = store.profile_counts("profile").await.expect("counted");
+    assert_eq!((counts.applied, counts.edited), (1, 1), "once seen, it is kept");
     store.close().await;
 }

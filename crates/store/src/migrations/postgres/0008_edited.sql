@@ -1,0 +1,5 @@
+-- Profiles that somebody else changes. `sqlite/0008_edited.sql` is its twin.
+
+-- The time in what the profile is known to say, and when it was last seen to say something else.
+ALTER TABLE profiles ADD COLUMN applied_calculated_ms BIGINT;
+ALTER TABLE profiles ADD COLUMN edited_ms BIGINT;
