@@ -234,6 +234,11 @@ impl Staged {
             toml::to_string(&self.manifest)?
         );
         write(&self.folder.join(MANIFEST_FILE), text.as_bytes())?;
+        self.load()
+    }
+
+    /// Loads the bundle as it was saved.
+    pub(crate) fn load(&self) -> anyhow::Result<ModelSnapshot> {
         Ok(ModelSnapshot::load(&self.folder, &load_settings())?)
     }
 }

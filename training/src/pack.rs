@@ -261,7 +261,7 @@ pub(crate) fn calibrated(
     assemble::record(&mut manifest, &quality);
     manifest.training.accepted = refuse_nonsense(&quality[0], accept)?;
     let staged = assemble::stage(draft, manifest, &test, &[], models, replace)?;
-    let evidence = html::run::Evidence::of(&staged.manifest, &judged);
+    let evidence = html::run::Evidence::of(&staged.load()?, &judged)?;
     Ok(Trained { staged, quality, leaks, evidence, checked })
 }
 

@@ -150,7 +150,7 @@ pub(crate) fn train(run: &Run, progress: &Progress) -> anyhow::Result<Trained> {
     manifest.training.allowed = leaks.allowed();
     progress.step("writing");
     let staged = assemble::stage(&draft, manifest, &rows, &product.golden, &run.models, run.replace)?;
-    let evidence = html::run::Evidence::of(&staged.manifest, &judged);
+    let evidence = html::run::Evidence::of(&staged.load()?, &judged)?;
     Ok(Trained { staged, quality, leaks, evidence, checked: None })
 }
 

@@ -23,6 +23,7 @@ pub(crate) struct ReportData {
     pub coverage: Vec<Coverage>,
     /// Risk, confidence, or the probability of a lead.
     pub reliability: Vec<Reliability>,
+    pub importance: Option<Importance>,
     pub histograms: Vec<Histogram>,
     /// A figure over blocks of time.
     pub over_time: Vec<OverTime>,
@@ -121,6 +122,18 @@ pub(crate) struct ReliabilityBin {
     /// Mean probability.
     pub said: f64,
     pub happened: usize,
+}
+
+/// How far features move what a model answers.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Importance {
+    /// What is on the axis.
+    pub axis: String,
+    pub unit: Unit,
+    /// How many were looked at.
+    pub rows: usize,
+    /// The mean absolute contribution of each, the largest first.
+    pub features: Vec<(String, f64)>,
 }
 
 /// Shares of rows between edges.

@@ -1,11 +1,21 @@
 //! From test rows with their answers to what a report draws.
 
+use std::time::Duration;
+
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt as _, SeedableRng as _};
-use scoreline_domain::Tier;
+use scoreline::scoring::explanation::explain;
+use scoreline::scoring::task::Score as _;
+use scoreline_domain::{Estimate, LeadScore, Tier};
+use scoreline_engine::features::FeatureRule;
 use scoreline_engine::features::drift::DriftBins;
+use scoreline_engine::inference::bundle::{ModelSnapshot, ReadCustomer};
+use scoreline_engine::inference::explain::Budget;
+use scoreline_engine::inference::manifest::Task;
 
-use crate::html::data::{Confusion, Coverage, Covered, Decile, Drift, Gain, Histogram, Reliability, ReliabilityBin};
+use crate::html::data::{
+    Confusion, Coverage, Covered, Decile, Drift, Gain, Histogram, Importance, Reliability, ReliabilityBin,
+};
 use crate::html::svg::{Unit, nice_end};
 use crate::metrics;
 
@@ -15,6 +25,11 @@ const GAIN_POINTS: usize = 100;
 /// Bootstrap samples of a decile's mean; the seed is fixed, so that a run repeats byte by byte.
 const BOOTSTRAP: usize = 400;
 const BOOTSTRAP_SEED: u64 = 0x6465_6369_6c65;
+
+/// Rows that importance is measured on.
+const IMPORTANCE_ROWS: usize = 500;
+/// What explaining one of them may take.
+const EXPLAINED_WITHIN: Duration = Duration::from_millis(100);
 
 const BINS: usize = 10;
 const HISTOGRAM_BINS: usize = 24;
@@ -32,6 +47,37 @@ pub(crate) struct Tested {
     pub realised: Tier,
     /// Its calibration group, e.g. `purchase_count 2-3`.
     pub group: String,
+}
+
+/// The mean distance that each feature moves answers, over rows of raw values that are spread evenly; `None` of a model
+/// that is not explained in time.
+pub(crate) fn importance(snapshot: &ModelSnapshot, raw: &[f64]) -> anyhow::Result<Option<Importance>> {
+    let schema = snapshot.schema();
+    let rows: Vec<&[f64]> = raw.chunks_exact(schema.len()).collect();
+    let (axis, unit, in_unit): (_, _, fn(f64) -> f64) = match snapshot.task() {
+        Task::Clv => ("US dollars of the value", Unit::Usd, Estimate::in_unit),
+        Task::Lead => ("percentage points of the probability", Unit::Number, LeadScore::in_unit),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    let mut sums = vec![0.0; schema.len()];
+    let mut explained = 0_usize;
+    for row in rows.iter().step_by(rows.len().div_ceil(IMPORTANCE_ROWS).max(1)) {
+        // A baseline has no contributions.
+        let Ok(ReadCustomer::Known(given)) = snapshot.read_row(row) else { continue };
+        let budget = Budget::of(EXPLAINED_WITHIN);
+        let told = runtime.block_on(explain(snapshot, &given.raw, &snapshot.roles().value, in_unit, budget));
+        let Ok(told) = told else { return Ok(None) };
+        told.contributions.iter().for_each(|one| sums[one.position] += one.amount.abs());
+        explained += 1;
+    }
+    if explained == 0 {
+        return Ok(None);
+    }
+    let mean = |(rule, sum): (&FeatureRule, f64)| (rule.name.clone(), sum / explained as f64);
+    let mut features: Vec<_> = schema.rules().iter().zip(sums).map(mean).collect();
+    // Stable: features that move as much stay in the order of the schema.
+    features.sort_by(|(_, left), (_, right)| right.total_cmp(left));
+    Ok(Some(Importance { axis: axis.to_owned(), unit, rows: explained, features }))
 }
 
 /// Cumulated share of `actual` in the order of `predicted`, best first.

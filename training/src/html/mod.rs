@@ -9,7 +9,7 @@ pub(crate) mod svg;
 
 use std::fmt::Write as _;
 
-use crate::html::chart::{coverage, deciles, drift, gain, histogram, over_time, reliability};
+use crate::html::chart::{coverage, deciles, drift, gain, histogram, importance, over_time, reliability};
 use crate::html::data::{Confusion, Figure, Goal, Predecessor, ReportData, Table};
 use crate::html::svg::{Unit, escape, number};
 use crate::leaks::{LeakReport, Verdict};
@@ -32,6 +32,7 @@ pub(crate) fn page(data: &ReportData) -> String {
         deciles,
         coverage,
         reliability,
+        importance,
         histograms,
         over_time,
         tiers,
@@ -69,7 +70,11 @@ pub(crate) fn page(data: &ReportData) -> String {
         figures.push((one.title.as_str(), reliability::draw(one, range), note));
     }
     page.figures("Order, level and probabilities", &figures);
+    if let Some(one) = importance {
+        page.figures("What the answers depend on", &[("", importance::draw(one), importance::note(one))]);
+    }
     let mut figures = Vec::new();
+    let range = coverage::range(coverage);
     for one in coverage {
         let mut note = "Dots with binomial 90 % intervals; grey: the level.".to_owned();
         if one.band.is_some() {
@@ -78,7 +83,7 @@ pub(crate) fn page(data: &ReportData) -> String {
         if one.least.is_some() {
             note += " Dashed: least of every group.";
         }
-        figures.push(("", coverage::draw(one), note));
+        figures.push(("", coverage::draw(one, range), note));
     }
     page.figures("Coverage of the intervals", &figures);
     let mut figures = Vec::new();
@@ -367,7 +372,8 @@ mod tests {
 
     use super::*;
     use crate::html::data::{
-        ComparedFigure, Coverage, Covered, Decile, Drift, Gain, Histogram, OverTime, Reliability, ReliabilityBin,
+        ComparedFigure, Coverage, Covered, Decile, Drift, Gain, Histogram, Importance, OverTime, Reliability,
+        ReliabilityBin,
     };
     use crate::html::lead::Scored;
     use crate::leaks::alone::Alone;
@@ -422,6 +428,12 @@ mod tests {
                 bins: vec![ReliabilityBin { n: 100, said: 0.2, happened: 22 }],
                 error: 0.02,
             }],
+            importance: Some(Importance {
+                axis: evil.clone(),
+                unit: Unit::Usd,
+                rows: 500,
+                features: vec![(evil.clone(), 12.5), ("b".into(), 0.0)],
+            }),
             histograms: vec![Histogram {
                 title: evil.clone(),
                 axis: evil.clone(),
@@ -567,7 +579,27 @@ mod tests {
             band: Some([0.885, 0.915]),
             least: Some(0.87),
         };
-        insta::assert_snapshot!("coverage", coverage::draw(&coverage));
+        let range = coverage::range(std::slice::from_ref(&coverage));
+        insta::assert_snapshot!("coverage", coverage::draw(&coverage, range));
+    }
+
+    #[test]
+    fn levels_share_an_axis() {
+        let level = |level: f64, inside| Coverage {
+            level,
+            groups: vec![Covered { label: "all customers".into(), n: 1000, inside }],
+            band: None,
+            least: None,
+        };
+        let all = [level(0.5, 498), level(0.95, 951)];
+        let [low, high] = coverage::range(&all);
+        assert!(low <= 0.46 && high >= 0.96, "{low} {high}");
+        let axis = |one: &Coverage| {
+            let picture = coverage::draw(one, [low, high]);
+            let ticks = picture.lines().filter(|line| line.contains("class=\"tick\"") && line.contains("middle"));
+            ticks.map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(axis(&all[0]), axis(&all[1]));
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! The report of a customer-value run: from a staged bundle and its answers on the test rows to `ReportData`.
 
 use scoreline_domain::Probability;
+use scoreline_engine::inference::bundle::ModelSnapshot;
 use scoreline_engine::inference::manifest::{Baseline, Calibration, Manifest};
 
-use crate::html::data::{ComparedFigure, Drift, Figure, Goal, Predecessor, ReportData, Table};
+use crate::assemble::raw;
+use crate::html::data::{ComparedFigure, Drift, Figure, Goal, Importance, Predecessor, ReportData, Table};
 use crate::html::measured::{self, Tested};
 use crate::html::svg::{Unit, number};
 use crate::quality::{Judged, Quality};
@@ -65,13 +67,17 @@ const fn measure(
 pub(crate) struct Evidence {
     /// Test rows.
     pub tested: Vec<Tested>,
+    pub importance: Option<Importance>,
     /// As the bundle freezes it.
     pub drift: Vec<Drift>,
 }
 
 impl Evidence {
-    /// From judged customers, whose values are in the manifest's order of features.
-    pub(crate) fn of(manifest: &Manifest, judged: &[Judged<'_>]) -> Self {
+    /// From the finished bundle and judged customers, whose values are in its order of features.
+    pub(crate) fn of(snapshot: &ModelSnapshot, judged: &[Judged<'_>]) -> anyhow::Result<Self> {
+        let manifest = snapshot.manifest();
+        let rows: Vec<&Row> = judged.iter().map(|one| one.row).collect();
+        let importance = measured::importance(snapshot, &raw(&rows, &[]))?;
         let features = manifest.features.iter();
         let drift =
             features.filter_map(|rule| rule.drift.as_ref().map(|bins| measured::drift(&rule.name, &rule.unit, bins)));
@@ -90,7 +96,7 @@ impl Evidence {
             realised: *realised,
             group: group_of(row).unwrap_or_default(),
         });
-        Self { drift: drift.collect(), tested: tested.collect() }
+        Ok(Self { importance, drift: drift.collect(), tested: tested.collect() })
     }
 }
 
@@ -98,7 +104,7 @@ impl Evidence {
 pub(crate) fn report(trained: &Trained) -> ReportData {
     let Trained { staged, quality, leaks, evidence, checked: _ } = trained;
     let Manifest { name, version, training, tiers, .. } = &staged.manifest;
-    let Evidence { tested, drift } = evidence;
+    let Evidence { tested, importance, drift } = evidence;
     let actual: Vec<f64> = tested.iter().map(|row| row.actual).collect();
     let value: Vec<f64> = tested.iter().map(|row| row.value).collect();
     let count = |n: usize| number(n as f64, 1.0, Unit::Number);
@@ -141,6 +147,7 @@ pub(crate) fn report(trained: &Trained) -> ReportData {
             .map(|calibration| coverage(calibration, tested))
             .unwrap_or_default(),
         reliability: reliability(tested),
+        importance: importance.clone(),
         histograms: widths(staged.manifest.interval.as_ref(), tested).into_iter().collect(),
         over_time: Vec::new(),
         tiers: Some(measured::tiers(tested)),

@@ -17,7 +17,7 @@ use scoreline_engine::inference::bundle::{LoadSettings, ModelSnapshot, run_rows}
 use scoreline_engine::inference::manifest::Manifest;
 
 use crate::assemble::{self, Staged};
-use crate::html::data::ReportData;
+use crate::html::data::{Importance, ReportData};
 use crate::leaks::{LeakReport, Target, TargetKind};
 use crate::report::Progress;
 use crate::{html, leaks};
@@ -103,8 +103,9 @@ pub(crate) fn train(run: &Run, progress: &Progress) -> anyhow::Result<Trained> {
         rolling.ece - once.ece
     );
     let text = format!("{}\n{text}", leaks.text()?);
-    let rows = Rows { happened: &leads.converted, said: &said, later: Some(&later), leaks: &leaks };
-    let report = rows.report(&staged.manifest, &[like, once.clone(), rolling.clone()])?;
+    let drawn = Rows { happened: &leads.converted, said: &said, later: Some(&later), leaks: &leaks };
+    let mut report = drawn.report(&staged.manifest, &[like, once.clone(), rolling.clone()])?;
+    report.importance = importance(&staged, &leads, &rows)?;
     Ok(Trained { staged, text, report })
 }
 
@@ -188,9 +189,15 @@ pub(crate) fn nightly(run: &Nightly, progress: &Progress) -> anyhow::Result<Trai
         run.replace,
     )?;
     let outcomes = leads.outcomes(&rows);
-    let report = Rows { happened: &outcomes, said: &said, later: None, leaks: &leaks };
-    let report = report.report(&staged.manifest, &figures)?;
+    let drawn = Rows { happened: &outcomes, said: &said, later: None, leaks: &leaks };
+    let mut report = drawn.report(&staged.manifest, &figures)?;
+    report.importance = importance(&staged, &leads, &rows)?;
     Ok(Trained { staged, text: format!("{}\n{shown}", leaks.text()?), report })
+}
+
+fn importance(staged: &Staged, leads: &Leads, rows: &[usize]) -> anyhow::Result<Option<Importance>> {
+    let snapshot = staged.load()?;
+    html::measured::importance(&snapshot, &recipe::raw(leads, rows, snapshot.schema().rules()))
 }
 
 /// Steps that `nightly` shows.
@@ -373,7 +380,10 @@ mod tests {
             command: "scoreline-training lead-nightly".into(),
             allow: BTreeMap::new(),
         };
-        let Trained { staged, text: shown, .. } = nightly(&run, &Progress::hidden()).expect("trains");
+        let Trained { staged, text: shown, report } = nightly(&run, &Progress::hidden()).expect("trains");
+        let importance = report.importance.expect("linear models are explained");
+        assert_eq!(importance.features.len(), staged.manifest.features.len());
+        assert!(importance.features[0].1 > 0.5 && importance.features.is_sorted_by(|left, right| left.1 >= right.1));
         assert!(shown.contains("candidate, newest rows held out"), "{shown}");
         let published = staged.publish().expect("publishes").to_owned();
         assert!(published.ends_with("lead/v2026.11.21"));

@@ -12,13 +12,19 @@ const BOTTOM: f64 = 46.0;
 /// Longest label of a group, in characters.
 const LABEL: usize = 26;
 
-pub(crate) fn draw(coverage: &Coverage) -> String {
+/// One range for the levels of a page, so that they can be compared by eye.
+pub(crate) fn range(all: &[Coverage]) -> [f64; 2] {
+    let goals = all.iter().flat_map(|one| one.band.iter().flatten().chain(&one.least).chain([&one.level])).copied();
+    let groups = all.iter().flat_map(|one| &one.groups);
+    let ends = groups.flat_map(|group| wilson(group.inside, group.n).1).chain(goals);
+    let [low, high] = ends.fold([1.0_f64, 0.0_f64], |[low, high], end| [low.min(end), high.max(end)]);
+    [((low - 0.01) * 50.0).floor() / 50.0, (((high + 0.005) * 50.0).ceil() / 50.0).min(1.0)]
+}
+
+/// Draws one of them over such a range.
+pub(crate) fn draw(coverage: &Coverage, range: [f64; 2]) -> String {
     let Coverage { level, groups, band, least } = coverage;
     let shares: Vec<_> = groups.iter().map(|group| wilson(group.inside, group.n)).collect();
-    let goals = band.iter().flatten().chain(least).copied().chain([*level]);
-    let low = shares.iter().map(|(_, [low, _])| *low).chain(goals.clone()).fold(1.0, f64::min);
-    let high = shares.iter().map(|(_, [_, high])| *high).chain(goals).fold(0.0, f64::max);
-    let range = [((low - 0.01) * 50.0).floor() / 50.0, (((high + 0.005) * 50.0).ceil() / 50.0).min(1.0)];
 
     let labels: Vec<String> = groups.iter().map(|group| clipped(&group.label, LABEL)).collect();
     let left = 16.0 + labels.iter().map(|label| text_width(label, FONT)).fold(0.0, f64::max);

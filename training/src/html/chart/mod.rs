@@ -6,6 +6,7 @@ pub(crate) mod deciles;
 pub(crate) mod drift;
 pub(crate) mod gain;
 pub(crate) mod histogram;
+pub(crate) mod importance;
 pub(crate) mod over_time;
 pub(crate) mod reliability;
 
