@@ -66,6 +66,25 @@ pub(super) async fn settle(
     }
 }
 
+/// The peppers that keys go through before the current one, oldest first, of a store that is only read.
+///
+/// # Errors
+/// `OtherPepper` when its customers are not under the current one; and when it cannot be read.
+pub(super) async fn before(store: &Store, privacy: &PrivacySettings) -> Result<Vec<SecretString>, StoreError> {
+    let given = given(privacy);
+    let Some(current) = given.first() else { return Ok(Vec::new()) };
+    let known = store.peppers().await?;
+    let kept = match known.layers.last() {
+        Some(newest) => newest.id.clone(),
+        None => owner(store, &known, &given).await?.id.clone(),
+    };
+    if kept == current.id {
+        opened(&known.layers, &sealer(&current.secret))
+    } else {
+        Err(StoreError::OtherPepper { kept, given: current.id.clone() })
+    }
+}
+
 /// The current pepper first.
 fn given(privacy: &PrivacySettings) -> Vec<GivenPepper> {
     let secrets = privacy.pepper.iter().chain(&privacy.previous);

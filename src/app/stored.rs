@@ -139,6 +139,37 @@ pub async fn open_to_read(settings: &Settings) -> anyhow::Result<Store> {
     Store::open_to_read(&settings.store).await.with_context(|| key(settings).to_string())
 }
 
+/// Opens the store to read from, for a command that opens what is sealed in it.
+///
+/// # Errors
+/// As `open_to_read`; and when the pepper of its customers is not the one that the settings give, or is being changed.
+pub async fn open_to_reveal(settings: &Settings) -> anyhow::Result<Opened> {
+    let store = open_to_read(settings).await?;
+    let opened = look(settings, &store).await;
+    if opened.is_err() {
+        store.close().await;
+    }
+    opened
+}
+
+async fn look(settings: &Settings, store: &Store) -> anyhow::Result<Opened> {
+    let told = |err| told(settings, err);
+    let privacy = known_privacy(settings)?.ok_or_else(|| {
+        anyhow!("the pepper of the store's customers is not known").context(SettingFault("privacy.pepper_file"))
+    })?;
+    let layers = pepper::before(store, &privacy).await.map_err(told)?;
+    let left = store.keys_to_change().await.map_err(told)?;
+    anyhow::ensure!(
+        left == 0,
+        "{left} customers have still a key of the pepper before: `scoreline serve` goes on with it"
+    );
+    let (kept, erased_seq) = store.tombstones_since(-1).await.map_err(told)?;
+    let tombstones = Tombstones::default();
+    tombstones.add(&kept);
+    let (privacy, promotions) = (PrivacySettings { layers, ..privacy }, Promotions::default());
+    Ok(Opened { store: store.clone(), privacy, tombstones, erased_seq, promotions })
+}
+
 /// The promoted versions, for a command that loads models. What is not known is said and taken for none.
 pub fn promotions(settings: &Settings) -> Promotions {
     match &settings.store.place {

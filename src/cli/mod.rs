@@ -8,6 +8,7 @@ mod features;
 mod genesys;
 mod models;
 mod rescore;
+mod reveal;
 pub mod score;
 mod status;
 
@@ -57,6 +58,8 @@ enum Command {
     Extract(extract::Extract),
     /// Compute features, score customers and write scores back, once
     Rescore(rescore::RescoreArgs),
+    /// Name the customers of a score file, for whoever has the pepper
+    Reveal(reveal::RevealArgs),
     /// Show what is in the store, how far the jobs have come and what could not be written back
     Status(status::StatusArgs),
     /// List or check model bundles
@@ -158,6 +161,7 @@ impl Cli {
             Command::Score(score) => score.run(effective.settings),
             Command::Extract(extract) => extract.run(&effective.settings),
             Command::Rescore(rescore) => rescore.run(&effective.settings),
+            Command::Reveal(reveal) => reveal.run(&effective.settings),
             Command::Status(status) => status.run(&effective.settings),
             Command::Models(command) => command.run(&effective.settings),
             Command::Features(command) => command.run(&effective.settings),

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::Store;
 use super::db::{BulkColumn, Tx};
 use super::error::StoreError;
 use scoreline_domain::privacy::Tombstone;
@@ -14,6 +15,30 @@ pub struct CustomerNumber(pub(super) i64);
 impl CustomerNumber {
     pub fn get(self) -> i64 {
         self.0
+    }
+}
+
+impl Store {
+    /// What is sealed of those of these customers that are known: nothing of one who was never seen on the platform.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn sealed_ids(
+        &self,
+        mut customers: Vec<CustomerKey>,
+    ) -> Result<HashMap<CustomerKey, Option<SealedId>>, StoreError> {
+        const FIND: &str = "WITH given(key) AS ({rows}) \
+                            SELECT c.key, c.contact FROM given CROSS JOIN customers c WHERE c.key = given.key";
+        customers.sort_unstable();
+        customers.dedup();
+        let keys = customers.iter().map(|key| *key.as_bytes()).collect();
+        let mut tx = self.read("read").await?;
+        let mut found = HashMap::with_capacity(customers.len());
+        for row in tx.bulk_rows(FIND, &[BulkColumn::Keys(keys)]).await? {
+            let sealed = row.opt_bytes(1)?.map(|bytes| SealedId(bytes.into()));
+            found.insert(CustomerKey::from_digest(row.array(0, "customers.key")?), sealed);
+        }
+        Ok(found)
     }
 }
 

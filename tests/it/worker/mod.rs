@@ -6,4 +6,5 @@ mod hundred_thousand;
 mod killed;
 mod line;
 mod replicas;
+mod reveal;
 pub mod served;

@@ -33,6 +33,7 @@ impl Default for Actor {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AuditAction {
     EraseCustomer,
+    RevealCustomers,
     PromoteModel,
     RollBackModel,
     FollowLatestModel,
@@ -45,6 +46,7 @@ impl AuditAction {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::EraseCustomer => "customer.erase",
+            Self::RevealCustomers => "customer.reveal",
             Self::PromoteModel => "model.promote",
             Self::RollBackModel => "model.rollback",
             Self::FollowLatestModel => "model.latest",
