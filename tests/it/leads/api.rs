@@ -304,6 +304,21 @@ async fn s20_an_erased_lead_stays_away_and_its_events_never_say_gone() {
 }
 
 #[tokio::test]
+async fn s07_a_senders_clock_may_be_minutes_ahead_and_no_more() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let app = app(&folder).await;
+    let ahead = app.post(EVENT, event("L", "2026-11-21T10:04:00Z", 87).to_string()).await;
+    assert_eq!((ahead.status, &ahead.json()["event"]["result"]), (StatusCode::ACCEPTED, &json!("applied")));
+    refused(
+        &app.post(EVENT, event("L", "2026-11-21T10:10:00Z", 87).to_string()).await,
+        422,
+        "invalid_field",
+        Some("timestamp"),
+    );
+    assert_eq!(kept(&app, "L").await["lead"]["age_seconds"], 0);
+}
+
+#[tokio::test]
 async fn signed_events_are_taken_and_answered_the_same_again() {
     let folder = tempfile::tempdir().expect("a folder");
     let app = app_with_keys(&folder, None).await;

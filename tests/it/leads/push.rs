@@ -286,6 +286,18 @@ async fn s06_a_token_that_ends_in_the_middle_loses_no_lead() {
 }
 
 #[tokio::test]
+async fn s08_a_full_list_holds_up_no_score() {
+    let mut settings = plenty();
+    settings.limits.list_contacts = 2;
+    let scene = Scene::with(settings, &["L1", "L2"]).await;
+    let (push, _) = scene.process("one");
+    scene.tell(&[("L1", 87), ("L2", 45), ("gone", 99)]).await;
+    run(&push).await;
+    assert_eq!((scene.score("L1").as_deref(), scene.score("L2").as_deref()), (Some("87"), Some("45")));
+    assert_eq!((scene.counts().await.absent, scene.desk.simulator.contact_tally().created), (1, 0));
+}
+
+#[tokio::test]
 async fn s09_a_lead_that_the_list_has_not_is_never_made_and_found_again() {
     let scene = Scene::new(&["L1"]).await;
     let (push, _) = scene.process("one");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use scoreline_domain::time::Timestamp;
-use scoreline_domain::{CustomerKey, SealedId};
+use scoreline_domain::{CustomerKey, SealedId, Tier};
 use scoreline_store::{
     Claim, LeadFact, LeadRuling, LeadSource, LeadVerdict, RunningSweep, ScoreRules, Settled, Store, WishState,
     WriteLog, WriteOutcome,
@@ -13,7 +13,7 @@ use scoreline_store::{
 
 use super::ground::Ground;
 use super::on_both;
-use super::rows::{MINUTE, key};
+use super::rows::{MINUTE, interaction, key, record};
 
 on_both!(
     s01_two_facts_of_one_moment_are_told_apart_by_their_sequence,
@@ -23,6 +23,8 @@ on_both!(
     s15_a_late_old_event_does_not_bring_a_stale_score_back,
     s14_a_sweep_is_taken_over_and_what_was_written_meanwhile_is_read,
     s20_an_erased_lead_leaves_nothing_and_late_events_of_it_are_ignored,
+    s12_a_lead_keeps_its_row_when_the_pepper_changes,
+    what_an_earlier_version_kept_of_profiles_is_kept,
     the_log_keeps_the_newest_entries,
     a_target_that_is_named_later_is_told_of_fresh_leads,
     the_best_fresh_leads_come_first,
@@ -240,6 +242,76 @@ async fn s20_an_erased_lead_leaves_nothing_and_late_events_of_it_are_ignored(gro
     assert!(store.lead_log(&key(1)).await.expect("read").is_empty());
     assert!(store.outbox_of_lead(&key(1)).await.expect("read").is_empty());
     assert!(store.lead(&key(2)).await.expect("read").is_some());
+    store.close().await;
+}
+
+async fn s12_a_lead_keeps_its_row_when_the_pepper_changes(ground: &Ground) {
+    let store = ground.open().await;
+    let layer = |id: &str, sealed: Option<&[u8]>| PepperLayer { id: id.to_owned(), sealed: sealed.map(<[u8]>::to_vec) };
+    let (one, two) = (layer("one", None), [layer("one", Some(b"sealed")), layer("two", None)]);
+    assert!(store.keep_peppers(&[], std::slice::from_ref(&one)).await.expect("kept"));
+    take(&store, &[fact(1, 87, 0)], 0).await;
+    assert!(store.keep_peppers(&[one], &two).await.expect("kept"));
+    assert_eq!(store.keys_to_change().await.expect("counted"), 1, "a lead is kept by its key, too");
+    let flipped = |old: &CustomerKey| CustomerKey::from_digest(old.as_bytes().map(|byte| !byte));
+    let anew = |sealed: &SealedId| SealedId([b"anew ", &*sealed.0].concat().into());
+    let change = |old: CustomerKey, sealed: Option<&SealedId>| Rekeyed { key: flipped(&old), sealed: sealed.map(anew) };
+    assert_eq!(store.change_keys(10, change).await.expect("changed"), 0);
+    assert!(store.lead(&key(1)).await.expect("read").is_none());
+    // The same lead under its new key: no second row that would fight over one contact.
+    let next = LeadFact { lead: flipped(&key(1)), sealed: None, ..fact(1, 45, 5) };
+    assert_eq!(take(&store, &[next], 5).await, [LeadRuling::Stored]);
+    let claims = claim(&store, 5).await;
+    assert_eq!(claims.iter().map(|claim| (claim.key, &*claim.says)).collect::<Vec<_>>(), [(flipped(&key(1)), "45")]);
+    assert_eq!(claims[0].sealed.as_ref().map(|sealed| &*sealed.0), Some(&b"anew sealed 1"[..]));
+    store.close().await;
+}
+
+/// The tables as they were before leads, and what a customer's profiles were in them.
+const EARLIER: [&str; 8] = [
+    "DELETE FROM _sqlx_migrations WHERE version = 8",
+    "DROP TABLE wishes",
+    "DROP TABLE leads",
+    "DROP TABLE lead_log",
+    "DROP TABLE events_seen",
+    "DROP TABLE sweeps",
+    "CREATE TABLE profiles (target TEXT NOT NULL, customer BIGINT NOT NULL, seq BIGINT NOT NULL, \
+     value_usd DOUBLE PRECISION NOT NULL, tier TEXT NOT NULL, confidence DOUBLE PRECISION, risk DOUBLE PRECISION, \
+     calculated_ms BIGINT NOT NULL, state TEXT NOT NULL, applied_seq BIGINT NOT NULL, applied_value_usd DOUBLE PRECISION, \
+     applied_tier TEXT, applied_confidence DOUBLE PRECISION, applied_risk DOUBLE PRECISION, attempts BIGINT NOT NULL, \
+     next_ms BIGINT NOT NULL, last_error TEXT, inflight_seq BIGINT, lease_holder TEXT, lease_until_ms BIGINT)",
+    "INSERT INTO profiles VALUES \
+     ('profile', 1, 3, 932.22, 'High_Value', 0.25, NULL, 1790000000000, 'applied', 3, 932.22, 'High_Value', 0.25, NULL, 0, 0, \
+      NULL, NULL, NULL, NULL), \
+     ('profile', 2, 1, 25.0, 'Low_Value', NULL, 0.5, 1790000000000, 'pending', 0, NULL, NULL, NULL, NULL, 0, 0, NULL, NULL, \
+      NULL, NULL), \
+     ('profile', 3, 1, 100.0, 'Medium_Value', NULL, NULL, 1790000000000, 'pending', 0, NULL, NULL, NULL, NULL, 2, 0, \
+      'answered 503', NULL, NULL, NULL), \
+     ('profile', 4, 1, 7.5, 'Low_Value', NULL, NULL, 1790000000000, 'dead', 0, NULL, NULL, NULL, NULL, 1, 0, 'answered 404', \
+      NULL, NULL, NULL)",
+];
+
+async fn what_an_earlier_version_kept_of_profiles_is_kept(ground: &Ground) {
+    let store = ground.open().await;
+    record(&store, (0..4).map(|number| interaction(number, number, i64::from(number)))).await;
+    store.close().await;
+    ground.run(&EARLIER).await;
+    let store = ground.open().await;
+    let claims = store.claim_writes("profile", "a", 10, at(0), MINUTE).await.expect("claimed");
+    let mut said: Vec<_> = claims
+        .iter()
+        .map(|claim| {
+            let profile = Profile::read(&claim.says, claim.calculated_at).expect("a profile");
+            (profile.value_usd, profile.tier, profile.confidence, profile.risk, claim.is_unsettled)
+        })
+        .collect();
+    said.sort_by(|one, other| one.0.total_cmp(&other.0));
+    let expected = [(25.0, Tier::Low, None, Some(0.5), false), (100.0, Tier::Medium, None, None, true)];
+    assert_eq!(said, expected, "one that may have been written is read first");
+    let counts = store.outbox_counts("profile").await.expect("counted");
+    assert_eq!((counts.applied, counts.pending, counts.dead), (1, 2, 1));
+    let failures = store.failed_writes("profile", 10).await.expect("read");
+    assert!(failures.iter().any(|failure| &*failure.reason == "answered 404"), "{failures:?}");
     store.close().await;
 }
 
