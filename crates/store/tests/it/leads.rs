@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use scoreline_domain::time::Timestamp;
 use scoreline_domain::{CustomerKey, SealedId, Tier};
 use scoreline_store::{
-    Claim, LeadFact, LeadRuling, LeadSource, LeadVerdict, RunningSweep, ScoreRules, Settled, Store, WishState,
-    WriteLog, WriteOutcome,
+    Claim, LeadFact, LeadRuling, LeadSource, LeadVerdict, PepperLayer, Profile, Rekeyed, RunningSweep, ScoreRules,
+    Settled, Store, WishState, WriteLog, WriteOutcome,
 };
 
 use super::ground::Ground;
