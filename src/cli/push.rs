@@ -144,6 +144,7 @@ impl PushArgs {
                     let (scorer, desk) = jobs::lead_command(settings, &opened).await?;
                     let place = Place::Here { scorer: &scorer, hasher: &opened.hasher(), desk: &desk };
                     let mut taken = self.take_file(settings, scorer.registry(), &place, file, format).await?;
+                    taken.goes_nowhere = jobs::lead_targets(settings).is_empty();
                     if !self.dry_run {
                         taken.paused = self.deliver(settings, &opened).await?;
                     }
@@ -348,6 +349,7 @@ struct Taken {
     /// The first mistakes.
     problems: Vec<String>,
     is_told: bool,
+    goes_nowhere: bool,
     /// Targets that pause, and why.
     paused: Vec<String>,
 }
@@ -443,6 +445,9 @@ impl Taken {
         );
         if self.is_told {
             text += "; the server that has the store pushes them";
+        }
+        if self.goes_nowhere {
+            text += "; kept, and pushed nowhere: `push.sink` is `none`";
         }
         for paused in &self.paused {
             let _ = write!(text, "\nwaits: {paused}; a server goes on, or the same command");
