@@ -4,7 +4,6 @@
 pub mod audit;
 pub mod erasure;
 mod hash;
-pub mod replay;
 mod rotation;
 pub mod screen;
 pub mod scrub;

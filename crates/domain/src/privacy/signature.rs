@@ -2,7 +2,7 @@
 //! `HMAC-SHA-256(secret, "id.timestamp.body")` in Base64 behind `v1,`. Pure: the time is handed in.
 //!
 //! A sender signs with every secret in use, a receiver takes any of its secrets: both ends can change theirs without
-//! losing a message. Whether a verified message was seen before is for `replay` to say.
+//! losing a message. Whether a verified message was seen before is for the store to say.
 
 use std::fmt::{self, Write as _};
 use std::time::Duration;
