@@ -64,12 +64,11 @@ impl ProfileSink {
                 Standing::Newer { says: OTHERS.into(), calculated_at: *calculated_at }
             }
             SeenProfile::Differs { tier, calculated_at } => {
-                let tier = tier.as_deref().unwrap_or_default();
                 // With the time of our last write and another tier, it was edited by hand since.
                 let ours = claim.applied.as_ref().filter(|(_, at)| Some(*at) == *calculated_at);
                 let ours = ours.and_then(|(says, at)| Profile::read(says, *at));
-                let is_foreign = ours.is_some_and(|ours| ours.tier.as_str() != tier);
-                Standing::Differs { previous: tier.to_owned(), is_foreign }
+                let is_foreign = ours.zip(tier.as_deref()).is_some_and(|(ours, tier)| ours.tier.as_str() != tier);
+                Standing::Differs { previous: tier.as_deref().unwrap_or_default().to_owned(), is_foreign }
             }
         };
         Ok(ReadRow { standing, read: ProfileRow { read, update } })

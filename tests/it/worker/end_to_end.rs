@@ -245,7 +245,8 @@ async fn what_was_edited_on_the_platform_is_seen_when_it_is_written_once_more() 
     line.change_model();
     line.score().await;
     let written = line.write().await;
-    assert!(written.written > 10 && written.edited == 1, "{written:?}");
+    let may_look_so = 1 + shared.len() as u64;
+    assert!(written.written > 10 && (1..=may_look_so).contains(&written.edited), "{written:?}");
     assert_ne!(desk.simulator.profiles()[&edited]["clv_tier_text"], "Platinum");
 }
 

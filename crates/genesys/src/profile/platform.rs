@@ -19,10 +19,18 @@ const SAME: f64 = 1e-9;
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Contact {
+    /// The one that this one was merged into.
+    #[serde(default)]
+    canonical_contact: Option<CanonicalContact>,
     #[serde(default)]
     custom_fields: Option<Map<String, Value>>,
     #[serde(default)]
     schema: Option<Schema>,
+}
+
+#[derive(Deserialize)]
+struct CanonicalContact {
+    id: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -63,7 +71,10 @@ pub(super) async fn read(
         _ if changed.is_empty() => SeenProfile::AsItWas,
         Some(calculated_at) if calculated_at > update.last_calculated_at => SeenProfile::Newer { calculated_at },
         calculated_at => {
-            let tier = field(&settings.fields.clv_tier).and_then(Value::as_str).map(Into::into);
+            // What a merged contact says was written for another customer, too: nobody's edit.
+            let canonical = current.canonical_contact.as_ref().and_then(|canonical| canonical.id.as_deref());
+            let is_own = canonical.is_none_or(|id| id == contact.expose_secret());
+            let tier = field(&settings.fields.clv_tier).and_then(Value::as_str).filter(|_| is_own).map(Into::into);
             SeenProfile::Differs { tier, calculated_at }
         }
     };
