@@ -20,8 +20,8 @@ const SAME: f64 = 1e-9;
 #[serde(rename_all = "camelCase")]
 struct Contact {
     /// The one that this one was merged into.
-    #[serde(default)]
-    canonical_contact: Option<CanonicalContact>,
+    #[serde(default, rename = "canonicalContact")]
+    canonical: Option<CanonicalContact>,
     #[serde(default)]
     custom_fields: Option<Map<String, Value>>,
     #[serde(default)]
@@ -72,7 +72,7 @@ pub(super) async fn read(
         Some(calculated_at) if calculated_at > update.last_calculated_at => SeenProfile::Newer { calculated_at },
         calculated_at => {
             // What a merged contact says was written for another customer, too: nobody's edit.
-            let canonical = current.canonical_contact.as_ref().and_then(|canonical| canonical.id.as_deref());
+            let canonical = current.canonical.as_ref().and_then(|canonical| canonical.id.as_deref());
             let is_own = canonical.is_none_or(|id| id == contact.expose_secret());
             let tier = field(&settings.fields.clv_tier).and_then(Value::as_str).filter(|_| is_own).map(Into::into);
             SeenProfile::Differs { tier, calculated_at }

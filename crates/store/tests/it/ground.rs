@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use scoreline_store::{Store, StorePlace, StoreSettings};
+use scoreline_store::{Store, StoreSettings};
 use sqlx::{AssertSqlSafe, Connection as _};
 
 /// Where a test's store is.
@@ -39,28 +39,6 @@ impl Ground {
         let mut admin = sqlx::PgConnection::connect(&server()).await.expect("the server");
         let sql = format!("DROP DATABASE {database} WITH (FORCE)");
         sqlx::query(AssertSqlSafe(sql)).execute(&mut admin).await.expect("dropped");
-    }
-
-    /// Runs statements on the database itself, while no store is open.
-    pub async fn run(&self, statements: &[&'static str]) {
-        match &self.settings.place {
-            StorePlace::Postgres(url) => {
-                let url = secrecy::ExposeSecret::expose_secret(url);
-                let mut connection = sqlx::PgConnection::connect(url).await.expect("reached");
-                for sql in statements {
-                    sqlx::query(*sql).execute(&mut connection).await.expect("executed");
-                }
-                connection.close().await.expect("closed");
-            }
-            StorePlace::Sqlite(_) | StorePlace::Memory => {
-                let options = sqlx::sqlite::SqliteConnectOptions::new().filename(self.path());
-                let mut connection = sqlx::SqliteConnection::connect_with(&options).await.expect("opened");
-                for sql in statements {
-                    sqlx::query(*sql).execute(&mut connection).await.expect("executed");
-                }
-                connection.close().await.expect("closed");
-            }
-        }
     }
 
     pub async fn open(&self) -> Store {
