@@ -8,8 +8,9 @@ use scoreline_domain::time::Timestamp;
 use scoreline_domain::{CustomerKey, SealedId, Tier};
 use scoreline_store::{
     Claim, LeadFact, LeadRuling, LeadSource, LeadVerdict, PepperLayer, Profile, Rekeyed, RunningSweep, ScoreRules,
-    Settled, Store, WishState, WriteLog, WriteOutcome,
+    Settled, Store, StorePlace, WishState, WriteLog, WriteOutcome,
 };
+use sqlx::Connection as _;
 
 use super::ground::Ground;
 use super::on_both;
