@@ -189,7 +189,7 @@ impl DataActionPlan {
             let kind = if input.is_text { "string" } else { "number" };
             (input.name, json!({ "type": kind, "description": input.about }))
         };
-        schema("ScorelineQuestion", self.inputs(action).into_iter().map(property).collect())
+        schema("ScorelineQuestion", &self.inputs(action).into_iter().map(property).collect())
     }
 
     /// Every value stands in quotes, numbers too, and an absent one is an empty text: so no comma depends on an input.
@@ -302,10 +302,10 @@ fn output_schema(action: &Action) -> Value {
     let property = |(name, kind, about): &Output| ((*name).to_owned(), json!({ "type": kind, "description": about }));
     let own: Vec<Output> =
         if action.is_of_leads { LEAD.to_vec() } else { CUSTOMER.into_iter().chain([DEFAULT_ROUTING]).collect() };
-    schema("ScorelineAnswer", ANSWER.iter().chain(&own).map(property).collect())
+    schema("ScorelineAnswer", &ANSWER.iter().chain(&own).map(property).collect())
 }
 
-fn schema(title: &str, properties: Map<String, Value>) -> Value {
+fn schema(title: &str, properties: &Map<String, Value>) -> Value {
     json!({
         "$schema": "http://json-schema.org/draft-04/schema#",
         "title": title,

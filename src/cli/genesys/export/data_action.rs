@@ -33,26 +33,29 @@ pub(in crate::cli) struct DataAction {
 
 const HELP: &str = "\
 Examples:
-  scoreline genesys export data-action --url https://score.example.com --out actions
-  scoreline genesys export data-action --url https://score.example.com --auth key --format terraform
+  scoreline genesys export data-action --url https://score.example.com \\
+    --out actions
+  scoreline genesys export data-action --url https://score.example.com \\
+    --auth key --format terraform
 
 What it writes:
-  scoreline-clv    what a customer is worth, from the features that the flow sends
-  scoreline-route  where a customer goes: by the last score if there is a recent one
+  scoreline-clv    what a customer is worth, from the features that are sent
+  scoreline-route  where a customer goes: by a recent score if there is one
   scoreline-lead   when a lead is to be called
-  scoreline-auth   with --auth oauth: what to enter as the configuration of the integration's
-                   own action for tokens, which cannot be imported
+  scoreline-auth   with --auth oauth: what to enter as the configuration of the
+                   integration's own action for tokens; no import takes it
 
 Then:
-  1 add an integration \"Web Services Data Actions\", with credentials
-      oauth  User Defined (OAuth): loginUrl (URL/oauth/token), clientId, clientSecret,
-             of `scoreline auth new-client`
+  1 add an integration \"Web Services Data Actions\" with credentials:
+      oauth  User Defined (OAuth): loginUrl, which is URL/oauth/token,
+             clientId and clientSecret, of `scoreline auth new-client`
       key    User Defined: apiKey, of `scoreline auth new-key`
-      mtls   none: see `server.tls` and [[certificate]] records
+      mtls   none: `server.tls` and [[certificate]] records know the platform
   2 import the files under Integrations, Actions, and publish them
-  3 in the flow, call the action with Call.ExternalContactId as customer_id, never with the number of the caller
-  4 go on with skill_id and priority when use_default_routing is false, and as without a score when it is \
-true, on failure and on time-out
+  3 call them in the flow, with Call.ExternalContactId as customer_id and never
+    with the number of the caller
+  4 when use_default_routing is false, go on with skill_id and priority; when it
+    is true, on failure and on time-out, go on as without a score
 
 A contract that is published cannot be changed. So inputs are every feature of the catalogue and of all bundles in \
 `models.dir`, none of them required: another model needs no other action, and an input that it does not know is \
