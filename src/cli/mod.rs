@@ -75,7 +75,7 @@ enum Command {
     Features(features::FeaturesCommand),
     /// Make, list or take back API keys and OAuth clients
     Auth(auth::Auth),
-    /// Simulate a Genesys Cloud organisation, export a campaign for one, or say what is wrong with yours
+    /// Simulate a Genesys Cloud organisation, export files for one, or say what is wrong with yours
     #[command(subcommand)]
     Genesys(genesys::GenesysCommand),
     /// Check or print the settings

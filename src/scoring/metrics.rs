@@ -16,6 +16,8 @@ pub(super) struct ScoringMetrics {
     reasons: [Counter; REASONS.len()],
     /// Questions answered by an equal one that was under way.
     pub coalesced: Counter,
+    /// Inputs of data actions that no model knows.
+    pub unknown_inputs: Counter,
 }
 
 /// One of each kind: the labels are registered before the first of them happens, so that rates start at zero.
@@ -49,6 +51,7 @@ impl ScoringMetrics {
             warnings: WARNINGS.map(|warning| counter!("scoreline_prediction_warnings_total", "kind" => warning.kind())),
             reasons: REASONS.map(|reason| counter!("scoreline_fallbacks_total", "reason" => reason.as_str())),
             coalesced: counter!("scoreline_coalesced_total"),
+            unknown_inputs: counter!("scoreline_prediction_warnings_total", "kind" => "unknown_input"),
         }
     }
 

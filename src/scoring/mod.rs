@@ -31,6 +31,7 @@ use smallvec::SmallVec;
 
 use crate::monitoring::{Monitoring, ScoredRow};
 use scoreline_domain::catalogued;
+use scoreline_domain::template::is_input_name;
 use scoreline_domain::time::{Clock, Stopwatch, Timestamp, seconds_between};
 use scoreline_domain::{CustomerKey, Estimate, LeadScore, ModelName, ModelVersion, Source, Tier};
 use scoreline_engine::features::{FeatureFault, Given, Value, schema};
@@ -556,13 +557,26 @@ impl Scorer {
         Ok(scored)
     }
 
-    /// Whether a name is one of a feature: of the catalogue, or of the model that answers. Every name is where no model
-    /// does: what is wrong is said by the answer then.
-    pub fn reads(&self, task: Task, model: Option<&str>) -> impl Fn(&str) -> bool + use<> {
+    /// How a feature is called that a data action sends under a name: one of the catalogue, or of the model that answers, whose
+    /// names may hold what a data action's may not. `None` of names that nobody knows. Every name is known where no model
+    /// answers: what is wrong is said by the answer then.
+    pub fn feature_named(&self, task: Task, model: Option<&str>) -> impl Fn(&str) -> Option<Cow<'_, str>> + use<> {
         let route = self.route(task, model).ok();
-        move |name| {
-            let in_schema = |route: &Arc<ModelRoute>| route.serving.schema().position(name).is_some();
-            route.as_ref().is_none_or(in_schema) || catalogued(name).is_some()
+        move |name: &str| {
+            let Some(route) = &route else { return Some(Cow::Borrowed(name)) };
+            let schema = route.serving.schema();
+            if schema.position(name).is_some() || catalogued(name).is_some() {
+                return Some(Cow::Borrowed(name));
+            }
+            let sent = schema.rules().iter().find(|rule| is_input_name(name, &rule.name));
+            sent.map(|rule| Cow::Owned(rule.name.clone()))
+        }
+    }
+
+    /// Counts names that `feature_named` does not know.
+    pub fn count_unknown(&self, names: usize) {
+        if names > 0 {
+            self.parts.metrics.unknown_inputs.increment(names as u64);
         }
     }
 

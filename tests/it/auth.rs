@@ -31,7 +31,7 @@ pub fn key(file: &CredentialsFile, names: &str) -> String {
     format!("Bearer {}", made.secret.as_str())
 }
 
-fn client(file: &CredentialsFile, names: &str) -> NewSecret {
+pub fn client(file: &CredentialsFile, names: &str) -> NewSecret {
     auth::add_client(&file.path(), "test client", scopes(names), RateRecord::default(), now()).expect("made")
 }
 

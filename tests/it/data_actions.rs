@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::Request;
 use scoreline::auth::Rate;
+use scoreline_domain::feature::CATALOGUE;
 use scoreline_engine::inference::registry::Patience;
 use serde_json::json;
 
@@ -135,5 +136,42 @@ async fn a_caller_above_its_rate_gets_200_with_neutral_values_and_is_told_when_t
         let refused = world.post(path, Some(&world.good), body).await;
         expect_flat(path, &refused, 200, "rate_limited", true);
         assert_eq!(refused.headers["retry-after"], "1");
+    }
+}
+
+/// What a published action sends: the whole catalogue, and an input of a model that is gone.
+#[tokio::test]
+async fn a_model_that_reads_less_answers_what_an_action_sends_all_the_same() {
+    let app = TestApp::new();
+    let mut inputs: serde_json::Map<_, _> =
+        CATALOGUE.iter().map(|feature| (feature.name.to_owned(), json!("1"))).collect();
+    inputs.insert("loyalty_level".to_owned(), json!("gold"));
+    for path in ["/v1/genesys/clv", "/v1/genesys/route"] {
+        let answer = app.ok(path, inputs.clone().into()).await;
+        assert_eq!((&answer["status"], &answer["use_default_routing"]), (&json!("success"), &json!(false)), "{answer}");
+        let warnings = answer["warnings"].as_str().expect("warnings");
+        assert!(
+            warnings.contains("ignored: items_count") && warnings.ends_with("unknown: loyalty_level"),
+            "{warnings}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_phone_number_in_place_of_the_customer_is_told_what_to_send() {
+    let app = TestApp::new();
+    let said = "looks like a phone number; give the external contact id (Call.ExternalContactId), not the number";
+    for path in ["/v1/genesys/clv", "/v1/genesys/route"] {
+        let answer = app.ok(path, json!({"customer_id": "+4915112345678", "recency_days": 3})).await;
+        assert_eq!((&answer["status"], &answer["reason"]), (&json!("error"), &json!("pii_refused")));
+        assert_eq!((&answer["field"], &answer["use_default_routing"]), (&json!("customer_id"), &json!(true)));
+        assert_eq!(answer["message"], format!("`customer_id` {said}"));
+    }
+    let nested = app.post("/v1/predict/clv", r#"{"customerId": "+4915112345678", "features": {}}"#).await;
+    assert_eq!(nested.json()["error"]["message"], format!("`customerId` {said}"));
+    // What is no phone number is told as before, and so is a lead.
+    for body in [json!({"customer_id": "a@example.com"}), json!({"customer_id": "C-1", "segment": "+4915112345678"})] {
+        let answer = app.ok("/v1/genesys/clv", body).await;
+        assert!(answer["message"].as_str().is_some_and(|text| !text.contains("Call.")), "{answer}");
     }
 }

@@ -17,6 +17,7 @@ mod data_actions;
 mod desk;
 mod documents;
 mod explanations;
+mod exported_actions;
 mod features_cli;
 mod fuzz;
 mod genesys_cli;

@@ -3,6 +3,7 @@
 //!
 //! Two APIs behind one trait: `platform` speaks what the platform serves, `documented` what the guides describe.
 
+pub mod data_action;
 pub mod doctor;
 mod documented;
 mod error;
@@ -15,6 +16,7 @@ mod platform;
 pub mod profile;
 pub mod settings;
 pub mod source;
+mod terraform;
 mod transport;
 
 use std::sync::Arc;

@@ -13,7 +13,7 @@ use crate::config::SettingsSource;
 pub(super) enum GenesysCommand {
     /// Serve a simulated platform: history, sentiment, profiles, contact lists, with faults by script
     Simulate(Box<simulate::Simulate>),
-    /// Write what makes the dialer call the best lead first
+    /// Write files for the platform: data actions, routing rules, a campaign that calls the best lead first
     #[command(subcommand)]
     Export(export::ExportCommand),
     /// Say what will not work with the organisation, and what to do about it

@@ -135,7 +135,8 @@ fn note(status: &VersionStatus, manifest: Option<&Manifest>) -> String {
     if notes.is_empty() { "-".to_owned() } else { notes.join(", ") }
 }
 
-fn read_manifest(settings: &Settings, status: &VersionStatus) -> Option<Manifest> {
+/// The manifest of a version, whether it is loaded or not, as far as it can be read.
+pub(in crate::cli) fn read_manifest(settings: &Settings, status: &VersionStatus) -> Option<Manifest> {
     let model = settings.models.dir.join(status.model.as_str());
     let folder = model.join(status.version.as_str());
     let files = if folder.is_dir() {

@@ -5,7 +5,7 @@ use super::call::Call;
 use super::question::ClvQuestion;
 use crate::http::edge::error::ApiError;
 use crate::http::state::HttpState;
-use crate::http::wire::flat::{Flat as _, FlatAnswer, FlatError, FlatPrediction, FlatRequest};
+use crate::http::wire::flat::{Flat as _, FlatAnswer, FlatError, FlatPrediction, FlatRequest, Spelling};
 use crate::http::wire::json::{parse_object, to_vec};
 use crate::http::wire::request::PredictRequest;
 use crate::http::wire::response::Reply;
@@ -20,8 +20,8 @@ pub(super) async fn handle(app: &HttpState, call: &Call) -> Result<Reply, ApiErr
 }
 
 pub(super) async fn answer(app: &HttpState, call: &Call, prefer: Prefer) -> Result<Reply, ApiError> {
-    let flat: FlatRequest<PredictRequest<'_>> = parse_object(call.body()?)?;
-    let answer = answered(app, call, prefer, flat.request).await;
+    let mut flat: FlatRequest<PredictRequest<'_>> = parse_object(call.body()?)?;
+    let answer = answered(app, call, prefer, flat.request, &mut flat.spelling).await;
     answer.map_err(|error| flat.spelling.of(error))
 }
 
@@ -43,9 +43,11 @@ async fn answered(
     call: &Call,
     prefer: Prefer,
     mut request: PredictRequest<'_>,
+    spelling: &mut Spelling,
 ) -> Result<Reply, ApiError> {
-    let reads = app.scorer.reads(Task::Clv, request.model.as_deref());
-    let dropped = request.drop_unknown(reads);
+    let feature_named = app.scorer.feature_named(Task::Clv, request.model.as_deref());
+    let dropped = request.drop_unknown(spelling, feature_named);
+    app.scorer.count_unknown(dropped.count());
     let question = ClvQuestion::new(&request, app.hasher.screen(), || call.id(), call.hurry()?)?;
     let scored = question.score(&app.scorer, &app.hasher, prefer).await?;
     let request_id = question.context().request_id;

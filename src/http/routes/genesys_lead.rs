@@ -5,7 +5,7 @@ use super::predict_lead::score;
 use crate::http::edge::error::ApiError;
 use crate::http::state::HttpState;
 use crate::http::wire::answer::Context;
-use crate::http::wire::flat::{Flat as _, FlatAnswer, FlatError, FlatRequest};
+use crate::http::wire::flat::{Flat as _, FlatAnswer, FlatError, FlatRequest, Spelling};
 use crate::http::wire::json::{parse_object, to_vec};
 use crate::http::wire::lead::{LeadPrediction, LeadRequest};
 use crate::http::wire::response::Reply;
@@ -14,8 +14,8 @@ use scoreline_domain::LeadScore;
 use scoreline_engine::inference::manifest::Task;
 
 pub(super) async fn handle(app: &HttpState, call: &Call) -> Result<Reply, ApiError> {
-    let flat: FlatRequest<LeadRequest<'_>> = parse_object(call.body()?)?;
-    let answer = answered(app, call, flat.request).await;
+    let mut flat: FlatRequest<LeadRequest<'_>> = parse_object(call.body()?)?;
+    let answer = answered(app, call, flat.request, &mut flat.spelling).await;
     answer.map_err(|error| flat.spelling.of(error))
 }
 
@@ -25,9 +25,15 @@ pub(super) fn error(app: &HttpState, error: &ApiError, request_id: &str) -> Vec<
     to_vec(&FlatError::new(error, LeadPrediction::new(neutral), request_id))
 }
 
-async fn answered(app: &HttpState, call: &Call, mut request: LeadRequest<'_>) -> Result<Reply, ApiError> {
-    let reads = app.scorer.reads(Task::Lead, request.model.as_deref());
-    let dropped = request.drop_unknown(reads);
+async fn answered(
+    app: &HttpState,
+    call: &Call,
+    mut request: LeadRequest<'_>,
+    spelling: &mut Spelling,
+) -> Result<Reply, ApiError> {
+    let feature_named = app.scorer.feature_named(Task::Lead, request.model.as_deref());
+    let dropped = request.drop_unknown(spelling, feature_named);
+    app.scorer.count_unknown(dropped.count());
     let (scored, Context { request_id, .. }) =
         score(&request, &app.scorer, &app.hasher, || call.id(), call.hurry()?).await?;
     let flat = FlatAnswer::new(&scored, LeadPrediction::new(scored.estimate), &dropped, request_id);

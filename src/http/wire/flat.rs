@@ -158,9 +158,9 @@ pub(crate) struct FlatRequest<R> {
     pub spelling: Spelling,
 }
 
-/// Which fields came under a name that only data actions may use.
+/// Which fields came under a name that only data actions use, and how they are called elsewhere.
 #[derive(Default)]
-pub(crate) struct Spelling(SmallVec<[(&'static str, &'static str); 3]>);
+pub(crate) struct Spelling(SmallVec<[(Cow<'static, str>, Cow<'static, str>); 3]>);
 
 /// The names of data actions, and those of a request that is not flat.
 const SPELLINGS: [(&str, &str); 3] =
@@ -168,14 +168,16 @@ const SPELLINGS: [(&str, &str); 3] =
 
 impl Spelling {
     fn note(&mut self, name: &str) {
-        self.0.extend(SPELLINGS.into_iter().find(|(flat, _)| *flat == name));
+        let known = SPELLINGS.into_iter().find(|(flat, _)| *flat == name);
+        self.0.extend(known.map(|(flat, nested)| (flat.into(), nested.into())));
     }
 
     /// An error in the names that the caller wrote: there is no `features` in a flat object.
     pub(crate) fn of(&self, error: ApiError) -> ApiError {
         let Some(field) = error.field.as_deref() else { return error };
-        let known = self.0.iter().find(|(_, nested)| *nested == field).map(|(flat, _)| *flat);
-        let Some(flat) = known.or_else(|| field.strip_prefix("features.")) else { return error };
+        let feature = field.strip_prefix("features.");
+        let known = self.0.iter().find(|(_, nested)| nested == feature.unwrap_or(field)).map(|(flat, _)| &**flat);
+        let Some(flat) = known.or(feature) else { return error };
         let (flat, named) = (flat.to_owned(), format!("`{field}`"));
         let message = error.message.replacen(&named, &format!("`{flat}`"), 1);
         ApiError { message, field: Some(flat), ..error }
@@ -189,19 +191,30 @@ pub(crate) trait Flat<'a>: Default {
 
     fn features(&mut self) -> &mut Option<Features<'a>>;
 
-    /// Takes out the features whose names nobody knows, and names them: a published contract of a data action cannot be
-    /// changed, so that an input more is no mistake.
-    fn drop_unknown(&mut self, is_known: impl Fn(&str) -> bool) -> Dropped {
+    /// Calls features by the names of the model and takes out those that nobody knows, and names them: a published contract of
+    /// a data action cannot be changed, so that an input more is no mistake.
+    fn drop_unknown(
+        &mut self,
+        spelling: &mut Spelling,
+        feature_named: impl Fn(&str) -> Option<Cow<'_, str>>,
+    ) -> Dropped {
         let Some(features) = self.features() else { return Dropped::default() };
         let mut dropped = Dropped::default();
-        features.0.retain(|(name, _)| {
-            let keep = is_known(name);
-            if !keep {
-                // What is personal is not repeated.
-                let is_public = public(name).is_ok();
-                dropped.0.push(if is_public { shown(name, LONGEST_NAME).into() } else { "a personal name".to_owned() });
-            }
-            keep
+        features.0.retain_mut(|(name, _)| {
+            let own = match feature_named(name) {
+                Some(Cow::Borrowed(_)) => return true,
+                Some(Cow::Owned(own)) => own,
+                None => {
+                    // What is personal is not repeated.
+                    let is_public = public(name).is_ok();
+                    let told = if is_public { shown(name, LONGEST_NAME).into() } else { "a personal name".to_owned() };
+                    dropped.0.push(told);
+                    return false;
+                }
+            };
+            spelling.0.push((Cow::Owned(name.to_string()), Cow::Owned(own.clone())));
+            *name = Cow::Owned(own);
+            true
         });
         if features.0.is_empty() {
             *self.features() = None;
@@ -213,6 +226,12 @@ pub(crate) trait Flat<'a>: Default {
 /// Names of scalars that mean nothing here.
 #[derive(Default)]
 pub(crate) struct Dropped(Vec<String>);
+
+impl Dropped {
+    pub(crate) fn count(&self) -> usize {
+        self.0.len()
+    }
+}
 
 /// A field of a request, by what it holds.
 pub(crate) enum FieldSlot<'s, 'a> {

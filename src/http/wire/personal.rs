@@ -4,6 +4,7 @@ use super::values::{FeatureValue, Features};
 use crate::http::edge::error::{ApiError, Code, LONGEST_NAME};
 use scoreline_domain::privacy::Screen;
 use scoreline_domain::privacy::screen::{RefusedText, public};
+use scoreline_domain::privacy::scrub::Personal;
 use scoreline_domain::text::shown;
 
 /// The texts of one request.
@@ -22,7 +23,7 @@ impl<const N: usize> Texts<'_, N> {
     /// Names the first field that is refused, and never its value.
     pub(crate) fn pass(&self, screen: Screen) -> Result<(), ApiError> {
         let (name, id) = self.id;
-        let id = id.map_or(Ok(()), |id| screen.identifier(id)).map_err(|why| refusal(name, why));
+        let id = id.map_or(Ok(()), |id| screen.identifier(id)).map_err(|why| id_refusal(name, why));
         id.and_then(|()| self.others_pass(screen)).map_err(|err| err.of_request(self.request_id))
     }
 
@@ -47,6 +48,20 @@ impl<const N: usize> Texts<'_, N> {
             .map_err(|why| refusal(&format!("features.{name}"), why))?;
         }
         Ok(())
+    }
+}
+
+/// The refusal of an identifier. The first that a flow of the platform has of its caller is their number.
+fn id_refusal(field: &'static str, why: RefusedText) -> ApiError {
+    match (field, why) {
+        ("customerId", RefusedText::Personal(Personal::Phone)) => {
+            let looks = Personal::Phone.as_str();
+            let message = format!(
+                "`{field}` looks like {looks}; give the external contact id (Call.ExternalContactId), not the number"
+            );
+            ApiError::field(Code::PiiRefused, field, message)
+        }
+        _ => refusal(field, why),
     }
 }
 

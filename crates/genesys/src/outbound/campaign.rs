@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::settings::OutboundSettings;
+use crate::terraform::{PROVIDER, quoted};
 
 /// Scores above this one ask for senior agents.
 pub const SENIOR_ABOVE: u8 = 70;
@@ -169,7 +170,7 @@ impl CampaignPlan {
 
     /// The same for the platform's Terraform provider.
     pub fn terraform(&self) -> String {
-        let mut text = String::from(HEAD);
+        let mut text = format!("{HEAD}{PROVIDER}");
         self.variables(&mut text);
         self.list_resource(&mut text);
         self.rules_resource(&mut text);
@@ -298,23 +299,10 @@ impl CampaignPlan {
     }
 }
 
-/// A text as HCL writes it: as JSON, with the signs of a template made harmless.
-fn quoted(text: &str) -> String {
-    Value::from(text).to_string().replace("${", "$${").replace("%{", "%%{")
-}
-
 const HEAD: &str = "\
 # Leads by priority: a contact list for scores, rules that ask for skills, and a campaign that sorts while it runs.
 # A contact's id must be the lead's id: scoreline writes scores by it. In a file of contacts that is the column
 # `inin-outbound-id`; with `contacts_filepath` it is the column that `contacts_id_name` names.
-
-terraform {
-  required_providers {
-    genesyscloud = {
-      source = \"mypurecloud/genesyscloud\"
-    }
-  }
-}
 
 ";
 

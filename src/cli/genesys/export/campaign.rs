@@ -1,23 +1,12 @@
 //! `scoreline genesys export campaign`: a contact list, rules and a campaign for scores of leads, as bodies of the platform's API
 //! and as Terraform. Sends nothing.
 
-use std::fmt::Write as _;
-use std::fs;
-use std::path::{Path, PathBuf};
-
-use anyhow::Context as _;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Failure, print};
+use super::{ExportFormat, Exported, Failure, Target, pretty};
 use crate::config::Settings;
 use scoreline_genesys::outbound::campaign::CampaignPlan;
-
-#[derive(Debug, Subcommand)]
-pub(in crate::cli) enum ExportCommand {
-    /// Print a contact list, rules and a campaign that calls leads by their score
-    Campaign(Campaign),
-}
 
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
@@ -25,12 +14,8 @@ pub(in crate::cli) struct Campaign {
     /// Bodies for the platform's API, a file for Terraform, or both
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = ExportFormat::Json)]
     format: ExportFormat,
-    /// Write files to this folder instead, and name them
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
-    /// Replace files that are there already
-    #[arg(long, requires = "out")]
-    force: bool,
+    #[command(flatten)]
+    target: Target,
     /// Name of the list; campaign, rules and filter are called after it
     #[arg(long, value_name = "N", default_value = "Leads by priority", value_parser = name)]
     list_name: String,
@@ -63,24 +48,10 @@ with the lead's id as theirs.
 A stale score becomes 0 and is called last, so no filter is needed. With --skip-stale nobody with a score \
 is called when scoring stops for a day. `scoreline genesys doctor` looks at what you made.";
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum ExportFormat {
-    Json,
-    Terraform,
-    All,
-}
-
 #[derive(Clone, Debug, Default)]
 struct Skills {
     senior: Option<String>,
     high_value: Option<String>,
-}
-
-/// One file, and the request that it is the body of.
-struct Exported {
-    name: String,
-    request: Option<String>,
-    text: String,
 }
 
 fn name(text: &str) -> Result<String, String> {
@@ -110,16 +81,8 @@ fn skills(text: &str) -> Result<Skills, String> {
     Ok(skills)
 }
 
-impl ExportCommand {
-    pub(super) fn run(self, settings: &Settings) -> Result<(), Failure> {
-        match self {
-            Self::Campaign(campaign) => campaign.run(settings),
-        }
-    }
-}
-
 impl Campaign {
-    fn run(self, settings: &Settings) -> Result<(), Failure> {
+    pub(super) fn run(self, settings: &Settings) -> Result<(), Failure> {
         let plan = CampaignPlan {
             name: self.list_name,
             phone_column: "Cell".to_owned(),
@@ -128,11 +91,8 @@ impl Campaign {
             high_value_skill: self.skills.high_value,
             skip_stale: self.skip_stale,
         };
-        match (self.out, self.format) {
-            (Some(folder), format) => print(&write(&folder, &files(&plan, format), self.force)?),
-            (None, ExportFormat::Json) => print(&pretty(&requests(&plan))),
-            (None, format) => print(&files(&plan, format).iter().map(shown).collect::<String>()),
-        }
+        let whole = (self.format == ExportFormat::Json).then(|| requests(&plan));
+        self.target.put(&files(&plan, self.format), whole.as_ref())
     }
 }
 
@@ -145,54 +105,14 @@ fn requests(plan: &CampaignPlan) -> Value {
 fn files(plan: &CampaignPlan, format: ExportFormat) -> Vec<Exported> {
     let body = |(name, path, body): (&str, &str, Value)| Exported {
         name: format!("{name}.json"),
-        request: Some(format!("POST {path}")),
+        purpose: Some(format!("POST {path}")),
         text: pretty(&body),
     };
-    let terraform = || Exported { name: "campaign.tf".to_owned(), request: None, text: plan.terraform() };
+    let terraform = || Exported::new("campaign.tf", plan.terraform());
     let bodies = plan.bodies().into_iter().map(body);
     match format {
         ExportFormat::Json => bodies.collect(),
         ExportFormat::Terraform => vec![terraform()],
         ExportFormat::All => bodies.chain([terraform()]).collect(),
     }
-}
-
-fn pretty(value: &Value) -> String {
-    format!("{value:#}\n")
-}
-
-/// A file on standard output, where others follow it.
-fn shown(file: &Exported) -> String {
-    match &file.request {
-        Some(request) => format!("# {}: {request}\n{}\n", file.name, file.text),
-        None => file.text.clone(),
-    }
-}
-
-/// Writes all files or, where one is there already, none; says which.
-fn write(folder: &Path, files: &[Exported], force: bool) -> Result<String, Failure> {
-    let there: Vec<String> = files
-        .iter()
-        .map(|file| &file.name)
-        .filter(|name| folder.join(name).exists())
-        .map(|name| format!("`{name}`"))
-        .collect();
-    if !there.is_empty() && !force {
-        let message = format!(
-            "`--out`: {} already there, nothing was written: name another folder, or replace with `--force`",
-            if let [one] = &there[..] { format!("{one} is") } else { format!("{} are", there.join(", ")) }
-        );
-        return Err(Failure::Usage(message));
-    }
-    let unwritten = || format!("`{}` cannot be written", folder.display());
-    fs::create_dir_all(folder).with_context(unwritten)?;
-    let mut text = String::new();
-    for file in files {
-        let path = folder.join(&file.name);
-        let verb = if path.exists() { "replaced" } else { "wrote" };
-        fs::write(&path, &file.text).with_context(|| format!("`{}` cannot be written", path.display()))?;
-        let request = file.request.as_ref().map_or_else(String::new, |request| format!(": {request}"));
-        let _ = writeln!(text, "{verb} {}{request}", path.display());
-    }
-    Ok(text)
 }
