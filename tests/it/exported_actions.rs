@@ -63,7 +63,7 @@ fn is_action(name: &str) -> bool {
 fn data_actions_are_exported_to_import_and_for_terraform() {
     for auth in ["oauth", "key", "mtls"] {
         let files = files(&["--auth", auth]);
-        let all: String = files.iter().map(|(name, text)| format!("== {name}\n{text}")).collect();
+        let all = files.iter().fold(String::new(), |all, (name, text)| all + "== " + name + "\n" + text);
         if auth == "oauth" {
             insta::assert_snapshot!("export_data_action", all);
         } else {
@@ -216,7 +216,7 @@ fn server(folder: &Path, more: &[(&str, &str)]) -> Server {
 
 /// Status and body of one request.
 fn post(server: &Server, path: &str, headers: &[(&str, &str)], body: &str) -> (String, String) {
-    let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let headers = headers.iter().fold(String::new(), |all, (name, value)| all + name + ": " + value + "\r\n");
     let length = body.len();
     let request = format!(
         "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}content-length: {length}\r\n\r\n{body}"
