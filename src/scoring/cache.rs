@@ -94,8 +94,9 @@ pub struct ScoreCache {
     tombstones: Arc<OnceLock<Tombstones>>,
 }
 
-/// Rough heap and table cost of one entry of either cache, in bytes: key, value, and moka's own nodes.
-const ENTRY_BYTES: u32 = 400;
+/// What one entry of either cache costs in bytes, with its share of the score, moka's own nodes and what the allocator loses:
+/// measured over full caches by `benches/footprint --customers`.
+const ENTRY_BYTES: u32 = 600;
 
 impl ScoreCache {
     /// `bytes` is shared by both caches, half each.

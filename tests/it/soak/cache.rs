@@ -19,7 +19,7 @@ const WRITERS: u64 = 4;
 const REUSED: u64 = 64;
 const MOST: f64 = 1.1;
 /// Writes that turn the cache over.
-const ENOUGH: u64 = 3 * CAPACITY / 400;
+const ENOUGH: u64 = 3 * CAPACITY / 600;
 /// How long a busy machine may take for them.
 const PATIENCE: Duration = Duration::from_mins(1);
 

@@ -25,7 +25,7 @@ const CONNECTIONS: usize = 4;
 const CACHE: &str = "4MiB";
 const CACHE_BYTES: f64 = (4 << 20) as f64;
 /// What `scoring::cache` reckons for an entry.
-const ENTRY_BYTES: f64 = 400.0;
+const ENTRY_BYTES: f64 = 600.0;
 /// Promised for a soak of half an hour: MB a minute in its second half.
 const STEEPEST: f64 = 0.2;
 /// Below this many seconds the slope is what an allocator does in a moment, and only the growth is judged.

@@ -166,6 +166,13 @@ impl Canvas {
         Self { width, height, body: String::new() }
     }
 
+    /// Adds room at the bottom; where it begins.
+    pub(crate) fn grow(&mut self, by: f64) -> f64 {
+        let before = self.height;
+        self.height += by;
+        before
+    }
+
     pub(crate) fn line(&mut self, class: &str, [x1, y1]: [f64; 2], [x2, y2]: [f64; 2]) {
         self.push(format_args!(
             r#"<line class="{class}" x1="{}" y1="{}" x2="{}" y2="{}"/>"#,

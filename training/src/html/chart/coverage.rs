@@ -1,12 +1,14 @@
 //! Coverage of the intervals of one level, by group, with binomial uncertainty and the goal.
 
-use crate::html::chart::{FONT, WIDTH};
+use crate::html::chart::WIDTH;
 use crate::html::data::Coverage;
-use crate::html::svg::{Anchor, Canvas, Scale, Unit, clipped, number, text_width};
+use crate::html::svg::{Anchor, Canvas, Scale, Unit, clipped, number};
 use crate::html::wilson;
 
-const ROW: f64 = 30.0;
-const TOP: f64 = 12.0;
+const ROW: f64 = 38.0;
+const TOP: f64 = 4.0;
+/// Room for half a tick's label.
+const SIDE: f64 = 22.0;
 const BOTTOM: f64 = 46.0;
 
 /// Longest label of a group, in characters.
@@ -26,17 +28,14 @@ pub(crate) fn draw(coverage: &Coverage, range: [f64; 2]) -> String {
     let Coverage { level, groups, band, least } = coverage;
     let shares: Vec<_> = groups.iter().map(|group| wilson(group.inside, group.n)).collect();
 
-    let labels: Vec<String> = groups.iter().map(|group| clipped(&group.label, LABEL)).collect();
-    let left = 16.0 + labels.iter().map(|label| text_width(label, FONT)).fold(0.0, f64::max);
-    let right = WIDTH - 140.0;
+    let (left, right) = (SIDE, WIDTH - SIDE);
     let bottom = TOP + ROW * groups.len() as f64;
     let x = Scale::linear(range, [left, right]);
     let mut canvas = Canvas::new(WIDTH, bottom + BOTTOM);
     if let Some([from, to]) = band {
         canvas.rect("band", [x.at(*from), TOP], [x.at(*to) - x.at(*from), bottom - TOP], "where the whole should lie");
     }
-    // The axis is short: labels with a decimal leave room for few.
-    let (ticks, step) = x.ticks(4);
+    let (ticks, step) = x.ticks(5);
     for tick in ticks {
         canvas.line("grid", [x.at(tick), TOP], [x.at(tick), bottom]);
         canvas.text("tick", [x.at(tick), bottom + 18.0], Anchor::Middle, &number(tick, step, Unit::Percent));
@@ -46,15 +45,16 @@ pub(crate) fn draw(coverage: &Coverage, range: [f64; 2]) -> String {
     }
     canvas.line("line faint", [x.at(*level), TOP], [x.at(*level), bottom]);
     canvas.line("axis", [left, bottom], [right, bottom]);
-    for (i, ((group, label), (share, [from, to]))) in groups.iter().zip(&labels).zip(&shares).enumerate() {
-        let y = TOP + ROW * (i as f64 + 0.5);
+    for (i, (group, (share, [from, to]))) in groups.iter().zip(&shares).enumerate() {
+        let top = TOP + ROW * i as f64;
+        let (text, y) = (top + 13.0, top + 26.0);
         let hint = format!("{}: {} of {} inside", group.label, group.inside, group.n);
         canvas.line("whisker", [x.at(*from), y], [x.at(*to), y]);
         canvas.circle("dot first", [x.at(*share), y], 5.0, &hint);
-        canvas.text("tick", [left - 8.0, y + 4.0], Anchor::End, label);
-        let size = format!("n = {}", number(group.n as f64, 1.0, Unit::Number));
-        canvas.text("tick", [right + 62.0, y + 4.0], Anchor::End, &number(*share, 0.001, Unit::Percent));
-        canvas.text("tick", [WIDTH - 2.0, y + 4.0], Anchor::End, &size);
+        let size = number(group.n as f64, 1.0, Unit::Number);
+        let figures = format!("{}, n = {size}", number(*share, 0.001, Unit::Percent));
+        canvas.text("tick", [4.0, text], Anchor::Start, &clipped(&group.label, LABEL));
+        canvas.text("tick", [WIDTH - 4.0, text], Anchor::End, &figures);
     }
     let level = number(*level, 0.0, Unit::Percent);
     let middle = f64::midpoint(left, right);

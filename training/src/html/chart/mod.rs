@@ -12,14 +12,16 @@ pub(crate) mod reliability;
 
 use crate::html::svg::{Anchor, Canvas, Scale, Unit, number, text_width};
 
-pub(crate) const WIDTH: f64 = 560.0;
-pub(crate) const HEIGHT: f64 = 340.0;
+/// A phone shows a picture of this width with texts that can still be read.
+pub(crate) const WIDTH: f64 = 400.0;
+pub(crate) const HEIGHT: f64 = 270.0;
 
 /// Font size of ticks and labels; the page's style sheet says the same.
 pub(crate) const FONT: f64 = 12.0;
 
-const TOP: f64 = 34.0;
+const TOP: f64 = 12.0;
 const RIGHT: f64 = 22.0;
+const LEGEND_ROW: f64 = 20.0;
 const BOTTOM: f64 = 48.0;
 
 /// An axis: what it shows, in which unit, over which range.
@@ -130,18 +132,22 @@ impl Plot {
         }
     }
 
-    /// A line sample or a dot with a name for each, in one row above the drawing area.
+    /// A line sample or a dot with a name for each, below the picture, in as many rows as they need.
     pub(crate) fn legend(&mut self, entries: &[(Sample, &str, &str)]) {
-        let mut x = self.area[0];
-        let y = 16.0;
+        let [mut x, mut y] = [f64::INFINITY, 0.0];
         for (sample, class, name) in entries {
+            let width = 26.0 + text_width(name, FONT);
+            if x + width > WIDTH {
+                x = 10.0;
+                y = self.canvas.grow(LEGEND_ROW) + LEGEND_ROW / 2.0;
+            }
             match sample {
                 Sample::Line => self.canvas.line(class, [x, y], [x + 20.0, y]),
                 Sample::Dot => self.canvas.circle(class, [x + 10.0, y], 4.0, ""),
                 Sample::Area => self.canvas.rect(class, [x, y - 6.0], [20.0, 12.0], ""),
             }
             self.canvas.text("tick", [x + 26.0, y + 4.0], Anchor::Start, name);
-            x += 26.0 + text_width(name, FONT) + 18.0;
+            x += width + 18.0;
         }
     }
 }
