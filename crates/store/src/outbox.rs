@@ -353,7 +353,7 @@ pub(super) async fn put(
     const WRITE: &str = "INSERT INTO wishes (target, subject, seq, says, calculated_ms, state, urgency, most, attempts, next_ms) \
                          {rows} ON CONFLICT (target, subject) DO UPDATE SET \
                          seq = wishes.seq + 1, says = excluded.says, calculated_ms = excluded.calculated_ms, \
-                         state = CASE WHEN wishes.state = 'unknown' AND excluded.state = 'pending' THEN 'unknown' \
+                         state = CASE WHEN wishes.state IN ('unknown', 'dead') AND excluded.state = 'pending' THEN 'unknown' \
                          ELSE excluded.state END, urgency = excluded.urgency, attempts = 0, next_ms = excluded.next_ms, \
                          last_error = NULL, most = CASE WHEN wishes.state = 'dead' THEN wishes.most ELSE excluded.most END";
     let columns = [

@@ -131,7 +131,7 @@ pub(super) fn decide(known: Option<&KnownWish>, wish: &Wish, refresh_ms: Option<
     }
     let says_so = known.applied.as_ref() == Some(&wish.says) && !known.was_sent && !is_old(known.applied_ms);
     match known.state {
-        WishState::Pending | WishState::Dead if says_so => WishDecision::Settle,
+        WishState::Pending if says_so => WishDecision::Settle,
         WishState::Applied | WishState::Pending | WishState::Unknown | WishState::Absent | WishState::Dead => {
             WishDecision::Write
         }
@@ -174,6 +174,8 @@ mod tests {
         let dead = known("11", 2, None, WishState::Dead);
         assert_eq!(decide(Some(&dead), &wish("11", 3), None), WishDecision::Keep);
         assert_eq!(decide(Some(&dead), &wish("12", 3), None), WishDecision::Write);
+        let given_up = known("11", 2, Some("10"), WishState::Dead);
+        assert_eq!(decide(Some(&given_up), &wish("10", 3), None), WishDecision::Write, "11 may have arrived");
     }
 
     #[test]
