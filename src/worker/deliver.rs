@@ -24,6 +24,9 @@ use scoreline_store::{Claim, Settled, WriteLog, WriteOutcome};
 const BEYOND: Duration = Duration::from_secs(5);
 /// Of a target that does not answer, or refuses for its rate without a time.
 const PAUSES: Pauses = Pauses { first: Duration::from_secs(1), most: Duration::from_mins(1) };
+/// A target that is silent so often in a row pauses. One silent answer among many is a request's, not the target's: its row
+/// waits alone.
+const SILENT: u32 = 3;
 /// Of a target that somebody has to mend.
 const PAUSES_DOWN: Pauses = Pauses { first: Duration::from_secs(15), most: Duration::from_mins(10) };
 /// A row that another writer came in between of is looked at again.
@@ -69,7 +72,10 @@ pub struct Delivered {
 /// Whether a target can be used.
 #[derive(Clone, Debug, Default)]
 struct TargetHealth {
+    /// Pauses in a row.
     failures: u32,
+    /// Silent answers in a row, to reads and to writes: one that only reads is no target.
+    silent: [u32; 2],
     /// Monotonic.
     paused_until: Duration,
     pause: Option<TargetPause>,
@@ -131,7 +137,7 @@ impl<S: Sink> Deliver<S> {
             let permits = match self.sink.reserve(due).await {
                 Ok(permits) => permits,
                 Err(fault) => {
-                    self.rest(&fault);
+                    self.rest(Stage::Read, &fault);
                     done.lock().unwrap_or_else(PoisonError::into_inner).paused = Some((due, fault.to_string()));
                     return Ok(());
                 }
@@ -173,7 +179,7 @@ impl<S: Sink> Deliver<S> {
                 return Ok(claims.iter().map(outcome).collect());
             }
         };
-        self.rested();
+        self.rested(Stage::Read);
         let mut outcomes: Vec<Option<WriteOutcome>> = Vec::with_capacity(claims.len());
         let mut rows: Vec<(usize, ReadRow<S::Read>)> = Vec::new();
         for (place, row) in read.into_iter().enumerate() {
@@ -216,7 +222,7 @@ impl<S: Sink> Deliver<S> {
                     Ok(()) => {
                         part.written += 1;
                         self.measure(claim, now);
-                        self.rested();
+                        self.rested(Stage::Write);
                         self.applied(claim, now)
                     }
                     Err(fault) => self.failed(Stage::Write, claim, together, &fault, now, part),
@@ -283,13 +289,13 @@ impl<S: Sink> Deliver<S> {
         let reason: Box<str> = fault.to_string().into();
         match (fault, stage) {
             (SendFault::NotSent { .. } | SendFault::Down { .. }, _) | (SendFault::Unknown { .. }, Stage::Read) => {
-                self.rest(fault);
+                self.rest(stage, fault);
                 let untried = part.paused.as_ref().map_or(0, |(untried, _)| *untried);
                 part.paused = Some((untried + 1, reason.into()));
                 WriteOutcome::Untried
             }
             (SendFault::Unknown { .. }, Stage::Write) => {
-                self.rest(fault);
+                self.rest(stage, fault);
                 part.failed += 1;
                 let untried = part.paused.as_ref().map_or(0, |(untried, _)| *untried);
                 part.paused = Some((untried + 1, reason.to_string()));
@@ -324,10 +330,17 @@ impl<S: Sink> Deliver<S> {
     }
 
     /// The target pauses, longer each time.
-    fn rest(&self, fault: &SendFault) {
+    fn rest(&self, stage: Stage, fault: &SendFault) {
         let clock = self.leases.clock();
         let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
         let now = clock.monotonic();
+        if matches!(fault, SendFault::Unknown { .. }) {
+            let silent = &mut health.silent[stage as usize];
+            *silent = silent.saturating_add(1);
+            if *silent < SILENT {
+                return;
+            }
+        }
         let (state, pause) = match fault {
             // The pace itself keeps everybody waiting.
             SendFault::NotSent { until: Some(until), .. } => ("limited", *until),
@@ -350,8 +363,9 @@ impl<S: Sink> Deliver<S> {
     }
 
     /// The target answered.
-    fn rested(&self) {
+    fn rested(&self, stage: Stage) {
         let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        health.silent[stage as usize] = 0;
         if self.leases.clock().monotonic() >= health.paused_until && health.failures > 0 {
             *health = TargetHealth::default();
             tracing::info!(target = self.sink.target(), "a target answers again");
