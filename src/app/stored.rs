@@ -1,5 +1,6 @@
 //! The store of a server or a command: opened, the pepper of its customers known, files of earlier versions taken in.
 
+use std::fs::{self, DirEntry};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -88,11 +89,16 @@ pub(super) async fn open(settings: &Settings, tell: TellKeys) -> anyhow::Result<
     opened
 }
 
-/// The place of a store's file that is not there, while something beside it says that it was.
+/// The place of a store's file that is not there, while something beside it says that it was: its lock, or a pepper that
+/// belongs to no other store of the folder.
 fn vanished(settings: &Settings) -> Option<&Path> {
     let StorePlace::Sqlite(path) = &settings.store.place else { return None };
-    let left = [path.with_file_name(PEPPER), Store::lock_of(path)];
-    (!path.exists() && left.iter().any(|file| file.exists())).then_some(path)
+    let lock = Store::lock_of(path);
+    let is_lock = |entry: &DirEntry| entry.path().extension() == lock.extension();
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let others = || fs::read_dir(folder).is_ok_and(|entries| entries.flatten().any(|entry| is_lock(&entry)));
+    let was_there = lock.exists() || path.with_file_name(PEPPER).exists() && !others();
+    (!path.exists() && was_there).then_some(path)
 }
 
 /// Opens the store to write, for a command.

@@ -215,4 +215,8 @@ fn a_store_that_vanished_beside_its_pepper_is_said() {
         };
         assert!(said.contains("that was here is gone") && said.contains("scoreline.db"), "{said}");
     }
+    // Another store beside it was never there.
+    let other = models.path().join(".state/other.db");
+    let rescored = scoreline(&["rescore"], models.path()).env("SCORELINE__STORE__PATH", other).output().expect("runs");
+    assert!(!String::from_utf8_lossy(&rescored.stderr).contains("is gone"), "{rescored:?}");
 }
