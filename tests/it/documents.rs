@@ -322,6 +322,40 @@ fn the_readme_is_for_two_minutes() {
     assert!(lines <= 120, "README.md has {lines} lines, 120 are allowed");
 }
 
+/// Each row of the guides' tables begins with a mark, which stands in a comment above the command that shows it.
+#[test]
+fn each_sentence_of_the_guides_has_its_command() {
+    let page = Document::read(&root().join("docs/guides.md"));
+    let is_mark =
+        |word: &&str| word.len() > 1 && word.starts_with(['V', 'L']) && word[1..].bytes().all(|b| b.is_ascii_digit());
+    let rows: Vec<&str> = page.prose.lines().filter_map(|line| line.split(' ').nth(1).filter(is_mark)).collect();
+    let comments = page
+        .blocks
+        .iter()
+        .flat_map(|block| block.text.lines())
+        .filter(|line| line.starts_with("# ") && !line.starts_with("# =>"));
+    let mut shown = BTreeSet::new();
+    for comment in comments {
+        let head = comment[2..].split(':').next().unwrap_or_default();
+        let marks: Vec<&str> = head.split([',', ' ']).filter(|word| !word.is_empty()).collect();
+        // `L1 to L7` are seven.
+        for (place, mark) in marks.iter().enumerate() {
+            if *mark == "to" {
+                let number = |mark: &str| mark[1..].parse::<u32>().expect("a mark");
+                shown.extend(
+                    (number(marks[place - 1])..number(marks[place + 1]))
+                        .map(|n| format!("{}{n}", &marks[place - 1][..1])),
+                );
+            } else {
+                shown.insert((*mark).to_owned());
+            }
+        }
+    }
+    assert!(rows.len() > 30, "{} rows", rows.len());
+    let missing: Vec<String> = rows.iter().filter(|row| !shown.contains(**row)).map(|row| (*row).to_owned()).collect();
+    expect_none("each sentence of the guides has a command that shows it", &missing);
+}
+
 #[test]
 fn the_commands_of_documents_run() {
     let documents = documents();

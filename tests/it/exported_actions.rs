@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -93,6 +94,62 @@ fn is_laid_out(terraform: &str) {
             assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
         }
         Err(_) => eprintln!("skipped: `terraform fmt` of exported files needs terraform"),
+    }
+}
+
+/// What `terraform validate` says to a folder's files, by a provider that knows the schema alone; `None` where it cannot run.
+fn judged(terraform: &str) -> Option<Output> {
+    let python = repository("target/test-venv/bin/python");
+    let is_there = |command: &mut Command| command.output().is_ok_and(|output| output.status.success());
+    if !is_there(Command::new("terraform").arg("version"))
+        || !is_there(Command::new(&python).args(["-c", "import grpc"]))
+    {
+        eprintln!("skipped: `terraform validate` of exported files needs terraform, and grpcio in target/test-venv");
+        return None;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name);
+    std::fs::create_dir_all(path("exported")).expect("a folder");
+    std::fs::write(path("exported/main.tf"), terraform).expect("written");
+    let provider = repository("tests/terraform/provider.py");
+    let program = format!("#!/bin/sh\nexec '{}' '{}'\n", python.display(), provider.display());
+    std::fs::write(path("terraform-provider-genesyscloud"), program).expect("written");
+    std::fs::set_permissions(path("terraform-provider-genesyscloud"), PermissionsExt::from_mode(0o755)).expect("ours");
+    let overridden = format!(
+        "provider_installation {{ dev_overrides {{ \"mypurecloud/genesyscloud\" = \"{}\" }} }}",
+        folder.path().display()
+    );
+    std::fs::write(path("terraform.rc"), overridden.replace("{ ", "{\n").replace(" }", "\n}")).expect("written");
+    let mut command = Command::new("terraform");
+    command.args(["validate", "-no-color"]).current_dir(path("exported"));
+    command.env("TF_CLI_CONFIG_FILE", path("terraform.rc")).env("CHECKPOINT_DISABLE", "1");
+    Some(command.output().expect("terraform runs"))
+}
+
+#[test]
+fn exported_files_are_valid_terraform() {
+    let campaign = |more: &[&str]| text(&run(&[&["campaign", "--format", "terraform"], more].concat()).stdout);
+    let actions =
+        |more: &[&str]| text(&run(&[&["data-action", "--url", URL, "--format", "terraform"], more].concat()).stdout);
+    let good = [
+        campaign(&[]),
+        campaign(&["--skip-stale", "--list-name", "Café \"A\" ${b}"]),
+        actions(&["--auth", "oauth"]),
+        actions(&["--auth", "key", "--explicit"]),
+        actions(&["--auth", "mtls"]),
+    ];
+    for terraform in &good {
+        let Some(output) = judged(terraform) else { return };
+        assert!(output.status.success(), "{}{}\n{terraform}", text(&output.stdout), text(&output.stderr));
+    }
+    for (of, said, wrong, complaint) in [
+        (0, "contact_sorts {", "contact_sort {", "Blocks of type \"contact_sort\" are not expected here"),
+        (2, "config_timeout_seconds", "config_timeout_secs", "\"config_timeout_secs\" is not expected here"),
+        (2, "request_type         = \"POST\"", "", "\"request_type\" is required"),
+    ] {
+        assert!(good[of].contains(said), "{said}");
+        let output = judged(&good[of].replace(said, wrong)).expect("it ran before");
+        assert!(!output.status.success() && text(&output.stderr).contains(complaint), "{}", text(&output.stderr));
     }
 }
 

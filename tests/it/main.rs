@@ -19,6 +19,7 @@ mod documents;
 mod explanations;
 mod exported_actions;
 mod features_cli;
+mod flow;
 mod fuzz;
 mod genesys_cli;
 #[path = "../../crates/store/tests/it/ground.rs"]
