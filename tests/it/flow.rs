@@ -15,13 +15,11 @@ fn decide(response: &str) -> (&'static str, &'static str) {
     let answer: Value = serde_json::from_str(body).expect("JSON");
     let skill = answer["skill_id"].as_str().expect("a text in every answer");
     let priority = answer["priority"].as_i64().expect("a number in every answer");
-    match answer["use_default_routing"].as_bool().expect("a truth value in every answer") {
-        true => ("success", "default block"),
-        false => {
-            assert!(!skill.is_empty() && priority >= 0, "{body}");
-            ("success", "takes skill and priority")
-        }
+    if answer["use_default_routing"].as_bool().expect("a truth value in every answer") {
+        return ("success", "default block");
     }
+    assert!(!skill.is_empty() && priority >= 0, "{body}");
+    ("success", "takes skill and priority")
 }
 
 #[test]
