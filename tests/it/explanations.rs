@@ -200,7 +200,7 @@ async fn a_curve_rescales_the_reasons_and_flat_parts_have_none() {
 
 #[tokio::test]
 async fn the_shipped_lead_model_explains_every_golden_row_to_its_sum() {
-    let snapshot = shipped("lead/v1.0");
+    let snapshot = shipped("lead/v1.1");
     let mut rows = 0;
     for golden in snapshot.golden() {
         let features = golden.request.features.iter().map(|(name, value)| (name.as_str(), value.as_ref()));

@@ -328,7 +328,7 @@ mod tests {
     /// The shipped model, the same recipe fitted again, and what an independent implementation in numpy answered.
     #[test]
     fn the_shipped_bundle_is_what_training_gives_and_what_another_implementation_gives() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/lead/v1.0");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/lead/v1.1");
         let shipped = ModelSnapshot::load(&folder, &LoadSettings::default()).expect("loads");
         golden::verify(&shipped).expect("keeps its promises");
         let leads = Leads::read(&shipped_leads()).expect("the data file");
