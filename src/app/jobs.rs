@@ -9,7 +9,7 @@ use futures_util::future::{BoxFuture, join_all};
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
-use super::follow::{self, Follower, STORE_OPEN, StoreDesk};
+use super::follow::{self, Follower, STORE_OPEN, StoreDesk, keep_places};
 use super::pace::KeptPace;
 use super::stored::{self, Opened, Opening};
 use crate::config::Settings;
@@ -162,7 +162,7 @@ impl Pipeline {
         // Whoever keeps the ledger goes on until the last request is answered, and closes the store.
         let _ = tell.send(store.clone());
         let registry = Arc::clone(scorer.registry());
-        let follower = Follower { store: store.clone(), eraser, registry, erased_seq };
+        let follower = Follower { store: store.clone(), eraser, registry, erased_seq, scorer: scorer.clone() };
         let follower = Box::pin(follower.run(stop.clone())) as BoxFuture<'static, ()>;
         let keeper = FeatureTableKeeper::new(StoreFeed::new(store.clone()), scorer.table().clone());
         let keeper = keeper.keep(FEATURES_POLL, stop.soft().clone().cancelled_owned());
@@ -314,7 +314,16 @@ pub async fn lead_command(settings: &Settings, opened: &Opened) -> anyhow::Resul
     let table = FeatureTable::new(settings.scoring.features_stale_after);
     let scorer = super::scorer_settings(settings);
     let scorer = Scorer::new(registry, Arc::new(SystemClock), scorer, Monitoring::default(), table);
+    keep_places(&opened.store, &scorer).await?;
     Ok((scorer, lead_desk(settings, opened.store.clone(), &opened.privacy)))
+}
+
+/// Keeps where the leads stand that a command has scored.
+///
+/// # Errors
+/// When the store does not answer.
+pub async fn keep_lead_places(opened: &Opened, scorer: &Scorer) -> Result<(), StoreError> {
+    keep_places(&opened.store, scorer).await
 }
 
 /// A desk over a store that is open, for a command.

@@ -103,6 +103,25 @@ pub(crate) fn coverage<'a>(rows: impl IntoIterator<Item = (&'a f64, &'a (f64, f6
     inside / all
 }
 
+/// AUC within groups, such as days: of all pairs of a row where it happened and one where it did not that are of one group, the
+/// share in which the former was given more; ties count half. `NaN` when no group has both.
+pub(crate) fn auc_within(groups: &[usize], happened: &[bool], said: &[f64]) -> f64 {
+    let mut order: Vec<usize> = (0..groups.len()).collect();
+    order.sort_by_key(|row| groups[*row]);
+    let mut pairs = 0.0;
+    let mut right = 0.0;
+    for group in order.chunk_by(|a, b| groups[*a] == groups[*b]) {
+        let (happened, said): (Vec<bool>, Vec<f64>) = group.iter().map(|row| (happened[*row], said[*row])).unzip();
+        let positives = happened.iter().filter(|happened| **happened).count();
+        let own = (positives * (group.len() - positives)) as f64;
+        if own > 0.0 {
+            pairs += own;
+            right += own * auc(&happened, &said);
+        }
+    }
+    right / pairs
+}
+
 /// Positions of the tenth of rows with the largest predictions.
 pub(crate) fn top_decile(predicted: &[f64]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..predicted.len()).collect();
@@ -166,6 +185,16 @@ mod tests {
         near(spearman(&[1.0, 2.0, 3.0], &[30.0, 20.0, 10.0]), -1.0);
         near(auc(&[true, false, true, false], &[0.9, 0.1, 0.4, 0.4]), 0.875);
         near(auc(&[true, false], &[0.5, 0.5]), 0.5);
+    }
+
+    #[test]
+    fn pairs_of_different_groups_do_not_count() {
+        let happened = [true, false, true, false, false];
+        // Day 1: right. Day 2: one of its two pairs. Day 3 has nobody who bought.
+        let said = [0.2, 0.1, 0.5, 0.4, 0.6];
+        near(auc_within(&[1, 1, 2, 2, 2], &happened, &said), 2.0 / 3.0);
+        near(auc_within(&[2, 2, 1, 1, 3], &happened, &said), 1.0);
+        assert!(auc_within(&[1, 2, 3, 4, 5], &happened, &said).is_nan());
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod error;
 mod features;
 mod health;
 mod labels;
+mod lead_places;
 mod leads;
 mod leases;
 mod lock;

@@ -145,10 +145,6 @@ fn shipped(version: &str) -> ModelSnapshot {
     ModelSnapshot::load(&root().join("models").join(version), &LoadSettings::default()).expect("a shipped model loads")
 }
 
-fn manifest_of(version: &str) -> Manifest {
-    shipped(version).manifest().clone()
-}
-
 fn golden_of(version: &str) -> Vec<GoldenRow> {
     // A few: a manifest is tried with every shipped model.
     shipped(version).golden().iter().take(4).cloned().collect()
@@ -233,12 +229,11 @@ fn every_seed_is_a_good_model() {
     let onnx = onnx_seeds();
     let loaded = onnx.iter().filter(|model| loads(model).is_some()).count();
     assert!(onnx.len() > 40 && loaded * 10 > onnx.len() * 8, "{loaded} of {} load", onnx.len());
-    let clv = shipped("clv/v1.2");
+    let [clv, lead] = ["clv/v1.2", "lead/v1.1"].map(shipped);
     let seeds = linear_seeds();
     let (made, shipped) = seeds.split_at(3);
     assert!(made.iter().all(|model| linear_file::load(model, &["recency_days", "frequency_count"]).is_ok()));
     assert!(linear_file::load_with_schema(&shipped[0], clv.schema()).is_ok());
-    let lead = shipped("lead/v1.1");
     assert!(additive_seeds().iter().all(|model| additive_file::load(model, lead.schema()).is_ok()));
     for model in smartcore_seeds() {
         let loaded = smartcore_file::load(&model, &["a", "b", "c"]);
