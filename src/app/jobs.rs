@@ -40,7 +40,7 @@ use scoreline_domain::text::with_causes;
 use scoreline_domain::time::{Clock, SystemClock, Timestamp};
 use scoreline_engine::inference::registry::Patience;
 use scoreline_genesys::{Genesys, outbound};
-use scoreline_store::{Store, StorePlace};
+use scoreline_store::{Store, StoreError, StorePlace};
 
 /// How often predictions by id look for changed features.
 const FEATURES_POLL: Duration = Duration::from_secs(1);

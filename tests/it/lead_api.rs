@@ -193,3 +193,87 @@ fn a_lead_bundle_is_checked_by_its_own_rules() {
     let task = refused(clv().edit("task = \"clv\"", "task = \"lead\""));
     assert!(task.contains("`lead` is required for a `lead` model"), "{task}");
 }
+
+/// Leads of one night: `age` spreads them, `previous` and `contact` are those of all.
+fn night(first: usize, leads: usize) -> Vec<Value> {
+    let age = |number: usize| 60.0 + ((first + number) * 7919 % 3500) as f64 / 100.0;
+    (0..leads).map(|number| json!({"features": {"age": age(number), "contact": "cellular", "previous": 5}})).collect()
+}
+
+fn above(places: &[u64], limit: u64) -> f64 {
+    places.iter().filter(|place| **place >= limit).count() as f64 / places.len() as f64
+}
+
+fn place(answer: &Value) -> u64 {
+    answer["prediction"]["priority_score"].as_u64().unwrap_or_else(|| panic!("a place: {answer}"))
+}
+
+#[tokio::test]
+async fn a_few_leads_are_placed_alike_whatever_way_they_come() {
+    let app = app();
+    let lead = || json!({"features": {"age": 60, "contact": "cellular", "previous": 5}});
+    let one = place(&app.ok(LEAD, lead()).await);
+    let batch = app.post("/v1/predict/lead/batch", json!([lead(), lead(), lead()]).to_string()).await;
+    for answer in batch.json()["results"].as_array().expect("results") {
+        assert_eq!(place(answer), one);
+    }
+    let flat = json!({"age": 60, "contact": "cellular", "previous": 5});
+    assert_eq!(app.ok("/v1/genesys/lead", flat).await["priority_score"], one);
+    let folder = tempfile::tempdir().expect("a folder");
+    let [from, to] = ["in.csv", "out.csv"].map(|name| folder.path().join(name));
+    std::fs::write(&from, "age,contact,previous\n60,cellular,5\n").expect("written");
+    let snapshot = app.registry.serving(&"lead".parse().expect("a name")).expect("serves");
+    let format = scoreline::cli::score::TableFormat::Csv;
+    scoreline::cli::score::table(&snapshot, (&from, format), (&to, format), None).expect("scored");
+    let scored = std::fs::read_to_string(&to).expect("read");
+    assert!(scored.contains(&format!("60,cellular,5,{one},")), "{scored}");
+}
+
+#[tokio::test]
+async fn the_limits_select_a_share_of_any_night() {
+    let app = app();
+    // All of them stand at 60 and above among the leads of the bundle.
+    let batch = app.post("/v1/predict/lead/batch", json!(night(0, 400)).to_string()).await;
+    let together: Vec<u64> = batch.json()["results"].as_array().expect("results").iter().map(place).collect();
+    assert!((0.28..=0.34).contains(&above(&together, 70)), "{}", above(&together, 70));
+    assert!((0.18..=0.24).contains(&above(&together, 80)), "{}", above(&together, 80));
+    // The next night is worse than all before, and its leads come one by one.
+    let mut places = Vec::new();
+    for mut lead in night(7, 400) {
+        lead["features"]["contact"] = json!("telephone");
+        lead["features"]["previous"] = json!(0);
+        places.push(place(&app.ok(LEAD, lead).await));
+    }
+    let later = &places[100..];
+    assert!((0.2..=0.4).contains(&above(later, 70)), "{}", above(later, 70));
+    assert!((0.1..=0.3).contains(&above(later, 80)), "{}", above(later, 80));
+}
+
+#[tokio::test]
+async fn leads_of_a_batch_keep_the_order_of_their_probabilities() {
+    let app = app();
+    let batch = app.post("/v1/predict/lead/batch", json!(night(0, 300)).to_string()).await;
+    let answers = batch.json();
+    let mut leads: Vec<(f64, u64)> = answers["results"]
+        .as_array()
+        .expect("results")
+        .iter()
+        .map(|answer| (answer["prediction"]["conversion_probability"].as_f64().expect("a number"), place(answer)))
+        .collect();
+    leads.sort_by(|a, b| a.0.total_cmp(&b.0));
+    assert!(leads.is_sorted_by_key(|lead| lead.1), "{leads:?}");
+}
+
+#[tokio::test]
+async fn a_repeated_answer_is_placed_and_moves_nothing() {
+    let app = app();
+    let before = place(&app.ok(LEAD, question()).await);
+    for _ in 0..200 {
+        assert_eq!(place(&app.ok(LEAD, question()).await), before, "the same lead, from the cache");
+    }
+    let batch = app.post("/v1/predict/lead/batch", json!(night(0, 400)).to_string()).await;
+    assert_eq!(batch.status, StatusCode::OK);
+    let after = app.ok(LEAD, question()).await;
+    assert_eq!(after["metadata"]["source"], "cache");
+    assert!(place(&after) < before, "it stands behind the leads that came meanwhile: {} {before}", place(&after));
+}
