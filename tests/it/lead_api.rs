@@ -222,7 +222,7 @@ async fn a_few_leads_are_placed_alike_whatever_way_they_come() {
     let folder = tempfile::tempdir().expect("a folder");
     let [from, to] = ["in.csv", "out.csv"].map(|name| folder.path().join(name));
     std::fs::write(&from, "age,contact,previous\n60,cellular,5\n").expect("written");
-    let snapshot = app.registry.serving(&"lead".parse().expect("a name")).expect("serves");
+    let snapshot = app.registry.serving(&scoreline_domain::ModelName::parse("lead").expect("a name")).expect("serves");
     let format = scoreline::cli::score::TableFormat::Csv;
     scoreline::cli::score::table(&snapshot, (&from, format), (&to, format), None).expect("scored");
     let scored = std::fs::read_to_string(&to).expect("read");

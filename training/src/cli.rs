@@ -172,7 +172,7 @@ struct NightlyArgs {
     /// Newest rows that are first held out, to compare with the serving version and the conversion rate before them.
     #[arg(long, value_name = "ROWS", default_value_t = lead::HOLDOUT)]
     holdout: usize,
-    /// How much worse than the serving version AUC and log-loss may be on them.
+    /// How much worse than the serving version its log-loss may be on them.
     #[arg(long, value_name = "NUMBER", default_value_t = lead::MARGIN)]
     margin: f64,
     #[command(flatten)]

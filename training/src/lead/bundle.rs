@@ -70,8 +70,13 @@ pub(super) fn stage(
     let share = happened.iter().filter(|happened| **happened).count() as f64 / rows.len() as f64;
     let probability = |p: f64| Probability::clamped(round(p)).context("a share is a number");
     let metrics = figures.iter().flat_map(|(prefix, figures)| {
-        let named =
-            [("auc", figures.auc), ("auc_within_a_day", figures.auc_within), ("alift", figures.alift), ("log_loss", figures.log_loss), ("ece", figures.ece)];
+        let named = [
+            ("auc", figures.auc),
+            ("auc_within_a_day", figures.auc_within),
+            ("alift", figures.alift),
+            ("log_loss", figures.log_loss),
+            ("ece", figures.ece),
+        ];
         named.map(|(name, value)| (format!("{prefix}_{name}"), round(value)))
     });
     let manifest = Manifest {

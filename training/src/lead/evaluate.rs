@@ -5,9 +5,9 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use scoreline_domain::Probability;
 use scoreline_domain::lead::RollingPlaces;
 use scoreline_domain::time::Stopwatch;
-use scoreline_domain::Probability;
 use scoreline_engine::inference::manifest::ScoreReference;
 
 use super::data::Leads;
@@ -173,14 +173,12 @@ pub(super) const NEWEST_RATE: &str = "rate of the newest 500";
 /// Whether what a nightly model would say is published, by rows that it had not seen: the candidate's figures, those of the
 /// newest rate, and those of what serves if anything does.
 ///
+/// Log-loss alone decides: it holds order and probabilities. What serves has seen some of the rows, and among a few hundred
+/// an AUC moves by 0.05 from one night to the next; a gate on it kept 10 of 17 nights, and most of what retraining buys.
+///
 /// # Errors
 /// Says what is worse.
-pub(super) fn judge(
-    candidate: &Figures,
-    rate: &Figures,
-    serving: Option<&Figures>,
-    margin: f64,
-) -> anyhow::Result<()> {
+pub(super) fn judge(candidate: &Figures, rate: &Figures, serving: Option<&Figures>, margin: f64) -> anyhow::Result<()> {
     anyhow::ensure!(
         candidate.log_loss < rate.log_loss,
         "log-loss {:.4} on the newest rows is not better than the {:.4} of who only knows the {NEWEST_RATE}",
@@ -188,12 +186,6 @@ pub(super) fn judge(
         rate.log_loss
     );
     let Some(serving) = serving else { return Ok(()) };
-    anyhow::ensure!(
-        candidate.auc >= serving.auc - margin,
-        "AUC {:.4} on the newest rows is worse than the serving version's {:.4} by more than {margin}",
-        candidate.auc,
-        serving.auc
-    );
     anyhow::ensure!(
         candidate.log_loss <= serving.log_loss + margin,
         "log-loss {:.4} on the newest rows is worse than the serving version's {:.4} by more than {margin}",
@@ -412,18 +404,13 @@ mod tests {
 
     #[test]
     fn a_night_is_not_published_when_the_newest_rate_says_as_much() {
-        let figures = |auc, log_loss| {
-            let plain = Figures::measured("", &[0, 0], &[true, false], &[0.6, 0.4]);
-            Figures { auc, log_loss, ..plain }
-        };
-        let [good, poor] = [figures(0.7, 0.30), figures(0.7, 0.96)];
-        let rate = figures(0.5, 0.68);
+        let figures = |log_loss| Figures { log_loss, ..Figures::measured("", &[0, 0], &[true, false], &[0.6, 0.4]) };
+        let [good, poor, rate] = [0.30, 0.96, 0.68].map(figures);
         assert!(judge(&good, &rate, None, 0.02).is_ok());
         assert!(judge(&poor, &rate, None, 0.02).expect_err("refused").to_string().contains("0.9600"));
         assert!(judge(&rate, &rate, None, 0.02).is_err(), "as good is not better");
         let worse = |serving| judge(&good, &rate, Some(&serving), 0.02).expect_err("refused").to_string();
-        assert!(worse(figures(0.75, 0.30)).contains("AUC 0.7000"));
-        assert!(worse(figures(0.70, 0.27)).contains("log-loss 0.3000"));
-        assert!(judge(&good, &rate, Some(&figures(0.71, 0.29)), 0.02).is_ok());
+        assert!(worse(figures(0.27)).contains("log-loss 0.3000"));
+        assert!(judge(&good, &rate, Some(&figures(0.29)), 0.02).is_ok());
     }
 }

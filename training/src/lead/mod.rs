@@ -24,8 +24,8 @@ use crate::{html, leaks};
 use bundle::{About, Population, stage};
 use data::Leads;
 use evaluate::{
-    Figures, Gate, Later, MATURED, NEWEST_RATE, OutOfTime, STEP, judge, later, newest, newest_rate, nights, out_of_fold,
-    table,
+    Figures, Gate, Later, MATURED, NEWEST_RATE, OutOfTime, STEP, judge, later, newest, newest_rate, nights,
+    out_of_fold, table,
 };
 use recipe::{fit, fit_nightly};
 
@@ -33,7 +33,7 @@ use recipe::{fit, fit_nightly};
 pub(crate) const WINDOW: usize = 20_000;
 /// Newest rows that a night's model is first held against what serves on.
 pub(crate) const HOLDOUT: usize = 1000;
-/// How much worse than what serves a night's model may be on them, in AUC and in log-loss.
+/// How much worse than what serves a night's log-loss may be on them.
 pub(crate) const MARGIN: f64 = 0.02;
 
 const DATA: &str = "UCI Bank Marketing (bank-additional-full), 28,011 outbound calls of a Portuguese bank, 2008-2010, \
@@ -85,7 +85,8 @@ pub(crate) fn train(run: &Run, progress: &Progress) -> anyhow::Result<Trained> {
         data: DATA.to_owned(),
         licence: LICENCE.to_owned(),
         command: run.command.clone(),
-        protocol: "5-fold cross-validation; later rows by a model that was left alone, and by retrained ones".to_owned(),
+        protocol: "5-fold cross-validation; later rows by a model that was left alone, and by retrained ones"
+            .to_owned(),
         allowed: leaks.allowed(),
     };
     let figures = [
@@ -148,7 +149,7 @@ pub(crate) struct Nightly {
     pub window: usize,
     /// Newest rows held out to compare with the serving version.
     pub holdout: usize,
-    /// How much worse than the serving version AUC and log-loss may be.
+    /// How much worse than the serving version its log-loss may be.
     pub margin: f64,
     pub command: String,
     /// Columns that may look like leaks, and why.
@@ -166,7 +167,10 @@ pub(crate) fn nightly(run: &Nightly, progress: &Progress) -> anyhow::Result<Trai
     let end = leads.len();
     anyhow::ensure!(run.holdout > 0, "`--holdout` must be at least 1");
     // Each model before the newest rows is fitted on some, and what it is recalibrated on comes before the held-out rows.
-    let start = end.checked_sub(run.holdout).filter(|start| *start >= 2 * STEP).context("`--holdout` leaves nothing to fit on")?;
+    let start = end
+        .checked_sub(run.holdout)
+        .filter(|start| *start >= 2 * STEP)
+        .context("`--holdout` leaves nothing to fit on")?;
     let start = start.saturating_sub(MATURED).max(STEP);
 
     let leaks = check(&leads, &run.allow, progress)?;
@@ -425,7 +429,10 @@ mod tests {
         };
         let Err(kept) = nightly(&run, &Progress::hidden()) else { panic!("was published") };
         let kept = format!("{kept:#}");
-        assert!(kept.contains("what serves is kept") && kept.contains("who only knows the rate of the newest 500"), "{kept}");
+        assert!(
+            kept.contains("what serves is kept") && kept.contains("who only knows the rate of the newest 500"),
+            "{kept}"
+        );
         assert!(!folder.path().join("models/lead").exists());
     }
 }
