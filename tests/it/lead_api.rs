@@ -277,3 +277,31 @@ async fn a_repeated_answer_is_placed_and_moves_nothing() {
     assert_eq!(after["metadata"]["source"], "cache");
     assert!(place(&after) < before, "it stands behind the leads that came meanwhile: {} {before}", place(&after));
 }
+
+#[tokio::test]
+async fn a_restart_and_a_replica_go_on_from_where_leads_stand() {
+    let [one, other] = [app(), app()];
+    let ask = async |app: &TestApp| place(&app.ok(LEAD, json!({"features": {"age": 60, "contact": "cellular"}})).await);
+    let fresh = ask(&other).await;
+    one.post("/v1/predict/lead/batch", json!(night(0, 400)).to_string()).await;
+    let moved = ask(&one).await;
+    assert!(moved < fresh, "a night of better leads came: {moved} {fresh}");
+
+    let mut unkept = one.scorer.take_unkept_leads();
+    assert_eq!(unkept.iter().map(|version| version.leads.len()).collect::<Vec<_>>(), [400]);
+    // A store that was down gets them the next time, with those that came meanwhile.
+    one.scorer.give_back_unkept_leads(unkept.remove(0));
+    one.post("/v1/predict/lead/batch", json!(night(3, 20)).to_string()).await;
+    let unkept = one.scorer.take_unkept_leads().remove(0);
+    assert_eq!(unkept.leads.len(), 421, "with the one that was asked alone before them");
+
+    let mut kept = scoreline_domain::RollingPlaces::default();
+    kept.take(&unkept.leads);
+    let kept = scoreline_domain::RollingPlaces::from_bytes(&kept.to_bytes()).expect("own bytes");
+    other.scorer.take_unkept_leads();
+    for app in [&one, &other] {
+        app.scorer.follow_places(unkept.version, kept.clone());
+    }
+    assert!(ask(&one).await.abs_diff(moved) <= 2);
+    assert_eq!(ask(&one).await, ask(&other).await);
+}

@@ -5,17 +5,17 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use scoreline::packing::metrics::{auc, calibration_error};
+use scoreline::packing::report::Progress;
+use scoreline::packing::split::mix;
 use scoreline_domain::Probability;
 use scoreline_domain::lead::RollingPlaces;
 use scoreline_domain::time::Stopwatch;
 use scoreline_engine::inference::manifest::ScoreReference;
 
 use super::data::Leads;
+use super::recalibration::{Line, recalibration};
 use super::recipe::{Fitted, fit, fit_nightly, sigmoid};
-use crate::logit::{Line, recalibration};
-use crate::metrics::{auc, auc_within, calibration_error};
-use crate::report::Progress;
-use crate::split::mix;
 
 /// Folds of the evaluation on like rows.
 const FOLDS: u64 = 5;
@@ -331,6 +331,25 @@ impl Reference {
     }
 }
 
+/// AUC within groups, such as days: of all pairs of a row where it happened and one where it did not that are of one group, the
+/// share in which the former was given more; ties count half. `NaN` when no group has both.
+fn auc_within(groups: &[usize], happened: &[bool], said: &[f64]) -> f64 {
+    let mut order: Vec<usize> = (0..groups.len()).collect();
+    order.sort_by_key(|row| groups[*row]);
+    let mut pairs = 0.0;
+    let mut right = 0.0;
+    for group in order.chunk_by(|a, b| groups[*a] == groups[*b]) {
+        let (happened, said): (Vec<bool>, Vec<f64>) = group.iter().map(|row| (happened[*row], said[*row])).unzip();
+        let positives = happened.iter().filter(|happened| **happened).count();
+        let own = (positives * (group.len() - positives)) as f64;
+        if own > 0.0 {
+            pairs += own;
+            right += own * auc(&happened, &said);
+        }
+    }
+    right / pairs
+}
+
 /// The figures as a table.
 pub(super) fn table(figures: &[Figures]) -> String {
     use std::fmt::Write as _;
@@ -400,6 +419,16 @@ mod tests {
         assert!((figures.log_loss - log_loss).abs() < 1e-12);
         assert!((figures.best_half - 0.5).abs() < 1e-12);
         assert!(table(&[figures]).lines().count() == 2);
+    }
+
+    #[test]
+    fn pairs_of_different_groups_do_not_count() {
+        let happened = [true, false, true, false, false];
+        // Day 1: right. Day 2: one of its two pairs. Day 3 has nobody who bought.
+        let said = [0.2, 0.1, 0.5, 0.4, 0.6];
+        assert!((auc_within(&[1, 1, 2, 2, 2], &happened, &said) - 2.0 / 3.0).abs() < 1e-12);
+        assert!((auc_within(&[2, 2, 1, 1, 3], &happened, &said) - 1.0).abs() < 1e-12);
+        assert!(auc_within(&[1, 2, 3, 4, 5], &happened, &said).is_nan());
     }
 
     #[test]

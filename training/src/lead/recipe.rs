@@ -7,6 +7,8 @@
 //! a state comes, so that there the dates are worth something. Everything that is learnt, the list of categories
 //! included, comes from the training rows.
 
+use scoreline::packing::drift;
+use scoreline::packing::statistics::round;
 use scoreline_engine::features::schema::Transform;
 use scoreline_engine::features::{Bend, DerivedRule, Factor, FeatureRule, FeatureSchema, Impute, NamedImpute};
 use scoreline_engine::inference::additive::{self, AdditiveModel, Term};
@@ -14,9 +16,7 @@ use scoreline_engine::inference::{Backend, FeatureMatrix};
 
 use super::boost::{Boost, Column};
 use super::data::Leads;
-use crate::drift;
-use crate::logit::Line;
-use crate::statistics::round;
+use super::recalibration::Line;
 use crate::tweedie::solve;
 
 pub(super) const NUMBERS: [&str; 9] = [
