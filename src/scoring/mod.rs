@@ -465,8 +465,9 @@ impl Scorer {
     /// The leads that were scored since the last time, by version. Serving versions without any are among them, so that
     /// what is kept of them is read.
     pub fn take_unkept_leads(&self) -> Vec<UnkeptLeads> {
-        let serving = self.parts.registry.all_serving();
-        serving.iter().filter(|snapshot| snapshot.task() == Task::Lead).for_each(|it| self.parts.places.expect(it));
+        for snapshot in self.parts.registry.all_serving().iter().filter(|snapshot| snapshot.task() == Task::Lead) {
+            self.parts.places.expect(snapshot);
+        }
         self.parts.places.take_unkept()
     }
 

@@ -64,7 +64,9 @@ impl LeadPlaces {
         let mut leads: Vec<&mut Scored<LeadScore>> = leads.filter(|scored| !scored.is_neutral()).collect();
         if leads.len() < BLOCK {
             // As they would be one by one.
-            leads.iter_mut().for_each(|scored| self.place(scored));
+            for scored in &mut leads {
+                self.place(scored);
+            }
             return;
         }
         // A model may have been swapped under way. Each version's leads are then placed among their own.

@@ -187,7 +187,9 @@ mod tests {
             nights in prop::collection::vec(prop::collection::vec(0.0..=1.0f64, 0..60), 0..5), p in 0.0..=1.0f64,
         ) {
             let mut places = RollingPlaces::default();
-            nights.into_iter().for_each(|night| places.take(&night.into_iter().map(probability).collect::<Vec<_>>()));
+            for night in nights {
+                places.take(&night.into_iter().map(probability).collect::<Vec<_>>());
+            }
             let again = RollingPlaces::from_bytes(&places.to_bytes()).expect("own bytes");
             let p = probability(p);
             prop_assert!(again.place(p, 40).abs_diff(places.place(p, 40)) <= 1);

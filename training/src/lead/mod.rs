@@ -405,17 +405,13 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let data = small(folder.path(), 12);
         let text = std::fs::read_to_string(&data).expect("the file");
+        let mut lines = text.lines();
+        let header = lines.next().expect("a header").to_owned();
+        let leads: Vec<(&str, &str)> = lines.filter_map(|line| line.rsplit_once(',')).collect();
         // The outcomes of other rows.
-        let mut lines: Vec<(String, String)> = text
-            .lines()
-            .skip(1)
-            .filter_map(|line| line.rsplit_once(',').map(|(lead, outcome)| (lead.to_owned(), outcome.to_owned())))
-            .collect();
-        let outcomes: Vec<String> = lines.iter().map(|(_, outcome)| outcome.clone()).collect();
-        let count = lines.len();
-        lines.iter_mut().enumerate().for_each(|(row, line)| line.1.clone_from(&outcomes[row * 1009 % count]));
-        let mut shuffled = format!("{}\n", text.lines().next().expect("a header"));
-        lines.iter().for_each(|(lead, outcome)| shuffled.push_str(&format!("{lead},{outcome}\n")));
+        let other = |row: usize| leads[row * 1009 % leads.len()].1;
+        let shuffled = leads.iter().enumerate().map(|(row, (lead, _))| format!("{lead},{}", other(row)));
+        let shuffled = [header].into_iter().chain(shuffled).collect::<Vec<_>>().join("\n");
         std::fs::write(&data, shuffled).expect("writes");
         let run = Nightly {
             data,
