@@ -64,9 +64,6 @@ impl Figures {
             let p = p.clamp(1e-12, 1.0 - 1e-12);
             if *happened { -p.ln() } else { -(1.0 - p).ln() }
         });
-        let mut order: Vec<usize> = (0..happened.len()).collect();
-        order.sort_by(|a, b| said[*b].total_cmp(&said[*a]));
-        let best = order[..order.len() / 2].iter().filter(|row| happened[**row]).count() as f64;
         Self {
             label: label.to_owned(),
             rows: happened.len(),
@@ -77,9 +74,23 @@ impl Figures {
             alift: base_rate / 2.0 + (1.0 - base_rate) * auc,
             log_loss: losses.sum::<f64>() / n,
             ece: calibration_error(happened, said),
-            best_half: best / positives,
+            best_half: in_best_half(happened, said) / positives,
         }
     }
+}
+
+/// Rows of the better half where it happened; of rows that tie across its edge, as many as fit count alike.
+fn in_best_half(happened: &[bool], said: &[f64]) -> f64 {
+    let mut order: Vec<usize> = (0..happened.len()).collect();
+    order.sort_by(|a, b| said[*b].total_cmp(&said[*a]));
+    let mut room = (order.len() / 2) as f64;
+    let mut best = 0.0;
+    for tied in order.chunk_by(|a, b| said[*a].total_cmp(&said[*b]).is_eq()) {
+        let share = (room / tied.len() as f64).min(1.0);
+        best += share * tied.iter().filter(|row| happened[**row]).count() as f64;
+        room -= share * tied.len() as f64;
+    }
+    best
 }
 
 /// Probabilities of these rows, each by a model that was fitted on others of them: folds by a hash of the row.
@@ -418,6 +429,7 @@ mod tests {
         let log_loss = -(0.8_f64.ln() + 0.6_f64.ln() + 0.2_f64.ln() + 0.9_f64.ln()) / 4.0;
         assert!((figures.log_loss - log_loss).abs() < 1e-12);
         assert!((figures.best_half - 0.5).abs() < 1e-12);
+        assert!((in_best_half(&[true, true, false, false], &[0.5; 4]) - 1.0).abs() < 1e-12, "half of the two");
         assert!(table(&[figures]).lines().count() == 2);
     }
 
