@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use insta::assert_json_snapshot;
-use scoreline::scoring::golden;
-use scoreline_engine::inference::bundle::{LoadSettings, ModelSnapshot};
+use scoreline::scoring::estimate::Wish;
+use scoreline::scoring::task::{TaskScore, outcome_rows};
+use scoreline::scoring::{Warning, golden};
+use scoreline_engine::inference::bundle::{LoadSettings, ModelSnapshot, ReadCustomer};
 use scoreline_engine::inference::registry::Patience;
 use serde_json::{Value, json};
 
@@ -304,4 +306,45 @@ async fn a_restart_and_a_replica_go_on_from_where_leads_stand() {
     }
     assert!(ask(&one).await.abs_diff(moved) <= 2);
     assert_eq!(ask(&one).await, ask(&other).await);
+}
+
+/// The shipped model's probability of a lead, with the warnings.
+fn shipped(more: &[(&str, f64)]) -> (f64, Vec<String>) {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models/lead/v1.1");
+    let snapshot = ModelSnapshot::load(&folder, &LoadSettings::default()).expect("loads");
+    let lead = [("age", 41.0), ("campaign", 1.0)].into_iter().chain(more.iter().copied());
+    let read = snapshot.read(lead.map(|(name, value)| (name, Some(value)))).expect("answered");
+    let ReadCustomer::Known(given) = read else { panic!("a lead is never new") };
+    let mut scored = outcome_rows(&snapshot, &given.raw, Wish::default()).expect("runs");
+    let Ok(TaskScore::Lead(score)) = scored.remove(0) else { panic!("a lead") };
+    let warnings = Warning::of_features(&given).map(|warning| warning.text(&snapshot).into_owned()).collect();
+    (score.probability.get(), warnings)
+}
+
+#[test]
+fn the_shipped_model_needs_no_economy_and_says_what_it_took_instead() {
+    let (bare, warnings) = shipped(&[]);
+    assert!((0.001..0.5).contains(&bare));
+    for series in ["nr.employed", "emp.var.rate", "cons.price.idx", "cons.conf.idx", "euribor3m"] {
+        assert!(warnings.contains(&format!("imputed: {series}")), "{warnings:?}");
+    }
+    let newest =
+        [("nr.employed", 5099.1), ("emp.var.rate", -1.8), ("cons.price.idx", 92.893), ("cons.conf.idx", -46.2)];
+    let (given, warnings) = shipped(&newest);
+    assert!((given - bare).abs() < 1e-9, "as it was last: {given} {bare}");
+    assert!(!warnings.contains(&"imputed: nr.employed".to_owned()), "{warnings:?}");
+}
+
+#[test]
+fn days_that_nobody_has_seen_are_the_longest_seen_and_never_is_not_days() {
+    let (never, warnings) = shipped(&[("pdays", 999.0)]);
+    assert!(!warnings.iter().any(|warning| warning.ends_with("pdays")), "{warnings:?}");
+    assert_eq!(shipped(&[]).0, never, "who does not say was never contacted");
+    let (longest, _) = shipped(&[("pdays", 12.0)]);
+    for far in [300.0, 998.0, 1000.0] {
+        let (contacted, warnings) = shipped(&[("pdays", far)]);
+        assert_eq!(contacted, longest);
+        assert!(contacted > 1.2 * never, "{contacted} {never}");
+        assert!(warnings.contains(&"outside_training_range: pdays".to_owned()), "{warnings:?}");
+    }
 }
