@@ -1,9 +1,9 @@
 //! Where leads stand among those that this server scored just before, for each version of a model: what a probability's
 //! priority is. It begins with the bundle's frozen population.
 //!
-//! Single leads move it in blocks of `BLOCK`, so that a few questions in a row are answered alike whatever way they come.
-//! Leads that are asked about together, as many or more, come in at once and are placed among themselves. Repeated answers
-//! and baselines are placed and do not count. What was scored is kept in the store once a second by whoever follows it, so
+//! Single leads move it in blocks of `BLOCK` different ones, so that a few questions that are repeated are answered alike
+//! whatever way they come. Leads that are asked about together, as many or more, come in at once and are placed among
+//! themselves. Answers from the cache and baselines are placed and do not count. What was scored is kept in the store once a second by whoever follows it, so
 //! that restarts and replicas go on from there; a prediction never waits for that.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,8 +14,10 @@ use scoreline_engine::inference::bundle::BundleDigest;
 
 use super::Scored;
 
-/// Single leads that are taken in at once.
-pub(crate) const BLOCK: usize = 20;
+/// Single leads of different probabilities that are taken in at once.
+const BLOCK: usize = 20;
+/// Single leads that are taken in however alike they are.
+const LONG_BLOCK: usize = 10 * BLOCK;
 /// Leads that are remembered until they are kept; older ones would hardly weigh.
 const UNKEPT: usize = 2000;
 /// Versions whose leads are remembered: those that serve, are tried, or were just replaced.
@@ -30,8 +32,9 @@ pub(crate) struct LeadPlaces {
 struct VersionPlaces {
     digest: BundleDigest,
     now: Arc<RollingPlaces>,
-    /// Single leads since the last block.
+    /// Single leads since the last block, and how many different probabilities they have.
     waiting: Vec<Probability>,
+    different: usize,
     /// Leads since they were last kept.
     unkept: Vec<Probability>,
 }
@@ -111,7 +114,7 @@ impl LeadPlaces {
         let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
         let unkept = |version: &mut VersionPlaces| UnkeptLeads {
             version: version.digest,
-            leads: std::mem::replace(&mut version.unkept, Vec::with_capacity(UNKEPT + BLOCK)),
+            leads: std::mem::replace(&mut version.unkept, Vec::with_capacity(UNKEPT + LONG_BLOCK)),
         };
         versions.iter_mut().map(unkept).collect()
     }
@@ -140,14 +143,16 @@ impl VersionPlaces {
         Self {
             digest: *snapshot.digest(),
             now: Arc::default(),
-            waiting: Vec::with_capacity(BLOCK),
-            unkept: Vec::with_capacity(UNKEPT + BLOCK),
+            waiting: Vec::with_capacity(LONG_BLOCK),
+            different: 0,
+            unkept: Vec::with_capacity(UNKEPT + LONG_BLOCK),
         }
     }
 
     fn saw(&mut self, probability: Probability) {
+        self.different += usize::from(!self.waiting.contains(&probability));
         self.waiting.push(probability);
-        if self.waiting.len() == BLOCK {
+        if self.different == BLOCK || self.waiting.len() == LONG_BLOCK {
             self.take(&[]);
         }
     }
@@ -162,6 +167,7 @@ impl VersionPlaces {
         self.remember(together);
         self.waiting = waiting;
         self.waiting.clear();
+        self.different = 0;
     }
 
     fn remember(&mut self, leads: &[Probability]) {
