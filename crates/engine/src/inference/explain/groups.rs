@@ -312,7 +312,8 @@ impl<'a> Between<'a> {
             let mut own: Vec<f64> = player.members.iter().map(|&member| parts[member]).collect();
             settle(&mut own, group.amount, group.amount.abs());
             if own.iter().all(|part| *part == 0.0) {
-                own.fill(group.amount / own.len() as f64);
+                let equal = group.amount / own.len() as f64;
+                own.fill(equal);
             }
             group.members = player.members.iter().copied().zip(own).collect();
         }
