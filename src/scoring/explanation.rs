@@ -187,7 +187,8 @@ pub async fn explain(
 ) -> Result<Explanation, NotExplained> {
     let (schema, engine) = (snapshot.schema(), snapshot.engine());
     let members = detail == Detail::Members;
-    let question = CustomerQuestion { schema, engine, column, unit: &unit, raw, members, budget };
+    let served = |output| unit(column.last_steps(output));
+    let question = CustomerQuestion { schema, engine, output: column.index(), served: &served, raw, members, budget };
     let GroupShares { base, value, method, groups } = groups::explain(question).await.map_err(|error| {
         let reason = match error {
             Unexplained::OutOfTime => NotExplained::OutOfTime,

@@ -91,11 +91,14 @@ async fn the_typical_customer_has_nothing_to_explain_and_each_variant_its_own() 
         names
     };
     // The total and the gap between purchases follow from the four that are given: they are no reasons of their own.
-    assert_eq!((names(&few).len(), names(&many)), (2, {
-        let mut given = purchases.map(|(name, _)| name.to_owned()).to_vec();
-        given.sort_unstable();
-        given
-    }));
+    assert_eq!(
+        (names(&few).len(), names(&many)),
+        (2, {
+            let mut given = purchases.map(|(name, _)| name.to_owned()).to_vec();
+            given.sort_unstable();
+            given
+        })
+    );
     let typical = snapshot.schema().typical(&only(&purchases));
     assert_eq!(explained(&snapshot, &typical).await.groups, []);
 }
@@ -331,9 +334,9 @@ fn customers(snapshot: &ModelSnapshot) -> Vec<Vec<f64>> {
             history.add(&Purchase { date, amount_usd, items: Some(items) }).expect("in order");
         }
         let features = history.features()?;
-        let named: Vec<_> =
-            if beside { features.named_beside_interactions().into() } else { features.named().into() };
-        let mut known: BTreeMap<&str, f64> = named.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+        let named: Vec<_> = if beside { features.named_beside_interactions().into() } else { features.named().into() };
+        let mut known: BTreeMap<&str, f64> =
+            named.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
         let whole = random.u32(0..3) > 0;
         let made_up = [
             ("recency_days", random.u32(0..200)),
@@ -384,9 +387,15 @@ fn changes(snapshot: &ModelSnapshot, raw: &[f64], groups: &[usize], of: usize) -
             Some(bit) => takes >> bit & 1 == 1,
             None => own,
         };
-        raw.iter().zip(&typical).enumerate().map(|(at, (raw, typical))| if is_own(at) { *raw } else { *typical }).collect()
+        raw.iter()
+            .zip(&typical)
+            .enumerate()
+            .map(|(at, (raw, typical))| if is_own(at) { *raw } else { *typical })
+            .collect()
     };
-    (0..1 << others.len()).map(|takes| answer(snapshot, &mix(takes, true)) - answer(snapshot, &mix(takes, false))).collect()
+    (0..1 << others.len())
+        .map(|takes| answer(snapshot, &mix(takes, true)) - answer(snapshot, &mix(takes, false)))
+        .collect()
 }
 
 #[tokio::test]
@@ -431,7 +440,9 @@ fn leads(snapshot: &ModelSnapshot) -> Vec<Vec<f64>> {
     let mut rows: Vec<Vec<f64>> = snapshot.golden().iter().filter_map(read).collect();
     let mixed: Vec<Vec<f64>> = rows
         .windows(2)
-        .map(|pair| pair[0].iter().zip(&pair[1]).enumerate().map(|(at, (a, b))| if at % 2 == 0 { *a } else { *b }).collect())
+        .map(|pair| {
+            pair[0].iter().zip(&pair[1]).enumerate().map(|(at, (a, b))| if at % 2 == 0 { *a } else { *b }).collect()
+        })
         .collect();
     rows.extend(mixed);
     rows

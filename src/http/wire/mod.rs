@@ -14,4 +14,4 @@ pub(super) mod response;
 pub(super) mod rows;
 pub(super) mod values;
 
-pub(super) use explanation::{Explain, Explained};
+pub(super) use explanation::Explained;

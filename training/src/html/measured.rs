@@ -64,7 +64,8 @@ pub(crate) fn importance(snapshot: &ModelSnapshot, raw: &[f64]) -> anyhow::Resul
         // A baseline has no contributions.
         let Ok(ReadCustomer::Known(given)) = snapshot.read_row(row) else { continue };
         let budget = Budget::of(EXPLAINED_WITHIN);
-        let told = runtime.block_on(explain(snapshot, &given.raw, &snapshot.roles().value, in_unit, Detail::Groups, budget));
+        let told =
+            runtime.block_on(explain(snapshot, &given.raw, &snapshot.roles().value, in_unit, Detail::Groups, budget));
         let Ok(told) = told else { return Ok(None) };
         told.groups.iter().for_each(|one| sums[one.group] += one.leading.amount.abs());
         explained += 1;

@@ -284,7 +284,11 @@ impl CompiledModel {
             return Stand::Leaf(node.value);
         }
         let next = |row: &[f64]| if row[node.column as usize] > node.value { node.right } else { node.left };
-        Stand::Split { player: question.players[node.column as usize], row: next(question.row), reference: next(question.reference) }
+        Stand::Split {
+            player: question.players[node.column as usize],
+            row: next(question.row),
+            reference: next(question.reference),
+        }
     }
 }
 

@@ -117,9 +117,7 @@ impl Engine {
         let answers = match self {
             Self::Inline(backend) => {
                 let mut answers = vec![0.0; rows.rows() * outputs];
-                for (rows, answers) in
-                    rows.values().chunks(ROWS * width).zip(answers.chunks_mut(ROWS * outputs))
-                {
+                for (rows, answers) in rows.values().chunks(ROWS * width).zip(answers.chunks_mut(ROWS * outputs)) {
                     budget.check()?;
                     backend.predict(FeatureMatrix::new(rows, width), answers)?;
                 }

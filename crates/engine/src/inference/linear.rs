@@ -304,7 +304,8 @@ impl Predictor {
     /// Adds `slope` times each feature's term.
     fn add_terms(&self, slope: f64, columns: &[usize], question: &Question<'_>, shares: &mut [f64]) {
         for (coefficient, &column) in self.coefficients.iter().zip(columns) {
-            shares[question.players[column] as usize] += slope * coefficient * (question.row[column] - question.reference[column]);
+            shares[question.players[column] as usize] +=
+                slope * coefficient * (question.row[column] - question.reference[column]);
         }
     }
 

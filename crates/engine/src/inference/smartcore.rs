@@ -156,7 +156,11 @@ impl Ensemble {
             return Stand::Leaf(node.number);
         }
         let next = |row: &[f64]| if row[node.column as usize] <= node.number { at + 1 } else { node.above };
-        Stand::Split { player: question.players[node.column as usize], row: next(question.row), reference: next(question.reference) }
+        Stand::Split {
+            player: question.players[node.column as usize],
+            row: next(question.row),
+            reference: next(question.reference),
+        }
     }
 
     fn read(kind: Kind, inputs: usize, model: &str) -> Result<Self, BackendError> {

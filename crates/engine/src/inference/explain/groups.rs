@@ -15,7 +15,6 @@ use super::sampling::{differ, shapley, weights};
 use super::{Budget, Method, Question, Shares, Unexplained, settle};
 use crate::features::{FeatureSchema, Row};
 use crate::inference::backend::FeatureMatrix;
-use crate::inference::bundle::OutputColumn;
 use crate::inference::engine::Engine;
 
 /// Most groups of which every subset is asked: 1,024 answers.
@@ -28,9 +27,9 @@ const MOST_ROWS: usize = 8192;
 pub struct CustomerQuestion<'a> {
     pub schema: &'a FeatureSchema,
     pub engine: &'a Engine,
-    pub column: &'a OutputColumn,
-    /// From what the bundle serves to the unit of the answer.
-    pub unit: &'a (dyn Fn(f64) -> f64 + Sync),
+    /// Which of the model's outputs, and what becomes of it until it is served.
+    pub output: usize,
+    pub served: &'a (dyn Fn(f64) -> f64 + Sync),
     /// Raw values in schema order; `NaN` is missing.
     pub raw: &'a [f64],
     /// Whether what each member of a group did is wanted too.
@@ -177,13 +176,13 @@ impl<'a> Between<'a> {
         self.push(rows, |at| own[at]);
     }
 
-    /// What is answered to rows, in the unit that is served.
+    /// What is served for rows.
     async fn answers(&self, rows: &[f64], budget: &Budget) -> Result<Vec<f64>, Unexplained> {
-        let CustomerQuestion { schema, engine, column, unit, .. } = self.question;
+        let CustomerQuestion { schema, engine, output, served, .. } = self.question;
         let rows = FeatureMatrix::new(rows, schema.columns());
-        let mut answers = engine.outputs_of(rows, column.index(), budget).await?;
+        let mut answers = engine.outputs_of(rows, output, budget).await?;
         for answer in &mut answers {
-            *answer = unit(column.last_steps(*answer));
+            *answer = served(*answer);
         }
         if answers.iter().all(|answer| answer.is_finite()) { Ok(answers) } else { Err(Unexplained::NotANumber) }
     }
@@ -227,8 +226,8 @@ impl<'a> Between<'a> {
     }
 
     fn rows_question<'q>(&self, (row, reference): (&'q [f64], &'q [f64]), players: &'q [u32]) -> Question<'q> {
-        let CustomerQuestion { column, budget, .. } = self.question;
-        Question { row, reference, players, output: column.index(), budget }
+        let CustomerQuestion { output, budget, .. } = self.question;
+        Question { row, reference, players, output, budget }
     }
 
     /// A player of a question about rows for each list of owners that a column has, and those lists. A column in which the
@@ -249,8 +248,7 @@ impl<'a> Between<'a> {
 
     /// From shares of such players to shares of `count` owners: those of one list divide its share equally.
     fn by_owner(&self, mut shares: Shares, lists: &[Vec<usize>], count: usize) -> Result<Split, Unexplained> {
-        let CustomerQuestion { column, unit, .. } = self.question;
-        shares.through(|output| unit(column.last_steps(output)));
+        shares.through(self.question.served);
         let shares = shares.finite()?;
         let mut amounts = vec![0.0; count];
         for (list, share) in lists.iter().zip(&shares.players) {
@@ -341,5 +339,134 @@ impl<'a> Between<'a> {
             }
         }
         Ok(owen)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::features::derived::{Bend, DerivedRule, Factor};
+    use crate::features::{FeatureRule, Impute, NamedImpute, Transform};
+    use crate::inference::backend::{Backend, BackendError};
+
+    /// A model that is nothing but its answers.
+    struct Opaque<F>(usize, [String; 1], F);
+
+    impl<F: Fn(&[f64]) -> f64 + Send + Sync> Backend for Opaque<F> {
+        fn inputs(&self) -> usize {
+            self.0
+        }
+        fn outputs(&self) -> &[String] {
+            &self.1
+        }
+        fn predict(&self, rows: FeatureMatrix<'_>, out: &mut [f64]) -> Result<(), BackendError> {
+            rows.iter().zip(out).for_each(|(row, out)| *out = self.2(row));
+            Ok(())
+        }
+    }
+
+    /// Features of a mean of 0, by name and group.
+    fn schema(features: &[(&str, Option<&str>)], derived: &[(&str, &str)]) -> FeatureSchema {
+        let rule = |(name, group): &(&str, Option<&str>)| FeatureRule {
+            name: (*name).to_owned(),
+            unit: String::new(),
+            required: false,
+            impute: Impute::Named(NamedImpute::None),
+            transform: Transform::Identity,
+            min: 0.0,
+            max: 9.0,
+            mean: 0.0,
+            std: 1.0,
+            lowest: None,
+            highest: None,
+            drift: None,
+            categories: Vec::new(),
+            group: group.map(str::to_owned),
+        };
+        let factor = |of: &str| Factor { of: of.to_owned(), over: None, apply: Bend::Identity };
+        let product = |(left, right): &(&str, &str)| DerivedRule {
+            name: format!("{left} {right}"),
+            factors: vec![factor(left), factor(right)],
+            mean: 0.0,
+            std: 1.0,
+        };
+        let rules = features.iter().map(rule).collect();
+        FeatureSchema::with_derived(rules, derived.iter().map(product).collect(), false).expect("a schema")
+    }
+
+    async fn ask(
+        schema: &FeatureSchema,
+        raw: &[f64],
+        model: impl Fn(&[f64]) -> f64 + Send + Sync + 'static,
+    ) -> GroupShares {
+        let engine = Engine::Inline(Box::new(Opaque(schema.columns(), ["value".to_owned()], model)));
+        let budget = Budget::of(Duration::from_mins(1));
+        let question = CustomerQuestion {
+            schema,
+            engine: &engine,
+            output: 0,
+            served: &|value| 2.0 * value,
+            raw,
+            members: true,
+            budget,
+        };
+        let shares = explain(question).await.expect("explained");
+        let sum: f64 = shares.groups.iter().map(|group| group.amount).sum();
+        assert!((shares.base + sum - shares.value).abs() < 1e-9, "{shares:?}");
+        for group in &shares.groups {
+            let members: f64 = group.members.iter().map(|(_, amount)| amount).sum();
+            assert!((members - group.amount).abs() < 1e-9, "{group:?}");
+        }
+        shares
+    }
+
+    fn near(amounts: impl IntoIterator<Item = f64>, expected: &[f64]) {
+        let amounts: Vec<f64> = amounts.into_iter().collect();
+        let same = |(amount, expected): (&f64, &f64)| (amount - expected).abs() < 1e-9;
+        assert!(amounts.len() == expected.len() && amounts.iter().zip(expected).all(same), "{amounts:?}");
+    }
+
+    #[tokio::test]
+    async fn what_features_do_together_is_their_groups_and_halves_between_groups() {
+        let schema = schema(&[("a", Some("g")), ("b", Some("g")), ("c", None), ("d", None)], &[("b", "c")]);
+        // a b is the group's; b c, a column that is made of both, is half c's; d is typical.
+        let shares = ask(&schema, &[2.0, 3.0, 5.0, 0.0], |x| x[0] * x[1] - x[0] + x[4]).await;
+        assert_eq!((shares.base, shares.value, shares.method), (0.0, 38.0, Method::Exact));
+        near(shares.groups.iter().map(|group| group.amount), &[2.0 * (4.0 + 7.5), 15.0]);
+        // Inside, a b is halved too, and -a is a's alone.
+        near(shares.groups[0].members.iter().map(|(_, amount)| *amount), &[2.0 * (3.0 - 2.0), 2.0 * (3.0 + 7.5)]);
+        assert_eq!((shares.groups[0].leading, shares.groups[1].leading), (1, 2));
+    }
+
+    #[tokio::test]
+    async fn a_group_whose_members_pull_apart_is_led_by_one_that_goes_its_way() {
+        let schema = schema(&[("a", Some("g")), ("b", Some("g"))], &[]);
+        let shares = ask(&schema, &[1.0, 1.0], |x| 7.0 * x[0] - 6.0 * x[1]).await;
+        near([shares.groups[0].amount], &[2.0]);
+        assert_eq!(shares.groups[0].leading, 0);
+        let shares = ask(&schema, &[1.0, 1.0], |x| 5.0 * x[0] - 6.0 * x[1]).await;
+        assert_eq!(shares.groups[0].leading, 1, "it lowers");
+    }
+
+    #[tokio::test]
+    async fn more_groups_than_can_be_enumerated_are_asked_by_rows() {
+        let names: Vec<String> = (0..13).map(|number| format!("x{number}")).collect();
+        let group = |name: &str| matches!(name, "x0" | "x1").then_some("g");
+        let features: Vec<_> = names.iter().map(|name| (name.as_str(), group(name))).collect();
+        let schema = schema(&features, &[("x1", "x2")]);
+        let raw: Vec<f64> = (1..=13).map(f64::from).collect();
+        let shares = ask(&schema, &raw, |x| x[0] * x[1] + x[13] + x[..13].iter().sum::<f64>()).await;
+        assert_eq!((shares.groups.len(), shares.method), (12, Method::Permutation));
+        // The column of x1 and x2 is halved between their groups; products of two are exact.
+        near(shares.groups[..3].iter().map(|group| group.amount), &[2.0 * (3.0 + 2.0 + 3.0), 2.0 * (3.0 + 3.0), 8.0]);
+        assert_eq!(shares.groups[0].members.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn the_typical_customer_has_no_groups_to_explain() {
+        let shares = ask(&schema(&[("a", None), ("b", None)], &[]), &[0.0, f64::NAN], |_| 4.0).await;
+        assert_eq!((shares.base, shares.groups.len()), (8.0, 0));
     }
 }

@@ -173,7 +173,9 @@ pub(super) fn shapley(count: usize, value: impl Fn(usize) -> f64) -> Vec<f64> {
     let weights = weights(count);
     let share = |player: usize| -> f64 {
         let without = (0..1_usize << count).filter(|subset| subset >> player & 1 == 0);
-        without.map(|subset| weights[subset.count_ones() as usize] * (value(subset | 1 << player) - value(subset))).sum()
+        without
+            .map(|subset| weights[subset.count_ones() as usize] * (value(subset | 1 << player) - value(subset)))
+            .sum()
     };
     (0..count).map(share).collect()
 }

@@ -394,7 +394,8 @@ mod tests {
         let players: Vec<u32> = (0..12).collect();
         // All orders take 704 rows, one pair 22.
         let budget = Budget::of(Duration::from_millis(500));
-        let shares = pool.explain(&Question { row: &row, reference: &reference, players: &players, output: 0, budget }).await;
+        let shares =
+            pool.explain(&Question { row: &row, reference: &reference, players: &players, output: 0, budget }).await;
         assert_eq!(shares.expect("explained").players, [1.0; 12]);
     }
 
