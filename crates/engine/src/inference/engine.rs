@@ -125,10 +125,10 @@ impl Engine {
             }
             Self::Pooled(pooled) if pooled.guard.phase() == Phase::Closed => {
                 let answered = pooled.answer(rows, budget.left()).await;
-                answered.map_err(|error| match error {
-                    BackendError::Overloaded | BackendError::NoTurn | BackendError::Deadline => Unexplained::OutOfTime,
-                    error => error.into(),
-                })?
+                let is_late = |error: &BackendError| {
+                    matches!(error, BackendError::Overloaded | BackendError::NoTurn | BackendError::Deadline)
+                };
+                answered.map_err(|error| if is_late(&error) { Unexplained::OutOfTime } else { error.into() })?
             }
             Self::Pooled(_) => return Err(Unexplained::OutOfTime),
         };

@@ -179,6 +179,9 @@ impl<'a> Between<'a> {
     /// What is served for rows.
     async fn answers(&self, rows: &[f64], budget: &Budget) -> Result<Vec<f64>, Unexplained> {
         let CustomerQuestion { schema, engine, output, served, .. } = self.question;
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
         let rows = FeatureMatrix::new(rows, schema.columns());
         let mut answers = engine.outputs_of(rows, output, budget).await?;
         for answer in &mut answers {
