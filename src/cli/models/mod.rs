@@ -18,7 +18,7 @@ use crate::app;
 use crate::config::Settings;
 use crate::packing::{Trained, html, report};
 use crate::scoring::golden;
-use scoreline_engine::inference::bundle::{BundleFiles, LONE_EXTENSION, LoadSettings, MANIFEST_FILE};
+use scoreline_engine::inference::bundle::{BundleFiles, LONE_EXTENSIONS, LoadSettings, MANIFEST_FILE};
 use scoreline_engine::inference::manifest::Manifest;
 use scoreline_engine::inference::probe;
 use scoreline_engine::inference::registry::{CandidateMode, Hold, Patience, VersionState, VersionStatus};
@@ -166,8 +166,9 @@ pub(in crate::cli) fn read_manifest(settings: &Settings, status: &VersionStatus)
     let files = if folder.is_dir() {
         BundleFiles::read(&folder)
     } else {
-        let file = model.join(format!("{}.{LONE_EXTENSION}", status.version));
-        BundleFiles::read_lone(&model.canonicalize().ok()?, &file, &status.version, None)
+        let files = LONE_EXTENSIONS.map(|extension| model.join(format!("{}.{extension}", status.version)));
+        let file = files.iter().find(|file| file.is_file())?;
+        BundleFiles::read_lone(&model.canonicalize().ok()?, file, &status.version, None)
     };
     if let Ok(files) = files {
         return Some(files.manifest);
