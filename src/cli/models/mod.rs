@@ -25,13 +25,13 @@ use scoreline_engine::inference::registry::{CandidateMode, Hold, Patience, Versi
 
 const PACK_EXAMPLES: &str = "\
 Examples, a bundle of a model that was trained elsewhere:
-  scoreline models pack --model model.onnx --features customers.csv \\
-    --name clv --version v2.0 --backend trees --map value=variable \\
-    --check model.predictions.csv
+  scoreline features export --as-of 2026-01-01 --output customers.csv
+  scoreline models pack --model model.txt --features customers.csv \\
+    --name clv --version v2.0 --check model.predictions.csv
 
 Its table has a row per customer: `customer`, `split`, the features, `spend_usd`. Rows of split `fit` \
 say what the features look like, those of `calibration` calibrate and those of `test` measure: none of \
-the last two may have fitted the model. `--check` compares the bundle with what the model's own library \
+the last two may have fitted the model. A column of texts becomes one of categories. `--check` compares the bundle with what the model's own library \
 predicts. The bundle appears in `models.dir` complete or not at all.
 
 Examples, a bundle as one file:

@@ -140,6 +140,11 @@ impl BundleFiles {
     /// # Errors
     /// When the model is not ONNX, or the manifest cannot be written down.
     pub fn to_lone(&self) -> Result<Vec<u8>, BundleError> {
+        if is_own_json(&self.model) || trees::is_booster(&self.model) {
+            let reason =
+                "is not ONNX, and no other model file has room for a manifest: the bundle stays a folder".into();
+            return Err(BundleError::Text { path: self.manifest.file.clone().into(), reason });
+        }
         let manifest = written(&self.manifest)?;
         let mut entries = vec![(MANIFEST_KEY, manifest)];
         if !self.golden.is_empty() {
