@@ -22,6 +22,7 @@ mod features_cli;
 mod flow;
 mod fuzz;
 mod genesys_cli;
+mod grafana;
 #[path = "../../crates/store/tests/it/ground.rs"]
 mod ground;
 mod http_api;
