@@ -19,6 +19,7 @@ mod documents;
 mod explanations;
 mod exported_actions;
 mod features_cli;
+mod first_hour;
 mod flow;
 mod fuzz;
 mod genesys_cli;

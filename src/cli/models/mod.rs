@@ -4,7 +4,7 @@ mod pack;
 mod verify;
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 
@@ -13,7 +13,7 @@ use crate::app;
 use crate::config::Settings;
 use crate::scoring::golden;
 use scoreline_domain::ModelVersion;
-use scoreline_engine::inference::bundle::{BundleFiles, LONE_EXTENSION, MANIFEST_FILE};
+use scoreline_engine::inference::bundle::{BundleFiles, LONE_EXTENSION, LoadSettings, MANIFEST_FILE};
 use scoreline_engine::inference::manifest::Manifest;
 use scoreline_engine::inference::probe;
 use scoreline_engine::inference::registry::{CandidateMode, Hold, Patience, VersionState, VersionStatus};
@@ -77,6 +77,11 @@ impl ModelsCommand {
             Self::Probe => probe(),
         }
     }
+}
+
+/// What a load of each bundle at or below `path` would end with, by the step that fails; nothing for a good one.
+pub(super) fn faults(path: &Path, load: &LoadSettings) -> Result<Vec<(PathBuf, verify::Problems)>, Failure> {
+    verify::faults(path, load)
 }
 
 /// The child's side of a probe: it has no settings, only what comes through its standard input.
