@@ -122,7 +122,7 @@ fn credentials(path: &Path) -> Result<Option<String>, Failure> {
     if fs::symlink_metadata(path).is_ok() {
         return Ok(None);
     }
-    let scopes = Scopes::parse(["predict"].into_iter()).context("a scope that there is")?;
+    let scopes = Scopes::parse(["predict"]).context("a scope that there is")?;
     let made = auth::add_key(path, "first", scopes, RateRecord::default(), SystemClock.now())?;
     Ok(Some(made.secret.as_str().to_owned()))
 }

@@ -80,5 +80,7 @@ fn visit(command: Command, pages: &mut Vec<(String, Vec<u8>)>) {
     if page.render(&mut text).is_ok() {
         pages.push((page.get_filename(), text));
     }
-    below.into_iter().for_each(|below| visit(below, pages));
+    for command in below {
+        visit(command, pages);
+    }
 }

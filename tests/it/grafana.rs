@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use scoreline_simulator::{Simulator, SimulatorSettings};
 use serde_json::{Value, json};
 
 use crate::documents::has_heading;
-use crate::process::{Server, get, models, post};
+use crate::process::{Server, ask, get, models, post};
 use crate::support::TestBundle;
 use crate::worker::served::{body, wait_for};
 
@@ -71,11 +71,11 @@ fn recorded_and_described() -> (BTreeSet<String>, BTreeSet<String>) {
             for (at, _) in text.match_indices("\"scoreline_") {
                 let name = text[at + 1..].split('"').next().unwrap_or_default();
                 let before = text[..at].trim_end();
-                let is_help = ["describe_counter!(", "describe_gauge!(", "describe_histogram!("]
-                    .iter()
-                    .any(|opening| before.ends_with(opening))
-                    // A row of a table of names and meanings.
-                    || before.ends_with('(') && text[at + 1 + name.len()..].trim_start_matches("\",").trim_start().starts_with('"');
+                let after = text[at + name.len() + 2..].trim_start_matches(',').trim_start();
+                let is_call = ["describe_counter!(", "describe_gauge!(", "describe_histogram!("];
+                let is_call = is_call.iter().any(|opening| before.ends_with(opening));
+                let is_row = before.ends_with('(') && !before.ends_with("!(") && after.starts_with('"');
+                let is_help = is_call || is_row;
                 if is_help { &mut described } else { &mut recorded }.insert(name.to_owned());
             }
             for (constant, name) in constants {
@@ -205,15 +205,14 @@ impl Prometheus {
             .spawn()
             .expect("Prometheus starts");
         let prometheus = Self { child, address, _folder: folder };
-        wait_for("Prometheus", || std::net::TcpStream::connect(&prometheus.address).is_ok());
+        let ready = "GET /-/ready HTTP/1.0\r\nhost: x\r\nconnection: close\r\n\r\n";
+        let is_open = || TcpStream::connect(&prometheus.address).is_ok();
+        wait_for("Prometheus", || is_open() && ask(&prometheus.address, ready).starts_with("HTTP/1.0 200"));
         prometheus
     }
 
     fn api(&self, path: &str) -> Value {
-        body(&crate::process::ask(
-            &self.address,
-            &format!("GET /api/v1/{path} HTTP/1.0\r\nhost: x\r\nconnection: close\r\n\r\n"),
-        ))
+        body(&ask(&self.address, &format!("GET /api/v1/{path} HTTP/1.0\r\nhost: x\r\nconnection: close\r\n\r\n")))
     }
 
     /// How many series an expression gives; an error ends the test.
