@@ -14,6 +14,7 @@ use scoreline_simulator::{Simulator, SimulatorSettings};
 use serde_json::{Value, json};
 
 use crate::documents::has_heading;
+use crate::monitoring::watched_bundle;
 use crate::process::{Server, ask, get, models, post};
 use crate::support::TestBundle;
 use crate::worker::served::{body, wait_for};
@@ -288,6 +289,7 @@ fn every_panel_shows_something_of_a_real_server() {
     let platform = Simulator::start(settings).expect("a simulator");
     platform.put_contact(&platform.contact_list().to_string(), "10000045", [("leadId", "10000045")]);
     let (folder, models) = (tempfile::tempdir().expect("a folder"), models());
+    watched_bundle("clv", "v1.2").write(models.path());
     TestBundle::clv("v1.3").with_log_mean(3.1).write(models.path());
     TestBundle::lead("v1.0").write(models.path());
     let environment = environment(&platform, folder.path());
@@ -324,6 +326,13 @@ fn every_panel_shows_something_of_a_real_server() {
         let text = get(&server.admin, "/metrics");
         assert!(watch.elapsed() < Duration::from_secs(60), "panels that show nothing: {open:#?}\n{text}");
     }
+    let text = get(&server.admin, "/metrics");
+    let silent: Vec<_> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+        .filter(|name| !text.contains(&format!("# HELP {name} ")))
+        .collect();
+    assert!(silent.is_empty(), "without a help text: {silent:?}");
     let rules = prometheus.api("rules");
     let rules = rules["data"]["groups"][0]["rules"].as_array().expect("a list").clone();
     assert!(rules.len() > 12 && rules.iter().all(|rule| rule["health"] == "ok"), "{rules:#?}");
