@@ -21,7 +21,7 @@ const WINDOW: Duration = Duration::from_hours(24);
 const ROWS: usize = 400;
 
 /// `frequency_count` had a quarter of the training rows each up to 5, 10 and 20 and above; the value follows from it.
-pub pub fn watched_bundle(name: &str, version: &str) -> TestBundle {
+pub fn watched_bundle(name: &str, version: &str) -> TestBundle {
     let quarters =
         |edges: &str| format!("edges = {edges}\nshares = [0.25, 0.25, 0.25, 0.25]\nzero = 0.0\nmissing = 0.0\n");
     let feature = "min = 0.0\nmax = 60.0\nmean = 10.0\nstd = 10.0\n";
