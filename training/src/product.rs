@@ -3,15 +3,15 @@
 
 use std::collections::BTreeMap;
 
+use scoreline::packing::calibrate::Grouping;
+use scoreline::packing::statistics::{DerivedPlan, FeaturePlan};
+use scoreline::packing::table::{Row, Table};
 use scoreline_engine::features::interactions::InteractionFeatures;
 use scoreline_engine::features::schema::{NamedImpute, Transform};
 use scoreline_engine::features::{Bend, Factor, Impute};
 use scoreline_engine::inference::bundle::GoldenRequest;
 
-use crate::calibrate::Grouping;
 use crate::cohort::Member;
-use crate::statistics::{DerivedPlan, FeaturePlan};
-use crate::table::{Row, Table};
 
 /// A model's recipe.
 pub(crate) struct Product {
