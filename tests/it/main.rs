@@ -13,6 +13,7 @@ mod by_id_store;
 mod candidates;
 mod config;
 mod data_actions;
+mod deploy;
 #[path = "../../crates/genesys/tests/it/desk.rs"]
 mod desk;
 mod documents;
