@@ -1,5 +1,6 @@
 //! The composition root: configuration becomes services, services become a router. The only file that sees every module.
 
+pub mod checkup;
 pub mod examine;
 mod follow;
 pub mod jobs;

@@ -10,7 +10,7 @@ use axum::routing::{MethodFilter, MethodRouter, any, on};
 use super::admin::{self, jobs, metrics, models, privacy, push, write_back};
 use super::edge::auth::{Access, guarded};
 use super::edge::error::{ApiError, Code, error_response};
-use super::edge::observe::Observe;
+use super::edge::observe::{self, Observe};
 use super::routes::live::Endpoint;
 use super::routes::{
     Call, customer_score, customers, health, job, lead_events, lead_scores, leads, oauth_token, outcomes,
@@ -110,6 +110,7 @@ const fn admin(method: Method, path: &'static str, access: Access, answer: Route
 
 /// The routes of one listener behind authentication and under observation. What is no route is answered here too.
 pub(super) fn router(listener: ListenerName, state: SharedState) -> Router {
+    observe::describe();
     let rows = ROUTES.iter().filter(|row| row.listener == listener);
     let router = rows.fold(Router::new(), |router, row| {
         let methods = guarded(&state, row.access, row.methods());
