@@ -155,15 +155,15 @@ async fn reasons(app: &HttpState, language: Language, answer: &GivenAnswer) -> V
     explained.map_or_else(|_| Vec::new(), |(snapshot, explanation)| in_words(language, &snapshot, &explanation))
 }
 
-/// Reasons whose value was given: one that was imputed says nothing of this customer.
+/// What each group did, told by the feature that leads it. A value that nobody gave says nothing of this customer.
 fn in_words(language: Language, snapshot: &ModelSnapshot, explanation: &Explanation) -> Vec<ShownReason> {
     let rules = snapshot.schema().rules();
-    let given = explanation.contributions.iter().filter_map(|reason| Some((reason, reason.given?)));
-    given
-        .map(|(reason, value)| {
+    let leading = explanation.groups.iter().map(|group| &group.leading).filter(|reason| !reason.given.is_nan());
+    leading
+        .map(|reason| {
             let rule = &rules[reason.position];
-            let category = rule.categories.get(value as usize).map(|category| GivenValue::Text(category));
-            let words = fact(&rule.name, category.unwrap_or(GivenValue::Number(value)), language);
+            let category = rule.categories.get(reason.given as usize).map(|category| GivenValue::Text(category));
+            let words = fact(&rule.name, category.unwrap_or(GivenValue::Number(reason.given)), language);
             ShownReason { words, amount: reason.amount }
         })
         .collect()
