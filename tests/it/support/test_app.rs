@@ -11,7 +11,8 @@ use scoreline::auth::{AuthSettings, Authenticator};
 use scoreline::conversations::ConversationBook;
 use scoreline::http::admission::{Admission, AdmissionSettings, WhenOverloaded};
 use scoreline::http::{
-    Endpoints, EventKeys, HttpSettings, HttpState, OperatorDesk, Readiness, SharedState, WidgetAccess, WidgetDesk, WidgetSettings,
+    Endpoints, EventKeys, HttpSettings, HttpState, OperatorDesk, Readiness, SharedState, WidgetAccess, WidgetDesk,
+    WidgetSettings,
 };
 use scoreline::leads::{LeadDesk, LeadDeskParts, LeadSettings, PauseBoard};
 use scoreline::monitoring::{Monitoring, MonitoringSettings};
