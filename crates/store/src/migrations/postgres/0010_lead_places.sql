@@ -1,4 +1,4 @@
--- Where leads stand among those scored before them. `sqlite/0009_lead_places.sql` is its twin.
+-- Where leads stand among those scored before them. `sqlite/0010_lead_places.sql` is its twin.
 
 -- By the digest of a version's bundle: the distribution of its probabilities, the newest leads weighing most.
 CREATE TABLE lead_places (
