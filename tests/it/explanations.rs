@@ -400,10 +400,10 @@ fn changes(snapshot: &ModelSnapshot, raw: &[f64], groups: &[usize], of: usize) -
 
 #[tokio::test]
 async fn a_groups_sign_never_contradicts_what_changing_all_its_members_does() {
-    for (name, step) in [("clv/v1.2", 400), ("clv-purchases/v1.0", 200), ("lead/v1.0", 1)] {
+    for (name, step) in [("clv/v1.2", 400), ("clv-purchases/v1.0", 200), ("lead/v1.1", 1)] {
         let snapshot = shipped(name);
         let rows = match name {
-            "lead/v1.0" => leads(&snapshot),
+            "lead/v1.1" => leads(&snapshot),
             _ => customers(&snapshot),
         };
         let mut decided = 0;
