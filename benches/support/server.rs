@@ -101,6 +101,7 @@ pub fn scoreline(auth: Option<Arc<Authenticator>>) -> Endpoints {
             nudge: Arc::new(|| ()),
         }),
         event_keys: EventKeys::default(),
+        widget: None,
         metrics: Arc::new(move || metrics.render()),
     }))
 }
