@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::extract::FromRef;
 
 use super::admission::Admission;
+use super::operator_desk::OperatorDesk;
 use crate::auth::Authenticator;
 use crate::conversations::{ConversationBook, ConversationKey};
 use crate::leads::LeadDesk;
@@ -205,6 +206,7 @@ pub struct HttpState {
     pub event_keys: EventKeys,
     /// `None`: there is no agent's page.
     pub widget: Option<WidgetDesk>,
+    pub operator: OperatorDesk,
     /// Renders everything measured so far.
     pub metrics: RenderMetrics,
 }
@@ -251,5 +253,6 @@ pieces! {
     write_back: WriteBackDesk,
     leads: LeadDesk,
     event_keys: EventKeys,
+    operator: OperatorDesk,
     metrics: RenderMetrics,
 }

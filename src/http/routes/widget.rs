@@ -12,7 +12,7 @@ use crate::conversations::{ConversationKey, GivenAnswer, GivenScore, KnownConver
 use crate::http::edge::error::{ApiError, Code, error_response};
 use crate::http::page::agent::{AgentPage, AgentView, Notice, ShownAnswer, ShownReason};
 use crate::http::state::{HttpState, SharedState, WidgetAccess, WidgetDesk};
-use crate::scoring::explanation::Explanation;
+use crate::scoring::explanation::{Contribution, Explanation, GroupContribution};
 use scoreline_domain::privacy::Tombstone;
 use scoreline_domain::time::Timestamp;
 use scoreline_domain::words::{GivenValue, Language, fact};
@@ -155,16 +155,15 @@ async fn reasons(app: &HttpState, language: Language, answer: &GivenAnswer) -> V
     explained.map_or_else(|_| Vec::new(), |(snapshot, explanation)| in_words(language, &snapshot, &explanation))
 }
 
-/// Reasons whose value was given: one that was imputed says nothing of this customer.
+/// What each group of features did, told by the feature that leads it.
 fn in_words(language: Language, snapshot: &ModelSnapshot, explanation: &Explanation) -> Vec<ShownReason> {
     let rules = snapshot.schema().rules();
-    let given = explanation.contributions.iter().filter_map(|reason| Some((reason, reason.given?)));
-    given
-        .map(|(reason, value)| {
-            let rule = &rules[reason.position];
-            let category = rule.categories.get(value as usize).map(|category| GivenValue::Text(category));
-            let words = fact(&rule.name, category.unwrap_or(GivenValue::Number(value)), language);
-            ShownReason { words, amount: reason.amount }
-        })
-        .collect()
+    let told = |group: &GroupContribution| {
+        let Contribution { position, given, amount } = group.leading;
+        let rule = &rules[position];
+        let category = rule.categories.get(given as usize).map(|category| GivenValue::Text(category));
+        let words = fact(&rule.name, category.unwrap_or(GivenValue::Number(given)), language);
+        ShownReason { words, amount }
+    };
+    explanation.groups.iter().map(told).collect()
 }
