@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use super::follow::{self, Follower, STORE_OPEN, StoreDesk};
 use super::pace::KeptPace;
-use super::stored::{self, Opened, Opening};
+use super::stored::{self, KEYS_LEFT, Opened, Opening};
 use crate::config::Settings;
 use crate::conversations::ConversationBook;
 use crate::http::{Jobs, QuestionDesk, Readiness, WriteBackDesk, answer_later};
@@ -86,6 +86,7 @@ impl Pipeline {
             STORE_OPEN,
             "1 while the store is open and does its work; predictions do not wait for it."
         );
+        metrics::describe_gauge!(KEYS_LEFT, "Customers whose key is still one of the pepper before.");
         metrics::gauge!(STORE_OPEN).set(0.0);
         let hosts = settings.callbacks.as_ref().map(|callbacks| callbacks.hosts.clone());
         let pauses = PauseBoard::default();

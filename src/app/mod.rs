@@ -1,5 +1,6 @@
 //! The composition root: configuration becomes services, services become a router. The only file that sees every module.
 
+pub mod checkup;
 pub mod examine;
 mod follow;
 pub mod jobs;
@@ -306,6 +307,7 @@ fn state(
         event_keys,
         widget,
         operator,
+        widget,
         metrics: Arc::new(move || metrics.render()),
     }
 }
@@ -334,6 +336,19 @@ struct StateParts {
 fn address(settings: &Settings) -> String {
     let scheme = if settings.tls.public.is_some() { "https" } else { "http" };
     format!("{scheme}://{}", settings.server.listen)
+}
+
+/// The agent's page, where it has an address.
+fn widget(
+    settings: &Settings,
+    privacy: &PrivacySettings,
+    tombstones: &Tombstones,
+    pipeline: &Pipeline,
+) -> Option<WidgetDesk> {
+    let widget = settings.widget.as_ref()?;
+    let signer = LinkSigner::new(&widget.keys, privacy, widget.link_ttl);
+    let book = ConversationBook::new(tombstones.clone(), pipeline.desk().store, Arc::new(SystemClock));
+    Some(WidgetDesk::new(widget.page.clone(), signer, book))
 }
 
 fn scorer_settings(settings: &Settings) -> ScorerSettings {

@@ -13,7 +13,7 @@ use axum::routing::{MethodFilter, MethodRouter, any, on};
 use super::admin::{self, jobs, metrics, models, operator, privacy, push, write_back};
 use super::edge::auth::{Access, guarded};
 use super::edge::error::{ApiError, Code, error_response};
-use super::edge::observe::Observe;
+use super::edge::observe::{self, Observe};
 use super::edge::origin::refuse_other_sites;
 use super::routes::live::Endpoint;
 use super::routes::{
@@ -122,6 +122,7 @@ const fn admin(method: Method, path: &'static str, access: Access, answer: Route
 
 /// The routes of one listener behind authentication and under observation. What is no route is answered here too.
 pub(super) fn router(listener: ListenerName, state: SharedState) -> Router {
+    observe::describe();
     let rows = ROUTES.iter().filter(|row| row.listener == listener);
     let router = rows.fold(Router::new(), |router, row| {
         let methods = guarded(&state, row.access, row.methods());

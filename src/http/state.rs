@@ -207,6 +207,8 @@ pub struct HttpState {
     /// `None`: there is no agent's page.
     pub widget: Option<WidgetDesk>,
     pub operator: OperatorDesk,
+    /// `None`: there is no agent's page.
+    pub widget: Option<WidgetDesk>,
     /// Renders everything measured so far.
     pub metrics: RenderMetrics,
 }

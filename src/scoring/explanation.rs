@@ -163,7 +163,7 @@ impl Scorer {
         }
     }
 
-    /// Explains an earlier answer of a version that still serves by groups of features: `amount` is what it said of `row`.
+    /// Explains an earlier answer of a version that still serves: `amount` is what it said of `row`.
     ///
     /// # Errors
     /// Says why there is no explanation.
@@ -180,8 +180,7 @@ impl Scorer {
         });
         let snapshot = snapshot.ok_or(NotExplained::AnotherScore)?;
         let budget = Budget::of(self.parts.settings.explain.budget);
-        let column = &snapshot.roles().value;
-        let explanation = explain(&snapshot, row, column, E::in_unit, Detail::Groups, budget).await?;
+        let explanation = explain(&snapshot, row, &snapshot.roles().value, E::in_unit, Detail::Groups, budget).await?;
         if is_of(&explanation, amount) { Ok((snapshot, explanation)) } else { Err(NotExplained::AnotherScore) }
     }
 

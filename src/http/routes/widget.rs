@@ -12,7 +12,7 @@ use crate::conversations::{ConversationKey, GivenAnswer, GivenScore, KnownConver
 use crate::http::edge::error::{ApiError, Code, error_response};
 use crate::http::page::agent::{AgentPage, AgentView, Notice, ShownAnswer, ShownReason};
 use crate::http::state::{HttpState, SharedState, WidgetAccess, WidgetDesk};
-use crate::scoring::explanation::{Contribution, Explanation, GroupContribution};
+use crate::scoring::explanation::Explanation;
 use scoreline_domain::privacy::Tombstone;
 use scoreline_domain::time::Timestamp;
 use scoreline_domain::words::{GivenValue, Language, fact};
@@ -155,15 +155,16 @@ async fn reasons(app: &HttpState, language: Language, answer: &GivenAnswer) -> V
     explained.map_or_else(|_| Vec::new(), |(snapshot, explanation)| in_words(language, &snapshot, &explanation))
 }
 
-/// What each group of features did, told by the feature that leads it.
+/// What each group did, told by the feature that leads it. A value that nobody gave says nothing of this customer.
 fn in_words(language: Language, snapshot: &ModelSnapshot, explanation: &Explanation) -> Vec<ShownReason> {
     let rules = snapshot.schema().rules();
-    let told = |group: &GroupContribution| {
-        let Contribution { position, given, amount } = group.leading;
-        let rule = &rules[position];
-        let category = rule.categories.get(given as usize).map(|category| GivenValue::Text(category));
-        let words = fact(&rule.name, category.unwrap_or(GivenValue::Number(given)), language);
-        ShownReason { words, amount }
-    };
-    explanation.groups.iter().map(told).collect()
+    let leading = explanation.groups.iter().map(|group| &group.leading).filter(|reason| !reason.given.is_nan());
+    leading
+        .map(|reason| {
+            let rule = &rules[reason.position];
+            let category = rule.categories.get(reason.given as usize).map(|category| GivenValue::Text(category));
+            let words = fact(&rule.name, category.unwrap_or(GivenValue::Number(reason.given)), language);
+            ShownReason { words, amount: reason.amount }
+        })
+        .collect()
 }

@@ -279,6 +279,7 @@ impl TestApp {
             event_keys,
             widget,
             operator: operator.clone(),
+            widget,
             metrics: Arc::new(move || metrics.render()),
         });
         let public = Endpoints::public(state.clone());

@@ -65,6 +65,8 @@ pub const TARGETS: &[Target] = &[
     endpoint("widget", http::widget_seeds, Form::Text, http::widget),
     endpoint("wire", wire::seeds, Form::Text, wire::connection),
     Target { name: "onnx", seeds: models::onnx_seeds, form: Form::Protobuf, open: models::onnx, memory: MODEL },
+    Target { name: "lightgbm", seeds: models::lightgbm_seeds, form: Form::Text, open: models::booster, memory: MODEL },
+    Target { name: "xgboost", seeds: models::xgboost_seeds, form: Form::Json, open: models::booster, memory: MODEL },
     Target { name: "linear", seeds: models::linear_seeds, form: Form::Json, open: models::linear, memory: MODEL },
     Target { name: "additive", seeds: models::additive_seeds, form: Form::Json, open: models::additive, memory: MODEL },
     Target {
