@@ -305,24 +305,10 @@ fn state(
         write_back,
         leads: pipeline.lead_desk(settings, privacy),
         event_keys,
-        widget,
         operator,
         widget,
         metrics: Arc::new(move || metrics.render()),
     }
-}
-
-/// The agent's page, where it has an address.
-fn widget(
-    settings: &Settings,
-    privacy: &PrivacySettings,
-    tombstones: &Tombstones,
-    pipeline: &Pipeline,
-) -> Option<WidgetDesk> {
-    let widget = settings.widget.as_ref()?;
-    let signer = LinkSigner::new(&widget.keys, privacy, widget.link_ttl);
-    let book = ConversationBook::new(tombstones.clone(), pipeline.desk().store, Arc::new(SystemClock));
-    Some(WidgetDesk::new(widget.page.clone(), signer, book))
 }
 
 /// What the state is made of that lives beside it.

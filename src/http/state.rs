@@ -204,8 +204,6 @@ pub struct HttpState {
     /// Scores of leads.
     pub leads: LeadDesk,
     pub event_keys: EventKeys,
-    /// `None`: there is no agent's page.
-    pub widget: Option<WidgetDesk>,
     pub operator: OperatorDesk,
     /// `None`: there is no agent's page.
     pub widget: Option<WidgetDesk>,

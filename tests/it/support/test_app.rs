@@ -277,7 +277,6 @@ impl TestApp {
             write_back: scoreline::http::WriteBackDesk::default(),
             leads,
             event_keys,
-            widget,
             operator: operator.clone(),
             widget,
             metrics: Arc::new(move || metrics.render()),
