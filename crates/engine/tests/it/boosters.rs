@@ -1,4 +1,4 @@
-//! Model files that LightGBM and XGBoost write themselves: scoreline answers what the library predicts.
+//! Model files that `LightGBM` and `XGBoost` write themselves: scoreline answers what the library predicts.
 //!
 //! The files, the rows and the predictions are made by `tests/fixtures/boosters/make.py`.
 
@@ -12,7 +12,7 @@ use scoreline_engine::inference::trees::{is_booster, load_booster};
 use scoreline_engine::inference::{Backend, BackendError, FeatureMatrix};
 
 const FEATURES: [&str; 5] = ["recency_days", "purchase_count", "tenure_days", "monetary_avg", "channel"];
-/// Relative difference that counts as the same: LightGBM computes in doubles, XGBoost in singles.
+/// Relative difference that counts as the same: `LightGBM` computes in doubles, `XGBoost` in singles.
 const DOUBLE: f64 = 1e-14;
 const SINGLE: f64 = 1e-6;
 

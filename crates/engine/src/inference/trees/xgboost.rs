@@ -1,4 +1,4 @@
-//! XGBoost's own JSON, as `Booster.save_model` writes it to a name that ends in `.json`.
+//! `XGBoost`'s own JSON, as `Booster.save_model` writes it to a name that ends in `.json`.
 //!
 //! Trees are parallel lists of nodes; a node without a left child is a leaf, whose value stands where others have their
 //! threshold. A row goes left where its value, as a single, is below it (`src/predictor/predict_fn.h`); scores are summed in
@@ -138,10 +138,8 @@ pub(super) fn read(model: &[u8]) -> Result<Booster<f32>, BackendError> {
     };
     for (number, tree) in trees.trees.iter().enumerate() {
         let weight = weights.as_ref().map_or(1.0, |weights| weights[number]);
-        tree_of(tree, weight, &mut booster).map_err(|err| match err {
-            BackendError::Malformed { reason, .. } => malformed(format!("tree {number}: {reason}")),
-            other => other,
-        })?;
+        let read = tree_of(tree, weight, &mut booster);
+        read.map_err(|err| Library::XgBoost.malformed_as(err, |reason| format!("tree {number}: {reason}")))?;
     }
     Ok(booster)
 }
