@@ -1,7 +1,7 @@
 //! `LightGBM`'s own text file, as `Booster.save_model` writes it (versions 2 to 4 of the format).
 //!
 //! A header of `key=value` lines, then a block for each tree: parallel lists of splits and leaves, in which a child below
-//! zero is the leaf of that number, counted from -1 on. How a row goes through it is `include/`LightGBM`/tree.h`
+//! zero is the leaf of that number, counted from -1 on. How a row goes through it is `include/LightGBM/tree.h`
 //! (`NumericalDecision`, `CategoricalDecision`); how scores become answers, `ConvertOutput` of each objective.
 
 use std::collections::HashMap;

@@ -73,8 +73,8 @@ struct Tree {
     default_left: Vec<Flag>,
     #[serde(default)]
     split_type: Vec<u8>,
-    #[serde(default)]
-    tree_param: TreeParameters,
+    #[serde(default, rename = "tree_param")]
+    parameters: TreeParameters,
 }
 
 #[derive(Default, Deserialize)]
@@ -184,7 +184,7 @@ fn tree_of(tree: &Tree, weight: f32, booster: &mut Booster<f32>) -> Result<(), B
     if tree.split_type.iter().any(|kind| *kind != 0) {
         return Err(unsupported("splits by category (`enable_categorical`)"));
     }
-    if !matches!(tree.tree_param.size_leaf_vector.as_str(), "" | "0" | "1") {
+    if !matches!(tree.parameters.size_leaf_vector.as_str(), "" | "0" | "1") {
         return Err(unsupported("leaves of several numbers"));
     }
     let nodes = tree.left_children.len();
