@@ -21,7 +21,8 @@ struct Learner {
     #[serde(default)]
     feature_names: Vec<String>,
     gradient_booster: GradientBooster,
-    learner_model_param: Parameters,
+    #[serde(rename = "learner_model_param")]
+    parameters: Parameters,
     objective: Objective,
 }
 
@@ -107,7 +108,7 @@ fn learner(model: &[u8]) -> Result<Learner, BackendError> {
 }
 
 pub(super) fn read(model: &[u8]) -> Result<Booster<f32>, BackendError> {
-    let Learner { feature_names, gradient_booster, learner_model_param: parameters, objective } = learner(model)?;
+    let Learner { feature_names, gradient_booster, parameters, objective } = learner(model)?;
     let most_one = |text: &str| matches!(text, "" | "0" | "1");
     if !most_one(&parameters.num_class) || !most_one(&parameters.num_target) {
         return Err(unsupported("a model of several classes or targets"));
