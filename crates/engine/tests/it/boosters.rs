@@ -82,9 +82,11 @@ fn answers_of_trees_are_explained_exactly() {
         for pair in rows.chunks_exact(2 * FEATURES.len()).take(20) {
             let (row, reference) = pair.split_at(FEATURES.len());
             let budget = Budget::of(std::time::Duration::from_mins(1));
-            let shares = backend.explain(&Question { row, reference, output: 0, budget }).expect("explained");
+            let players = [0, 1, 2, 3, 4];
+            let question = Question { row, reference, players: &players, output: 0, budget };
+            let shares = backend.explain(&question).expect("explained");
             assert_eq!(shares.method, Method::TreeShap, "{name}");
-            let sum: f64 = shares.columns.iter().sum();
+            let sum: f64 = shares.players.iter().sum();
             let difference = shares.to - shares.from;
             assert!((sum - difference).abs() <= 1e-6 * difference.abs().max(1e-9), "{name}: {shares:?}");
         }
