@@ -1,5 +1,6 @@
 //! What becomes of a model after it serves: whether it is still asked about the customers it was trained on (drift),
-//! how its answers turned out (outcomes), and how a candidate would answer in its place (comparison).
+//! how its answers turned out (outcomes), and how a candidate would answer in its place (comparison). And what goes through
+//! the server meanwhile, for people who look at it (traffic, journal).
 //!
 //! The predict path touches this module in one call that counts and offers, and never waits.
 
@@ -9,10 +10,13 @@ pub mod comparison;
 pub mod counts;
 pub mod drift;
 pub mod gauges;
+pub mod journal;
 pub mod ledger;
 pub mod outcome;
 pub mod psi;
 pub mod quality;
+pub mod traffic;
+pub mod traffic_history;
 pub mod trials;
 pub mod window;
 
@@ -24,7 +28,9 @@ use scoreline_domain::{CustomerKey, Estimate, Probability, Tier};
 use scoreline_engine::inference::ModelSnapshot;
 
 pub use drift::DriftMonitor;
+pub use journal::Journal;
 pub use ledger::Ledger;
+pub use traffic_history::Traffic;
 pub use window::WindowSettings;
 
 use book::PredictionLimits;
@@ -44,6 +50,8 @@ pub struct Monitoring {
     drift: Arc<DriftMonitor>,
     trials: Arc<Trials>,
     ledger: Option<Ledger>,
+    traffic: Arc<Traffic>,
+    journal: Journal,
 }
 
 /// One row that a model scored.
@@ -67,7 +75,13 @@ impl Monitoring {
         gauges::describe();
         trials::describe();
         let ledger = settings.ledger.map(Ledger::new);
-        Self { drift: Arc::new(DriftMonitor::new(settings.windows)), trials: Arc::default(), ledger }
+        Self {
+            drift: Arc::new(DriftMonitor::new(settings.windows)),
+            trials: Arc::default(),
+            ledger,
+            traffic: Arc::default(),
+            journal: Journal::default(),
+        }
     }
 
     pub fn drift(&self) -> &DriftMonitor {
@@ -82,6 +96,16 @@ impl Monitoring {
     /// The ledger; `None` when outcomes are not kept.
     pub fn ledger(&self) -> Option<&Ledger> {
         self.ledger.as_ref()
+    }
+
+    /// What goes through the server.
+    pub fn traffic(&self) -> &Arc<Traffic> {
+        &self.traffic
+    }
+
+    /// What happened to models, and what people asked for.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
     }
 
     /// Takes in one row that the model ran for: counted for drift, and offered to the ledger when the customer is

@@ -275,6 +275,8 @@ pub enum FallbackReason {
 }
 
 impl FallbackReason {
+    pub const ALL: [Self; 4] = [Self::Overloaded, Self::Deadline, Self::ModelError, Self::BreakerOpen];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Overloaded => "model_overloaded",
@@ -372,7 +374,7 @@ impl Scorer {
         table: FeatureTable,
     ) -> Self {
         let cache = ScoreCache::new(settings.cache_bytes, settings.cache_ttl);
-        let metrics = ScoringMetrics::register();
+        let metrics = ScoringMetrics::register(Arc::clone(monitoring.traffic()));
         let flights = Flights::default();
         let comparing = Comparing::new();
         let parts = ScorerParts { registry, cache, table, clock, settings, metrics, monitoring, flights, comparing };
