@@ -59,5 +59,6 @@ mod stored;
 mod support;
 mod tidy;
 mod tls;
+mod widget;
 mod worker;
 mod wrong_exports;

@@ -11,7 +11,7 @@ use scoreline_engine::features::schema::{NamedImpute, Transform};
 use scoreline_engine::features::{Bend, Factor, Impute};
 use scoreline_engine::inference::bundle::GoldenRequest;
 
-use crate::cohort::Member;
+use crate::cohort::{HORIZON_DAYS, Member};
 
 /// A model's recipe.
 pub(crate) struct Product {
@@ -176,7 +176,7 @@ pub(crate) fn purchases_table(members: &[Member]) -> Table {
             features.iter().map(|name| known.get(name.as_str()).copied().flatten().unwrap_or(f64::NAN)).collect(),
         )
     });
-    Table { rows: rows.collect(), features }
+    Table { rows: rows.collect(), features, horizon_days: Some(HORIZON_DAYS), ..Table::default() }
 }
 
 /// One row a customer who was ever in touch, with interaction and purchase features.
@@ -189,12 +189,13 @@ pub(crate) fn interactions_table(members: &[Member], interactions: &[Option<Inte
         let value = |name: &String| known.get(name.as_str()).copied().flatten().unwrap_or(f64::NAN);
         Some(row(member, features.iter().map(value).collect()))
     });
-    Table { rows: rows.collect(), features }
+    Table { rows: rows.collect(), features, horizon_days: Some(HORIZON_DAYS), ..Table::default() }
 }
 
 fn row(member: &Member, values: Vec<f64>) -> Row {
     Row {
         customer: member.id.to_string(),
+        as_of: String::new(),
         split: member.split,
         values,
         spend_usd: member.spend_usd,
