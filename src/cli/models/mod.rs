@@ -9,7 +9,7 @@ mod verify;
 pub use publish::{AcceptArgs, AllowArgs, BundleArgs, name, version};
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 
@@ -90,6 +90,11 @@ impl ModelsCommand {
             Self::Probe => probe(),
         }
     }
+}
+
+/// What a load of each bundle at or below `path` would end with, by the step that fails; nothing for a good one.
+pub(super) fn faults(path: &Path, load: &LoadSettings) -> Result<Vec<(PathBuf, verify::Problems)>, Failure> {
+    verify::faults(path, load)
 }
 
 /// How a bundle that is being made is loaded: as the server would, without tiers that settings put over the bundle's.

@@ -36,6 +36,12 @@ pub(super) fn run(path: &Path, load: &LoadSettings) -> Result<(), Failure> {
     if failed > 0 { Err(anyhow::anyhow!("{failed} of {count} bundles would be refused").into()) } else { Ok(()) }
 }
 
+/// What a load of each bundle at or below `path` would end with, by the step that fails.
+pub(super) fn faults(path: &Path, load: &LoadSettings) -> Result<Vec<(PathBuf, Problems)>, Failure> {
+    let all = bundles(path)?;
+    Ok(all.into_iter().map(|bundle| (bundle.clone(), checks(&bundle, load, &mut String::new()))).collect())
+}
+
 /// The files of a bundle that carries its manifest, in a folder or in a lone file.
 pub(super) fn read(path: &Path) -> Result<BundleFiles, Failure> {
     if path.is_file() && !is_manifest(path) {
@@ -45,7 +51,8 @@ pub(super) fn read(path: &Path) -> Result<BundleFiles, Failure> {
     Ok(BundleFiles::read(folder)?)
 }
 
-type Problems = Vec<(&'static str, String)>;
+/// The steps that fail, each with why.
+pub(super) type Problems = Vec<(&'static str, String)>;
 
 /// Runs the steps of a load in order, and gives what fails. A step that needs what an earlier one could not give is left
 /// out; the others are not.
