@@ -82,11 +82,7 @@ fn answers_of_trees_are_explained_exactly() {
         for pair in rows.chunks_exact(2 * FEATURES.len()).take(20) {
             let (row, reference) = pair.split_at(FEATURES.len());
             let budget = Budget::of(std::time::Duration::from_mins(1));
-<<<<<<< HEAD
             let players = [0, 1, 2, 3, 4];
-=======
-            let players: Vec<u32> = (0..).take(row.len()).collect();
->>>>>>> main
             let question = Question { row, reference, players: &players, output: 0, budget };
             let shares = backend.explain(&question).expect("explained");
             assert_eq!(shares.method, Method::TreeShap, "{name}");
