@@ -124,12 +124,15 @@ impl ScoredRow<'_> {
                 level,
             }),
             risk: estimate.risk.map(Probability::get),
-            tier: Some(assigned_tier(self.snapshot, estimate.tier, estimate.confidence)),
+            tier: Some(AssignedTier {
+                limits: self.snapshot.standard(self.raw).limits,
+                ..assigned_tier(self.snapshot, estimate.tier, estimate.confidence)
+            }),
         }
     }
 }
 
-/// A tier with the limits of the snapshot that a spend will be judged by.
+/// A tier with the limits of the snapshot that a spend will be judged by, for a customer of whom everything was known.
 pub fn assigned_tier(snapshot: &ModelSnapshot, tier: Tier, confidence: Option<Probability>) -> AssignedTier {
     AssignedTier { tier, confidence: confidence.map(Probability::get), limits: snapshot.tiers() }
 }

@@ -87,8 +87,9 @@ pub fn estimate(
     wish: Wish,
 ) -> Result<Estimate, UnusableOutput> {
     let said = Said::read(snapshot.roles(), outputs)?;
-    let calibration = snapshot.manifest().interval.as_ref();
-    let group = calibration.map(|calibration| group_of(calibration, snapshot.group_value(raw)));
+    let standard = snapshot.standard(raw);
+    let calibration = standard.interval;
+    let group = calibration.map(|calibration| group_of(calibration, standard.group_value, said.value));
     let risk = said.risk.or_else(|| group.map(|group| group.zero_share));
     let interval = match (calibration, group) {
         (Some(calibration), Some(group)) => {
@@ -98,9 +99,9 @@ pub fn estimate(
         }
         _ => said.bounds.and_then(|(low, high)| Interval::around(said.value, low, high)),
     };
-    let tier = snapshot.tier_from(said.value, wish.previous);
-    let (from, to) = snapshot.tiers().range(tier);
-    let tiers = snapshot.manifest().tiers.as_ref();
+    let tier = standard.tier_from(said.value, wish.previous);
+    let (from, to) = standard.limits.range(tier);
+    let tiers = standard.tiers;
     let (below_medium, below_high) = tiers.map(|tiers| (tiers.below_medium, tiers.below_high)).unwrap_or_default();
     let below = |limit: f64, odds: Option<LogOdds>| {
         let share = said.below(limit, calibration, group)?;
@@ -183,21 +184,15 @@ impl Said {
     }
 }
 
-/// The group that holds `value`: the row for unknown values when it is not a number, the pooled row when it is below the
-/// first group or its group too small.
-fn group_of(calibration: &Calibration, value: f64) -> &CalibrationGroup {
-    let group = if value.is_nan() {
-        calibration.unknown.as_ref()
-    } else {
-        let count = calibration.groups.partition_point(|group| group.from <= value);
-        count.checked_sub(1).map(|last| &calibration.groups[last])
-    };
-    group.filter(|group| group.n >= SMALLEST_GROUP).unwrap_or(&calibration.pooled)
+/// The customer's group; the pooled row when too few customers are behind it.
+fn group_of(calibration: &Calibration, group_value: f64, value: f64) -> &CalibrationGroup {
+    let group = calibration.group(group_value, value);
+    if group.n >= SMALLEST_GROUP { group } else { &calibration.pooled }
 }
 
 /// A baseline as a score: its tier follows from its value, its confidence is at most one half.
 pub fn from_baseline(snapshot: &ModelSnapshot, baseline: &scoreline_engine::inference::manifest::Baseline) -> Estimate {
-    let tier = snapshot.tier_from(baseline.value, None);
+    let tier = snapshot.tiers().tier(baseline.value);
     let share = baseline.tier_share[Tier::ALL.iter().position(|t| *t == tier).unwrap_or_default()];
     Estimate {
         value: baseline.value,
@@ -217,6 +212,7 @@ mod tests {
     fn group(from: f64, n: u32, upper: f64) -> CalibrationGroup {
         CalibrationGroup {
             from,
+            value_from: 0.0,
             n,
             upper: vec![upper / 2.0, upper],
             two_sided: vec![[-0.4, upper / 2.0], [-0.8, upper]],
@@ -252,16 +248,26 @@ mod tests {
     #[test]
     fn the_group_is_the_one_that_starts_at_or_below_the_value() {
         let calibration = calibration();
-        let upper = |value| group_of(&calibration, value).upper[1];
+        let upper = |value| group_of(&calibration, value, 10.0).upper[1];
         assert_eq!(upper(1.0), 1.0);
         assert_eq!(upper(2.5), 2.0, "fewer than 100 customers: pooled");
         assert_eq!(upper(40.0), 3.0);
         assert_eq!(upper(0.0), 2.0, "below the first group: pooled");
         assert_eq!(upper(f64::NAN), 2.0, "unknown and no row for it: pooled");
         let known = Calibration { unknown: Some(group(0.0, 500, 4.0)), ..calibration.clone() };
-        assert_eq!(group_of(&known, f64::NAN).upper[1], 4.0);
+        assert_eq!(group_of(&known, f64::NAN, 10.0).upper[1], 4.0);
         let small = Calibration { unknown: Some(group(0.0, 50, 4.0)), ..calibration.clone() };
-        assert_eq!(group_of(&small, f64::NAN).upper[1], 2.0, "fewer than 100 customers: pooled");
+        assert_eq!(group_of(&small, f64::NAN, 10.0).upper[1], 2.0, "fewer than 100 customers: pooled");
+    }
+
+    #[test]
+    fn groups_of_one_activity_are_told_apart_by_the_prediction() {
+        let at = |from, value_from, upper| CalibrationGroup { value_from, ..group(from, 500, upper) };
+        let groups = vec![at(1.0, 0.0, 1.0), at(1.0, 8.0, 2.0), at(1.0, 20.0, 3.0), at(2.0, 0.0, 4.0)];
+        let calibration = Calibration { groups, ..calibration() };
+        let upper = |count, value| group_of(&calibration, count, value).upper[1];
+        assert_eq!([0.0, 7.9, 8.0, 19.0, 20.0, 900.0].map(|value| upper(1.0, value)), [1.0, 1.0, 2.0, 2.0, 3.0, 3.0]);
+        assert_eq!([0.0, 8.0, 20.0].map(|value| upper(2.0, value)), [4.0; 3]);
     }
 
     #[test]

@@ -26,6 +26,7 @@ mod genesys_cli;
 mod ground;
 mod http_api;
 mod identifiers;
+mod known_facts;
 mod later;
 mod lead_api;
 mod leads;

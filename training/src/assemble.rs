@@ -16,14 +16,15 @@ use scoreline_engine::inference::bundle::{
     run_rows, sha256_hex,
 };
 use scoreline_engine::inference::manifest::{
-    BUNDLE_VERSION, BackendKind, Baseline, Baselines, CalibrationMethod, Manifest, Outputs, Task, Tiers,
-    TrainingSummary,
+    BUNDLE_VERSION, BackendKind, Baseline, Baselines, CalibrationMethod, ColdStartFeature, Information, Manifest,
+    Outputs, Task, Tiers, TrainingSummary,
 };
 use scoreline_engine::inference::runtime_search::RuntimeSearch;
 
 use crate::baseline::{Peer, baselines};
 use crate::calibrate::{Grouping, Scored, calibrate, hysteresis, recalibration};
 use crate::drift;
+use crate::product::InformationPlan;
 use crate::quality::Quality;
 use crate::statistics::round;
 use crate::table::{Row, Table};
@@ -48,14 +49,14 @@ pub(crate) struct Draft {
     pub horizon_days: u32,
     /// The day from which outcomes were counted, where it is known.
     pub as_of: Option<Date>,
-    pub cold_start_feature: String,
+    pub cold_start_feature: ColdStartFeature,
     pub standardize: bool,
     pub outputs: Outputs,
     pub features: Vec<FeatureRule>,
     pub derived: Vec<DerivedRule>,
     pub grouping: Grouping,
-    /// Features that callers leave out together: a label, and what they leave out. Measured beside the whole.
-    pub partial: Option<(String, Vec<String>)>,
+    /// Features that callers leave out together: a label, and what they leave out. Some golden rows are theirs.
+    pub partial: Vec<(String, Vec<String>)>,
     /// Where the model comes from; rows and metrics are filled in later.
     pub training: TrainingSummary,
 }
@@ -125,6 +126,7 @@ impl Draft {
             lead: None,
             interval: None,
             drift: None,
+            information: Vec::new(),
             training: self.training.clone(),
             baselines: Baselines::default(),
             features: self.features.clone(),
@@ -157,6 +159,23 @@ pub(crate) fn conclude(
     let predicted: Vec<f64> = evidence.calibration.iter().map(|scored| scored.value).collect();
     manifest.drift = Some(drift::reference(manifest.training.rows, &predicted)?);
     manifest.training.calibration_rows = u32::try_from(evidence.calibration.len())?;
+    Ok(())
+}
+
+/// Adds the tables that judge customers of whom less is known. `scored` are those the whole was concluded from, as they are
+/// seen without it.
+pub(crate) fn inform(manifest: &mut Manifest, plan: &InformationPlan, scored: &[Scored]) -> anyhow::Result<()> {
+    let mut tiers = tiers(scored);
+    tiers.hysteresis = hysteresis(scored, tiers.thresholds());
+    let predicted: Vec<f64> = scored.iter().map(|scored| scored.value).collect();
+    manifest.information.push(Information {
+        name: plan.name.to_owned(),
+        lacks: plan.lacks.to_owned(),
+        unread: plan.unread.clone(),
+        tiers,
+        interval: Some(calibrate(scored, &[], &plan.grouping)?),
+        score: drift::bins(&predicted),
+    });
     Ok(())
 }
 
@@ -362,9 +381,8 @@ fn golden_rows(
             .map(|(row, _)| *row)
             .collect();
         all.extend(members.iter().take(3).map(|row| request(row, &[])));
-        if let Some((_, missing)) = &draft.partial {
-            all.extend(members.iter().skip(3).take(1).map(|row| request(row, missing)));
-        }
+        let partial = draft.partial.iter().zip(members.iter().skip(3));
+        all.extend(partial.map(|((_, missing), row)| request(row, missing)));
     }
     let mut lines = Vec::new();
     for request in all {

@@ -458,6 +458,7 @@ fn calibrate(args: CalibrateArgs) -> anyhow::Result<()> {
             feature,
             with: Vec::new(),
             starts,
+            value_starts: Vec::new(),
             miss_factors: Vec::new(),
         }),
         command,

@@ -10,7 +10,7 @@ use scoreline_engine::features::Impute;
 use scoreline_engine::features::schema::{NamedImpute, Transform};
 use scoreline_engine::inference::bundle::BundleFiles;
 use scoreline_engine::inference::manifest::{
-    Apply, BackendKind, Manifest, MappedOutput, Output, Outputs, TrainingSummary,
+    Apply, BackendKind, ColdStartFeature, Manifest, MappedOutput, Output, Outputs, TrainingSummary,
 };
 
 use crate::assemble::{self, Draft, Evidence};
@@ -129,7 +129,7 @@ pub(crate) fn pack(pack: Pack, models: &Path, replace: bool) -> anyhow::Result<T
         model: std::fs::read(&pack.model).with_context(|| format!("cannot read {}", pack.model.display()))?,
         horizon_days: pack.horizon_days,
         as_of: None,
-        cold_start_feature: pack.cold_start_feature,
+        cold_start_feature: ColdStartFeature::One(pack.cold_start_feature),
         standardize: false,
         outputs: pack.outputs,
         features: Vec::new(),
@@ -138,9 +138,10 @@ pub(crate) fn pack(pack: Pack, models: &Path, replace: bool) -> anyhow::Result<T
             feature: pack.group_by,
             with: Vec::new(),
             starts: pack.group_starts,
+            value_starts: Vec::new(),
             miss_factors: Vec::new(),
         },
-        partial: None,
+        partial: Vec::new(),
         training: TrainingSummary {
             data: pack.data,
             synthetic: pack.synthetic,
@@ -182,6 +183,7 @@ pub(crate) fn again(again: Again, models: &Path, replace: bool) -> anyhow::Resul
             feature: interval.group_by.clone(),
             with: interval.group_with.clone(),
             starts: interval.groups.iter().map(|group| group.from).collect(),
+            value_starts: interval.groups.iter().map(|group| group.value_from).collect(),
             miss_factors: interval.groups.iter().map(|group| group.miss_factor).collect(),
         },
         (None, None) => anyhow::bail!(
@@ -209,7 +211,7 @@ pub(crate) fn again(again: Again, models: &Path, replace: bool) -> anyhow::Resul
         features: manifest.features.clone(),
         derived: manifest.derived.clone(),
         grouping,
-        partial: None,
+        partial: Vec::new(),
         training: TrainingSummary { command: again.command, ..manifest.training },
     };
     let manifest = draft.manifest()?;

@@ -19,6 +19,8 @@ pub(crate) struct Judged<'r> {
     pub estimate: Estimate,
     /// The tier their spend puts them in.
     pub realised: Tier,
+    /// What they had spent before, US dollars; not a number where the model does not read it.
+    pub spent_before: f64,
     /// Bounds at each of `LEVELS`; absent for a bundle without calibration.
     pub bounds: Option<[(f64, f64); LEVELS.len()]>,
 }
@@ -76,6 +78,7 @@ pub(crate) fn judge<'r>(
     };
     let answers = at(LEVEL)?;
     let levels = LEVELS.iter().map(|level| at(*level)).collect::<Result<Vec<_>, _>>()?;
+    let spent = snapshot.schema().position("total_spend_usd");
     let judged = rows.iter().zip(answers).enumerate().map(|(i, (row, estimate))| {
         let mut bounds = [(0.0, 0.0); LEVELS.len()];
         let mut complete = true;
@@ -85,8 +88,9 @@ pub(crate) fn judge<'r>(
                 None => complete = false,
             }
         }
-        let realised = snapshot.tiers().tier(row.spend_usd);
-        Judged { row, estimate, realised, bounds: complete.then_some(bounds) }
+        let realised = snapshot.standard(&raw[i * row.values.len()..][..row.values.len()]).limits.tier(row.spend_usd);
+        let spent_before = spent.map_or(f64::NAN, |column| row.values[column]);
+        Judged { row, estimate, realised, spent_before, bounds: complete.then_some(bounds) }
     });
     Ok(judged.collect())
 }
@@ -158,6 +162,13 @@ fn intervals(
     ];
     let groups = groups(judged, grouping, grouped);
     let top = metrics::top_decile(value);
+    let before: Vec<f64> = judged.iter().map(|one| one.spent_before).collect();
+    let parts = [("value_decile", value, 10), ("spend_quarter", before.as_slice(), 4)];
+    for (name, by, count) in parts.into_iter().filter(|(_, by, _)| by.iter().all(|number| !number.is_nan())) {
+        let covered = equal_parts(by, count).into_iter();
+        let covered = covered.map(|members| metrics::coverage(members.into_iter().map(|i| (&actual[i], &shown[i]))));
+        found.push((format!("interval_coverage_least_{name}"), covered.fold(1.0, f64::min)));
+    }
     for (position, level) in LEVELS.iter().enumerate() {
         let suffix = if position == default { String::new() } else { format!("_at_{:.0}", level * 100.0) };
         let shown = at(position);
@@ -171,11 +182,21 @@ fn intervals(
     Ok(found)
 }
 
+/// Positions in `count` parts of equal size, from the smallest numbers to the largest.
+fn equal_parts(numbers: &[f64], count: usize) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..numbers.len()).collect();
+    order.sort_by(|a, b| numbers[*a].total_cmp(&numbers[*b]));
+    let start = |part: usize| part * order.len() / count;
+    (0..count).map(|part| order[start(part)..start(part + 1)].to_vec()).filter(|part| !part.is_empty()).collect()
+}
+
 /// Members of each calibration group by the name of the group; none where the callers do not know theirs.
 pub(crate) fn groups(judged: &[Judged<'_>], grouping: &Grouping, grouped: Option<usize>) -> Vec<(String, Vec<usize>)> {
     let Some(column) = grouped else { return Vec::new() };
-    let groups = grouping.starts.iter().enumerate().filter_map(|(i, from)| {
-        let to = grouping.starts.get(i + 1).copied();
+    let mut starts = grouping.starts.clone();
+    starts.dedup();
+    let groups = starts.iter().enumerate().filter_map(|(i, from)| {
+        let to = starts.get(i + 1).copied();
         let holds = |value: f64| value >= *from && to.is_none_or(|to| value < to);
         let members: Vec<usize> = (0..judged.len()).filter(|at| holds(judged[*at].row.values[column])).collect();
         let to = match to {

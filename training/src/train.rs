@@ -9,11 +9,13 @@ use scoreline_domain::{ModelName, ModelVersion};
 use scoreline_engine::features::FeatureSchema;
 use scoreline_engine::inference::FeatureMatrix;
 use scoreline_engine::inference::linear::{self, LinearModel};
-use scoreline_engine::inference::manifest::{BackendKind, Manifest, Output, Outputs, TrainingSummary};
+use scoreline_engine::inference::manifest::{
+    BackendKind, ColdStartFeature, Manifest, Output, Outputs, TrainingSummary,
+};
 
 use crate::assemble::{self, Draft, Evidence, Staged};
 use crate::baseline::Peer;
-use crate::calibrate::Scored;
+use crate::calibrate::{Grouping, Scored};
 use crate::cdnow;
 use crate::cohort::{AS_OF, HORIZON_DAYS, Member, members};
 use crate::fit::{Prepared, hurdle};
@@ -135,12 +137,17 @@ pub(crate) fn train(run: &Run, progress: &Progress) -> anyhow::Result<Trained> {
         let (draft, manifest) = recipe.complete(&outside, inner)?;
         let snapshot = assemble::snapshot(&manifest, &draft.model)?;
         let inside: Vec<&Row> = inside.into_iter().map(|at| rows[at]).collect();
-        let blank = assemble::positions(&snapshot, &product.partial.1)?;
-        Ok((judge(&snapshot, &inside, &[])?, judge(&snapshot, &inside, &blank)?))
+        let partial = product.partial.iter().map(|(_, missing)| {
+            let blank = assemble::positions(&snapshot, missing)?;
+            judge(&snapshot, &inside, &blank)
+        });
+        Ok((judge(&snapshot, &inside, &[])?, partial.collect::<Result<Vec<_>, _>>()?))
     })?;
     let (whole, partial): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
     let judged = whole.concat();
-    let quality = qualities(&product, &table, &judged, &partial.concat())?;
+    let partial: Vec<Vec<Judged<'_>>> =
+        (0..product.partial.len()).map(|of| partial.iter().flat_map(|fold| fold[of].clone()).collect()).collect();
+    let quality = qualities(&product, &table, &judged, &partial)?;
 
     progress.step("fitting and calibrating");
     let calibrating = Folds { count: CALIBRATING_FOLDS, salt: run.source.seed };
@@ -163,14 +170,15 @@ pub(crate) struct Fitted {
 /// Fits a product's hurdle on some rows of its table.
 pub(crate) fn fit(product: &Product, rows: &[&Row]) -> anyhow::Result<Fitted> {
     let schema = statistics::schema(&product.features, &product.derived, rows, true)?;
-    let model = hurdle(&Prepared::new(&schema, rows), &product.variants)?;
+    let model = hurdle(&Prepared::new(&schema, rows), &product.variants, product::sign)?;
     Ok(Fitted { schema, model })
 }
 
 /// The rows a product is asked about: customers with a history.
 pub(crate) fn answered<'t>(product: &Product, table: &'t Table) -> Vec<&'t Row> {
-    let column = table.position(product.cold_start_feature);
-    table.rows.iter().filter(|row| column.is_none_or(|column| row.values[column] != 0.0)).collect()
+    let columns: Vec<usize> = product.cold_start_features.iter().filter_map(|name| table.position(name)).collect();
+    let history = |row: &Row| columns.iter().map(|column| row.values[*column]).find(|value| !value.is_nan());
+    table.rows.iter().filter(|row| history(row) != Some(0.0)).collect()
 }
 
 impl Fitted {
@@ -226,13 +234,16 @@ impl Recipe<'_> {
             model: fitted.model.write(),
             horizon_days: HORIZON_DAYS,
             as_of: Some(AS_OF),
-            cold_start_feature: product.cold_start_feature.to_owned(),
+            cold_start_feature: match product.cold_start_features {
+                [one] => ColdStartFeature::One((*one).to_owned()),
+                several => ColdStartFeature::Several(several.iter().map(|name| (*name).to_owned()).collect()),
+            },
             standardize: true,
             outputs: hurdle_outputs(),
             features: fitted.schema.rules().to_vec(),
             derived: fitted.schema.derived().to_vec(),
             grouping: product.grouping.clone(),
-            partial: Some(product.partial.clone()),
+            partial: product.partial.clone(),
             training: TrainingSummary {
                 data: DATA.to_owned(),
                 synthetic: product.synthetic.clone(),
@@ -248,17 +259,18 @@ impl Recipe<'_> {
             },
         };
         let mut manifest = draft.manifest()?;
-        assemble::conclude(&mut manifest, &self.evidence(rows, folds)?, &product.grouping, draft.as_of)?;
+        let LeftOut { whole, less } = self.left_out(rows, folds)?;
+        let evidence = Evidence { calibration: whole, unknown: Vec::new(), peers: peers(rows) };
+        assemble::conclude(&mut manifest, &evidence, &product.grouping, draft.as_of)?;
+        for (plan, scored) in product.information.iter().zip(&less) {
+            assemble::inform(&mut manifest, plan, scored)?;
+        }
         Ok((draft, manifest))
     }
 
     /// Every row as predicted by a model that was not fitted on it.
-    fn evidence<'r>(&self, rows: &[&'r Row], folds: Folds) -> anyhow::Result<Evidence<'r>> {
+    fn left_out(&self, rows: &[&Row], folds: Folds) -> anyhow::Result<LeftOut> {
         let position = |name: &String| self.product.features.iter().position(|plan| plan.name == *name);
-        let blank: Vec<usize> = self.product.partial.1.iter().filter_map(position).collect();
-        let column = position(&self.product.grouping.feature);
-        // Only where callers may leave out what picks the group is there a group of the unknown.
-        let group_may_miss = column.is_some_and(|column| blank.contains(&column));
         let parts = folds.each(rows, |outside, inside| {
             let limit = self.run.limit;
             anyhow::ensure!(
@@ -267,18 +279,31 @@ impl Recipe<'_> {
                 limit.as_secs() / 60
             );
             let fitted = fit(self.product, &outside)?;
-            let left_out: Vec<&Row> = inside.iter().map(|at| rows[*at]).collect();
-            let known = fitted.outputs(&left_out, &[])?;
-            let unknown = if group_may_miss { fitted.outputs(&left_out, &blank)? } else { Vec::new() };
-            let scored = |outcomes: Vec<ModelOutputs>| -> Vec<Scored> {
-                let pairs = outcomes.into_iter().zip(&left_out);
-                pairs.map(|(outcome, row)| outcome.beside(row, column)).collect()
+            let inside: Vec<&Row> = inside.iter().map(|at| rows[*at]).collect();
+            let scored = |grouping: &Grouping, blank: &[usize]| -> anyhow::Result<Vec<Scored>> {
+                let column = position(&grouping.feature);
+                let outputs = fitted.outputs(&inside, blank)?.into_iter().zip(&inside);
+                Ok(outputs.map(|(outputs, row)| outputs.beside(row, column)).collect())
             };
-            Ok((scored(known), scored(unknown)))
+            let less = self.product.information.iter().map(|plan| {
+                let blank: Vec<usize> = plan.blank().iter().filter_map(position).collect();
+                scored(&plan.grouping, &blank)
+            });
+            Ok((scored(&self.product.grouping, &[])?, less.collect::<Result<Vec<_>, _>>()?))
         })?;
-        let (calibration, unknown): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
-        Ok(Evidence { calibration: calibration.concat(), unknown: unknown.concat(), peers: peers(rows) })
+        let less = |set: usize| parts.iter().flat_map(|(_, less)| less[set].iter().copied()).collect();
+        Ok(LeftOut {
+            whole: parts.iter().flat_map(|(whole, _)| whole.iter().copied()).collect(),
+            less: (0..self.product.information.len()).map(less).collect(),
+        })
     }
+}
+
+/// Rows as models predict them that were not fitted on them: by everything, and by what is known of each
+/// information set.
+struct LeftOut {
+    whole: Vec<Scored>,
+    less: Vec<Vec<Scored>>,
 }
 
 impl ModelOutputs {
@@ -298,12 +323,15 @@ fn qualities(
     product: &Product,
     table: &Table,
     whole: &[Judged<'_>],
-    partial: &[Judged<'_>],
+    partial: &[Vec<Judged<'_>>],
 ) -> anyhow::Result<Vec<Quality>> {
     let column = table.position(&product.grouping.feature);
-    let (label, missing) = &product.partial;
-    let known = column.filter(|_| !missing.contains(&product.grouping.feature));
-    Ok(vec![Quality::of("", whole, &product.grouping, column)?, Quality::of(label, partial, &product.grouping, known)?])
+    let mut qualities = vec![Quality::of("", whole, &product.grouping, column)?];
+    for ((label, missing), judged) in product.partial.iter().zip(partial) {
+        let known = column.filter(|_| !missing.contains(&product.grouping.feature));
+        qualities.push(Quality::of(label, judged, &product.grouping, known)?);
+    }
+    Ok(qualities)
 }
 
 /// The customers that baselines describe.

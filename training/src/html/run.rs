@@ -86,7 +86,7 @@ impl Evidence {
             let column = manifest.features.iter().position(|rule| rule.name == known.group_by)?;
             Some(group(known, row.values[column]))
         };
-        let tested = judged.iter().map(|Judged { row, estimate, realised, bounds }| Tested {
+        let tested = judged.iter().map(|Judged { row, estimate, realised, bounds, .. }| Tested {
             actual: row.spend_usd,
             value: estimate.value,
             intervals: bounds.map_or(Vec::new(), |bounds| bounds.to_vec()),

@@ -8,6 +8,7 @@ use scoreline_engine::inference::linear::{self, LinearModel};
 use crate::fit::{Prepared, hurdle};
 use crate::leaks::Check;
 use crate::metrics;
+use crate::product;
 use crate::report::Progress;
 use crate::split::Split;
 use crate::table::Row;
@@ -37,7 +38,7 @@ fn gain(source: &Source, progress: &Progress) -> anyhow::Result<f64> {
     let (fit, others): (Vec<&Row>, Vec<&Row>) =
         train::answered(&product, &table).into_iter().partition(|row| row.split == Split::Fit);
     let all = train::fit(&product, &fit)?;
-    let without = hurdle(&Prepared::new(&all.schema, &fit), std::slice::from_ref(purchases))?;
+    let without = hurdle(&Prepared::new(&all.schema, &fit), std::slice::from_ref(purchases), product::sign)?;
     let rows = Prepared::new(&all.schema, &others);
     let names: Vec<_> = rows.names.iter().map(String::as_str).collect();
     let gini = |model: &LinearModel| -> anyhow::Result<f64> {
