@@ -108,7 +108,7 @@ mod tests {
 
     fn estimate(tier: Tier, confidence: Option<f64>) -> Estimate {
         let confidence = confidence.and_then(Probability::clamped);
-        Estimate { value: 1.0, interval: None, risk: None, confidence, tier }
+        Estimate { value: 1.0, interval: None, risk: None, confidence, tier_probability: None, tier }
     }
 
     #[test]

@@ -236,7 +236,7 @@ pub fn load_settings(settings: &Settings) -> LoadSettings {
         onnx_threads: settings.inference.onnx_threads,
         onnx_queue: settings.inference.onnx_queue,
         control_flow: false,
-        tiers: settings.routing_thresholds(),
+        tiers: settings.tier_limits(),
     }
 }
 

@@ -15,7 +15,7 @@ use super::variables::{FILE_VARIABLE, StrayVariable, VariableKind, nearest, vari
 pub(super) const DEFAULTS: &str = include_str!("default.toml");
 
 /// Keys without a default.
-const OPTIONAL: [&str; 34] = [
+const OPTIONAL: [&str; 36] = [
     "write_back.callbacks.secret_file",
     "server.tls.certificate",
     "server.tls.key",
@@ -26,6 +26,8 @@ const OPTIONAL: [&str; 34] = [
     "inference.onnxruntime_path",
     "routing.medium_usd",
     "routing.high_usd",
+    "routing.medium_share",
+    "routing.high_share",
     "routing.high_value.queue",
     "routing.medium_value.queue",
     "routing.low_value.queue",

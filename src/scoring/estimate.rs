@@ -9,8 +9,12 @@
 //!   bound. The extra is what the group's outcomes allow; a miss costs least where a customer's dollars are few.
 //!   `scaled_residual` is for a plain point model. The lower bound is 0 where no purchase is likely enough.
 //!   Wider levels hold narrower ones: bundles that break this are refused.
-//! * Confidence: probability of the assigned tier under the predictive distribution, which is the model's own hurdle
-//!   log-normal where it gives one, and the calibration residuals otherwise; recalibrated where the bundle says how.
+//! * Tier probability: of a spend within the assigned tier under the predictive distribution, which is the model's own
+//!   hurdle log-normal where it gives one, and the calibration residuals otherwise; recalibrated where the bundle says how.
+//! * Confidence: probability that the customer spends more than a random calibration customer of the tier below (lowest
+//!   tier: less than one of the tier above), given that the two differ. Most of both spend nothing, and between equals
+//!   there is no order to be wrong about: so Harrell's concordance counts pairs (Harrell et al. 1982). What an imputed
+//!   or unseen feature takes away of the order draws it towards one half.
 //! * Tier: by value; a customer whose tier is known keeps it inside the dead band of a limit. The band's edges are
 //!   where the odds of ending past the limit are 1.5 times, or a 1.5th of, those of a customer exactly at it. Against
 //!   even odds customers would fall but hardly rise, because less than half of those at a limit pass it.
@@ -19,7 +23,7 @@ use super::predictive::{HurdleLogNormal, share_below};
 use scoreline_domain::{Estimate, Interval, Probability, Tier};
 use scoreline_engine::inference::BackendError;
 use scoreline_engine::inference::bundle::{ModelSnapshot, Roles, run_rows};
-use scoreline_engine::inference::manifest::{Calibration, CalibrationGroup, CalibrationMethod, LogOdds};
+use scoreline_engine::inference::manifest::{Calibration, CalibrationGroup, CalibrationMethod, LogOdds, TierOutcome};
 
 /// Groups with fewer calibration customers than this use the pooled quantiles: the 90 % rank of a small sample is noise.
 const SMALLEST_GROUP: u32 = 100;
@@ -43,6 +47,12 @@ pub enum UnusableOutput {
     #[error("model output `{output}` is {value:e} US dollars")]
     NotAnAmount { output: &'static str, value: f64 },
 }
+
+/// The smallest spend, US dollars.
+const CENT: f64 = 0.005;
+
+/// Ranks at which a model that gives only a value is compared with buyers of another tier.
+const RANKS: [f64; 8] = [0.0625, 0.1875, 0.3125, 0.4375, 0.5625, 0.6875, 0.8125, 0.9375];
 
 /// More US dollars than anybody spends or owes.
 const MOST_USD: f64 = 1e12;
@@ -112,8 +122,14 @@ pub fn estimate(
         Tier::Medium => (below_medium, below_high),
         Tier::High => (below_high, None),
     };
-    let confidence = below(to, upper).zip(below(from, lower)).and_then(|(to, from)| Probability::clamped(to - from));
-    Ok(Estimate { value: said.value, interval, risk, confidence, tier })
+    let tier_probability =
+        below(to, upper).zip(below(from, lower)).and_then(|(to, from)| Probability::clamped(to - from));
+    let order = standard.outcomes.and_then(|outcomes| said.order(outcomes, tier, calibration, group, risk));
+    let confidence = match order {
+        Some(order) => Probability::clamped(0.5 + (order - 0.5) * standard.certainty),
+        None => tier_probability,
+    };
+    Ok(Estimate { value: said.value, interval, risk, confidence, tier_probability, tier })
 }
 
 /// A model's outputs by meaning, checked.
@@ -158,6 +174,41 @@ impl Said {
         }
     }
 
+    /// P(spends more than a customer of the tier below, or in the lowest less than one of the tier above | they differ).
+    fn order(
+        &self,
+        outcomes: &[TierOutcome; 3],
+        tier: Tier,
+        calibration: Option<&Calibration>,
+        group: Option<&CalibrationGroup>,
+        risk: Option<Probability>,
+    ) -> Option<f64> {
+        let (rival, is_above) = match tier {
+            Tier::Low => (&outcomes[1], true),
+            Tier::Medium => (&outcomes[0], false),
+            Tier::High => (&outcomes[1], false),
+        };
+        if rival.share <= 0.0 {
+            return None;
+        }
+        let rival = HurdleLogNormal { zero: rival.zero, mean: rival.log_mean, sigma: rival.log_sigma };
+        let (less, more) = match &self.distribution {
+            Some(hurdle) => hurdle.against(&rival),
+            None => {
+                let below = |limit| self.below(limit, calibration, group);
+                let zero = risk.map_or_else(|| below(CENT), |risk| Some(risk.get()))?;
+                let mut less = 0.0;
+                for share in RANKS {
+                    less += below(rival.of_buyers(share))? / RANKS.len() as f64;
+                }
+                let less = (1.0 - rival.zero) * less.max(zero);
+                (less, 1.0 - less - zero * rival.zero)
+            }
+        };
+        let [right, wrong] = if is_above { [less, more] } else { [more, less] };
+        (right + wrong > 0.0).then(|| right / (right + wrong))
+    }
+
     fn interval(
         &self,
         calibration: &Calibration,
@@ -199,6 +250,7 @@ pub fn from_baseline(snapshot: &ModelSnapshot, baseline: &scoreline_engine::infe
         interval: Interval::around(baseline.value, baseline.low, baseline.high),
         risk: Some(baseline.risk),
         confidence: Probability::clamped(share.get().min(0.5)),
+        tier_probability: Some(share),
         tier,
     }
 }

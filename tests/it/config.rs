@@ -43,7 +43,7 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!(settings.models.clv_model.as_str(), "clv");
     let high = &settings.routing.high;
     assert_eq!((high.skill_id.as_str(), high.priority), ("SKILL_PREMIUM_SUPPORT", 10));
-    assert!(settings.privacy.pepper.is_none() && settings.routing_thresholds().is_none());
+    assert!(settings.privacy.pepper.is_none() && settings.tier_limits().is_none());
 }
 
 #[test]

@@ -23,6 +23,7 @@ use crate::folds::Folds;
 use crate::generator::{Expectation, Simulation, interaction_features};
 use crate::html;
 use crate::leaks::{self, Check, LeakReport};
+use crate::metrics;
 use crate::product::{self, DATA, LICENCE, Product};
 use crate::quality::{Judged, Quality, judge, refuse_nonsense};
 use crate::report::Progress;
@@ -260,10 +261,13 @@ impl Recipe<'_> {
         };
         let mut manifest = draft.manifest()?;
         let LeftOut { whole, less } = self.left_out(rows, folds)?;
-        let evidence = Evidence { calibration: whole, unknown: Vec::new(), peers: peers(rows) };
+        let evidence = Evidence { calibration: whole.scored, unknown: Vec::new(), peers: peers(rows) };
         assemble::conclude(&mut manifest, &evidence, &product.grouping, draft.as_of)?;
-        for (plan, scored) in product.information.iter().zip(&less) {
-            assemble::inform(&mut manifest, plan, scored)?;
+        if let Some(tiers) = &mut manifest.tiers {
+            tiers.lost_without = lost_without(&evidence.calibration, &whole.without);
+        }
+        for (plan, seen) in product.information.iter().zip(&less) {
+            assemble::inform(&mut manifest, plan, &seen.scored, lost_without(&seen.scored, &seen.without))?;
         }
         Ok((draft, manifest))
     }
@@ -280,30 +284,73 @@ impl Recipe<'_> {
             );
             let fitted = fit(self.product, &outside)?;
             let inside: Vec<&Row> = inside.iter().map(|at| rows[*at]).collect();
-            let scored = |grouping: &Grouping, blank: &[usize]| -> anyhow::Result<Vec<Scored>> {
+            let seen = |grouping: &Grouping, blank: &[usize]| -> anyhow::Result<SeenRows> {
                 let column = position(&grouping.feature);
                 let outputs = fitted.outputs(&inside, blank)?.into_iter().zip(&inside);
-                Ok(outputs.map(|(outputs, row)| outputs.beside(row, column)).collect())
+                let scored = outputs.map(|(outputs, row)| outputs.beside(row, column)).collect();
+                let known = (0..self.product.features.len()).filter(|at| !blank.contains(at));
+                let without = known.map(|at| {
+                    let outputs = fitted.outputs(&inside, &[blank, &[at]].concat())?;
+                    let values = outputs.into_iter().map(|outputs| outputs.value).collect();
+                    Ok::<_, anyhow::Error>((self.product.features[at].name.clone(), values))
+                });
+                Ok(SeenRows { scored, without: without.collect::<Result<_, _>>()? })
             };
             let less = self.product.information.iter().map(|plan| {
                 let blank: Vec<usize> = plan.blank().iter().filter_map(position).collect();
-                scored(&plan.grouping, &blank)
+                seen(&plan.grouping, &blank)
             });
-            Ok((scored(&self.product.grouping, &[])?, less.collect::<Result<Vec<_>, _>>()?))
+            Ok((seen(&self.product.grouping, &[])?, less.collect::<Result<Vec<_>, _>>()?))
         })?;
-        let less = |set: usize| parts.iter().flat_map(|(_, less)| less[set].iter().copied()).collect();
-        Ok(LeftOut {
-            whole: parts.iter().flat_map(|(whole, _)| whole.iter().copied()).collect(),
-            less: (0..self.product.information.len()).map(less).collect(),
-        })
+        let mut all = LeftOut::default();
+        all.less.resize_with(self.product.information.len(), SeenRows::default);
+        for (whole, less) in parts {
+            all.whole.append(whole);
+            for (seen, part) in all.less.iter_mut().zip(less) {
+                seen.append(part);
+            }
+        }
+        Ok(all)
     }
 }
 
 /// Rows as models predict them that were not fitted on them: by everything, and by what is known of each
 /// information set.
+#[derive(Default)]
 struct LeftOut {
-    whole: Vec<Scored>,
-    less: Vec<Vec<Scored>>,
+    whole: SeenRows,
+    less: Vec<SeenRows>,
+}
+
+/// Rows as they are seen by so much, and the values predicted of them without each one more feature.
+#[derive(Default)]
+struct SeenRows {
+    scored: Vec<Scored>,
+    without: Vec<(String, Vec<f64>)>,
+}
+
+impl SeenRows {
+    fn append(&mut self, part: Self) {
+        self.scored.extend(part.scored);
+        if self.without.is_empty() {
+            self.without = part.without;
+            return;
+        }
+        for ((_, values), (_, more)) in self.without.iter_mut().zip(part.without) {
+            values.extend(more);
+        }
+    }
+}
+
+/// How much less of the order is right without each feature: 1 minus the ratio of normalized Gini coefficients.
+fn lost_without(scored: &[Scored], without: &[(String, Vec<f64>)]) -> BTreeMap<String, f64> {
+    let spent: Vec<f64> = scored.iter().map(|row| row.spend_usd).collect();
+    let known = metrics::normalized_gini(&spent, &scored.iter().map(|row| row.value).collect::<Vec<_>>());
+    let lost = without.iter().map(|(name, values)| {
+        let lost = (1.0 - metrics::normalized_gini(&spent, values) / known).clamp(0.0, 1.0);
+        (name.clone(), if lost.is_nan() { 0.0 } else { (lost * 1e3).round() / 1e3 })
+    });
+    lost.filter(|(_, lost)| *lost > 0.0).collect()
 }
 
 impl ModelOutputs {

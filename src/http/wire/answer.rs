@@ -38,6 +38,8 @@ struct PredictionBody {
     risk_score: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     confidence_score: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tier_probability: Option<f64>,
     clv_tier: Tier,
 }
 
@@ -186,6 +188,7 @@ impl PredictionBody {
             confidence_interval_high: estimate.interval.map(|interval| cents(interval.high())),
             risk_score: estimate.risk.map(|risk| round(risk.get(), 1e4)),
             confidence_score: estimate.confidence.map(|confidence| round(confidence.get(), 1e4)),
+            tier_probability: estimate.tier_probability.map(|share| round(share.get(), 1e4)),
             clv_tier: estimate.tier,
         }
     }

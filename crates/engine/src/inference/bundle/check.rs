@@ -3,7 +3,8 @@
 use super::error::BundleError;
 use crate::features::drift::DriftBins;
 use crate::inference::manifest::{
-    BUNDLE_VERSION, Band, Baseline, Calibration, CalibrationMethod, DriftReference, Information, Manifest, Task, Tiers,
+    BUNDLE_VERSION, Band, Bands, Baseline, Calibration, CalibrationMethod, DriftReference, Information, Manifest, Task,
+    Tiers,
 };
 
 /// Checks a manifest on its own.
@@ -99,6 +100,12 @@ fn check_tiers(tiers: &Tiers) -> Result<(), BundleError> {
         if odds.is_some_and(|odds| !(odds.intercept.is_finite() && odds.slope.is_finite() && odds.slope > 0.0)) {
             return field(key, "must have a finite `intercept` and a `slope` > 0");
         }
+    }
+    if let Some(problem) = tiers.bands.as_ref().and_then(Bands::problem) {
+        return field("tiers.bands", problem);
+    }
+    if !tiers.lost_without.values().all(|share| (0.0..=1.0).contains(share)) {
+        return field("tiers.lost_without", "must have shares from 0 to 1");
     }
     Ok(())
 }

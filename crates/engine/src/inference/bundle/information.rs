@@ -1,6 +1,6 @@
 //! How much is known of a customer: which tables of the bundle judge them, and what is given and says nothing.
 
-use super::super::manifest::{Calibration, Information, Manifest, TierThresholds, Tiers};
+use super::super::manifest::{Calibration, Information, Manifest, TierLimits, TierOutcome, TierThresholds, Tiers};
 use super::error::BundleError;
 use crate::features::{FeatureSchema, Given};
 use scoreline_domain::Tier;
@@ -22,13 +22,23 @@ struct LessKnown {
     judged_by: JudgedBy,
 }
 
-/// Tier limits in effect, and where a set's interval group is read.
+/// Tier limits in effect, what tiers between them are worth, and where a set's interval group is read.
 #[derive(Debug)]
 struct JudgedBy {
     limits: TierThresholds,
+    outcomes: Option<[TierOutcome; 3]>,
+    doubts: Vec<Doubt>,
     group_by: Option<usize>,
     /// What must be given too for the group to be known.
     group_with: Vec<usize>,
+}
+
+/// A feature without which less is certain, and the range that training saw.
+#[derive(Debug)]
+struct Doubt {
+    position: usize,
+    lost: f64,
+    seen: std::ops::RangeInclusive<f64>,
 }
 
 /// One part of a model that answers from features of its own.
@@ -49,6 +59,10 @@ pub struct Standard<'s> {
     pub interval: Option<&'s Calibration>,
     /// The raw value that picks the calibration group, `NaN` when unknown.
     pub group_value: f64,
+    /// What the tiers between the limits are worth, from Low to High.
+    pub outcomes: Option<&'s [TierOutcome; 3]>,
+    /// The share of the certainty that is left of this customer: 1 where everything is given and within what training saw.
+    pub certainty: f64,
 }
 
 impl Standard<'_> {
@@ -68,7 +82,7 @@ impl InformationSets {
         manifest: &Manifest,
         schema: &FeatureSchema,
         variants: &[Vec<usize>],
-        overriding: Option<TierThresholds>,
+        overriding: Option<TierLimits>,
     ) -> Result<Self, BundleError> {
         let position = |key: &'static str, name: &String| {
             schema.position(name).ok_or_else(|| BundleError::Field {
@@ -79,10 +93,23 @@ impl InformationSets {
         let judged_by = |tiers: Option<&Tiers>, interval: Option<&Calibration>| {
             // A lead model has no tiers, and nobody asks it for one.
             let none = TierThresholds { medium: f64::INFINITY, high: f64::INFINITY };
-            let limits = tiers.map_or(none, |tiers| overriding.unwrap_or(tiers.thresholds()));
+            let limits = match tiers.map(|tiers| tiers.limits(overriding)) {
+                None => none,
+                Some(limits) => limits.ok_or_else(|| BundleError::Field {
+                    key: "tiers.bands",
+                    problem: "is needed for `routing.high_share`: calibrate the bundle anew".to_owned(),
+                })?,
+            };
+            let doubts = tiers.iter().flat_map(|tiers| &tiers.lost_without).map(|(name, lost)| {
+                let position = position("tiers.lost_without", name)?;
+                let rule = &schema.rules()[position];
+                Ok::<_, BundleError>(Doubt { position, lost: *lost, seen: rule.min..=rule.max })
+            });
             let with = interval.iter().flat_map(|calibration| &calibration.group_with);
             Ok::<_, BundleError>(JudgedBy {
                 limits,
+                outcomes: tiers.and_then(|tiers| tiers.bands.as_ref()).map(|bands| bands.outcomes(limits)),
+                doubts: doubts.collect::<Result<_, _>>()?,
                 group_by: interval
                     .map(|calibration| position("interval.group_by", &calibration.group_by))
                     .transpose()?,
@@ -110,7 +137,7 @@ impl InformationSets {
     }
 
     /// The tables that judge a raw row of the bundle they were made from.
-    pub(super) fn standard<'s>(&self, manifest: &'s Manifest, raw: &[f64]) -> Standard<'s> {
+    pub(super) fn standard<'s>(&'s self, manifest: &'s Manifest, raw: &[f64]) -> Standard<'s> {
         let (judged_by, tiers, interval) = match self.of(raw) {
             None => (&self.whole, manifest.tiers.as_ref(), manifest.interval.as_ref()),
             Some(set) => {
@@ -122,12 +149,21 @@ impl InformationSets {
             Some(position) if !judged_by.group_with.iter().any(|other| raw[*other].is_nan()) => raw[position],
             _ => f64::NAN,
         };
-        Standard { limits: judged_by.limits, tiers, interval, group_value }
+        // A value that is missing is in no range either.
+        let doubts = judged_by.doubts.iter().filter(|doubt| !doubt.seen.contains(&raw[doubt.position]));
+        let certainty = doubts.map(|doubt| 1.0 - doubt.lost).product();
+        let outcomes = judged_by.outcomes.as_ref();
+        Standard { limits: judged_by.limits, tiers, interval, group_value, outcomes, certainty }
     }
 
     /// Tier limits of customers of whom everything is known, and of those a baseline stands in for.
     pub(super) fn limits(&self) -> TierThresholds {
         self.whole.limits
+    }
+
+    /// What the tiers of the whole and of each set are worth.
+    pub(super) fn outcomes(&self) -> impl Iterator<Item = Option<&[TierOutcome; 3]>> {
+        [&self.whole].into_iter().chain(self.less.iter().map(|set| &set.judged_by)).map(|by| by.outcomes.as_ref())
     }
 
     /// Whether the feature at `position` is read of a row of this set.

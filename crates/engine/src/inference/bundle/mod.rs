@@ -17,7 +17,7 @@ use std::path::Path;
 use super::backend::{Backend, BackendError, FeatureMatrix};
 use super::engine::{Engine, Pooled};
 use super::guard::ModelGuard;
-use super::manifest::{Apply, BackendKind, Curve, Manifest, Output, Task, TierThresholds};
+use super::manifest::{Apply, BackendKind, Curve, Manifest, Output, Task, TierLimits, TierOutcome, TierThresholds};
 use super::onnx;
 use super::onnx_graph::Unfit;
 use super::runtime_search::RuntimeSearch;
@@ -45,8 +45,8 @@ pub struct LoadSettings {
     /// Let ONNX models use `If`, `Loop` and `Scan`, which may never end. No setting does: it is for models that are meant to
     /// misbehave.
     pub control_flow: bool,
-    /// Tier thresholds that override every CLV bundle's.
-    pub tiers: Option<TierThresholds>,
+    /// Tier limits that override every CLV bundle's.
+    pub tiers: Option<TierLimits>,
 }
 
 /// Position and last steps of one model output.
@@ -189,6 +189,11 @@ impl ModelSnapshot {
         self.information.limits()
     }
 
+    /// Whether the tier limits in effect are the bundle's.
+    pub fn has_own_limits(&self) -> bool {
+        self.manifest.tiers.as_ref().is_none_or(|tiers| tiers.thresholds() == self.tiers())
+    }
+
     /// The tables that judge a customer with this raw row.
     pub fn standard(&self, raw: &[f64]) -> Standard<'_> {
         self.information.standard(&self.manifest, raw)
@@ -197,6 +202,12 @@ impl ModelSnapshot {
     /// The `[[information]]` table that holds for a raw row, by its position; `None` where everything is known.
     pub fn information(&self, raw: &[f64]) -> Option<usize> {
         self.information.of(raw)
+    }
+
+    /// What the tiers are worth, from Low to High: of customers of whom everything is known, then of each `[[information]]`
+    /// table. `None` for one without `tiers.bands`.
+    pub fn tier_outcomes(&self) -> Vec<Option<[TierOutcome; 3]>> {
+        self.information.outcomes().map(|found| found.copied()).collect()
     }
 
     /// Whether the feature at `position` is read of the rows of a set.

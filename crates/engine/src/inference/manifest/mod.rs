@@ -2,6 +2,7 @@
 //!
 //! Every table refuses keys it does not know, so that a typo is named instead of silently ignored.
 
+mod bands;
 mod baselines;
 mod drift;
 mod information;
@@ -18,13 +19,14 @@ use crate::features::{DerivedRule, FeatureRule};
 use scoreline_domain::time::Timestamp;
 use scoreline_domain::{ModelName, ModelVersion};
 
+pub use bands::{Bands, TierOutcome};
 pub use baselines::{Baseline, Baselines};
 pub use drift::DriftReference;
 pub use information::Information;
 pub use interval::{Calibration, CalibrationGroup, CalibrationMethod};
 pub use lead::{CUTS, LeadTable, NoReference, ScoreReference, SourceBaseline};
 pub use outputs::{Apply, Curve, MappedOutput, Output, Outputs};
-pub use tiers::{Band, Hysteresis, LogOdds, TierThresholds, Tiers};
+pub use tiers::{Band, Hysteresis, LogOdds, TierLimits, TierThresholds, Tiers};
 
 /// The one manifest format this program reads and writes.
 pub const BUNDLE_VERSION: u32 = 1;
