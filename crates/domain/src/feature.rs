@@ -3,11 +3,51 @@
 //!
 //! The catalogue says what is *possible* (a count is not negative); a bundle says what was *seen* in training.
 
+use FeatureGroup::{Contact, Frequency, Money, Recency, Sentiment, Topics};
+
 /// What a feature is computed from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FeatureOrigin {
     Interactions,
     Purchases,
+}
+
+/// What a feature tells about. Features of a group rise and fall together, so that an answer is explained by groups: what
+/// one of them did while the others stood still says nothing about a customer.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum FeatureGroup {
+    /// How long ago, and what happened lately.
+    Recency,
+    /// How often and since when something is bought.
+    Frequency,
+    /// What is spent.
+    Money,
+    /// How much and by which channels there is contact.
+    Contact,
+    Sentiment,
+    Topics,
+}
+
+impl FeatureGroup {
+    pub const ALL: [Self; 6] =
+        [Self::Recency, Self::Frequency, Self::Money, Self::Contact, Self::Sentiment, Self::Topics];
+
+    /// Its name in answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Recency => "recency",
+            Self::Frequency => "frequency",
+            Self::Money => "money",
+            Self::Contact => "contact",
+            Self::Sentiment => "sentiment",
+            Self::Topics => "topics",
+        }
+    }
+
+    /// The group of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|group| group.as_str() == name)
+    }
 }
 
 /// A feature the catalogue knows.
@@ -22,6 +62,7 @@ pub struct Catalogued {
     /// Only whole numbers are possible.
     pub whole: bool,
     pub meaning: &'static str,
+    pub group: FeatureGroup,
     pub origin: FeatureOrigin,
     /// What counts, as of a time, and what does not.
     pub as_of: &'static str,
@@ -43,29 +84,30 @@ const fn known_from(feature: Catalogued, as_of: &'static str) -> Catalogued {
     Catalogued { as_of, ..feature }
 }
 
-const fn amount(name: &'static str, unit: &'static str, meaning: &'static str) -> Catalogued {
-    let lowest = 0.0;
-    let highest = f64::MAX;
-    Catalogued { name, unit, lowest, highest, whole: false, meaning, origin: FeatureOrigin::Purchases, as_of: BOUGHT }
+const fn amount(group: FeatureGroup, name: &'static str, unit: &'static str, meaning: &'static str) -> Catalogued {
+    let origin = FeatureOrigin::Purchases;
+    Catalogued { name, unit, lowest: 0.0, highest: f64::MAX, whole: false, meaning, group, origin, as_of: BOUGHT }
 }
 
-const fn count(name: &'static str, meaning: &'static str) -> Catalogued {
-    Catalogued { highest: 1e9, whole: true, ..amount(name, "count", meaning) }
+const fn count(group: FeatureGroup, name: &'static str, meaning: &'static str) -> Catalogued {
+    Catalogued { highest: 1e9, whole: true, ..amount(group, name, "count", meaning) }
 }
 
 const fn share(name: &'static str, meaning: &'static str) -> Catalogued {
-    of_interactions(Catalogued { highest: 1.0, ..amount(name, "share", meaning) })
+    of_interactions(Catalogued { highest: 1.0, ..amount(Contact, name, "share", meaning) })
 }
 
 /// Every catalogued feature; interactions first, then purchases.
 pub const CATALOGUE: &[Catalogued] = &[
     of_interactions(amount(
+        Recency,
         "recency_days",
         "days",
         "whole days since the last closed interaction ended; in a purchase model, since the last purchase",
     )),
-    of_interactions(count("frequency_count", "closed interactions in the look-back window (365 days)")),
+    of_interactions(count(Contact, "frequency_count", "closed interactions in the look-back window (365 days)")),
     of_interactions(amount(
+        Contact,
         "avg_handling_time_sec",
         "seconds",
         "mean handling time (talk, hold and wrap-up) of handled interactions",
@@ -74,7 +116,7 @@ pub const CATALOGUE: &[Catalogued] = &[
         of_interactions(Catalogued {
             lowest: -1.0,
             highest: 1.0,
-            ..amount("sentiment_score_avg", "score", "mean sentiment, -1 (negative) to 1 (positive)")
+            ..amount(Sentiment, "sentiment_score_avg", "score", "mean sentiment, -1 (negative) to 1 (positive)")
         }),
         STAND_IN,
     ),
@@ -82,6 +124,7 @@ pub const CATALOGUE: &[Catalogued] = &[
         of_interactions(Catalogued {
             lowest: -f64::MAX,
             ..amount(
+                Sentiment,
                 "sentiment_trend_slope",
                 "score per 30 days",
                 "Theil-Sen slope of sentiment across interactions, shrunk by n/(n+8); 0 below three",
@@ -89,28 +132,34 @@ pub const CATALOGUE: &[Catalogued] = &[
         }),
         LATEST,
     ),
-    known_from(of_interactions(count("sentiment_n", "interactions with a sentiment score")), SCORED),
-    of_interactions(count("topic_diversity", "distinct topics discussed")),
+    known_from(of_interactions(count(Sentiment, "sentiment_n", "interactions with a sentiment score")), SCORED),
+    of_interactions(count(Topics, "topic_diversity", "distinct topics discussed")),
     share("channel_preference_email", "share of interactions by e-mail, or 1 when it is the preferred channel"),
     share("channel_preference_voice", "share of interactions by voice, or 1 when it is the preferred channel"),
     share("channel_preference_chat", "share of interactions by chat, or 1 when it is the preferred channel"),
     share("channel_preference_message", "share of interactions by messaging, or 1 when it is the preferred channel"),
-    count("purchase_count", "days with a purchase"),
-    amount("tenure_days", "days", "days since the first purchase"),
-    amount("purchase_recency_days", "days", "days since the last purchase"),
-    amount("monetary_avg", "USD", "mean spend per purchase day"),
-    amount("total_spend_usd", "USD", "spend over all purchases"),
-    amount("last_order_usd", "USD", "spend on the last purchase day"),
-    amount("max_order_usd", "USD", "largest spend on one purchase day"),
-    known_from(amount("spend_last_90d_usd", "USD", "spend in the last 90 days"), BOUGHT_IN_90),
-    known_from(count("purchases_last_90d", "days with a purchase in the last 90 days"), BOUGHT_IN_90),
-    amount("purchase_gap_mean_days", "days", "mean days between purchases; the tenure for a single purchase"),
+    count(Frequency, "purchase_count", "days with a purchase"),
+    amount(Frequency, "tenure_days", "days", "days since the first purchase"),
+    amount(Recency, "purchase_recency_days", "days", "days since the last purchase"),
+    amount(Money, "monetary_avg", "USD", "mean spend per purchase day"),
+    amount(Money, "total_spend_usd", "USD", "spend over all purchases"),
+    amount(Money, "last_order_usd", "USD", "spend on the last purchase day"),
+    amount(Money, "max_order_usd", "USD", "largest spend on one purchase day"),
+    known_from(amount(Recency, "spend_last_90d_usd", "USD", "spend in the last 90 days"), BOUGHT_IN_90),
+    known_from(count(Recency, "purchases_last_90d", "days with a purchase in the last 90 days"), BOUGHT_IN_90),
     amount(
+        Frequency,
+        "purchase_gap_mean_days",
+        "days",
+        "mean days between purchases; the tenure for a single purchase",
+    ),
+    amount(
+        Recency,
         "purchases_decayed_30d",
         "days",
         "days with a purchase, each counting half after 30 days, a quarter after 60",
     ),
-    amount("items_count", "items", "items bought over all purchases"),
+    amount(Money, "items_count", "items", "items bought over all purchases"),
 ];
 
 /// A value for every catalogued feature, in the order of the catalogue; `NaN` is missing.

@@ -14,8 +14,9 @@ pub mod score;
 pub mod template;
 pub mod text;
 pub mod time;
+pub mod words;
 
-pub use feature::{Catalogued, catalogued};
+pub use feature::{Catalogued, FeatureGroup, catalogued};
 pub use ids::{CustomerKey, ModelName, ModelVersion, Promotions};
 pub use interaction::{
     Annotation, Channel, ExtractedInteraction, Interaction, InteractionId, InteractionRow, LabelId, SealedId, Sentiment,

@@ -39,6 +39,7 @@ fn table() -> String {
         let _ = writeln!(text, "{}  {}{kind}, {}", feature.name, feature.unit, range(feature));
         let _ = writeln!(text, "    meaning  {}", feature.meaning);
         let _ = writeln!(text, "    as of    {}", feature.as_of);
+        let _ = writeln!(text, "    group    {}", feature.group.as_str());
     }
     text
 }
@@ -54,6 +55,7 @@ fn json() -> Value {
                 "lowest": bound(feature.lowest),
                 "highest": bound(feature.highest),
                 "whole": feature.whole,
+                "group": feature.group.as_str(),
                 "origin": origin(feature.origin),
                 "as_of": feature.as_of,
                 "meaning": feature.meaning,
