@@ -248,7 +248,7 @@ fn state(
     metrics: MetricsHandle,
     pipeline: &Pipeline,
 ) -> HttpState {
-    let monitoring = Monitoring::start(&settings.monitoring);
+    let monitoring = Monitoring::start(&settings.monitoring).with_control_share(settings.routing.control_share);
     monitoring.drift().follow(&registry.all_serving(), SystemClock.now());
     // Predictions by id are made from what the jobs have kept.
     let table = FeatureTable::new(settings.scoring.features_stale_after);

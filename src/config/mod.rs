@@ -326,6 +326,9 @@ fn scoring(read: &mut Reader) -> ScoringSettings {
 fn routing(read: &mut Reader) -> (RoutingSettings, Option<TierLimits>) {
     let low_confidence_below =
         read.get_if("routing.low_confidence_below", "a number from 0 to 1", |share: &f64| (0.0..=1.0).contains(share));
+    let control_share = read.get_if("routing.control_share", "a share of the customers from 0 to 0.5", |share: &f64| {
+        (0.0..=0.5).contains(share)
+    });
     let tiers = tier_limits(read);
     let mut tier = |name: &str| TierRoute {
         skill_id: read.get(&format!("routing.{name}.skill_id")),
@@ -335,7 +338,7 @@ fn routing(read: &mut Reader) -> (RoutingSettings, Option<TierLimits>) {
     let high = tier("high_value");
     let medium = tier("medium_value");
     let low = tier("low_value");
-    (RoutingSettings { high, medium, low, low_confidence_below }, tiers)
+    (RoutingSettings { high, medium, low, low_confidence_below, control_share }, tiers)
 }
 
 /// Limits in dollars or by share, or the bundle's own.

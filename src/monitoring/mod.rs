@@ -44,6 +44,7 @@ pub struct Monitoring {
     drift: Arc<DriftMonitor>,
     trials: Arc<Trials>,
     ledger: Option<Ledger>,
+    control_share: f64,
 }
 
 /// One row that a model scored.
@@ -67,7 +68,19 @@ impl Monitoring {
         gauges::describe();
         trials::describe();
         let ledger = settings.ledger.map(Ledger::new);
-        Self { drift: Arc::new(DriftMonitor::new(settings.windows)), trials: Arc::default(), ledger }
+        let drift = Arc::new(DriftMonitor::new(settings.windows));
+        Self { drift, trials: Arc::default(), ledger, control_share: 0.0 }
+    }
+
+    /// Knows which customers are routed as if there were no score.
+    #[must_use]
+    pub fn with_control_share(self, control_share: f64) -> Self {
+        Self { control_share, ..self }
+    }
+
+    /// Whether a customer is routed as if there were no score.
+    pub fn is_control(&self, customer: CustomerKey) -> bool {
+        customer.is_in_share(self.control_share)
     }
 
     pub fn drift(&self) -> &DriftMonitor {
@@ -90,7 +103,10 @@ impl Monitoring {
         self.drift.count(row.snapshot, row.raw, row.score);
         let outcome = row.estimate.zip(row.snapshot.manifest().horizon_days);
         if let (Some(ledger), Some(customer), Some((estimate, horizon_days))) = (&self.ledger, row.customer, outcome) {
-            ledger.record(customer, row.snapshot.name(), || row.prediction(estimate, horizon_days));
+            ledger.record(customer, row.snapshot.name(), || Prediction {
+                control: self.is_control(customer),
+                ..row.prediction(estimate, horizon_days)
+            });
         }
     }
 
@@ -126,13 +142,20 @@ impl ScoredRow<'_> {
             risk: estimate.risk.map(Probability::get),
             tier: Some(AssignedTier {
                 limits: self.snapshot.standard(self.raw).limits,
-                ..assigned_tier(self.snapshot, estimate.tier, estimate.confidence)
+                ..assigned_tier(self.snapshot, estimate.tier, estimate.tier_probability, estimate.confidence)
             }),
+            control: false,
         }
     }
 }
 
 /// A tier with the limits of the snapshot that a spend will be judged by, for a customer of whom everything was known.
-pub fn assigned_tier(snapshot: &ModelSnapshot, tier: Tier, confidence: Option<Probability>) -> AssignedTier {
-    AssignedTier { tier, confidence: confidence.map(Probability::get), limits: snapshot.tiers() }
+pub fn assigned_tier(
+    snapshot: &ModelSnapshot,
+    tier: Tier,
+    probability: Option<Probability>,
+    confidence: Option<Probability>,
+) -> AssignedTier {
+    let [probability, confidence] = [probability, confidence].map(|share| share.map(Probability::get));
+    AssignedTier { tier, probability, confidence, limits: snapshot.tiers() }
 }

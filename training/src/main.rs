@@ -27,6 +27,7 @@ mod leaks;
 mod library;
 mod logit;
 mod metrics;
+mod order;
 mod pack;
 mod product;
 mod quality;

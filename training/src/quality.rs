@@ -10,6 +10,7 @@ use scoreline_engine::inference::bundle::ModelSnapshot;
 use crate::assemble::raw;
 use crate::calibrate::{Grouping, LEVEL, LEVELS};
 use crate::metrics;
+use crate::order;
 use crate::table::Row;
 
 /// A customer as a bundle answers about them, beside what they did.
@@ -123,11 +124,14 @@ impl Quality {
             found.push(("risk_auc".to_owned(), metrics::auc(&gone, &risk)));
             found.push(("risk_ece".to_owned(), metrics::calibration_error(&gone, &risk)));
         }
-        if let Some(sure) = all(|estimate| estimate.confidence) {
+        if let Some(sure) = all(|estimate| estimate.tier_probability) {
             let right: Vec<bool> = judged.iter().map(|one| one.realised == one.estimate.tier).collect();
-            found.push(("confidence_ece".to_owned(), metrics::calibration_error(&right, &sure)));
-            found.push(("confidence_mean".to_owned(), sure.iter().sum::<f64>() / n));
+            found.push(("tier_probability_ece".to_owned(), metrics::calibration_error(&right, &sure)));
+            found.push(("tier_probability_mean".to_owned(), sure.iter().sum::<f64>() / n));
             found.push(("tier_accuracy".to_owned(), right.iter().filter(|right| **right).count() as f64 / n));
+        }
+        if judged.iter().all(|one| one.estimate.confidence.is_some()) {
+            found.extend(order::figures(judged));
         }
         if let Some(bounds) = judged.iter().map(|one| one.bounds).collect::<Option<Vec<_>>>() {
             found.extend(intervals(judged, &bounds, &actual, &value, grouping, grouped)?);

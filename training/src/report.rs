@@ -6,6 +6,8 @@ use std::io::Write as _;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use scoreline_domain::Tier;
+
 use crate::calibrate::{LEVEL, LEVELS};
 use crate::train::Trained;
 
@@ -70,6 +72,21 @@ fn text(trained: &Trained) -> anyhow::Result<String> {
         for (limit, band) in limits {
             let (fall, rise) = (limit * band.fall, limit * band.rise);
             writeln!(text, "a customer rises over {limit} USD at {rise:.2} and falls under it at {fall:.2}")?;
+        }
+    }
+    for worth in staged.load()?.tier_worth() {
+        writeln!(text, "tiers of customers by {}:", worth.information)?;
+        let limits = [0.0, worth.limits.medium, worth.limits.high];
+        for ((tier, of), from) in Tier::ALL.into_iter().zip(&worth.outcomes).zip(limits) {
+            writeln!(
+                text,
+                "  {tier:12} from {from:7.2} USD: {:5.1} % of customers, {:5.1} % of dollars, said {:7.2}, spent {:7.2}, {:5.1} % spend",
+                of.share * 100.0,
+                of.dollars * 100.0,
+                of.said,
+                of.spent,
+                (1.0 - of.zero) * 100.0
+            )?;
         }
     }
     if let Some(checked) = checked {

@@ -54,6 +54,9 @@ struct RoutingBody<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     badge: Option<&'static str>,
     use_default_routing: bool,
+    /// Routed as if there were no score, to learn what the scores earn.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    control: bool,
 }
 
 /// What is said about an answer of any task.
@@ -125,6 +128,7 @@ impl<'a> ClvAnswer<'a> {
                 low_confidence: routing.low_confidence,
                 badge: routing.badge(),
                 use_default_routing: routing.use_default,
+                control: routing.control,
             }),
             prediction: PredictionBody::new(&scored.estimate),
             explanation: None,

@@ -133,6 +133,9 @@ pub(crate) struct FlatPrediction<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     badge: Option<&'static str>,
     use_default_routing: bool,
+    /// Routed as if there were no score, to learn what the scores earn.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    control: bool,
 }
 
 impl<'a> FlatPrediction<'a> {
@@ -151,6 +154,7 @@ impl<'a> FlatPrediction<'a> {
             low_confidence: routing.low_confidence,
             badge: routing.badge(),
             use_default_routing: routing.use_default,
+            control: routing.control,
         }
     }
 }

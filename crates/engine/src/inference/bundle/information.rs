@@ -65,6 +65,16 @@ pub struct Standard<'s> {
     pub certainty: f64,
 }
 
+/// What the tiers are worth of customers of whom so much is known.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TierWorth {
+    /// `all`, or the name of an information set.
+    pub information: String,
+    pub limits: TierThresholds,
+    /// From Low to High.
+    pub outcomes: [TierOutcome; 3],
+}
+
 impl Standard<'_> {
     /// The tier of a customer with this value, who was in `previous` before.
     pub fn tier_from(&self, value: f64, previous: Option<Tier>) -> Tier {
@@ -162,8 +172,13 @@ impl InformationSets {
     }
 
     /// What the tiers of the whole and of each set are worth.
-    pub(super) fn outcomes(&self) -> impl Iterator<Item = Option<&[TierOutcome; 3]>> {
-        [&self.whole].into_iter().chain(self.less.iter().map(|set| &set.judged_by)).map(|by| by.outcomes.as_ref())
+    pub(super) fn worth(&self, manifest: &Manifest) -> Vec<TierWorth> {
+        let names = ["all"].into_iter().chain(manifest.information.iter().map(|set| set.name.as_str()));
+        let judged_by = [&self.whole].into_iter().chain(self.less.iter().map(|set| &set.judged_by));
+        let worth = names.zip(judged_by).filter_map(|(name, by)| {
+            Some(TierWorth { information: name.to_owned(), limits: by.limits, outcomes: by.outcomes? })
+        });
+        worth.collect()
     }
 
     /// Whether the feature at `position` is read of a row of this set.

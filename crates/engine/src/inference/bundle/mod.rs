@@ -17,7 +17,7 @@ use std::path::Path;
 use super::backend::{Backend, BackendError, FeatureMatrix};
 use super::engine::{Engine, Pooled};
 use super::guard::ModelGuard;
-use super::manifest::{Apply, BackendKind, Curve, Manifest, Output, Task, TierLimits, TierOutcome, TierThresholds};
+use super::manifest::{Apply, BackendKind, Curve, Manifest, Output, Task, TierLimits, TierThresholds};
 use super::onnx;
 use super::onnx_graph::Unfit;
 use super::runtime_search::RuntimeSearch;
@@ -31,7 +31,7 @@ pub use digest::{BundleDigest, sha256_hex};
 pub use error::{BundleError, CHILD_CODES, ProbeFault};
 pub use files::{BundleFiles, GOLDEN_FILE, GOLDEN_KEY, LONE_EXTENSION, MANIFEST_FILE, MANIFEST_KEY, MODEL_FILE_LIMIT};
 pub use golden_rows::{GoldenAnswer, GoldenRequest, GoldenRow, GoldenValue};
-pub use information::Standard;
+pub use information::{Standard, TierWorth};
 
 /// What loading may use beside the bundle itself.
 #[derive(Clone, Debug, Default)]
@@ -204,10 +204,10 @@ impl ModelSnapshot {
         self.information.of(raw)
     }
 
-    /// What the tiers are worth, from Low to High: of customers of whom everything is known, then of each `[[information]]`
-    /// table. `None` for one without `tiers.bands`.
-    pub fn tier_outcomes(&self) -> Vec<Option<[TierOutcome; 3]>> {
-        self.information.outcomes().map(|found| found.copied()).collect()
+    /// What the tiers are worth: of customers of whom everything is known, then of each `[[information]]` table. None without
+    /// `tiers.bands`.
+    pub fn tier_worth(&self) -> Vec<TierWorth> {
+        self.information.worth(&self.manifest)
     }
 
     /// Whether the feature at `position` is read of the rows of a set.
