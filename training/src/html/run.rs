@@ -27,7 +27,7 @@ struct Measure {
     goal: Option<Goal>,
 }
 
-const MEASURES: [Measure; 14] = [
+const MEASURES: [Measure; 16] = [
     measure("normalized_gini", "normalized Gini", "Gini", Unit::Number, Some(Goal::AtLeast(0.703))),
     measure("spearman", "Spearman rank correlation", "Spearman", Unit::Number, None),
     measure("rmse_usd", "RMSE", "RMSE", Unit::Usd, None),
@@ -37,6 +37,8 @@ const MEASURES: [Measure; 14] = [
     measure("risk_ece", "risk: calibration error", "risk ECE", Unit::Number, Some(Goal::AtMost(0.015))),
     measure("confidence_ece", "confidence: calibration error", "", Unit::Number, Some(Goal::AtMost(0.015))),
     measure("confidence_mean", "confidence: mean", "", Unit::Number, None),
+    measure("order_right", "order of tiers right, of pairs that differ", "", Unit::Percent, None),
+    measure("tier_probability_ece", "tier probability: calibration error", "", Unit::Number, Some(Goal::AtMost(0.015))),
     measure("interval_coverage", "coverage of the interval", "coverage", Unit::Percent, Some(IN_BAND)),
     measure(
         "interval_coverage_top_decile",
@@ -91,7 +93,7 @@ impl Evidence {
             value: estimate.value,
             intervals: bounds.map_or(Vec::new(), |bounds| bounds.to_vec()),
             risk: estimate.risk.map(Probability::get),
-            confidence: estimate.confidence.map(Probability::get),
+            confidence: estimate.tier_probability.map(Probability::get),
             tier: estimate.tier,
             realised: *realised,
             group: group_of(row).unwrap_or_default(),
@@ -217,7 +219,7 @@ fn reliability(tested: &[Tested]) -> Vec<crate::html::data::Reliability> {
     }
     if let Some(sure) = tested.iter().map(|row| row.confidence).collect::<Option<Vec<_>>>() {
         let right: Vec<bool> = tested.iter().map(|row| row.tier == row.realised).collect();
-        found.push(measured::reliability("Confidence", "the assigned tier", &right, &sure));
+        found.push(measured::reliability("Tier probability", "the assigned tier", &right, &sure));
     }
     found
 }
