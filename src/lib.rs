@@ -1,7 +1,7 @@
 //! scoreline: customer lifetime value and lead priority, scored inside the process.
 //!
 //! The package is a library with one thin binary, on top of the crates in `crates/`. Its modules only depend downwards:
-//! cli, then app, then config, then http and worker, then scoring and sinks, then monitoring, then routing, auth and leads.
+//! cli, then app, then config, then http, worker and packing, then scoring and sinks, then monitoring, then routing, auth and leads.
 //! `tests/it/tidy.rs` checks these arrows, the compiler those between crates.
 
 pub mod app;
@@ -12,6 +12,7 @@ pub mod http;
 pub mod leads;
 pub mod lifecycle;
 pub mod monitoring;
+pub mod packing;
 pub mod routing;
 pub mod scoring;
 pub mod sinks;

@@ -7,7 +7,7 @@ mod config;
 mod extract;
 mod features;
 mod genesys;
-mod models;
+pub mod models;
 mod push;
 mod rescore;
 mod reveal;
@@ -67,7 +67,7 @@ enum Command {
     Status(status::StatusArgs),
     /// Bring scores of leads to the dialer, and see how they get on
     Push(Box<push::PushArgs>),
-    /// List or check model bundles
+    /// List, check, make or calibrate model bundles
     #[command(subcommand)]
     Models(models::ModelsCommand),
     /// Show the features there are, import purchases, export training data

@@ -9,7 +9,7 @@ const FLOORS: [&[&str]; 7] = [
     &["routing", "auth", "leads", "lifecycle", "telemetry"],
     &["monitoring"],
     &["scoring", "sinks"],
-    &["http", "worker"],
+    &["http", "worker", "packing"],
     &["config"],
     &["app"],
     &["cli", "main", "lib"],

@@ -53,7 +53,7 @@ class Learners(unittest.TestCase):
             with self.subTest(learner):
                 code, said, output = self.run_learner(learner)
                 self.assertEqual(code, 0, said)
-                self.assertIn(f"--backend {backend} --output value=variable", said)
+                self.assertIn(f"--backend {backend} --map value=variable", said)
                 predictions = pd.read_csv(output.with_suffix(".predictions.csv"))
                 self.assertIn(f"--check {output.with_suffix('.predictions.csv')}", said)
                 self.assertEqual((list(predictions.columns), len(predictions)), (["customer", "prediction"], 300))
@@ -88,7 +88,7 @@ class Learners(unittest.TestCase):
 
 
 class Metrics(unittest.TestCase):
-    """The cases of training/src/metrics.rs."""
+    """The cases of src/packing/metrics.rs."""
 
     def test_they_are_the_rust_trainers(self):
         actual = np.array([0.0, 1.0, 2.0, 7.0])

@@ -267,9 +267,9 @@ def compare(customers, original, served):
 
 def pack_command(args, features, predictions):
     interactions = "frequency_count" in features
-    command = ["cargo", "run", "--release", "-p", "scoreline-training", "--", "pack", "--model", args.output]
+    command = ["scoreline", "models", "pack", "--model", args.output]
     command += ["--features", args.features, "--check", predictions, "--name", args.name or ("clv" if interactions else "clv-purchases")]
-    command += ["--version", args.version, "--backend", LEARNERS[args.learner][1], "--output", "value=variable"]
+    command += ["--version", args.version, "--backend", LEARNERS[args.learner][1], "--map", "value=variable"]
     command += ["--missing-to-model", "--description", f"{LEARNERS[args.learner][0]}, trained by train.py"]
     if interactions:
         command += ["--cold-start-feature", "frequency_count", "--synthetic", "interactions are simulated"]
@@ -277,7 +277,7 @@ def pack_command(args, features, predictions):
 
 
 def metrics(actual, predicted):
-    """As the Rust trainer computes them (training/src/metrics.rs)."""
+    """As the Rust trainer computes them (src/packing/metrics.rs)."""
     return {
         "normalised Gini": normalized_gini(actual, predicted),
         "total error": predicted.sum() / actual.sum() - 1.0,

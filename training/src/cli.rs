@@ -5,25 +5,23 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use scoreline_domain::time::{Clock as _, SystemClock, Timestamp};
-use scoreline_domain::{ModelName, ModelVersion};
+use scoreline::cli::models::{AcceptArgs, AllowArgs, BundleArgs, version};
+use scoreline::packing::html;
+use scoreline::packing::report::{self, Progress};
+use scoreline_domain::ModelVersion;
 use scoreline_engine::inference::bundle::{LoadSettings, ModelSnapshot};
-use scoreline_engine::inference::manifest::BackendKind;
 
-use crate::assemble::Staged;
-use crate::calibrate::Grouping;
 use crate::cdnow;
 use crate::compare::{self, Comparison, Format, Python};
 use crate::flips;
-use crate::html::{self, data::ReportData};
 use crate::lead;
-use crate::leaks::command::{self as check, AllowArgs, CheckArgs};
-use crate::library::LibraryCheck;
-use crate::pack::{self, Mapping, Pack};
-use crate::report::{self, Progress};
+use crate::leaks::command::{self as check, CheckArgs};
 use crate::train::{self, Run, Source, Which};
 
-/// Trains, calibrates and packs the model bundles that scoreline serves.
+/// Folder of all models, below the repository's root.
+const MODELS: &str = "models";
+
+/// Trains the model bundles that scoreline serves. A model of your own needs none of it: `scoreline models pack`.
 ///
 /// Run it from the repository's root; a run takes seconds:
 ///
@@ -51,14 +49,10 @@ enum Command {
     /// Measure the shipped recipe of `clv-purchases` beside heuristics, purchase models, regressions and trees, on CDNOW
     /// and Online Retail, and print the table.
     Compare(CompareArgs),
-    /// Write the table a model is trained on as CSV, for training elsewhere and `pack`.
+    /// Write the table a model is trained on as CSV, for training elsewhere and `scoreline models pack`.
     Features(FeaturesArgs),
     /// Show how often tiers would change in a year of rescoring, with and without the dead band.
     Flips(FlipsArgs),
-    /// Calibrate a bundle anew, whatever runs it: intervals, tiers, baselines and drift reference from a table of customers.
-    Calibrate(Box<CalibrateArgs>),
-    /// Make a bundle of a model trained elsewhere: calibrate it, measure it, write its manifest and golden rows.
-    Pack(Box<PackArgs>),
     /// Look for columns that know the outcome, in any CSV. Training does so by itself.
     Check(CheckArgs),
 }
@@ -71,32 +65,6 @@ struct DataArgs {
     /// Decides everything simulated. The split into fit, calibration and test is by customer and does not depend on it.
     #[arg(long, default_value_t = 42)]
     seed: u64,
-}
-
-#[derive(Debug, Args)]
-struct BundleArgs {
-    /// Folder of all models.
-    #[arg(long, value_name = "DIR", default_value = "models")]
-    models: PathBuf,
-    /// When the model was trained (RFC 3339); now, when it is not given.
-    #[arg(long, value_name = "TIME")]
-    trained_at: Option<Timestamp>,
-    /// Replace the version if it exists.
-    #[arg(long)]
-    force: bool,
-    /// Where the report goes; `reports/<model>-<version>.html` when it is not given.
-    #[arg(long, value_name = "HTML", conflicts_with = "no_report")]
-    report: Option<PathBuf>,
-    /// Write no report.
-    #[arg(long)]
-    no_report: bool,
-}
-
-#[derive(Debug, Args)]
-struct AcceptArgs {
-    /// Publish although the total error is above 25 % or the decile error above 50 %; the reason goes into the manifest.
-    #[arg(long, value_name = "REASON", value_parser = reason)]
-    accept: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -242,103 +210,6 @@ struct FlipsArgs {
     customers: usize,
 }
 
-#[derive(Debug, Args)]
-struct CalibrateArgs {
-    /// The bundle to calibrate, e.g. `models/clv/v1.3`. Its model stays as it is.
-    #[arg(long = "from", value_name = "DIR")]
-    from: PathBuf,
-    /// Table of customers who did not fit the model, as `features` writes it: those of split `calibration` calibrate, those
-    /// of split `test` measure.
-    #[arg(long, value_name = "CSV")]
-    features: PathBuf,
-    /// Version of the calibrated bundle.
-    #[arg(long, value_parser = version)]
-    version: ModelVersion,
-    /// The feature that picks the calibration group; as in the bundle when left out.
-    #[arg(long, value_name = "FEATURE", requires = "group_starts")]
-    group_by: Option<String>,
-    /// Where its groups start.
-    #[arg(long, value_name = "NUMBERS", value_delimiter = ',', requires = "group_by")]
-    group_starts: Option<Vec<f64>>,
-    #[command(flatten)]
-    accept: AcceptArgs,
-    #[command(flatten)]
-    bundle: BundleArgs,
-}
-
-#[derive(Debug, Args)]
-struct PackArgs {
-    /// The model file: ONNX, smartcore's or scoreline's own JSON. It reads the features raw, in the table's order.
-    #[arg(long, value_name = "FILE")]
-    model: PathBuf,
-    /// Table of customers, as `features` writes it. Only the columns the model reads, in its order.
-    #[arg(long, value_name = "CSV")]
-    features: PathBuf,
-    #[arg(long, value_parser = name)]
-    name: ModelName,
-    #[arg(long, value_parser = version)]
-    version: ModelVersion,
-    /// What runs the model.
-    #[arg(long)]
-    backend: BackendName,
-    /// Which output of the model is what: `value` (required), `risk`, `low`, `high`, `log_mean`, `log_sigma`.
-    #[arg(long = "output", value_name = "MEANING=OUTPUT", value_parser = mapping, required = true)]
-    outputs: Vec<Mapping>,
-    /// A last step for an output: identity, exp, expm1, complement or sigmoid.
-    #[arg(long = "apply", value_name = "MEANING=STEP", value_parser = mapping)]
-    applies: Vec<Mapping>,
-    /// Features a request must give.
-    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
-    required: Vec<String>,
-    /// Leave missing values to the model instead of imputing the mean.
-    #[arg(long)]
-    missing_to_model: bool,
-    /// The feature that picks the calibration group, and where its groups start.
-    #[arg(long, value_name = "FEATURE", default_value = "purchase_count")]
-    group_by: String,
-    #[arg(long, value_name = "NUMBERS", value_delimiter = ',', default_value = "1,2,4")]
-    group_starts: Vec<f64>,
-    /// A customer with 0 here has no history.
-    #[arg(long, value_name = "FEATURE", default_value = "purchase_count")]
-    cold_start_feature: String,
-    #[arg(long, value_name = "DAYS", default_value_t = crate::cohort::HORIZON_DAYS)]
-    horizon_days: u32,
-    /// One sentence for people.
-    #[arg(long, default_value = "")]
-    description: String,
-    /// What the model was trained on.
-    #[arg(long, default_value = "")]
-    data: String,
-    /// What of it was simulated.
-    #[arg(long, default_value = "")]
-    synthetic: String,
-    /// Its licence.
-    #[arg(long, default_value = "")]
-    licence: String,
-    /// What the model's own library predicts for customers of the table: CSV with the columns `customer` and `prediction`
-    /// (dollars). A bundle that answers otherwise is not published; the worst rows are shown.
-    #[arg(long, value_name = "CSV")]
-    check: Option<PathBuf>,
-    /// How far the answers may be from those predictions, relative to them, or to a dollar for smaller ones. One row in a
-    /// hundred may be further: a value beside a split.
-    #[arg(long, value_name = "NUMBER", default_value_t = 1e-4, requires = "check", value_parser = tolerance)]
-    tolerance: f64,
-    #[command(flatten)]
-    allow: AllowArgs,
-    #[command(flatten)]
-    accept: AcceptArgs,
-    #[command(flatten)]
-    bundle: BundleArgs,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum BackendName {
-    Trees,
-    Linear,
-    Onnx,
-    Smartcore,
-}
-
 /// Does what the command line says.
 pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
@@ -371,8 +242,6 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
         }
         Command::Compare(args) => compare(args),
         Command::Flips(args) => flips(&args),
-        Command::Calibrate(args) => calibrate(*args),
-        Command::Pack(args) => pack(*args),
         Command::Check(args) => {
             let found = check::run(&args)?;
             say(found.text()?.trim_end())?;
@@ -392,8 +261,8 @@ fn run_of(
     Run {
         source,
         version,
-        models: bundle.models.clone(),
-        trained_at: trained_at(bundle),
+        models: bundle.models(Path::new(MODELS)),
+        trained_at: bundle.trained_at(),
         replace: bundle.force,
         command,
         allow: allow.reasons(),
@@ -408,9 +277,8 @@ fn train(run: &Run, bundle: &BundleArgs) -> anyhow::Result<()> {
     let trained = train::train(run, &progress)?;
     progress.done();
     say(&trained.leaks.text()?)?;
-    report::print(&trained)?;
-    published(trained.staged.publish()?)?;
-    write_report(bundle, &trained.staged, &html::run::report(&trained))
+    say(report::text(&trained)?.trim_end())?;
+    say(bundle.publish(&trained.staged, &html::run::report(&trained))?.trim_end())
 }
 
 fn compare(args: CompareArgs) -> anyhow::Result<()> {
@@ -446,41 +314,13 @@ fn flips(args: &FlipsArgs) -> anyhow::Result<()> {
     say(table.trim_end())
 }
 
-fn calibrate(args: CalibrateArgs) -> anyhow::Result<()> {
-    let trained_at = trained_at(&args.bundle);
-    let command = format!("scoreline-training calibrate --from {} --version {}", args.from.display(), args.version);
-    let grouping = args.group_by.zip(args.group_starts);
-    let again = pack::Again {
-        from: args.from,
-        table: args.features,
-        version: args.version,
-        grouping: grouping.map(|(feature, starts)| Grouping {
-            feature,
-            with: Vec::new(),
-            starts,
-            value_starts: Vec::new(),
-            miss_factors: Vec::new(),
-        }),
-        command,
-        trained_at,
-        accept: args.accept.accept,
-    };
-    let progress = Progress::new(2);
-    progress.step("calibrating, measuring, writing");
-    let trained = pack::again(again, &args.bundle.models, args.bundle.force)?;
-    progress.done();
-    report::print(&trained)?;
-    published(trained.staged.publish()?)?;
-    write_report(&args.bundle, &trained.staged, &html::run::report(&trained))
-}
-
 fn train_lead(args: LeadArgs) -> anyhow::Result<()> {
     let run = lead::Run {
         command: format!("scoreline-training lead --version {}", args.version),
-        trained_at: trained_at(&args.bundle),
+        trained_at: args.bundle.trained_at(),
         data: args.data,
         version: args.version,
-        models: args.bundle.models.clone(),
+        models: args.bundle.models(Path::new(MODELS)),
         replace: args.bundle.force,
         window: args.window,
         limit: Duration::from_secs(args.time_limit),
@@ -490,16 +330,15 @@ fn train_lead(args: LeadArgs) -> anyhow::Result<()> {
     let lead::Trained { staged, text, report } = lead::train(&run, &progress)?;
     progress.done();
     say(&text)?;
-    published(staged.publish()?)?;
-    write_report(&args.bundle, &staged, &report)
+    say(args.bundle.publish(&staged, &report)?.trim_end())
 }
 
 fn nightly(args: NightlyArgs) -> anyhow::Result<()> {
     let run = lead::Nightly {
         command: "scoreline-training lead-nightly".to_owned(),
-        trained_at: trained_at(&args.bundle),
+        trained_at: args.bundle.trained_at(),
         data: args.data,
-        models: args.bundle.models.clone(),
+        models: args.bundle.models(Path::new(MODELS)),
         replace: args.bundle.force,
         window: args.window,
         holdout: args.holdout,
@@ -510,73 +349,7 @@ fn nightly(args: NightlyArgs) -> anyhow::Result<()> {
     let lead::Trained { staged, text, report } = lead::nightly(&run, &progress)?;
     progress.done();
     say(&text)?;
-    published(staged.publish()?)?;
-    write_report(&args.bundle, &staged, &report)
-}
-
-fn pack(args: PackArgs) -> anyhow::Result<()> {
-    let trained_at = trained_at(&args.bundle);
-    let command = format!("scoreline-training pack --name {} --version {}", args.name, args.version);
-    let pack = Pack {
-        model: args.model,
-        table: args.features,
-        name: args.name,
-        version: args.version,
-        backend: match args.backend {
-            BackendName::Trees => BackendKind::Trees,
-            BackendName::Linear => BackendKind::Linear,
-            BackendName::Onnx => BackendKind::Onnx,
-            BackendName::Smartcore => BackendKind::Smartcore,
-        },
-        outputs: pack::outputs(&args.outputs, &args.applies)?,
-        required: args.required,
-        missing_to_model: args.missing_to_model,
-        group_by: args.group_by,
-        group_starts: args.group_starts,
-        cold_start_feature: args.cold_start_feature,
-        horizon_days: args.horizon_days,
-        description: args.description,
-        data: args.data,
-        synthetic: args.synthetic,
-        licence: args.licence,
-        command,
-        trained_at,
-        allow: args.allow.reasons(),
-        check: args.check.map(|file| LibraryCheck { file, tolerance: args.tolerance }),
-        accept: args.accept.accept,
-    };
-    let progress = Progress::new(2);
-    progress.step("calibrating, measuring, writing");
-    let trained = pack::pack(pack, &args.bundle.models, args.bundle.force)?;
-    progress.done();
-    say(&trained.leaks.text()?)?;
-    report::print(&trained)?;
-    published(trained.staged.publish()?)?;
-    write_report(&args.bundle, &trained.staged, &html::run::report(&trained))
-}
-
-fn trained_at(bundle: &BundleArgs) -> Timestamp {
-    bundle.trained_at.unwrap_or_else(|| SystemClock.now())
-}
-
-fn published(folder: &Path) -> anyhow::Result<()> {
-    say(&format!("\npublished: {}", folder.display()))
-}
-
-/// The pictures of a run, unless nobody wants them.
-fn write_report(bundle: &BundleArgs, staged: &Staged, report: &ReportData) -> anyhow::Result<()> {
-    if bundle.no_report {
-        return Ok(());
-    }
-    let manifest = &staged.manifest;
-    let named = || PathBuf::from(format!("reports/{}-{}.html", manifest.name, manifest.version));
-    let path = bundle.report.clone().unwrap_or_else(named);
-    let problem = || format!("cannot write the report {}", path.display());
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).with_context(problem)?;
-    }
-    std::fs::write(&path, html::page(report)).with_context(problem)?;
-    say(&format!("report: {}", path.display()))
+    say(args.bundle.publish(&staged, &report)?.trim_end())
 }
 
 fn say(line: &str) -> anyhow::Result<()> {
@@ -584,36 +357,9 @@ fn say(line: &str) -> anyhow::Result<()> {
     writeln!(std::io::stdout(), "{line}").context("cannot write to standard output")
 }
 
-fn name(text: &str) -> Result<ModelName, String> {
-    ModelName::parse(text).map_err(|error| error.to_string())
-}
-
-fn version(text: &str) -> Result<ModelVersion, String> {
-    ModelVersion::parse(text).map_err(|error| error.to_string())
-}
-
 fn rho(text: &str) -> Result<f64, String> {
     let rho = text.parse().map_err(|_| format!("must be a number from 0 to 1, got `{text}`"))?;
     if (0.0..=1.0).contains(&rho) { Ok(rho) } else { Err(format!("must be from 0 to 1, got `{rho}`")) }
-}
-
-fn reason(text: &str) -> Result<String, String> {
-    let reason = text.trim();
-    if reason.is_empty() { Err("must say why".to_owned()) } else { Ok(reason.to_owned()) }
-}
-
-fn tolerance(text: &str) -> Result<f64, String> {
-    let number = text.parse().map_err(|_| format!("must be a number above 0, got `{text}`"))?;
-    if number > 0.0 && number < 1.0 { Ok(number) } else { Err(format!("must be above 0 and below 1, got `{number}`")) }
-}
-
-fn mapping(text: &str) -> Result<Mapping, String> {
-    match text.split_once('=') {
-        Some((meaning, value)) if !meaning.is_empty() && !value.is_empty() => {
-            Ok(Mapping { meaning: meaning.to_owned(), value: value.to_owned() })
-        }
-        _ => Err(format!("must look like `value=variable`, got `{text}`")),
-    }
 }
 
 #[cfg(test)]
@@ -630,7 +376,5 @@ mod tests {
     #[test]
     fn values_are_checked_at_the_edge() {
         assert_eq!(rho("1.5"), Err("must be from 0 to 1, got `1.5`".to_owned()));
-        assert!(mapping("value").is_err() && mapping("=x").is_err() && mapping("value=variable").is_ok());
-        assert!(version("../v1").is_err());
     }
 }

@@ -5,11 +5,11 @@ use jiff::ToSpan as _;
 use jiff::civil::{Date, date};
 use rand::SeedableRng as _;
 use rand::rngs::Xoshiro256PlusPlus;
+use scoreline::packing::split::{Split, mix};
 use scoreline_engine::features::purchases::{PurchaseFeatures, PurchaseHistory};
 
 use crate::cdnow::Customer;
 use crate::generator;
-use crate::split::{Split, mix};
 
 /// Features are known as of this day: 39 weeks of history.
 pub(crate) const AS_OF: Date = date(1997, 9, 30);

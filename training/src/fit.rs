@@ -7,10 +7,9 @@
 //! Tibshirani 2010).
 
 use anyhow::Context as _;
+use scoreline::packing::table::Row;
 use scoreline_engine::features::FeatureSchema;
 use scoreline_engine::inference::linear::{Format, HurdleVariant, LinearModel, Predictor};
-
-use crate::table::Row;
 
 /// L2 penalties: half of the first times the squared coefficients beside the log-likelihood of a purchase, the second
 /// times them beside the squared residuals of ln(spend). Columns are z-scored; chosen by cross-validation, where a

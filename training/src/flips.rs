@@ -8,6 +8,8 @@ use std::fmt::Write as _;
 use anyhow::Context as _;
 use jiff::ToSpan as _;
 use jiff::civil::{Date, date};
+use scoreline::packing::report::Progress;
+use scoreline::packing::split::mix;
 use scoreline::scoring::estimate::{Wish, estimate_rows};
 use scoreline::scoring::predictive::HurdleLogNormal;
 use scoreline_domain::Tier;
@@ -16,8 +18,6 @@ use scoreline_engine::inference::bundle::ModelSnapshot;
 use scoreline_engine::inference::manifest::TierThresholds;
 
 use crate::cdnow::Customer;
-use crate::report::Progress;
-use crate::split::mix;
 
 /// The simulated year.
 const FIRST_DAY: Date = date(1997, 7, 1);

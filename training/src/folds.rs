@@ -2,8 +2,8 @@
 
 use std::num::NonZero;
 
-use crate::split::mix;
-use crate::table::Row;
+use scoreline::packing::split::mix;
+use scoreline::packing::table::Row;
 
 /// Parts of one cross-validation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ impl Folds {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::split::Split;
+    use scoreline::packing::split::Split;
 
     #[test]
     fn every_row_is_inside_once_and_never_beside_itself() {

@@ -16,12 +16,12 @@ use jiff::tz::TimeZone;
 use rand::RngExt as _;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand_distr::{Distribution as _, Gamma, LogNormal, Poisson, StandardNormal};
+use scoreline::packing::split::Split;
 use scoreline_domain::{Channel, InteractionRow, LabelId, Purchase, Sentiment, normal};
 use scoreline_engine::features::interactions::{InteractionFeatures, InteractionHistory, QueueSentiment};
 
 use crate::cdnow::Customer;
 use crate::cohort::{AS_OF, Member, randomness};
-use crate::split::Split;
 
 /// Acquisition channels: name, share, and how strongly a large first order speaks for it.
 const ACQUISITION: [(&str, f64, f64); 6] = [
@@ -329,7 +329,7 @@ mod tests {
     use super::*;
     use crate::cdnow;
     use crate::cohort::members;
-    use crate::metrics::spearman;
+    use scoreline::packing::metrics::spearman;
 
     /// One customer in eight, and what everybody is taken to expect of them.
     fn sample() -> (Vec<Customer>, Vec<Member>) {

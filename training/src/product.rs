@@ -3,16 +3,17 @@
 
 use std::collections::BTreeMap;
 
+use scoreline::packing::assemble::InformationPlan;
+use scoreline::packing::calibrate::Grouping;
+use scoreline::packing::statistics::{DerivedPlan, FeaturePlan};
+use scoreline::packing::table::{Row, Table};
 use scoreline_engine::features::interactions::InteractionFeatures;
 use scoreline_engine::features::schema::{NamedImpute, Transform};
 use scoreline_engine::features::{Bend, Factor, Impute};
 use scoreline_engine::inference::bundle::GoldenRequest;
 
-use crate::calibrate::Grouping;
 use crate::cohort::Member;
 use crate::fit::Sign;
-use crate::statistics::{DerivedPlan, FeaturePlan};
-use crate::table::{Row, Table};
 
 /// A model's recipe.
 pub(crate) struct Product {
@@ -33,22 +34,6 @@ pub(crate) struct Product {
     pub information: Vec<InformationPlan>,
     pub synthetic: String,
     pub golden: Vec<GoldenRequest>,
-}
-
-/// Customers of whom less is known.
-pub(crate) struct InformationPlan {
-    pub name: &'static str,
-    /// The feature they lack, and those that say nothing without it.
-    pub lacks: &'static str,
-    pub unread: Vec<String>,
-    pub grouping: Grouping,
-}
-
-impl InformationPlan {
-    /// Everything that is not read of them.
-    pub(crate) fn blank(&self) -> Vec<String> {
-        [self.lacks.to_owned()].into_iter().chain(self.unread.iter().cloned()).collect()
-    }
 }
 
 /// Where both models' data come from.
@@ -190,14 +175,14 @@ pub(crate) fn clv(rho: f64) -> Product {
         ],
         information: vec![
             InformationPlan {
-                name: "interactions",
-                lacks: "purchase_count",
+                name: "interactions".to_owned(),
+                lacks: "purchase_count".to_owned(),
                 unread: without("purchase_count", &PURCHASES),
                 grouping: by_contacts(),
             },
             InformationPlan {
-                name: "purchases",
-                lacks: "frequency_count",
+                name: "purchases".to_owned(),
+                lacks: "frequency_count".to_owned(),
                 unread: without("frequency_count", &INTERACTIONS),
                 grouping: grouping(),
             },

@@ -4,31 +4,33 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use scoreline::packing::assemble::{self, Draft, Evidence};
+use scoreline::packing::calibrate::{Grouping, Scored};
+use scoreline::packing::html;
+use scoreline::packing::leaks::{Check, of_table};
+use scoreline::packing::metrics;
+use scoreline::packing::quality::{Judged, Quality, judge, refuse_nonsense};
+use scoreline::packing::report::Progress;
+use scoreline::packing::statistics;
+use scoreline::packing::table::{Row, Table};
+use scoreline::packing::{Trained, peers};
 use scoreline_domain::time::{Stopwatch, Timestamp};
 use scoreline_domain::{ModelName, ModelVersion};
 use scoreline_engine::features::FeatureSchema;
 use scoreline_engine::inference::FeatureMatrix;
+use scoreline_engine::inference::bundle::LoadSettings;
 use scoreline_engine::inference::linear::{self, LinearModel};
 use scoreline_engine::inference::manifest::{
     BackendKind, ColdStartFeature, Manifest, Output, Outputs, TrainingSummary,
 };
 
-use crate::assemble::{self, Draft, Evidence, Staged};
-use crate::baseline::Peer;
-use crate::calibrate::{Grouping, Scored};
 use crate::cdnow;
 use crate::cohort::{AS_OF, HORIZON_DAYS, Member, members};
 use crate::fit::{Prepared, hurdle};
 use crate::folds::Folds;
 use crate::generator::{Expectation, Simulation, interaction_features};
-use crate::html;
-use crate::leaks::{self, Check, LeakReport};
-use crate::metrics;
+use crate::leaks;
 use crate::product::{self, DATA, LICENCE, Product};
-use crate::quality::{Judged, Quality, judge, refuse_nonsense};
-use crate::report::Progress;
-use crate::statistics;
-use crate::table::{Row, Table};
 
 /// Parts of the cross-validation that measures, of the one inside each of its parts that calibrates, and of the one that
 /// calibrates the bundle.
@@ -73,18 +75,6 @@ pub(crate) struct Run {
     pub limit: Duration,
 }
 
-/// A finished run: the bundle, not published yet, and how good it is.
-pub(crate) struct Trained {
-    pub staged: Staged,
-    /// The whole first, then each partial one.
-    pub quality: Vec<Quality>,
-    pub leaks: LeakReport,
-    /// What the report draws.
-    pub evidence: html::run::Evidence,
-    /// How it answers beside its own library, when that was asked.
-    pub checked: Option<String>,
-}
-
 /// A product, the table it is trained on, and whether features kept to what was known in time.
 pub(crate) struct Data {
     pub product: Product,
@@ -121,7 +111,7 @@ pub(crate) fn train(run: &Run, progress: &Progress) -> anyhow::Result<Trained> {
     assemble::target(&run.models, &name, &run.version, run.replace)?;
 
     progress.step("looking for leaks");
-    let mut leaks = leaks::training::of_table(&product.features, &table, &run.allow)?;
+    let mut leaks = of_table(&product.features, &table, &run.allow)?;
     leaks.checks.extend(checks);
     if run.null_check {
         leaks.checks.push(leaks::null_set::check(&run.source, progress)?);
@@ -136,7 +126,7 @@ pub(crate) fn train(run: &Run, progress: &Progress) -> anyhow::Result<Trained> {
     let parts = measuring.each(&rows, |outside, inside| {
         let inner = Folds { count: INNER_FOLDS, salt: run.source.seed.wrapping_add(1) };
         let (draft, manifest) = recipe.complete(&outside, inner)?;
-        let snapshot = assemble::snapshot(&manifest, &draft.model)?;
+        let snapshot = draft.snapshot(&manifest)?;
         let inside: Vec<&Row> = inside.into_iter().map(|at| rows[at]).collect();
         let partial = product.partial.iter().map(|(_, missing)| {
             let blank = assemble::positions(&snapshot, missing)?;
@@ -226,6 +216,7 @@ impl Recipe<'_> {
         let Self { product, run, name, .. } = self;
         let fitted = fit(product, rows)?;
         let draft = Draft {
+            load: LoadSettings::default(),
             name: name.clone(),
             version: run.version.clone(),
             trained_at: run.trained_at,
@@ -379,16 +370,6 @@ fn qualities(
         qualities.push(Quality::of(label, judged, &product.grouping, known)?);
     }
     Ok(qualities)
-}
-
-/// The customers that baselines describe.
-pub(crate) fn peers<'r>(rows: &[&'r Row]) -> Vec<Peer<'r>> {
-    let peers = rows.iter().map(|row| Peer {
-        spend_usd: row.spend_usd,
-        acquisition_channel: &row.acquisition_channel,
-        segment: &row.segment,
-    });
-    peers.collect()
 }
 
 /// What purchases alone lead to expect of each member.

@@ -1,7 +1,12 @@
-//! `scoreline models list|verify|pack`: what is in the models folder, what is wrong with it, one file out of a bundle.
+//! `scoreline models list|verify|pack|calibrate`: what is in the models folder, what is wrong with it, a bundle out of a
+//! model, one file out of a bundle, a bundle calibrated anew.
 
+mod calibrate;
 mod pack;
+mod publish;
 mod verify;
+
+pub use publish::{AcceptArgs, AllowArgs, BundleArgs, name, version};
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -11,12 +16,31 @@ use clap::Subcommand;
 use super::{Failure, print};
 use crate::app;
 use crate::config::Settings;
+use crate::packing::{Trained, html, report};
 use crate::scoring::golden;
-use scoreline_domain::ModelVersion;
-use scoreline_engine::inference::bundle::{BundleFiles, LONE_EXTENSION, MANIFEST_FILE};
+use scoreline_engine::inference::bundle::{BundleFiles, LONE_EXTENSION, LoadSettings, MANIFEST_FILE};
 use scoreline_engine::inference::manifest::Manifest;
 use scoreline_engine::inference::probe;
 use scoreline_engine::inference::registry::{CandidateMode, Hold, Patience, VersionState, VersionStatus};
+
+const PACK_EXAMPLES: &str = "\
+Examples, a bundle of a model that was trained elsewhere:
+  scoreline models pack --model model.onnx --features customers.csv \\
+    --name clv --version v2.0 --backend trees --map value=variable \\
+    --check model.predictions.csv
+
+Its table has a row per customer: `customer`, `split`, the features, `spend_usd`. Rows of split `fit` \
+say what the features look like, those of `calibration` calibrate and those of `test` measure: none of \
+the last two may have fitted the model. `--check` compares the bundle with what the model's own library \
+predicts. The bundle appears in `models.dir` complete or not at all.
+
+Examples, a bundle as one file:
+  scoreline models pack models/clv/v1.2 --output v1.2.onnx
+  scoreline models pack models/clv/v1.2 --model new.onnx --version v1.3 \\
+    --output models/clv/v1.3.onnx
+
+There with --model, the bundle's manifest is kept for the new model, which must read the same inputs; \
+its golden rows and metrics are not, because they are the old model's.";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ModelsCommand {
@@ -36,28 +60,18 @@ pub(super) enum ModelsCommand {
         /// A models folder, a model's folder, a bundle's folder, a bundle.toml or a lone .onnx; `models.dir` when left out
         path: Option<PathBuf>,
     },
-    /// Write an ONNX bundle as one file that carries its manifest and golden rows
+    /// Make a bundle of a model trained elsewhere: calibrate it, measure it, write its manifest and golden rows. Or write a
+    /// bundle as one ONNX file that carries its manifest
+    #[command(disable_version_flag = true, after_help = PACK_EXAMPLES)]
+    Pack(Box<pack::PackArgs>),
+    /// Calibrate a bundle anew, whatever runs it: intervals, tiers, baselines and drift reference from a table of
+    /// customers
     #[command(
         disable_version_flag = true,
-        after_help = "Examples:\n  scoreline models pack models/clv/v1.2 --output v1.2.onnx\n  \
-        scoreline models pack models/clv/v1.2 --model new.onnx --version v1.3 \\\n    \
-        --output models/clv/v1.3.onnx\n\n\
-        With --model, the bundle's manifest is kept for the new model, which must read the same inputs; its golden rows \
-        and metrics are not, because they are the old model's."
+        after_help = "Example:\n  \
+        scoreline models calibrate models/clv/v1.3 --version v1.4 \\\n    --features labelled.csv"
     )]
-    Pack {
-        /// The bundle's folder, or a lone .onnx that carries its manifest
-        bundle: PathBuf,
-        /// Another ONNX file in place of the bundle's model
-        #[arg(long, value_name = "FILE", requires = "version")]
-        model: Option<PathBuf>,
-        /// The version to write into the manifest
-        #[arg(long, value_parser = |text: &str| ModelVersion::parse(text))]
-        version: Option<ModelVersion>,
-        /// The file to write, <model>/<version>.onnx when it is to be served
-        #[arg(long, short, value_name = "FILE")]
-        output: PathBuf,
-    },
+    Calibrate(Box<calibrate::CalibrateArgs>),
     /// Try one model in this process and say how it went; started by scoreline itself
     #[command(hide = true)]
     Probe,
@@ -71,12 +85,22 @@ impl ModelsCommand {
                 let path = path.unwrap_or_else(|| settings.models.dir.clone());
                 verify::run(&path, &app::load_settings(settings))
             }
-            Self::Pack { bundle, model, version, output } => {
-                pack::run(&bundle, model.as_deref(), version, &output, &app::load_settings(settings))
-            }
+            Self::Pack(pack) => pack.run(settings),
+            Self::Calibrate(calibrate) => calibrate.run(settings),
             Self::Probe => probe(),
         }
     }
+}
+
+/// How a bundle that is being made is loaded: as the server would, without tiers that settings put over the bundle's.
+fn packing_load_settings(settings: &Settings) -> LoadSettings {
+    LoadSettings { onnx_threads: 1, tiers: None, ..app::load_settings(settings) }
+}
+
+/// Publishes what was made; its figures and where it is.
+fn show(trained: &Trained, publish: &BundleArgs) -> anyhow::Result<String> {
+    let figures = report::text(trained)?;
+    Ok(figures + &publish.publish(&trained.staged, &html::run::report(trained))?)
 }
 
 /// The child's side of a probe: it has no settings, only what comes through its standard input.

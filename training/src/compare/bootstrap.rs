@@ -4,8 +4,7 @@
 
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt as _, SeedableRng as _};
-
-use crate::metrics;
+use scoreline::packing::metrics;
 
 /// The measured figures, in the order of the table.
 pub(super) const FIGURES: usize = 6;

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use scoreline::packing::split::Split;
+use scoreline::packing::statistics;
 use scoreline_engine::features::FeatureSchema;
 use scoreline_engine::inference::FeatureMatrix;
 use scoreline_engine::inference::linear::{self, LinearModel};
@@ -12,8 +14,7 @@ use super::task::{Case, RECENT_DAYS, Task};
 use crate::btyd::{self, BgNbd, DAYS_IN_A_WEEK, GammaGamma, History, MbgNbd, ParetoNbd, Purchasing};
 use crate::cohort::Member;
 use crate::fit::{Prepared, Sign, hurdle};
-use crate::split::Split;
-use crate::{forest, product, statistics, train, tweedie};
+use crate::{forest, product, train, tweedie};
 
 /// A model of the comparison.
 #[derive(Clone, Debug)]

@@ -16,11 +16,12 @@ use scoreline_domain::time::Stopwatch;
 
 use self::bootstrap::Measured;
 use self::contender::{Contender, ContenderOutcome};
+
 pub(crate) use self::print::{Format, print, write};
 pub(crate) use self::python::Python;
 use self::task::{Task, Trial};
 use crate::cdnow;
-use crate::report::Progress;
+use scoreline::packing::report::Progress;
 
 /// What is compared on what.
 #[derive(Clone, Debug)]
@@ -178,7 +179,7 @@ mod tests {
                 | Contender::SmartcoreForest
                 | Contender::SmartcoreBoosting
                 | Contender::Shipped => {
-                    let gini = crate::metrics::normalized_gini(&actual, &found.expect("predicts"));
+                    let gini = scoreline::packing::metrics::normalized_gini(&actual, &found.expect("predicts"));
                     assert!((0.5..0.85).contains(&gini), "{}: {gini}", contender.label());
                 }
             }

@@ -7,13 +7,13 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use scoreline::packing::split::Split;
 use scoreline_domain::time::Stopwatch;
 use scoreline_engine::inference::onnx_graph::OnnxModel;
 use scoreline_engine::inference::{FeatureMatrix, trees};
 
 use super::contender::ContenderOutcome;
 use super::task::Task;
-use crate::split::Split;
 
 /// What a row without Python's packages says.
 const MISSING_PACKAGES: &str = "pip install -r training/python/requirements.txt";

@@ -3,12 +3,12 @@
 use anyhow::Context as _;
 use jiff::ToSpan as _;
 use jiff::civil::{Date, date};
+use scoreline::packing::split::{Split, mix};
+use scoreline::packing::table::Table;
 
 use crate::cdnow::Customer;
 use crate::cohort::{Member, Window, members_in, spent};
 use crate::product;
-use crate::split::{Split, mix};
-use crate::table::Table;
 
 /// The days behind `Case::recent_spend`.
 pub(super) const RECENT_DAYS: u32 = 91;

@@ -4,6 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Context as _;
+use scoreline::packing::assemble::Staged;
+use scoreline::packing::drift;
+use scoreline::packing::statistics::round;
+use scoreline::packing::weights;
 use scoreline::scoring::golden;
 use scoreline_domain::time::Timestamp;
 use scoreline_domain::{ModelName, ModelVersion, Probability};
@@ -18,10 +22,6 @@ use scoreline_engine::inference::manifest::{
 use super::data::Leads;
 use super::evaluate::Figures;
 use super::recipe::{CATEGORIES, Fitted, NUMBERS};
-use crate::assemble::Staged;
-use crate::baseline::weights;
-use crate::drift;
-use crate::statistics::round;
 
 /// The column whose entries stand in for a lead's source: how the bank reaches the lead is the one column that is known
 /// of somebody about whom nothing else is.

@@ -7,9 +7,9 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 
 use anyhow::Context as _;
+use scoreline::packing::leaks::frame::{Column, Frame, Values};
 
 use super::recipe::{CATEGORIES, NUMBERS};
-use crate::leaks::frame::{Column, Frame, Values};
 
 /// Leads column by column.
 #[derive(Clone, Debug)]

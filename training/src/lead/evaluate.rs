@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
+use scoreline::packing::metrics::{auc, calibration_error};
+use scoreline::packing::report::Progress;
+use scoreline::packing::split::mix;
 use scoreline_domain::time::Stopwatch;
 
 use super::data::Leads;
 use super::recipe::{Fitted, fit};
-use crate::metrics::{auc, calibration_error};
-use crate::report::Progress;
-use crate::split::mix;
 
 /// Folds of the evaluation on like rows.
 const FOLDS: u64 = 5;

@@ -11,16 +11,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use scoreline::packing::assemble::{self, Staged};
+use scoreline::packing::html;
+use scoreline::packing::html::data::{Importance, ReportData};
+use scoreline::packing::leaks::{self, LeakReport, Target, TargetKind};
+use scoreline::packing::report::Progress;
 use scoreline_domain::time::Timestamp;
 use scoreline_domain::{ModelVersion, Probability};
 use scoreline_engine::inference::bundle::{LoadSettings, ModelSnapshot, run_rows};
 use scoreline_engine::inference::manifest::Manifest;
 
-use crate::assemble::{self, Staged};
-use crate::html::data::{Importance, ReportData};
-use crate::leaks::{LeakReport, Target, TargetKind};
-use crate::report::Progress;
-use crate::{html, leaks};
 use bundle::{About, Population, stage};
 use data::Leads;
 use evaluate::{Figures, Later, later, out_of_fold, table};

@@ -5,6 +5,8 @@
 //! and not the leads; a linear part carries over to a state that was never seen. Everything that is learnt, the list
 //! of categories included, comes from the training rows.
 
+use scoreline::packing::drift;
+use scoreline::packing::statistics::round;
 use scoreline_engine::features::schema::Transform;
 use scoreline_engine::features::{FeatureRule, Impute, NamedImpute};
 use scoreline_engine::inference::additive::{self, AdditiveModel, Term};
@@ -12,8 +14,6 @@ use scoreline_engine::inference::{Backend, FeatureMatrix};
 
 use super::boost::{Boost, Column};
 use super::data::Leads;
-use crate::drift;
-use crate::statistics::round;
 use crate::tweedie::solve;
 
 pub(super) const NUMBERS: [&str; 9] = [

@@ -5,9 +5,8 @@ use std::fmt::Debug;
 
 use jiff::civil::Date;
 use jiff::{Timestamp, ToSpan as _};
+use scoreline::packing::leaks::Check;
 use scoreline_domain::{Channel, InteractionRow, LabelId, Purchase, Sentiment};
-
-use crate::leaks::Check;
 
 /// Customers looked at: evenly taken from all.
 pub(crate) const SAMPLE: usize = 500;

@@ -1,16 +1,15 @@
 //! `check`: the leak checks on any CSV.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
 use jiff::civil::Date;
-
-use crate::html;
-use crate::html::data::ReportData;
-use crate::leaks::frame::{Frame, Values};
-use crate::leaks::{LeakReport, Settings, Target, TargetKind, check, spend_targets};
+use scoreline::cli::models::AllowArgs;
+use scoreline::packing::html;
+use scoreline::packing::html::data::ReportData;
+use scoreline::packing::leaks::frame::{Frame, Values};
+use scoreline::packing::leaks::{LeakReport, Settings, Target, TargetKind, check, spend_targets};
 
 /// Words that name the event when `--positive` is not given.
 const YES: [&str; 5] = ["yes", "y", "true", "t", "1"];
@@ -43,20 +42,6 @@ pub(crate) struct CheckArgs {
     /// Also write the findings as a page, with what a quick additive model of the accepted columns achieves.
     #[arg(long, value_name = "HTML")]
     report: Option<PathBuf>,
-}
-
-/// Columns that may look like leaks.
-#[derive(Clone, Debug, Default, Args)]
-pub(crate) struct AllowArgs {
-    /// Accept a column that looks like a leak, and say why it is known in time; the reason goes into the bundle.
-    #[arg(long, value_name = "NAME=REASON", value_parser = reason)]
-    allow: Vec<(String, String)>,
-}
-
-impl AllowArgs {
-    pub(crate) fn reasons(&self) -> BTreeMap<String, String> {
-        self.allow.iter().cloned().collect()
-    }
 }
 
 /// Reads and checks; what refuses is in the report.
@@ -151,15 +136,6 @@ fn in_time(name: &str, values: &Values) -> anyhow::Result<Vec<usize>> {
     Ok(order)
 }
 
-fn reason(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, why)) if !name.trim().is_empty() && !why.trim().is_empty() => {
-            Ok((name.trim().to_owned(), why.trim().to_owned()))
-        }
-        _ => Err(format!("must look like `duration=known before the call`, got `{text}`")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fmt::Write as _;
@@ -180,8 +156,8 @@ mod tests {
         let path = folder.path().join("calls.csv");
         let mut csv = "day,job,seconds,household,sold\n".to_owned();
         for i in 0..900_u64 {
-            let sold = crate::split::mix(i).is_multiple_of(4);
-            let seconds = if sold { 200 } else { 20 } + crate::split::mix(i + 9000) % 150;
+            let sold = scoreline::packing::split::mix(i).is_multiple_of(4);
+            let seconds = if sold { 200 } else { 20 } + scoreline::packing::split::mix(i + 9000) % 150;
             let job = ["cook", "clerk", ""][(i % 3) as usize];
             let sold = if sold { "yes" } else { "no" };
             writeln!(csv, "2026-01-{:02},{job},{seconds},h{},{sold}", 1 + i / 30, i / 2).expect("writes");

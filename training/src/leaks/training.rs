@@ -1,37 +1,13 @@
 //! The leak checks of a training run, on the data it was given and the functions it computes features with.
 
-use std::collections::BTreeMap;
-
+use scoreline::packing::leaks::Check;
 use scoreline_engine::features::interactions::{InteractionHistory, QueueSentiment};
 use scoreline_engine::features::purchases::PurchaseHistory;
 
 use crate::cdnow::Customer;
 use crate::cohort::{AS_OF, Member};
 use crate::generator::{self, Expectation, Simulation};
-use crate::leaks::frame::Frame;
-use crate::leaks::{Check, LeakReport, Settings, as_of, check, parts, spend_targets};
-use crate::split::Split;
-use crate::statistics::FeaturePlan;
-use crate::table::Table;
-
-/// Columns against the spend of the fit rows, and how the parts were made.
-///
-/// # Errors
-/// When a check cannot be run. What it refuses is in the report.
-pub(crate) fn of_table(
-    plans: &[FeaturePlan],
-    table: &Table,
-    allow: &BTreeMap<String, String>,
-) -> anyhow::Result<LeakReport> {
-    let fit = table.part(Split::Fit);
-    anyhow::ensure!(!fit.is_empty(), "the table has no `fit` rows");
-    let spend: Vec<f64> = fit.iter().map(|row| row.spend_usd).collect();
-    let frame = Frame::of_rows(&table.features, &fit);
-    let settings = Settings { allow: allow.clone(), ..Settings::default() };
-    let mut report = check(&frame, &spend_targets("spend_usd", &spend), &settings)?;
-    report.checks.extend([parts::one_part_each(table), parts::statistics_of_fit_rows(plans, table)?]);
-    Ok(report)
-}
+use crate::leaks::as_of;
 
 /// Our purchase features against purchases after the as-of day.
 ///

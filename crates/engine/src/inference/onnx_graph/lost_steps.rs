@@ -38,7 +38,7 @@ impl OnnxModel {
         }
         Some(format!(
             "is of CatBoost with the loss `{loss}`, written without its last step: the output is a logarithm; pack it \
-             with `apply = \"exp\"` for this output (`scoreline-training pack --apply value=exp`)"
+             with `apply = \"exp\"` for this output (`scoreline models pack --apply value=exp`)"
         ))
     }
 }

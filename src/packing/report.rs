@@ -1,0 +1,145 @@
+//! What a run shows: progress on standard error, figures on standard output.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::packing::Trained;
+use crate::packing::calibrate::{LEVEL, LEVELS};
+use scoreline_domain::Tier;
+
+/// The steps of a run. Silent when standard error is not a terminal.
+pub struct Progress(ProgressBar);
+
+impl Progress {
+    pub fn new(steps: u64) -> Self {
+        let bar = ProgressBar::new(steps);
+        if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos}/{len} {msg} ({elapsed})") {
+            bar.set_style(style);
+        }
+        Self(bar)
+    }
+
+    /// Shows nothing.
+    pub fn hidden() -> Self {
+        Self(ProgressBar::hidden())
+    }
+
+    pub fn step(&self, what: impl Into<Cow<'static, str>>) {
+        if !self.0.message().is_empty() {
+            self.0.inc(1);
+        }
+        self.0.set_message(what);
+    }
+
+    /// Changes what a step is about, without ending it.
+    pub fn say(&self, what: String) {
+        self.0.set_message(what);
+    }
+
+    pub fn done(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// What a bundle measured on customers it had not seen, for people.
+///
+/// # Errors
+/// When the text cannot be formatted.
+pub fn text(trained: &Trained) -> anyhow::Result<String> {
+    let Trained { staged, quality: qualities, leaks: _, evidence: _, checked } = trained;
+    let manifest = &staged.manifest;
+    let training = &manifest.training;
+    let tiers = manifest.tiers.as_ref().map_or((f64::NAN, f64::NAN), |tiers| (tiers.medium, tiers.high));
+    let mut text = String::new();
+    let tested = qualities.first().and_then(|whole| whole.metrics.get("customers")).copied().unwrap_or(0.0);
+    writeln!(
+        text,
+        "{} {}: {} customers fitted, {} calibrated, {tested} tested; tiers from {} and {} USD",
+        manifest.name, manifest.version, training.rows, training.calibration_rows, tiers.0, tiers.1
+    )?;
+    if !training.protocol.is_empty() {
+        writeln!(text, "measured by {}", training.protocol)?;
+    }
+    if let Some(hysteresis) = manifest.tiers.as_ref().and_then(|tiers| tiers.hysteresis) {
+        let limits = [(tiers.0, hysteresis.medium), (tiers.1, hysteresis.high)];
+        for (limit, band) in limits {
+            let (fall, rise) = (limit * band.fall, limit * band.rise);
+            writeln!(text, "a customer rises over {limit} USD at {rise:.2} and falls under it at {fall:.2}")?;
+        }
+    }
+    for worth in staged.load()?.tier_worth() {
+        writeln!(text, "tiers of customers by {}:", worth.information)?;
+        let limits = [0.0, worth.limits.medium, worth.limits.high];
+        for ((tier, of), from) in Tier::ALL.into_iter().zip(&worth.outcomes).zip(limits) {
+            writeln!(
+                text,
+                "  {tier:12} from {from:7.2} USD: {:5.1} % of customers, {:5.1} % of dollars, said {:7.2}, spent {:7.2}, {:5.1} % spend",
+                of.share * 100.0,
+                of.dollars * 100.0,
+                of.said,
+                of.spent,
+                (1.0 - of.zero) * 100.0
+            )?;
+        }
+    }
+    if let Some(checked) = checked {
+        writeln!(text, "check: {checked}")?;
+    }
+    if !training.accepted.is_empty() {
+        writeln!(text, "published all the same: {}", training.accepted)?;
+    }
+    if !training.synthetic.is_empty() {
+        writeln!(text, "synthetic: {}", training.synthetic)?;
+    }
+    writeln!(text)?;
+    let columns = [
+        ("normalized_gini", "nGini"),
+        ("total_error", "total"),
+        ("decile_error", "decile"),
+        ("rmse_usd", "RMSE"),
+        ("spearman", "Spearman"),
+        ("risk_auc", "risk AUC"),
+        ("risk_ece", "risk ECE"),
+        ("confidence_ece", "conf. ECE"),
+        ("interval_coverage", "coverage"),
+    ];
+    write!(text, "{:30}", "")?;
+    for (_, title) in columns {
+        write!(text, "{title:>11}")?;
+    }
+    writeln!(text)?;
+    for (i, quality) in qualities.iter().enumerate() {
+        let label = if i == 0 { "this bundle" } else { &quality.label };
+        write!(text, "{label:30}")?;
+        for (key, _) in columns {
+            match quality.metrics.get(key) {
+                Some(value) if key == "rmse_usd" => write!(text, "{value:>11.1}")?,
+                Some(value) if key == "total_error" => write!(text, "{:>+10.1}%", value * 100.0)?,
+                Some(value) if key == "decile_error" => write!(text, "{:>10.1}%", value * 100.0)?,
+                Some(value) => write!(text, "{value:>11.3}")?,
+                None => write!(text, "{:>11}", "-")?,
+            }
+        }
+        writeln!(text)?;
+    }
+    writeln!(text)?;
+    for quality in qualities {
+        let label = if quality.label.is_empty() { "this bundle" } else { &quality.label };
+        let figure = |key: &str| quality.metrics.get(key).copied().unwrap_or(f64::NAN);
+        let width = figure("interval_width_usd");
+        write!(text, "interval of {label}: width {width:.1} USD, score {:.1}, coverage", figure("interval_score"))?;
+        for (key, value) in &quality.metrics {
+            if let Some(group) = key.strip_prefix("interval_coverage_").filter(|group| !group.starts_with("at_")) {
+                write!(text, " {group} {value:.3}")?;
+            }
+        }
+        writeln!(text)?;
+        for level in LEVELS.iter().filter(|level| **level != LEVEL) {
+            let coverage = figure(&format!("interval_coverage_at_{:.0}", level * 100.0));
+            writeln!(text, "  at level {level}: coverage {coverage:.3}")?;
+        }
+    }
+    Ok(text)
+}
