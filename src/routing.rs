@@ -72,7 +72,13 @@ impl TierPolicy {
             Tier::Medium => &self.settings.medium,
             Tier::Low => &self.settings.low,
         };
-        Routing { tier: estimate.tier, route, low_confidence: self.is_low_confidence(estimate), use_default: false, control: false }
+        Routing {
+            tier: estimate.tier,
+            route,
+            low_confidence: self.is_low_confidence(estimate),
+            use_default: false,
+            control: false,
+        }
     }
 
     /// Whether a customer is in the control group.

@@ -326,9 +326,10 @@ fn scoring(read: &mut Reader) -> ScoringSettings {
 fn routing(read: &mut Reader) -> (RoutingSettings, Option<TierLimits>) {
     let low_confidence_below =
         read.get_if("routing.low_confidence_below", "a number from 0 to 1", |share: &f64| (0.0..=1.0).contains(share));
-    let control_share = read.get_if("routing.control_share", "a share of the customers from 0 to 0.5", |share: &f64| {
-        (0.0..=0.5).contains(share)
-    });
+    let control_share =
+        read.get_if("routing.control_share", "a share of the customers from 0 to 0.5", |share: &f64| {
+            (0.0..=0.5).contains(share)
+        });
     let tiers = tier_limits(read);
     let mut tier = |name: &str| TierRoute {
         skill_id: read.get(&format!("routing.{name}.skill_id")),

@@ -132,7 +132,13 @@ fn ordered_pairs<'o>(outcomes: impl Iterator<Item = &'o Judged>) -> Vec<(f64, bo
     for outcome in outcomes {
         let Some((tier, _)) = outcome.tier else { continue };
         let spend = outcome.spend_usd;
-        let rival = if tier == Tier::High { Tier::Medium } else if tier == Tier::Medium { Tier::Low } else { Tier::Medium };
+        let rival = if tier == Tier::High {
+            Tier::Medium
+        } else if tier == Tier::Medium {
+            Tier::Low
+        } else {
+            Tier::Medium
+        };
         let rivals = last.get(&rival).copied().unwrap_or_default();
         let other = rivals.into_iter().flatten().find(|other| *other != spend);
         if let (Some(confidence), Some(other)) = (outcome.confidence, other) {
@@ -162,7 +168,15 @@ impl Earned {
         }
         let difference = routed_mean - control_mean;
         let half = Z_95 * (routed_error + control_error).sqrt();
-        Some(Self { routed, control, routed_mean, control_mean, difference, low: difference - half, high: difference + half })
+        Some(Self {
+            routed,
+            control,
+            routed_mean,
+            control_mean,
+            difference,
+            low: difference - half,
+            high: difference + half,
+        })
     }
 }
 
@@ -237,9 +251,15 @@ mod tests {
 
     #[test]
     fn an_order_is_right_where_two_of_neighbouring_tiers_differ_as_it_says() {
-        let told = |tier: Tier, spend_usd: f64| Judged { tier: Some((tier, true)), confidence: Some(0.8), ..judged(spend_usd) };
+        let told = |tier: Tier, spend_usd: f64| Judged {
+            tier: Some((tier, true)),
+            confidence: Some(0.8),
+            ..judged(spend_usd)
+        };
         let mut rolling = Rolling::new(10);
-        for (tier, spend) in [(Tier::Low, 0.0), (Tier::Medium, 0.0), (Tier::Medium, 30.0), (Tier::Low, 40.0), (Tier::High, 50.0)] {
+        for (tier, spend) in
+            [(Tier::Low, 0.0), (Tier::Medium, 0.0), (Tier::Medium, 30.0), (Tier::Low, 40.0), (Tier::High, 50.0)]
+        {
             rolling.add(&told(tier, spend));
         }
         // Medium at 0 has nobody who differs; 30 beats 0; Low at 40 is above 30; High beats 30.

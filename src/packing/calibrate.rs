@@ -46,7 +46,7 @@ pub struct Grouping {
 
 impl Grouping {
     /// Groups by a feature: where each starts, from which prediction, and its share of the allowed misses.
-    pub(crate) fn of(feature: &str, groups: &[(f64, f64, f64)]) -> Self {
+    pub fn of(feature: &str, groups: &[(f64, f64, f64)]) -> Self {
         Self {
             feature: feature.to_owned(),
             with: Vec::new(),

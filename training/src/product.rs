@@ -100,7 +100,7 @@ pub(crate) fn clv_purchases() -> Product {
         &[],
     ];
     let variant = |more: &&[&str]| -> Vec<String> {
-        let given = [&CORE_PURCHASES, &IMPLIED_PURCHASES, *more].concat();
+        let given = [&CORE_PURCHASES[..], &IMPLIED_PURCHASES, more].concat();
         owned(&given).into_iter().chain(derived.iter().map(|plan| plan.name.clone())).collect()
     };
     let variants = more.iter().map(variant).collect();

@@ -30,7 +30,10 @@ pub(super) fn error(app: &HttpState, error: &ApiError, request_id: &str) -> Vec<
     let nowhere = TierRoute { skill_id: String::new(), priority: 0, queue: None };
     let (neutral, routing) = if error.code.is_of_setup() {
         let nobody = Estimate::OF_NOBODY;
-        (nobody, Routing { tier: nobody.tier, route: &nowhere, low_confidence: true, use_default: true, control: false })
+        (
+            nobody,
+            Routing { tier: nobody.tier, route: &nowhere, low_confidence: true, use_default: true, control: false },
+        )
     } else {
         let neutral = app.scorer.neutral();
         (neutral, app.policy.decide(&neutral, true, None))

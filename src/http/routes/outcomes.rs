@@ -39,11 +39,10 @@ pub(crate) async fn handle(
     BatchPayload(body): BatchPayload,
 ) -> Result<Response, ApiError> {
     let ledger = monitoring.ledger().ok_or_else(|| ApiError::new(Code::OutcomesNotKept, NOT_KEPT))?;
-    let is_control = |customer| monitoring.is_control(customer);
     let reader = OutcomeReader {
         scorer: &scorer,
         hasher: &hasher,
-        is_control: &is_control,
+        monitoring: &monitoring,
         now: scorer.now(),
         moved: RefCell::default(),
     };
@@ -149,8 +148,7 @@ struct PredictionRequest<'a> {
 struct OutcomeReader<'a> {
     scorer: &'a Scorer,
     hasher: &'a IdHasher,
-    /// Whether a customer is routed as if there were no score.
-    is_control: &'a dyn Fn(CustomerKey) -> bool,
+    monitoring: &'a Monitoring,
     now: Timestamp,
     /// Earlier and current keys of the customers read so far, while the pepper is being changed.
     moved: RefCell<Vec<(CustomerKey, CustomerKey)>>,
@@ -181,7 +179,7 @@ impl OutcomeReader<'_> {
             None => self.scorer.default_model().clone(),
         };
         let serving = self.scorer.registry().serving(&model);
-        let control = (self.is_control)(customer);
+        let control = self.monitoring.is_control(customer);
         let prediction = request.prediction.map(|it| it.read(serving.as_deref())).transpose()?;
         let prediction = prediction.map(|prediction| Prediction { control, ..prediction });
         Ok(Outcome { customer, model, spend_usd, observed_at, prediction })

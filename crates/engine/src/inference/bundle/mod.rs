@@ -25,7 +25,7 @@ use super::{additive, linear, onnx_graph, smartcore, trees};
 use crate::features::{FeatureFault, FeatureSchema, Given, Value, catalogue_row};
 use information::InformationSets;
 use scoreline_domain::feature::{CATALOGUE, CatalogueRow};
-use scoreline_domain::{ModelName, ModelVersion};
+use scoreline_domain::{ModelName, ModelVersion, Tier};
 
 pub use digest::{BundleDigest, sha256_hex};
 pub use error::{BundleError, CHILD_CODES, ProbeFault};
@@ -187,6 +187,14 @@ impl ModelSnapshot {
     /// them.
     pub fn tiers(&self) -> TierThresholds {
         self.information.limits()
+    }
+
+    /// The tier of a customer with this value, who was in `previous` before, and of whom everything is known.
+    pub fn tier_from(&self, value: f64, previous: Option<Tier>) -> Tier {
+        match previous.zip(self.manifest.tiers.as_ref().and_then(|tiers| tiers.hysteresis.as_ref())) {
+            Some((previous, hysteresis)) => self.tiers().tier_from(value, previous, hysteresis),
+            None => self.tiers().tier(value),
+        }
     }
 
     /// Whether the tier limits in effect are the bundle's.
