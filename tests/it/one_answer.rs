@@ -35,7 +35,7 @@ impl Said {
         warnings.sort();
         let tier = answer["clv_tier"].as_str().expect("a tier").to_owned();
         let names =
-            ["clv_value_usd", "confidence_interval_low", "confidence_interval_high", "risk_score", "confidence_score"];
+            ["clv_value_usd", "confidence_interval_low", "confidence_interval_high", "risk_score", "confidence_score", "tier_probability"];
         let numbers = names.map(|name| answer[name].as_f64());
         assert!(numbers[0].is_some(), "{answer}");
         Self::Scored { numbers, tier, source: source.to_owned(), warnings }

@@ -101,7 +101,7 @@ const ANSWER: [Output; 15] = [
     ("request_id", "string", "to be told when something is wrong"),
 ];
 
-const CUSTOMER: [Output; 12] = [
+const CUSTOMER: [Output; 13] = [
     ("clv_value_usd", "number", "the expected value"),
     ("confidence_interval_low", "number", "where its interval begins"),
     ("confidence_interval_high", "number", "where its interval ends"),
@@ -114,6 +114,7 @@ const CUSTOMER: [Output; 12] = [
     ("queue", "string", "the queue of the tier, when it has one"),
     ("low_confidence", "boolean", "whether the tier is more a guess than a statement"),
     ("badge", "string", "indicative, when the confidence is low"),
+    ("control", "boolean", "true for customers who are routed as if there were no score, to learn what scores earn"),
 ];
 
 const DEFAULT_ROUTING: Output =
