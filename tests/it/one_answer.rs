@@ -26,7 +26,7 @@ type Features = Map<String, Value>;
 /// What is said about one row, as far as every way in says it.
 #[derive(Clone, Debug, PartialEq)]
 enum Said {
-    Scored { numbers: [Option<f64>; 5], tier: String, source: String, warnings: Vec<String> },
+    Scored { numbers: [Option<f64>; 6], tier: String, source: String, warnings: Vec<String> },
     Refused(String),
 }
 
@@ -34,8 +34,14 @@ impl Said {
     fn scored(answer: &Value, source: &str, mut warnings: Vec<String>) -> Self {
         warnings.sort();
         let tier = answer["clv_tier"].as_str().expect("a tier").to_owned();
-        let names =
-            ["clv_value_usd", "confidence_interval_low", "confidence_interval_high", "risk_score", "confidence_score", "tier_probability"];
+        let names = [
+            "clv_value_usd",
+            "confidence_interval_low",
+            "confidence_interval_high",
+            "risk_score",
+            "confidence_score",
+            "tier_probability",
+        ];
         let numbers = names.map(|name| answer[name].as_f64());
         assert!(numbers[0].is_some(), "{answer}");
         Self::Scored { numbers, tier, source: source.to_owned(), warnings }

@@ -41,6 +41,20 @@ struct Doubt {
     seen: std::ops::RangeInclusive<f64>,
 }
 
+impl Doubt {
+    /// The share of the certainty that is left: all of it for a value that training saw, none of the feature's part where
+    /// it is imputed. A value beyond what was seen is half known: the model holds it within its bounds.
+    fn left(&self, value: f64) -> f64 {
+        if self.seen.contains(&value) {
+            1.0
+        } else if value.is_nan() {
+            1.0 - self.lost
+        } else {
+            1.0 - self.lost / 2.0
+        }
+    }
+}
+
 /// One part of a model that answers from features of its own.
 #[derive(Debug)]
 struct Variant {
@@ -159,9 +173,7 @@ impl InformationSets {
             Some(position) if !judged_by.group_with.iter().any(|other| raw[*other].is_nan()) => raw[position],
             _ => f64::NAN,
         };
-        // A value that is missing is in no range either.
-        let doubts = judged_by.doubts.iter().filter(|doubt| !doubt.seen.contains(&raw[doubt.position]));
-        let certainty = doubts.map(|doubt| 1.0 - doubt.lost).product();
+        let certainty = judged_by.doubts.iter().map(|doubt| doubt.left(raw[doubt.position])).product();
         let outcomes = judged_by.outcomes.as_ref();
         Standard { limits: judged_by.limits, tiers, interval, group_value, outcomes, certainty }
     }
