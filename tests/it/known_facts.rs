@@ -7,9 +7,11 @@ use std::time::Duration;
 use proptest::prelude::*;
 use scoreline::scoring::estimate::{Wish, estimate_rows};
 use scoreline::scoring::feature_table::FeatureTable;
+use scoreline::scoring::golden;
 use scoreline_domain::{Estimate, Tier};
 use scoreline_engine::inference::ModelSnapshot;
-use scoreline_engine::inference::bundle::{LoadSettings, ReadCustomer};
+use scoreline_engine::inference::bundle::{LoadSettings, ReadCustomer, TierWorth};
+use scoreline_engine::inference::manifest::TierLimits;
 use serde_json::{Map, Value, json};
 
 use crate::support::TestApp;
@@ -136,6 +138,48 @@ fn each_set_has_limits_of_its_own_and_the_same_shares() {
         [("recency_days", 200.0), ("frequency_count", 1.0), ("topic_diversity", 1.0), ("sentiment_score_avg", -0.5)];
     assert_eq!(scored(&CLV, &once).tier, Tier::Low);
     assert_eq!(scored(&CLV, &INTERACTIONS).tier, Tier::High);
+}
+
+#[test]
+fn limits_by_share_give_every_set_the_same_shares_and_golden_rows_still_pass() {
+    let settings =
+        LoadSettings { tiers: Some(TierLimits::Shares { high: 0.05, medium: 0.2 }), ..LoadSettings::default() };
+    for model in ["clv/v1.2", "clv-purchases/v1.0"] {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models").join(model);
+        let snapshot = ModelSnapshot::load(&folder, &settings).expect(model);
+        golden::verify(&snapshot).expect(model);
+        let worth = snapshot.tier_worth();
+        assert_eq!(worth.len(), 1 + snapshot.manifest().information.len());
+        for TierWorth { information, outcomes: [low, medium, high], .. } in worth {
+            for (of, share) in [(low, 0.75), (medium, 0.2), (high, 0.05)] {
+                assert!((of.share - share).abs() < 0.001, "{model}, {information}: {of:?}");
+            }
+            assert!(low.spent < medium.spent && medium.spent < high.spent, "{model}, {information}");
+            assert!((low.dollars + medium.dollars + high.dollars - 1.0).abs() < 1e-6);
+        }
+    }
+}
+
+#[test]
+fn what_is_imputed_or_beyond_what_was_seen_lowers_the_confidence() {
+    let certainty = |features: &[(&str, f64)]| {
+        let read = CLV.read(features.iter().map(|(name, value)| (*name, Some(*value)))).expect("possible");
+        let ReadCustomer::Known(given) = read else { panic!("known") };
+        CLV.standard(&given.raw).certainty
+    };
+    let with = |name: &str, value: Option<f64>| -> Vec<(&str, f64)> {
+        let given = INTERACTIONS.iter().filter_map(|(given, at)| {
+            let value = if *given == name { value } else { Some(*at) };
+            Some((*given, value?))
+        });
+        given.collect()
+    };
+    assert_eq!(certainty(&INTERACTIONS), 1.0);
+    let unknown = certainty(&with("sentiment_score_avg", None));
+    let unseen = certainty(&with("frequency_count", Some(5000.0)));
+    assert!(unknown < 1.0 && unseen < 1.0, "{unknown}, {unseen}");
+    let confidence = |features: &[(&str, f64)]| scored(&CLV, features).confidence.expect("calibrated").get();
+    assert!(confidence(&INTERACTIONS[..2]) < confidence(&INTERACTIONS));
 }
 
 /// Which way a feature may move an answer.
