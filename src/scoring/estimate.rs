@@ -192,18 +192,17 @@ impl Said {
             return None;
         }
         let rival = HurdleLogNormal { zero: rival.zero, mean: rival.log_mean, sigma: rival.log_sigma };
-        let (less, more) = match &self.distribution {
-            Some(hurdle) => hurdle.against(&rival),
-            None => {
-                let below = |limit| self.below(limit, calibration, group);
-                let zero = risk.map_or_else(|| below(CENT), |risk| Some(risk.get()))?;
-                let mut less = 0.0;
-                for share in RANKS {
-                    less += below(rival.of_buyers(share))? / RANKS.len() as f64;
-                }
-                let less = (1.0 - rival.zero) * less.max(zero);
-                (less, 1.0 - less - zero * rival.zero)
+        let (less, more) = if let Some(hurdle) = &self.distribution {
+            hurdle.against(&rival)
+        } else {
+            let below = |limit| self.below(limit, calibration, group);
+            let zero = risk.map_or_else(|| below(CENT), |risk| Some(risk.get()))?;
+            let mut less = 0.0;
+            for share in RANKS {
+                less += below(rival.of_buyers(share))? / RANKS.len() as f64;
             }
+            let less = (1.0 - rival.zero) * less.max(zero);
+            (less, 1.0 - less - zero * rival.zero)
         };
         let [right, wrong] = if is_above { [less, more] } else { [more, less] };
         (right + wrong > 0.0).then(|| right / (right + wrong))

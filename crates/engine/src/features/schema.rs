@@ -535,13 +535,12 @@ impl Given {
         self.raw[position] = f64::NAN;
         let position = position as u16;
         self.outside.retain(|outside| *outside != position);
-        match wanting {
-            Some(other) => self.unused.push((position, other as u16)),
-            None => {
-                let at = self.missing.partition_point(|missing| *missing < position);
-                self.missing.insert(at, position);
-            }
+        if let Some(other) = wanting {
+            self.unused.push((position, other as u16));
+            return;
         }
+        let at = self.missing.partition_point(|missing| *missing < position);
+        self.missing.insert(at, position);
     }
 
     /// Lists what is missing, now that everything is read.
