@@ -15,14 +15,14 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
-use scoreline_engine::features::FeatureSchema;
-use scoreline_engine::inference::bundle::{BundleFiles, LoadSettings, ModelSnapshot};
+use futures_util::FutureExt as _;
+use scoreline::scoring::explanation::{Detail, explain};
+use scoreline_engine::inference::bundle::{LoadSettings, ModelSnapshot, ReadCustomer};
 use scoreline_engine::inference::explain::{Budget, Question};
-use scoreline_engine::inference::manifest::Manifest;
 use scoreline_engine::inference::onnx_graph::OnnxModel;
 use scoreline_engine::inference::runtime_search::RuntimeSearch;
 use scoreline_engine::inference::smartcore::{Kind, write};
-use scoreline_engine::inference::{Backend, FeatureMatrix, linear, onnx, smartcore, trees};
+use scoreline_engine::inference::{Backend, FeatureMatrix, onnx, smartcore, trees};
 use serde_json::json;
 
 const FEATURES: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
@@ -88,17 +88,18 @@ fn shipped(group: &mut criterion::BenchmarkGroup<'_, criterion::measurement::Wal
     }
 }
 
-/// One explanation of one output, as `explain: true` asks for it.
+/// What backends see of one output, and the reasons of a golden customer, as `explain: true` asks for them.
 fn explanations(criterion: &mut Criterion, backends: &[(&str, Box<dyn Backend>)]) {
     let mut group = criterion.benchmark_group("explain");
     let mut case = |name: &str, backend: &dyn Backend| {
         let rows: Vec<f64> =
             (0..2 * backend.inputs()).map(|i| ((i * 7919 % 4001) as f64 / 4001.0 - 0.5) * 5.0).collect();
         let (reference, row) = rows.split_at(backend.inputs());
+        let players: Vec<u32> = (0..backend.inputs() as u32).collect();
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
                 let budget = Budget::of(Duration::from_secs(1));
-                backend.explain(&Question { row, reference, output: 0, budget }).expect("explained")
+                backend.explain(&Question { row, reference, players: &players, output: 0, budget }).expect("explained")
             });
         });
     };
@@ -107,11 +108,25 @@ fn explanations(criterion: &mut Criterion, backends: &[(&str, Box<dyn Backend>)]
     }
     for model in ["clv/v1.2", "clv-purchases/v1.0"] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models").join(model);
-        let files = BundleFiles::read(&folder).expect("a shipped bundle");
-        let Manifest { features, derived, standardize, .. } = files.manifest;
-        let schema = FeatureSchema::with_derived(features, derived, standardize).expect("a schema");
-        let backend = linear::load_with_schema(&files.model, &schema).expect("loads");
-        case(model, backend.as_ref());
+        let snapshot = ModelSnapshot::load(&folder, &LoadSettings::default()).expect("a shipped model loads");
+        let known = snapshot.golden().iter().filter_map(|golden| {
+            let features = golden.request.features.iter().map(|(name, value)| (name.as_str(), value.as_ref()));
+            match snapshot.read(features) {
+                Ok(ReadCustomer::Known(given)) => Some(given.raw),
+                _ => None,
+            }
+        });
+        let fullest = known.max_by_key(|raw| raw.iter().filter(|value| !value.is_nan()).count()).expect("a customer");
+        for (detail, name) in [(Detail::Groups, "groups"), (Detail::Members, "members")] {
+            group.bench_function(format!("{model} {name}"), |bencher| {
+                bencher.iter(|| {
+                    let budget = Budget::of(Duration::from_secs(1));
+                    let column = &snapshot.roles().value;
+                    let explained = explain(&snapshot, &fullest, column, |value| value, detail, budget);
+                    explained.now_or_never().expect("an inline model does not wait").expect("explained")
+                });
+            });
+        }
     }
     group.finish();
 }

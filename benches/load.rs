@@ -23,7 +23,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use scoreline::http::Endpoints;
-use scoreline_listener::{Drain, Limits, Listener};
+use scoreline_listener::{Drain, Limits, Listener, OpenConnections};
 use tokio::net::TcpListener;
 
 use client::{Round, ask_once};
@@ -119,7 +119,7 @@ where
 /// As the program serves, with all its caps and timers.
 async fn serve_scoreline(socket: TcpListener, endpoints: Endpoints) {
     let limits = Limits { requests: u32::MAX, ..Limits::default() };
-    let listener = Listener { name: "bench", limits, tls: None, drain: Drain::new() };
+    let listener = Listener { name: "bench", limits, tls: None, drain: Drain::new(), open: OpenConnections::default() };
     let spawn = |connection| drop(tokio::spawn(connection));
     listener.serve(socket, endpoints, spawn).await;
 }

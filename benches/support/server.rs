@@ -101,6 +101,7 @@ pub fn scoreline(auth: Option<Arc<Authenticator>>) -> Endpoints {
             clock: Arc::new(SystemClock),
             nudge: Arc::new(|| ()),
         }),
+        operator: scoreline::http::OperatorDesk::default(),
         event_keys: EventKeys::default(),
         metrics: Arc::new(move || metrics.render()),
     }))

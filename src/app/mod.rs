@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 use crate::auth::{self, Authenticator};
 use crate::config::{self, Effective, Settings, SettingsSource};
 use crate::http::admission::Admission;
-use crate::http::{Endpoints, EventKeys, HttpSettings, HttpState, SharedState};
+use crate::http::{Endpoints, EventKeys, HttpSettings, HttpState, OperatorDesk, SharedState, keep_live};
 use crate::lifecycle::{Hangups, Lifecycle, Signals, Stop};
 use crate::monitoring::{Ledger, Monitoring};
 use crate::routing::TierPolicy;
@@ -40,7 +40,7 @@ use scoreline_engine::inference::bundle::LoadSettings;
 use scoreline_engine::inference::registry::{FolderWatch, Patience, Registry, RegistrySettings};
 use scoreline_engine::inference::runtime_search::RuntimeSearch;
 use scoreline_listener::tls::{Reloading, TlsListener, TlsSettings};
-use scoreline_listener::{ConnectionTask, Drain, Limits, Listener, TlsConfigs};
+use scoreline_listener::{ConnectionTask, Drain, Limits, Listener, OpenConnections, TlsConfigs};
 use scoreline_store::{Store, StorePlace};
 
 use jobs::{JobParts, Pipeline};
@@ -61,6 +61,8 @@ const MODELS_SETTLE: Duration = Duration::from_millis(800);
 const WAKE_PAUSE: Duration = Duration::from_millis(200);
 /// How often drift windows are looked at, and newly serving models begin to be watched.
 const DRIFT_POLL: Duration = Duration::from_secs(1);
+/// How often what goes through the server is sampled, for people who look at it.
+const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 /// How long a start waits for issuers' keys before it serves without them.
 const KEYS_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -85,28 +87,26 @@ pub async fn serve(start: ServerStart) -> anyhow::Result<()> {
     let settings = effective.settings.clone();
     let shares = ConnectionShares::claim(settings.connections.connections);
     let (opening, privacy) = stored::start(&settings).await?;
+    let monitoring = Monitoring::start(&settings.monitoring).with_control_share(settings.routing.control_share);
     let registry = registry(&settings);
     let pipeline = Pipeline::of(&settings);
-    registry.keep_promotions(pipeline.desk());
-    if let Opening::Open(opened) = &opening {
-        registry.follow(opened.promotions.clone());
-    } else {
-        tracing::warn!("promoted versions are not known until the store is open: pins and the newest versions serve");
-    }
-    scan(&registry, Patience::Now).await?;
-    if registry.is_empty() {
-        tracing::warn!(dir = %settings.models.dir.display(), "no model is loaded: not ready until one is dropped in");
-    }
+    load(&registry, &settings, &pipeline, &opening, &monitoring).await?;
     let authenticator = Authenticator::open(&settings.auth, Arc::new(SystemClock))?;
     if let Some(authenticator) = &authenticator {
         watch_credentials(authenticator, &lifecycle.stop()).await;
     }
-    let state = state(&settings, &privacy, Arc::clone(&registry), authenticator, metrics.clone(), &pipeline);
-    let (scorer, eraser, monitoring) = (state.scorer.clone(), state.eraser.clone(), state.monitoring.clone());
+    let operator = OperatorDesk::new(address(&settings), lifecycle.stop());
+    let parts = StateParts { monitoring: monitoring.clone(), operator: operator.clone(), metrics: metrics.clone() };
+    let state = state(&settings, &privacy, Arc::clone(&registry), authenticator, parts, &pipeline);
+    let (scorer, eraser) = (state.scorer.clone(), state.eraser.clone());
     if let Opening::Open(opened) = &opening {
         pipeline.take_in(opened, &eraser, &monitoring, &state.hasher);
     }
     let platform = jobs::platform(&settings, &privacy, state.hasher.clone())?;
+    if let Some(platform) = platform.clone() {
+        // The only one.
+        drop(operator.platform.set(platform));
+    }
     let callbacks = callbacks(&settings)?;
     let reload = Reload { source, started: effective, audit, platform: platform.clone(), callbacks: callbacks.clone() };
     let (tell, opened) = oneshot::channel();
@@ -136,14 +136,15 @@ pub async fn serve(start: ServerStart) -> anyhow::Result<()> {
 
     let drain = Drain::new();
     let admin_drain = Drain::new();
-    serve_admin(admin, admin_tls, Endpoints::admin(state.clone()), shares.admin, admin_drain.clone(), &stop)?;
+    serve_admin(admin, admin_tls, state.clone(), shares.admin, admin_drain.clone(), &stop)?;
     if let StorePlace::Sqlite(path) = &settings.store.place {
         let commands = local::serve(path.clone(), pipeline.desk().store, Endpoints::local(state.clone()), stop.clone());
         stop.supervise("commands", commands);
     }
     let limits = Limits { connections: shares.public, ..settings.connections };
-    serve_public(public, tls, Endpoints::public(state), limits, drain.clone(), admin_drain, &stop);
+    serve_public(public, tls, state, limits, drain.clone(), admin_drain, &stop);
     stop.supervise("reload", reload.run(hangups, stop.clone()));
+    stop.supervise("traffic", sample(Arc::clone(&registry), monitoring.clone(), stop.clone()));
     stop.supervise("drift monitor", judge(Arc::clone(&registry), monitoring.clone(), stop.clone()));
     let comparing = stop.clone();
     let candidates = scorer.clone();
@@ -215,6 +216,29 @@ fn callbacks(settings: &Settings) -> anyhow::Result<Option<Callbacks>> {
     callbacks.transpose().context("`[write_back.callbacks]`: no client can be made")
 }
 
+/// Loads the models that are there, as far as is known which are wanted.
+async fn load(
+    registry: &Arc<Registry>,
+    settings: &Settings,
+    pipeline: &Pipeline,
+    opening: &Opening,
+    monitoring: &Monitoring,
+) -> anyhow::Result<()> {
+    let journal = monitoring.journal().clone();
+    registry.tell_also(move |event| journal.happened(SystemClock.now(), event));
+    registry.keep_promotions(pipeline.desk());
+    if let Opening::Open(opened) = opening {
+        registry.follow(opened.promotions.clone());
+    } else {
+        tracing::warn!("promoted versions are not known until the store is open: pins and the newest versions serve");
+    }
+    scan(registry, Patience::Now).await?;
+    if registry.is_empty() {
+        tracing::warn!(dir = %settings.models.dir.display(), "no model is loaded: not ready until one is dropped in");
+    }
+    Ok(())
+}
+
 /// The registry as configured, still empty.
 pub fn registry(settings: &Settings) -> Arc<Registry> {
     let settings = RegistrySettings {
@@ -245,10 +269,10 @@ fn state(
     privacy: &PrivacySettings,
     registry: Arc<Registry>,
     auth: Option<Arc<Authenticator>>,
-    metrics: MetricsHandle,
+    parts: StateParts,
     pipeline: &Pipeline,
 ) -> HttpState {
-    let monitoring = Monitoring::start(&settings.monitoring).with_control_share(settings.routing.control_share);
+    let StateParts { monitoring, operator, metrics } = parts;
     monitoring.drift().follow(&registry.all_serving(), SystemClock.now());
     // Predictions by id are made from what the jobs have kept.
     let table = FeatureTable::new(settings.scoring.features_stale_after);
@@ -276,8 +300,22 @@ fn state(
         write_back,
         leads: pipeline.lead_desk(settings, privacy),
         event_keys,
+        operator,
         metrics: Arc::new(move || metrics.render()),
     }
+}
+
+/// What the state is made of that lives beside it.
+struct StateParts {
+    monitoring: Monitoring,
+    operator: OperatorDesk,
+    metrics: MetricsHandle,
+}
+
+/// Where the public listener is reached from this machine.
+fn address(settings: &Settings) -> String {
+    let scheme = if settings.tls.public.is_some() { "https" } else { "http" };
+    format!("{scheme}://{}", settings.server.listen)
 }
 
 fn scorer_settings(settings: &Settings) -> ScorerSettings {
@@ -383,7 +421,7 @@ fn tls(settings: Option<TlsSettings>, stop: &Stop) -> anyhow::Result<Option<TlsC
 fn serve_public(
     socket: TcpListener,
     tls: Option<TlsConfigs>,
-    endpoints: Endpoints,
+    state: SharedState,
     limits: Limits,
     drain: Drain,
     admin_drain: Drain,
@@ -391,7 +429,8 @@ fn serve_public(
 ) {
     let connections = stop.clone();
     stop.supervise("public listener", async move {
-        let listener = Listener { name: "public", limits, tls, drain };
+        let listener = Listener { name: "public", limits, tls, drain, open: state.operator.connections.clone() };
+        let endpoints = Endpoints::public(state);
         let spawn = move |connection: ConnectionTask| connections.track(connection);
         listener.serve(socket, endpoints, spawn).await;
         // Who asks how we are is answered until the last request is.
@@ -403,7 +442,7 @@ fn serve_public(
 fn serve_admin(
     socket: TcpListener,
     tls: Option<TlsConfigs>,
-    endpoints: Endpoints,
+    state: SharedState,
     most: usize,
     drain: Drain,
     stop: &Stop,
@@ -414,9 +453,9 @@ fn serve_admin(
     let work = move || async move {
         let socket = TcpListener::from_std(socket)?;
         let limits = Limits { connections: most, exempt_loopback: true, ..Limits::default() };
-        let listener = Listener { name: "admin", limits, tls, drain };
+        let listener = Listener { name: "admin", limits, tls, drain, open: OpenConnections::default() };
         let spawn = move |connection: ConnectionTask| connections.track(connection);
-        listener.serve(socket, endpoints, spawn).await;
+        tokio::join!(listener.serve(socket, Endpoints::admin(state.clone()), spawn), keep_live(state));
         Ok::<(), std::io::Error>(())
     };
     stop.supervise_apart("admin listener", work).context("the admin thread cannot be started")
@@ -438,6 +477,19 @@ async fn watch(registry: Arc<Registry>, dir: PathBuf, stop: Stop) -> anyhow::Res
             () = stop.requested() => return Ok(()),
         }
         scan(&registry, Patience::WhenStable).await?;
+    }
+}
+
+/// Samples what goes through the server once a second, and how late that is.
+async fn sample(registry: Arc<Registry>, monitoring: Monitoring, stop: Stop) {
+    let mut rounds = Rounds::every(SAMPLE_EVERY);
+    let mut last = SystemClock.monotonic();
+    while rounds.next(stop.requested()).await {
+        let now = SystemClock.monotonic();
+        let lag = now.saturating_sub(last).saturating_sub(SAMPLE_EVERY);
+        last = now;
+        let loaded: Vec<_> = registry.status().iter().filter_map(|it| Some(*it.snapshot.as_ref()?.digest())).collect();
+        monitoring.traffic().sample(SystemClock.now(), now, lag, &loaded);
     }
 }
 

@@ -7,14 +7,18 @@
 mod admin;
 pub mod admission;
 mod edge;
+mod operator_desk;
+mod page;
 mod router;
 mod routes;
 mod service;
 mod state;
 mod wire;
 
+pub use admin::operator::keep_live;
 pub(crate) use admin::push::{PushBody, look};
 pub use edge::auth::Access;
+pub use operator_desk::OperatorDesk;
 pub use router::{ListenerName, ROUTES, Route};
 pub(crate) use routes::lead_scores::{LeadIntake, LeadTally};
 pub(crate) use routes::leads::LeadReport;

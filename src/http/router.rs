@@ -1,16 +1,20 @@
 //! The route table, and the routers made of it. The short lane, scopes and metrics read the same rows.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::handler::Handler as _;
 use axum::http::Method;
+use axum::middleware::from_fn;
 use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter, any, on};
 
-use super::admin::{self, jobs, metrics, models, privacy, push, write_back};
+use super::admin::{self, jobs, metrics, models, operator, privacy, push, write_back};
 use super::edge::auth::{Access, guarded};
 use super::edge::error::{ApiError, Code, error_response};
 use super::edge::observe::Observe;
+use super::edge::origin::refuse_other_sites;
 use super::routes::live::Endpoint;
 use super::routes::{
     Call, customer_score, customers, health, job, lead_events, lead_scores, leads, oauth_token, outcomes,
@@ -18,6 +22,7 @@ use super::routes::{
 };
 use super::state::SharedState;
 use crate::auth::Scope;
+use crate::monitoring::traffic::RequestClass;
 
 /// Whose endpoints a route is among.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +90,12 @@ pub static ROUTES: &[Route] = &[
     public(Method::GET, "/health/ready", "health", Open, Routed(|method| on(method, health::ready))),
     admin(Method::GET, "/health/live", Open, Routed(|method| on(method, health::live))),
     admin(Method::GET, "/health/ready", Open, Routed(|method| on(method, health::ready))),
+    admin(Method::GET, "/", Open, Routed(|method| on(method, operator::page))),
+    admin(Method::GET, "/operator/page.js", Open, Routed(|method| on(method, operator::script))),
+    admin(Method::GET, "/operator/live", Scoped(Scope::Admin), Routed(|method| on(method, operator::live))),
+    admin(Method::GET, "/operator/confirm", Scoped(Scope::Admin), Routed(|method| on(method, operator::confirm))),
+    admin(Method::POST, "/operator/act", Scoped(Scope::Admin), Routed(|method| on(method, operator::act))),
+    admin(Method::POST, "/operator/try", Scoped(Scope::Admin), Routed(|method| on(method, operator::answer))),
     admin(Method::GET, "/metrics", Scoped(Scope::Admin), Routed(|method| on(method, metrics::handle))),
     admin(Method::GET, "/admin/models", Scoped(Scope::Admin), Routed(|method| on(method, models::handle))),
     admin(Method::POST, "/admin/models/{model}/{version}/promote", Scoped(Scope::Admin), Routed(|method| on(method, models::promote))),
@@ -113,6 +124,8 @@ pub(super) fn router(listener: ListenerName, state: SharedState) -> Router {
     let rows = ROUTES.iter().filter(|row| row.listener == listener);
     let router = rows.fold(Router::new(), |router, row| {
         let methods = guarded(&state, row.access, row.methods());
+        // On this machine nobody may be asked for a key, and a browser can be made to send what it does not read.
+        let methods = if row.changes_by_admin() { methods.layer(from_fn(refuse_other_sites)) } else { methods };
         // Before anybody is asked who they are: a path and its methods are no secret.
         router.route(row.path, methods.fallback(wrong_method).layer(row.observe(&state)))
     });
@@ -134,12 +147,14 @@ pub(super) fn local(state: SharedState) -> Router {
 
 /// With an answer to what is no route.
 fn ended(router: Router<SharedState>, state: SharedState) -> Router {
-    router.fallback_service(not_found.layer(Observe::new(UNMATCHED, UNMATCHED, None)).with_state(())).with_state(state)
+    router
+        .fallback_service(not_found.layer(Observe::new(UNMATCHED, UNMATCHED, None, None)).with_state(()))
+        .with_state(state)
 }
 
 /// What is no data action, and is asked for by one all the same.
 fn no_data_action(state: &SharedState) -> Observe {
-    Observe::new(UNMATCHED, UNMATCHED, Endpoint::GenesysRoute.flat_errors(state))
+    Observe::new(UNMATCHED, UNMATCHED, Endpoint::GenesysRoute.flat_errors(state), None)
 }
 
 impl Route {
@@ -148,7 +163,25 @@ impl Route {
             Live(endpoint) => endpoint.flat_errors(state),
             Routed(_) => None,
         };
-        Observe::new(self.name, self.path, flat)
+        let traffic = self.class().map(|class| (Arc::clone(state.monitoring.traffic()), class));
+        Observe::new(self.name, self.path, flat, traffic)
+    }
+
+    fn changes_by_admin(&self) -> bool {
+        self.listener == ListenerName::Admin && self.method != Method::GET
+    }
+
+    /// What its requests are counted as for people; health and what they look at themselves are not.
+    fn class(&self) -> Option<RequestClass> {
+        Some(match self.name {
+            "admin" | "health" => return None,
+            "predict_clv" => RequestClass::Predict,
+            "route_tier" => RequestClass::Route,
+            name if name.ends_with("_batch") => RequestClass::Batch,
+            name if name.starts_with("genesys_") => RequestClass::DataAction,
+            name if name.contains("lead") => RequestClass::Lead,
+            _ => RequestClass::Other,
+        })
     }
 
     fn methods(&self) -> MethodRouter<SharedState> {

@@ -101,7 +101,7 @@ impl Endpoints {
 /// Without a short lane.
 impl From<Router> for Endpoints {
     fn from(router: Router) -> Self {
-        Self { lane: Arc::default(), router, unmatched: Observe::new(UNMATCHED, UNMATCHED, None) }
+        Self { lane: Arc::default(), router, unmatched: Observe::new(UNMATCHED, UNMATCHED, None, None) }
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::extract::FromRef;
 
 use super::admission::Admission;
+use super::operator_desk::OperatorDesk;
 use crate::auth::Authenticator;
 use crate::leads::LeadDesk;
 use crate::monitoring::Monitoring;
@@ -151,6 +152,7 @@ pub struct HttpState {
     /// Scores of leads.
     pub leads: LeadDesk,
     pub event_keys: EventKeys,
+    pub operator: OperatorDesk,
     /// Renders everything measured so far.
     pub metrics: RenderMetrics,
 }
@@ -197,5 +199,6 @@ pieces! {
     write_back: WriteBackDesk,
     leads: LeadDesk,
     event_keys: EventKeys,
+    operator: OperatorDesk,
     metrics: RenderMetrics,
 }

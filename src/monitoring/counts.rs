@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use scoreline_engine::features::drift::{self, DriftBins};
 
 /// Most copies of the counters; threads beyond that share.
-const MOST_COPIES: usize = 16;
+pub(super) const MOST_COPIES: usize = 16;
 
 /// Counters of all columns of one model: features that have drift bins, and the score.
 pub struct Counts {
@@ -112,7 +112,7 @@ fn cells(edges: usize) -> usize {
 }
 
 /// A number of this thread's own.
-fn thread_number() -> usize {
+pub(super) fn thread_number() -> usize {
     thread_local! {
         static NUMBER: Cell<usize> = const { Cell::new(usize::MAX) };
     }

@@ -79,6 +79,9 @@ pub struct ColumnStatus {
     /// What the cell holds that moved the index most, and its share at training.
     pub worst: String,
     pub worst_trained: f64,
+    /// Share of the rows without a value, and that at training.
+    pub missing: f64,
+    pub missing_trained: f64,
     pub alarm: bool,
 }
 
@@ -146,6 +149,11 @@ impl DriftMonitor {
     /// Closes the windows that are complete, sets their gauges and says which alarms changed, also in the log.
     pub fn judge(&self, now: Timestamp) -> Vec<DriftEvent> {
         self.followed.load().iter().flat_map(|followed| followed.judge(self.windows, now)).collect()
+    }
+
+    /// When windows end.
+    pub fn windows(&self) -> WindowSettings {
+        self.windows
     }
 
     /// Where every watched model stands.
@@ -226,6 +234,9 @@ impl Followed {
                 psi,
                 worst: column.bins.cell_name(psi.worst),
                 worst_trained: column.shares[psi.worst],
+                // The first cell holds missing values.
+                missing: window[0] as f64 / rows.max(1) as f64,
+                missing_trained: column.shares[0],
                 alarm: state.alarms[number].is_raised(),
             };
             gauges::set_drift(&self.model, &status.subject, psi.value, psi.limit, status.alarm);

@@ -1,5 +1,6 @@
 //! What becomes of a model after it serves: whether it is still asked about the customers it was trained on (drift),
-//! how its answers turned out (outcomes), and how a candidate would answer in its place (comparison).
+//! how its answers turned out (outcomes), and how a candidate would answer in its place (comparison). And what goes through
+//! the server meanwhile, for people who look at it (traffic, journal).
 //!
 //! The predict path touches this module in one call that counts and offers, and never waits.
 
@@ -9,10 +10,13 @@ pub mod comparison;
 pub mod counts;
 pub mod drift;
 pub mod gauges;
+pub mod journal;
 pub mod ledger;
 pub mod outcome;
 pub mod psi;
 pub mod quality;
+pub mod traffic;
+pub mod traffic_history;
 pub mod trials;
 pub mod window;
 
@@ -24,7 +28,9 @@ use scoreline_domain::{CustomerKey, Estimate, Probability, Tier};
 use scoreline_engine::inference::ModelSnapshot;
 
 pub use drift::DriftMonitor;
+pub use journal::Journal;
 pub use ledger::Ledger;
+pub use traffic_history::Traffic;
 pub use window::WindowSettings;
 
 use book::PredictionLimits;
@@ -45,6 +51,8 @@ pub struct Monitoring {
     trials: Arc<Trials>,
     ledger: Option<Ledger>,
     control_share: f64,
+    traffic: Arc<Traffic>,
+    journal: Journal,
 }
 
 /// One row that a model scored.
@@ -68,8 +76,14 @@ impl Monitoring {
         gauges::describe();
         trials::describe();
         let ledger = settings.ledger.map(Ledger::new);
-        let drift = Arc::new(DriftMonitor::new(settings.windows));
-        Self { drift, trials: Arc::default(), ledger, control_share: 0.0 }
+        Self {
+            drift: Arc::new(DriftMonitor::new(settings.windows)),
+            trials: Arc::default(),
+            ledger,
+            control_share: 0.0,
+            traffic: Arc::default(),
+            journal: Journal::default(),
+        }
     }
 
     /// Knows which customers are routed as if there were no score.
@@ -95,6 +109,16 @@ impl Monitoring {
     /// The ledger; `None` when outcomes are not kept.
     pub fn ledger(&self) -> Option<&Ledger> {
         self.ledger.as_ref()
+    }
+
+    /// What goes through the server.
+    pub fn traffic(&self) -> &Arc<Traffic> {
+        &self.traffic
+    }
+
+    /// What happened to models, and what people asked for.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
     }
 
     /// Takes in one row that the model ran for: counted for drift, and offered to the ledger when the customer is

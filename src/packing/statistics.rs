@@ -83,6 +83,7 @@ fn rule(plan: &FeaturePlan, column: usize, rows: &[&Row]) -> anyhow::Result<Feat
         highest: None,
         drift: drift::bins(&given),
         categories: Vec::new(),
+        group: None,
     })
 }
 

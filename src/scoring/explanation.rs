@@ -1,9 +1,9 @@
-//! Reason codes of an answer: which features moved this customer's value away from the typical customer's, in the unit
-//! that is served.
+//! Reason codes of an answer: which groups of features moved this customer's value away from the typical customer's, in
+//! the unit that is served. How they are found is in `engine::inference::explain`.
 //!
-//! The typical customer has every feature at what the bundle imputes for it, else at its training mean. What is not
-//! known about a customer and not imputed is left unknown about the typical one too, so that both are answered by the
-//! same part of the model and nothing is said to come from a value nobody gave.
+//! The typical customer has every feature at its training median. What is not known about a customer is left unknown
+//! about the typical one too, so that both are answered by the same part of the model and nothing is said to come from
+//! a value nobody gave.
 //!
 //! Explaining is extra work behind an answer that is already there. A cached answer is explained like a new one. One that
 //! is not explained within `scoring.explain_budget` is given without reasons and with a warning. Native models
@@ -16,38 +16,60 @@ use super::task::Score;
 use super::{Scored, Scorer};
 use scoreline_domain::score::round;
 use scoreline_domain::{CustomerKey, Source};
-use scoreline_engine::features::{FeatureSchema, Row, Value};
+use scoreline_engine::features::Value;
 use scoreline_engine::inference::ModelSnapshot;
 use scoreline_engine::inference::bundle::{OutputColumn, ReadCustomer};
-use scoreline_engine::inference::explain::{Budget, Method, Question, Unexplained};
+use scoreline_engine::inference::explain::groups::{self, CustomerQuestion, GroupShare, GroupShares};
+use scoreline_engine::inference::explain::{Budget, Method, Unexplained};
 
 /// Settings of explanations.
 #[derive(Clone, Copy, Debug)]
 pub struct ExplainSettings {
-    /// Features an answer names.
+    /// Groups of features an answer names.
     pub top: usize,
     /// Time one may take.
     pub budget: Duration,
 }
 
-/// Why a value is not the typical customer's: `base` and all contributions sum to `value`, to 1e-6 of it.
+/// How much of an explanation is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// What each group of features did.
+    Groups,
+    /// What each of their features did, too.
+    Members,
+}
+
+/// Why a value is not the typical customer's: `base` and all groups' amounts sum to `value`, to 1e-6 of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Explanation {
     /// What the typical customer is answered.
     pub base: f64,
     pub value: f64,
     pub method: Method,
-    /// One a feature of the schema, largest first.
-    pub contributions: Vec<Contribution>,
+    /// Groups in which the customer differs from the typical one, largest first.
+    pub groups: Vec<GroupContribution>,
 }
 
-/// What one feature did.
+/// What one group of features did.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GroupContribution {
+    /// Position among the schema's groups.
+    pub group: usize,
+    /// The feature that by itself goes furthest the group's way, with the amount of the whole group.
+    pub leading: Contribution,
+    /// The group's features in which the customer differs, largest first; empty unless asked for. They sum to the group's
+    /// amount.
+    pub members: Vec<Contribution>,
+}
+
+/// What a feature, or the group it leads, did.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Contribution {
     /// Position in the schema.
     pub position: usize,
-    /// The value that was given, absent when it was not.
-    pub given: Option<f64>,
+    /// The value that was given or follows from what was.
+    pub given: f64,
     /// In the unit that is served.
     pub amount: f64,
 }
@@ -56,8 +78,8 @@ pub struct Contribution {
 #[derive(Clone, Debug, PartialEq)]
 pub struct RoundedExplanation {
     pub base: f64,
-    /// The largest contributions, their amounts rounded.
-    pub top: Vec<Contribution>,
+    /// The largest groups, all their amounts rounded.
+    pub top: Vec<GroupContribution>,
     /// The sum of the others.
     pub others: f64,
 }
@@ -99,13 +121,14 @@ impl Scorer {
         features: Option<&[(&str, Option<Value<'_>>)]>,
         customer: Option<CustomerKey>,
         scored: &Scored<E>,
+        detail: Detail,
     ) -> Result<Explanation, NotExplained> {
         let budget = Budget::of(self.parts.settings.explain.budget);
         let read = match features {
             Some(features) => scored.snapshot.read(features.iter().copied()).ok(),
             None => self.stored_as_of(&scored.snapshot, customer, scored.features_as_of),
         };
-        let explained = answer(read, scored, budget).await;
+        let explained = answer(read, scored, detail, budget).await;
         let outcome = match &explained {
             Ok(explanation) => {
                 metrics::histogram!("scoreline_explanation_duration_seconds", "method" => explanation.method.as_str())
@@ -118,7 +141,7 @@ impl Scorer {
         explained
     }
 
-    /// How many features an answer names.
+    /// How many groups of features an answer names.
     pub fn explain_top(&self) -> usize {
         self.parts.settings.explain.top
     }
@@ -127,6 +150,7 @@ impl Scorer {
 async fn answer<E: Score>(
     read: Option<ReadCustomer>,
     scored: &Scored<E>,
+    detail: Detail,
     budget: Budget,
 ) -> Result<Explanation, NotExplained> {
     match scored.source {
@@ -139,7 +163,7 @@ async fn answer<E: Score>(
     let Some(ReadCustomer::Known(given)) = read.filter(|_| scored.version == *snapshot.version()) else {
         return Err(NotExplained::AnotherScore);
     };
-    let explanation = explain(snapshot, &given.raw, &snapshot.roles().value, E::in_unit, budget).await?;
+    let explanation = explain(snapshot, &given.raw, &snapshot.roles().value, E::in_unit, detail, budget).await?;
     let amount = scored.estimate.amount();
     if (explanation.value - amount).abs() <= 1e-9 * amount.abs().max(1.0) {
         Ok(explanation)
@@ -157,22 +181,15 @@ pub async fn explain(
     snapshot: &ModelSnapshot,
     raw: &[f64],
     column: &OutputColumn,
-    unit: impl Fn(f64) -> f64,
+    unit: impl Fn(f64) -> f64 + Sync,
+    detail: Detail,
     budget: Budget,
 ) -> Result<Explanation, NotExplained> {
-    let schema = snapshot.schema();
-    let mut row: Row = smallvec::smallvec![0.0; schema.columns()];
-    schema.prepare(raw, &mut row);
-    let reference = typical(schema, &row);
-    let question = Question { row: &row, reference: &reference, output: column.index(), budget };
-    let shares = match snapshot.engine().explain(&question).await {
-        Ok(mut shares) => {
-            shares.through(|output| unit(column.last_steps(output)));
-            shares.finite()
-        }
-        Err(error) => Err(error),
-    };
-    let shares = shares.map_err(|error| {
+    let (schema, engine) = (snapshot.schema(), snapshot.engine());
+    let members = detail == Detail::Members;
+    let served = |output| unit(column.last_steps(output));
+    let question = CustomerQuestion { schema, engine, output: column.index(), served: &served, raw, members, budget };
+    let GroupShares { base, value, method, groups } = groups::explain(question).await.map_err(|error| {
         let reason = match error {
             Unexplained::OutOfTime => NotExplained::OutOfTime,
             Unexplained::NotANumber | Unexplained::Backend(_) => NotExplained::ModelError,
@@ -180,69 +197,60 @@ pub async fn explain(
         tracing::debug!(model = %snapshot.name(), version = %snapshot.version(), reason = reason.as_str(), error = %error, "no explanation");
         reason
     })?;
-    let amounts = by_feature(schema, &shares.columns);
-    let amounts = amounts.iter().zip(raw).enumerate();
-    let contribution = |(position, (&amount, raw)): (usize, (&f64, &f64))| Contribution {
-        position,
-        given: (!raw.is_nan()).then_some(*raw),
-        amount,
+    let contribution = |position: usize, amount: f64| Contribution { position, given: raw[position], amount };
+    let group = |GroupShare { group, amount, leading, members }: GroupShare| {
+        let mut members: Vec<_> =
+            members.into_iter().map(|(position, amount)| contribution(position, amount)).collect();
+        members.sort_by(largest_first);
+        GroupContribution { group, leading: contribution(leading, amount), members }
     };
-    let mut contributions: Vec<_> = amounts.map(contribution).collect();
-    // Stable: features that did the same stay in the order of the schema.
-    contributions.sort_by(|left, right| right.amount.abs().total_cmp(&left.amount.abs()));
-    Ok(Explanation { base: shares.from, value: shares.to, method: shares.method, contributions })
+    let mut groups: Vec<_> = groups.into_iter().map(group).collect();
+    // Stable: groups that did the same stay in the order of the schema.
+    groups.sort_by(|left, right| largest_first(&left.leading, &right.leading));
+    Ok(Explanation { base, value, method, groups })
 }
 
-/// What each feature did: its own column's share, and an equal part of each derived column it is a source of. A derived
-/// column is no feature anybody could act on, and its sources act in it together.
-fn by_feature(schema: &FeatureSchema, columns: &[f64]) -> Row {
-    let (own, derived) = columns.split_at(schema.len());
-    let mut amounts: Row = own.into();
-    for (column, amount) in (schema.len()..).zip(derived) {
-        let sources = schema.sources(column);
-        for source in &sources {
-            amounts[*source] += amount / sources.len() as f64;
-        }
-    }
-    amounts
-}
-
-/// The row of the typical customer, as the model reads it, beside a prepared row.
-fn typical(schema: &FeatureSchema, row: &[f64]) -> Row {
-    let nothing: Row = smallvec::smallvec![f64::NAN; schema.len()];
-    let mut typical: Row = smallvec::smallvec![0.0; row.len()];
-    schema.prepare(&nothing, &mut typical);
-    let means = schema.rules().iter().map(|rule| rule.mean).chain(schema.derived().iter().map(|rule| rule.mean));
-    for ((typical, value), mean) in typical.iter_mut().zip(row).zip(means) {
-        if value.is_nan() {
-            *typical = f64::NAN;
-        } else if typical.is_nan() {
-            // Standardised, the training mean is zero.
-            *typical = if schema.standardizes() { 0.0 } else { mean };
-        }
-    }
-    typical
+fn largest_first(left: &Contribution, right: &Contribution) -> std::cmp::Ordering {
+    right.amount.abs().total_cmp(&left.amount.abs())
 }
 
 impl Explanation {
-    /// Rounds to `1 / scale` and keeps the sum: base, `top` contributions and the others make exactly the rounded value.
+    /// Rounds to `1 / scale` and keeps the sums: base, `top` groups and the others make exactly the rounded value, and the
+    /// members of a group its rounded amount.
     ///
-    /// It is the sums from the base on that are rounded, so no number is off by more than one last digit.
+    /// It is the sums from the base on that are rounded, so no number is off by more than one last digit, a group's last
+    /// member by two.
     pub fn written(&self, top: usize, scale: f64) -> RoundedExplanation {
-        let shown = &self.contributions[..top.min(self.contributions.len())];
-        let is_all = shown.len() == self.contributions.len();
+        let shown = &self.groups[..top.min(self.groups.len())];
+        let is_all = shown.len() == self.groups.len();
         let base = round(self.base, scale);
-        let mut sum = self.base;
-        let mut told = base;
-        let mut top = Vec::with_capacity(shown.len());
-        for (number, contribution) in shown.iter().enumerate() {
-            sum = if is_all && number + 1 == shown.len() { self.value } else { sum + contribution.amount };
-            let next = round(sum, scale);
-            top.push(Contribution { amount: round(next - told, scale), ..*contribution });
-            told = next;
-        }
-        RoundedExplanation { base, top, others: round(round(self.value, scale) - told, scale) }
+        let amounts: Vec<f64> = shown.iter().map(|group| group.leading.amount).collect();
+        let (rounded, told) = steps((self.base, base), &amounts, is_all.then(|| round(self.value, scale)), scale);
+        let top = shown.iter().zip(rounded).map(|(group, amount)| {
+            let amounts: Vec<f64> = group.members.iter().map(|member| member.amount).collect();
+            let (members, _) = steps((0.0, 0.0), &amounts, Some(amount), scale);
+            let members = group.members.iter().zip(members);
+            GroupContribution {
+                group: group.group,
+                leading: Contribution { amount, ..group.leading },
+                members: members.map(|(member, amount)| Contribution { amount, ..*member }).collect(),
+            }
+        });
+        RoundedExplanation { base, top: top.collect(), others: round(round(self.value, scale) - told, scale) }
     }
+}
+
+/// Amounts rounded so that every sum of the first of them is the rounded sum; with an `end`, all of them make it exactly.
+/// `from` is what is summed up before, as it is and as it was told. Also what is told in the end.
+fn steps((mut sum, mut told): (f64, f64), amounts: &[f64], end: Option<f64>, scale: f64) -> (Vec<f64>, f64) {
+    let mut rounded = Vec::with_capacity(amounts.len());
+    for (number, amount) in amounts.iter().enumerate() {
+        sum += amount;
+        let next = end.filter(|_| number + 1 == amounts.len()).unwrap_or_else(|| round(sum, scale));
+        rounded.push(round(next - told, scale));
+        told = next;
+    }
+    (rounded, told)
 }
 
 #[cfg(test)]
@@ -259,16 +267,22 @@ mod tests {
             top in 1..8usize,
         ) {
             let value = amounts.iter().fold(base, |sum, amount| sum + amount);
-            let contribution = |(position, &amount)| Contribution { position, given: Some(1.0), amount };
-            let contributions: Vec<_> = amounts.iter().enumerate().map(contribution).collect();
-            let explanation = Explanation { base, value, method: Method::Path, contributions };
+            let contribution = |(group, &amount)| GroupContribution {
+                group,
+                leading: Contribution { position: group, given: 1.0, amount },
+                members: [0.31, 0.69].map(|part| Contribution { position: 0, given: 1.0, amount: part * amount }).into(),
+            };
+            let groups: Vec<_> = amounts.iter().enumerate().map(contribution).collect();
+            let explanation = Explanation { base, value, method: Method::Exact, groups };
             let written = explanation.written(top, 100.0);
             let cents = |amount: f64| (amount * 100.0).round() as i64;
             let sum = cents(written.base) + cents(written.others)
-                + written.top.iter().map(|contribution| cents(contribution.amount)).sum::<i64>();
+                + written.top.iter().map(|group| cents(group.leading.amount)).sum::<i64>();
             prop_assert_eq!(sum, cents(value));
-            for (written, exact) in written.top.iter().zip(&explanation.contributions) {
-                prop_assert!((written.amount - exact.amount).abs() <= 0.01 + 1e-9);
+            for (written, exact) in written.top.iter().zip(&explanation.groups) {
+                prop_assert!((written.leading.amount - exact.leading.amount).abs() <= 0.01 + 1e-9);
+                let members: i64 = written.members.iter().map(|member| cents(member.amount)).sum();
+                prop_assert_eq!(members, cents(written.leading.amount));
             }
             if top >= amounts.len() {
                 prop_assert_eq!(written.others, 0.0);

@@ -1,9 +1,15 @@
 //! What the pipeline counts. Handles are registered once: counting a prediction is a few atomic additions.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use metrics::{Counter, Histogram, counter, gauge, histogram};
 
 use super::cache::ScoreCache;
+use super::task::Score;
 use super::{AskFault, FallbackReason, Scored, Warning};
+use crate::monitoring::Traffic;
+use crate::monitoring::traffic::{AnswerCount, REASONS as COUNTED_REASONS};
 use scoreline_domain::Source;
 use scoreline_domain::resilience::breaker::Phase;
 use scoreline_engine::inference::registry::{Registry, VersionState};
@@ -18,6 +24,7 @@ pub(super) struct ScoringMetrics {
     pub coalesced: Counter,
     /// Inputs of data actions that no model knows.
     pub unknown_inputs: Counter,
+    traffic: Arc<Traffic>,
 }
 
 /// One of each kind: the labels are registered before the first of them happens, so that rates start at zero.
@@ -39,11 +46,10 @@ const WARNINGS: [Warning; 16] = [
     Warning::Stale(0),
     Warning::Future(0),
 ];
-const REASONS: [FallbackReason; 4] =
-    [FallbackReason::Overloaded, FallbackReason::Deadline, FallbackReason::ModelError, FallbackReason::BreakerOpen];
+const REASONS: [FallbackReason; COUNTED_REASONS] = FallbackReason::ALL;
 
 impl ScoringMetrics {
-    pub(super) fn register() -> Self {
+    pub(super) fn register(traffic: Arc<Traffic>) -> Self {
         Self {
             by_source: Source::ALL.map(|source| counter!("scoreline_predictions_total", "source" => source.as_str())),
             refused: counter!("scoreline_predictions_refused_total"),
@@ -52,10 +58,11 @@ impl ScoringMetrics {
             reasons: REASONS.map(|reason| counter!("scoreline_fallbacks_total", "reason" => reason.as_str())),
             coalesced: counter!("scoreline_coalesced_total"),
             unknown_inputs: counter!("scoreline_prediction_warnings_total", "kind" => "unknown_input"),
+            traffic,
         }
     }
 
-    pub(super) fn record<E>(&self, scored: &Result<Scored<E>, AskFault>) {
+    pub(super) fn record<E: Score>(&self, scored: &Result<Scored<E>, AskFault>) {
         let Ok(scored) = scored else { return self.refused.increment(1) };
         self.by_source[scored.source as usize].increment(1);
         self.duration.record(scored.latency_ms / 1e3);
@@ -70,6 +77,15 @@ impl ScoringMetrics {
         for (counter, times) in self.warnings.iter().zip(tally).filter(|(_, times)| *times > 0) {
             counter.increment(times);
         }
+        self.traffic.counts().answer(&AnswerCount {
+            source: scored.source,
+            tier: scored.estimate.tier(),
+            reason: scored.reason.map(|reason| reason as usize),
+            is_imputed: tally[Warning::Imputed(0).index()] > 0,
+            is_outside: tally[Warning::OutsideTraining(0).index()] > 0,
+            model: scored.snapshot.digest(),
+            took: Duration::from_secs_f64(scored.latency_ms / 1e3),
+        });
     }
 
     /// Sets the gauges that are read off rather than counted.

@@ -283,6 +283,8 @@ pub enum FallbackReason {
 }
 
 impl FallbackReason {
+    pub const ALL: [Self; 4] = [Self::Overloaded, Self::Deadline, Self::ModelError, Self::BreakerOpen];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Overloaded => "model_overloaded",
@@ -380,7 +382,7 @@ impl Scorer {
         table: FeatureTable,
     ) -> Self {
         let cache = ScoreCache::new(settings.cache_bytes, settings.cache_ttl);
-        let metrics = ScoringMetrics::register();
+        let metrics = ScoringMetrics::register(Arc::clone(monitoring.traffic()));
         let flights = Flights::default();
         let comparing = Comparing::new();
         let parts = ScorerParts { registry, cache, table, clock, settings, metrics, monitoring, flights, comparing };

@@ -72,7 +72,7 @@ async fn a_template_is_no_value_in_fields_of_any_kind() {
         assert_eq!(app.ok(LEAD, lead).await["metadata"]["source"], "model", "{text}");
     }
     for (field, value, problem) in [
-        ("explain", json!("yes"), "must be a boolean"),
+        ("explain", json!("yes"), "must be `true`, `false` or `members`"),
         ("interval_level", json!("high"), "must be a number"),
         ("interval_level", json!([0.9]), "must be a number"),
         ("features", json!("many"), "must be an object of feature names with numbers or texts"),

@@ -39,6 +39,7 @@ mod model_storm;
 mod model_swap;
 mod monitoring;
 mod one_answer;
+mod operator;
 mod pace;
 mod platform_settings;
 mod privacy;

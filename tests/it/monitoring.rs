@@ -35,13 +35,13 @@ pub fn watched_bundle(name: &str, version: &str) -> TestBundle {
     )
 }
 
-fn settings(ledger: Option<PredictionLimits>) -> MonitoringSettings {
+pub fn settings(ledger: Option<PredictionLimits>) -> MonitoringSettings {
     let windows = WindowSettings { length: WINDOW, least_rows: ROWS as u64, most_rows: 100_000 };
     MonitoringSettings { windows, ledger }
 }
 
 /// Metrics are of the whole process: each test watches a model of its own name.
-fn watching(name: &str, monitoring: Monitoring) -> TestApp {
+pub fn watching(name: &str, monitoring: Monitoring) -> TestApp {
     let bundles = [watched_bundle(name, "v1.2")];
     let app =
         TestApp::watched(&bundles, |settings| settings.clv_model = ModelName::parse(name).expect("a name"), monitoring);
@@ -66,7 +66,7 @@ impl TestApp {
     }
 
     /// A day of rows with these frequencies in turn; what the window's end said.
-    async fn day(&self, frequencies: &[u32]) -> Vec<DriftEvent> {
+    pub async fn day(&self, frequencies: &[u32]) -> Vec<DriftEvent> {
         for frequency in frequencies.iter().cycle().take(ROWS) {
             self.ok(PREDICT, json!({"features": {"recency_days": 30, "frequency_count": frequency}})).await;
         }

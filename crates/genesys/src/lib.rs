@@ -97,6 +97,11 @@ impl Genesys {
         self.transport.pace.keep_in(ledger);
     }
 
+    /// Requests of the last minute that counted when one was last asked for, and how many may.
+    pub fn rate(&self) -> (u32, u32) {
+        self.transport.pace.seen()
+    }
+
     /// Scores of leads: each contact list that is named, or the guides' entity.
     pub fn lead_targets(&self) -> Vec<Arc<dyn LeadTarget>> {
         outbound::targets(&self.transport, &self.settings, &self.clock)

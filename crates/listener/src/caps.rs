@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use metrics::{Counter, Gauge};
@@ -55,6 +56,16 @@ impl End {
     }
 }
 
+/// How many connections of a listener are open, to be shown. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct OpenConnections(Arc<AtomicUsize>);
+
+impl OpenConnections {
+    pub fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// The caps of one listener.
 pub(super) struct Caps {
     places: Arc<Semaphore>,
@@ -69,6 +80,7 @@ struct ConnectionCounts {
     /// Locked for a moment, never across an await.
     peers: Mutex<HashMap<IpAddr, usize>>,
     open: Gauge,
+    shown: OpenConnections,
     accepted: Counter,
     refused: Counter,
     held_back: Counter,
@@ -84,13 +96,14 @@ pub(super) struct ConnectionSlot {
 }
 
 impl Caps {
-    pub(super) fn new(listener: &'static str, limits: &Limits) -> Self {
+    pub(super) fn new(listener: &'static str, limits: &Limits, shown: OpenConnections) -> Self {
         let ended = End::ALL.map(|end| {
             metrics::counter!("scoreline_connections_ended_total", "listener" => listener, "reason" => end.as_str())
         });
         let book = ConnectionCounts {
             peers: Mutex::default(),
             open: metrics::gauge!("scoreline_connections_open", "listener" => listener),
+            shown,
             accepted: metrics::counter!("scoreline_connections_accepted_total", "listener" => listener),
             refused: metrics::counter!("scoreline_connections_refused_total", "listener" => listener, "reason" => "per_peer"),
             held_back: metrics::counter!("scoreline_connections_held_back_total", "listener" => listener),
@@ -135,6 +148,7 @@ impl Caps {
         }
         self.book.accepted.increment(1);
         self.book.open.increment(1.0);
+        self.book.shown.0.fetch_add(1, Ordering::Relaxed);
         // A task that is dropped half way never says how it ended.
         Some(ConnectionSlot { _place: place, peer, book: Arc::clone(&self.book), end: End::Error })
     }
@@ -155,6 +169,7 @@ impl ConnectionSlot {
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.book.open.decrement(1.0);
+        self.book.shown.0.fetch_sub(1, Ordering::Relaxed);
         if let Some(index) = End::ALL.iter().position(|end| *end == self.end) {
             self.book.ended[index].increment(1);
         }
@@ -195,10 +210,11 @@ mod tests {
     #[tokio::test]
     async fn places_and_peers_come_back() {
         let limits = Limits { connections: 3, connections_per_peer: 2, ..Limits::default() };
-        let caps = Caps::new("test", &limits);
+        let shown = OpenConnections::default();
+        let caps = Caps::new("test", &limits, shown.clone());
         let one = address("192.0.2.1:1");
         let slots: Vec<_> = (0..2).filter_map(|_| caps.admit(caps.free_place()?, one)).collect();
-        assert_eq!(slots.len(), 2);
+        assert_eq!((slots.len(), shown.get()), (2, 2));
         assert!(caps.admit(caps.place().await, one).is_none(), "a third from the same peer");
         let other = caps.admit(caps.place().await, address("192.0.2.2:1")).expect("another peer");
         assert!(caps.free_place().is_none(), "three are open");
@@ -212,7 +228,7 @@ mod tests {
     #[tokio::test]
     async fn loopback_can_be_exempt() {
         let limits = Limits { connections_per_peer: 1, exempt_loopback: true, ..Limits::default() };
-        let caps = Caps::new("test", &limits);
+        let caps = Caps::new("test", &limits, OpenConnections::default());
         let slots: Vec<_> = (0..5).filter_map(|_| caps.admit(caps.free_place()?, address("127.0.0.1:1"))).collect();
         assert_eq!(slots.len(), 5);
     }

@@ -47,7 +47,7 @@ pub(super) struct ListenerShared<C> {
 
 impl<C: Connect> ListenerShared<C> {
     pub(super) fn new(listener: Listener, connect: C) -> Self {
-        let Listener { name, limits, tls, drain } = listener;
+        let Listener { name, limits, tls, drain, .. } = listener;
         let mut one = http1::Builder::new();
         // No timer: see `timed_connection`. No limit of the number of headers: see `service`. No `pipeline_flush`: it holds an answer
         // back while a part of the next request, or a head that was refused, is in the buffer.

@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
+pub use caps::OpenConnections;
 pub use drain::Drain;
 pub use head::{HeadFault, check_head};
 pub use peer::{Connect, Handle, Peer, PeerAddress, PeerCertificates};
@@ -96,6 +97,8 @@ pub struct Listener {
     /// Without it the listener speaks plain HTTP.
     pub tls: Option<TlsConfigs>,
     pub drain: Drain,
+    /// Where its open connections are counted for people.
+    pub open: OpenConnections,
 }
 
 /// Connections the kernel completes ahead of `accept`.
@@ -124,7 +127,7 @@ impl Listener {
     /// Serves what `connect` makes for each connection until the drain closes the listener, then waits until the open
     /// connections have ended. Every connection is handed to `spawn`.
     pub async fn serve<C: Connect>(self, listener: TcpListener, connect: C, spawn: impl Fn(ConnectionTask)) {
-        let caps = Caps::new(self.name, &self.limits);
+        let caps = Caps::new(self.name, &self.limits, self.open.clone());
         let drain = self.drain.clone();
         let shared = Arc::new(ListenerShared::new(self, connect));
         let mut told: Option<Stopwatch> = None;

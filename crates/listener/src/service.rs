@@ -74,7 +74,7 @@ impl Body for RequestBody {
 }
 
 impl<S: Handle> Service<Request<Incoming>> for WatchedService<S> {
-    type Response = Response<Either<S::Body, Empty<Bytes>>>;
+    type Response = Response<Either<AnswerBody<S::Body>, Empty<Bytes>>>;
     type Error = Infallible;
     type Future = Answering<S::Future>;
 
@@ -90,7 +90,7 @@ impl<S: Handle> Service<Request<Incoming>> for WatchedService<S> {
             inner: fits.then(|| self.inner.handle(request)),
             // HTTP/2 knows no such header: its connection says goodbye by itself.
             says_last: last && self.version == HttpVersion::One,
-            open: Open { stats: Arc::clone(&self.stats), answered: false },
+            open: Some(Open { stats: Arc::clone(&self.stats), answered: false }),
         }
     }
 }
@@ -101,7 +101,8 @@ pin_project! {
         #[pin]
         inner: Option<F>,
         says_last: bool,
-        open: Open,
+        // None once it is answered.
+        open: Option<Open>,
     }
 }
 
@@ -117,20 +118,54 @@ impl Drop for Open {
     }
 }
 
-impl<F: Future<Output = Result<Response<B>, Infallible>>, B> Future for Answering<F> {
-    type Output = Result<Response<Either<B, Empty<Bytes>>>, Infallible>;
+pin_project! {
+    /// An answer's body. One that is made while it is sent is being answered until its end.
+    pub(super) struct AnswerBody<B> {
+        #[pin]
+        inner: B,
+        open: Option<Open>,
+    }
+}
+
+impl<B: Body> Body for AnswerBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        self.project().inner.poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl<F: Future<Output = Result<Response<B>, Infallible>>, B: Body> Future for Answering<F> {
+    type Output = Result<Response<Either<AnswerBody<B>, Empty<Bytes>>>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let mut response = if let Some(inner) = this.inner.as_pin_mut() {
             let Ok(response) = ready!(inner.poll(context));
-            response.map(Either::Left)
+            if let Some(open) = this.open.as_mut() {
+                open.answered = true;
+            }
+            response.map(|inner| {
+                let open = this.open.take().filter(|_| inner.size_hint().exact().is_none());
+                Either::Left(AnswerBody { inner, open })
+            })
         } else {
             let mut response = Response::new(Either::Right(Empty::new()));
             *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
             response
         };
-        this.open.answered = true;
+        if let Some(mut open) = this.open.take() {
+            open.answered = true;
+        }
         if *this.says_last {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }

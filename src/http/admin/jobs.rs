@@ -10,10 +10,10 @@ use serde::Serialize;
 
 use crate::http::edge::error::{ApiError, Code, error_response};
 use crate::http::edge::request_id::RequestId;
-use crate::http::state::Jobs;
+use crate::http::state::{HttpState, Jobs, SharedState};
 use crate::http::wire::json::respond;
 use scoreline_domain::job::RunResult;
-use scoreline_domain::privacy::audit::{self, Actor, AuditAction, AuditOutcome};
+use scoreline_domain::privacy::audit::{Actor, AuditAction, AuditOutcome};
 use scoreline_domain::{JobName, JobStatus};
 
 #[derive(Serialize)]
@@ -63,24 +63,35 @@ pub(crate) async fn handle(State(jobs): State<Jobs>) -> Response {
 }
 
 pub(crate) async fn run(
-    State(jobs): State<Jobs>,
+    State(app): State<SharedState>,
     Path(name): Path<String>,
     actor: Option<Extension<Actor>>,
     id: RequestId,
 ) -> Response {
-    let asked = JobName::parse(&name).filter(|job| (jobs.nudge)(*job));
     let Extension(actor) = actor.unwrap_or_default();
-    let outcome = if asked.is_some() { AuditOutcome::Done } else { AuditOutcome::Refused };
-    audit::record(&actor, AuditAction::RunJob, asked.map_or("unknown", JobName::as_str), outcome, id.as_str());
-    if let Some(job) = asked {
-        return respond(StatusCode::ACCEPTED, &Nudged { status: "asked_for", job: job.as_str() });
+    match nudge(&app, &name, &actor, id.as_str()) {
+        Ok(job) => respond(StatusCode::ACCEPTED, &Nudged { status: "asked_for", job: job.as_str() }),
+        Err(err) => error_response(err),
     }
-    let there: Vec<_> = (jobs.statuses)().into_iter().map(|(job, _)| format!("`{}`", job.as_str())).collect();
-    let message = match there.as_slice() {
-        [] => "no jobs run here".to_owned(),
-        there => format!("there is no such job; jobs are {}", there.join(", ")),
-    };
-    error_response(ApiError::new(Code::NotFound, message))
+}
+
+/// Asks for a run of a job, for somebody.
+///
+/// # Errors
+/// Names the jobs that there are when this is none of them.
+pub(super) fn nudge(app: &HttpState, name: &str, actor: &Actor, request_id: &str) -> Result<JobName, ApiError> {
+    let asked = JobName::parse(name).filter(|job| (app.jobs.nudge)(*job));
+    let outcome = if asked.is_some() { AuditOutcome::Done } else { AuditOutcome::Refused };
+    let object = asked.map_or("unknown", JobName::as_str);
+    app.monitoring.journal().asked(app.scorer.now(), actor, AuditAction::RunJob, object, outcome, request_id);
+    asked.ok_or_else(|| {
+        let there: Vec<_> = (app.jobs.statuses)().into_iter().map(|(job, _)| format!("`{}`", job.as_str())).collect();
+        let message = match there.as_slice() {
+            [] => "no jobs run here".to_owned(),
+            there => format!("there is no such job; jobs are {}", there.join(", ")),
+        };
+        ApiError::new(Code::NotFound, message)
+    })
 }
 
 impl From<(JobName, JobStatus)> for JobBody {

@@ -16,9 +16,10 @@ use crate::http::state::SharedState;
 use crate::http::wire::json::respond;
 use crate::monitoring::Monitoring;
 use crate::monitoring::drift::{ColumnStatus, DriftStatus};
+use crate::monitoring::journal::acting;
 use crate::scoring::Scorer;
 use scoreline_domain::Tier;
-use scoreline_domain::privacy::audit::{self, Actor, AuditAction, AuditOutcome};
+use scoreline_domain::privacy::audit::{Actor, AuditAction, AuditOutcome};
 use scoreline_domain::score::{cents, round};
 use scoreline_engine::inference::ModelSnapshot;
 use scoreline_engine::inference::bundle::TierWorth;
@@ -198,34 +199,61 @@ pub(crate) async fn latest(by: By, Path(model): Path<String>) -> Response {
 pub(crate) struct By {
     #[from_request(via(State))]
     scorer: Scorer,
+    #[from_request(via(State))]
+    monitoring: Monitoring,
     actor: Option<Extension<Actor>>,
     id: RequestId,
 }
 
 impl By {
-    /// Changes what serves, away from the threads that answer requests, and answers how the model's versions stand then.
+    pub(super) fn actor(&self) -> Actor {
+        self.actor.as_ref().map(|Extension(actor)| actor.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn request_id(&self) -> &str {
+        self.id.as_str()
+    }
+
+    /// Changes what serves, and answers how the model's versions stand then.
     async fn change(
         self,
         action: AuditAction,
         object: String,
         call: impl FnOnce(&Registry) -> Result<Vec<VersionStatus>, ChangeFault> + Send + 'static,
     ) -> Response {
+        match self.apply(action, object, call).await {
+            Ok(models) => {
+                respond(StatusCode::OK, &Models { models: models.into_iter().map(ModelBody::from).collect() })
+            }
+            Err(err) => error_response(err),
+        }
+    }
+
+    /// Changes what serves, away from the threads that answer requests; how the model's versions stand then.
+    ///
+    /// # Errors
+    /// Says why nothing was changed.
+    pub(super) async fn apply(
+        self,
+        action: AuditAction,
+        object: String,
+        call: impl FnOnce(&Registry) -> Result<Vec<VersionStatus>, ChangeFault> + Send + 'static,
+    ) -> Result<Vec<VersionStatus>, ApiError> {
         let registry = Arc::clone(self.scorer.registry());
-        let changed = tokio::task::spawn_blocking(move || call(&registry)).await;
+        let actor = self.actor();
+        let who = actor.clone();
+        let changed = tokio::task::spawn_blocking(move || acting(&who, || call(&registry))).await;
         let outcome = match &changed {
             Ok(Ok(_)) => AuditOutcome::Done,
             Ok(Err(ChangeFault::NotKept(_))) | Err(_) => AuditOutcome::Failed,
             Ok(Err(_)) => AuditOutcome::Refused,
         };
-        let Extension(actor) = self.actor.unwrap_or_default();
         // A path holds what its caller wrote; a name that no model has is not worth a line of theirs.
         let unknown = matches!(changed, Ok(Err(ChangeFault::UnknownModel { .. } | ChangeFault::UnknownVersion { .. })));
         let object = if unknown { "unknown" } else { &object };
-        audit::record(&actor, action, object, outcome, self.id.as_str());
+        self.monitoring.journal().asked(self.scorer.now(), &actor, action, object, outcome, self.id.as_str());
         match changed {
-            Ok(Ok(models)) => {
-                respond(StatusCode::OK, &Models { models: models.into_iter().map(ModelBody::from).collect() })
-            }
+            Ok(Ok(models)) => Ok(models),
             Ok(Err(fault)) => {
                 let code = match &fault {
                     ChangeFault::UnknownModel { .. } | ChangeFault::UnknownVersion { .. } => Code::NotFound,
@@ -235,9 +263,9 @@ impl By {
                     | ChangeFault::NothingBefore { .. } => Code::ModelNotChanged,
                     ChangeFault::NotKept(_) => Code::StoreUnavailable,
                 };
-                error_response(ApiError::new(code, fault.to_string()))
+                Err(ApiError::new(code, fault.to_string()))
             }
-            Err(_) => error_response(ApiError::new(Code::Internal, "internal error")),
+            Err(_) => Err(ApiError::new(Code::Internal, "internal error")),
         }
     }
 }
@@ -308,7 +336,7 @@ impl From<&DriftStatus> for DriftBody {
 
 impl From<&ColumnStatus> for ColumnBody {
     fn from(status: &ColumnStatus) -> Self {
-        let ColumnStatus { subject, psi, worst, worst_trained, alarm } = status;
+        let ColumnStatus { subject, psi, worst, worst_trained, alarm, .. } = status;
         Self {
             column: subject.as_str().to_owned(),
             psi: round(psi.value, 1e4),

@@ -10,11 +10,11 @@ use serde::Serialize;
 use super::write_back::FailureBody;
 use crate::http::edge::error::{ApiError, Code, error_response};
 use crate::http::edge::request_id::RequestId;
-use crate::http::state::Jobs;
+use crate::http::state::{HttpState, SharedState};
 use crate::http::wire::json::respond;
 use crate::leads::LeadDesk;
 use scoreline_domain::JobName;
-use scoreline_domain::privacy::audit::{self, Actor, AuditAction, AuditOutcome};
+use scoreline_domain::privacy::audit::{Actor, AuditAction, AuditOutcome};
 use scoreline_domain::time::seconds_between;
 use scoreline_store::OutboxCounts;
 
@@ -127,21 +127,22 @@ pub(crate) async fn handle(State(desk): State<LeadDesk>) -> Response {
 }
 
 /// Lets what is dead or absent be tried again, at once.
-pub(crate) async fn retry(
-    State(desk): State<LeadDesk>,
-    State(jobs): State<Jobs>,
-    actor: Option<Extension<Actor>>,
-    id: RequestId,
-) -> Response {
-    let retried = again(&desk).await;
+pub(crate) async fn retry(State(app): State<SharedState>, actor: Option<Extension<Actor>>, id: RequestId) -> Response {
     let Extension(actor) = actor.unwrap_or_default();
-    let outcome = if retried.is_ok() { AuditOutcome::Done } else { AuditOutcome::Failed };
-    audit::record(&actor, AuditAction::RetryPush, "push", outcome, id.as_str());
-    match retried {
-        Ok(retried) => {
-            (jobs.nudge)(JobName::Push);
-            respond(StatusCode::OK, &RetriedBody { retried })
-        }
+    match retry_all(&app, &actor, id.as_str()).await {
+        Ok(retried) => respond(StatusCode::OK, &RetriedBody { retried }),
         Err(err) => error_response(err),
     }
+}
+
+/// As `retry`, for somebody; how many there are.
+pub(super) async fn retry_all(app: &HttpState, actor: &Actor, request_id: &str) -> Result<u64, ApiError> {
+    let retried = again(&app.leads).await;
+    let outcome = if retried.is_ok() { AuditOutcome::Done } else { AuditOutcome::Failed };
+    let journal = app.monitoring.journal();
+    journal.asked(app.scorer.now(), actor, AuditAction::RetryPush, "push", outcome, request_id);
+    if retried.is_ok() {
+        (app.jobs.nudge)(JobName::Push);
+    }
+    retried
 }

@@ -9,10 +9,10 @@ use serde::Serialize;
 
 use crate::http::edge::error::{ApiError, Code, error_response};
 use crate::http::edge::request_id::RequestId;
-use crate::http::state::{Jobs, WriteBackDesk};
+use crate::http::state::{HttpState, SharedState, WriteBackDesk};
 use crate::http::wire::json::respond;
 use scoreline_domain::JobName;
-use scoreline_domain::privacy::audit::{self, Actor, AuditAction, AuditOutcome};
+use scoreline_domain::privacy::audit::{Actor, AuditAction, AuditOutcome};
 use scoreline_domain::time::{Clock as _, SystemClock};
 use scoreline_store::{FailedWrite, OutboxCounts, Store, WishState};
 
@@ -80,23 +80,24 @@ pub(crate) async fn handle(State(desk): State<WriteBackDesk>) -> Response {
 }
 
 /// Lets what is dead or absent be tried again, at once.
-pub(crate) async fn retry(
-    State(desk): State<WriteBackDesk>,
-    State(jobs): State<Jobs>,
-    actor: Option<Extension<Actor>>,
-    id: RequestId,
-) -> Response {
-    let retried = desk.retry().await;
+pub(crate) async fn retry(State(app): State<SharedState>, actor: Option<Extension<Actor>>, id: RequestId) -> Response {
     let Extension(actor) = actor.unwrap_or_default();
-    let outcome = if retried.is_ok() { AuditOutcome::Done } else { AuditOutcome::Failed };
-    audit::record(&actor, AuditAction::RetryWriteBack, desk.target.unwrap_or("none"), outcome, id.as_str());
-    match retried {
-        Ok(retried) => {
-            (jobs.nudge)(JobName::WriteBack);
-            respond(StatusCode::OK, &RetriedBody { retried })
-        }
+    match retry_all(&app, &actor, id.as_str()).await {
+        Ok(retried) => respond(StatusCode::OK, &RetriedBody { retried }),
         Err(err) => error_response(err),
     }
+}
+
+/// As `retry`, for somebody; how many there are.
+pub(super) async fn retry_all(app: &HttpState, actor: &Actor, request_id: &str) -> Result<u64, ApiError> {
+    let retried = app.write_back.retry().await;
+    let outcome = if retried.is_ok() { AuditOutcome::Done } else { AuditOutcome::Failed };
+    let (now, target) = (app.scorer.now(), app.write_back.target.unwrap_or("none"));
+    app.monitoring.journal().asked(now, actor, AuditAction::RetryWriteBack, target, outcome, request_id);
+    if retried.is_ok() {
+        (app.jobs.nudge)(JobName::WriteBack);
+    }
+    retried
 }
 
 impl From<FailedWrite> for FailureBody {

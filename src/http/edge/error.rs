@@ -80,6 +80,8 @@ codes! {
     Unauthenticated = "unauthenticated", UNAUTHORIZED;
     /// Valid credentials without the scope of the route.
     Forbidden = "forbidden", FORBIDDEN;
+    /// A browser was made to ask by a page of another site.
+    CrossSite = "cross_site", FORBIDDEN;
     /// A caller above its rate.
     RateLimited = "rate_limited", TOO_MANY_REQUESTS;
     NotFound = "not_found", NOT_FOUND;

@@ -7,5 +7,6 @@ pub(super) mod error;
 pub(super) mod head;
 pub(super) mod headers;
 pub(super) mod observe;
+pub(super) mod origin;
 pub(super) mod refusal;
 pub(super) mod request_id;

@@ -21,6 +21,8 @@ use super::refusal::Refusal;
 use super::request_id::{RequestId, given, with_request_id};
 use crate::auth::Caller;
 use crate::http::admission::RETRY_AFTER_SECONDS;
+use crate::monitoring::Traffic;
+use crate::monitoring::traffic::RequestClass;
 use scoreline_domain::score::round;
 use scoreline_domain::time::Stopwatch;
 
@@ -46,6 +48,8 @@ struct ObservedRoute {
     statuses: Vec<(StatusCode, Counter)>,
     /// Of a route for data actions.
     flat: Option<FlatErrors>,
+    /// Where it is counted for people, and as what; what is asked by them is not.
+    traffic: Option<(Arc<Traffic>, RequestClass)>,
 }
 
 /// Writes the body of an error for data actions, under the request id to be shown.
@@ -85,7 +89,12 @@ const COUNTED: [StatusCode; 13] = [
 ];
 
 impl Observe {
-    pub(crate) fn new(name: &'static str, path: &'static str, flat: Option<FlatErrors>) -> Self {
+    pub(crate) fn new(
+        name: &'static str,
+        path: &'static str,
+        flat: Option<FlatErrors>,
+        traffic: Option<(Arc<Traffic>, RequestClass)>,
+    ) -> Self {
         let statuses = COUNTED
             .iter()
             .map(|status| {
@@ -94,7 +103,7 @@ impl Observe {
             })
             .collect();
         let duration = metrics::histogram!("scoreline_http_request_duration_seconds", "route" => name);
-        Self { route: Arc::new(ObservedRoute { name, path, duration, statuses, flat }) }
+        Self { route: Arc::new(ObservedRoute { name, path, duration, statuses, flat, traffic }) }
     }
 
     /// Ends a request: an error gets its body, a reply the headers of every reply, and both are recorded.
@@ -132,8 +141,12 @@ impl Observe {
         request_id: Option<&HeaderValue>,
         caller: Option<&Caller>,
     ) {
-        let ObservedRoute { name, path, duration, statuses, .. } = &*self.route;
-        duration.record(begun.watch.elapsed().as_secs_f64());
+        let ObservedRoute { name, path, duration, statuses, traffic, .. } = &*self.route;
+        let took = begun.watch.elapsed();
+        duration.record(took.as_secs_f64());
+        if let Some((traffic, class)) = traffic {
+            traffic.counts().request(*class, status.as_u16(), took);
+        }
         match statuses.iter().find(|(counted, _)| *counted == status) {
             Some((_, counter)) => counter.increment(1),
             None => {

@@ -22,6 +22,7 @@ use crate::http::wire::raw_object::RawObject;
 use crate::http::wire::rows::Rows;
 use crate::leads::{DeskFault, LeadDesk};
 use crate::scoring::Scorer;
+use crate::scoring::explanation::Detail;
 use scoreline_domain::privacy::IdHasher;
 use scoreline_domain::time::Timestamp;
 use scoreline_domain::{LeadScore, Source};
@@ -295,8 +296,8 @@ impl LeadIntake<'_> {
     /// The feature that did most for or against the lead; empty when nobody can say.
     async fn reason(&self, request: &LeadRequest<'_>, scored: &crate::scoring::Scored<LeadScore>) -> Box<str> {
         let features = request.features.as_ref().map(crate::http::wire::values::Features::named);
-        let explained = Box::pin(self.scorer.explain(features.as_deref(), None, scored)).await;
-        let first = explained.ok().and_then(|explained| explained.contributions.first().copied());
+        let explained = Box::pin(self.scorer.explain(features.as_deref(), None, scored, Detail::Groups)).await;
+        let first = explained.ok().and_then(|explained| explained.groups.first().map(|group| group.leading));
         let rules = scored.snapshot.schema().rules();
         first.and_then(|first| rules.get(first.position)).map_or_else(|| "".into(), |rule| rule.name.as_str().into())
     }

@@ -147,12 +147,12 @@ async fn answer(
     if can_wait && is_early(&scored) {
         return Ok(None);
     }
-    let explained = match request.explain {
-        Some(true) => {
+    let explained = match request.explain.and_then(|explain| explain.0) {
+        Some(detail) => {
             let customer = kept.customer.filter(|_| features.is_none());
-            Some(Explained::new(scorer.explain(features.as_deref(), customer, &scored).await, scorer))
+            Some(Explained::new(scorer.explain(features.as_deref(), customer, &scored, detail).await, scorer))
         }
-        Some(false) | None => None,
+        None => None,
     };
     Ok(Some(to_vec(&ClvAnswer::new(&scored, None, context).explained(explained.as_ref()))))
 }

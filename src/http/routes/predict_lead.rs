@@ -48,10 +48,8 @@ pub(super) async fn explain(
     scorer: &Scorer,
     scored: &Scored<LeadScore>,
 ) -> Option<Explained> {
-    if request.explain != Some(true) {
-        return None;
-    }
+    let detail = request.explain?.0?;
     let features = request.features.as_ref().map(Features::named);
     // Boxed, so that a request without reasons has no room for them in its future.
-    Some(Explained::new(Box::pin(scorer.explain(features.as_deref(), None, scored)).await, scorer))
+    Some(Explained::new(Box::pin(scorer.explain(features.as_deref(), None, scored, detail)).await, scorer))
 }

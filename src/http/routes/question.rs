@@ -5,6 +5,7 @@ use crate::http::edge::error::ApiError;
 use crate::http::wire::Explained;
 use crate::http::wire::answer::Context;
 use crate::http::wire::request::{PredictRequest, checked_request_id};
+use crate::scoring::explanation::Detail;
 use crate::scoring::{Ask, Prefer, Scored, Scorer};
 use scoreline_domain::CustomerKey;
 use scoreline_domain::privacy::{IdHasher, Screen};
@@ -63,17 +64,15 @@ impl<'r, 'b> ClvQuestion<'r, 'b> {
 
     /// Explains the answer where the request asks for it; one that does not pays nothing.
     pub(super) async fn explain(&self, scorer: &Scorer, hasher: &IdHasher, scored: &Scored) -> Option<Explained> {
-        if self.request.explain != Some(true) {
-            return None;
-        }
+        let detail = self.request.explain?.0?;
         // Boxed, so that a request without reasons has no room for them in its future.
-        Some(Box::pin(self.explained(scorer, hasher, scored)).await)
+        Some(Box::pin(self.explained(scorer, hasher, scored, detail)).await)
     }
 
-    async fn explained(&self, scorer: &Scorer, hasher: &IdHasher, scored: &Scored) -> Explained {
+    async fn explained(&self, scorer: &Scorer, hasher: &IdHasher, scored: &Scored, detail: Detail) -> Explained {
         let features = self.request.named_features();
         let customer = self.request.customer_id.as_deref().filter(|_| features.is_none());
         let customer = customer.map(|id| hasher.key(id));
-        Explained::new(scorer.explain(features.as_deref(), customer, scored).await, scorer)
+        Explained::new(scorer.explain(features.as_deref(), customer, scored, detail).await, scorer)
     }
 }

@@ -1,17 +1,55 @@
 //! Reason codes as they stand on the wire, beside the prediction.
+//!
+//! Each contribution is a group's: it names the group, the feature that leads it with its value, and what the group did.
 
+use std::fmt;
+
+use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::ser::{Serialize, SerializeStruct as _, Serializer};
 
-use crate::scoring::explanation::{Contribution, Explanation, NotExplained, RoundedExplanation};
+use crate::scoring::explanation::{
+    Contribution, Detail, Explanation, GroupContribution, NotExplained, RoundedExplanation,
+};
 use crate::scoring::task::{Score, ScoreUnit};
 use crate::scoring::{Scored, Scorer};
-use scoreline_engine::features::FeatureRule;
+use scoreline_engine::features::FeatureSchema;
 
-/// What came of `explain: true`.
+/// The field `explain` of a request: `true` asks for groups of features, `"members"` for their features too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Explain(pub Option<Detail>);
+
+impl<'de> Deserialize<'de> for Explain {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ExplainVisitor;
+
+        impl Visitor<'_> for ExplainVisitor {
+            type Value = Explain;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`true`, `false` or `members`")
+            }
+
+            fn visit_bool<E>(self, groups: bool) -> Result<Explain, E> {
+                Ok(Explain(groups.then_some(Detail::Groups)))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Explain, E> {
+                match text {
+                    "members" => Ok(Explain(Some(Detail::Members))),
+                    _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
+                }
+            }
+        }
+
+        deserializer.deserialize_any(ExplainVisitor)
+    }
+}
+
+/// What came of `explain`.
 #[derive(Debug)]
 pub(crate) struct Explained {
     outcome: Result<Explanation, NotExplained>,
-    /// Features that are named.
+    /// Groups that are named.
     top: usize,
 }
 
@@ -20,14 +58,16 @@ pub(crate) struct Explained {
 pub(super) struct ExplanationBody<'a> {
     written: RoundedExplanation,
     unit: ScoreUnit,
-    rules: &'a [FeatureRule],
+    schema: &'a FeatureSchema,
     method: &'static str,
 }
 
+/// A group's, or that of one of its members.
 struct ContributionBody<'a> {
+    group: Option<&'a GroupContribution>,
     contribution: Contribution,
     unit: ScoreUnit,
-    rule: &'a FeatureRule,
+    schema: &'a FeatureSchema,
 }
 
 impl Serialize for ExplanationBody<'_> {
@@ -40,10 +80,11 @@ impl Serialize for ExplanationBody<'_> {
             .written
             .top
             .iter()
-            .map(|contribution| ContributionBody {
-                contribution: *contribution,
+            .map(|group| ContributionBody {
+                group: Some(group),
+                contribution: group.leading,
                 unit: self.unit,
-                rule: &self.rules[contribution.position],
+                schema: self.schema,
             })
             .collect();
         let mut body = serializer.serialize_struct("Explanation", 4)?;
@@ -61,16 +102,22 @@ impl Serialize for ContributionBody<'_> {
             ScoreUnit::Usd => "contribution_usd",
             ScoreUnit::Points => "contribution_points",
         };
-        let mut body = serializer.serialize_struct("Contribution", 3)?;
-        body.serialize_field("feature", &self.rule.name)?;
-        // As it was given; a feature that was not has none.
-        if let Some(given) = self.contribution.given {
-            match self.rule.categories.get(given as usize) {
-                Some(category) => body.serialize_field("value", category)?,
-                None => body.serialize_field("value", &given)?,
-            }
+        let Contribution { position, given, amount: contributed } = self.contribution;
+        let rule = &self.schema.rules()[position];
+        let mut body = serializer.serialize_struct("Contribution", 5)?;
+        if let Some(group) = self.group {
+            body.serialize_field("group", &self.schema.group_names()[group.group])?;
         }
-        body.serialize_field(amount, &self.contribution.amount)?;
+        body.serialize_field("feature", &rule.name)?;
+        match rule.categories.get(given as usize) {
+            Some(category) => body.serialize_field("value", category)?,
+            None => body.serialize_field("value", &given)?,
+        }
+        body.serialize_field(amount, &contributed)?;
+        if let Some(group) = self.group.filter(|group| !group.members.is_empty()) {
+            let member = |member: &Contribution| ContributionBody { group: None, contribution: *member, ..*self };
+            body.serialize_field("members", &group.members.iter().map(member).collect::<Vec<_>>())?;
+        }
         body.end()
     }
 }
@@ -90,7 +137,7 @@ impl Explained {
         Some(ExplanationBody {
             written: explanation.written(self.top, scale),
             unit: E::UNIT,
-            rules: scored.snapshot.schema().rules(),
+            schema: scored.snapshot.schema(),
             method: explanation.method.as_str(),
         })
     }

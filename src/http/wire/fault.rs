@@ -249,7 +249,8 @@ mod tests {
         for (body, field, problem) in [
             (r#"{"segment": [5]}"#, "segment", "must be a non-empty string of at most 256 bytes"),
             (&long, "segment", "must be a non-empty string of at most 256 bytes"),
-            (r#"{"explain": "yes"}"#, "explain", "must be a boolean"),
+            (r#"{"explain": "yes"}"#, "explain", "must be `true`, `false` or `members`"),
+            (r#"{"explain": 1}"#, "explain", "must be `true`, `false` or `members`"),
             (r#"{"interval_level": [0.9]}"#, "interval_level", "must be a number"),
             (r#"{"features": 5}"#, "features", "must be an object of feature names with numbers or texts"),
             (r#"{"features": {"age": {}}}"#, "features.age", "must be a number, a text of at most 256 bytes or null"),

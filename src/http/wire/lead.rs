@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::answer::{AnswerMetadata, Context, status};
-use super::explanation::{Explained, ExplanationBody};
+use super::explanation::{Explain, Explained, ExplanationBody};
 use super::flat::{FieldSlot, Flat};
 use super::personal::Texts;
 use super::values::{Features, WireText, optional, optional_text};
@@ -35,7 +35,7 @@ pub(crate) struct LeadRequest<'a> {
     #[serde(borrow, default, deserialize_with = "optional_text")]
     lead_source: Option<WireText<'a>>,
     #[serde(default, deserialize_with = "optional")]
-    pub explain: Option<bool>,
+    pub explain: Option<Explain>,
 }
 
 /// Reply of `POST /v1/predict/lead`.

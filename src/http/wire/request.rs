@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use super::explanation::Explain;
 use super::personal::{Texts, refusal};
 use super::values::{Features, NamedFeatures, WireText, optional, optional_text, optional_tier};
 use crate::http::edge::error::{ApiError, Code};
@@ -38,7 +39,7 @@ pub(crate) struct PredictRequest<'a> {
     #[serde(borrow, default, deserialize_with = "optional_text")]
     pub segment: Option<WireText<'a>>,
     #[serde(default, deserialize_with = "optional")]
-    pub explain: Option<bool>,
+    pub explain: Option<Explain>,
     /// Level of the prediction interval, among those the bundle is calibrated for.
     #[serde(default, deserialize_with = "optional")]
     pub interval_level: Option<f64>,

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use scoreline_domain::{Estimate, LeadScore, Tier};
-use scoreline_engine::features::FeatureRule;
 use scoreline_engine::features::drift::DriftBins;
 use scoreline_engine::inference::bundle::{ModelSnapshot, ReadCustomer};
 use scoreline_engine::inference::explain::Budget;
@@ -15,7 +14,7 @@ use crate::packing::html::data::{
 };
 use crate::packing::html::svg::{Unit, nice_end};
 use crate::packing::metrics;
-use crate::scoring::explanation::explain;
+use crate::scoring::explanation::{Detail, explain};
 use crate::scoring::task::Score as _;
 
 /// Points of a gain curve.
@@ -48,8 +47,8 @@ pub struct Tested {
     pub group: String,
 }
 
-/// The mean distance that each feature moves answers, over rows of raw values that are spread evenly; `None` of a model
-/// that is not explained in time.
+/// The mean distance that each group of features moves answers, over rows of raw values that are spread evenly; `None`
+/// of a model that is not explained in time.
 pub fn importance(snapshot: &ModelSnapshot, raw: &[f64]) -> anyhow::Result<Option<Importance>> {
     let schema = snapshot.schema();
     let rows: Vec<&[f64]> = raw.chunks_exact(schema.len()).collect();
@@ -58,23 +57,24 @@ pub fn importance(snapshot: &ModelSnapshot, raw: &[f64]) -> anyhow::Result<Optio
         Task::Lead => ("percentage points of the probability", Unit::Number, LeadScore::in_unit),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-    let mut sums = vec![0.0; schema.len()];
+    let mut sums = vec![0.0; schema.group_names().len()];
     let mut explained = 0_usize;
     for row in rows.iter().step_by(rows.len().div_ceil(IMPORTANCE_ROWS).max(1)) {
         // A baseline has no contributions.
         let Ok(ReadCustomer::Known(given)) = snapshot.read_row(row) else { continue };
         let budget = Budget::of(EXPLAINED_WITHIN);
-        let told = runtime.block_on(explain(snapshot, &given.raw, &snapshot.roles().value, in_unit, budget));
+        let told =
+            runtime.block_on(explain(snapshot, &given.raw, &snapshot.roles().value, in_unit, Detail::Groups, budget));
         let Ok(told) = told else { return Ok(None) };
-        told.contributions.iter().for_each(|one| sums[one.position] += one.amount.abs());
+        told.groups.iter().for_each(|one| sums[one.group] += one.leading.amount.abs());
         explained += 1;
     }
     if explained == 0 {
         return Ok(None);
     }
-    let mean = |(rule, sum): (&FeatureRule, f64)| (rule.name.clone(), sum / explained as f64);
-    let mut features: Vec<_> = schema.rules().iter().zip(sums).map(mean).collect();
-    // Stable: features that move as much stay in the order of the schema.
+    let mean = |(name, sum): (&Box<str>, f64)| (name.to_string(), sum / explained as f64);
+    let mut features: Vec<_> = schema.group_names().iter().zip(sums).map(mean).collect();
+    // Stable: groups that move as much stay in the order of the schema.
     features.sort_by(|(_, left), (_, right)| right.total_cmp(left));
     Ok(Some(Importance { axis: axis.to_owned(), unit, rows: explained, features }))
 }

@@ -106,6 +106,7 @@ async fn ten_thousand_leads_in_the_documented_shape_on_a_bad_day() {
         "10,000 leads in the documented shape on a bad day: {requests} requests, {taken:?}, ideal {ideal:?} for 20,000 at {most} in \
          {period:?}, {ratio:.2} x; told {told} times to wait a second; 0 lost"
     );
+    assert!(ratio <= 1.15, "{ratio}");
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 mod api;
 mod figures;
 mod push;
-mod served;
+pub mod served;
 
 use std::sync::{Arc, OnceLock};
 

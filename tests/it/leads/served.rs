@@ -18,7 +18,7 @@ use crate::worker::served::{body, wait_for};
 
 const EVENT: &str = "/v1/events/lead-score";
 
-fn platform(leads: &[String]) -> Simulator {
+pub fn platform(leads: &[String]) -> Simulator {
     let mut settings = SimulatorSettings { customers: 5, days: 1, ..SimulatorSettings::default() };
     settings.limits.requests = 10_000_000;
     settings.limits.tokens = 10_000_000;
@@ -31,7 +31,7 @@ fn platform(leads: &[String]) -> Simulator {
 }
 
 /// Settings of a process with its store in `folder`, as environment variables.
-fn environment(platform: &Simulator, folder: &Path) -> Vec<(&'static str, String)> {
+pub fn environment(platform: &Simulator, folder: &Path) -> Vec<(&'static str, String)> {
     use std::os::unix::fs::PermissionsExt as _;
     let secret = folder.join("client-secret");
     std::fs::write(&secret, &platform.settings().client_secret).expect("written");
@@ -52,13 +52,13 @@ fn environment(platform: &Simulator, folder: &Path) -> Vec<(&'static str, String
     ]
 }
 
-fn serve(models: &Path, environment: &[(&'static str, String)]) -> Server {
+pub fn serve(models: &Path, environment: &[(&'static str, String)]) -> Server {
     let environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
     Server::start_with(models, &environment)
 }
 
 /// Waits until the store is open, which it mostly is before the server says that it serves.
-fn opened(server: &mut Server) {
+pub fn opened(server: &mut Server) {
     if !server.begun.contains("the store is open") {
         server.event("the store is open");
     }

@@ -11,7 +11,7 @@ use axum::Router;
 use axum::http::Request;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::service::TowerToHyperService;
-use scoreline_listener::{Connect, Drain, Limits, Listener, Peer, RequestBody, TlsConfigs};
+use scoreline_listener::{Connect, Drain, Limits, Listener, OpenConnections, Peer, RequestBody, TlsConfigs};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -32,7 +32,7 @@ pub fn serve<C: Connect>(threads: usize, limits: Limits, tls: Option<TlsConfigs>
         let served = runtime.spawn(async move {
             let socket = scoreline_listener::open("127.0.0.1:0".parse().expect("an address")).expect("a free port");
             bound.send(socket.local_addr().expect("bound")).expect("the test waits");
-            let serving = Listener { name: "test", limits, tls, drain: draining };
+            let serving = Listener { name: "test", limits, tls, drain: draining, open: OpenConnections::default() };
             serving.serve(socket, connect, |connection| drop(tokio::spawn(connection))).await;
         });
         runtime.block_on(served).expect("serving does not panic");

@@ -260,6 +260,7 @@ fn liveness_answers_while_every_request_thread_is_stuck() {
             limits: Limits::default(),
             tls: None,
             drain: scoreline_listener::Drain::new(),
+            open: scoreline_listener::OpenConnections::default(),
         };
         let spawn = move |connection: scoreline_listener::ConnectionTask| connections.track(connection);
         serving.serve(socket, admin, spawn).await;

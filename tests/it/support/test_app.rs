@@ -9,7 +9,7 @@ use axum::http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use scoreline::auth::{AuthSettings, Authenticator};
 use scoreline::http::admission::{Admission, AdmissionSettings, WhenOverloaded};
-use scoreline::http::{Endpoints, EventKeys, HttpSettings, HttpState, Readiness, SharedState};
+use scoreline::http::{Endpoints, EventKeys, HttpSettings, HttpState, OperatorDesk, Readiness, SharedState};
 use scoreline::leads::{LeadDesk, LeadDeskParts, LeadSettings, PauseBoard};
 use scoreline::monitoring::{Monitoring, MonitoringSettings};
 use scoreline::routing::{RoutingSettings, TierPolicy, TierRoute};
@@ -19,7 +19,7 @@ use scoreline::scoring::{Scorer, ScorerSettings, golden};
 use scoreline_domain::privacy::erasure::EraseError;
 use scoreline_domain::privacy::seal::Sealer;
 use scoreline_domain::privacy::{Erasable, Eraser, IdHasher, PrivacySettings, Tombstones};
-use scoreline_domain::time::ManualClock;
+use scoreline_domain::time::{Clock as _, ManualClock};
 use scoreline_domain::{CustomerKey, ModelName};
 use scoreline_engine::inference::registry::{CandidateSettings, Patience, Registry, RegistrySettings};
 use scoreline_store::{Store, StoreSettings};
@@ -176,8 +176,13 @@ impl TestApp {
             ..RegistrySettings::new(models.path().to_owned())
         };
         let registry = Arc::new(Registry::new(settings, golden::verify));
-        registry.scan(Patience::Now);
         let clock = Arc::new(ManualClock::at("2026-11-21T10:00:00Z".parse().expect("a time")));
+        let (journal, dated) = (monitoring.journal().clone(), clock.clone());
+        registry.tell_also(move |event| journal.happened(dated.now(), event));
+        registry.scan(Patience::Now);
+        // What is sent to those who watch ends with what there is: there is no socket.
+        let operator = OperatorDesk::default();
+        operator.stop.request();
         let mut scorer = ScorerSettings {
             clv_model: ModelName::parse("clv").expect("a name"),
             lead_model: ModelName::parse("lead").expect("a name"),
@@ -225,6 +230,7 @@ impl TestApp {
             write_back: scoreline::http::WriteBackDesk::default(),
             leads,
             event_keys,
+            operator: operator.clone(),
             metrics: Arc::new(move || metrics.render()),
         });
         let public = Endpoints::public(state.clone());

@@ -382,7 +382,7 @@ mod tests {
         };
         let Trained { staged, text: shown, report } = nightly(&run, &Progress::hidden()).expect("trains");
         let importance = report.importance.expect("linear models are explained");
-        assert_eq!(importance.features.len(), staged.manifest.features.len());
+        assert_eq!(importance.features.len(), 10, "groups of the {} features", staged.manifest.features.len());
         assert!(importance.features[0].1 > 0.5 && importance.features.is_sorted_by(|left, right| left.1 >= right.1));
         assert!(shown.contains("candidate, newest rows held out"), "{shown}");
         let published = staged.publish().expect("publishes").to_owned();

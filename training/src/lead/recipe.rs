@@ -128,6 +128,7 @@ fn rules(leads: &Leads, rows: &[usize]) -> Vec<FeatureRule> {
             highest: None,
             drift: if is_number { drift::bins(values) } else { drift::categories(categories.len(), values) },
             categories,
+            group: group(name).map(str::to_owned),
         }
     };
     let numbers = NUMBERS.iter().zip(&leads.numbers).enumerate().map(|(position, (name, column))| {
@@ -143,6 +144,17 @@ fn rules(leads: &Leads, rows: &[usize]) -> Vec<FeatureRule> {
         rule(name, &values, categories, false)
     });
     numbers.chain(texts).collect()
+}
+
+/// What a column is explained together with; alone where there is none.
+fn group(name: &str) -> Option<&'static str> {
+    match name {
+        "nr.employed" | "emp.var.rate" | "cons.price.idx" | "cons.conf.idx" | "euribor3m" => Some("economy"),
+        "pdays" | "previous" | "poutcome" => Some("earlier_contact"),
+        "month" | "day_of_week" => Some("calling_time"),
+        "default" | "housing" | "loan" => Some("credit"),
+        _ => None,
+    }
 }
 
 /// One column of the linear part's design.

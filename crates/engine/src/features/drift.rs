@@ -77,6 +77,37 @@ impl DriftBins {
         [self.missing, self.zero].into_iter().chain(self.shares.iter().copied()).collect()
     }
 
+    /// The median of the known values, exact to the bin's upper edge; `None` where the bins do not say.
+    pub fn median(&self) -> Option<f64> {
+        let half = 0.5 * (1.0 - self.missing);
+        let mut below = 0.0;
+        let mut zero = (self.zero > 0.0).then_some(self.zero);
+        for (bin, share) in self.shares.iter().enumerate() {
+            let upper = self.edges.get(bin).copied();
+            // Zeros stand before the first bin that reaches above them.
+            if upper.is_none_or(|upper| upper > 0.0)
+                && let Some(zero) = zero.take()
+            {
+                below += zero;
+                if below >= half {
+                    return Some(0.0);
+                }
+            }
+            below += share;
+            if below >= half {
+                return upper.or_else(|| self.edges.last().copied());
+            }
+        }
+        None
+    }
+
+    /// The position that was seen most, of a feature with so many categories.
+    pub fn most_common(&self, categories: usize) -> usize {
+        let shares = self.cell_shares();
+        let share = |position: &usize| shares[self.cell(*position as f64)];
+        (0..categories).max_by(|a, b| share(a).total_cmp(&share(b)).then(b.cmp(a))).unwrap_or_default()
+    }
+
     /// What a cell holds, in words.
     pub fn cell_name(&self, cell: usize) -> String {
         let bin = match cell {

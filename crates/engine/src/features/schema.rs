@@ -54,6 +54,10 @@ pub struct FeatureRule {
     /// never transformed, never standardised.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub categories: Vec<String>,
+    /// What the feature is explained together with: features that rise and fall together share a word. Absent, it is the
+    /// catalogue's group, and for a foreign feature its own name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
 }
 
 /// What stands in for a missing value: `"mean"`, a number, or `"none"` (the model handles missing values itself).
@@ -97,6 +101,13 @@ impl Transform {
             Self::Log1p => value.ln_1p(),
         }
     }
+
+    fn inverse(self, transformed: f64) -> f64 {
+        match self {
+            Self::Identity => transformed,
+            Self::Log1p => transformed.exp_m1(),
+        }
+    }
 }
 
 /// Characters that are shown of a name nobody knows.
@@ -124,6 +135,8 @@ pub struct FeatureSchema {
     derived_rules: Vec<DerivedRule>,
     derived: Vec<Derived>,
     remarks: Vec<Remarks>,
+    /// Groups of features, in the order in which they first come, and each feature's.
+    groups: (Vec<Box<str>>, Vec<usize>),
 }
 
 /// What there may be to say about a feature, ready made: most answers say it of some.
@@ -221,6 +234,9 @@ impl FeatureSchema {
             if let Some(problem) = rule.categories_problem() {
                 return Err(fault(rule, problem));
             }
+            if rule.group.as_ref().is_some_and(String::is_empty) {
+                return Err(fault(rule, "must have a `group` that is not empty, or none"));
+            }
         }
         let names = || rules.iter().map(|rule| &rule.name).chain(derived_rules.iter().map(|rule| &rule.name));
         for (i, rule) in derived_rules.iter().enumerate() {
@@ -232,7 +248,53 @@ impl FeatureSchema {
         let limits = rules.iter().map(NumberLimits::of).collect();
         let (stored, identities) = (stored(&rules), identities(&rules));
         let remarks = rules.iter().map(Remarks::of).collect();
-        Ok(Self { rules, standardize, limits, stored, identities, derived_rules, derived, remarks })
+        let groups = groups(&rules);
+        Ok(Self { rules, standardize, limits, stored, identities, derived_rules, derived, remarks, groups })
+    }
+
+    /// Names of the groups that features are explained by.
+    pub fn group_names(&self) -> &[Box<str>] {
+        &self.groups.0
+    }
+
+    /// Which of them a feature belongs to.
+    pub fn group_of(&self, position: usize) -> usize {
+        self.groups.1[position]
+    }
+
+    /// The raw row of the typical customer, beside a row of raw values: every feature at its training median, a category
+    /// at the most common one. What is not known of the customer is not known of the typical one either.
+    pub fn typical(&self, raw: &[f64]) -> Row {
+        let beside = |(rule, value): (&FeatureRule, &f64)| if value.is_nan() { f64::NAN } else { rule.typical() };
+        self.rules.iter().zip(raw).map(beside).collect()
+    }
+
+    /// Features whose value is the one that follows from others of the row, by position: a total from average and count.
+    /// None of them follows from another of them.
+    pub fn following(&self, raw: &[f64]) -> SmallVec<[usize; 4]> {
+        let mut following = SmallVec::new();
+        for identity in &self.identities {
+            let follows = identity.value(raw) == raw[identity.target];
+            if follows && !identity.sources().any(|source| following.contains(&source)) {
+                following.push(identity.target);
+            }
+        }
+        following
+    }
+
+    /// What a feature that follows from others is made from, by position.
+    pub fn follows_from(&self, position: usize) -> Vec<usize> {
+        let identity = self.identities.iter().find(|identity| identity.target == position);
+        identity.map_or_else(Vec::new, |identity| identity.sources().collect())
+    }
+
+    /// Works out what follows from what is there.
+    pub fn follow(&self, raw: &mut [f64]) {
+        for identity in &self.identities {
+            if raw[identity.target].is_nan() {
+                raw[identity.target] = identity.value(raw);
+            }
+        }
     }
 
     pub fn rules(&self) -> &[FeatureRule] {
@@ -409,11 +471,7 @@ impl FeatureSchema {
 
     /// Works out what follows from what is given, then lists what is missing.
     fn complete(&self, given: &mut Given) {
-        for identity in &self.identities {
-            if given.raw[identity.target].is_nan() {
-                given.raw[identity.target] = identity.value(&given.raw);
-            }
-        }
+        self.follow(&mut given.raw);
         given.list_the_missing();
     }
 
@@ -478,7 +536,47 @@ impl FeatureSchema {
     }
 }
 
+/// The groups of a bundle's features, and which of them each feature belongs to.
+fn groups(rules: &[FeatureRule]) -> (Vec<Box<str>>, Vec<usize>) {
+    let mut names: Vec<Box<str>> = Vec::new();
+    let mut group = |rule: &FeatureRule| {
+        let name = rule.group();
+        names.iter().position(|known| **known == *name).unwrap_or_else(|| {
+            names.push(name.into());
+            names.len() - 1
+        })
+    };
+    let of = rules.iter().map(&mut group).collect();
+    (names, of)
+}
+
 impl FeatureRule {
+    /// What the feature is explained together with.
+    fn group(&self) -> &str {
+        let known = || catalogued(&self.name).map(|known| known.group.as_str());
+        self.group.as_deref().or_else(known).unwrap_or(&self.name)
+    }
+
+    /// The training median, for a category the most common one; without drift bins what is imputed, else the mean on the
+    /// transformed scale.
+    fn typical(&self) -> f64 {
+        let seen = self.drift.as_ref();
+        if !self.categories.is_empty() {
+            let common = seen.map(|bins| bins.most_common(self.categories.len()) as f64);
+            return common.or(self.constant()).unwrap_or(0.0);
+        }
+        let otherwise = || self.constant().unwrap_or_else(|| self.transform.inverse(self.mean));
+        seen.and_then(DriftBins::median).unwrap_or_else(otherwise)
+    }
+
+    /// The number or position that stands in for a missing value, where it is one.
+    fn constant(&self) -> Option<f64> {
+        match self.impute {
+            Impute::Value(constant) => Some(constant),
+            Impute::Named(_) => None,
+        }
+    }
+
     /// The position of a category in the list, as the row holds it.
     pub fn category(&self, text: &str) -> Option<f64> {
         self.categories.iter().position(|category| category == text).map(|index| index as f64)
@@ -584,6 +682,7 @@ mod tests {
             highest: None,
             drift: None,
             categories: Vec::new(),
+            group: None,
         }
     }
 
@@ -735,6 +834,46 @@ mod tests {
         assert_eq!(read(1.0).raw[5], 40.0, "the tenure for a single purchase");
         assert_eq!(read(4.0).missing.as_slice(), [6]);
         assert_eq!((0..7).map(|column| schema.may_miss(column)).collect::<Vec<_>>()[4..], [false, false, true]);
+    }
+
+    #[test]
+    fn features_are_explained_by_the_bundles_groups_else_the_catalogues_else_alone() {
+        let mut rules: Vec<_> = ["monetary_avg", "age", "recency_days", "total_spend_usd", "job"].map(rule).into();
+        rules[4].group = Some("person".to_owned());
+        rules[1].group = Some("person".to_owned());
+        let schema = FeatureSchema::new(rules.clone(), false).expect("valid");
+        assert_eq!(schema.group_names().iter().map(|name| &**name).collect::<Vec<_>>(), ["money", "person", "recency"]);
+        assert_eq!((0..5).map(|position| schema.group_of(position)).collect::<Vec<_>>(), [0, 1, 2, 0, 1]);
+        rules[1].group = Some(String::new());
+        let refused = FeatureSchema::new(rules, false).expect_err("refused").to_string();
+        assert_eq!(refused, "feature `age` must have a `group` that is not empty, or none");
+    }
+
+    #[test]
+    fn the_typical_customer_is_the_median_and_knows_no_more_than_this_one() {
+        let bins = |edges: &[f64], values: &[f64]| DriftBins::of(edges.to_vec(), values);
+        let count = FeatureRule { drift: bins(&[1.0, 2.0], &[1.0, 1.0, 1.0, 2.0, 9.0]), ..rule("purchase_count") };
+        let log = FeatureRule { transform: Transform::Log1p, mean: 2.0, ..rule("monetary_avg") };
+        let zero = FeatureRule { impute: Impute::Value(0.0), ..rule("sentiment_trend_slope") };
+        let mut job = categorical().rules()[0].clone();
+        job.drift = bins(&[1.0], &[2.0, 2.0, 0.0]);
+        let schema = FeatureSchema::new(vec![count, log, zero, job, rule("age")], false).expect("valid");
+        let typical = schema.typical(&[4.0, 50.0, 0.5, 0.0, f64::NAN]);
+        assert_eq!(typical[0], 1.0);
+        assert!((typical[1] - 2.0_f64.exp_m1()).abs() < 1e-12);
+        assert_eq!(typical[2..4], [0.0, 2.0]);
+        assert!(typical[4].is_nan());
+    }
+
+    #[test]
+    fn what_follows_from_others_is_told_apart_from_what_was_given() {
+        let names = ["recency_days", "purchase_count", "tenure_days", "monetary_avg", "total_spend_usd"];
+        let schema = FeatureSchema::new(names.map(rule).into(), false).expect("valid");
+        assert_eq!(schema.following(&[10.0, 4.0, 40.0, 25.0, 100.0]).as_slice(), [4]);
+        assert_eq!(schema.following(&[10.0, 4.0, 40.0, 25.0, 90.0]).len(), 0);
+        let mut row = [10.0, 4.0, 40.0, f64::NAN, 90.0];
+        schema.follow(&mut row);
+        assert_eq!((row[3], schema.following(&row).as_slice()), (22.5, &[4][..]), "either is what the other says");
     }
 
     #[test]

@@ -254,25 +254,26 @@ impl Backend for CompiledModel {
     }
 
     /// Terms are their own shares of the log-odds and trees are split exactly; the logistic rescales the sum.
-    fn explain(&self, question: &Question<'_>) -> Result<Shares, Unexplained> {
+    fn split(&self, question: &Question<'_>) -> Result<Option<Shares>, Unexplained> {
         let Question { row, reference, budget, .. } = question;
         let from = self.log_odds(reference);
         let to = self.log_odds(row);
-        let mut columns = vec![0.0; self.inputs];
+        let mut players = vec![0.0; question.count()];
+        let player = |column: usize| question.players[column] as usize;
         for term in &self.numbers {
-            columns[term.column] += term.at(row) - term.at(reference);
+            players[player(term.column)] += term.at(row) - term.at(reference);
         }
         for term in &self.categories {
-            columns[term.column] += term.at(row) - term.at(reference);
+            players[player(term.column)] += term.at(row) - term.at(reference);
         }
-        let mut walk = Walk::new(self.inputs);
+        let mut walk = Walk::new(players.len());
         for &root in &self.roots {
-            walk.tree(root, |at| self.stand(at, question), &mut columns, budget)?;
+            walk.tree(root, |at| self.stand(at, question), &mut players, budget)?;
         }
-        settle(&mut columns, to - from, from.abs().max(to.abs()));
-        let mut shares = Shares { columns, from, to, method: Method::TreeShap };
+        settle(&mut players, to - from, from.abs().max(to.abs()));
+        let mut shares = Shares { players, from, to, method: Method::TreeShap };
         shares.through(logistic);
-        shares.finite()
+        shares.finite().map(Some)
     }
 }
 
@@ -283,7 +284,11 @@ impl CompiledModel {
             return Stand::Leaf(node.value);
         }
         let next = |row: &[f64]| if row[node.column as usize] > node.value { node.right } else { node.left };
-        Stand::Split { player: node.column, row: next(question.row), reference: next(question.reference) }
+        Stand::Split {
+            player: question.players[node.column as usize],
+            row: next(question.row),
+            reference: next(question.reference),
+        }
     }
 }
 
@@ -319,6 +324,7 @@ mod tests {
             lowest: None,
             highest: None,
             drift: None,
+            group: None,
             categories: categories.iter().map(|&category| category.to_owned()).collect(),
         }
     }

@@ -93,15 +93,27 @@ pub trait Backend: Send + Sync {
     /// Lets a handle run again that was told to stop.
     fn resume(&self) {}
 
-    /// Splits the difference of one output between two rows over the columns: shares that sum to it, to 1e-6 of it.
+    /// Splits the difference of one output between two rows over the players: shares that sum to it, to 1e-6 of it.
     ///
-    /// By default the model is asked about mixtures of the two rows, exactly or by sampling; a backend that can see
-    /// more of its model does better.
+    /// Where [`Backend::split`] says nothing, the model is asked about mixtures of the two rows, all or a sample.
     ///
     /// # Errors
     /// When the budget ends first, the model cannot be run, or an answer is not a finite number.
     fn explain(&self, question: &Question<'_>) -> Result<Shares, Unexplained> {
-        sampling::explain(question, self.outputs().len(), |rows, out| self.predict(rows, out))
+        match self.split(question)? {
+            Some(shares) => Ok(shares),
+            None => sampling::explain(question, self.outputs().len(), |rows, out| self.predict(rows, out)),
+        }
+    }
+
+    /// As `explain`, by what a backend sees of its own model: exact Shapley values of a sum, which a function of that sum
+    /// may rescale. `None` when it sees no sum.
+    ///
+    /// # Errors
+    /// As `explain`.
+    fn split(&self, question: &Question<'_>) -> Result<Option<Shares>, Unexplained> {
+        let _ = question;
+        Ok(None)
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::backend::{Backend, BackendError, FeatureMatrix, Spares};
-use super::explain::{Question, Shares, Unexplained};
+use super::explain::{Budget, Question, Shares, Unexplained};
 use super::guard::ModelGuard;
 use super::pool::{Pool, PoolSettings};
 use scoreline_domain::resilience::breaker::Phase;
@@ -102,6 +102,45 @@ impl Engine {
                 Ok(())
             }
         }
+    }
+
+    /// The shares an inline engine's model sees of itself, see [`Backend::split`].
+    pub(super) fn split(&self, question: &Question<'_>) -> Result<Option<Shares>, Unexplained> {
+        match self {
+            Self::Inline(backend) => backend.split(question),
+            Self::Pooled(_) => Ok(None),
+        }
+    }
+
+    /// One output of each row, within the budget. An open breaker is not probed for an explanation.
+    pub(super) async fn outputs_of(
+        &self,
+        rows: FeatureMatrix<'_>,
+        output: usize,
+        budget: &Budget,
+    ) -> Result<Vec<f64>, Unexplained> {
+        /// Rows of an inline model between two looks at the clock.
+        const ROWS: usize = 64;
+        let (width, outputs) = (self.inputs(), self.outputs().len());
+        let answers = match self {
+            Self::Inline(backend) => {
+                let mut answers = vec![0.0; rows.rows() * outputs];
+                for (rows, answers) in rows.values().chunks(ROWS * width).zip(answers.chunks_mut(ROWS * outputs)) {
+                    budget.check()?;
+                    backend.predict(FeatureMatrix::new(rows, width), answers)?;
+                }
+                answers
+            }
+            Self::Pooled(pooled) if pooled.guard.phase() == Phase::Closed => {
+                let answered = pooled.answer(rows, budget.left()).await;
+                let is_late = |error: &BackendError| {
+                    matches!(error, BackendError::Overloaded | BackendError::NoTurn | BackendError::Deadline)
+                };
+                answered.map_err(|error| if is_late(&error) { Unexplained::OutOfTime } else { error.into() })?
+            }
+            Self::Pooled(_) => return Err(Unexplained::OutOfTime),
+        };
+        Ok(answers.chunks_exact(outputs).map(|answers| answers[output]).collect())
     }
 
     /// Explains one output within the question's budget. Inline engines take it on the caller's thread. An open breaker

@@ -231,7 +231,7 @@ impl CompiledHurdle {
     /// outputs are functions of one.
     fn explain(&self, question: &Question<'_>) -> Shares {
         let [from, to] = [question.reference, question.row].map(|row| self.predict(row));
-        let mut columns = vec![0.0; question.row.len()];
+        let mut players = vec![0.0; question.count()];
         let output = question.output;
         if output == 0 {
             let numbers = [&self.purchase, &self.spend].map(|predictor| predictor.moving(&self.columns, question));
@@ -240,15 +240,15 @@ impl CompiledHurdle {
                 let spend = self.smearing * log_mean.exp();
                 [buys * logistic(-log_odds) * spend, buys * spend]
             });
-            self.purchase.add_terms(in_purchase, &self.columns, question, &mut columns);
-            self.spend.add_terms(in_spend, &self.columns, question, &mut columns);
+            self.purchase.add_terms(in_purchase, &self.columns, question, &mut players);
+            self.spend.add_terms(in_spend, &self.columns, question, &mut players);
         } else if output < 3 {
             let (predictor, map): (_, fn(f64) -> f64) =
                 if output == 1 { (&self.purchase, |x| logistic(-x)) } else { (&self.spend, |x| x) };
-            predictor.explain(&self.columns, question, map, &mut columns);
+            predictor.explain(&self.columns, question, map, &mut players);
         }
-        settle(&mut columns, to[output] - from[output], from[output].abs().max(to[output].abs()));
-        Shares { columns, from: from[output], to: to[output], method: Method::Path }
+        settle(&mut players, to[output] - from[output], from[output].abs().max(to[output].abs()));
+        Shares { players, from: from[output], to: to[output], method: Method::Path }
     }
 }
 
@@ -276,20 +276,20 @@ impl Backend for RegressionModel {
         Ok(())
     }
 
-    fn explain(&self, question: &Question<'_>) -> Result<Shares, Unexplained> {
+    fn split(&self, question: &Question<'_>) -> Result<Option<Shares>, Unexplained> {
         question.budget.check()?;
         let both = |(columns, _): &&(Columns, Predictor)| answers_both(columns, question);
         let Some((columns, predictor)) =
             self.variants.iter().find(|(columns, _)| present(columns, question.row)).filter(both)
         else {
-            return sampling::explain(question, 1, |rows, out| self.predict(rows, out));
+            return Ok(None);
         };
-        let mut shares = vec![0.0; self.inputs];
+        let mut shares = vec![0.0; question.count()];
         predictor.explain(columns, question, |x| self.link.apply(x), &mut shares);
         let [from, to] = [question.reference, question.row].map(|row| self.link.apply(predictor.at(columns, row)));
         settle(&mut shares, to - from, from.abs().max(to.abs()));
         let method = if self.link == Link::Identity { Method::Linear } else { Method::Path };
-        Shares { columns: shares, from, to, method }.finite()
+        Shares { players: shares, from, to, method }.finite().map(Some)
     }
 }
 
@@ -312,7 +312,8 @@ impl Predictor {
     /// Adds `slope` times each feature's term.
     fn add_terms(&self, slope: f64, columns: &[usize], question: &Question<'_>, shares: &mut [f64]) {
         for (coefficient, &column) in self.coefficients.iter().zip(columns) {
-            shares[column] += slope * coefficient * (question.row[column] - question.reference[column]);
+            shares[question.players[column] as usize] +=
+                slope * coefficient * (question.row[column] - question.reference[column]);
         }
     }
 
@@ -527,7 +528,8 @@ mod tests {
     fn explain(model: &LinearModel, row: &[f64], reference: &[f64], output: usize) -> Shares {
         let budget = crate::inference::explain::Budget::of(std::time::Duration::from_mins(1));
         let backend = load(&model.write(), &FEATURES).expect("loads");
-        backend.explain(&Question { row, reference, output, budget }).expect("explained")
+        let players: Vec<u32> = (0..row.len() as u32).collect();
+        backend.explain(&Question { row, reference, players: &players, output, budget }).expect("explained")
     }
 
     #[test]
@@ -540,24 +542,24 @@ mod tests {
             for output in 0..4 {
                 let shares = explain(&two_variants(), &row, &reference, output);
                 assert_eq!((shares.from, shares.to, shares.method), (from[output], to[output], Method::Path));
-                assert_eq!(shares.columns[1], 0.0, "no variant uses it");
-                let sum: f64 = shares.columns.iter().sum();
+                assert_eq!(shares.players[1], 0.0, "no variant uses it");
+                let sum: f64 = shares.players.iter().sum();
                 assert!((sum - (to[output] - from[output])).abs() < 1e-9 * to[output].abs().max(1.0), "{shares:?}");
             }
         }
         // ln(spend) is linear until it is held: 0.25 * 0.5 and 0.5 * 2.
-        close(&explain(&two_variants(), &[0.5, 9.0, 2.0], &reference, 2).columns, &[0.125, 0.0, 1.0]);
+        close(&explain(&two_variants(), &[0.5, 9.0, 2.0], &reference, 2).players, &[0.125, 0.0, 1.0]);
     }
 
     #[test]
     fn the_variant_of_the_row_explains_it() {
         let shares = explain(&two_variants(), &[2.0, 1.0, f64::NAN], &[0.0, 3.0, f64::NAN], 0);
         // One feature: all of the difference, 2 e^2 (1 / (1 + e^2) - 1/2).
-        close(&shares.columns, &[2.0 * 2.0_f64.exp() * (logistic(-2.0) - 0.5), 0.0, 0.0]);
+        close(&shares.players, &[2.0 * 2.0_f64.exp() * (logistic(-2.0) - 0.5), 0.0, 0.0]);
         // A reference that another variant answers: by asking the model.
         let shares = explain(&two_variants(), &[2.0, 1.0, 1.0], &[0.0, 3.0, f64::NAN], 0);
         assert_eq!(shares.method, Method::Exact);
-        close(&[shares.columns.iter().sum()], &[shares.to - shares.from]);
+        close(&[shares.players.iter().sum()], &[shares.to - shares.from]);
     }
 
     #[test]
@@ -574,12 +576,12 @@ mod tests {
         let reference = [0.0, 0.0, 0.0];
         let identity = explain(&model(Link::Identity), &row, &reference, 0);
         assert_eq!(identity.method, Method::Linear);
-        close(&identity.columns, &[0.0, 1.0, 2.0]);
+        close(&identity.players, &[0.0, 1.0, 2.0]);
         // e^4 - e^1, a third and two thirds of it.
         let rise = 4.0_f64.exp() - 1.0_f64.exp();
-        close(&explain(&model(Link::Log), &row, &reference, 0).columns, &[0.0, rise / 3.0, rise * 2.0 / 3.0]);
+        close(&explain(&model(Link::Log), &row, &reference, 0).players, &[0.0, rise / 3.0, rise * 2.0 / 3.0]);
         let logit = explain(&model(Link::Logit), &row, &reference, 0);
-        close(&[logit.columns.iter().sum()], &[logistic(4.0) - logistic(1.0)]);
+        close(&[logit.players.iter().sum()], &[logistic(4.0) - logistic(1.0)]);
     }
 
     #[test]
@@ -646,6 +648,7 @@ mod tests {
             lowest: None,
             highest: None,
             drift: None,
+            group: None,
             categories: Vec::new(),
         };
         let none = Impute::Named(NamedImpute::None);

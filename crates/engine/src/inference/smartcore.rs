@@ -131,21 +131,21 @@ impl Backend for Ensemble {
         Ok(())
     }
 
-    fn explain(&self, question: &Question<'_>) -> Result<Shares, Unexplained> {
+    fn split(&self, question: &Question<'_>) -> Result<Option<Shares>, Unexplained> {
         let mut ends = [0.0; 2];
         self.predict(FeatureMatrix::new(&[question.reference, question.row].concat(), self.inputs), &mut ends)?;
         let [from, to] = ends;
-        let mut columns = vec![0.0; self.inputs];
-        let mut walk = Walk::new(self.inputs);
+        let mut players = vec![0.0; question.count()];
+        let mut walk = Walk::new(players.len());
         for &root in &self.roots {
             question.budget.check()?;
-            walk.tree(root, |at| self.stand(at, question), &mut columns, &question.budget)?;
+            walk.tree(root, |at| self.stand(at, question), &mut players, &question.budget)?;
         }
-        for column in &mut columns {
-            *column /= self.divisor;
+        for share in &mut players {
+            *share /= self.divisor;
         }
-        settle(&mut columns, to - from, from.abs().max(to.abs()));
-        Shares { columns, from, to, method: Method::TreeShap }.finite()
+        settle(&mut players, to - from, from.abs().max(to.abs()));
+        Shares { players, from, to, method: Method::TreeShap }.finite().map(Some)
     }
 }
 
@@ -156,7 +156,11 @@ impl Ensemble {
             return Stand::Leaf(node.number);
         }
         let next = |row: &[f64]| if row[node.column as usize] <= node.number { at + 1 } else { node.above };
-        Stand::Split { player: node.column, row: next(question.row), reference: next(question.reference) }
+        Stand::Split {
+            player: question.players[node.column as usize],
+            row: next(question.row),
+            reference: next(question.reference),
+        }
     }
 
     fn read(kind: Kind, inputs: usize, model: &str) -> Result<Self, BackendError> {

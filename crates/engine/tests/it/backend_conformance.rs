@@ -140,7 +140,8 @@ fn pairs(subject: &Subject) -> Vec<(Vec<f64>, Vec<f64>)> {
 
 fn explain(backend: &dyn Backend, row: &[f64], reference: &[f64], output: usize) -> Shares {
     let budget = Budget::of(std::time::Duration::from_mins(1));
-    backend.explain(&Question { row, reference, output, budget }).expect("explained")
+    let players: Vec<u32> = (0..row.len() as u32).collect();
+    backend.explain(&Question { row, reference, players: &players, output, budget }).expect("explained")
 }
 
 #[test]
@@ -151,10 +152,10 @@ fn explanations_add_up_and_repeat() {
             for output in 0..subject.backend.outputs().len() {
                 let shares = explain(&*subject.backend, &row, &reference, output);
                 assert_eq!((shares.from, shares.to), (from[output], to[output]), "{}", subject.name);
-                let sum: f64 = shares.columns.iter().sum();
+                let sum: f64 = shares.players.iter().sum();
                 let difference = shares.to - shares.from;
                 assert!((sum - difference).abs() <= 1e-6 * difference.abs(), "{}: {shares:?}", subject.name);
-                for (share, (row, reference)) in shares.columns.iter().zip(row.iter().zip(&reference)) {
+                for (share, (row, reference)) in shares.players.iter().zip(row.iter().zip(&reference)) {
                     assert!(row != reference || *share == 0.0, "{}: {shares:?}", subject.name);
                 }
                 assert_eq!(explain(&*subject.backend, &row, &reference, output), shares, "{}", subject.name);
@@ -194,8 +195,8 @@ fn what_a_model_shows_of_itself_agrees_with_its_answers() {
             let asked = explain(&Opaque(&*subject.backend), &row, &reference, 0);
             assert!(matches!(seen.method, Method::TreeShap | Method::Linear) && asked.method == Method::Exact);
             // Sums over trees are rounded to `f32` in each of the answers.
-            let scale = seen.columns.iter().map(|share| share.abs()).sum::<f64>() + seen.to.abs() + seen.from.abs();
-            for (seen, asked) in seen.columns.iter().zip(&asked.columns) {
+            let scale = seen.players.iter().map(|share| share.abs()).sum::<f64>() + seen.to.abs() + seen.from.abs();
+            for (seen, asked) in seen.players.iter().zip(&asked.players) {
                 assert!((seen - asked).abs() <= 2e-6 * scale, "{}: {seen} is not {asked}", subject.name);
             }
         }

@@ -133,6 +133,7 @@ fn a_row_scores_the_same_alone_and_in_a_batch() {
 fn every_exporter_is_explained() {
     let Fixtures { features, cases, .. } = fixtures();
     let features: Vec<&str> = features.iter().map(String::as_str).collect();
+    let players: Vec<u32> = (0..features.len() as u32).collect();
     let mut by_answers = Vec::new();
     for case in cases.iter().filter(|case| case.is_native()) {
         let backend = load(case, &features);
@@ -145,7 +146,7 @@ fn every_exporter_is_explained() {
             for output in 0..case.outputs.len() {
                 let name = format!("{} output {output}", case.name);
                 let budget = Budget::of(std::time::Duration::from_mins(1));
-                let shares = match backend.explain(&Question { row, reference, output, budget }) {
+                let shares = match backend.explain(&Question { row, reference, players: &players, output, budget }) {
                     Ok(shares) => shares,
                     // A normal quantile of what is no probability.
                     Err(_) if !(from[output].is_finite() && to[output].is_finite()) => continue,
@@ -154,7 +155,7 @@ fn every_exporter_is_explained() {
                     Err(error) => panic!("{name}: {error}"),
                 };
                 assert_eq!((shares.from, shares.to), (from[output], to[output]), "{name}");
-                let (sum, difference) = (shares.columns.iter().sum::<f64>(), shares.to - shares.from);
+                let (sum, difference) = (shares.players.iter().sum::<f64>(), shares.to - shares.from);
                 assert!((sum - difference).abs() <= 1e-6 * difference.abs().max(1e-9), "{name}: {shares:?}");
                 asked |= !matches!(shares.method, Method::TreeShap | Method::Linear);
             }

@@ -4,7 +4,7 @@
 mod ledger;
 mod window;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -36,6 +36,8 @@ pub(crate) struct RequestPace {
     throttled: Throttled,
     allowed: Gauge,
     used: Gauge,
+    /// As the gauges: used, allowed.
+    seen: [AtomicU32; 2],
 }
 
 /// What happened since the ledger was changed last. Times are monotonic.
@@ -79,6 +81,7 @@ impl RequestPace {
             },
             allowed,
             used: gauge!("scoreline_genesys_requests_used"),
+            seen: [AtomicU32::new(0), AtomicU32::new(limits.most)],
         }
     }
 
@@ -160,6 +163,12 @@ impl RequestPace {
         self.change(|window, now| window.hold(now, pause)).await;
     }
 
+    /// Requests that counted when one was last asked for, and how many may.
+    pub(crate) fn seen(&self) -> (u32, u32) {
+        let [used, allowed] = &self.seen;
+        (used.load(Ordering::Relaxed), allowed.load(Ordering::Relaxed))
+    }
+
     /// How long requests have waited here, all together.
     pub(crate) fn throttled(&self) -> Duration {
         self.throttled.total()
@@ -194,6 +203,9 @@ impl RequestPace {
         self.is_slowed.store(is_slowed, Ordering::Release);
         self.allowed.set(f64::from(allowed));
         self.used.set(f64::from(counted));
+        let [shown_used, shown_allowed] = &self.seen;
+        shown_used.store(counted, Ordering::Relaxed);
+        shown_allowed.store(allowed, Ordering::Relaxed);
         Some(answer)
     }
 }

@@ -203,8 +203,9 @@ impl RequestWindow {
 
     /// A request was refused for its rate. `draw` is a random number from 0 to 1. Returns the pause.
     pub(crate) fn refused(&mut self, now: i64, retry_after: Option<Duration>, draw: f64) -> Duration {
-        // Refusals of requests that were under way together are one message.
-        if now >= self.paused_until {
+        // Refusals of requests that were under way together are one message. One that names its time is obeyed, and that is
+        // all: the rate is halved where none is named, or where the first request after the named time is refused again.
+        if now >= self.paused_until && (retry_after.is_none() || self.in_a_row > 0) {
             self.allowed = (self.allowed / 2.0).max(1.0);
             self.last_step = now;
         }

@@ -154,15 +154,15 @@ fn a_clock_set_forward_over_a_restart_forgets_nothing() {
 }
 
 #[test]
-fn a_refusal_halves_the_rate_and_time_brings_it_back() {
+fn a_refusal_that_names_no_time_halves_the_rate_and_time_brings_it_back() {
     let mut window = window(300);
     let mut now = 60_000;
     assert!(is_admitted(&mut window, now, 1) && is_admitted(&mut window, now, 2));
     window.end(1, now);
-    assert_eq!(window.refused(now, Some(Duration::from_secs(5)), 0.0), Duration::from_secs(5));
+    assert_eq!(window.refused(now, None, 1.0), Duration::from_secs(1));
     assert_eq!(window.allowed(), 150);
     window.end(2, now);
-    window.refused(now, None, 1.0);
+    window.refused(now, Some(Duration::from_secs(5)), 0.0);
     assert_eq!(window.allowed(), 150, "one message");
     assert_eq!(window.admit(now + 5_000, 1, 3), RequestAdmission::After(Duration::from_millis(1)));
     now += 5_001;
@@ -173,6 +173,26 @@ fn a_refusal_halves_the_rate_and_time_brings_it_back() {
     }
     assert_eq!(window.allowed(), 300);
     assert!(!window.is_slowed());
+}
+
+#[test]
+fn a_refusal_that_names_its_time_is_obeyed_and_halves_nothing_unless_it_comes_again() {
+    let mut window = window(300);
+    let asked = Some(Duration::from_secs(5));
+    let mut now = 60_000;
+    for _ in 0..10 {
+        assert_eq!(window.refused(now, asked, 0.0), Duration::from_secs(5));
+        assert!(!is_admitted(&mut window, now + 5_000, 1));
+        now += 5_001;
+        assert!(is_admitted(&mut window, now, 1));
+        window.end(1, now);
+        window.answered(now);
+        assert_eq!(window.allowed(), 300);
+    }
+    window.refused(now, asked, 0.0);
+    now += 5_001;
+    window.refused(now, asked, 0.0);
+    assert_eq!(window.allowed(), 150, "refused again right after the time that was named");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! How far each feature moves answers: a bar for each, the longest first.
+//! How far each group of features moves answers: a bar for each, the longest first.
 
 use crate::packing::html::chart::WIDTH;
 use crate::packing::html::data::Importance;
@@ -11,15 +11,15 @@ const LEFT: f64 = 4.0;
 /// Room for half a tick's label.
 const RIGHT: f64 = 22.0;
 
-/// Longest name of a feature, in characters.
+/// Longest name of a group, in characters.
 const LABEL: usize = 40;
 
 /// How the figures are defined.
 pub(crate) fn note(importance: &Importance) -> String {
     format!(
-        "Mean absolute contribution over {} rows: how far the feature moves an answer away from that of the typical \
-         customer, up or down, as reason codes tell it. Features that say the same share what they move. It is what the model \
-         uses, not what causes anything.",
+        "Mean absolute contribution over {} rows: how far the group of features moves an answer away from that of the \
+         typical customer, up or down, as reason codes tell it. Features that rise and fall together are one group. It is \
+         what the model uses, not what causes anything.",
         number(importance.rows as f64, 1.0, Unit::Number)
     )
 }

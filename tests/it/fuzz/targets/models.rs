@@ -134,8 +134,9 @@ fn run(backend: &dyn Backend) {
             assert!(same, "a row alone gave {alone:?}, beside others {answer:?}");
         }
     }
-    let question =
-        Question { row: &rows[..width], reference: &rows[width..2 * width], output: 0, budget: Budget::of(EXPLAINING) };
+    let players: Vec<u32> = (0..width as u32).collect();
+    let (row, reference) = (&rows[..width], &rows[width..2 * width]);
+    let question = Question { row, reference, players: &players, output: 0, budget: Budget::of(EXPLAINING) };
     if let Ok(shares) = backend.explain(&question) {
         assert!(shares.finite().is_ok_and(|_| true) || ran.is_ok(), "shares of a model that runs");
     }

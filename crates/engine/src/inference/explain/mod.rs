@@ -1,24 +1,29 @@
 //! Reason codes: how much each feature moved a model's output away from what it says about a reference customer.
 //!
-//! Every backend splits the difference of one output between a row and a reference row into one share a column,
-//! additively. What the shares are is a Shapley value of the game in which a feature is either the customer's or the
-//! reference's (Lundberg & Lee 2017): exact for trees (`interventional.rs`), the continuous form of Aumann & Shapley
-//! for functions of linear predictors (`path.rs`), enumerated or sampled for any other model (`sampling.rs`). What is
-//! still done to the output afterwards, a link, a probability's curve, dollars, rescales the shares: [`through`].
+//! The players are groups of features: features of a group rise and fall together, and what one of them did while the
+//! others stood still says nothing about a customer (`FeatureGroup` has those of the catalogue). A group is either the
+//! customer's or the reference's (Lundberg & Lee 2017), and a group's share is its Shapley value.
+//!
+//! A model that is a sum, of terms or of trees, is split exactly (`interventional.rs`). Of any other, and wherever a
+//! column is derived from features of several groups, every hypothetical customer between the two is answered, up to ten
+//! groups: what is derived is derived anew, and the shares are exact in the unit that is served (`groups.rs`). With more
+//! groups the backend is asked about rows: by the continuous form of Aumann & Shapley for functions of linear predictors
+//! (`path.rs`), by subsets or samples for any other model (`sampling.rs`). What is then still done to the output, a link,
+//! a probability's curve, dollars, rescales the shares: [`through`].
 //!
 //! | model | method | `method` |
 //! |---|---|---|
 //! | trees, their sums and means, terms with boosted trees on top | interventional, one reference: exact | `tree_shap` |
 //! | one linear predictor | its terms | `linear`, behind a link `path` |
-//! | hurdle: two predictors, each within its bounds | integral along the straight line | `path` |
-//! | anything else with up to 10 features that differ | Shapley values over all subsets | `exact` |
-//! | anything else, or no time for all subsets | up to 32 antithetic pairs of orders | `permutation` |
+//! | any other, or derived columns, up to 10 groups | Shapley values over all hypothetical customers | `exact` |
+//! | hurdle with more: two predictors, each within its bounds | integral along the straight line | `path` |
+//! | any other with more, or no time for all of them | up to 32 antithetic pairs of orders | `permutation` |
 //!
 //! Trees are after Lundberg et al. 2020, the integral after Sundararajan et al. 2017; orders are the same for every
 //! request. A function of one number rescales its shares to the new difference (the rescale rule, Shrikumar et al.
-//! 2017). A weighted sum of models is the weighted sum of their shares. Shares sum to the difference of the two answers
-//! to 1e-6.
+//! 2017). Shares sum to the difference of the two answers to 1e-6.
 
+pub mod groups;
 pub(in crate::inference) mod interventional;
 pub(in crate::inference) mod path;
 pub(in crate::inference) mod sampling;
@@ -35,6 +40,8 @@ pub struct Question<'a> {
     pub row: &'a [f64],
     /// The row the difference is taken from, as long as `row`. A column in which both agree has a share of zero.
     pub reference: &'a [f64],
+    /// Who decides each column, as long as `row`. Columns of one player are the row's or the reference's together.
+    pub players: &'a [u32],
     /// Which of the backend's outputs, by position.
     pub output: usize,
     pub budget: Budget,
@@ -73,11 +80,18 @@ impl Budget {
     }
 }
 
-/// One output's difference, split: `to - from` is the sum of `columns` up to rounding.
+impl Question<'_> {
+    /// How many players there are.
+    pub(in crate::inference) fn count(&self) -> usize {
+        self.players.iter().max().map_or(0, |last| *last as usize + 1)
+    }
+}
+
+/// One output's difference, split: `to - from` is the sum of `players` up to rounding.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Shares {
-    /// One a column, in the output's own unit.
-    pub columns: Vec<f64>,
+    /// One a player, in the output's own unit.
+    pub players: Vec<f64>,
     /// The output for the reference row, and for the row.
     pub from: f64,
     pub to: f64,
@@ -85,38 +99,16 @@ pub struct Shares {
 }
 
 impl Shares {
-    /// Adds `weight` times another model's shares: a weighted sum of models is explained by the weighted sum of their
-    /// explanations, because a Shapley value is linear in the game.
-    ///
-    /// # Panics
-    /// When the two are about rows of different width.
-    pub fn add(&mut self, weight: f64, other: &Self) {
-        assert_eq!(self.columns.len(), other.columns.len(), "shares of the same columns");
-        for (share, other) in self.columns.iter_mut().zip(&other.columns) {
-            *share += weight * other;
-        }
-        self.from += weight * other.from;
-        self.to += weight * other.to;
-        if self.method != other.method {
-            self.method = Method::Mixed;
-        }
-    }
-
-    /// No difference yet, to add to.
-    pub fn none(columns: usize, method: Method) -> Self {
-        Self { columns: vec![0.0; columns], from: 0.0, to: 0.0, method }
-    }
-
     /// Rescales to `map` of the output; see [`through`].
     pub fn through(&mut self, map: impl Fn(f64) -> f64) {
-        through(&mut self.columns, (self.from, self.to), &map);
+        through(&mut self.players, (self.from, self.to), &map);
         (self.from, self.to) = (map(self.from), map(self.to));
     }
 
     /// # Errors
     /// When a number is not finite.
     pub fn finite(self) -> Result<Self, Unexplained> {
-        let all = self.columns.iter().chain([&self.from, &self.to]).all(|number| number.is_finite());
+        let all = self.players.iter().chain([&self.from, &self.to]).all(|number| number.is_finite());
         if all { Ok(self) } else { Err(Unexplained::NotANumber) }
     }
 }
@@ -134,8 +126,6 @@ pub enum Method {
     Exact,
     /// Shapley values estimated from random orders of the features.
     Permutation,
-    /// A sum of models that were explained in different ways.
-    Mixed,
 }
 
 impl Method {
@@ -146,7 +136,6 @@ impl Method {
             Self::Path => "path",
             Self::Exact => "exact",
             Self::Permutation => "permutation",
-            Self::Mixed => "mixed",
         }
     }
 }
@@ -239,16 +228,5 @@ mod tests {
         assert!(!settle(&mut [3.0, -1.0], 2.5, 2.0));
         assert!(!settle(&mut [0.0, 0.0], 2.5, 2.5));
         assert!(settle(&mut [0.0, 0.0], 0.0, 9.0));
-    }
-
-    #[test]
-    fn a_weighted_sum_of_models_is_the_sum_of_their_shares() {
-        let tree = Shares { columns: vec![1.0, 2.0], from: 1.0, to: 4.0, method: Method::TreeShap };
-        let path = Shares { columns: vec![4.0, 0.0], from: 2.0, to: 6.0, method: Method::Path };
-        let mut blend = Shares::none(2, Method::TreeShap);
-        blend.add(0.5, &tree);
-        assert_eq!(blend.method, Method::TreeShap);
-        blend.add(0.25, &path);
-        assert_eq!(blend, Shares { columns: vec![1.5, 1.0], from: 1.0, to: 3.5, method: Method::Mixed });
     }
 }

@@ -1,6 +1,6 @@
 //! Shapley values of a model nothing is known about but its answers.
 //!
-//! With few features that differ, every subset is asked. With more, random orders are: along an order each feature in
+//! With few players that differ, every subset is asked. With more, random orders are: along an order each player in
 //! turn goes from the reference's value to the row's, and what the answer moves is its share. Each order is also
 //! gone backwards (antithetic pairs; Mitchell et al. 2022). Any number of orders gives shares that sum to the
 //! difference exactly, so time decides only how good an estimate they are.
@@ -8,7 +8,7 @@
 use super::{Budget, Method, Question, Shares, Unexplained, settle};
 use crate::inference::backend::{BackendError, FeatureMatrix};
 
-/// Most features of which every subset is asked: 1,024 answers.
+/// Most players of which every subset is asked: 1,024 answers.
 const MOST_ENUMERATED: usize = 10;
 /// Pairs of orders; the error of a share falls with the square root of their number.
 const PAIRS: usize = 32;
@@ -27,22 +27,22 @@ pub(in crate::inference) fn explain(
 ) -> Result<Shares, Unexplained> {
     let mut game = Game::new(question, outputs, run);
     let [from, to] = game.ends()?;
-    let mut columns = vec![0.0; question.row.len()];
-    let method = if game.players.len() <= MOST_ENUMERATED && game.subsets(&mut columns, (from, to))? {
+    let mut shares = vec![0.0; question.count()];
+    let method = if game.players.len() <= MOST_ENUMERATED && game.subsets(&mut shares, (from, to))? {
         Method::Exact
     } else {
-        game.orders(&mut columns, (from, to))?;
+        game.orders(&mut shares, (from, to))?;
         Method::Permutation
     };
-    settle(&mut columns, to - from, from.abs().max(to.abs()));
-    Shares { columns, from, to, method }.finite()
+    settle(&mut shares, to - from, from.abs().max(to.abs()));
+    Shares { players: shares, from, to, method }.finite()
 }
 
 struct Game<'q, R> {
     question: &'q Question<'q>,
     outputs: usize,
     run: R,
-    /// Columns in which the rows differ.
+    /// Players in whose columns the rows differ.
     players: Vec<usize>,
     rows: Vec<f64>,
     answers: Vec<f64>,
@@ -50,9 +50,11 @@ struct Game<'q, R> {
 
 impl<'q, R: Fn(FeatureMatrix<'_>, &mut [f64]) -> Result<(), BackendError>> Game<'q, R> {
     fn new(question: &'q Question<'q>, outputs: usize, run: R) -> Self {
-        let differ = |(row, reference): (&f64, &f64)| row != reference && !(row.is_nan() && reference.is_nan());
-        let pairs = question.row.iter().zip(question.reference).enumerate();
-        let players = pairs.filter(|(_, pair)| differ(*pair)).map(|(column, _)| column).collect();
+        let pairs = question.row.iter().zip(question.reference).zip(question.players);
+        let differing = pairs.filter(|((row, reference), _)| differ(**row, **reference));
+        let mut players: Vec<usize> = differing.map(|(_, player)| *player as usize).collect();
+        players.sort_unstable();
+        players.dedup();
         Self { question, outputs, run, players, rows: Vec::new(), answers: Vec::new() }
     }
 
@@ -77,18 +79,19 @@ impl<'q, R: Fn(FeatureMatrix<'_>, &mut [f64]) -> Result<(), BackendError>> Game<
     }
 
     /// Asks every subset. `false` when half the time does not suffice: the other half is for orders.
-    fn subsets(&mut self, columns: &mut [f64], (from, to): (f64, f64)) -> Result<bool, Unexplained> {
+    fn subsets(&mut self, shares: &mut [f64], (from, to): (f64, f64)) -> Result<bool, Unexplained> {
         let (count, budget) = (self.players.len(), self.question.budget.part(0.5));
         let last = (1_usize << count) - 1;
         let mut values = vec![from];
         for subset in 1..last {
-            self.rows.extend_from_slice(self.question.reference);
-            let row = self.rows.len() - self.question.row.len();
-            for (player, &column) in self.players.iter().enumerate() {
-                if subset >> player & 1 == 1 {
-                    self.rows[row + column] = self.question.row[column];
-                }
+            let mut taken = vec![false; shares.len()];
+            for (bit, &player) in self.players.iter().enumerate() {
+                taken[player] = subset >> bit & 1 == 1;
             }
+            let Question { row, reference, players, .. } = *self.question;
+            let pairs = row.iter().zip(reference).zip(players);
+            let mixed = pairs.map(|((row, reference), player)| if taken[*player as usize] { row } else { reference });
+            self.rows.extend(mixed);
             if subset % ROWS == 0 || subset + 1 == last {
                 match self.ask(&budget, &mut values) {
                     Err(Unexplained::OutOfTime) => {
@@ -102,25 +105,17 @@ impl<'q, R: Fn(FeatureMatrix<'_>, &mut [f64]) -> Result<(), BackendError>> Game<
         if last > 0 {
             values.push(to);
         }
-        // 1 / (count * choose(count - 1, size)): the weight of a subset of that size without the player.
-        let mut weights = vec![1.0 / count as f64];
-        for size in 1..count {
-            weights.push(weights[size - 1] * size as f64 / (count - size) as f64);
-        }
-        for (player, &column) in self.players.iter().enumerate() {
-            for without in (0..=last).filter(|subset| subset >> player & 1 == 0) {
-                let gain = values[without | 1 << player] - values[without];
-                columns[column] += weights[without.count_ones() as usize] * gain;
-            }
+        for (bit, share) in shapley(count, |subset| values[subset]).into_iter().enumerate() {
+            shares[self.players[bit]] = share;
         }
         Ok(true)
     }
 
     /// Goes along pairs of orders until there are enough or time is up; one pair at least.
-    fn orders(&mut self, columns: &mut [f64], ends: (f64, f64)) -> Result<(), Unexplained> {
+    fn orders(&mut self, shares: &mut [f64], ends: (f64, f64)) -> Result<(), Unexplained> {
         let mut order = self.players.clone();
         let mut state = SEED;
-        let mut pair = vec![0.0; columns.len()];
+        let mut pair = vec![0.0; shares.len()];
         let mut pairs = 0_u32;
         for _ in 0..PAIRS {
             for last in (1..order.len()).rev() {
@@ -136,13 +131,13 @@ impl<'q, R: Fn(FeatureMatrix<'_>, &mut [f64]) -> Result<(), BackendError>> Game<
                 }
                 gone => gone?,
             }
-            for (column, share) in columns.iter_mut().zip(&pair) {
-                *column += share;
+            for (share, part) in shares.iter_mut().zip(&pair) {
+                *share += part;
             }
             pairs += 1;
         }
-        for column in columns {
-            *column /= f64::from(pairs * 2);
+        for share in shares {
+            *share /= f64::from(pairs * 2);
         }
         Ok(())
     }
@@ -153,21 +148,50 @@ impl<'q, R: Fn(FeatureMatrix<'_>, &mut [f64]) -> Result<(), BackendError>> Game<
         (from, to): (f64, f64),
         shares: &mut [f64],
     ) -> Result<(), Unexplained> {
-        let mut at = self.question.reference.to_vec();
+        let Question { row, reference, players, .. } = *self.question;
+        let mut at = reference.to_vec();
         let mut values = vec![from];
-        for (step, column) in order.clone().enumerate().take(order.len() - 1) {
-            at[column] = self.question.row[column];
+        for (step, player) in order.clone().enumerate().take(order.len() - 1) {
+            for ((at, row), _) in at.iter_mut().zip(row).zip(players).filter(|(_, of)| **of as usize == player) {
+                *at = *row;
+            }
             self.rows.extend_from_slice(&at);
             if (step + 1) % ROWS == 0 || step + 2 == order.len() {
                 self.ask(&self.question.budget, &mut values)?;
             }
         }
         values.push(to);
-        for (column, values) in order.zip(values.windows(2)) {
-            shares[column] += values[1] - values[0];
+        for (player, values) in order.zip(values.windows(2)) {
+            shares[player] += values[1] - values[0];
         }
         Ok(())
     }
+}
+
+/// Shapley values of `count` players: `value` says what a subset of them is worth, as the bits of a number.
+pub(super) fn shapley(count: usize, value: impl Fn(usize) -> f64) -> Vec<f64> {
+    let weights = weights(count);
+    let share = |player: usize| -> f64 {
+        let without = (0..1_usize << count).filter(|subset| subset >> player & 1 == 0);
+        without
+            .map(|subset| weights[subset.count_ones() as usize] * (value(subset | 1 << player) - value(subset)))
+            .sum()
+    };
+    (0..count).map(share).collect()
+}
+
+/// The weight of a subset without a player, by its size: `1 / (count * choose(count - 1, size))` (Shapley 1953).
+pub(super) fn weights(count: usize) -> Vec<f64> {
+    let mut weights = vec![1.0 / count.max(1) as f64];
+    for size in 1..count {
+        weights.push(weights[size - 1] * size as f64 / (count - size) as f64);
+    }
+    weights
+}
+
+/// Whether two values of a column are two: missing in both is no difference.
+pub(super) fn differ(row: f64, reference: f64) -> bool {
+    row != reference && !(row.is_nan() && reference.is_nan())
 }
 
 /// A number below `end` by `SplitMix64` (Steele, Lea & Flood 2014).
@@ -186,8 +210,18 @@ mod tests {
     use super::*;
 
     fn ask(row: &[f64], value: impl Fn(&[f64]) -> f64, limit: Duration) -> Result<Shares, Unexplained> {
+        let players: Vec<u32> = (0..row.len() as u32).collect();
+        ask_players(row, &players, value, limit)
+    }
+
+    fn ask_players(
+        row: &[f64],
+        players: &[u32],
+        value: impl Fn(&[f64]) -> f64,
+        limit: Duration,
+    ) -> Result<Shares, Unexplained> {
         let reference = vec![0.0; row.len()];
-        let question = Question { row, reference: &reference, output: 1, budget: Budget::of(limit) };
+        let question = Question { row, reference: &reference, players, output: 1, budget: Budget::of(limit) };
         explain(&question, 2, |rows, out| {
             for (row, out) in rows.iter().zip(out.chunks_exact_mut(2)) {
                 out.copy_from_slice(&[f64::NAN, value(row)]);
@@ -202,12 +236,27 @@ mod tests {
     fn a_product_is_shared_equally_and_columns_that_agree_get_nothing() {
         let shares = ask(&[2.0, 3.0, 0.0, 1.0], |x| x[0] * x[1] + 10.0 * x[3] + 7.0, LONG).expect("explained");
         assert_eq!((shares.from, shares.to, shares.method), (7.0, 23.0, Method::Exact));
-        for (share, expected) in shares.columns.iter().zip([3.0, 3.0, 0.0, 10.0]) {
+        for (share, expected) in shares.players.iter().zip([3.0, 3.0, 0.0, 10.0]) {
             assert!((share - expected).abs() < 1e-12, "{shares:?}");
         }
         let alone = ask(&[0.0, 5.0], |x| x[1], LONG).expect("explained");
-        assert_eq!(alone.columns, [0.0, 5.0]);
-        assert_eq!(ask(&[0.0, 0.0], |_| 4.0, LONG).expect("explained").columns, [0.0, 0.0]);
+        assert_eq!(alone.players, [0.0, 5.0]);
+        assert_eq!(ask(&[0.0, 0.0], |_| 4.0, LONG).expect("explained").players, [0.0, 0.0]);
+    }
+
+    #[test]
+    fn columns_of_one_player_move_together() {
+        let value = |x: &[f64]| x[0] * x[1] + x[2];
+        let shares = ask_players(&[2.0, 3.0, 1.0], &[1, 1, 0], value, LONG).expect("explained");
+        assert_eq!((shares.players, shares.method), (vec![1.0, 6.0], Method::Exact));
+        let row: Vec<f64> = (1..=24).map(f64::from).collect();
+        let players: Vec<u32> = (0..12).flat_map(|player| [player, player]).collect();
+        let value = |x: &[f64]| x.chunks(2).map(|pair| pair[0] * pair[1]).sum::<f64>();
+        let shares = ask_players(&row, &players, value, LONG).expect("explained");
+        assert_eq!(shares.method, Method::Permutation);
+        for (share, pair) in shares.players.iter().zip(row.chunks(2)) {
+            assert!((share - pair[0] * pair[1]).abs() < 1e-9, "{shares:?}");
+        }
     }
 
     #[test]
@@ -217,9 +266,9 @@ mod tests {
         let value = |x: &[f64]| x.windows(2).map(|pair| pair[0] * pair[1]).sum::<f64>() + 3.0 * x[0];
         let shares = ask(&row, value, LONG).expect("explained");
         assert_eq!(shares.method, Method::Permutation);
-        assert!((shares.columns.iter().sum::<f64>() - value(&row)).abs() < 1e-9);
-        assert!((shares.columns[0] - (1.0 + 3.0)).abs() < 1e-9, "{shares:?}");
-        assert!((shares.columns[5] - 0.5 * (6.0 * 5.0 + 6.0 * 7.0)).abs() < 1e-9, "{shares:?}");
+        assert!((shares.players.iter().sum::<f64>() - value(&row)).abs() < 1e-9);
+        assert!((shares.players[0] - (1.0 + 3.0)).abs() < 1e-9, "{shares:?}");
+        assert!((shares.players[5] - 0.5 * (6.0 * 5.0 + 6.0 * 7.0)).abs() < 1e-9, "{shares:?}");
         assert_eq!(ask(&row, value, LONG).expect("explained"), shares);
     }
 
@@ -235,7 +284,7 @@ mod tests {
         // A pair takes 26 answers: there is time for some, not for all.
         let some = ask(&row, slow, Duration::from_millis(400)).expect("explained");
         assert_eq!(some.method, Method::Permutation);
-        assert!(some.columns.iter().all(|share| (share - 1.0).abs() < 1e-12), "{some:?}");
+        assert!(some.players.iter().all(|share| (share - 1.0).abs() < 1e-12), "{some:?}");
     }
 
     #[test]

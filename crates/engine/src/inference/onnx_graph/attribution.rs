@@ -1,6 +1,6 @@
 //! Follows what each feature does through the steps of a graph.
 //!
-//! What depends on one feature alone is that feature's, whatever computed it: this is what comes before a tree ensemble
+//! A feature here is a player of the question: a feature or a group of them. What depends on one alone is that one's, whatever computed it: this is what comes before a tree ensemble
 //! or a linear model, and what they are exact for. Sums carry shares on as they are; a function of one number rescales
 //! them. A step that mixes features in any other way has no shares here: such a graph is explained by its answers.
 
@@ -26,10 +26,10 @@ pub(super) fn explain(program: &Program, question: &Question<'_>) -> Result<Opti
         to: run(question.row),
         parts: vec![Part::Nothing; program.initial.len()],
         dense: Vec::new(),
-        features: question.row.len(),
+        features: question.count(),
     };
     for (register, &(feature, _)) in (program.inputs.0..).zip(&program.inputs.1) {
-        trace.parts[register as usize] = Part::One(feature);
+        trace.parts[register as usize] = Part::One(question.players[feature as usize]);
     }
     let mut method = Method::Linear;
     for step in &program.steps {
@@ -42,13 +42,13 @@ pub(super) fn explain(program: &Program, question: &Question<'_>) -> Result<Opti
         trace.follow(step.to, &step.operation, &question.budget)?;
     }
     let result = program.results[question.output];
-    let mut columns = vec![0.0; trace.features];
-    if !trace.add(result, 1.0, &mut columns) {
+    let mut players = vec![0.0; trace.features];
+    if !trace.add(result, 1.0, &mut players) {
         return Ok(None);
     }
     let (from, to) = trace.ends(result);
-    let plausible = settle(&mut columns, to - from, from.abs().max(to.abs()));
-    let shares = Shares { columns, from, to, method }.finite()?;
+    let plausible = settle(&mut players, to - from, from.abs().max(to.abs()));
+    let shares = Shares { players, from, to, method }.finite()?;
     Ok(plausible.then_some(shares))
 }
 

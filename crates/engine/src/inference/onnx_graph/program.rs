@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use super::attribution;
 use super::graph::Number;
 use super::transform::{self, Transform};
-use crate::inference::explain::{Question, Shares, Unexplained, sampling};
+use crate::inference::explain::{Question, Shares, Unexplained};
 use crate::inference::trees::Ensemble;
 use crate::inference::{Backend, BackendError, FeatureMatrix};
 
@@ -121,11 +121,8 @@ impl Backend for Program {
         Ok(())
     }
 
-    fn explain(&self, question: &Question<'_>) -> Result<Shares, Unexplained> {
-        match attribution::explain(self, question)? {
-            Some(shares) => Ok(shares),
-            None => sampling::explain(question, self.results.len(), |rows, out| self.predict(rows, out)),
-        }
+    fn split(&self, question: &Question<'_>) -> Result<Option<Shares>, Unexplained> {
+        attribution::explain(self, question)
     }
 }
 

@@ -172,9 +172,9 @@ impl Crew {
         match reply {
             PoolReply::Async(sender) => drop(sender.send(run())),
             PoolReply::Blocking(sender) => drop(sender.send(run())),
-            PoolReply::Explanation { output, budget, reply } => {
+            PoolReply::Explanation { players, output, budget, reply } => {
                 let (reference, row) = rows.split_at(backend.inputs());
-                let question = Question { row, reference, output, budget };
+                let question = Question { row, reference, players: &players, output, budget };
                 let shares = catch_unwind(AssertUnwindSafe(|| backend.explain(&question)));
                 drop(reply.send(shares.unwrap_or_else(|_| Err(panicked().into()))));
             }

@@ -116,7 +116,8 @@ impl Pool {
         let (reply, answer) = oneshot::channel();
         // The thread stops a little earlier than its caller, so that what it has by then still arrives.
         let (output, budget) = (question.output, question.budget.part(0.8));
-        let job = self.crew.jobs.push(rows, PoolReply::Explanation { output, budget, reply }, None)?;
+        let players = question.players.to_vec();
+        let job = self.crew.jobs.push(rows, PoolReply::Explanation { players, output, budget, reply }, None)?;
         let caller = self.crew.caller(job);
         match tokio::time::timeout(question.budget.left(), answer).await {
             Ok(answer) => {
@@ -354,18 +355,18 @@ mod tests {
     async fn an_explanation_is_made_on_a_thread_and_waits_no_longer_than_its_budget() {
         let (pool, _, gate) = pool(1, 4);
         let ask = |row, limit| {
-            let question = Question { row, reference: &[1.0], output: 0, budget: Budget::of(limit) };
+            let question = Question { row, reference: &[1.0], players: &[0], output: 0, budget: Budget::of(limit) };
             let pool = &pool;
             async move { pool.explain(&question).await }
         };
         let shares = ask(&[4.0], LONG).await.expect("explained");
-        assert_eq!((shares.from, shares.to, shares.columns), (2.0, 8.0, vec![6.0]));
+        assert_eq!((shares.from, shares.to, shares.players), (2.0, 8.0, vec![6.0]));
         let panicked = ask(&[13.0], LONG).await;
         assert!(matches!(&panicked, Err(Unexplained::Backend(BackendError::Run { .. }))), "{panicked:?}");
         let stuck = ask(&[-1.0], Duration::from_millis(20)).await;
         assert!(matches!(stuck, Err(Unexplained::OutOfTime)), "{stuck:?}");
         gate.open();
-        assert_eq!(ask(&[0.0], LONG).await.expect("explained").columns, [-2.0]);
+        assert_eq!(ask(&[0.0], LONG).await.expect("explained").players, [-2.0]);
     }
 
     #[tokio::test]
@@ -390,10 +391,12 @@ mod tests {
         let pool = Pool::start("test", vec![Box::new(Slow(vec!["value".into()]))], 1).expect("thread");
         let row = [1.0; 12];
         let reference = [0.0; 12];
+        let players: Vec<u32> = (0..12).collect();
         // All orders take 704 rows, one pair 22.
         let budget = Budget::of(Duration::from_millis(500));
-        let shares = pool.explain(&Question { row: &row, reference: &reference, output: 0, budget }).await;
-        assert_eq!(shares.expect("explained").columns, [1.0; 12]);
+        let shares =
+            pool.explain(&Question { row: &row, reference: &reference, players: &players, output: 0, budget }).await;
+        assert_eq!(shares.expect("explained").players, [1.0; 12]);
     }
 
     #[tokio::test]

@@ -56,6 +56,7 @@ pub(super) enum PoolReply {
     Blocking(mpsc::SyncSender<PoolResult>),
     /// The rows are a reference and a row, and what is wanted is the difference of one output between them.
     Explanation {
+        players: Vec<u32>,
         output: usize,
         budget: Budget,
         reply: oneshot::Sender<Result<Shares, Unexplained>>,

@@ -180,6 +180,9 @@ pub enum Patience {
     WhenStable,
 }
 
+/// Hears of what happens, on the thread that brought it about.
+type EventListener = Box<dyn Fn(&RegistryEvent) + Send + Sync>;
+
 type Routes = BTreeMap<ModelName, Arc<ModelRoute>>;
 
 /// All models. Reading what serves is wait-free; whoever changes it takes turns.
@@ -195,6 +198,7 @@ pub struct Registry {
     view: ArcSwap<Vec<VersionStatus>>,
     retired: Retired,
     keeper: OnceLock<Box<dyn PromotionKeeper>>,
+    told: OnceLock<EventListener>,
 }
 
 /// What the one who decides knows.
@@ -217,13 +221,19 @@ impl Registry {
         let retired = Retired::default();
         let inline = AtomicBool::new(true);
         let keeper = OnceLock::new();
-        Self { settings, verify, routes, inline, work, view, retired, keeper }
+        let told = OnceLock::new();
+        Self { settings, verify, routes, inline, work, view, retired, keeper, told }
     }
 
     /// Names who keeps promotions from now on; without one they end with the process. Told once.
     pub fn keep_promotions(&self, keeper: impl PromotionKeeper + 'static) {
         // A second one would be the same.
         let _ = self.keeper.set(Box::new(keeper));
+    }
+
+    /// Names who hears of what happens from now on, beside the log. Told once.
+    pub fn tell_also(&self, listener: impl Fn(&RegistryEvent) + Send + Sync + 'static) {
+        let _ = self.told.set(Box::new(listener));
     }
 
     /// Who answers for `model` now: the serving version and its candidate, of one moment.
@@ -291,7 +301,12 @@ impl Registry {
     fn tell(&self, work: &mut Work) -> Vec<RegistryEvent> {
         self.view.store(Arc::new(self.describe(work)));
         let events = std::mem::take(&mut work.events);
-        events.iter().for_each(RegistryEvent::report);
+        for event in &events {
+            event.report();
+            if let Some(told) = self.told.get() {
+                told(event);
+            }
+        }
         events
     }
 
