@@ -20,6 +20,7 @@ use crate::http::wire::json::to_vec;
 use crate::http::wire::lead::LeadAnswer;
 use crate::scoring::Ask;
 use crate::scoring::baseline::KnownLabels;
+use crate::scoring::explanation::Detail;
 use scoreline_domain::ModelName;
 use scoreline_engine::features::Value;
 use scoreline_engine::inference::ModelSnapshot;
@@ -148,12 +149,12 @@ impl Typed {
         let bytes = match self.task(app) {
             Task::Clv => {
                 let scored = scorer.score(ask).await?;
-                let explained = Explained::new(scorer.explain(features, None, &scored).await, scorer);
+                let explained = Explained::new(scorer.explain(features, None, &scored, Detail::Groups).await, scorer);
                 to_vec(&ClvAnswer::new(&scored, None, context).explained(Some(&explained)))
             }
             Task::Lead => {
                 let scored = scorer.score_lead(ask).await?;
-                let explained = Explained::new(scorer.explain(features, None, &scored).await, scorer);
+                let explained = Explained::new(scorer.explain(features, None, &scored, Detail::Groups).await, scorer);
                 to_vec(&LeadAnswer::new(&scored, context, Some(&explained)))
             }
         };
