@@ -227,7 +227,9 @@ impl Said {
                 let hurdle = self.distribution?;
                 let allowed = (1.0 - calibration.levels[position]) / 2.0;
                 let tail = (allowed + group.extra[position] / scale).clamp(1e-9, 1.0);
-                (if one_sided { 0.0 } else { hurdle.quantile(tail) }, hurdle.exceeded_with(tail))
+                // More of the tail than there is below the value: the value is the lower bound, too.
+                let low = if tail >= 1.0 { self.value } else { hurdle.quantile(tail) };
+                (if one_sided { 0.0 } else { low }, hurdle.exceeded_with(tail))
             }
         };
         Interval::around(self.value, low, high)
@@ -359,6 +361,11 @@ mod tests {
         // The same extra costs a large prediction less: 0.05 + 1 / 20 = 0.1, a third of the buyers.
         let third = (3.0 + 0.430_727_299_295_457_4_f64).exp();
         assert!((high(15.0, 1) - third).abs() < 1e-9, "{} is not {third}", high(15.0, 1));
+        // All of the tail on either side: nothing but the value.
+        let certain = Said { risk: Probability::clamped(0.01), ..said(5.0) };
+        let all = CalibrationGroup { extra: vec![1000.0, 1000.0], ..group.clone() };
+        let bounds = certain.interval(&calibration, &all, 1, certain.risk).expect("finite");
+        assert_eq!((bounds.low(), bounds.high()), (5.0, 5.0));
         let plain = Said { distribution: None, ..said(5.0) };
         assert!(plain.interval(&calibration, &group, 1, None).is_none());
     }
