@@ -127,6 +127,7 @@ pub enum DeskFault {
 
 impl LeadDesk {
     pub fn new(parts: LeadDeskParts) -> Self {
+        describe();
         let LeadDeskParts { store, targets, settings, keeps_reasons, pauses, sealer, clock, nudge } = parts;
         Self(Arc::new(DeskState {
             store,
@@ -286,7 +287,7 @@ pub fn is_conflict(ruling: LeadRuling) -> bool {
 }
 
 /// Tells the recorder what is measured of scores that come.
-pub fn describe() {
+fn describe() {
     describe_counter!("scoreline_lead_facts_total", "Scores of leads that came, by source and what became of them.");
     describe_histogram!("scoreline_lead_commit_seconds", "Time to commit scores of leads that came together.");
 }

@@ -35,8 +35,10 @@ const LOG_LINES_DROPPED: &str = "scoreline_log_lines_dropped_total";
 
 /// Upper edges of every `*_seconds` histogram, shaped by the objectives: a model answers in microseconds, a request in
 /// less than a millisecond, a deadline is half a second, a caller gives up after two.
-const SECONDS_BUCKETS: [f64; 15] =
-    [50e-6, 100e-6, 200e-6, 350e-6, 500e-6, 750e-6, 1e-3, 2e-3, 5e-3, 10e-3, 50e-3, 100e-3, 250e-3, 500e-3, 2.0];
+const SECONDS_BUCKETS: [f64; 18] = [
+    5e-6, 10e-6, 20e-6, 50e-6, 100e-6, 200e-6, 350e-6, 500e-6, 750e-6, 1e-3, 2e-3, 5e-3, 10e-3, 50e-3, 100e-3, 250e-3,
+    500e-3, 2.0,
+];
 /// Upper edges of every `*_rows` histogram.
 const ROWS_BUCKETS: [f64; 8] = [1.0, 2.0, 8.0, 16.0, 64.0, 128.0, 256.0, 1000.0];
 
@@ -228,6 +230,8 @@ pub fn install_metrics() -> Result<MetricsHandle, TelemetryError> {
     let install = || {
         metrics::set_global_recorder(recorder).ok()?;
         metrics::describe_counter!(LOG_LINES_DROPPED, "Log lines lost because the log sink was too slow.");
+        // Shown before the first is lost, so that its increase is seen.
+        metrics::counter!(LOG_LINES_DROPPED).increment(0);
         Some(handle)
     };
     INSTALLED.get_or_init(install).clone().ok_or(TelemetryError::ForeignRecorder)
@@ -240,9 +244,9 @@ pub struct MetricsHandle {
 }
 
 impl MetricsHandle {
-    /// The Prometheus text format.
+    /// The Prometheus text format. A gauge that is not a number says nothing, and is left out.
     pub fn render(&self) -> String {
-        self.prometheus.render()
+        only_numbers(&self.prometheus.render())
     }
 
     /// Folds samples into buckets until `stop` is ready. A supervised task.
@@ -253,6 +257,24 @@ impl MetricsHandle {
             self.prometheus.run_upkeep();
         }
     }
+}
+
+/// The text without samples that are not a number, and without the families that only have such.
+fn only_numbers(text: &str) -> String {
+    let mut kept = String::with_capacity(text.len());
+    // What stands above the samples of a family waits for the first of them.
+    let mut head = String::new();
+    for line in text.lines() {
+        if line.is_empty() {
+            head.clear();
+        } else if line.starts_with('#') {
+            head.extend([line, "\n"]);
+        } else if !line.ends_with(" NaN") {
+            kept += &std::mem::take(&mut head);
+            kept.extend([line, "\n"]);
+        }
+    }
+    kept
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -443,6 +465,30 @@ mod tests {
             assert!(text.contains("test_duration_seconds_bucket{le=\"0.0002\"} 0"), "{text}");
             assert!(text.contains("test_duration_seconds_bucket{le=\"0.00035\"} 1"), "{text}");
             assert!(!text.contains("quantile"), "{text}");
+        });
+    }
+
+    #[test]
+    fn what_is_not_a_number_is_left_out_with_its_family() {
+        let (recorder, handle) = metrics_recorder().expect("recorder");
+        metrics::with_local_recorder(&recorder, || {
+            metrics::describe_gauge!("test_partly", "Known of one model.");
+            metrics::describe_gauge!("test_unknown", "Known of nobody.");
+            metrics::gauge!("test_partly", "model" => "NaN").set(2.0);
+            metrics::gauge!("test_partly", "model" => "b").set(f64::NAN);
+            metrics::gauge!("test_unknown").set(f64::NAN);
+            metrics::gauge!("test_infinite").set(f64::INFINITY);
+            let text = handle.render();
+            let mut lines: Vec<_> = text.lines().collect();
+            lines.sort_unstable();
+            let expected = [
+                "# HELP test_partly Known of one model.",
+                "# TYPE test_infinite gauge",
+                "# TYPE test_partly gauge",
+                "test_infinite inf",
+                "test_partly{model=\"NaN\"} 2",
+            ];
+            assert_eq!(lines, expected);
         });
     }
 

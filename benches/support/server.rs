@@ -103,6 +103,7 @@ pub fn scoreline(auth: Option<Arc<Authenticator>>) -> Endpoints {
         }),
         operator: scoreline::http::OperatorDesk::default(),
         event_keys: EventKeys::default(),
+        widget: None,
         metrics: Arc::new(move || metrics.render()),
     }))
 }

@@ -11,8 +11,9 @@ use tokio::time::sleep;
 
 use super::follow::{self, Follower, STORE_OPEN, StoreDesk};
 use super::pace::KeptPace;
-use super::stored::{self, Opened, Opening};
+use super::stored::{self, KEYS_LEFT, Opened, Opening};
 use crate::config::Settings;
+use crate::conversations::ConversationBook;
 use crate::http::{Jobs, QuestionDesk, Readiness, WriteBackDesk, answer_later};
 use crate::leads::{LeadDesk, LeadDeskParts, PauseBoard, TargetPause};
 use crate::lifecycle::Stop;
@@ -85,6 +86,7 @@ impl Pipeline {
             STORE_OPEN,
             "1 while the store is open and does its work; predictions do not wait for it."
         );
+        metrics::describe_gauge!(KEYS_LEFT, "Customers whose key is still one of the pepper before.");
         metrics::gauge!(STORE_OPEN).set(0.0);
         let hosts = settings.callbacks.as_ref().map(|callbacks| callbacks.hosts.clone());
         let pauses = PauseBoard::default();
@@ -145,7 +147,8 @@ impl Pipeline {
     /// Opens the store, however long that takes, tells who waits for it, and runs the jobs until the process stops. A
     /// supervised task.
     pub(super) async fn run(self, parts: JobParts, opening: Opening, stop: Stop) -> anyhow::Result<()> {
-        let JobParts { settings, scorer, hasher, eraser, monitoring, platform, callbacks, opened: tell } = parts;
+        let JobParts { settings, scorer, hasher, eraser, monitoring, platform, callbacks, conversations, opened: tell } =
+            parts;
         worker::describe();
         let opened = match opening {
             Opening::Open(opened) => *opened,
@@ -168,11 +171,12 @@ impl Pipeline {
         let keeper = keeper.keep(FEATURES_POLL, stop.soft().clone().cancelled_owned());
         let keeper = Box::pin(keeper) as BoxFuture<'static, ()>;
         let watching = follow::watch(store.clone(), stop.clone());
+        let noting = keep_conversations(conversations, store.clone(), stop.clone());
         let leases = Leases::new(store, &holder(&settings), Arc::new(SystemClock));
         let later = self.drive_all(later(&leases, &scorer, &hasher, callbacks), &stop);
         let driven = self.drive(&settings, &leases, &scorer, platform.as_ref(), &privacy, &stop);
         // One task: together they use no more than one of the threads that answer requests.
-        tokio::join!(driven, later, follower, keeper, watching);
+        tokio::join!(driven, later, follower, keeper, watching, noting);
         Ok(())
     }
 
@@ -213,6 +217,13 @@ impl Pipeline {
     }
 }
 
+/// Copies conversations into the store until the process stops.
+async fn keep_conversations(conversations: Option<ConversationBook>, store: Store, stop: Stop) {
+    if let Some(conversations) = conversations {
+        conversations.keep(store, stop.soft().clone().cancelled_owned()).await;
+    }
+}
+
 /// What the jobs of a server work with.
 pub(super) struct JobParts {
     pub(super) settings: Settings,
@@ -222,6 +233,8 @@ pub(super) struct JobParts {
     pub(super) monitoring: Monitoring,
     pub(super) platform: Option<Genesys>,
     pub(super) callbacks: Option<Callbacks>,
+    /// `None` without an agent's page.
+    pub(super) conversations: Option<ConversationBook>,
     /// Told the store once it is open.
     pub(super) opened: oneshot::Sender<Store>,
 }

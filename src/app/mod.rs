@@ -1,5 +1,6 @@
 //! The composition root: configuration becomes services, services become a router. The only file that sees every module.
 
+pub mod checkup;
 pub mod examine;
 mod follow;
 pub mod jobs;
@@ -23,8 +24,9 @@ use tokio::sync::oneshot;
 
 use crate::auth::{self, Authenticator};
 use crate::config::{self, Effective, Settings, SettingsSource};
+use crate::conversations::ConversationBook;
 use crate::http::admission::Admission;
-use crate::http::{Endpoints, EventKeys, HttpSettings, HttpState, OperatorDesk, SharedState, keep_live};
+use crate::http::{Endpoints, EventKeys, HttpSettings, HttpState, OperatorDesk, SharedState, WidgetDesk, keep_live};
 use crate::lifecycle::{Hangups, Lifecycle, Signals, Stop};
 use crate::monitoring::{Ledger, Monitoring};
 use crate::routing::TierPolicy;
@@ -34,7 +36,7 @@ use crate::scoring::{Scorer, ScorerSettings, gate, golden};
 use crate::sinks::Callbacks;
 use crate::telemetry::{AuditFile, MetricsHandle};
 use scoreline_domain::privacy::audit::{self, Actor, AuditAction, AuditOutcome};
-use scoreline_domain::privacy::{Erasable, Eraser, IdHasher, PrivacySettings, Tombstones};
+use scoreline_domain::privacy::{Erasable, Eraser, IdHasher, LinkSigner, PrivacySettings, Tombstones};
 use scoreline_domain::time::{Clock as _, Rounds, SystemClock};
 use scoreline_engine::inference::bundle::LoadSettings;
 use scoreline_engine::inference::registry::{FolderWatch, Patience, Registry, RegistrySettings};
@@ -118,6 +120,7 @@ pub async fn serve(start: ServerStart) -> anyhow::Result<()> {
         monitoring: monitoring.clone(),
         platform,
         callbacks,
+        conversations: state.widget.as_ref().map(|widget| widget.book.clone()),
         opened: tell,
     };
     let readiness = state.readiness.clone();
@@ -277,7 +280,9 @@ fn state(
     // Predictions by id are made from what the jobs have kept.
     let table = FeatureTable::new(settings.scoring.features_stale_after);
     let scorer = Scorer::new(registry, Arc::new(SystemClock), scorer_settings(settings), monitoring.clone(), table);
-    let eraser = eraser(&scorer, &monitoring, pipeline);
+    let tombstones = Tombstones::unread();
+    let widget = widget(settings, privacy, &tombstones, pipeline);
+    let eraser = eraser(tombstones, &scorer, &monitoring, widget.as_ref().map(|widget| &widget.book), pipeline);
     let (jobs, write_back) = pipeline.desks();
     let event_keys = EventKeys { verifier: settings.event_keys.clone().map(Arc::new) };
     HttpState {
@@ -301,6 +306,7 @@ fn state(
         leads: pipeline.lead_desk(settings, privacy),
         event_keys,
         operator,
+        widget,
         metrics: Arc::new(move || metrics.render()),
     }
 }
@@ -318,6 +324,19 @@ fn address(settings: &Settings) -> String {
     format!("{scheme}://{}", settings.server.listen)
 }
 
+/// The agent's page, where it has an address.
+fn widget(
+    settings: &Settings,
+    privacy: &PrivacySettings,
+    tombstones: &Tombstones,
+    pipeline: &Pipeline,
+) -> Option<WidgetDesk> {
+    let widget = settings.widget.as_ref()?;
+    let signer = LinkSigner::new(&widget.keys, privacy, widget.link_ttl);
+    let book = ConversationBook::new(tombstones.clone(), pipeline.desk().store, Arc::new(SystemClock));
+    Some(WidgetDesk::new(widget.page.clone(), signer, book))
+}
+
 fn scorer_settings(settings: &Settings) -> ScorerSettings {
     ScorerSettings {
         clv_model: settings.models.clv_model.clone(),
@@ -332,14 +351,22 @@ fn scorer_settings(settings: &Settings) -> ScorerSettings {
 
 /// Every place that keeps something about customers is named here. The store comes first: what it has laid a tombstone
 /// for stays away from the others.
-fn eraser(scorer: &Scorer, monitoring: &Monitoring, pipeline: &Pipeline) -> Eraser {
-    let tombstones = Tombstones::unread();
+fn eraser(
+    tombstones: Tombstones,
+    scorer: &Scorer,
+    monitoring: &Monitoring,
+    conversations: Option<&ConversationBook>,
+    pipeline: &Pipeline,
+) -> Eraser {
     scorer.cache().refuse(tombstones.clone());
     scorer.table().refuse(tombstones.clone());
     let mut places: Vec<Arc<dyn Erasable>> =
         vec![Arc::new(pipeline.desk()), Arc::new(scorer.cache().clone()), Arc::new(scorer.table().clone())];
     if let Some(ledger) = monitoring.ledger() {
         places.push(Arc::new(ledger.clone()));
+    }
+    if let Some(conversations) = conversations {
+        places.push(Arc::new(conversations.clone()));
     }
     Eraser::new(tombstones, places)
 }

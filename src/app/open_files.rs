@@ -30,6 +30,13 @@ impl ConnectionShares {
         shares
     }
 
+    /// The limit of open files as a start would raise it, and how many of `most` connections it leaves.
+    pub(super) fn possible(most: usize) -> (usize, usize) {
+        let limit = getrlimit(Resource::Nofile).maximum;
+        let limit = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+        (limit, Self::of(limit, most).public)
+    }
+
     /// The public listener gets what the others leave. At most a quarter of all files is not for connections, and at most
     /// one in sixteen is for the admin listener.
     fn of(limit: usize, most: usize) -> Self {

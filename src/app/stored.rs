@@ -91,7 +91,7 @@ pub(super) async fn open(settings: &Settings, tell: TellKeys) -> anyhow::Result<
 
 /// The place of a store's file that is not there, while something beside it says that it was: its lock, or a pepper that
 /// belongs to no other store of the folder.
-fn vanished(settings: &Settings) -> Option<&Path> {
+pub(super) fn vanished(settings: &Settings) -> Option<&Path> {
     let StorePlace::Sqlite(path) = &settings.store.place else { return None };
     let lock = Store::lock_of(path);
     let is_lock = |entry: &DirEntry| entry.path().extension() == lock.extension();
@@ -297,7 +297,7 @@ async fn begin(settings: &Settings, store: &Store, tell: TellKeys) -> anyhow::Re
 }
 
 /// The settings with the pepper that was given or is kept; `None` when one is to be drawn.
-fn known_privacy(settings: &Settings) -> anyhow::Result<Option<PrivacySettings>> {
+pub(super) fn known_privacy(settings: &Settings) -> anyhow::Result<Option<PrivacySettings>> {
     let mut privacy = settings.privacy.clone();
     if let (None, StorePlace::Sqlite(path)) = (&privacy.pepper, &settings.store.place) {
         let file = path.with_file_name(PEPPER);

@@ -165,7 +165,7 @@ pub enum FileFault {
 /// Reads a file that holds secrets, and says which state of the file that was.
 ///
 /// # Errors
-/// When it cannot be read, is not a regular file, or others than its owner may read it.
+/// When it cannot be read, is not a regular file, or others than its owner, or the group that root gave it to, may read it.
 pub fn read_private(path: &Path) -> Result<(Zeroizing<Vec<u8>>, FileState), FileFault> {
     let unreadable = |err| FileFault::Unreadable { path: path.to_owned(), err };
     let file = File::open(path).map_err(unreadable)?;
@@ -175,7 +175,9 @@ pub fn read_private(path: &Path) -> Result<(Zeroizing<Vec<u8>>, FileState), File
         return Err(FileFault::NotAFile { path: path.to_owned() });
     }
     let mode = metadata.mode() & 0o777;
-    if mode & 0o077 != 0 {
+    // A group may read root's file: that is how a secret reaches a process without privileges (`fsGroup` in Kubernetes).
+    let is_handed_over = metadata.uid() == 0 && !rustix::process::geteuid().is_root();
+    if mode & if is_handed_over { 0o037 } else { 0o077 } != 0 {
         return Err(FileFault::NotPrivate { path: path.to_owned(), mode });
     }
     let mut bytes = Zeroizing::new(Vec::with_capacity(metadata.len() as usize));

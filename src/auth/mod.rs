@@ -117,6 +117,7 @@ impl Authenticator {
     /// When a file cannot be read, can be read by others than its owner, or holds something that cannot be used.
     pub fn open(settings: &AuthSettings, clock: Arc<dyn Clock>) -> Result<Option<Arc<Self>>, AuthError> {
         let Some(path) = settings.credentials_file.clone() else { return Ok(None) };
+        metrics::describe_counter!("scoreline_auth_key_fetches_total", "Fetches of issuers' keys by outcome.");
         let mint = match &settings.token_key_file {
             None => Mint::new(None),
             Some(path) => {

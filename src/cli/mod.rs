@@ -3,10 +3,14 @@
 
 mod auth;
 mod beside;
+mod colours;
 mod config;
+mod doctor;
 mod extract;
 mod features;
 mod genesys;
+mod init;
+mod man;
 pub mod models;
 mod push;
 mod rescore;
@@ -21,7 +25,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::app::ServerStart;
 use crate::app::stored::SettingFault;
@@ -52,6 +56,10 @@ Exit codes: 0 done, 1 failed at run time, 64 wrong usage or settings";
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Begin a server of your own: settings, pepper, a first API key, models
+    Init(init::InitArgs),
+    /// Say what is not right on this machine, and what to do about it
+    Doctor(doctor::DoctorArgs),
     /// Answer predictions over HTTP until SIGTERM or Ctrl-C
     #[command(after_help = SERVE_EXAMPLES)]
     Serve,
@@ -81,6 +89,10 @@ enum Command {
     /// Check or print the settings
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Print what a shell completes the commands with
+    Completions(man::CompletionsArgs),
+    /// Write the manual pages
+    Man(man::ManArgs),
 }
 
 const SERVE_EXAMPLES: &str = "\
@@ -152,29 +164,30 @@ impl Cli {
             return models::probe();
         }
         let source = SettingsSource { file: self.config };
-        if let Command::Genesys(command) = self.command {
-            return command.run(&source);
-        }
-        if let Command::Auth(auth) = self.command {
-            let standing = auth.stands_alone();
-            let effective = if standing { None } else { Some(source.read()?) };
-            return auth.run(effective.as_ref().map(|effective| &effective.settings));
-        }
-        let effective = source.read()?;
+        let settings = || source.read().map(|effective| effective.settings);
         match self.command {
-            Command::Serve => serve(source, effective),
-            Command::Score(score) => score.run(effective.settings),
-            Command::Extract(extract) => extract.run(&effective.settings),
-            Command::Rescore(rescore) => rescore.run(&effective.settings),
-            Command::Reveal(reveal) => reveal.run(&effective.settings),
-            Command::Status(status) => status.run(&effective.settings),
-            Command::Push(push) => push.run(&effective.settings),
-            Command::Models(command) => command.run(&effective.settings),
-            Command::Features(command) => command.run(&effective.settings),
-            Command::Config(command) => command.run(&effective),
-            Command::Auth(auth) => auth.run(Some(&effective.settings)),
-            // Has run above, because not all of it needs settings.
+            Command::Init(init) => init.run(),
+            Command::Doctor(doctor) => doctor.run(&source),
+            Command::Serve => {
+                let effective = source.read()?;
+                serve(source, effective)
+            }
+            Command::Score(score) => score.run(settings()?),
+            Command::Extract(extract) => extract.run(&settings()?),
+            Command::Rescore(rescore) => rescore.run(&settings()?),
+            Command::Reveal(reveal) => reveal.run(&settings()?),
+            Command::Status(status) => status.run(&settings()?),
+            Command::Push(push) => push.run(&settings()?),
+            Command::Models(command) => command.run(&settings()?),
+            Command::Features(command) => command.run(&settings()?),
+            Command::Auth(auth) => {
+                let settings = if auth.stands_alone() { None } else { Some(settings()?) };
+                auth.run(settings.as_ref())
+            }
             Command::Genesys(command) => command.run(&source),
+            Command::Config(command) => command.run(&source.read()?),
+            Command::Completions(completions) => completions.run(Self::command()),
+            Command::Man(man) => man.run(Self::command()),
         }
     }
 }
@@ -210,8 +223,6 @@ fn print(text: &str) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

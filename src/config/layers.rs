@@ -15,7 +15,9 @@ use super::variables::{FILE_VARIABLE, StrayVariable, VariableKind, nearest, vari
 pub(super) const DEFAULTS: &str = include_str!("default.toml");
 
 /// Keys without a default.
-const OPTIONAL: [&str; 36] = [
+const OPTIONAL: [&str; 38] = [
+    "widget.url",
+    "widget.key_file",
     "write_back.callbacks.secret_file",
     "server.tls.certificate",
     "server.tls.key",

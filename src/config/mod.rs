@@ -18,6 +18,7 @@ mod store;
 mod tls;
 mod value;
 mod variables;
+mod widget;
 mod write_back;
 
 use std::fmt::Write as _;
@@ -48,6 +49,7 @@ pub use problem::{ConfigProblems, Problem, ValueOrigin};
 pub use settings::{InferenceSettings, ModelSettings, ScoringSettings, ServerSettings};
 pub use tls::TlsSections;
 pub use variables::StrayVariable;
+pub use widget::WidgetSection;
 
 use layers::Reader;
 use value::Bytes;
@@ -81,6 +83,8 @@ pub struct Settings {
     pub store: StoreSettings,
     /// `None`: callbacks are told to nobody.
     pub callbacks: Option<CallbackSettings>,
+    /// `None`: there is no agent's page.
+    pub widget: Option<WidgetSection>,
 }
 
 /// Settings together with where each value came from.
@@ -156,6 +160,7 @@ pub fn explain(
     let leads = leads::leads(&mut read);
     let event_keys = leads::events(&mut read, server.batch_body_limit);
     let push = leads::push(&mut read, genesys.as_ref());
+    let widget = widget::read(&mut read, genesys.as_ref());
     let store = store::section(&mut read, privacy.pepper.is_some());
     let settings = Settings {
         server,
@@ -180,6 +185,7 @@ pub fn explain(
         push,
         store,
         callbacks,
+        widget,
     };
     read.finish().map(|entries| Effective { settings, entries })
 }

@@ -1,8 +1,8 @@
 //! HTTP transport only: unpack, call one service, wrap. One endpoint, one file; wire structs never leave this module.
 //!
 //! Its rooms, each of which may only look at those before it: `state` (what there is to ask), `edge` (around every
-//! request), `wire` (what stands on the wire), `routes` and `admin` (one endpoint a file), `router` (the table of them),
-//! `service` (the doors of a listener).
+//! request), `wire` (what stands on the wire), `page` (what people look at), `routes` and `admin` (one endpoint a file),
+//! `router` (the table of them), `service` (the doors of a listener).
 
 mod admin;
 pub mod admission;
@@ -26,5 +26,5 @@ pub use routes::predict_later::answer_later;
 pub use service::Endpoints;
 pub use state::{
     EventKeys, HttpSettings, HttpState, Jobs, QuestionDesk, Readiness, RenderMetrics, SharedState, StoreTrouble,
-    WriteBackDesk,
+    WidgetAccess, WidgetDesk, WidgetSettings, WriteBackDesk,
 };

@@ -13,12 +13,12 @@ use axum::routing::{MethodFilter, MethodRouter, any, on};
 use super::admin::{self, jobs, metrics, models, operator, privacy, push, write_back};
 use super::edge::auth::{Access, guarded};
 use super::edge::error::{ApiError, Code, error_response};
-use super::edge::observe::Observe;
+use super::edge::observe::{self, Observe};
 use super::edge::origin::refuse_other_sites;
 use super::routes::live::Endpoint;
 use super::routes::{
     Call, customer_score, customers, health, job, lead_events, lead_scores, leads, oauth_token, outcomes,
-    predict_clv_batch, predict_later, predict_lead_batch, purchases,
+    predict_clv_batch, predict_later, predict_lead_batch, purchases, widget,
 };
 use super::state::SharedState;
 use crate::auth::Scope;
@@ -86,6 +86,7 @@ pub static ROUTES: &[Route] = &[
     public(Method::DELETE, "/v1/customers/{id}", "customers", Scoped(Scope::Admin), Routed(|method| on(method, customers::handle))),
     public(Method::GET, "/v1/customers/{id}/score", "customer_score", Scoped(Scope::Predict), Routed(|method| on(method, customer_score::handle))),
     public(Method::POST, "/oauth/token", "oauth_token", Open, Routed(|method| on(method, oauth_token::handle))),
+    public(Method::GET, "/widget", "widget", Open, Routed(|method| on(method, widget::handle))),
     public(Method::GET, "/health/live", "health", Open, Routed(|method| on(method, health::live))),
     public(Method::GET, "/health/ready", "health", Open, Routed(|method| on(method, health::ready))),
     admin(Method::GET, "/health/live", Open, Routed(|method| on(method, health::live))),
@@ -121,6 +122,7 @@ const fn admin(method: Method, path: &'static str, access: Access, answer: Route
 
 /// The routes of one listener behind authentication and under observation. What is no route is answered here too.
 pub(super) fn router(listener: ListenerName, state: SharedState) -> Router {
+    observe::describe();
     let rows = ROUTES.iter().filter(|row| row.listener == listener);
     let router = rows.fold(Router::new(), |router, row| {
         let methods = guarded(&state, row.access, row.methods());

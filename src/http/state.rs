@@ -10,14 +10,16 @@ use axum::extract::FromRef;
 use super::admission::Admission;
 use super::operator_desk::OperatorDesk;
 use crate::auth::Authenticator;
+use crate::conversations::{ConversationBook, ConversationKey};
 use crate::leads::LeadDesk;
 use crate::monitoring::Monitoring;
 use crate::routing::TierPolicy;
 use crate::scoring::Scorer;
 use crate::sinks::CallbackHosts;
 use scoreline_domain::privacy::signature::Verifier;
-use scoreline_domain::privacy::{Eraser, IdHasher};
-use scoreline_domain::{JobName, JobStatus};
+use scoreline_domain::privacy::{Eraser, IdHasher, LinkSigner};
+use scoreline_domain::time::Timestamp;
+use scoreline_domain::{CustomerKey, JobName, JobStatus};
 use scoreline_store::Store;
 
 /// Limits of the transport.
@@ -131,6 +133,56 @@ pub struct WriteBackDesk {
     pub target: Option<&'static str>,
 }
 
+/// Who may look at the agent's page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WidgetAccess {
+    /// Who has the signed link of a conversation.
+    Signed,
+    /// Also who knows the id of one that was asked about.
+    Conversation,
+}
+
+/// How the agent's page is reached and shown.
+#[derive(Clone, Debug)]
+pub struct WidgetSettings {
+    /// Where browsers reach this server, without a slash at the end.
+    pub url: String,
+    pub access: WidgetAccess,
+    /// Whose pages may show it in a frame, as `frame-ancestors` has them.
+    pub framed_by: String,
+    /// Whether it may also be opened by itself.
+    pub open_in_tab: bool,
+}
+
+/// The agent's page: what it shows, and who may see it. Cheap to clone.
+#[derive(Clone)]
+pub struct WidgetDesk {
+    pub settings: Arc<WidgetSettings>,
+    pub signer: LinkSigner,
+    pub book: ConversationBook,
+}
+
+impl WidgetDesk {
+    pub fn new(settings: WidgetSettings, signer: LinkSigner, book: ConversationBook) -> Self {
+        metrics::describe_counter!("scoreline_widget_pages_total", "Pages shown to agents, by what they said.");
+        metrics::describe_counter!(
+            "scoreline_widget_links_refused_total",
+            "Links of agents' pages not taken, by reason."
+        );
+        Self { settings: Arc::new(settings), signer, book }
+    }
+
+    /// The address of a conversation's page.
+    pub(crate) fn link(
+        &self,
+        conversation: &ConversationKey,
+        customer: Option<&CustomerKey>,
+        now: Timestamp,
+    ) -> String {
+        format!("{}/widget?t={}", self.settings.url, self.signer.sign(conversation.as_bytes(), customer, now))
+    }
+}
+
 /// Renders metrics in the Prometheus text format.
 pub type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
 
@@ -153,6 +205,8 @@ pub struct HttpState {
     pub leads: LeadDesk,
     pub event_keys: EventKeys,
     pub operator: OperatorDesk,
+    /// `None`: there is no agent's page.
+    pub widget: Option<WidgetDesk>,
     /// Renders everything measured so far.
     pub metrics: RenderMetrics,
 }

@@ -12,8 +12,8 @@ use scoreline_domain::time::Timestamp;
 use scoreline_domain::{ModelName, ModelVersion, Probability, Tier};
 use scoreline_engine::features::{DerivedRule, FeatureRule};
 use scoreline_engine::inference::bundle::{
-    BundleFiles, GOLDEN_FILE, GoldenAnswer, GoldenRequest, GoldenRow, LoadSettings, MANIFEST_FILE, ModelSnapshot,
-    run_rows, sha256_hex,
+    BundleFiles, GOLDEN_FILE, GoldenAnswer, GoldenRequest, GoldenRow, GoldenValue, LoadSettings, MANIFEST_FILE,
+    ModelSnapshot, run_rows, sha256_hex,
 };
 use scoreline_engine::inference::manifest::{
     BUNDLE_VERSION, BackendKind, Bands, Baseline, Baselines, CalibrationMethod, ColdStartFeature, Information,
@@ -307,11 +307,30 @@ pub fn in_order(table: &Table, snapshot: &ModelSnapshot) -> anyhow::Result<Table
     let columns = names()
         .map(|name| table.position(&name).with_context(|| format!("feature `{name}` is not a column of the table")))
         .collect::<Result<Vec<_>, _>>()?;
-    let rows = table
-        .rows
-        .iter()
-        .map(|row| Row { values: columns.iter().map(|column| row.values[*column]).collect(), ..row.clone() });
-    Ok(Table { features: names().collect(), rows: rows.filter(|row| !snapshot.is_cold_start(&row.values)).collect() })
+    let rules = snapshot.schema().rules();
+    if let Some(text) = rules.iter().find(|r| r.categories.is_empty() && table.categories.contains_key(&r.name)) {
+        anyhow::bail!("feature `{}` is a number for the model and a text in the table", text.name);
+    }
+    // A category stands at another position in the table's list than in the bundle's.
+    let value = |row: &Row, column: usize, rule: &FeatureRule| {
+        let given = row.values[column];
+        if rule.categories.is_empty() || given.is_nan() {
+            return given;
+        }
+        let text = match table.categories.get(&rule.name) {
+            Some(texts) => texts.get(given as usize).cloned().unwrap_or_default(),
+            None => given.to_string(),
+        };
+        rule.categories.iter().position(|category| *category == text).map_or(f64::NAN, |position| position as f64)
+    };
+    let rows = table.rows.iter().map(|row| Row {
+        values: columns.iter().zip(rules).map(|(column, rule)| value(row, *column, rule)).collect(),
+        ..row.clone()
+    });
+    let rows = rows.filter(|row| !snapshot.is_cold_start(&row.values)).collect();
+    let categories = rules.iter().filter(|rule| !rule.categories.is_empty());
+    let categories = categories.map(|rule| (rule.name.clone(), rule.categories.clone())).collect();
+    Ok(Table { features: names().collect(), categories, horizon_days: table.horizon_days, rows })
 }
 
 /// Positions of features in a schema.
@@ -419,13 +438,18 @@ fn golden_rows(
     requests: &[GoldenRequest],
     draft: &Draft,
 ) -> anyhow::Result<Vec<u8>> {
-    let names: Vec<_> = snapshot.schema().rules().iter().map(|rule| rule.name.clone()).collect();
+    let rules = snapshot.schema().rules();
     let request = |row: &Row, missing: &[String]| GoldenRequest {
-        features: names
+        features: rules
             .iter()
             .zip(&row.values)
-            .filter(|(name, value)| !value.is_nan() && !missing.contains(name))
-            .map(|(name, value)| (name.clone(), Some((*value).into())))
+            .filter(|(rule, value)| !value.is_nan() && !missing.contains(&rule.name))
+            .map(|(rule, value)| {
+                // Somebody who asks says a category by its name.
+                let category = rule.categories.get(*value as usize);
+                let given = category.map_or_else(|| (*value).into(), |text| GoldenValue::Text(text.clone()));
+                (rule.name.clone(), Some(given))
+            })
             .collect(),
         ..GoldenRequest::default()
     };

@@ -8,15 +8,25 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use scoreline_engine::inference::bundle::{ModelSnapshot, run_rows};
 
-use crate::packing::table::Table;
+use crate::packing::table::{Row, Table};
 
-/// Columns of the file.
+/// Columns of the file. Its time is only there where the table has customers at several.
 const CUSTOMER: &str = "customer";
+const AS_OF: &str = "as_of";
 const PREDICTION: &str = "prediction";
 /// Share of the rows that may differ: a value just beside a split takes the other branch in single precision.
 const LARGEST_SHARE: f64 = 0.01;
 /// Rows that a refusal shows.
 const SHOWN: usize = 10;
+
+/// A row by its customer and, where the predictions say it, its time.
+fn key(customer: &str, as_of: &str) -> String {
+    format!("{customer}\n{as_of}")
+}
+
+fn row_key(row: &Row, timed: bool) -> String {
+    key(&row.customer, if timed { &row.as_of } else { "" })
+}
 
 /// Where the library's predictions are, and how close the bundle must come.
 #[derive(Clone, Debug)]
@@ -33,8 +43,8 @@ impl LibraryCheck {
     /// # Errors
     /// When the file cannot be read or names other customers, and with the worst rows when too many differ.
     pub(crate) fn run(&self, snapshot: &ModelSnapshot, table: &Table) -> anyhow::Result<String> {
-        let predicted = self.read(table)?;
-        let asked: Vec<_> = table.rows.iter().filter(|row| predicted.contains_key(row.customer.as_str())).collect();
+        let (predicted, timed) = self.read(table)?;
+        let asked: Vec<_> = table.rows.iter().filter(|row| predicted.contains_key(&row_key(row, timed))).collect();
         anyhow::ensure!(!asked.is_empty(), "{} tells of no customer that the model is asked about", self.shown());
         let raw: Vec<f64> = asked.iter().flat_map(|row| row.values.iter().copied()).collect();
         let outputs = run_rows(snapshot, &raw)?;
@@ -43,7 +53,7 @@ impl LibraryCheck {
             .iter()
             .zip(answers)
             .map(|(row, outputs)| {
-                let (library, ours) = (predicted[row.customer.as_str()], snapshot.roles().value.of(outputs));
+                let (library, ours) = (predicted[&row_key(row, timed)], snapshot.roles().value.of(outputs));
                 let difference = (ours - library).abs() / library.abs().max(1.0);
                 // Not a number is as far away as can be.
                 (if difference.is_nan() { f64::INFINITY } else { difference }, row.customer.as_str(), library, ours)
@@ -67,13 +77,14 @@ impl LibraryCheck {
             writeln!(text, "  customer {customer}: the library predicts {library}, the bundle answers {ours}")?;
         }
         text.push_str(
-            "The export lost something of the model: a last step, an average, linear leaves, zeros as missing values",
+            "The export lost something of the model: a last step, an average, linear leaves, zeros as missing values. \
+             LightGBM's own text and XGBoost's own JSON (`Booster.save_model`) are packed without an export",
         );
         Err(anyhow::Error::msg(text))
     }
 
-    /// The predictions by customer, each of somebody in the table.
-    fn read<'a>(&self, table: &'a Table) -> anyhow::Result<BTreeMap<&'a str, f64>> {
+    /// The predictions by row, each of one in the table, and whether they say their time.
+    fn read(&self, table: &Table) -> anyhow::Result<(BTreeMap<String, f64>, bool)> {
         let problem = || format!("`--check {}` cannot be read", self.shown());
         let mut reader = csv::Reader::from_path(&self.file).with_context(problem)?;
         let headers = reader.headers().with_context(problem)?.clone();
@@ -84,24 +95,33 @@ impl LibraryCheck {
             })
         };
         let (customer, prediction) = (column(CUSTOMER)?, column(PREDICTION)?);
-        let known: BTreeSet<&str> = table.rows.iter().map(|row| row.customer.as_str()).collect();
+        let as_of = headers.iter().position(|header| header.trim() == AS_OF);
+        let as_of = as_of.filter(|_| table.rows.iter().any(|row| !row.as_of.is_empty()));
+        let timed = as_of.is_some();
+        let known: BTreeSet<String> = table.rows.iter().map(|row| row_key(row, timed)).collect();
+        anyhow::ensure!(
+            timed || known.len() == table.rows.len(),
+            "{} needs the column `{AS_OF}`: the table has customers at several times",
+            self.shown()
+        );
         let mut found = BTreeMap::new();
         for (at, record) in reader.records().enumerate() {
             let record = record.with_context(problem)?;
             let wrong = |what: &str| format!("{} line {}: {what}", self.shown(), at + 2);
-            let name = record.get(customer).unwrap_or_default();
-            let Some(name) = known.get(name) else {
+            let field = |at: Option<usize>| at.and_then(|at| record.get(at)).unwrap_or_default();
+            let row = key(field(Some(customer)), field(as_of));
+            if !known.contains(&row) {
                 // Customers without a history are not put to the model.
                 continue;
-            };
+            }
             let number: f64 = record
                 .get(prediction)
                 .and_then(|text| text.trim().parse().ok())
                 .filter(|number: &f64| number.is_finite())
                 .with_context(|| wrong("`prediction` must be a number"))?;
-            anyhow::ensure!(found.insert(*name, number).is_none(), wrong("the customer is there twice"));
+            anyhow::ensure!(found.insert(row, number).is_none(), wrong("the customer is there twice"));
         }
-        Ok(found)
+        Ok((found, timed))
     }
 
     fn shown(&self) -> std::path::Display<'_> {
@@ -115,11 +135,11 @@ mod tests {
 
     use scoreline_domain::{ModelName, ModelVersion};
     use scoreline_engine::inference::bundle::LoadSettings;
-    use scoreline_engine::inference::manifest::{Apply, BackendKind, MappedOutput, Output, Outputs};
+    use scoreline_engine::inference::manifest::Apply;
 
     use super::*;
     use crate::packing::Trained;
-    use crate::packing::pack::{Pack, pack};
+    use crate::packing::pack::{Mapping, Pack, pack};
 
     /// Real exports with what their libraries predict; see `make.py` there.
     fn exports() -> PathBuf {
@@ -147,22 +167,25 @@ mod tests {
 
     impl Order {
         fn new(model: &str, apply: Apply) -> Self {
-            let output = if model.starts_with("catboost") { "predictions" } else { "variable" };
-            let value = Output::Mapped(MappedOutput { output: output.to_owned(), apply, curve: None });
+            let step = |apply: Apply| Mapping {
+                meaning: "value".to_owned(),
+                value: if apply == Apply::Exp { "exp" } else { "identity" }.to_owned(),
+            };
             let pack = Pack {
                 load: LoadSettings::default(),
                 model: exports().join(format!("{model}.onnx")),
                 table: exports().join("customers.csv"),
                 name: ModelName::parse("clv").expect("a name"),
                 version: ModelVersion::parse("v1").expect("a version"),
-                backend: BackendKind::Trees,
-                outputs: Outputs { value: Some(value), ..Outputs::default() },
+                backend: None,
+                maps: Vec::new(),
+                applies: vec![step(apply)],
                 required: Vec::new(),
                 missing_to_model: true,
                 group_by: "purchase_count".to_owned(),
                 group_starts: vec![1.0, 2.0, 4.0],
                 cold_start_feature: "purchase_count".to_owned(),
-                horizon_days: 90,
+                horizon_days: Some(90),
                 description: String::new(),
                 data: String::new(),
                 synthetic: String::new(),

@@ -11,6 +11,7 @@ pub mod assemble;
 mod baseline;
 pub mod calibrate;
 pub mod drift;
+pub mod fitted;
 pub mod html;
 pub mod leaks;
 pub(crate) mod library;

@@ -7,15 +7,17 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use scoreline_domain::time::Timestamp;
 use scoreline_domain::{ModelName, ModelVersion};
-use scoreline_engine::features::Impute;
 use scoreline_engine::features::schema::{NamedImpute, Transform};
-use scoreline_engine::inference::bundle::{BundleFiles, LoadSettings};
+use scoreline_engine::features::{FeatureRule, Impute};
+use scoreline_engine::inference::bundle::{self, BundleFiles, LoadSettings};
 use scoreline_engine::inference::manifest::{
     Apply, BackendKind, ColdStartFeature, Manifest, MappedOutput, Output, Outputs, TrainingSummary,
 };
 
 use crate::packing::assemble::{self, Draft, Evidence};
 use crate::packing::calibrate::Grouping;
+use crate::packing::drift;
+use crate::packing::fitted;
 use crate::packing::html;
 use crate::packing::leaks::{self, LeakReport};
 use crate::packing::library::LibraryCheck;
@@ -24,6 +26,12 @@ use crate::packing::split::Split;
 use crate::packing::statistics::{self, FeaturePlan};
 use crate::packing::table::{Row, Table};
 use crate::packing::{Trained, peers};
+
+/// Fields of the documented request.
+const CORE: [&str; 5] =
+    ["recency_days", "frequency_count", "avg_handling_time_sec", "sentiment_score_avg", "topic_diversity"];
+/// What the figures of callers are called who give no others.
+pub(crate) const CORE_LABEL: &str = "core";
 
 /// What the command line says about the model.
 #[derive(Clone)]
@@ -34,14 +42,18 @@ pub(crate) struct Pack {
     pub table: PathBuf,
     pub name: ModelName,
     pub version: ModelVersion,
-    pub backend: BackendKind,
-    pub outputs: Outputs,
+    /// What runs it; by its file when `None`.
+    pub backend: Option<BackendKind>,
+    /// Which output means what: none needs to be said of a model with one output.
+    pub maps: Vec<Mapping>,
+    pub applies: Vec<Mapping>,
     pub required: Vec<String>,
     pub missing_to_model: bool,
     pub group_by: String,
     pub group_starts: Vec<f64>,
     pub cold_start_feature: String,
-    pub horizon_days: u32,
+    /// As the table says when `None`.
+    pub horizon_days: Option<u32>,
     pub description: String,
     pub data: String,
     pub synthetic: String,
@@ -63,9 +75,12 @@ pub(crate) struct Mapping {
     pub value: String,
 }
 
-/// The manifest's `[outputs]` from `--map` and `--apply`.
-pub(crate) fn outputs(outputs: &[Mapping], applies: &[Mapping]) -> anyhow::Result<Outputs> {
+/// The manifest's `[outputs]` from `--map` and `--apply`, of a model that writes these columns: its only one is the value.
+fn outputs(outputs: &[Mapping], applies: &[Mapping], columns: &[String]) -> anyhow::Result<Outputs> {
     let mut found = Outputs::default();
+    if let ([], [only]) = (outputs, columns) {
+        found.value = Some(Output::Name(only.clone()));
+    }
     for Mapping { meaning, value } in outputs {
         let slot = slot(&mut found, meaning)?;
         anyhow::ensure!(slot.is_none(), "`--map {meaning}` is given twice");
@@ -88,55 +103,64 @@ pub(crate) fn outputs(outputs: &[Mapping], applies: &[Mapping]) -> anyhow::Resul
         };
         *output = Output::Mapped(MappedOutput { output: output.name().to_owned(), apply, curve: None });
     }
-    anyhow::ensure!(found.value.is_some(), "`--map value=...` is required");
+    anyhow::ensure!(found.value.is_some(), "`--map value=...` is required: the model writes {}", columns.join(", "));
     Ok(found)
 }
 
 /// Builds the bundle. Nothing is published.
 pub(crate) fn pack(pack: Pack, models: &Path, replace: bool) -> anyhow::Result<Trained> {
     let table = Table::read(&pack.table)?;
+    let model = std::fs::read(&pack.model).with_context(|| format!("cannot read {}", pack.model.display()))?;
+    // A file that names its columns reads these; any other reads all of the table in its order.
+    let table = match bundle::columns_of(&model)? {
+        Some(names) => table.only(&names)?,
+        None => table,
+    };
     for name in pack.required.iter().chain([&pack.group_by, &pack.cold_start_feature]) {
         anyhow::ensure!(
             table.position(name).is_some(),
-            "`{name}` is not a feature of {}: {}",
+            "`{name}` is not a feature that the model reads from {}: {}",
             pack.table.display(),
             table.features.join(", ")
         );
     }
-    let impute = if pack.missing_to_model { NamedImpute::None } else { NamedImpute::Mean };
-    let plans: Vec<_> = table
-        .features
-        .iter()
-        .map(|name| FeaturePlan {
-            name: name.clone(),
-            required: pack.required.contains(name),
-            impute: Impute::Named(impute),
-            transform: Transform::Identity,
-        })
-        .collect();
+    let fit = table.part(Split::Fit);
+    anyhow::ensure!(!fit.is_empty(), "the table has no `fit` rows");
+    let plans: Vec<_> =
+        table.features.iter().enumerate().map(|(column, name)| plan(&pack, &table, column, name)).collect();
     let leaks = leaks::of_table(&plans, &table, &pack.allow)?;
     leaks.refuse()?;
-    let extension = match pack.backend {
+    let backend = match pack.backend {
+        Some(backend) => backend,
+        None => bundle::backend_of(&model, &table.features)?,
+    };
+    let extension = match backend {
         BackendKind::Smartcore => "json",
         BackendKind::Trees | BackendKind::Linear | BackendKind::Onnx => {
             pack.model.extension().and_then(|extension| extension.to_str()).unwrap_or("onnx")
         }
     };
+    let horizon_days = pack.horizon_days.or(table.horizon_days).context(
+        "`--horizon-days` is required: the table has no column `horizon_days` that says how many days `spend_usd` covers",
+    )?;
+    if let (Some(said), Some(known)) = (pack.horizon_days, table.horizon_days) {
+        anyhow::ensure!(said == known, "`--horizon-days {said}`: the outcomes of the table are of {known} days");
+    }
     let mut draft = Draft {
         load: pack.load,
         name: pack.name,
         version: pack.version,
         trained_at: pack.trained_at,
         description: pack.description,
-        backend: pack.backend,
+        backend,
         file: format!("model.{extension}"),
-        model: std::fs::read(&pack.model).with_context(|| format!("cannot read {}", pack.model.display()))?,
-        horizon_days: pack.horizon_days,
+        model,
+        horizon_days,
         as_of: None,
         cold_start_feature: ColdStartFeature::One(pack.cold_start_feature),
         standardize: false,
-        outputs: pack.outputs,
-        features: Vec::new(),
+        outputs: Outputs::default(),
+        features: rules(&plans, &table, &fit)?,
         derived: Vec::new(),
         grouping: Grouping {
             feature: pack.group_by,
@@ -152,16 +176,47 @@ pub(crate) fn pack(pack: Pack, models: &Path, replace: bool) -> anyhow::Result<T
             licence: pack.licence,
             command: pack.command,
             allowed: leaks.allowed(),
+            rows: u32::try_from(fit.len())?,
+            fitted_sample: fitted::sample(&fit),
             ..TrainingSummary::default()
         },
     };
-    let fit = table.part(Split::Fit);
-    anyhow::ensure!(!fit.is_empty(), "the table has no `fit` rows");
-    draft.features = statistics::rules(&plans, &fit)?;
-    draft.training.rows = u32::try_from(fit.len())?;
+    // Its columns are known when it is loaded, and its last step may be what lets it load.
+    draft.outputs = outputs(&pack.maps, &pack.applies, &[String::new()])?;
+    let columns = bundle::outputs_of(&draft.manifest()?, &draft.model, &draft.load)?;
+    draft.outputs = outputs(&pack.maps, &pack.applies, &columns)?;
     let manifest = draft.manifest()?;
     let judging = Judging { leaks, check: pack.check.as_ref(), accept: pack.accept.as_deref() };
     calibrated(&draft, manifest, &table, judging, models, replace)
+}
+
+/// How a feature is read. A missing value is left to the model only where its fit rows showed it some: what a model does with
+/// a missing value that it never saw is an accident of its library.
+fn plan(pack: &Pack, table: &Table, column: usize, name: &str) -> FeaturePlan {
+    let is_missing = |row: &Row| row.split == Split::Fit && row.values[column].is_nan();
+    let is_text = table.categories.contains_key(name);
+    let to_model = is_text || pack.missing_to_model && table.rows.iter().any(is_missing);
+    FeaturePlan {
+        name: name.to_owned(),
+        required: pack.required.iter().any(|required| required == name),
+        impute: Impute::Named(if to_model { NamedImpute::None } else { NamedImpute::Mean }),
+        transform: Transform::Identity,
+    }
+}
+
+/// The rules of the planned features; those of texts list them.
+fn rules(plans: &[FeaturePlan], table: &Table, fit: &[&Row]) -> anyhow::Result<Vec<FeatureRule>> {
+    let mut rules = statistics::rules(plans, fit)?;
+    for (column, rule) in rules.iter_mut().enumerate() {
+        if let Some(categories) = table.categories.get(&rule.name) {
+            let positions: Vec<f64> = fit.iter().map(|row| row.values[column]).collect();
+            rule.drift = drift::categories(categories.len(), &positions);
+            rule.categories.clone_from(categories);
+            (rule.mean, rule.std) = (0.0, 1.0);
+            (rule.min, rule.max) = (0.0, categories.len() as f64 - 1.0);
+        }
+    }
+    Ok(rules)
 }
 
 /// What the command line says about calibrating a bundle anew.
@@ -222,8 +277,19 @@ pub(crate) fn again(again: Again, models: &Path, replace: bool) -> anyhow::Resul
         training: TrainingSummary { command: again.command, ..manifest.training },
     };
     let manifest = draft.manifest()?;
+    let table_in_order = assemble::in_order(&table, &draft.snapshot(&manifest)?)?;
+    fitted::refuse(&manifest.training.fitted_sample, &table_in_order, again.accept.as_deref())?;
     let judging = Judging { leaks: LeakReport::default(), check: None, accept: again.accept.as_deref() };
     calibrated(&draft, manifest, &table, judging, models, replace)
+}
+
+/// Positions of the features that callers leave out who send the documented request and no more; `None` where that is no
+/// question: the model reads none of its fields, or nothing that may be left out beside them.
+fn beside_core(features: &[FeatureRule]) -> Option<Vec<usize>> {
+    let is_core = |rule: &FeatureRule| CORE.contains(&rule.name.as_str());
+    let others = features.iter().enumerate().filter(|(_, rule)| !is_core(rule) && !rule.required);
+    let others: Vec<usize> = others.map(|(position, _)| position).collect();
+    (features.iter().any(is_core) && !others.is_empty()).then_some(others)
 }
 
 /// What a bundle is judged by beside its figures.
@@ -265,7 +331,13 @@ pub(crate) fn calibrated(
     };
     assemble::conclude(&mut manifest, &evidence, &draft.grouping, draft.as_of)?;
     let judged = judge(&draft.snapshot(&manifest)?, &test, &[])?;
-    let quality = vec![Quality::of("", &judged, &draft.grouping, table.position(&draft.grouping.feature))?];
+    let grouped = table.position(&draft.grouping.feature);
+    let mut quality = vec![Quality::of("", &judged, &draft.grouping, grouped)?];
+    if let Some(others) = beside_core(&manifest.features) {
+        let known = grouped.filter(|column| !others.contains(column));
+        let judged = judge(&draft.snapshot(&manifest)?, &test, &others)?;
+        quality.push(Quality::of(CORE_LABEL, &judged, &draft.grouping, known)?);
+    }
     "one split of the customers: fit, calibration, test".clone_into(&mut manifest.training.protocol);
     assemble::record(&mut manifest, &quality);
     manifest.training.accepted = refuse_nonsense(&quality[0], accept)?;
@@ -296,19 +368,23 @@ mod tests {
 
     #[test]
     fn outputs_are_mapped_by_meaning() {
-        let found = outputs(&[mapping("value", "variable"), mapping("risk", "p")], &[mapping("value", "exp")]);
+        let found = outputs(&[mapping("value", "variable"), mapping("risk", "p")], &[mapping("value", "exp")], &[]);
         let found = found.expect("valid");
         let value = found.value.expect("given");
         assert_eq!((value.name(), value.apply()), ("variable", Apply::Exp));
         assert_eq!(found.risk.expect("given").apply(), Apply::Identity);
+        let only = outputs(&[], &[mapping("value", "exp")], &["prediction".to_owned()]).expect("one is enough");
+        let value = only.value.expect("the only one");
+        assert_eq!((value.name(), value.apply()), ("prediction", Apply::Exp));
     }
 
     #[test]
     fn a_wrong_mapping_is_refused_with_what_is_allowed() {
-        let refused =
-            |given: &[Mapping], applies: &[Mapping]| outputs(given, applies).expect_err("refused").to_string();
+        let refused = |given: &[Mapping], applies: &[Mapping]| {
+            outputs(given, applies, &["a".to_owned(), "b".to_owned()]).expect_err("refused").to_string()
+        };
         assert!(refused(&[mapping("worth", "x")], &[]).starts_with("an output means value, risk"));
-        assert!(refused(&[mapping("risk", "x")], &[]).contains("`--map value=...` is required"));
+        assert!(refused(&[mapping("risk", "x")], &[]).contains("`--map value=...` is required: the model writes a, b"));
         let value = [mapping("value", "x")];
         assert!(refused(&value, &[mapping("value", "log")]).contains("must be identity, exp"));
         assert!(refused(&value, &[mapping("risk", "exp")]).contains("needs `--map risk=...`"));
@@ -343,14 +419,15 @@ mod tests {
             table,
             name: ModelName::parse("outside").expect("a name"),
             version: ModelVersion::parse("v1").expect("a version"),
-            backend: BackendKind::Linear,
-            outputs: outputs(&[mapping("value", "value")], &[mapping("value", "exp")]).expect("valid"),
+            backend: None,
+            maps: Vec::new(),
+            applies: vec![mapping("value", "exp")],
             required: vec!["purchase_count".into()],
             missing_to_model: false,
             group_by: "purchase_count".into(),
             group_starts: vec![1.0, 3.0],
             cold_start_feature: "purchase_count".into(),
-            horizon_days: 90,
+            horizon_days: Some(90),
             description: String::new(),
             data: String::new(),
             synthetic: String::new(),
@@ -383,6 +460,9 @@ mod tests {
 
         order.required = vec!["tenure_days".into()];
         let Err(refused) = pack(order, &folder.path().join("models"), true) else { panic!("was packed") };
-        assert!(refused.to_string().contains("`tenure_days` is not a feature of"), "{refused:#}");
+        assert!(
+            refused.to_string().contains("`tenure_days` is not a feature that the model reads from"),
+            "{refused:#}"
+        );
     }
 }

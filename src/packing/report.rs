@@ -7,6 +7,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::packing::Trained;
 use crate::packing::calibrate::{LEVEL, LEVELS};
+use crate::packing::pack::CORE_LABEL;
+use crate::packing::quality::{Quality, refuse_nonsense};
 use scoreline_domain::Tier;
 
 /// The steps of a run. Silent when standard error is not a terminal.
@@ -125,6 +127,10 @@ pub fn text(trained: &Trained) -> anyhow::Result<String> {
         writeln!(text)?;
     }
     writeln!(text)?;
+    if let (Some(whole), Some(core)) = (qualities.first(), qualities.iter().find(|quality| quality.label == CORE_LABEL))
+    {
+        writeln!(text, "{}", loss(whole, core))?;
+    }
     for quality in qualities {
         let label = if quality.label.is_empty() { "this bundle" } else { &quality.label };
         let figure = |key: &str| quality.metrics.get(key).copied().unwrap_or(f64::NAN);
@@ -142,4 +148,43 @@ pub fn text(trained: &Trained) -> anyhow::Result<String> {
         }
     }
     Ok(text)
+}
+
+/// What the model loses when callers send the documented request and no more.
+fn loss(whole: &Quality, core: &Quality) -> String {
+    let figures = |quality: &Quality| {
+        let figure = |key: &str| quality.metrics.get(key).copied().unwrap_or(f64::NAN);
+        (figure("normalized_gini"), figure("total_error") * 100.0)
+    };
+    let ((gini, total), (core_gini, core_total)) = (figures(whole), figures(core));
+    let mut text = format!(
+        "callers who send only the documented request's fields: nGini {core_gini:.3} instead of {gini:.3}, total error \
+         {core_total:+.1} % instead of {total:+.1} %"
+    );
+    if refuse_nonsense(core, None).is_err() {
+        text.push_str(
+            "; such answers make no sense: let requests give the other features (`--required`), or fit the model on rows that \
+             lack them",
+        );
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn quality(label: &str, gini: f64, total: f64) -> Quality {
+        let metrics = [("customers", 9.0), ("normalized_gini", gini), ("total_error", total), ("decile_error", 0.1)];
+        Quality { label: label.to_owned(), metrics: metrics.map(|(key, value)| (key.to_owned(), value)).into() }
+    }
+
+    #[test]
+    fn what_callers_of_the_documented_request_lose_is_said() {
+        let whole = quality("", 0.76, 0.004);
+        let said = loss(&whole, &quality(CORE_LABEL, 0.195, -0.1));
+        assert!(said.ends_with("nGini 0.195 instead of 0.760, total error -10.0 % instead of +0.4 %"), "{said}");
+        let said = loss(&whole, &quality(CORE_LABEL, 0.195, 1.5));
+        assert!(said.contains("+150.0 %") && said.contains("such answers make no sense"), "{said}");
+    }
 }

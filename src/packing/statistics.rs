@@ -111,6 +111,7 @@ mod tests {
     fn rows(values: &[f64]) -> Vec<Row> {
         let row = |value: &f64| Row {
             customer: String::new(),
+            as_of: String::new(),
             split: Split::Fit,
             values: vec![*value],
             spend_usd: 0.0,

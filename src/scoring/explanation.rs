@@ -10,12 +10,13 @@
 //! are explained on the request's thread, models of ONNX Runtime on theirs. What is written sums to the answer to the
 //! cent.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::task::Score;
 use super::{Scored, Scorer};
 use scoreline_domain::score::round;
-use scoreline_domain::{CustomerKey, Source};
+use scoreline_domain::{CustomerKey, ModelName, ModelVersion, Source};
 use scoreline_engine::features::Value;
 use scoreline_engine::inference::ModelSnapshot;
 use scoreline_engine::inference::bundle::{OutputColumn, ReadCustomer};
@@ -141,6 +142,48 @@ impl Scorer {
         explained
     }
 
+    /// The values that an answer was made from, as its model reads them, to explain it by later; `None` of one that is not the
+    /// model's own. Arguments as for `explain`.
+    pub fn row_behind<E: Score>(
+        &self,
+        features: Option<&[(&str, Option<Value<'_>>)]>,
+        customer: Option<CustomerKey>,
+        scored: &Scored<E>,
+    ) -> Option<Box<[f64]>> {
+        let snapshot = &scored.snapshot;
+        let is_own = matches!(scored.source, Source::Model | Source::Cache) && scored.version == *snapshot.version();
+        let read = match features.filter(|_| is_own) {
+            Some(features) => snapshot.read(features.iter().copied()).ok(),
+            None if is_own => self.stored_as_of(snapshot, customer, scored.features_as_of),
+            None => None,
+        };
+        match read? {
+            ReadCustomer::Known(given) => Some(given.raw.to_vec().into_boxed_slice()),
+            ReadCustomer::New => None,
+        }
+    }
+
+    /// Explains an earlier answer of a version that still serves: `amount` is what it said of `row`.
+    ///
+    /// # Errors
+    /// Says why there is no explanation.
+    pub async fn explain_row<E: Score>(
+        &self,
+        model: &ModelName,
+        version: &ModelVersion,
+        row: &[f64],
+        amount: f64,
+    ) -> Result<(Arc<ModelSnapshot>, Explanation), NotExplained> {
+        let serving = self.parts.registry.serving(model);
+        let snapshot = serving.filter(|snapshot| {
+            snapshot.version() == version && snapshot.task() == E::TASK && snapshot.schema().len() == row.len()
+        });
+        let snapshot = snapshot.ok_or(NotExplained::AnotherScore)?;
+        let budget = Budget::of(self.parts.settings.explain.budget);
+        let explanation = explain(&snapshot, row, &snapshot.roles().value, E::in_unit, Detail::Groups, budget).await?;
+        if is_of(&explanation, amount) { Ok((snapshot, explanation)) } else { Err(NotExplained::AnotherScore) }
+    }
+
     /// How many groups of features an answer names.
     pub fn explain_top(&self) -> usize {
         self.parts.settings.explain.top
@@ -164,12 +207,12 @@ async fn answer<E: Score>(
         return Err(NotExplained::AnotherScore);
     };
     let explanation = explain(snapshot, &given.raw, &snapshot.roles().value, E::in_unit, detail, budget).await?;
-    let amount = scored.estimate.amount();
-    if (explanation.value - amount).abs() <= 1e-9 * amount.abs().max(1.0) {
-        Ok(explanation)
-    } else {
-        Err(NotExplained::AnotherScore)
-    }
+    if is_of(&explanation, scored.estimate.amount()) { Ok(explanation) } else { Err(NotExplained::AnotherScore) }
+}
+
+/// Whether it is this amount that is explained.
+fn is_of(explanation: &Explanation, amount: f64) -> bool {
+    (explanation.value - amount).abs() <= 1e-9 * amount.abs().max(1.0)
 }
 
 /// Explains one role of a model for a row of raw values (`NaN` is missing): dollars of a value, points of a probability.

@@ -1,9 +1,10 @@
 //! What the pipeline counts. Handles are registered once: counting a prediction is a few atomic additions.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use metrics::{Counter, Histogram, counter, gauge, histogram};
+use metrics::{Counter, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
 use super::cache::ScoreCache;
 use super::task::Score;
@@ -25,6 +26,15 @@ pub(super) struct ScoringMetrics {
     /// Inputs of data actions that no model knows.
     pub unknown_inputs: Counter,
     traffic: Arc<Traffic>,
+    /// Models and versions whose gauges say something.
+    shown: Mutex<ShownModels>,
+}
+
+/// Models with a breaker, and versions in the folder.
+#[derive(Default)]
+struct ShownModels {
+    models: BTreeSet<String>,
+    versions: BTreeSet<(String, String)>,
 }
 
 /// One of each kind: the labels are registered before the first of them happens, so that rates start at zero.
@@ -50,6 +60,7 @@ const REASONS: [FallbackReason; COUNTED_REASONS] = FallbackReason::ALL;
 
 impl ScoringMetrics {
     pub(super) fn register(traffic: Arc<Traffic>) -> Self {
+        describe();
         Self {
             by_source: Source::ALL.map(|source| counter!("scoreline_predictions_total", "source" => source.as_str())),
             refused: counter!("scoreline_predictions_refused_total"),
@@ -59,6 +70,7 @@ impl ScoringMetrics {
             coalesced: counter!("scoreline_coalesced_total"),
             unknown_inputs: counter!("scoreline_prediction_warnings_total", "kind" => "unknown_input"),
             traffic,
+            shown: Mutex::default(),
         }
     }
 
@@ -88,26 +100,63 @@ impl ScoringMetrics {
         });
     }
 
-    /// Sets the gauges that are read off rather than counted.
-    pub(super) fn report(cache: &ScoreCache, registry: &Registry) {
+    /// Sets the gauges that are read off rather than counted. What is gone since the last time is not a number any more.
+    pub(super) fn report(&self, cache: &ScoreCache, registry: &Registry) {
         gauge!("scoreline_cache_entries").set(cache.entries() as f64);
+        let mut now = ShownModels::default();
         for snapshot in registry.all_serving() {
-            let now = snapshot.engine().phase();
-            for phase in Phase::ALL {
-                let is = if phase == now { 1.0 } else { 0.0 };
-                gauge!("scoreline_breaker_state", "model" => snapshot.name().to_string(), "state" => phase.as_str())
-                    .set(is);
-            }
+            let phase = snapshot.engine().phase();
+            let model = snapshot.name().to_string();
+            set_breaker(&model, |other| if other == phase { 1.0 } else { 0.0 });
+            now.models.insert(model);
         }
         for version in registry.status() {
             let (model, name) = (version.model.to_string(), version.version.to_string());
-            for state in VersionState::WORDS {
-                let is = if state == version.state.as_str() { 1.0 } else { 0.0 };
-                gauge!("scoreline_model_state", "model" => model.clone(), "version" => name.clone(), "state" => state)
-                    .set(is);
-            }
+            set_state(&model, &name, |state| if state == version.state.as_str() { 1.0 } else { 0.0 });
+            now.versions.insert((model, name));
         }
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.models.difference(&now.models).for_each(|model| set_breaker(model, |_| f64::NAN));
+        shown.versions.difference(&now.versions).for_each(|(model, name)| set_state(model, name, |_| f64::NAN));
+        *shown = now;
     }
+}
+
+fn set_breaker(model: &str, value: impl Fn(Phase) -> f64) {
+    for phase in Phase::ALL {
+        gauge!("scoreline_breaker_state", "model" => model.to_owned(), "state" => phase.as_str()).set(value(phase));
+    }
+}
+
+fn set_state(model: &str, version: &str, value: impl Fn(&str) -> f64) {
+    for state in VersionState::WORDS {
+        let labels = [("model", model.to_owned()), ("version", version.to_owned()), ("state", state.to_owned())];
+        gauge!("scoreline_model_state", &labels).set(value(state));
+    }
+}
+
+/// Tells the recorder what the metrics mean.
+fn describe() {
+    for (name, meaning) in [
+        ("scoreline_predictions_total", "Answers by where they came from."),
+        ("scoreline_predictions_refused_total", "Questions that cannot be answered as they were asked."),
+        ("scoreline_prediction_warnings_total", "Warnings of answers by kind."),
+        ("scoreline_fallbacks_total", "Answers that the model did not give, by reason."),
+        ("scoreline_coalesced_total", "Questions answered by an equal one that was under way."),
+        ("scoreline_explanations_total", "Explanations that were asked for, by what became of them."),
+    ] {
+        describe_counter!(name, meaning);
+    }
+    for (name, meaning) in [
+        ("scoreline_cache_entries", "Scores in the cache."),
+        ("scoreline_breaker_state", "1 at the state that the breaker of the serving model is in."),
+        ("scoreline_model_state", "1 at the state that a version in the models folder is in."),
+        ("scoreline_self_probe_ok", "1 while the serving model, or a step of its fallbacks, answers as it should."),
+    ] {
+        describe_gauge!(name, meaning);
+    }
+    describe_histogram!("scoreline_prediction_duration_seconds", "Time of a score, without the request around it.");
+    describe_histogram!("scoreline_explanation_duration_seconds", "Time of an explanation, by method.");
 }
 
 impl Warning {

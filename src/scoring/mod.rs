@@ -618,7 +618,7 @@ impl Scorer {
 
     /// Sets the gauges that are read off rather than counted.
     pub fn report_gauges(&self) {
-        ScoringMetrics::report(&self.parts.cache, &self.parts.registry);
+        self.parts.metrics.report(&self.parts.cache, &self.parts.registry);
         self.parts.table.report_gauges(self.now());
         self.close_trials();
     }

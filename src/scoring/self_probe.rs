@@ -46,6 +46,14 @@ impl SelfProbe {
         for finding in &findings {
             self.tell(finding);
         }
+        // Of a model that is gone nothing is said any more.
+        self.found.retain(|(model, path), _| {
+            let stays = findings.iter().any(|finding| finding.model == *model && finding.path == *path);
+            if !stays {
+                set_ok(model, path, f64::NAN);
+            }
+            stays
+        });
         findings
     }
 
@@ -73,11 +81,7 @@ impl SelfProbe {
 
     fn tell(&mut self, Finding { model, path, problem }: &Finding) {
         let ok = problem.is_none();
-        metrics::gauge!("scoreline_self_probe_ok", "model" => model.to_string(), "path" => *path).set(if ok {
-            1.0
-        } else {
-            0.0
-        });
+        set_ok(model, path, if ok { 1.0 } else { 0.0 });
         let before = self.found.insert((model.clone(), *path), ok);
         match problem {
             Some(reason) if before != Some(false) => tracing::error!(%model, path, reason, "self-probe fails"),
@@ -85,6 +89,10 @@ impl SelfProbe {
             Some(_) | None => {}
         }
     }
+}
+
+fn set_ok(model: &ModelName, path: &'static str, value: f64) {
+    metrics::gauge!("scoreline_self_probe_ok", "model" => model.to_string(), "path" => path).set(value);
 }
 
 /// The model on its first golden row that is not of a new customer; `None` when it has none.

@@ -60,6 +60,7 @@ pub struct FeatureTableKeeper<F> {
 
 impl<F: FeatureFeed> FeatureTableKeeper<F> {
     pub fn new(feed: F, table: FeatureTable) -> Self {
+        metrics::describe_gauge!("scoreline_book_feed_ok", "1 while features in memory follow those in the store.");
         Self { feed, table, position: 0, failing: false, ok: gauge!("scoreline_book_feed_ok") }
     }
 

@@ -2,6 +2,7 @@
 
 use tokio::sync::watch;
 
+use super::schedule::Timetable;
 use scoreline_domain::JobName;
 use scoreline_domain::job::{JobStatus, LastRun, RunResult};
 use scoreline_domain::time::Timestamp;
@@ -15,7 +16,7 @@ pub struct JobProgress {
 
 impl JobProgress {
     pub fn new(job: JobName) -> Self {
-        metrics::gauge!("scoreline_job_running", "job" => job.as_str()).set(0.0);
+        metrics::gauge!("scoreline_job_running", "name" => job.as_str()).set(0.0);
         Self { job, status: watch::Sender::new(JobStatus::default()) }
     }
 
@@ -36,8 +37,14 @@ impl JobProgress {
         self.status.send_modify(|status| *status.counts.entry(name).or_default() += count);
     }
 
+    /// Says how far its regular runs are apart at most.
+    pub(super) fn follow(&self, timetable: &Timetable) {
+        let period = (timetable.every + timetable.jitter).as_secs_f64();
+        metrics::gauge!("scoreline_job_period_seconds", "name" => self.job.as_str()).set(period);
+    }
+
     pub(super) fn begin(&self, now: Timestamp) {
-        metrics::gauge!("scoreline_job_running", "job" => self.job.as_str()).set(1.0);
+        metrics::gauge!("scoreline_job_running", "name" => self.job.as_str()).set(1.0);
         self.status.send_modify(|status| {
             status.running_since = Some(now);
             status.next_at = None;
@@ -47,10 +54,10 @@ impl JobProgress {
 
     pub(super) fn end(&self, now: Timestamp, result: RunResult) {
         let job = self.job.as_str();
-        metrics::gauge!("scoreline_job_running", "job" => job).set(0.0);
-        metrics::counter!("scoreline_job_runs_total", "job" => job, "result" => result.as_str()).increment(1);
+        metrics::gauge!("scoreline_job_running", "name" => job).set(0.0);
+        metrics::counter!("scoreline_job_runs_total", "name" => job, "result" => result.as_str()).increment(1);
         if result == RunResult::Done {
-            let gauge = metrics::gauge!("scoreline_job_last_success_timestamp_seconds", "job" => job);
+            let gauge = metrics::gauge!("scoreline_job_last_success_timestamp_seconds", "name" => job);
             gauge.set(now.as_millisecond() as f64 / 1e3);
         }
         self.status.send_modify(|status| {
@@ -76,6 +83,7 @@ impl JobProgress {
 /// Tells the recorder what the metrics of jobs mean.
 pub(super) fn describe() {
     use metrics::{describe_counter, describe_gauge};
+    describe_gauge!("scoreline_job_period_seconds", "Longest time from one regular run of the job to the next.");
     describe_gauge!("scoreline_job_running", "1 while a run of the job is under way.");
     describe_gauge!("scoreline_job_last_success_timestamp_seconds", "End of the job's last run that did its work.");
     describe_counter!("scoreline_job_runs_total", "Runs of the job by how they ended.");

@@ -112,6 +112,7 @@ impl Driver {
         let mut cause = Cause::Timer;
         let mut failures = 0;
         let mut told: Option<String> = None;
+        self.progress.follow(&self.timetable);
         loop {
             let regular = self.timetable.regular(fastrand::f64());
             let mut timer = pin!(sleep(regular));

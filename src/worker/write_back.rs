@@ -11,6 +11,7 @@ use super::progress::JobProgress;
 use super::schedule::{Cause, Job, JobEnd};
 use crate::sinks::{ProfilePlace, Sink as _};
 use scoreline_domain::JobName;
+use scoreline_domain::time::seconds_between;
 use scoreline_store::OutboxCounts;
 
 /// Writes what is waiting.
@@ -63,7 +64,11 @@ impl WriteBack {
             self.0.leases.store().outbox_counts(self.0.sink.target()).await?;
         gauge!("scoreline_write_back_pending").set(pending as f64);
         gauge!("scoreline_write_back_failing").set(failing as f64);
-        gauge!("scoreline_write_back_dead").set((dead + absent) as f64);
+        gauge!("scoreline_write_back_absent").set(absent as f64);
+        gauge!("scoreline_write_back_dead").set(dead as f64);
+        let oldest = self.0.leases.store().oldest_write(self.0.sink.target()).await?;
+        let age = oldest.map_or(0, |oldest| seconds_between(oldest, self.0.leases.clock().now()));
+        gauge!("scoreline_write_back_oldest_seconds").set(age as f64);
         Ok(())
     }
 }
@@ -108,5 +113,10 @@ pub(super) fn describe() {
     );
     describe_gauge!("scoreline_write_back_pending", "Updates of profiles that wait to be written.");
     describe_gauge!("scoreline_write_back_failing", "Of those that wait, those that failed before.");
+    describe_gauge!(
+        "scoreline_write_back_absent",
+        "Updates of customers whom the platform does not have; looked for again."
+    );
+    describe_gauge!("scoreline_write_back_oldest_seconds", "Age of the oldest update of a profile that waits.");
     describe_gauge!("scoreline_write_back_dead", "Updates of profiles that are not tried any more.");
 }

@@ -340,17 +340,17 @@ async fn a_promoted_candidate_is_not_compared_any_more() {
 }
 
 #[tokio::test]
-async fn the_gauges_of_a_trial_that_is_over_say_so() {
+async fn the_gauges_of_a_trial_that_is_over_are_gone() {
     let app = trying(&larger("v1.3-over"), SHADOW);
     ask(&app, None, 30.0, 10.0).await;
     app.scorer.catch_up().await;
     let mean = |metrics: &str| {
         let start = r#"scoreline_candidate_delta{model="clv",version="v1.3-over",stat="mean"} "#;
-        metrics.lines().find_map(|line| line.strip_prefix(start)).expect("a gauge").to_owned()
+        metrics.lines().find_map(|line| line.strip_prefix(start)).map(ToOwned::to_owned)
     };
-    assert_ne!(mean(&app.admin("/metrics").await.text), "NaN");
+    assert!(mean(&app.admin("/metrics").await.text).is_some());
     app.monitoring.trials().retain(|_| false);
-    assert_eq!(mean(&app.admin("/metrics").await.text), "NaN");
+    assert_eq!(mean(&app.admin("/metrics").await.text), None);
     assert_eq!(app.monitoring.trials().status(), []);
 }
 

@@ -197,7 +197,7 @@ fn links_lead_somewhere() {
 }
 
 /// Whether a page has the heading of an anchor, which is written as GitHub does.
-fn has_heading(page: &Path, anchor: &str) -> bool {
+pub fn has_heading(page: &Path, anchor: &str) -> bool {
     let slug = |title: &str| -> String {
         let kept =
             title.to_lowercase().chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c)).collect::<String>();

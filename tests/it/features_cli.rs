@@ -35,8 +35,12 @@ impl Desk {
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
+        self.program(&[&["features"], arguments].concat())
+    }
+
+    fn program(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_scoreline"));
-        command.arg("features").args(arguments).current_dir(self.folder.path()).env_remove("SCORELINE_CONFIG");
+        command.args(arguments).current_dir(self.folder.path()).env_remove("SCORELINE_CONFIG");
         command.env("SCORELINE__STORE__PATH", "store.db").env("SCORELINE__PRIVACY__PEPPER", PEPPER);
         command.output().expect("the binary runs")
     }
@@ -301,4 +305,94 @@ fn the_catalogue_is_printed_for_people_and_programs() {
     let json: serde_json::Value =
         serde_json::from_slice(&desk.run(&["catalogue", "--format", "json"]).stdout).expect("JSON");
     assert_eq!(json.as_array().map(Vec::len), Some(CATALOGUE.len()));
+}
+
+/// A number from 0 to 1 that depends on all of these.
+fn chance(of: &[u64]) -> f64 {
+    let mixed = of.iter().fold(7_u64, |hash, part| {
+        (hash ^ part).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29).wrapping_mul(0xbf58_476d_1ce4_e5b9)
+    });
+    (mixed >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+/// Customers who buy now and then, more often the more they are given to it.
+fn a_shop(customers: u64) -> String {
+    let mut log = "customer_id,date,amount,items\n".to_owned();
+    for customer in 0..customers {
+        let eager = 0.15 + 0.6 * chance(&[customer, 1]);
+        for week in 0..18_u64 {
+            if chance(&[customer, 2, week]) < eager * 0.5 {
+                let day = jiff::civil::date(2020, 1, 1) + jiff::Span::new().days(week as i64 * 7);
+                let amount = 5.0 + 40.0 * chance(&[customer, 3, week]);
+                log.push_str(&format!("C{customer},{day},{amount:.2},1\n"));
+            }
+        }
+    }
+    log
+}
+
+/// A forest of one tree in LightGBM's text: few purchases or many, and what is said of each.
+fn booster(few: f64, many: f64) -> String {
+    format!(
+        "tree\nversion=v4\nnum_class=1\nnum_tree_per_iteration=1\nmax_feature_idx=1\nobjective=regression\n\
+         feature_names=monetary_avg purchase_count\n\nTree=0\nnum_leaves=2\nnum_cat=0\nsplit_feature=1\nthreshold=2.5\n\
+         decision_type=2\nleft_child=-1\nright_child=-2\nleaf_value={few} {many}\nis_linear=0\nshrinkage=1\n\n\nend of trees\n"
+    )
+}
+
+#[test]
+fn an_exported_table_is_packed_and_served_as_it_is() {
+    let desk = Desk::new();
+    desk.put("log.csv", &a_shop(1500));
+    desk.done(&["import-purchases", "log.csv", "--quiet"]);
+    let rows = desk.export("2020-03-01,2020-04-01", "training.csv");
+    let number = |row: &[(String, String)], name: &str| value(row, name).parse::<f64>().expect(name);
+    assert!(rows.iter().all(|row| value(row, "horizon_days") == "30"));
+    let is_few = |row: &[(String, String)]| number(row, "purchase_count") <= 2.5;
+    let mean = |few: bool| {
+        let fit = rows.iter().filter(|row| value(row, "split") == "fit" && is_few(row) == few);
+        let spent: Vec<f64> = fit.map(|row| number(row, "spend_usd")).collect();
+        spent.iter().sum::<f64>() / spent.len() as f64
+    };
+    let (few, many) = (mean(true), mean(false));
+    assert!(many > few, "{few} {many}");
+    desk.put("model.txt", &booster(few, many));
+    let predicted = rows.iter().map(|row| {
+        let prediction = if is_few(row) { few } else { many };
+        format!("{},{},{prediction}\n", value(row, "customer"), value(row, "as_of"))
+    });
+    let predicted: String = predicted.collect();
+    desk.put("predictions.csv", &format!("customer,as_of,prediction\n{predicted}"));
+
+    let arguments = ["models", "pack", "--model", "model.txt", "--features", "training.csv", "--name", "clv"];
+    let more = ["--version", "v1.0", "--check", "predictions.csv", "--models", "models", "--no-report"];
+    let packed = desk.program(&[&arguments[..], &more].concat());
+    let said = String::from_utf8_lossy(&packed.stdout).into_owned() + &String::from_utf8_lossy(&packed.stderr);
+    assert!(packed.status.success(), "{said}");
+    assert!(said.contains("check: 0 of") && said.contains("published: models/clv/v1.0"), "{said}");
+    let manifest = fs::read_to_string(desk.path("models/clv/v1.0/bundle.toml")).expect("a manifest");
+    assert!(manifest.contains("horizon_days = 30") && manifest.contains("backend = \"trees\""), "{manifest}");
+
+    // Calibrating on the rows that fitted it is refused by their hashes.
+    let bent = fs::read_to_string(desk.path("training.csv")).expect("a table");
+    desk.put("fitted.csv", &bent.replace(",fit,", ",calibration,"));
+    let again = ["models", "calibrate", "models/clv/v1.0", "--features", "fitted.csv", "--version", "v1.1"];
+    let refused = desk.program(&[&again[..], &["--models", "models", "--no-report"]].concat());
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("of the rows that fitted the model are among"), "{said}");
+
+    desk.put("customers.csv", "customer_id,purchase_count,monetary_avg\nA,1,20\nB,4,20\n");
+    let score = ["score", "--model", "clv", "--input", "customers.csv", "--output", "scored.csv", "--quiet"];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_scoreline"));
+    command.args(score).current_dir(desk.folder.path()).env_remove("SCORELINE_CONFIG");
+    let scored = command.env("SCORELINE__MODELS__DIR", "models").env("SCORELINE__STORE__PATH", "store.db").output();
+    let scored = scored.expect("the binary runs");
+    assert!(scored.status.success(), "{}", String::from_utf8_lossy(&scored.stderr));
+    let mut reader = csv::Reader::from_path(desk.path("scored.csv")).expect("a table");
+    let column = reader.headers().expect("a header").iter().position(|name| name == "clv_value_usd").expect("a value");
+    let values: Vec<f64> = reader.records().map(|row| row.expect("a row")[column].parse().expect("a number")).collect();
+    for (served, expected) in values.iter().zip([few, many]) {
+        assert!((served - expected).abs() < 0.01, "{served} for {expected}");
+    }
+    assert_eq!(values.len(), 2);
 }

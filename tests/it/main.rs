@@ -13,15 +13,18 @@ mod by_id_store;
 mod candidates;
 mod config;
 mod data_actions;
+mod deploy;
 #[path = "../../crates/genesys/tests/it/desk.rs"]
 mod desk;
 mod documents;
 mod explanations;
 mod exported_actions;
 mod features_cli;
+mod first_hour;
 mod flow;
 mod fuzz;
 mod genesys_cli;
+mod grafana;
 #[path = "../../crates/store/tests/it/ground.rs"]
 mod ground;
 mod http_api;
@@ -57,5 +60,6 @@ mod stored;
 mod support;
 mod tidy;
 mod tls;
+mod widget;
 mod worker;
 mod wrong_exports;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Modules of the root package by floor: a module may only use what is on a lower floor, and itself. Between crates the
 /// compiler keeps the arrows.
 const FLOORS: [&[&str]; 7] = [
-    &["routing", "auth", "leads", "lifecycle", "telemetry"],
+    &["routing", "auth", "conversations", "leads", "lifecycle", "telemetry"],
     &["monitoring"],
     &["scoring", "sinks"],
     &["http", "worker", "packing"],

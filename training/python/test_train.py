@@ -49,16 +49,44 @@ class Learners(unittest.TestCase):
         return code, said.getvalue(), output
 
     def test_every_learner_exports_what_it_learned(self):
-        for learner, (_, backend) in train.LEARNERS.items():
+        for learner in train.LEARNERS:
             with self.subTest(learner):
                 code, said, output = self.run_learner(learner)
                 self.assertEqual(code, 0, said)
-                self.assertIn(f"--backend {backend} --map value=variable", said)
+                self.assertIn("scoreline models pack --model", said)
                 predictions = pd.read_csv(output.with_suffix(".predictions.csv"))
                 self.assertIn(f"--check {output.with_suffix('.predictions.csv')}", said)
                 self.assertEqual((list(predictions.columns), len(predictions)), (["customer", "prediction"], 300))
                 shape = onnx.load(output).graph.input[0].type.tensor_type.shape
                 self.assertEqual(shape.dim[1].dim_value, 3)
+
+    def test_a_library_writes_its_own_file(self):
+        for learner, name in (("lightgbm", "model.txt"), ("xgboost", "model.json")):
+            with self.subTest(learner):
+                code, said, output = self.run_learner(learner, name)
+                self.assertEqual(code, 0, said)
+                self.assertIn("monetary_avg", output.read_text())
+                predictions = pd.read_csv(output.with_suffix(".predictions.csv"))["prediction"]
+                table = pd.read_csv(self.folder / "features.csv")
+                asked = table[["recency_days", "purchase_count", "monetary_avg"]].to_numpy(float)
+                if learner == "lightgbm":
+                    again = train.lightgbm.Booster(model_file=str(output)).predict(asked)
+                else:
+                    booster = train.xgboost.Booster(model_file=str(output))
+                    names = ["recency_days", "purchase_count", "monetary_avg"]
+                    again = booster.predict(train.xgboost.DMatrix(asked, feature_names=names))
+                np.testing.assert_allclose(again, predictions, rtol=1e-6)
+        with self.assertRaisesRegex(SystemExit, "is for the learner lightgbm"):
+            self.run_learner("sklearn-rf", "model.txt")
+
+    def test_columns_without_a_value_are_left_out(self):
+        path = self.folder / "features.csv"
+        pd.read_csv(path).assign(topic_diversity=np.nan, as_of="2026-01-01T00:00:00Z", horizon_days=90).to_csv(path, index=False)
+        code, said, output = self.run_learner("lightgbm", "model.txt")
+        self.assertEqual(code, 0, said)
+        self.assertIn("left out, because no fit row has a value: topic_diversity", said)
+        self.assertIn("feature_names=recency_days purchase_count monetary_avg\n", output.read_text())
+        self.assertEqual(list(pd.read_csv(output.with_suffix(".predictions.csv")).columns), ["customer", "as_of", "prediction"])
 
     def test_the_same_seed_gives_the_same_file(self):
         for learner in ("lightgbm-tweedie", "sklearn-rf"):

@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
-"""Trains a customer-value model with LightGBM, XGBoost or scikit-learn and writes it as ONNX for scoreline.
+"""Trains a customer-value model with LightGBM, XGBoost or scikit-learn and writes it for scoreline.
 
-The table comes from the Rust trainer, which owns the features, the outcome and the split:
+The table comes from the program, which owns the features, the outcome and the split:
 
-    cargo run -p scoreline-training -- features clv-purchases --output features.csv
+    scoreline features export --as-of 2026-01-01 --output features.csv
     python training/python/train.py --learner lightgbm-tweedie --features features.csv --output model.onnx
 
 The model is fitted on the rows of split `fit` only, judged on split `test`, and compared, row by row, with what ONNX
-Runtime makes of the exported file. Its own predictions go into a CSV beside the model. The last lines are the command
+Runtime makes of the exported file. Columns that hold nothing in the fit rows are left out. The learners `lightgbm` and
+`xgboost` are also written as their library does it, to a name that ends in `.txt` or `.json`: nothing is exported, so
+that nothing is lost. The model's own predictions go into a CSV beside it. The last lines are the command
 that compares the bundle with them, calibrates it and publishes it.
 """
 
@@ -34,8 +36,9 @@ import xgboost
 from onnxmltools import convert_lightgbm, convert_xgboost
 from onnxmltools.convert.common.data_types import FloatTensorType as ToolsFloat
 from skl2onnx import convert_sklearn
+from skl2onnx.common import _container as skl2onnx_container
 from skl2onnx.common.data_types import FloatTensorType
-from sklearn.ensemble import GradientBoostingRegressor, RandomForestRegressor
+from sklearn.ensemble import GradientBoostingRegressor, HistGradientBoostingRegressor, RandomForestRegressor
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import Ridge
@@ -45,12 +48,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PowerTransformer, StandardScaler
 
 TARGET = "spend_usd"
-NOT_FEATURES = ["customer", "split", TARGET, "acquisition_channel", "segment"]
+NOT_FEATURES = ["customer", "split", TARGET, "as_of", "horizon_days", "acquisition_channel", "segment"]
 OPSET = {"": 17, "ai.onnx.ml": 3}
 # A difference of the exported model that is listed, relative to the prediction (or to a dollar, for smaller ones).
 TOLERANCE = 1e-4
 # A row beside a split may take the other branch in single precision. More of them than this, and the export is wrong.
 LARGEST_SHARE_OVER = 0.01
+
+# Where a library writes a model itself, by the ending of the name.
+NATIVE = {".txt": "lightgbm", ".json": "xgboost"}
 
 # learner: what it is, and the backend of scoreline that runs it
 LEARNERS = {
@@ -60,6 +66,7 @@ LEARNERS = {
     "xgboost": ("boosted trees, squared error", "trees"),
     "sklearn-rf": ("random forest", "trees"),
     "sklearn-gbdt": ("gradient boosting, squared error", "trees"),
+    "sklearn-hist": ("histogram gradient boosting, squared error", "trees"),
     "sklearn-linear": ("ridge regression on standardised features", "linear"),
     "sklearn-mlp": ("small neural network; needs ONNX Runtime to serve", "onnx"),
 }
@@ -68,8 +75,15 @@ LEARNERS = {
 def main(arguments=None):
     args = parser().parse_args(arguments)
     table = read(args.features)
-    features = [column for column in table.columns if column not in NOT_FEATURES]
+    native = os.path.splitext(args.output)[1]
+    if NATIVE.get(native, args.learner) != args.learner:
+        sys.exit(f"a name that ends in {native} is for the learner {NATIVE[native]}; {args.learner} is written as .onnx")
     fit, test = table[table["split"] == "fit"], table[table["split"] == "test"]
+    features = [column for column in table.columns if column not in NOT_FEATURES]
+    empty = [column for column in features if not fit[column].notna().any()]
+    features = [column for column in features if column not in empty]
+    if empty:
+        print(f"left out, because no fit row has a value: {', '.join(empty)}")
 
     model = fitted(args.learner, fit[features].to_numpy(float), fit[TARGET].to_numpy(float), args.seed)
     x, y = test[features].to_numpy(float), test[TARGET].to_numpy(float)
@@ -80,8 +94,13 @@ def main(arguments=None):
 
     predictions = os.path.splitext(args.output)[0] + ".predictions.csv"
     asked = table[features].to_numpy(float)
-    beside = pd.DataFrame({"customer": table["customer"], "prediction": model.predict(asked)})
+    keys = [key for key in ("customer", "as_of") if key in table.columns]
+    beside = table[keys].assign(prediction=model.predict(asked))
     beside.to_csv(predictions, index=False)
+    if native in NATIVE:
+        save_native(model, features, args.output)
+        print(f"\n{args.output}: {os.path.getsize(args.output):,} bytes. Next:\n\n{pack_command(args, table, features, predictions)}")
+        return 0
     exported = export(args.learner, model, features, args.seed)
     with open(args.output, "wb") as file:
         file.write(exported.SerializeToString(deterministic=True))
@@ -89,7 +108,7 @@ def main(arguments=None):
     if not compare(test["customer"].to_numpy(), predicted, served):
         print(f"{args.output} does not answer as the model it was made of; do not serve it", file=sys.stderr)
         return 1
-    print(f"\n{args.output}: {os.path.getsize(args.output):,} bytes. Next:\n\n{pack_command(args, features, predictions)}")
+    print(f"\n{args.output}: {os.path.getsize(args.output):,} bytes. Next:\n\n{pack_command(args, table, features, predictions)}")
     return 0
 
 
@@ -101,8 +120,8 @@ def parser():
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument("--learner", required=True, choices=LEARNERS, metavar="NAME", help="which model (see below)")
-    made.add_argument("--features", required=True, metavar="CSV", help="table written by `scoreline-training features`")
-    made.add_argument("--output", required=True, metavar="FILE", help="where to write the ONNX model")
+    made.add_argument("--features", required=True, metavar="CSV", help="table written by `scoreline features export`")
+    made.add_argument("--output", required=True, metavar="FILE", help="where to write the model: .onnx, or .txt (lightgbm) and .json (xgboost)")
     made.add_argument("--seed", type=int, default=42, metavar="N", help="decides everything random (default: 42)")
     made.add_argument("--name", metavar="NAME", help="bundle name in the last command (default: from the table)")
     made.add_argument("--version", default="v2.0", metavar="VERSION", help="its version there (default: v2.0)")
@@ -117,7 +136,7 @@ def read(path):
         sys.exit(f"{path} cannot be read: {problem}")
     missing = [column for column in NOT_FEATURES[:3] if column not in table.columns]
     if missing:
-        sys.exit(f"{path} has no column {', '.join(missing)}; make it with `scoreline-training features`")
+        sys.exit(f"{path} has no column {', '.join(missing)}; make it with `scoreline features export`")
     for split in ("fit", "test"):
         if not (table["split"] == split).any():
             sys.exit(f"{path} has no rows of split `{split}`")
@@ -146,6 +165,11 @@ def fitted(learner, x, y, seed):
             GradientBoostingRegressor(
                 n_estimators=150, learning_rate=0.05, max_depth=4, min_samples_leaf=50, random_state=seed
             ),
+        )
+    elif learner == "sklearn-hist":
+        # Missing values are read as they are.
+        model = HistGradientBoostingRegressor(
+            max_iter=150, learning_rate=0.05, max_leaf_nodes=15, min_samples_leaf=50, early_stopping=False, random_state=seed
         )
     elif learner == "sklearn-linear":
         model = make_pipeline(impute, StandardScaler(), Ridge(1.0))
@@ -240,12 +264,50 @@ def export(learner, model, features, seed):
     elif learner == "xgboost":
         made = convert_xgboost(model, initial_types=[("features", ToolsFloat([None, width]))], target_opset=15)
     else:
+        take_plain_integers()
         made = convert_sklearn(model, initial_types=[("features", FloatTensorType([None, width]))], target_opset=OPSET)
     if isinstance(model, Balanced):
         scale_output(made, model.factor)
     made.graph.name = learner
     onnx.helper.set_model_props(made, {"features": json.dumps(features), "learner": learner, "seed": str(seed)})
     return made
+
+
+def take_plain_integers():
+    """Lets skl2onnx 1.20 export HistGradientBoosting*: it hands numpy's unsigned integers to onnx, which no longer takes them."""
+
+    def plain(value):
+        if isinstance(value, (list, np.ndarray)) and len(value) and isinstance(value[0], np.integer):
+            return [int(number) for number in value]
+        return value
+
+    if not hasattr(skl2onnx_container.make_node, "plain"):
+        original = skl2onnx_container.make_node
+
+        def make_node(*args, **attributes):
+            return original(*args, **{name: plain(value) for name, value in attributes.items()})
+
+        make_node.plain = True
+        skl2onnx_container.make_node = make_node
+
+
+def save_native(model, features, path):
+    """Writes the model as its library does, with the names of its columns."""
+    booster = model.booster_ if hasattr(model, "booster_") else model.get_booster()
+    if isinstance(booster, xgboost.Booster):
+        booster.feature_names = features
+        booster.save_model(path)
+    else:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(named(booster.model_to_string(), features))
+
+
+def named(text, features):
+    """LightGBM's text with these names of its columns instead of those it made up."""
+    lines = text.split("\n")
+    at = next(at for at, line in enumerate(lines) if line.startswith("feature_names="))
+    lines[at] = "feature_names=" + " ".join(features)
+    return "\n".join(lines)
 
 
 def answers(path, x):
@@ -265,14 +327,19 @@ def compare(customers, original, served):
     return len(over) <= LARGEST_SHARE_OVER * len(original)
 
 
-def pack_command(args, features, predictions):
+def pack_command(args, table, features, predictions):
     interactions = "frequency_count" in features
     command = ["scoreline", "models", "pack", "--model", args.output]
     command += ["--features", args.features, "--check", predictions, "--name", args.name or ("clv" if interactions else "clv-purchases")]
-    command += ["--version", args.version, "--backend", LEARNERS[args.learner][1], "--map", "value=variable"]
-    command += ["--missing-to-model", "--description", f"{LEARNERS[args.learner][0]}, trained by train.py"]
+    command += ["--version", args.version, "--missing-to-model"]
+    command += ["--description", f"{LEARNERS[args.learner][0]}, trained by train.py"]
+    if "purchase_count" not in features:
+        command += ["--group-by", "frequency_count"]
     if interactions:
-        command += ["--cold-start-feature", "frequency_count", "--synthetic", "interactions are simulated"]
+        command += ["--cold-start-feature", "frequency_count"]
+    # The table of `scoreline-training features clv` has no times, and no real conversations.
+    if interactions and "as_of" not in table.columns:
+        command += ["--synthetic", "interactions are simulated"]
     return shlex.join(command)
 
 

@@ -67,6 +67,7 @@ mod tests {
         let rows: Vec<Row> = (0..500)
             .map(|id| Row {
                 customer: format!("customer {id}"),
+                as_of: String::new(),
                 split: Split::Fit,
                 values: Vec::new(),
                 spend_usd: f64::from(id),

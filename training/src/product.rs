@@ -12,7 +12,7 @@ use scoreline_engine::features::schema::{NamedImpute, Transform};
 use scoreline_engine::features::{Bend, Factor, Impute};
 use scoreline_engine::inference::bundle::GoldenRequest;
 
-use crate::cohort::Member;
+use crate::cohort::{HORIZON_DAYS, Member};
 use crate::fit::Sign;
 
 /// A model's recipe.
@@ -217,7 +217,7 @@ pub(crate) fn purchases_table(members: &[Member]) -> Table {
             features.iter().map(|name| known.get(name.as_str()).copied().flatten().unwrap_or(f64::NAN)).collect(),
         )
     });
-    Table { rows: rows.collect(), features }
+    Table { rows: rows.collect(), features, horizon_days: Some(HORIZON_DAYS), ..Table::default() }
 }
 
 /// One row a customer who was ever in touch, with interaction and purchase features.
@@ -230,12 +230,13 @@ pub(crate) fn interactions_table(members: &[Member], interactions: &[Option<Inte
         let value = |name: &String| known.get(name.as_str()).copied().flatten().unwrap_or(f64::NAN);
         Some(row(member, features.iter().map(value).collect()))
     });
-    Table { rows: rows.collect(), features }
+    Table { rows: rows.collect(), features, horizon_days: Some(HORIZON_DAYS), ..Table::default() }
 }
 
 fn row(member: &Member, values: Vec<f64>) -> Row {
     Row {
         customer: member.id.to_string(),
+        as_of: String::new(),
         split: member.split,
         values,
         spend_usd: member.spend_usd,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use scoreline::packing::assemble::{self, Draft, Evidence};
 use scoreline::packing::calibrate::{Grouping, Scored};
+use scoreline::packing::fitted;
 use scoreline::packing::html;
 use scoreline::packing::leaks::{Check, of_table};
 use scoreline::packing::metrics;
@@ -242,6 +243,7 @@ impl Recipe<'_> {
                 licence: LICENCE.to_owned(),
                 command: run.command.clone(),
                 rows: u32::try_from(rows.len())?,
+                fitted_sample: fitted::sample(rows),
                 seed: run.source.seed,
                 protocol: format!(
                     "{MEASURING_FOLDS}-fold cross-validation by customer; scaling, fit, tiers and calibration are made \

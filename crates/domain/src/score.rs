@@ -125,7 +125,7 @@ pub fn round(value: f64, scale: f64) -> f64 {
 }
 
 /// Where an answer came from, best first.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
     /// The model ran for this request.

@@ -75,15 +75,16 @@ const OF_CUSTOMERS: [(&str, &str); 4] = [
     ("segment", "picks the baseline of a customer of whom nothing is known"),
 ];
 
-const OF_LEADS: [(&str, &str); 2] = [
+const OF_LEADS: [(&str, &str); 3] = [
     ("lead_id", "the id under which the lead's score is asked for again"),
+    ("conversation_id", "Call.ConversationID"),
     ("lead_source", "picks the conversion rate of a lead of whom nothing is known"),
 ];
 
 /// Name, type and meaning of what is answered.
 type Output = (&'static str, &'static str, &'static str);
 
-const ANSWER: [Output; 15] = [
+const ANSWER: [Output; 16] = [
     ("status", "string", "success, fallback or error; all three carry values that a flow can use"),
     ("reason", "string", "ok, or why not"),
     ("message", "string", "what is wrong, with an error"),
@@ -98,6 +99,7 @@ const ANSWER: [Output; 15] = [
     ("features_age_seconds", "number", "how old the stored features are"),
     ("interval_level", "number", "how often the interval holds the value"),
     ("warnings", "string", "all warnings, separated by `; `"),
+    ("widget_url", "string", "address of the agent's page of this conversation, where there is one"),
     ("request_id", "string", "to be told when something is wrong"),
 ];
 

@@ -246,6 +246,13 @@ pub struct GenesysSettings {
 }
 
 impl GenesysSettings {
+    /// Where the platform's own pages come from, as sources of a Content-Security-Policy; `None` behind a gateway.
+    pub fn desktop_hosts(&self) -> Option<[String; 2]> {
+        let api = self.endpoints.api.as_str().strip_prefix("https://api.")?.trim_end_matches('/');
+        let (_, domain) = REGIONS.iter().find(|(_, domain)| *domain == api)?;
+        Some([format!("https://apps.{domain}"), format!("https://*.{domain}")])
+    }
+
     /// The defaults for an address and a client.
     pub fn new(api: Api, endpoints: PlatformEndpoints, client_id: String, client_secret: SecretString) -> Self {
         Self {
@@ -286,6 +293,17 @@ mod tests {
             assert!(PlatformEndpoints::of_region(region).is_ok(), "{region}");
         }
         assert!(PlatformEndpoints::of_region("moon-1").expect_err("no region").contains("`us-east-1`"));
+    }
+
+    #[test]
+    fn a_region_has_pages_and_a_gateway_has_none() {
+        let settings = |endpoints| {
+            GenesysSettings::new(Api::Platform, endpoints, String::new(), SecretString::from(String::new()))
+        };
+        let frankfurt = settings(PlatformEndpoints::of_region("eu-central-1").expect("a region")).desktop_hosts();
+        assert_eq!(frankfurt, Some(["https://apps.mypurecloud.de".to_owned(), "https://*.mypurecloud.de".to_owned()]));
+        let gateway = || BaseUrl::parse("https://api.example.com", PlainHttp::Never).expect("an address");
+        assert_eq!(settings(PlatformEndpoints { api: gateway(), login: gateway() }).desktop_hosts(), None);
     }
 
     #[test]

@@ -123,10 +123,36 @@ pub fn open(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
+/// Tells the recorder what the metrics mean.
+fn describe() {
+    for (name, meaning) in [
+        ("scoreline_connections_accepted_total", "Connections that were accepted."),
+        ("scoreline_connections_refused_total", "Connections that were closed at once, by reason."),
+        ("scoreline_connections_held_back_total", "Times that newcomers had to wait for a place."),
+        ("scoreline_connections_ended_total", "Connections by how they ended."),
+        ("scoreline_requests_cancelled_total", "Requests whose client went away before the answer."),
+        ("scoreline_tls_handshakes_refused_total", "TLS handshakes that were refused, by code."),
+        ("scoreline_tls_reloads_total", "Changed TLS files that were taken or refused."),
+    ] {
+        metrics::describe_counter!(name, meaning);
+    }
+    for (name, meaning) in [
+        ("scoreline_connections_open", "Open connections."),
+        ("scoreline_tls_certificate_expiry_seconds", "Time until the certificate expires, negative after it."),
+        (
+            "scoreline_tls_revocation_list_expiry_seconds",
+            "Time until the first revocation list is past its next update.",
+        ),
+    ] {
+        metrics::describe_gauge!(name, meaning);
+    }
+}
+
 impl Listener {
     /// Serves what `connect` makes for each connection until the drain closes the listener, then waits until the open
     /// connections have ended. Every connection is handed to `spawn`.
     pub async fn serve<C: Connect>(self, listener: TcpListener, connect: C, spawn: impl Fn(ConnectionTask)) {
+        describe();
         let caps = Caps::new(self.name, &self.limits, self.open.clone());
         let drain = self.drain.clone();
         let shared = Arc::new(ListenerShared::new(self, connect));

@@ -26,10 +26,11 @@ const REMOVE: [&str; 9] = [
 ];
 
 /// And by their key.
-const REMOVE_BY_KEY: [&str; 3] = [
+const REMOVE_BY_KEY: [&str; 4] = [
     "WITH given(key) AS ({rows}) DELETE FROM predictions WHERE customer IN (SELECT given.key FROM given)",
     "WITH given(key) AS ({rows}) DELETE FROM outcomes WHERE customer IN (SELECT given.key FROM given)",
     "WITH given(key) AS ({rows}) DELETE FROM questions WHERE customer IN (SELECT given.key FROM given)",
+    "WITH given(key) AS ({rows}) DELETE FROM conversations WHERE customer IN (SELECT given.key FROM given)",
 ];
 
 impl Store {

@@ -1,6 +1,6 @@
 //! What outlasts the process: interactions, purchases, features, scores, leads, wishes for what targets say, outcomes,
 //! tombstones, promoted versions, positions of extractions, leases of jobs, the pace of tokens, questions that are answered
-//! later. They are in an SQLite file or in PostgreSQL, with one logical schema.
+//! later, answers of conversations that go on. They are in an SQLite file or in PostgreSQL, with one logical schema.
 //!
 //! No clock is read: times are arguments. No raw identifier comes here. What a writing call has answered is committed and
 //! synced. `sqlx` is named here and nowhere else.
@@ -10,6 +10,7 @@
 //! made under another name and takes its place whole. Erasure overwrites deleted rows and cuts the write-ahead log; in
 //! PostgreSQL erased bytes go with vacuum.
 
+mod conversations;
 mod customers;
 mod db;
 mod erase;
@@ -47,6 +48,7 @@ use std::sync::{Arc, RwLock};
 
 use scoreline_domain::time::Timestamp;
 
+pub use conversations::ConversationRow;
 pub use customers::CustomerNumber;
 pub use error::StoreError;
 pub use features::{Computed, FeatureChange, FeatureChanges, FeatureRow, Saved};

@@ -34,13 +34,15 @@ const SEALED: [SealedTable; 2] = [
 ];
 
 /// Tables of what is kept by key.
-const BY_KEY: [&str; 3] = [
+const BY_KEY: [&str; 4] = [
     "WITH given(old, new) AS ({rows}) UPDATE predictions SET customer = given.new FROM given \
      WHERE predictions.customer = given.old",
     "WITH given(old, new) AS ({rows}) UPDATE outcomes SET customer = given.new FROM given \
      WHERE outcomes.customer = given.old",
     "WITH given(old, new) AS ({rows}) UPDATE questions SET customer = given.new FROM given \
      WHERE questions.customer = given.old",
+    "WITH given(old, new) AS ({rows}) UPDATE conversations SET customer = given.new FROM given \
+     WHERE conversations.customer = given.old",
 ];
 
 impl Store {

@@ -6,7 +6,7 @@ use sqlx::{PgConnection, SqlSafeStr as _, SqliteConnection};
 use super::error::StoreError;
 
 /// Version, name, SQLite, PostgreSQL.
-const VERSIONS: [(i64, &str, &str, &str); 8] = [
+const VERSIONS: [(i64, &str, &str, &str); 9] = [
     (1, "store", include_str!("migrations/sqlite/0001_store.sql"), include_str!("migrations/postgres/0001_store.sql")),
     (
         2,
@@ -40,6 +40,12 @@ const VERSIONS: [(i64, &str, &str, &str); 8] = [
         include_str!("migrations/postgres/0007_inherited.sql"),
     ),
     (8, "leads", include_str!("migrations/sqlite/0008_leads.sql"), include_str!("migrations/postgres/0008_leads.sql")),
+    (
+        9,
+        "conversations",
+        include_str!("migrations/sqlite/0009_conversations.sql"),
+        include_str!("migrations/postgres/0009_conversations.sql"),
+    ),
 ];
 
 /// Brings an SQLite file to the newest version. The caller is its only writer.

@@ -49,10 +49,12 @@ Examples:
   scoreline features export --as-of 2025-07-01,2025-10-01 --horizon-days 90 \\
     --output training.parquet
 
-Columns: customer (a number in this store), as_of, every catalogued feature (`scoreline features catalogue`; missing is \
-empty), spend_usd. Features are as they would have been served at the time: nothing that ended, or was bought, later is \
-in them. spend_usd is the spend of the horizon's days, the first of them the day the time is in. A customer of whom \
-nothing was known by the time has no row. A horizon that is not over is refused: its spend is not known yet.";
+Columns: customer (a number in this store), as_of, split, horizon_days, every catalogued feature (`scoreline features \
+catalogue`; missing is empty), spend_usd. `scoreline models pack` reads the table as it is. The split is the customer's: \
+60 % fit a model, 25 % calibrate it, 15 % measure it. Features are as they would have been served at the time: nothing that \
+ended, or was bought, later is in them. spend_usd is the spend of the horizon's days, the first of them the day the time is \
+in. A customer of whom nothing was known by the time has no row. A horizon that is not over is refused: its spend is not \
+known yet.";
 
 impl Export {
     pub(super) fn run(self, settings: &Settings) -> Result<(), Failure> {
@@ -177,7 +179,7 @@ fn row(
         return Ok(None);
     }
     let spend_usd = spent_after(history.purchase_rows(), last_whole_day(as_of), horizon_days);
-    Ok(Some(ExportRow { customer: history.number.get(), as_of, values: vector.values, spend_usd }))
+    Ok(Some(ExportRow { customer: history.number.get(), as_of, horizon_days, values: vector.values, spend_usd }))
 }
 
 async fn pages(

@@ -12,6 +12,7 @@ use parquet::file::properties::WriterProperties;
 
 use super::super::score::sink::Target;
 use super::super::score::source::TableFormat;
+use crate::packing::split::Split;
 use scoreline_domain::feature::{CATALOGUE, CatalogueRow};
 
 /// Rows of a Parquet batch.
@@ -22,9 +23,21 @@ pub(super) struct ExportRow {
     /// The customer's number in the store.
     pub(super) customer: i64,
     pub(super) as_of: Timestamp,
+    /// Days of the outcome.
+    pub(super) horizon_days: u16,
     pub(super) values: CatalogueRow,
     /// In the horizon after the time.
     pub(super) spend_usd: f64,
+}
+
+/// Columns before the features.
+const FIRST: [&str; 4] = ["customer", "as_of", "split", "horizon_days"];
+
+impl ExportRow {
+    /// The part of a customer, the same at every time.
+    fn split(&self) -> Split {
+        Split::of(self.customer.cast_unsigned())
+    }
 }
 
 type Out = Box<dyn Write + Send>;
@@ -43,11 +56,12 @@ impl Table {
         if format != TableFormat::Parquet {
             let mut writer = csv::Writer::from_writer(out);
             let names = CATALOGUE.iter().map(|feature| feature.name);
-            writer.write_record(["customer", "as_of"].into_iter().chain(names).chain(["spend_usd"]))?;
+            writer.write_record(FIRST.into_iter().chain(names).chain(["spend_usd"]))?;
             return Ok(Self::Csv(Box::new(writer)));
         }
-        let mut fields =
-            vec![Field::new("customer", DataType::Int64, false), Field::new("as_of", DataType::Utf8, false)];
+        let types = [DataType::Int64, DataType::Utf8, DataType::Utf8, DataType::Int64];
+        let first = FIRST.into_iter().zip(types);
+        let mut fields: Vec<_> = first.map(|(name, of)| Field::new(name, of, false)).collect();
         fields.extend(CATALOGUE.iter().map(|feature| Field::new(feature.name, DataType::Float64, true)));
         fields.push(Field::new("spend_usd", DataType::Float64, false));
         let schema = Arc::new(Schema::new(fields));
@@ -61,6 +75,8 @@ impl Table {
             Self::Csv(writer) => {
                 writer.write_field(row.customer.to_string())?;
                 writer.write_field(row.as_of.to_string())?;
+                writer.write_field(row.split().as_str())?;
+                writer.write_field(row.horizon_days.to_string())?;
                 for value in row.values {
                     writer.write_field(if value.is_nan() { String::new() } else { value.to_string() })?;
                 }
@@ -96,6 +112,8 @@ fn batch(schema: &SchemaRef, rows: &[ExportRow]) -> anyhow::Result<RecordBatch> 
     let mut columns: Vec<ArrayRef> = vec![
         Arc::new(rows.iter().map(|row| row.customer).collect::<Int64Array>()),
         Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.as_of.to_string()))),
+        Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.split().as_str()))),
+        Arc::new(rows.iter().map(|row| i64::from(row.horizon_days)).collect::<Int64Array>()),
     ];
     for position in 0..CATALOGUE.len() {
         let value = |row: &ExportRow| Some(row.values[position]).filter(|value| !value.is_nan());

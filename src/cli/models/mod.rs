@@ -9,7 +9,7 @@ mod verify;
 pub use publish::{AcceptArgs, AllowArgs, BundleArgs, name, version};
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 
@@ -18,20 +18,20 @@ use crate::app;
 use crate::config::Settings;
 use crate::packing::{Trained, html, report};
 use crate::scoring::golden;
-use scoreline_engine::inference::bundle::{BundleFiles, LONE_EXTENSION, LoadSettings, MANIFEST_FILE};
+use scoreline_engine::inference::bundle::{BundleFiles, LONE_EXTENSIONS, LoadSettings, MANIFEST_FILE};
 use scoreline_engine::inference::manifest::Manifest;
 use scoreline_engine::inference::probe;
 use scoreline_engine::inference::registry::{CandidateMode, Hold, Patience, VersionState, VersionStatus};
 
 const PACK_EXAMPLES: &str = "\
 Examples, a bundle of a model that was trained elsewhere:
-  scoreline models pack --model model.onnx --features customers.csv \\
-    --name clv --version v2.0 --backend trees --map value=variable \\
-    --check model.predictions.csv
+  scoreline features export --as-of 2026-01-01 --output customers.csv
+  scoreline models pack --model model.txt --features customers.csv \\
+    --name clv --version v2.0 --check model.predictions.csv
 
 Its table has a row per customer: `customer`, `split`, the features, `spend_usd`. Rows of split `fit` \
 say what the features look like, those of `calibration` calibrate and those of `test` measure: none of \
-the last two may have fitted the model. `--check` compares the bundle with what the model's own library \
+the last two may have fitted the model. A column of texts becomes one of categories. `--check` compares the bundle with what the model's own library \
 predicts. The bundle appears in `models.dir` complete or not at all.
 
 Examples, a bundle as one file:
@@ -90,6 +90,11 @@ impl ModelsCommand {
             Self::Probe => probe(),
         }
     }
+}
+
+/// What a load of each bundle at or below `path` would end with, by the step that fails; nothing for a good one.
+pub(super) fn faults(path: &Path, load: &LoadSettings) -> Result<Vec<(PathBuf, verify::Problems)>, Failure> {
+    verify::faults(path, load)
 }
 
 /// How a bundle that is being made is loaded: as the server would, without tiers that settings put over the bundle's.
@@ -166,8 +171,9 @@ pub(in crate::cli) fn read_manifest(settings: &Settings, status: &VersionStatus)
     let files = if folder.is_dir() {
         BundleFiles::read(&folder)
     } else {
-        let file = model.join(format!("{}.{LONE_EXTENSION}", status.version));
-        BundleFiles::read_lone(&model.canonicalize().ok()?, &file, &status.version, None)
+        let files = LONE_EXTENSIONS.map(|extension| model.join(format!("{}.{extension}", status.version)));
+        let file = files.iter().find(|file| file.is_file())?;
+        BundleFiles::read_lone(&model.canonicalize().ok()?, file, &status.version, None)
     };
     if let Ok(files) = files {
         return Some(files.manifest);

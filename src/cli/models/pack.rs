@@ -26,23 +26,25 @@ pub(in crate::cli) struct PackArgs {
     /// The file to write, <model>/<version>.onnx when it is to be served
     #[arg(long, short, value_name = "FILE", conflicts_with = "features")]
     output: Option<PathBuf>,
-    /// The model file: ONNX, smartcore's or scoreline's own JSON. It reads the features raw, in the table's order. With a
-    /// bundle: what takes the place of its model
+    /// The model file: ONNX, LightGBM's text, XGBoost's JSON, smartcore's or scoreline's own JSON. It reads the features raw:
+    /// by their names where it has names for them, else all of the table in its order. With a bundle: what takes the place of
+    /// its model
     #[arg(long, value_name = "FILE", requires = "version")]
     model: Option<PathBuf>,
     /// The version to write into the manifest
     #[arg(long, value_parser = version)]
     version: Option<ModelVersion>,
-    /// Table of customers, as `features export` writes it. Only the columns the model reads, in its order
-    #[arg(long, value_name = "CSV", requires_all = ["model", "version", "name", "backend", "map"])]
+    /// Table of customers, as `features export` writes it
+    #[arg(long, value_name = "CSV", requires_all = ["model", "version", "name"])]
     features: Option<PathBuf>,
     /// Name of the model
     #[arg(long, value_parser = name, requires = "features")]
     name: Option<ModelName>,
-    /// What runs the model
+    /// What runs the model; by its file when left out
     #[arg(long, requires = "features")]
     backend: Option<BackendName>,
-    /// Which output of the model is what: `value` (required), `risk`, `low`, `high`, `log_mean`, `log_sigma`
+    /// Which output of the model is what: `value` (required), `risk`, `low`, `high`, `log_mean`, `log_sigma`. Of a model with
+    /// one output it is the value
     #[arg(long, value_name = "MEANING=OUTPUT", value_parser = mapping, requires = "features")]
     map: Vec<Mapping>,
     /// A last step for an output: identity, exp, expm1, complement or sigmoid
@@ -51,7 +53,7 @@ pub(in crate::cli) struct PackArgs {
     /// Features a request must give
     #[arg(long, value_name = "NAMES", value_delimiter = ',', requires = "features")]
     required: Vec<String>,
-    /// Leave missing values to the model instead of imputing the mean
+    /// Leave missing values of features that lack some in the fit rows to the model, instead of imputing the mean
     #[arg(long, requires = "features")]
     missing_to_model: bool,
     /// The feature that picks the calibration group
@@ -63,9 +65,9 @@ pub(in crate::cli) struct PackArgs {
     /// A customer with 0 here has no history
     #[arg(long, value_name = "FEATURE", default_value = "purchase_count")]
     cold_start_feature: String,
-    /// Days whose spend is predicted
-    #[arg(long, value_name = "DAYS", default_value_t = 273)]
-    horizon_days: u32,
+    /// Days whose spend is predicted; as the table's column `horizon_days` says when left out
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=3650))]
+    horizon_days: Option<u32>,
     /// One sentence for people
     #[arg(long, default_value = "", hide_default_value = true)]
     description: String,
@@ -108,8 +110,8 @@ impl PackArgs {
             return to_lone(bundle, self.model.as_deref(), self.version, output, &app::load_settings(settings));
         }
         let publish = self.publish;
-        let (Some(model), Some(table), Some(name), Some(version), Some(backend)) =
-            (self.model, self.features, self.name, self.version, self.backend)
+        let (Some(model), Some(table), Some(name), Some(version)) =
+            (self.model, self.features, self.name, self.version)
         else {
             // The command line is refused before it comes here.
             return Err(Failure::Usage("`models pack` needs a bundle, or a model with `--features`".to_owned()));
@@ -121,13 +123,14 @@ impl PackArgs {
             table,
             name,
             version,
-            backend: match backend {
+            backend: self.backend.map(|backend| match backend {
                 BackendName::Trees => BackendKind::Trees,
                 BackendName::Linear => BackendKind::Linear,
                 BackendName::Onnx => BackendKind::Onnx,
                 BackendName::Smartcore => BackendKind::Smartcore,
-            },
-            outputs: pack::outputs(&self.map, &self.apply)?,
+            }),
+            maps: self.map,
+            applies: self.apply,
             required: self.required,
             missing_to_model: self.missing_to_model,
             group_by: self.group_by,

@@ -1,5 +1,6 @@
 //! `scoreline models verify`: goes through what a load does and says everything that is wrong.
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use crate::scoring::golden;
 use scoreline_domain::ModelVersion;
 use scoreline_engine::inference::ModelSnapshot;
 use scoreline_engine::inference::bundle::{
-    self, BundleError, BundleFiles, LONE_EXTENSION, LoadSettings, MANIFEST_FILE,
+    self, BundleError, BundleFiles, LONE_EXTENSIONS, LoadSettings, MANIFEST_FILE, lone_version,
 };
 use scoreline_engine::inference::manifest::Manifest;
 use scoreline_engine::inference::probe::probe;
@@ -35,6 +36,12 @@ pub(super) fn run(path: &Path, load: &LoadSettings) -> Result<(), Failure> {
     if failed > 0 { Err(anyhow::anyhow!("{failed} of {count} bundles would be refused").into()) } else { Ok(()) }
 }
 
+/// What a load of each bundle at or below `path` would end with, by the step that fails.
+pub(super) fn faults(path: &Path, load: &LoadSettings) -> Result<Vec<(PathBuf, Problems)>, Failure> {
+    let all = bundles(path)?;
+    Ok(all.into_iter().map(|bundle| (bundle.clone(), checks(&bundle, load, &mut String::new()))).collect())
+}
+
 /// The files of a bundle that carries its manifest, in a folder or in a lone file.
 pub(super) fn read(path: &Path) -> Result<BundleFiles, Failure> {
     if path.is_file() && !is_manifest(path) {
@@ -44,7 +51,8 @@ pub(super) fn read(path: &Path) -> Result<BundleFiles, Failure> {
     Ok(BundleFiles::read(folder)?)
 }
 
-type Problems = Vec<(&'static str, String)>;
+/// The steps that fail, each with why.
+pub(super) type Problems = Vec<(&'static str, String)>;
 
 /// Runs the steps of a load in order, and gives what fails. A step that needs what an earlier one could not give is left
 /// out; the others are not.
@@ -114,7 +122,8 @@ fn note_place(path: &Path, lone: bool, manifest: &Manifest, text: &mut String) {
     let placed = path.canonicalize().ok();
     let version = placed.as_deref().and_then(names);
     let model = placed.as_deref().and_then(Path::parent).and_then(names);
-    let ending = if lone { format!(".{LONE_EXTENSION}") } else { String::new() };
+    let extension = path.extension().filter(|_| lone).map(|extension| extension.to_string_lossy());
+    let ending = extension.map(|extension| format!(".{extension}")).unwrap_or_default();
     let due = format!("{}{ending}", manifest.version);
     if version.as_deref() != Some(due.as_str()) || model.as_deref() != Some(manifest.name.as_str()) {
         let _ = writeln!(text, "  note  place: to be served it must be <models.dir>/{}/{due}", manifest.name);
@@ -142,8 +151,15 @@ fn is_manifest(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name == MANIFEST_FILE)
 }
 
+/// Whether somebody who names this file means a model.
 fn is_lone(path: &Path) -> bool {
-    path.is_file() && path.extension().is_some_and(|extension| extension == LONE_EXTENSION)
+    let extension = path.extension().and_then(OsStr::to_str);
+    path.is_file() && extension.is_some_and(|extension| LONE_EXTENSIONS.contains(&extension))
+}
+
+/// Whether a file that lies in a model's folder is a version of it.
+fn is_lone_version(path: &Path) -> bool {
+    path.is_file() && path.file_name().and_then(OsStr::to_str).and_then(lone_version).is_some()
 }
 
 /// The bundles at or below `path`: one bundle, a model with its versions, or a folder of models.
@@ -158,7 +174,8 @@ fn bundles(path: &Path) -> Result<Vec<PathBuf>, Failure> {
             || {
                 let path = path.display();
                 usage(format!(
-                    "`{path}` is not a bundle: name a {MANIFEST_FILE}, its folder or a .{LONE_EXTENSION} file"
+                    "`{path}` is not a bundle: name a {MANIFEST_FILE}, its folder or a lone model file (.{})",
+                    LONE_EXTENSIONS.join(", .")
                 ))
             },
             Ok,
@@ -173,11 +190,11 @@ fn bundles(path: &Path) -> Result<Vec<PathBuf>, Failure> {
     }
     let mut found = Vec::new();
     for entry in entries(path)? {
-        if is_bundle(&entry) || is_lone(&entry) {
+        if is_bundle(&entry) || is_lone_version(&entry) {
             found.push(entry);
         } else if entry.is_dir() {
             // A version folder without a manifest is listed too: somebody expects it to be served.
-            found.extend(entries(&entry)?.into_iter().filter(|entry| entry.is_dir() || is_lone(entry)));
+            found.extend(entries(&entry)?.into_iter().filter(|entry| entry.is_dir() || is_lone_version(entry)));
         }
     }
     if found.is_empty() {

@@ -75,6 +75,7 @@ pub struct Permit<'a>(&'a Bulkhead);
 
 impl Admission {
     pub fn new(settings: AdmissionSettings) -> Self {
+        metrics::describe_counter!("scoreline_admission_refused_total", "Calls that there was no room for, by class.");
         Self(Arc::new(Door {
             live: Bulkhead::new(settings.live, "live"),
             batches: Bulkhead::new(settings.batches, "batch"),

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 
 use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
-use metrics::{Counter, Histogram};
+use metrics::{Counter, Histogram, describe_counter, describe_histogram};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
@@ -32,6 +32,9 @@ const KEPT: [HeaderName; 4] = [ALLOW, WWW_AUTHENTICATE, RETRY_AFTER, HeaderName:
 /// Methods by name in the log. Any other word is the caller's own, and `other` there.
 const NAMED: [Method; 7] =
     [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::HEAD, Method::OPTIONS];
+
+/// Counts panics of handlers.
+const PANICS: &str = "scoreline_panics_total";
 
 /// Observes one route.
 #[derive(Clone)]
@@ -87,6 +90,21 @@ const COUNTED: [StatusCode; 13] = [
     StatusCode::SERVICE_UNAVAILABLE,
     StatusCode::GATEWAY_TIMEOUT,
 ];
+
+/// Tells the recorder what is counted at the edge, and begins at 0 what should stay there.
+pub(crate) fn describe() {
+    for (name, meaning) in [
+        ("scoreline_http_requests_total", "Requests by route and status."),
+        (PANICS, "Panics that were answered as internal errors."),
+        ("scoreline_auth_refused_total", "Requests whose credentials were refused, by reason."),
+        ("scoreline_oauth_refused_total", "Requests for a token that were refused, by error."),
+        ("scoreline_lead_events_unsigned_total", "Events with scores of leads whose signature was refused."),
+    ] {
+        describe_counter!(name, meaning);
+    }
+    describe_histogram!("scoreline_http_request_duration_seconds", "Time of a request in the server, by route.");
+    metrics::counter!(PANICS).increment(0);
+}
 
 impl Observe {
     pub(crate) fn new(
@@ -272,7 +290,7 @@ where
 pub(crate) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, ApiError> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).map_err(|_| {
         // The panic hook has logged the message; it is not the caller's business.
-        metrics::counter!("scoreline_panics_total").increment(1);
+        metrics::counter!(PANICS).increment(1);
         ApiError::new(Code::Internal, "internal error")
     })
 }

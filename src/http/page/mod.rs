@@ -4,6 +4,8 @@
 //! A page is made whole on the server. Markup is text of the program, everything else is escaped on its way in. Styles
 //! stand inside under a nonce of their own; a script is a file of this server, or there is none.
 
+pub(super) mod agent;
+
 use std::fmt::{self, Display, Write as _};
 
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};

@@ -55,6 +55,7 @@ async fn answered(
     let scored = question.score(&app.scorer, &app.hasher, prefer).await?;
     let request_id = question.context().request_id;
     let routing = app.policy.decide(&scored.estimate, scored.is_neutral(), question.customer(&app.hasher));
-    let flat = FlatAnswer::new(&scored, FlatPrediction::new(&scored.estimate, routing), &dropped, request_id);
+    let page = question.note(app, &scored);
+    let flat = FlatAnswer::new(&scored, FlatPrediction::new(&scored.estimate, routing), &dropped, page, request_id);
     Ok(call.reply(&flat, request_id))
 }

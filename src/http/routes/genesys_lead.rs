@@ -1,7 +1,7 @@
 //! `POST /v1/genesys/lead`: which lead to call next, for data actions: flat, as `genesys_clv`.
 
 use super::call::Call;
-use super::predict_lead::score;
+use super::predict_lead::{note, score};
 use crate::http::edge::error::ApiError;
 use crate::http::state::HttpState;
 use crate::http::wire::answer::Context;
@@ -36,6 +36,7 @@ async fn answered(
     app.scorer.count_unknown(dropped.count());
     let (scored, Context { request_id, .. }) =
         score(&request, &app.scorer, &app.hasher, || call.id(), call.hurry()?).await?;
-    let flat = FlatAnswer::new(&scored, LeadPrediction::new(scored.estimate), &dropped, request_id);
+    let page = note(&request, app, &scored);
+    let flat = FlatAnswer::new(&scored, LeadPrediction::new(scored.estimate), &dropped, page, request_id);
     Ok(call.reply(&flat, request_id))
 }

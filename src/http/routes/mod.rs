@@ -2,6 +2,7 @@
 
 mod batch;
 mod call;
+mod conversation;
 pub(super) mod customer_score;
 pub(super) mod customers;
 mod genesys_clv;
@@ -23,5 +24,6 @@ pub(super) mod predict_lead_batch;
 pub(super) mod purchases;
 mod question;
 mod route_tier;
+pub(super) mod widget;
 
 pub(super) use call::Call;

@@ -14,6 +14,7 @@ pub(super) async fn handle(app: &HttpState, call: &Call) -> Result<Reply, ApiErr
     let request: PredictRequest<'_> = parse_object(call.body()?)?;
     let question = ClvQuestion::new(&request, app.hasher.screen(), || call.id(), call.hurry()?)?;
     let scored = question.score(&app.scorer, &app.hasher, Prefer::Exact).await?;
+    question.note(app, &scored);
     let explained = question.explain(&app.scorer, &app.hasher, &scored).await;
     let answer = ClvAnswer::new(&scored, None, question.context()).explained(explained.as_ref());
     Ok(call.reply(&answer, question.context().request_id))

@@ -1,6 +1,7 @@
 //! `POST /v1/predict/lead`: which lead to call next, as a place from 1 to 100.
 
 use super::call::Call;
+use super::conversation::Asked;
 use crate::http::edge::deadline::Hurry;
 use crate::http::edge::error::ApiError;
 use crate::http::state::HttpState;
@@ -18,6 +19,7 @@ use scoreline_domain::privacy::IdHasher;
 pub(super) async fn handle(app: &HttpState, call: &Call) -> Result<Reply, ApiError> {
     let request: LeadRequest<'_> = parse_object(call.body()?)?;
     let (scored, context) = score(&request, &app.scorer, &app.hasher, || call.id(), call.hurry()?).await?;
+    note(&request, app, &scored);
     let explained = explain(&request, &app.scorer, &scored).await;
     Ok(call.reply(&LeadAnswer::new(&scored, context, explained.as_ref()), context.request_id))
 }
@@ -40,6 +42,16 @@ pub(super) async fn score<'s>(
     let scored = scorer.score_lead(ask).await.map_err(|fault| ApiError::from(fault).of_request(own_id))?;
     hurry.takes(scored.reason).map_err(|full| ApiError::from(full).of_request(own_id))?;
     Ok((scored, Context { request_id, features_as_of }))
+}
+
+/// Notes the answer for the agent's page, where the request names a conversation; the address of the page.
+pub(super) fn note(request: &LeadRequest<'_>, app: &HttpState, scored: &Scored<LeadScore>) -> Option<String> {
+    // A page that nobody can look at costs nothing.
+    app.widget.as_ref()?;
+    let conversation = request.conversation_id.as_deref()?;
+    let features = request.features.as_ref().map(Features::named);
+    let customer = request.lead_id().map(|id| app.hasher.key(id));
+    Asked { conversation, customer, features: features.as_deref() }.note_lead(app, scored)
 }
 
 /// Explains the answer where the request asks for it; one that does not pays nothing.

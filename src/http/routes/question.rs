@@ -1,7 +1,9 @@
 //! A question about a customer, as the endpoints that answer one ask it.
 
+use super::conversation::Asked;
 use crate::http::edge::deadline::Hurry;
 use crate::http::edge::error::ApiError;
+use crate::http::state::HttpState;
 use crate::http::wire::Explained;
 use crate::http::wire::answer::Context;
 use crate::http::wire::request::{PredictRequest, checked_request_id};
@@ -60,6 +62,16 @@ impl<'r, 'b> ClvQuestion<'r, 'b> {
         let ask = self.request.ask(features.as_deref(), hasher, Prefer::Exact);
         scorer.check(&ask).map_err(|fault| ApiError::from(fault).of_request(self.request.id()))?;
         Ok(ask.customer)
+    }
+
+    /// Notes the answer for the agent's page, where the request names a conversation; the address of the page.
+    pub(super) fn note(&self, app: &HttpState, scored: &Scored) -> Option<String> {
+        // A page that nobody can look at costs nothing.
+        app.widget.as_ref()?;
+        let conversation = self.request.conversation_id.as_deref()?;
+        let features = self.request.named_features();
+        let customer = self.request.customer_id.as_deref().map(|id| app.hasher.key(id));
+        Asked { conversation, customer, features: features.as_deref() }.note_customer(app, scored)
     }
 
     /// Explains the answer where the request asks for it; one that does not pays nothing.

@@ -59,6 +59,8 @@ pub(crate) struct FlatAnswer<'a, P> {
     interval_level: Option<f64>,
     #[serde(skip_serializing_if = "String::is_empty")]
     warnings: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    widget_url: Option<String>,
     request_id: &'a str,
 }
 
@@ -76,7 +78,14 @@ pub(crate) struct FlatError<'a, P> {
 }
 
 impl<'a, P> FlatAnswer<'a, P> {
-    pub(crate) fn new<E>(scored: &'a Scored<E>, prediction: P, dropped: &Dropped, request_id: &'a str) -> Self {
+    /// `page` is the address of the agent's page.
+    pub(crate) fn new<E>(
+        scored: &'a Scored<E>,
+        prediction: P,
+        dropped: &Dropped,
+        page: Option<String>,
+        request_id: &'a str,
+    ) -> Self {
         Self {
             status: status(scored),
             reason: scored.reason.map_or("ok", crate::scoring::FallbackReason::as_str),
@@ -91,6 +100,7 @@ impl<'a, P> FlatAnswer<'a, P> {
             features_age_seconds: scored.features_age_seconds(),
             interval_level: scored.interval_level,
             warnings: warnings(scored, dropped),
+            widget_url: page,
             request_id,
         }
     }

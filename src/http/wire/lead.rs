@@ -6,6 +6,7 @@ use super::answer::{AnswerMetadata, Context, status};
 use super::explanation::{Explain, Explained, ExplanationBody};
 use super::flat::{FieldSlot, Flat};
 use super::personal::Texts;
+use super::request::check_conversation;
 use super::values::{Features, WireText, optional, optional_text};
 use crate::http::edge::error::ApiError;
 use crate::scoring::baseline::KnownLabels;
@@ -29,6 +30,9 @@ pub(crate) struct LeadRequest<'a> {
     pub request_id: Option<WireText<'a>>,
     #[serde(borrow, default, deserialize_with = "optional_text", rename = "leadId")]
     lead_id: Option<WireText<'a>>,
+    /// The conversation that is going on with the lead.
+    #[serde(borrow, default, deserialize_with = "optional_text", rename = "conversationId")]
+    pub conversation_id: Option<WireText<'a>>,
     #[serde(borrow, default, deserialize_with = "optional_text")]
     pub timestamp_utc: Option<WireText<'a>>,
     /// Where the lead comes from: picks the baseline when there is nothing to score.
@@ -62,10 +66,11 @@ impl LeadRequest<'_> {
 
     /// Looks at every text for what must not be sent.
     pub(crate) fn pass(&self, screen: Screen) -> Result<(), ApiError> {
+        check_conversation(self.conversation_id.as_deref(), self.request_id.as_deref())?;
         let texts = Texts {
             request_id: self.request_id.as_deref(),
             id: ("leadId", self.lead_id.as_deref()),
-            conversation: None,
+            conversation: self.conversation_id.as_deref(),
             others: [
                 ("lead_source", self.lead_source.as_deref()),
                 ("model", self.model.as_deref()),
@@ -100,6 +105,7 @@ impl<'a> Flat<'a> for LeadRequest<'a> {
             "model_version" => &mut self.model_version,
             "request_id" => &mut self.request_id,
             "lead_id" | "leadId" => &mut self.lead_id,
+            "conversation_id" | "conversationId" => &mut self.conversation_id,
             "timestamp_utc" => &mut self.timestamp_utc,
             "lead_source" => &mut self.lead_source,
             _ => return None,

@@ -65,10 +65,7 @@ impl PredictRequest<'_> {
 
     /// Looks at every text for what must not be sent.
     pub(crate) fn pass(&self, screen: Screen) -> Result<(), ApiError> {
-        if self.conversation_id.as_deref().is_some_and(|id| !accepted(id)) {
-            let problem = "`conversationId` must be 1 to 128 visible ASCII characters";
-            return Err(ApiError::field(Code::InvalidField, "conversationId", problem).of_request(self.id()));
-        }
+        check_conversation(self.conversation_id.as_deref(), self.id())?;
         let texts = Texts {
             request_id: self.id(),
             id: ("customerId", self.customer_id.as_deref()),
@@ -106,6 +103,16 @@ impl PredictRequest<'_> {
             shed: false,
         }
     }
+}
+
+/// # Errors
+/// When the id of a conversation is none that a platform gives. The error is that of the request of this id.
+pub(crate) fn check_conversation(id: Option<&str>, request_id: Option<&str>) -> Result<(), ApiError> {
+    if id.is_none_or(accepted) {
+        return Ok(());
+    }
+    let problem = "`conversationId` must be 1 to 128 visible ASCII characters";
+    Err(ApiError::field(Code::InvalidField, "conversationId", problem).of_request(request_id))
 }
 
 /// The time in `timestamp_utc`, if there is one.

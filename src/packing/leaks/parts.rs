@@ -53,7 +53,7 @@ pub(crate) fn unchanged<T: PartialEq>(
             ..row.clone()
         },
     };
-    let spoiled = Table { features: table.features.clone(), rows: table.rows.iter().map(spoil).collect() };
+    let spoiled = Table { rows: table.rows.iter().map(spoil).collect(), ..table.clone() };
     let passed = learn(table)? == learn(&spoiled)?;
     let others = table.rows.iter().filter(|row| row.split != Split::Fit).count();
     let detail = if passed {
@@ -75,13 +75,14 @@ mod tests {
     fn table(rows: &[(&str, Split, f64)]) -> Table {
         let row = |(customer, split, value): &(&str, Split, f64)| Row {
             customer: (*customer).to_owned(),
+            as_of: String::new(),
             split: *split,
             values: vec![*value],
             spend_usd: 1.0,
             acquisition_channel: String::new(),
             segment: String::new(),
         };
-        Table { features: vec!["monetary_avg".into()], rows: rows.iter().map(row).collect() }
+        Table { features: vec!["monetary_avg".into()], rows: rows.iter().map(row).collect(), ..Table::default() }
     }
 
     #[test]

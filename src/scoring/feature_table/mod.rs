@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use metrics::{Counter, counter, gauge};
+use metrics::{Counter, counter, describe_counter, describe_gauge, gauge};
 
 use scoreline_domain::CustomerKey;
 use scoreline_domain::feature::CatalogueRow;
@@ -94,6 +94,7 @@ struct Changes {
 impl FeatureTable {
     /// An empty table. Features older than `stale_after` that may have changed since are said to be stale.
     pub fn new(stale_after: Duration) -> Self {
+        describe();
         let change = |kind| counter!("scoreline_book_changes_total", "kind" => kind);
         let empty = Arc::new(Shard::default());
         Self(Arc::new(TableRows {
@@ -232,6 +233,19 @@ impl FeatureTable {
 fn shard_of(customer: &CustomerKey) -> usize {
     let [first, second, ..] = *customer.as_bytes();
     usize::from(u16::from_be_bytes([first, second]) >> 4)
+}
+
+/// Tells the recorder what the metrics mean.
+fn describe() {
+    describe_counter!("scoreline_book_changes_total", "Changes of features held in memory, by kind.");
+    for (name, meaning) in [
+        ("scoreline_book_customers", "Customers whose features are held in memory."),
+        ("scoreline_book_bytes", "Memory of the features that are held."),
+        ("scoreline_book_complete", "1 once the features of every customer in the store are held in memory."),
+        ("scoreline_book_oldest_features_age_seconds", "Age of the features in memory that were computed longest ago."),
+    ] {
+        describe_gauge!(name, meaning);
+    }
 }
 
 impl Erasable for FeatureTable {

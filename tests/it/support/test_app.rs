@@ -8,8 +8,12 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use scoreline::auth::{AuthSettings, Authenticator};
+use scoreline::conversations::ConversationBook;
 use scoreline::http::admission::{Admission, AdmissionSettings, WhenOverloaded};
-use scoreline::http::{Endpoints, EventKeys, HttpSettings, HttpState, OperatorDesk, Readiness, SharedState};
+use scoreline::http::{
+    Endpoints, EventKeys, HttpSettings, HttpState, OperatorDesk, Readiness, SharedState, WidgetAccess, WidgetDesk,
+    WidgetSettings,
+};
 use scoreline::leads::{LeadDesk, LeadDeskParts, LeadSettings, PauseBoard};
 use scoreline::monitoring::{Monitoring, MonitoringSettings};
 use scoreline::routing::{RoutingSettings, TierPolicy, TierRoute};
@@ -18,7 +22,7 @@ use scoreline::scoring::feature_table::FeatureTable;
 use scoreline::scoring::{Scorer, ScorerSettings, golden};
 use scoreline_domain::privacy::erasure::EraseError;
 use scoreline_domain::privacy::seal::Sealer;
-use scoreline_domain::privacy::{Erasable, Eraser, IdHasher, PrivacySettings, Tombstones};
+use scoreline_domain::privacy::{Erasable, Eraser, IdHasher, LinkSigner, PrivacySettings, Tombstones};
 use scoreline_domain::time::{Clock as _, ManualClock};
 use scoreline_domain::{CustomerKey, ModelName};
 use scoreline_engine::inference::registry::{CandidateSettings, Patience, Registry, RegistrySettings};
@@ -38,6 +42,8 @@ pub struct TestApp {
     pub monitoring: Monitoring,
     pub scorer: Scorer,
     pub eraser: Eraser,
+    /// Only of an app with an agent's page.
+    pub conversations: Option<ConversationBook>,
     pub models: TempDir,
     /// Only of an app that asks who calls.
     pub auth: Option<Arc<Authenticator>>,
@@ -70,6 +76,29 @@ struct Pieces<'a> {
     /// The bundles of `models/` beside those of the test.
     shipped: bool,
     leads: LeadPieces,
+    widget: Option<WidgetPieces>,
+}
+
+/// The agent's page of a test.
+#[derive(Clone)]
+pub struct WidgetPieces {
+    pub settings: WidgetSettings,
+    /// What links are signed with, the newest first.
+    pub keys: Vec<SecretString>,
+    /// Where conversations of other replicas are.
+    pub store: Arc<OnceLock<Store>>,
+}
+
+impl Default for WidgetPieces {
+    fn default() -> Self {
+        let settings = WidgetSettings {
+            url: "https://score.example.com".to_owned(),
+            access: WidgetAccess::Signed,
+            framed_by: "https://apps.mypurecloud.de https://*.mypurecloud.de".to_owned(),
+            open_in_tab: false,
+        };
+        Self { settings, keys: Vec::new(), store: Arc::default() }
+    }
 }
 
 /// Where scores of leads are kept and go, and what events are signed with.
@@ -92,6 +121,7 @@ impl Default for Pieces<'_> {
             kept: None,
             shipped: false,
             leads: LeadPieces::default(),
+            widget: None,
         }
     }
 }
@@ -136,6 +166,17 @@ impl TestApp {
         Self::build(&[TestBundle::clv("v1.2"), TestBundle::lead("v1.0")], |_| {}, pieces)
     }
 
+    /// An app with an agent's page, that serves the bundles of `models/`.
+    pub fn paged(table: &FeatureTable, widget: &WidgetPieces) -> Self {
+        let (table, widget) = (Some(table.clone()), Some(widget.clone()));
+        Self::build(&[], |_| {}, Pieces { shipped: true, table, widget, ..Pieces::default() })
+    }
+
+    /// An app with an agent's page, over bundles of the test.
+    pub fn paged_with(bundles: &[TestBundle], widget: &WidgetPieces) -> Self {
+        Self::build(bundles, |_| {}, Pieces { widget: Some(widget.clone()), ..Pieces::default() })
+    }
+
     /// An app without a store, under these peppers.
     pub fn private(privacy: &PrivacySettings) -> Self {
         Self::build(&[TestBundle::clv("v1.2")], |_| {}, Pieces { privacy: privacy.clone(), ..Pieces::default() })
@@ -160,7 +201,7 @@ impl TestApp {
     }
 
     fn build(bundles: &[TestBundle], change: impl FnOnce(&mut ScorerSettings), pieces: Pieces<'_>) -> Self {
-        let Pieces { admission, monitoring, privacy, auth, candidates, table, kept, shipped, leads } = pieces;
+        let Pieces { admission, monitoring, privacy, auth, candidates, table, kept, shipped, leads, widget } = pieces;
         let candidates = candidates.iter().cloned();
         let models = tempfile::tempdir().expect("temporary folder");
         for bundle in bundles {
@@ -198,7 +239,12 @@ impl TestApp {
         let auth = auth.and_then(|auth| Authenticator::open(auth, clock.clone()).expect("valid credentials"));
         let table = table.unwrap_or_else(|| FeatureTable::new(Duration::from_hours(36)));
         let scorer = Scorer::new(Arc::clone(&registry), clock.clone(), scorer, monitoring.clone(), table);
-        let eraser = eraser(kept, &scorer, &monitoring);
+        let tombstones = kept.map(|kept| kept.tombstones.clone()).unwrap_or_default();
+        let widget = widget.map(|WidgetPieces { settings, keys, store }| {
+            let signer = LinkSigner::new(&keys, &privacy, Duration::from_hours(4));
+            WidgetDesk::new(settings, signer, ConversationBook::new(tombstones.clone(), store, clock.clone()))
+        });
+        let eraser = eraser(tombstones, kept, &scorer, &monitoring, widget.as_ref());
         let event_keys = leads.keys;
         let leads = LeadDesk::new(LeadDeskParts {
             store: leads.store,
@@ -210,6 +256,7 @@ impl TestApp {
             clock: clock.clone(),
             nudge: Arc::new(|| ()),
         });
+        let conversations = widget.as_ref().map(|widget| widget.book.clone());
         let state = SharedState::new(HttpState {
             scorer: scorer.clone(),
             hasher: IdHasher::watching(&privacy, eraser.tombstones().clone(), clock.clone()),
@@ -231,11 +278,12 @@ impl TestApp {
             leads,
             event_keys,
             operator: operator.clone(),
+            widget,
             metrics: Arc::new(move || metrics.render()),
         });
         let public = Endpoints::public(state.clone());
         let admin = Endpoints::admin(state);
-        Self { clock, registry, readiness, monitoring, scorer, eraser, models, auth, public, admin }
+        Self { clock, registry, readiness, monitoring, scorer, eraser, conversations, models, auth, public, admin }
     }
 
     pub async fn post(&self, path: &str, body: impl Into<Body>) -> Reply {
@@ -296,13 +344,21 @@ pub fn privacy(pepper: &str, previous: &[&str]) -> PrivacySettings {
 }
 
 /// As `serve` puts it together.
-fn eraser(kept: Option<&Kept>, scorer: &Scorer, monitoring: &Monitoring) -> Eraser {
-    let tombstones = kept.map(|kept| kept.tombstones.clone()).unwrap_or_default();
+fn eraser(
+    tombstones: Tombstones,
+    kept: Option<&Kept>,
+    scorer: &Scorer,
+    monitoring: &Monitoring,
+    widget: Option<&WidgetDesk>,
+) -> Eraser {
     scorer.cache().refuse(tombstones.clone());
     scorer.table().refuse(tombstones.clone());
     let mut places: Vec<Arc<dyn Erasable>> = vec![Arc::new(scorer.cache().clone()), Arc::new(scorer.table().clone())];
     if let Some(ledger) = monitoring.ledger() {
         places.push(Arc::new(ledger.clone()));
+    }
+    if let Some(widget) = widget {
+        places.push(Arc::new(widget.book.clone()));
     }
     if let Some(kept) = kept {
         places.push(Arc::new(kept.clone()));

@@ -1,7 +1,7 @@
 //! TLS and client certificates over real sockets, with certificates made for each test.
 
 mod accepted;
-mod authority;
+pub mod authority;
 mod client;
 mod files;
 mod openssl;

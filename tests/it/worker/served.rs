@@ -71,8 +71,8 @@ fn a_server_fetches_scores_and_writes_back_by_itself_and_answers_by_id() {
 
     let metrics = get(&server.admin, "/metrics");
     for line in [
-        "scoreline_job_running{job=\"extract\"} 0",
-        "scoreline_job_runs_total{job=\"extract\",result=\"done\"} 1",
+        "scoreline_job_running{name=\"extract\"} 0",
+        "scoreline_job_runs_total{name=\"extract\",result=\"done\"} 1",
         "scoreline_extract_hits_missing 0",
         "scoreline_write_back_dead 0",
         "scoreline_write_back_pending 0",
@@ -81,7 +81,7 @@ fn a_server_fetches_scores_and_writes_back_by_itself_and_answers_by_id() {
         assert!(metrics.contains(line), "{line} in\n{metrics}");
     }
     for name in [
-        "scoreline_job_last_success_timestamp_seconds{job=\"write_back\"}",
+        "scoreline_job_last_success_timestamp_seconds{name=\"write_back\"}",
         "scoreline_extract_oldest_timestamp_seconds",
         "scoreline_extract_interactions_total{result=\"new\"}",
     ] {
@@ -92,7 +92,7 @@ fn a_server_fetches_scores_and_writes_back_by_itself_and_answers_by_id() {
     let asked = post(&server.admin, "/admin/jobs/extract/run", "");
     assert!(asked.starts_with("HTTP/1.1 202"), "{asked}");
     wait_for("a second run", || {
-        get(&server.admin, "/metrics").contains("scoreline_job_runs_total{job=\"extract\",result=\"done\"} 2")
+        get(&server.admin, "/metrics").contains("scoreline_job_runs_total{name=\"extract\",result=\"done\"} 2")
     });
     // A run that brought only what is new says nothing about where history begins.
     let oldest = |metrics: &str| {

@@ -4,6 +4,7 @@
 pub mod audit;
 pub mod erasure;
 mod hash;
+pub mod link;
 mod rotation;
 pub mod screen;
 pub mod scrub;
@@ -15,6 +16,7 @@ use secrecy::SecretString;
 
 pub use erasure::{Erasable, Eraser};
 pub use hash::{CustomerKeys, IdHasher, PepperId};
+pub use link::{LinkSigner, ViewedConversation};
 pub use rotation::PepperChange;
 pub use screen::{Identifiers, NumericIds, Screen};
 pub use tombstones::{Tombstone, Tombstones};

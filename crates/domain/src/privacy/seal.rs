@@ -108,13 +108,20 @@ impl fmt::Debug for Sealer {
 }
 
 fn key(pepper: &[u8]) -> RandomizedNonceKey {
+    let bytes = derived(pepper, SALT, b"aes-256-gcm");
+    RandomizedNonceKey::new(&AES_256_GCM, &*bytes).expect("AES-256 takes keys of this length")
+}
+
+/// A key of its own for one purpose, by HKDF-SHA-256 (RFC 5869). It says nothing of the pepper, and nothing of the keys of
+/// other purposes.
+pub(super) fn derived(pepper: &[u8], salt: &[u8], purpose: &[u8]) -> Zeroizing<[u8; KEY_LEN]> {
     let mut bytes = Zeroizing::new([0; KEY_LEN]);
-    let pseudo_random = Salt::new(HKDF_SHA256, SALT).extract(pepper);
+    let pseudo_random = Salt::new(HKDF_SHA256, salt).extract(pepper);
     pseudo_random
-        .expand(&[b"aes-256-gcm"], KeyBytes)
+        .expand(&[purpose], KeyBytes)
         .and_then(|expanded| expanded.fill(&mut *bytes))
         .expect("HKDF gives keys of this length");
-    RandomizedNonceKey::new(&AES_256_GCM, &*bytes).expect("AES-256 takes keys of this length")
+    bytes
 }
 
 #[cfg(test)]

@@ -55,6 +55,11 @@ impl Tombstones {
             && (self.inner.unread.load(Ordering::SeqCst) || self.inner.erased.load().contains(&Tombstone::of(customer)))
     }
 
+    /// Whether this one is known. Unlike `contains`, nobody counts as erased because tombstones have not been read yet.
+    pub fn holds(&self, tombstone: &Tombstone) -> bool {
+        self.inner.any.load(Ordering::SeqCst) && self.inner.erased.load().contains(tombstone)
+    }
+
     /// Whether nobody was erased, as far as is known by now.
     pub fn is_empty(&self) -> bool {
         !self.inner.any.load(Ordering::SeqCst)
@@ -148,6 +153,7 @@ mod tests {
         let tombstones = Tombstones::unread();
         tombstones.lay(&[key(1)]);
         assert!(tombstones.contains(&key(1)) && tombstones.contains(&key(2)));
+        assert!(tombstones.holds(&Tombstone::of(&key(1))) && !tombstones.holds(&Tombstone::of(&key(2))));
         tombstones.add(&[Tombstone::of(&key(3))]);
         tombstones.set_read();
         assert!(tombstones.contains(&key(1)) && tombstones.contains(&key(3)) && !tombstones.contains(&key(2)));

@@ -27,6 +27,12 @@ impl Language {
         Self::ALL.into_iter().find(|language| language.tag().eq_ignore_ascii_case(primary))
     }
 
+    /// The first language of a list such as `fr-CH, fr;q=0.9, en;q=0.8` (RFC 9110, 12.5.4) that there are words in. Lists
+    /// begin with what is wanted most, so weights are not compared.
+    pub fn wanted(list: &str) -> Option<Self> {
+        list.split(',').find_map(|entry| Self::tagged(entry.split(';').next()?.trim()))
+    }
+
     /// A number with so many digits behind its decimal sign, thousands apart.
     pub fn number(self, value: f64, decimals: usize) -> String {
         let plain = format!("{:.decimals$}", value.abs());
@@ -58,7 +64,15 @@ impl Language {
 
     /// US dollars: whole from 10 on, to the cent below.
     pub fn usd(self, amount: f64) -> String {
-        let decimals = if amount.abs() < 9.995 { 2 } else { 0 };
+        self.usd_to(amount, if amount.abs() < 9.995 { 2 } else { 0 })
+    }
+
+    /// Whole US dollars: what is only estimated is not known to the cent.
+    pub fn whole_usd(self, amount: f64) -> String {
+        self.usd_to(amount, 0)
+    }
+
+    fn usd_to(self, amount: f64, decimals: usize) -> String {
         let number = self.number(amount.abs(), decimals);
         let sign = if self.number(amount, decimals).starts_with('-') { "-" } else { "" };
         match self {
@@ -103,6 +117,7 @@ mod tests {
         );
         assert_eq!(written(|of| of.usd(68.4)), ["$68", "68\u{a0}$", "68\u{a0}US$", "68\u{a0}$US"]);
         assert_eq!(written(|of| of.usd(-4.5))[..2], ["-$4.50", "-4,50\u{a0}$"]);
+        assert_eq!(written(|of| of.whole_usd(0.4))[..2], ["$0", "0\u{a0}$"]);
         assert_eq!(written(|of| of.percent(0.642))[..2], ["64%", "64\u{a0}%"]);
         assert_eq!(Language::German.points(3.25), "3,2\u{a0}Punkte");
     }
@@ -121,5 +136,7 @@ mod tests {
             [Some("de"), Some("fr"), Some("es"), Some("en")]
         );
         assert_eq!((Language::tagged("it"), Language::tagged("")), (None, None));
+        assert_eq!(Language::wanted("it-CH, fr;q=0.9, en;q=0.8"), Some(Language::French));
+        assert_eq!((Language::wanted("*"), Language::wanted("")), (None, None));
     }
 }

@@ -31,6 +31,15 @@ use super::runtime_search::TELEMETRY_VARIABLE;
 /// A first run that takes longer than this is stopped and the model refused.
 const TRIAL_LIMIT: Duration = Duration::from_secs(5);
 
+/// A column that a bundle gives its model.
+#[derive(Clone, Copy, Debug)]
+pub struct ModelColumn<'a> {
+    pub name: &'a str,
+    /// What the column's numbers stand for, by position; empty for numbers that are meant as such. An input of texts gets
+    /// these, and the empty text for a missing one.
+    pub categories: &'a [String],
+}
+
 /// Loads `threads` handles on the model in `bytes`, each with a session of its own.
 ///
 /// `features` are the bundle's feature names in order: the columns of a single `[N, F]` input, or the names of several
@@ -45,7 +54,8 @@ pub fn open(
     search: &RuntimeSearch,
     threads: usize,
 ) -> Result<Vec<Box<dyn Backend>>, BackendError> {
-    open_with_spares(bytes, features, search, threads).map(|(handles, _)| handles)
+    let columns: Vec<_> = features.iter().map(|name| ModelColumn { name, categories: &[] }).collect();
+    open_with_spares(bytes, &columns, search, threads).map(|(handles, _)| handles)
 }
 
 /// As `open`, with a way to make one more handle on the same model, in place of one whose run never ends. It keeps the
@@ -55,25 +65,26 @@ pub fn open(
 /// As `open`.
 pub fn open_with_spares(
     bytes: &[u8],
-    features: &[&str],
+    given: &[ModelColumn<'_>],
     search: &RuntimeSearch,
     threads: usize,
 ) -> Result<(Vec<Box<dyn Backend>>, Spares), BackendError> {
     let environment = environment(search)?;
-    let mut first = OnnxHandle::prepare(&environment, bytes, features)?;
-    let (columns, outputs) = first.trial(features.len())?;
+    let mut first = OnnxHandle::prepare(&environment, bytes, given)?;
+    let inputs = given.len();
+    let (columns, outputs) = first.trial(inputs)?;
     let bytes: Arc<[u8]> = Arc::from(bytes);
-    let names: Vec<String> = features.iter().map(|&feature| feature.to_owned()).collect();
+    let kept: Vec<_> = given.iter().map(|column| (column.name.to_owned(), column.categories.to_vec())).collect();
     let more = {
         let (columns, outputs) = (columns.clone(), outputs.clone());
         move || -> Result<Box<dyn Backend>, BackendError> {
-            let features: Vec<&str> = names.iter().map(String::as_str).collect();
-            let handle = OnnxHandle::prepare(&environment, &bytes, &features)?;
-            Ok(Box::new(handle.finish(features.len(), columns.clone(), outputs.clone())?))
+            let given: Vec<_> = kept.iter().map(|(name, categories)| ModelColumn { name, categories }).collect();
+            let handle = OnnxHandle::prepare(&environment, &bytes, &given)?;
+            Ok(Box::new(handle.finish(given.len(), columns.clone(), outputs.clone())?))
         }
     };
     let mut handles = (1..threads.max(1)).map(|_| more()).collect::<Result<Vec<_>, _>>()?;
-    handles.push(Box::new(first.finish(features.len(), columns, outputs)?));
+    handles.push(Box::new(first.finish(inputs, columns, outputs)?));
     Ok((handles, Box::new(more)))
 }
 
@@ -104,6 +115,12 @@ struct Slot {
 enum SlotTensor {
     Single(Tensor<f32>),
     Double(Tensor<f64>),
+    /// Made anew for each row. `categories` are those of each of its columns.
+    Text {
+        tensor: Tensor<String>,
+        dims: Vec<usize>,
+        categories: Vec<Vec<String>>,
+    },
 }
 
 /// A model output and how many columns a row of it has.
@@ -151,9 +168,9 @@ struct Prepared {
 }
 
 impl OnnxHandle {
-    fn prepare(environment: &Environment, bytes: &[u8], features: &[&str]) -> Result<Prepared, BackendError> {
+    fn prepare(environment: &Environment, bytes: &[u8], given: &[ModelColumn<'_>]) -> Result<Prepared, BackendError> {
         let session = session(environment, bytes).map_err(|err| load_error(&err))?;
-        let slots = slots(&session, features)?;
+        let slots = slots(&session, given)?;
         Ok(Prepared { session, slots })
     }
 }
@@ -317,10 +334,10 @@ fn zipped(value: &DynValue) -> Result<Vec<f32>, String> {
 }
 
 /// Matches the model's inputs to the features and makes a buffer of one row for each.
-fn slots(session: &Session, features: &[&str]) -> Result<Vec<Slot>, BackendError> {
+fn slots(session: &Session, given: &[ModelColumn<'_>]) -> Result<Vec<Slot>, BackendError> {
     let inputs = session.inputs();
     let described = || inputs.iter().map(|input| format!("`{}` {}", input.name(), input.dtype())).collect::<Vec<_>>();
-    let mut used = vec![false; features.len()];
+    let mut used = vec![false; given.len()];
     let mut slots = Vec::with_capacity(inputs.len());
     for input in inputs {
         let ValueType::Tensor { ty, shape, .. } = input.dtype() else {
@@ -338,13 +355,13 @@ fn slots(session: &Session, features: &[&str]) -> Result<Vec<Slot>, BackendError
             return Err(unsupported(format!("a fixed batch of {batch} rows; export with an open first dimension")));
         }
         let (first, width) = if inputs.len() == 1 {
-            let model = usize::try_from(width).unwrap_or(features.len());
-            if model != features.len() {
-                return Err(BackendError::Inputs { model, bundle: features.len() });
+            let model = usize::try_from(width).unwrap_or(given.len());
+            if model != given.len() {
+                return Err(BackendError::Inputs { model, bundle: given.len() });
             }
             (0, model)
         } else {
-            let position = features.iter().position(|feature| *feature == input.name());
+            let position = given.iter().position(|column| column.name == input.name());
             match position {
                 Some(position) if matches!(width, -1 | 1) => (position, 1),
                 Some(_) => return Err(unsupported(format!("several inputs, `{}` {width} columns wide", input.name()))),
@@ -360,13 +377,24 @@ fn slots(session: &Session, features: &[&str]) -> Result<Vec<Slot>, BackendError
             Tensor::from_array((dims, vec![0.0_f32; width])).map(SlotTensor::Single)
         } else if *ty == TensorElementType::Float64 {
             Tensor::from_array((dims, vec![0.0_f64; width])).map(SlotTensor::Double)
+        } else if *ty == TensorElementType::String {
+            let columns = &given[first..first + width];
+            if let Some(number) = columns.iter().find(|column| column.categories.is_empty()) {
+                let name = number.name;
+                return Err(unsupported(format!(
+                    "an input of texts for `{name}`, which has no `categories` in the bundle"
+                )));
+            }
+            let categories = columns.iter().map(|column| column.categories.to_vec()).collect();
+            let dims = dims.to_vec();
+            texts(&dims, &vec![String::new(); width]).map(|tensor| SlotTensor::Text { tensor, dims, categories })
         } else {
-            return Err(unsupported(format!("inputs of {ty}; export them as float or double")));
+            return Err(unsupported(format!("inputs of {ty}; export them as float, double or string")));
         };
         slots.push(Slot { tensor: tensor.map_err(|err| run_error(err.to_string()))?, first, width });
     }
     if used.contains(&false) {
-        return Err(BackendError::Inputs { model: slots.len(), bundle: features.len() });
+        return Err(BackendError::Inputs { model: slots.len(), bundle: given.len() });
     }
     Ok(slots)
 }
@@ -385,9 +413,25 @@ fn fill(slots: &mut [Slot], row: &[f64]) -> Result<(), BackendError> {
                 let (_, buffer) = tensor.try_extract_tensor_mut::<f64>().map_err(|err| run_error(err.to_string()))?;
                 buffer.copy_from_slice(values);
             }
+            SlotTensor::Text { tensor, dims, categories } => {
+                let named = values.iter().zip(&*categories);
+                let named: Vec<_> = named.map(|(&position, categories)| category(position, categories)).collect();
+                *tensor = texts(dims, &named).map_err(|err| run_error(err.to_string()))?;
+            }
         }
     }
     Ok(())
+}
+
+/// The category at a position; the empty text for none.
+fn category(position: f64, categories: &[String]) -> String {
+    // No position is below zero, and a missing one is not a number.
+    let at = (position >= 0.0).then_some(position as usize);
+    at.and_then(|at| categories.get(at)).cloned().unwrap_or_default()
+}
+
+fn texts(dims: &[usize], texts: &[String]) -> ort::Result<Tensor<String>> {
+    Tensor::from_string_array((dims, texts))
 }
 
 fn views(slots: &[Slot]) -> Vec<SessionInputValue<'_>> {
@@ -395,6 +439,7 @@ fn views(slots: &[Slot]) -> Vec<SessionInputValue<'_>> {
         match tensor {
             SlotTensor::Single(tensor) => SessionInputValue::from(tensor),
             SlotTensor::Double(tensor) => SessionInputValue::from(tensor),
+            SlotTensor::Text { tensor, .. } => SessionInputValue::from(tensor),
         }
     }
     slots.iter().map(|slot| view(&slot.tensor)).collect()

@@ -37,6 +37,8 @@ fn subjects() -> Vec<Subject> {
         native("trees: masks of 64 leaves", "lightgbm_regressor_wide"),
         native("trees: walker", "sklearn_random_forest_deep"),
         native("trees: probabilities", "xgboost_multiclass"),
+        booster("trees: LightGBM's text", "categorical.txt"),
+        booster("trees: XGBoost's JSON", "xgb_logistic.json"),
         native("linear: ONNX pipeline", "sklearn_min_max_ridge"),
     ]
 }
@@ -273,6 +275,12 @@ fn additive() -> Box<dyn Backend> {
             {"category": "c", "coefficients": [0.2, -0.2], "missing": 0.1}],
         "trees": [[{"feature": "b", "at_most": 0.5, "left": 1, "right": 2}, {"leaf": 0.4}, {"leaf": -0.4}]]});
     scoreline_engine::inference::additive::load(model.to_string().as_bytes(), &rules).expect("loads")
+}
+
+/// A boosting library's own file.
+fn booster(name: &'static str, file: &str) -> Subject {
+    let (backend, sample) = crate::boosters::loaded(file);
+    Subject { name, backend, sample }
 }
 
 /// An exported graph of the parity fixtures, run natively on the fixtures' own rows of eight features.

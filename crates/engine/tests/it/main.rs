@@ -3,5 +3,6 @@
 #![expect(unreachable_pub, reason = "nothing is outside of a test")]
 
 mod backend_conformance;
+mod boosters;
 mod onnx_parity;
 mod onnx_runtime;

@@ -275,3 +275,51 @@ async fn a_run_without_end_is_stopped_at_its_deadline_and_the_handle_answers_aga
     assert_eq!(pool.predict(vec![9.0, 0.0], Duration::from_mins(1)).await.expect("the one handle"), [9.0]);
     assert_eq!(pool.runs(), 9);
 }
+
+/// Rows of `texts.csv`: positions of job and channel and the amount, with what scikit-learn answers for both models.
+fn text_rows() -> (Vec<f64>, Vec<[f64; 2]>) {
+    let bytes = fixture("texts.csv");
+    let mut reader = csv::Reader::from_reader(bytes.as_slice());
+    let (mut rows, mut expected) = (Vec::new(), Vec::new());
+    for record in reader.deserialize::<(String, String, f64, f64, f64)>() {
+        let (job, channel, amount, texts, words) = record.expect("a row");
+        let position = |text: &str, all: &[&str]| {
+            all.iter().position(|known| *known == text).map_or(f64::NAN, |position| position as f64)
+        };
+        rows.extend([position(&job, &JOBS), position(&channel, &CHANNELS), amount]);
+        expected.push([texts, words]);
+    }
+    (rows, expected)
+}
+
+const JOBS: [&str; 3] = ["clerk", "Bäcker", "cook"];
+const CHANNELS: [&str; 2] = ["web", "phone"];
+
+#[test]
+fn inputs_of_texts_are_given_the_bundles_categories() {
+    let [jobs, channels] =
+        [JOBS.as_slice(), &CHANNELS].map(|all| all.iter().map(|&text| text.to_owned()).collect::<Vec<_>>());
+    let job = onnx::ModelColumn { name: "job", categories: &jobs };
+    let channel = onnx::ModelColumn { name: "channel", categories: &channels };
+    let amount = onnx::ModelColumn { name: "amount", categories: &[] };
+    let open =
+        |name: &str, columns: &[onnx::ModelColumn<'_>]| onnx::open_with_spares(&fixture(name), columns, &search(), 1);
+    let (rows, expected) = text_rows();
+
+    let (mut handles, spares) = open("texts.onnx", &[job, channel, amount]).expect("texts.onnx loads");
+    let answers = predict(&*handles.remove(0), &rows);
+    for (answer, [expected, _]) in answers.iter().zip(&expected) {
+        assert!((answer - expected).abs() <= 1e-5 * expected.abs(), "{answer} for {expected}");
+    }
+    assert_eq!(predict(&*spares().expect("one more handle"), &rows), answers);
+
+    let (mut handles, _) = open("words.onnx", &[job, channel]).expect("words.onnx loads");
+    let words: Vec<f64> = rows.chunks_exact(3).flat_map(|row| [row[0], row[1]]).collect();
+    for (answer, [_, expected]) in predict(&*handles.remove(0), &words).iter().zip(&expected) {
+        assert!((answer - expected).abs() <= 1e-5 * expected.abs(), "{answer} for {expected}");
+    }
+
+    let numbers = onnx::ModelColumn { name: "job", categories: &[] };
+    let refused = open("texts.onnx", &[numbers, channel, amount]).err().expect("refused").to_string();
+    assert!(refused.contains("an input of texts for `job`, which has no `categories` in the bundle"), "{refused}");
+}

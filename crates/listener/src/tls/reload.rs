@@ -71,6 +71,12 @@ impl Reloading {
         Ok(Self { settings, clock, current: ArcSwap::from_pointee(loaded), progress: Mutex::new(progress) })
     }
 
+    /// When the served chain expires, and when the first revocation list is past its next update.
+    pub fn expiries(&self) -> (Timestamp, Option<Timestamp>) {
+        let loaded = self.current.load();
+        (loaded.certificate_expires, loaded.lists_expire)
+    }
+
     /// What the next handshake should use.
     pub fn current(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.current.load().config)

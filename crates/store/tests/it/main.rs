@@ -2,6 +2,7 @@
 
 #![expect(unreachable_pub, reason = "nothing is outside of a test")]
 
+mod conversations;
 mod erasing;
 mod feature_rows;
 mod file;

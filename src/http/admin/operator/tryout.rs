@@ -223,14 +223,16 @@ fn reasons(html: &mut Markup, explanation: &Json) {
     let base = &explanation[if unit == "usd" { "base_value_usd" } else { "base_points" }];
     html.raw("<table><caption>Why, from the typical ")
         .text(base)
-        .raw("</caption><thead><tr><th scope=\"col\">Feature</th>");
+        .raw("</caption><thead><tr><th scope=\"col\">Group</th><th scope=\"col\">Led by</th>");
     html.raw("<th scope=\"col\" class=\"n\">Value</th><th scope=\"col\" class=\"n\">Moves by</th></tr></thead><tbody>");
     for one in contributions {
         let amount =
             one[if unit == "usd" { "contribution_usd" } else { "contribution_points" }].as_f64().unwrap_or(0.0);
         html.raw("<tr><th scope=\"row\">")
+            .text(one["group"].as_str().unwrap_or_default())
+            .raw("</th><td>")
             .text(one["feature"].as_str().unwrap_or_default())
-            .raw("</th><td class=\"n\">");
+            .raw("</td><td class=\"n\">");
         match one.get("value") {
             Some(value) => html.text(value),
             None => html.raw("not given"),

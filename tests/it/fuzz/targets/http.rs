@@ -1,7 +1,8 @@
 //! Request bodies and headers through the real router, over the shipped models.
 
 use axum::body::Body;
-use axum::http::{HeaderName, HeaderValue, Method, Request};
+use axum::http::{HeaderName, HeaderValue, Method, Request, Uri};
+use scoreline::http::{WidgetAccess, WidgetSettings};
 use scoreline::monitoring::book::PredictionLimits;
 use scoreline::monitoring::{MonitoringSettings, WindowSettings};
 use scoreline_engine::inference::registry::Patience;
@@ -12,8 +13,8 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::{Feed, root};
-use crate::support::TestApp;
-use crate::support::test_app::{Kept, Reply, privacy};
+use crate::support::test_app::{Kept, Reply, WidgetPieces, privacy};
+use crate::support::{TestApp, TestBundle};
 
 const DOCUMENTED: &str = r#"{"features":{"recency_days":12,"frequency_count":48,"avg_handling_time_sec":245,"sentiment_score_avg":0.65,"topic_diversity":7},"model_version":"v1.2","request_id":"req-998877"}"#;
 
@@ -89,6 +90,39 @@ pub fn headers() -> Feed {
         promised(&path, &subject.send(request));
     })
 }
+
+/// Feeds queries to the agent's page, and languages of a browser below them.
+pub fn widget() -> Feed {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let settings = WidgetSettings { access: WidgetAccess::Conversation, ..WidgetPieces::default().settings };
+    let app = TestApp::paged_with(&[TestBundle::clv("v1.2")], &WidgetPieces { settings, ..WidgetPieces::default() });
+    let asked = r#"{"customer_id":"C-1","conversation_id":"talk-1","recency_days":30,"frequency_count":10}"#;
+    assert_eq!(runtime.block_on(app.post("/v1/genesys/clv", asked)).status, 200);
+    Box::new(move |input| {
+        let (query, languages) = input.split_at(input.iter().position(|byte| *byte == b'\n').unwrap_or(input.len()));
+        let Ok(uri) = Uri::try_from([b"/widget?", query].concat()) else { return };
+        let mut request = Request::get(uri).body(Body::empty()).expect("a request");
+        if let Ok(value) = HeaderValue::from_bytes(languages.trim_ascii()) {
+            request.headers_mut().insert("accept-language", value);
+        }
+        let Reply { status, headers, text } = runtime.block_on(app.send(request));
+        assert!([200, 403].contains(&status.as_u16()), "{status}: {text}");
+        assert!(headers.contains_key("content-security-policy"), "{headers:?}");
+        assert!(text.starts_with("<!doctype html>") && text.ends_with("</body></html>\n"), "{text}");
+        let (_, body) = text.split_once("</style>").expect("styles");
+        for tag in body.split('<').skip(1) {
+            let name =
+                tag.trim_start_matches('/').split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
+            assert!(TAGS.contains(&name), "<{name} in {body}");
+        }
+    })
+}
+
+/// What the body of the agent's page is made of.
+const TAGS: [&str; 17] = [
+    "head", "body", "html", "main", "h1", "h2", "div", "p", "a", "svg", "line", "rect", "text", "ul", "li", "span",
+    "footer",
+];
 
 /// What every reply promises, whatever was asked.
 fn promised(path: &str, reply: &Reply) {
@@ -195,6 +229,15 @@ pub fn header_seeds() -> Vec<Vec<u8>> {
         "POST /v1/route/tier\nauthorization: Bearer abc.def.ghi\nx-deadline-ms: 200\ntraceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\n",
         "GET /health/ready\nhost: localhost\nexpect: 100-continue\ntransfer-encoding: chunked\n",
         "DELETE /v1/genesys/clv?x=1\ncontent-encoding: gzip\nx-forwarded-for: 10.0.0.1\n",
+    ])
+}
+
+pub fn widget_seeds() -> Vec<Vec<u8>> {
+    texts(&[
+        "conversation=talk-1&lang=de-CH\nfr-CH, fr;q=0.9, en;q=0.8\n",
+        "conversation=11111111-2222-4333-8444-555555555555\nes\n",
+        "t=AdI3c6QAAAAAa8mYgAcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHB&lang=es\n*\n",
+        "lang=%22%3E%3Cscript%3E&t=\"><script>\n",
     ])
 }
 

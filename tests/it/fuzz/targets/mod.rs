@@ -62,8 +62,11 @@ pub const TARGETS: &[Target] = &[
     endpoint("genesys_lead", http::flat_lead_seeds, Form::Json, || http::post("/v1/genesys/lead")),
     endpoint("outcomes", http::outcome_seeds, Form::Lines, || http::post("/v1/outcomes")),
     endpoint("headers", http::header_seeds, Form::Text, http::headers),
+    endpoint("widget", http::widget_seeds, Form::Text, http::widget),
     endpoint("wire", wire::seeds, Form::Text, wire::connection),
     Target { name: "onnx", seeds: models::onnx_seeds, form: Form::Protobuf, open: models::onnx, memory: MODEL },
+    Target { name: "lightgbm", seeds: models::lightgbm_seeds, form: Form::Text, open: models::booster, memory: MODEL },
+    Target { name: "xgboost", seeds: models::xgboost_seeds, form: Form::Json, open: models::booster, memory: MODEL },
     Target { name: "linear", seeds: models::linear_seeds, form: Form::Json, open: models::linear, memory: MODEL },
     Target { name: "additive", seeds: models::additive_seeds, form: Form::Json, open: models::additive, memory: MODEL },
     Target {

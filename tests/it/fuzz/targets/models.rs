@@ -49,6 +49,18 @@ pub fn onnx() -> Feed {
     })
 }
 
+/// Columns that the boosters of the fixtures were fitted on.
+const BOOSTER_FEATURES: [&str; 5] = ["recency_days", "purchase_count", "tenure_days", "monetary_avg", "channel"];
+
+/// Bytes as a boosting library's own file.
+pub fn booster() -> Feed {
+    Box::new(|input| {
+        if let Ok(backend) = trees::load_booster(input, &BOOSTER_FEATURES, &[]) {
+            run(&*backend);
+        }
+    })
+}
+
 pub fn linear() -> Feed {
     let schema = shipped("clv/v1.2");
     let names: Vec<String> = schema.schema().column_names().map(str::to_owned).collect();
@@ -163,6 +175,14 @@ pub fn onnx_seeds() -> Vec<Vec<u8>> {
     files("crates/engine/tests/fixtures/onnx", "onnx", LARGEST_SEED)
 }
 
+pub fn lightgbm_seeds() -> Vec<Vec<u8>> {
+    files("crates/engine/tests/fixtures/boosters", "txt", LARGEST_SEED)
+}
+
+pub fn xgboost_seeds() -> Vec<Vec<u8>> {
+    files("crates/engine/tests/fixtures/boosters", "json", LARGEST_SEED)
+}
+
 pub fn linear_seeds() -> Vec<Vec<u8>> {
     let predictor = json!({"intercept": 0.3, "coefficients": [0.5, -0.2], "floor": -9.0, "ceiling": 9.0});
     let uses = ["recency_days", "frequency_count"];
@@ -234,6 +254,11 @@ fn every_seed_is_a_good_model() {
     let onnx = onnx_seeds();
     let loaded = onnx.iter().filter(|model| loads(model).is_some()).count();
     assert!(onnx.len() > 40 && loaded * 10 > onnx.len() * 8, "{loaded} of {} load", onnx.len());
+    for boosters in [lightgbm_seeds(), xgboost_seeds()] {
+        // Some of each are there to be refused.
+        let loads = |model: &&Vec<u8>| trees::load_booster(model, &BOOSTER_FEATURES, &[]).is_ok();
+        assert!(boosters.iter().filter(loads).count() >= 9, "of {}", boosters.len());
+    }
     let clv = shipped("clv/v1.2");
     let seeds = linear_seeds();
     let (made, shipped) = seeds.split_at(3);

@@ -35,8 +35,8 @@ pub enum BundleError {
     Unfit(#[from] Unfit),
     /// A lone model file without a manifest, and nothing serves that it could take one from.
     #[error(
-        "the file carries no manifest (`scoreline models pack` writes one) and no other version of the model serves to \
-         take it from"
+        "the file carries no manifest and no other version of the model serves to take it from: `scoreline models pack` makes \
+         a bundle of it"
     )]
     NoManifest,
     #[error("needs about {needed} bytes while the serving version stays loaded, {available} are available")]

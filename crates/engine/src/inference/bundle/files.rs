@@ -1,5 +1,5 @@
-//! A bundle's files, read once and checked against each other: a folder, or a lone ONNX file that carries its manifest or
-//! inherits it.
+//! A bundle's files, read once and checked against each other: a folder, or a lone model file. A lone ONNX file may carry its
+//! manifest; every other inherits it.
 
 use std::path::Path;
 
@@ -10,20 +10,25 @@ use super::plain_file;
 use super::snapshot_columns;
 use crate::inference::manifest::{BackendKind, Manifest, TrainingSummary};
 use crate::inference::onnx_graph::{self, OnnxModel};
+use crate::inference::{smartcore, trees};
 use scoreline_domain::ModelVersion;
 use scoreline_domain::text::{hex, in_plain_words};
 
 /// File names inside a bundle folder.
 pub const MANIFEST_FILE: &str = "bundle.toml";
 pub const GOLDEN_FILE: &str = "golden.jsonl";
-/// How a lone model file's name ends.
+/// How the name of a lone file ends that may carry its manifest.
 pub const LONE_EXTENSION: &str = "onnx";
+/// How the names of lone model files end: ONNX, LightGBM's text, XGBoost's JSON.
+pub const LONE_EXTENSIONS: [&str; 3] = [LONE_EXTENSION, "txt", "json"];
 /// What a lone model file carries in its `metadata_props`.
 pub const MANIFEST_KEY: &str = "scoreline.bundle";
 pub const GOLDEN_KEY: &str = "scoreline.golden";
 
 /// Largest model file that is read (bytes).
 pub const MODEL_FILE_LIMIT: u64 = 512 * 1024 * 1024;
+/// Bytes in which a JSON file of ours names its format.
+const SNIFFED: usize = 4096;
 /// Largest manifest or golden file that is read (bytes).
 const TEXT_FILE_LIMIT: u64 = 16 * 1024 * 1024;
 
@@ -34,6 +39,15 @@ pub struct BundleFiles {
     pub model: Vec<u8>,
     pub golden: Vec<GoldenRow>,
     pub digest: BundleDigest,
+}
+
+/// The version a lone model file of this name is; `None` for the name of anything else. A text or JSON is one only where its
+/// name is a version's (`v1.3.txt`): other such files may lie beside models.
+pub fn lone_version(file_name: &str) -> Option<ModelVersion> {
+    let (stem, extension) = file_name.rsplit_once('.')?;
+    let is_number = |text: &str| text.starts_with(|first: char| first.is_ascii_digit());
+    let is_meant = extension == LONE_EXTENSION || is_number(stem.strip_prefix('v').unwrap_or(stem));
+    if is_meant && LONE_EXTENSIONS.contains(&extension) { ModelVersion::parse(stem).ok() } else { None }
 }
 
 impl BundleFiles {
@@ -70,7 +84,7 @@ impl BundleFiles {
         Self::checked(manifest, &manifest_bytes, model, golden)
     }
 
-    /// Reads the lone ONNX file at `path`, which must lie below `root`. Without a manifest of its own it inherits the one
+    /// Reads the lone model file at `path`, which must lie below `root`. Without a manifest of its own it inherits the one
     /// of `base`, which may be the one that these very bytes took over before.
     ///
     /// # Errors
@@ -82,6 +96,9 @@ impl BundleFiles {
         base: Option<&Manifest>,
     ) -> Result<Self, BundleError> {
         let bytes = plain_file::read(root, path, MODEL_FILE_LIMIT)?;
+        if trees::is_booster(&bytes) {
+            return inherit(path, version, bytes, base.ok_or(BundleError::NoManifest)?);
+        }
         let carried = onnx_graph::carried(&bytes, &[MANIFEST_KEY, GOLDEN_KEY])?;
         let model = carried.model;
         match carried.values.get(MANIFEST_KEY) {
@@ -123,6 +140,11 @@ impl BundleFiles {
     /// # Errors
     /// When the model is not ONNX, or the manifest cannot be written down.
     pub fn to_lone(&self) -> Result<Vec<u8>, BundleError> {
+        if is_own_json(&self.model) || trees::is_booster(&self.model) {
+            let reason =
+                "is not ONNX, and no other model file has room for a manifest: the bundle stays a folder".into();
+            return Err(BundleError::Text { path: self.manifest.file.clone().into(), reason });
+        }
         let manifest = written(&self.manifest)?;
         let mut entries = vec![(MANIFEST_KEY, manifest)];
         if !self.golden.is_empty() {
@@ -159,8 +181,38 @@ fn inherit(path: &Path, version: &ModelVersion, model: Vec<u8>, base: &Manifest)
     BundleFiles::from_parts(manifest, model, Vec::new())
 }
 
-/// Our own engines where they can run the graph, ONNX Runtime otherwise.
-fn backend_of(model: &[u8], columns: &[String]) -> Result<BackendKind, BundleError> {
+/// The columns a model file names, in its order: a booster's, those of an ONNX file's inputs or of its metadata (`features`, a
+/// JSON list). `None` where it names none.
+///
+/// # Errors
+/// When the file is not readable.
+pub fn columns_of(model: &[u8]) -> Result<Option<Vec<String>>, BundleError> {
+    if is_own_json(model) {
+        return Ok(None);
+    }
+    if trees::is_booster(model) {
+        return Ok(trees::booster_columns(model)?);
+    }
+    let model = OnnxModel::parse(model)?;
+    if let Some(names) = model.metadata().get("features").and_then(|text| serde_json::from_str(text).ok()) {
+        return Ok(Some(names));
+    }
+    let inputs = model.inputs();
+    Ok((inputs.len() > 1).then(|| inputs.into_iter().map(|input| input.name).collect()))
+}
+
+/// What runs a model file: our own engines where they can, ONNX Runtime otherwise.
+///
+/// # Errors
+/// When the file is not readable.
+pub fn backend_of(model: &[u8], columns: &[String]) -> Result<BackendKind, BundleError> {
+    if is_own_json(model) {
+        let is_smartcore = String::from_utf8_lossy(&model[..model.len().min(SNIFFED)]).contains(smartcore::FORMAT);
+        return Ok(if is_smartcore { BackendKind::Smartcore } else { BackendKind::Linear });
+    }
+    if trees::is_booster(model) {
+        return Ok(BackendKind::Trees);
+    }
     let names: Vec<&str> = columns.iter().map(String::as_str).collect();
     if onnx_graph::screen(model, &names, false).is_err() {
         // Not looked into any further here: every load says what is wrong with it before anything runs it.
@@ -168,6 +220,12 @@ fn backend_of(model: &[u8], columns: &[String]) -> Result<BackendKind, BundleErr
     }
     let graph = OnnxModel::parse(model)?;
     Ok(graph.runs_natively(&names).unwrap_or(BackendKind::Onnx))
+}
+
+/// Whether a JSON file is in a format of ours rather than XGBoost's.
+fn is_own_json(model: &[u8]) -> bool {
+    model.trim_ascii_start().starts_with(b"{")
+        && String::from_utf8_lossy(&model[..model.len().min(SNIFFED)]).contains("\"scoreline-")
 }
 
 fn parse_manifest(path: &Path, bytes: &[u8]) -> Result<Manifest, BundleError> {

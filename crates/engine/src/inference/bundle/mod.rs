@@ -29,7 +29,10 @@ use scoreline_domain::{ModelName, ModelVersion, Tier};
 
 pub use digest::{BundleDigest, sha256_hex};
 pub use error::{BundleError, CHILD_CODES, ProbeFault};
-pub use files::{BundleFiles, GOLDEN_FILE, GOLDEN_KEY, LONE_EXTENSION, MANIFEST_FILE, MANIFEST_KEY, MODEL_FILE_LIMIT};
+pub use files::{
+    BundleFiles, GOLDEN_FILE, GOLDEN_KEY, LONE_EXTENSION, LONE_EXTENSIONS, MANIFEST_FILE, MANIFEST_KEY,
+    MODEL_FILE_LIMIT, backend_of, columns_of, lone_version,
+};
 pub use golden_rows::{GoldenAnswer, GoldenRequest, GoldenRow, GoldenValue};
 pub use information::{Standard, TierWorth};
 
@@ -317,10 +320,11 @@ fn lost_step(manifest: &Manifest, model: &[u8]) -> Option<Unfit> {
     model.lost_step(main.as_ref().map(Output::apply).unwrap_or_default()).map(Unfit::LostStep)
 }
 
-/// Whether the model file is ONNX rather than JSON of our own or of smartcore.
+/// Whether the model file is ONNX rather than a boosting library's own, JSON of our own or of smartcore.
 fn is_onnx(manifest: &Manifest, model: &[u8]) -> bool {
     match manifest.backend {
-        BackendKind::Trees | BackendKind::Onnx => true,
+        BackendKind::Trees => !trees::is_booster(model),
+        BackendKind::Onnx => true,
         BackendKind::Linear => !model.trim_ascii_start().starts_with(b"{"),
         BackendKind::Smartcore => false,
     }
@@ -346,6 +350,9 @@ fn open(
     }
     let own_json = !is_onnx(manifest, model);
     Ok(match manifest.backend {
+        BackendKind::Trees if trees::is_booster(model) => {
+            inline(trees::load_booster(model, features, &manifest.features)?)
+        }
         BackendKind::Trees => inline(trees::load(&onnx_graph::OnnxModel::parse(model)?, features)?),
         BackendKind::Linear if additive::is_additive(model) => inline(additive::load(model, &manifest.features)?),
         BackendKind::Linear if own_json => inline(linear::load_with_schema(model, schema)?),
@@ -353,12 +360,26 @@ fn open(
         BackendKind::Smartcore => inline(smartcore::load(model, features)?),
         BackendKind::Onnx => {
             let threads = settings.onnx_threads.max(1);
-            let (handles, spares) = onnx::open_with_spares(model, features, &settings.runtime, threads)?;
+            let categories =
+                |name: &str| manifest.features.iter().find(|rule| rule.name == name).map(|rule| &rule.categories);
+            let given = features
+                .iter()
+                .map(|name| onnx::ModelColumn { name, categories: categories(name).map_or(&[], Vec::as_slice) });
+            let given: Vec<_> = given.collect();
+            let (handles, spares) = onnx::open_with_spares(model, &given, &settings.runtime, threads)?;
             let guard = ModelGuard::new(manifest.name.clone(), manifest.version.clone());
             let queue = settings.onnx_queue.max(1);
             Engine::Pooled(Pooled::start(guard, handles, Some(spares), queue)?)
         }
     })
+}
+
+/// Names of the columns that a manifest's model writes.
+///
+/// # Errors
+/// When the model cannot be loaded with the manifest's features.
+pub fn outputs_of(manifest: &Manifest, model: &[u8], settings: &LoadSettings) -> Result<Vec<String>, BundleError> {
+    Ok(open(manifest, &schema(manifest)?, model, settings)?.outputs().to_vec())
 }
 
 impl Roles {

@@ -180,4 +180,7 @@ pub struct TrainingSummary {
     /// Why it was published although its errors are larger than a model's should be. Empty where they are not.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub accepted: String,
+    /// Hashes of some rows that fitted the model, by which `models calibrate` knows them again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fitted_sample: Vec<String>,
 }

@@ -28,6 +28,7 @@ use super::manifest::BackendKind;
 use super::{Backend, BackendError, trees};
 
 pub use carried::{Carried, carried, with_metadata};
+pub(super) use program::{LastStep, around};
 pub use screen::{Unfit, screen, screen_all};
 
 /// A parsed ONNX file.

@@ -100,6 +100,64 @@ pub(super) enum Norm {
     L2,
 }
 
+/// From the score of an ensemble to what its library's `predict` returns.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(in crate::inference) enum LastStep {
+    None,
+    Exp,
+    /// 1 / (1 + e^(-slope × score)).
+    Sigmoid(f64),
+    /// The score's square with the score's sign.
+    SignedSquare,
+    /// ln(1 + e^score).
+    Softplus,
+}
+
+/// A backend of one ensemble that reads these of `features` columns, and its last step, in numbers of one kind. Its only output
+/// is `prediction`.
+pub(in crate::inference) fn around(
+    ensemble: Ensemble,
+    features: usize,
+    columns: Vec<u32>,
+    number: Number,
+    last: LastStep,
+) -> Box<dyn Backend> {
+    let width = columns.len();
+    let score = width as Register;
+    let trees = Operation::Trees { from: 0, width, ensemble: Box::new(ensemble) };
+    let operations = match last {
+        LastStep::None => vec![trees],
+        LastStep::Exp => vec![trees, Operation::Unary(Unary::Exp, number, vec![score])],
+        LastStep::Sigmoid(slope) => {
+            let scaled = Operation::Linear {
+                number,
+                from: vec![score],
+                weights: vec![slope],
+                factor: 1.0,
+                intercepts: vec![0.0],
+            };
+            vec![trees, scaled, Operation::Unary(Unary::Sigmoid, number, vec![score + 1])]
+        }
+        LastStep::SignedSquare => vec![
+            trees,
+            Operation::Unary(Unary::Abs, number, vec![score]),
+            Operation::Binary(Binary::Mul, number, vec![(score, score + 1)]),
+        ],
+        LastStep::Softplus => vec![trees, Operation::Unary(Unary::Softplus, number, vec![score])],
+    };
+    let steps: Vec<ProgramStep> =
+        (score..).zip(operations).map(|(to, operation)| ProgramStep { to, operation }).collect();
+    let result = score + steps.len() as Register - 1;
+    Box::new(Program {
+        features,
+        initial: vec![0.0; result as usize + 1],
+        inputs: (0, columns.into_iter().map(|column| (column, number)).collect()),
+        steps,
+        outputs: vec!["prediction".to_owned()],
+        results: vec![result],
+    })
+}
+
 impl Backend for Program {
     fn inputs(&self) -> usize {
         self.features

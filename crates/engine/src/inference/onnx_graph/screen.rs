@@ -25,7 +25,10 @@ pub enum Unfit {
     Torn(String),
     #[error("has {0} bytes, at most {MOST_BYTES} are read")]
     TooLarge(usize),
-    #[error("keeps numbers in another file ({0}): export with everything in one file")]
+    #[error(
+        "keeps numbers in another file ({0}): export everything into one (`torch.onnx.export` with `external_data=False`, `onnx.save` \
+         with `save_as_external_data=False`)"
+    )]
     ExternalData(String),
     #[error("uses operator `{operator}` of domain `{domain}`, which is not allowed{}", reason(operator))]
     Operator { domain: String, operator: String },

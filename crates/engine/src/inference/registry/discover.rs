@@ -1,4 +1,4 @@
-//! What lies in the models folder: `<model>/<version>/bundle.toml` and `<model>/<version>.onnx`.
+//! What lies in the models folder: `<model>/<version>/bundle.toml` and lone files such as `<model>/<version>.onnx`.
 //!
 //! Only names and file marks are looked at, nothing is read. Links are followed here; whether they stay inside is
 //! decided when a file is read.
@@ -8,7 +8,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::inference::bundle::{LONE_EXTENSION, MANIFEST_FILE};
+use crate::inference::bundle::{MANIFEST_FILE, lone_version};
 use scoreline_domain::{ModelName, ModelVersion};
 
 pub(super) type VersionKey = (ModelName, ModelVersion);
@@ -62,8 +62,7 @@ pub(super) fn discover(dir: &Path) -> Option<BTreeMap<VersionKey, VersionPlace>>
     for (model, folder) in entries(dir)? {
         let Ok(model) = ModelName::parse(&model) else { continue };
         for (name, path) in entries(&folder).unwrap_or_default() {
-            let lone = name.strip_suffix(LONE_EXTENSION).and_then(|stem| stem.strip_suffix('.'));
-            if let Some(version) = lone.and_then(|stem| ModelVersion::parse(stem).ok())
+            if let Some(version) = lone_version(&name)
                 && !path.is_dir()
             {
                 // A folder of the same version says more.
@@ -81,7 +80,11 @@ pub(super) fn discover(dir: &Path) -> Option<BTreeMap<VersionKey, VersionPlace>>
 
 fn entries(dir: &Path) -> Option<Vec<(String, PathBuf)>> {
     let entries = fs::read_dir(dir).ok()?.flatten();
-    Some(entries.filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path()))).collect())
+    let named = entries.filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path())));
+    let mut named: Vec<_> = named.collect();
+    // Of two lone files of one version the same one is taken every time.
+    named.sort();
+    Some(named)
 }
 
 fn marks(path: &Path, form: VersionForm) -> Vec<FileMark> {

@@ -213,6 +213,15 @@ struct Work {
 
 impl Registry {
     pub fn new(settings: RegistrySettings, verify: Verify) -> Self {
+        for (name, meaning) in [
+            ("scoreline_model_loads_total", "Versions of models that arrived, by what became of them."),
+            ("scoreline_breaker_transitions_total", "Changes of a model's breaker, by the state it went to."),
+            ("scoreline_model_runs_stopped_total", "Runs of a model that were stopped at their deadline."),
+            ("scoreline_model_handles_unreturned_total", "Threads of a model that did not come back from a run."),
+            ("scoreline_model_handles_replaced_total", "Threads of a model that were replaced."),
+        ] {
+            metrics::describe_counter!(name, meaning);
+        }
         let versions = KnownVersions::default();
         let choices = Choices::default();
         let work = Mutex::new(Work { versions, choices, events: Vec::new(), patience: Patience::Now });

@@ -70,6 +70,8 @@ pub(super) enum SplitQuestion<T> {
     Equals(T),
     Differs(T),
     OneOf(Vec<T>),
+    /// In one of these ranges, bounds included.
+    InAny(Vec<(T, T)>),
 }
 
 impl<T: Scalar> Forest<T> {
@@ -244,6 +246,8 @@ fn ask<T: Scalar>(question: &SplitQuestion<T>) -> Result<Asked<T>, BackendError>
         // No member at all: a range nothing is in.
         SplitQuestion::OneOf(values) if values.is_empty() => (vec![(high, low)], false),
         SplitQuestion::OneOf(values) => (values.iter().map(|&value| (value, value)).collect(), false),
+        SplitQuestion::InAny(ranges) if ranges.is_empty() => (vec![(high, low)], false),
+        SplitQuestion::InAny(ranges) => (ranges.clone(), false),
     };
     if ranges.iter().any(|(low, high)| low.is_missing() || high.is_missing()) {
         return Err(malformed(NEVER));

@@ -1,21 +1,25 @@
-//! The `trees` backend: tree ensembles read from ONNX and compiled to flat arrays.
+//! The `trees` backend: tree ensembles read from ONNX or from a boosting library's own file, compiled to flat arrays.
 //!
-//! `read.rs` understands the operators, `forest.rs` brings all their branch modes to one form, `prefix.rs` and
+//! `read.rs` understands ONNX's operators, `booster.rs` (with `lightgbm.rs` and `xgboost.rs`) the files of libraries, `forest.rs` brings all their branch modes to one form, `prefix.rs` and
 //! `walker.rs` are two ways to find the leaves a row ends in (`instructions.rs` picks the first one's), `finish.rs` makes columns of them, `attribution.rs` says
 //! what each feature did to a column. What surrounds the ensembles in a graph is run by `onnx_graph`.
 
 mod attribution;
+mod booster;
 mod finish;
 mod forest;
 mod instructions;
+mod lightgbm;
 mod prefix;
 mod read;
 mod scalar;
 mod walker;
+mod xgboost;
 
 use smallvec::{SmallVec, smallvec};
 
 pub(super) use self::attribution::Duel;
+pub use self::booster::{booster_columns, is_booster, load_booster};
 use self::finish::{Aggregate, Finish};
 use self::forest::Forest;
 use self::instructions::Instructions;
@@ -53,6 +57,18 @@ pub(super) struct Ensemble(Precision);
 enum Precision {
     Single(CompiledForest<f32>),
     Double(CompiledForest<f64>),
+}
+
+impl From<CompiledForest<f32>> for Precision {
+    fn from(forest: CompiledForest<f32>) -> Self {
+        Self::Single(forest)
+    }
+}
+
+impl From<CompiledForest<f64>> for Precision {
+    fn from(forest: CompiledForest<f64>) -> Self {
+        Self::Double(forest)
+    }
 }
 
 impl Ensemble {
@@ -120,14 +136,19 @@ impl<T: Scalar> CompiledForest<T> {
         if forest.width() > width {
             return Err(node.malformed(format!("a tree reads column {} of {width}", forest.width() - 1)));
         }
-        let form = LeafForm::fastest(&forest, Instructions::best());
+        Ok(Self::compile(&forest, finish))
+    }
+
+    /// In the fastest form the forest fits.
+    fn compile(forest: &Forest<T>, finish: Finish<T>) -> Self {
+        let form = LeafForm::fastest(forest, Instructions::best());
         tracing::debug!(
             trees = forest.trees.len(),
             form = form.name(),
             instructions = instruction_set(),
             "forest compiled"
         );
-        Ok(Self::new(&forest, finish, form))
+        Self::new(forest, finish, form)
     }
 
     fn new(forest: &Forest<T>, finish: Finish<T>, form: LeafForm<T>) -> Self {
@@ -264,6 +285,7 @@ mod tests {
             1 => value().prop_map(SplitQuestion::Equals),
             1 => value().prop_map(SplitQuestion::Differs),
             1 => prop::collection::vec(value(), 0..4).prop_map(SplitQuestion::OneOf),
+            1 => prop::collection::vec((value(), value()), 0..3).prop_map(SplitQuestion::InAny),
         ]
         .boxed()
     }
@@ -325,6 +347,7 @@ mod tests {
                 SplitQuestion::Equals(threshold) => value == *threshold,
                 SplitQuestion::Differs(threshold) => value != *threshold,
                 SplitQuestion::OneOf(members) => members.contains(&value),
+                SplitQuestion::InAny(ranges) => ranges.iter().any(|(low, high)| (low..=high).contains(&&value)),
             };
             at = if answer || (value.is_nan() && *missing_yes) { *yes } else { *no };
         }

@@ -2,6 +2,8 @@
 
 use std::ops::{Add, Div};
 
+use crate::inference::onnx_graph::graph::Number;
+
 /// `f32` or `f64`: thresholds, leaf weights and sums of one ensemble.
 pub(super) trait Scalar:
     Copy + PartialOrd + Add<Output = Self> + Div<Output = Self> + Send + Sync + std::fmt::Debug + 'static
@@ -9,6 +11,8 @@ pub(super) trait Scalar:
     const ZERO: Self;
     const INFINITY: Self;
     const NEG_INFINITY: Self;
+    /// What it is called where graphs name their types.
+    const NUMBER: Number;
 
     /// The nearest number; exact when the value came from this type.
     fn from_f64(value: f64) -> Self;
@@ -20,11 +24,12 @@ pub(super) trait Scalar:
 }
 
 macro_rules! scalar {
-    ($float:ty) => {
+    ($float:ty, $number:expr) => {
         impl Scalar for $float {
             const ZERO: Self = 0.0;
             const INFINITY: Self = <$float>::INFINITY;
             const NEG_INFINITY: Self = <$float>::NEG_INFINITY;
+            const NUMBER: Number = $number;
 
             fn from_f64(value: f64) -> Self {
                 value as Self
@@ -49,5 +54,5 @@ macro_rules! scalar {
     };
 }
 
-scalar!(f32);
-scalar!(f64);
+scalar!(f32, Number::Single);
+scalar!(f64, Number::Double);
