@@ -242,9 +242,9 @@ async fn what_follows_from_given_features_is_worked_out_and_what_is_not_read_is_
     let app = TestApp::shipped(&FeatureTable::new(FRESH));
     let [purchases, both, ..] = &known_rows()[..] else { panic!("two rows") };
     let answer = app.ok("/v1/predict/clv", json!({"model": "clv-purchases", "features": purchases})).await;
-    assert_eq!(answer["prediction"]["clv_value_usd"], 79.10);
+    assert_eq!(answer["prediction"]["clv_value_usd"], 84.03);
     let answer = app.ok("/v1/predict/clv", json!({"features": both})).await;
-    assert_eq!(answer["prediction"]["clv_value_usd"], 154.34);
+    assert_eq!(answer["prediction"]["clv_value_usd"], 157.70);
     let mut more = purchases.clone();
     more.insert("frequency_count".to_owned(), json!(3));
     let answer = app.ok("/v1/predict/clv", json!({"model": "clv-purchases", "features": more})).await;

@@ -197,7 +197,7 @@ fn parquet_columns_keep_their_types() {
     write_parquet(&desk.path("customers.parquet"), &customers);
     desk.score("customers.parquet", "scored.parquet");
     let scored = read_parquet(&desk.path("scored.parquet"));
-    assert_eq!(scored.num_columns(), customers.num_columns() + 9);
+    assert_eq!(scored.num_columns(), customers.num_columns() + 10);
     for (position, column) in customers.columns().iter().enumerate() {
         assert_eq!(scored.column(position), column);
         assert_eq!(scored.schema().field(position), customers.schema().field(position));
