@@ -86,7 +86,7 @@ impl Evidence {
             let column = manifest.features.iter().position(|rule| rule.name == known.group_by)?;
             Some(group(known, row.values[column]))
         };
-        let tested = judged.iter().map(|Judged { row, estimate, realised, bounds }| Tested {
+        let tested = judged.iter().map(|Judged { row, estimate, realised, bounds, .. }| Tested {
             actual: row.spend_usd,
             value: estimate.value,
             intervals: bounds.map_or(Vec::new(), |bounds| bounds.to_vec()),
@@ -179,7 +179,13 @@ fn group(calibration: &Calibration, value: f64) -> String {
 fn headline(quality: &Quality) -> Vec<Figure> {
     let figures = MEASURES.iter().filter_map(|Measure { key, name, unit, goal, .. }| {
         let value = *quality.metrics.get(*key)?;
-        Some(Figure { name: (*name).to_owned(), value, unit: *unit, goal: *goal })
+        let luck = quality.luck.get(*key).copied();
+        // No model can be held to less than what luck does to a perfect one.
+        let goal = match (goal, luck) {
+            (Some(Goal::AtMost(_)), Some(luck)) => Some(Goal::AtMost(luck.high)),
+            (goal, _) => *goal,
+        };
+        Some(Figure { name: (*name).to_owned(), value, unit: *unit, goal, luck })
     });
     figures.collect()
 }
