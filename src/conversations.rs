@@ -267,7 +267,9 @@ impl Pages {
             mem::take(&mut self.new).into_iter().collect()
         } else {
             let some: Vec<_> = self.new.iter().copied().take(COPIED_AT_ONCE).collect();
-            some.iter().for_each(|conversation| _ = self.new.remove(conversation));
+            for conversation in &some {
+                self.new.remove(conversation);
+            }
             some
         };
         taken.into_iter().filter_map(|key| Some((key, self.known.get(&key)?.clone()))).collect()
@@ -317,6 +319,7 @@ mod gaps {
 
     type Gaps = Option<Vec<Option<f64>>>;
 
+    #[expect(clippy::ref_option, reason = "serde lends the field as it is")]
     pub(super) fn serialize<S: Serializer>(row: &Option<Box<[f64]>>, serializer: S) -> Result<S::Ok, S::Error> {
         let value = |value: &f64| value.is_finite().then_some(*value);
         let gaps: Gaps = row.as_ref().map(|row| row.iter().map(value).collect());
@@ -393,7 +396,7 @@ mod tests {
     async fn a_conversation_has_its_last_answer_for_eight_hours() {
         let world = World::new(10);
         world.book.note(conversation(1), None, answer(1.0));
-        world.clock.advance(Duration::from_secs(60));
+        world.clock.advance(Duration::from_mins(1));
         world.book.note(conversation(1), Some(customer(1)), answer(2.0));
         assert_eq!(world.value(1).await, Some(2.0));
         world.clock.advance(KEPT_FOR);

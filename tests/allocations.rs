@@ -183,7 +183,7 @@ fn the_shipped_purchases_model_allocates_nothing() {
 
 #[test]
 fn the_shipped_lead_model_allocates_nothing() {
-    check(&Subject::shipped("lead", "v1.0"));
+    check(&Subject::shipped("lead", "v1.1"));
 }
 
 #[test]

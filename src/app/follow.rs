@@ -1,5 +1,5 @@
-//! What replicas tell each other through the store: who was erased, and which versions were promoted. Looked at every
-//! second; nobody who asks for a prediction waits for it.
+//! What replicas tell each other through the store: who was erased, which versions were promoted, and where leads stand.
+//! Looked at every second; nobody who asks for a prediction waits for it.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -10,10 +10,11 @@ use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::lifecycle::Stop;
+use crate::scoring::Scorer;
 use scoreline_domain::privacy::erasure::EraseError;
 use scoreline_domain::privacy::{Erasable, Eraser};
 use scoreline_domain::text::with_causes;
-use scoreline_domain::{CustomerKey, ModelName, ModelVersion, Promotions};
+use scoreline_domain::{CustomerKey, ModelName, ModelVersion, Promotions, RollingPlaces};
 use scoreline_engine::inference::registry::{PromotionKeeper, Registry};
 use scoreline_store::{Store, StoreError};
 
@@ -105,6 +106,33 @@ pub(super) struct Follower {
     pub(super) registry: Arc<Registry>,
     /// The last tombstone that is known.
     pub(super) erased_seq: i64,
+    /// Whose leads are kept.
+    pub(super) scorer: Scorer,
+}
+
+/// Keeps the leads that were scored since the last time, and goes on from where leads stand with those of others.
+///
+/// # Errors
+/// When the store does not answer; the leads are kept the next time.
+pub(super) async fn keep_places(store: &Store, scorer: &Scorer) -> Result<(), StoreError> {
+    for unkept in scorer.take_unkept_leads() {
+        let version = unkept.version.as_bytes();
+        let moved = if unkept.leads.is_empty() {
+            store.lead_places(version).await
+        } else {
+            let take = |places: &mut RollingPlaces| places.take(&unkept.leads);
+            store.move_lead_places(version, scorer.now(), take).await.map(Some)
+        };
+        match moved {
+            Ok(Some(places)) => scorer.follow_places(unkept.version, places),
+            Ok(None) => {}
+            Err(err) => {
+                scorer.give_back_unkept_leads(unkept);
+                return Err(err);
+            }
+        }
+    }
+    Ok(())
 }
 
 impl Follower {
@@ -154,6 +182,7 @@ impl Follower {
         for ((model, version), manifest) in unkept {
             self.store.keep_manifest(&model, &version, &manifest).await?;
         }
+        keep_places(&self.store, &self.scorer).await?;
         Ok(())
     }
 }

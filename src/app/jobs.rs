@@ -9,7 +9,7 @@ use futures_util::future::{BoxFuture, join_all};
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
-use super::follow::{self, Follower, STORE_OPEN, StoreDesk};
+use super::follow::{self, Follower, STORE_OPEN, StoreDesk, keep_places};
 use super::pace::KeptPace;
 use super::stored::{self, KEYS_LEFT, Opened, Opening};
 use crate::config::Settings;
@@ -41,7 +41,7 @@ use scoreline_domain::text::with_causes;
 use scoreline_domain::time::{Clock, SystemClock, Timestamp};
 use scoreline_engine::inference::registry::Patience;
 use scoreline_genesys::{Genesys, outbound};
-use scoreline_store::{Store, StorePlace};
+use scoreline_store::{Store, StoreError, StorePlace};
 
 /// How often predictions by id look for changed features.
 const FEATURES_POLL: Duration = Duration::from_secs(1);
@@ -165,7 +165,7 @@ impl Pipeline {
         // Whoever keeps the ledger goes on until the last request is answered, and closes the store.
         let _ = tell.send(store.clone());
         let registry = Arc::clone(scorer.registry());
-        let follower = Follower { store: store.clone(), eraser, registry, erased_seq };
+        let follower = Follower { store: store.clone(), eraser, registry, erased_seq, scorer: scorer.clone() };
         let follower = Box::pin(follower.run(stop.clone())) as BoxFuture<'static, ()>;
         let keeper = FeatureTableKeeper::new(StoreFeed::new(store.clone()), scorer.table().clone());
         let keeper = keeper.keep(FEATURES_POLL, stop.soft().clone().cancelled_owned());
@@ -327,7 +327,16 @@ pub async fn lead_command(settings: &Settings, opened: &Opened) -> anyhow::Resul
     let table = FeatureTable::new(settings.scoring.features_stale_after);
     let scorer = super::scorer_settings(settings);
     let scorer = Scorer::new(registry, Arc::new(SystemClock), scorer, Monitoring::default(), table);
+    keep_places(&opened.store, &scorer).await?;
     Ok((scorer, lead_desk(settings, opened.store.clone(), &opened.privacy)))
+}
+
+/// Keeps where the leads stand that a command has scored.
+///
+/// # Errors
+/// When the store does not answer.
+pub async fn keep_lead_places(opened: &Opened, scorer: &Scorer) -> Result<(), StoreError> {
+    keep_places(&opened.store, scorer).await
 }
 
 /// A desk over a store that is open, for a command.

@@ -146,6 +146,7 @@ impl PushArgs {
                     let mut taken = self.take_file(settings, scorer.registry(), &place, file, format).await?;
                     taken.goes_nowhere = jobs::lead_targets(settings).is_empty();
                     if !self.dry_run {
+                        jobs::keep_lead_places(&opened, &scorer).await?;
                         taken.paused = self.deliver(settings, &opened).await?;
                     }
                     anyhow::Ok(taken)

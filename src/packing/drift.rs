@@ -17,21 +17,40 @@ pub fn reference(rows: u32, predicted: &[f64]) -> anyhow::Result<DriftReference>
 pub fn bins(values: &[f64]) -> Option<DriftBins> {
     let mut edges: Vec<f64> = quantile_edges(values).into_iter().map(round).collect();
     edges.dedup();
-    let bins = DriftBins::of(edges, values)?;
-    let shares = bins.shares.iter().copied().map(round).collect();
-    Some(DriftBins { shares, zero: round(bins.zero), missing: round(bins.missing), ..bins })
+    DriftBins::of(edges, values).map(rounded)
+}
+
+/// Bins of a column that may say never: those of what did happen, and the last for never.
+pub fn bins_or_never(happened: &[f64], all: &[f64]) -> Option<DriftBins> {
+    let mut edges: Vec<f64> = quantile_edges(happened).into_iter().map(round).collect();
+    edges.extend(happened.iter().copied().reduce(f64::max));
+    edges.dedup();
+    DriftBins::of(edges, all).map(rounded)
 }
 
 /// Bins of a categorical column, whose values are positions among so many categories: one each.
 pub fn categories(count: usize, values: &[f64]) -> Option<DriftBins> {
-    let bins = DriftBins::of(category_edges(count), values)?;
+    DriftBins::of(category_edges(count), values).map(rounded)
+}
+
+/// As they are written: with few digits.
+fn rounded(bins: DriftBins) -> DriftBins {
     let shares = bins.shares.iter().copied().map(round).collect();
-    Some(DriftBins { shares, zero: round(bins.zero), missing: round(bins.missing), ..bins })
+    DriftBins { shares, zero: round(bins.zero), missing: round(bins.missing), ..bins }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn never_has_a_bin_of_its_own() {
+        let days: Vec<f64> = (1..=20).map(f64::from).collect();
+        let all: Vec<f64> = days.iter().copied().chain([999.0; 60]).collect();
+        let bins = bins_or_never(&days, &all).expect("values");
+        assert_eq!((bins.edges.last(), bins.shares.last()), (Some(&20.0), Some(&0.75)));
+        assert_eq!(bins.problem(), None);
+    }
 
     #[test]
     fn bins_are_written_with_few_digits_and_still_hold_every_row() {

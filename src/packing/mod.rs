@@ -16,6 +16,7 @@ pub mod html;
 pub mod leaks;
 pub(crate) mod library;
 mod logit;
+pub mod luck;
 pub mod metrics;
 mod order;
 pub(crate) mod pack;

@@ -77,6 +77,7 @@ fn rule(plan: &FeaturePlan, column: usize, rows: &[&Row]) -> anyhow::Result<Feat
         transform: plan.transform,
         min: values[0],
         max: values[values.len() - 1],
+        never: None,
         mean,
         std,
         lowest: None,

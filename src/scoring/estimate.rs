@@ -89,6 +89,16 @@ pub fn estimate_rows(
         .collect())
 }
 
+/// What a model says about the whole range of each customer's spend; `None` where it gives no distribution.
+///
+/// # Errors
+/// When the model could not run.
+pub fn distribution_rows(snapshot: &ModelSnapshot, raw: &[f64]) -> Result<Vec<Option<HurdleLogNormal>>, BackendError> {
+    let outputs = run_rows(snapshot, raw)?;
+    let rows = outputs.chunks_exact(snapshot.engine().outputs().len());
+    Ok(rows.map(|outputs| Said::read(snapshot.roles(), outputs).ok()?.distribution).collect())
+}
+
 /// Turns one row's outputs into a score. `raw` is the customer's row before imputation, `outputs` what the model said.
 pub fn estimate(
     snapshot: &ModelSnapshot,

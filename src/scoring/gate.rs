@@ -124,6 +124,12 @@ fn in_bins(bins: &DriftBins, rule: &FeatureRule, random: &mut Rng) -> Option<f64
         1 => return Some(0.0),
         cell => cell - 2,
     };
+    if let Some(never) = rule.never
+        && bin == bins.edges.len()
+        && never > rule.max
+    {
+        return Some(never);
+    }
     let low = bin.checked_sub(1).map_or(rule.min, |below| bins.edges[below]);
     let high = bins.edges.get(bin).copied().unwrap_or(rule.max).max(low);
     // The upper edge belongs to the bin, the lower does not.

@@ -16,6 +16,7 @@ mod flight;
 pub mod gate;
 pub mod golden;
 mod metrics;
+pub(crate) mod places;
 pub mod predictive;
 mod run;
 pub mod self_probe;
@@ -33,9 +34,9 @@ use crate::monitoring::{Monitoring, ScoredRow};
 use scoreline_domain::catalogued;
 use scoreline_domain::template::is_input_name;
 use scoreline_domain::time::{Clock, Stopwatch, Timestamp, seconds_between};
-use scoreline_domain::{CustomerKey, Estimate, LeadScore, ModelName, ModelVersion, Source, Tier};
+use scoreline_domain::{CustomerKey, Estimate, LeadScore, ModelName, ModelVersion, RollingPlaces, Source, Tier};
 use scoreline_engine::features::{FeatureFault, Given, Value, schema};
-use scoreline_engine::inference::bundle::ReadCustomer;
+use scoreline_engine::inference::bundle::{BundleDigest, ReadCustomer};
 use scoreline_engine::inference::engine::Engine;
 use scoreline_engine::inference::manifest::Task;
 use scoreline_engine::inference::registry::{ModelRoute, Registry};
@@ -49,6 +50,7 @@ use explanation::ExplainSettings;
 use feature_table::{FeatureTable, StoredFeatures};
 use flight::{Flights, Joined};
 use metrics::ScoringMetrics;
+use places::{LeadPlaces, UnkeptLeads};
 use run::{RunFailure, TimeLimit};
 use task::{Score, StandIn, TaskScore};
 
@@ -370,6 +372,7 @@ struct ScorerParts {
     monitoring: Monitoring,
     flights: Flights,
     comparing: Comparing,
+    places: LeadPlaces,
 }
 
 impl Scorer {
@@ -385,7 +388,9 @@ impl Scorer {
         let metrics = ScoringMetrics::register(Arc::clone(monitoring.traffic()));
         let flights = Flights::default();
         let comparing = Comparing::new();
-        let parts = ScorerParts { registry, cache, table, clock, settings, metrics, monitoring, flights, comparing };
+        let places = LeadPlaces::default();
+        let parts =
+            ScorerParts { registry, cache, table, clock, settings, metrics, monitoring, flights, comparing, places };
         Self { parts: Arc::new(parts) }
     }
 
@@ -441,9 +446,49 @@ impl Scorer {
     /// # Errors
     /// As `score`.
     pub async fn score_lead(&self, ask: Ask<'_>) -> Result<Scored<LeadScore>, AskFault> {
+        let mut scored = self.score_lead_of_many(ask).await?;
+        self.place_lead(&mut scored);
+        Ok(scored)
+    }
+
+    /// As `score_lead`, without a place among other leads yet: the priority is only known when `place_lead` has seen it, or
+    /// `place_together` all that are asked about together.
+    ///
+    /// # Errors
+    /// As `score`.
+    pub async fn score_lead_of_many(&self, ask: Ask<'_>) -> Result<Scored<LeadScore>, AskFault> {
         let scored = self.climb(ask).await;
         self.parts.metrics.record(&scored);
         scored
+    }
+
+    /// Gives a lead that was asked about alone its priority.
+    pub fn place_lead(&self, lead: &mut Scored<LeadScore>) {
+        self.parts.places.place(lead);
+    }
+
+    /// Gives leads that were asked about together their priorities.
+    pub fn place_together<'s>(&self, leads: impl Iterator<Item = &'s mut Scored<LeadScore>>) {
+        self.parts.places.place_together(leads);
+    }
+
+    /// The leads that were scored since the last time, by version. Serving versions without any are among them, so that
+    /// what is kept of them is read.
+    pub fn take_unkept_leads(&self) -> Vec<UnkeptLeads> {
+        for snapshot in self.parts.registry.all_serving().iter().filter(|snapshot| snapshot.task() == Task::Lead) {
+            self.parts.places.expect(snapshot);
+        }
+        self.parts.places.take_unkept()
+    }
+
+    /// Where leads of a version stand, as it is kept with them: here or by another replica.
+    pub fn follow_places(&self, version: BundleDigest, places: RollingPlaces) {
+        self.parts.places.follow(version, places);
+    }
+
+    /// Leads that could not be kept: they are among the next.
+    pub fn give_back_unkept_leads(&self, unkept: UnkeptLeads) {
+        self.parts.places.give_back(unkept);
     }
 
     /// Finds the ladder to climb: the serving version's, unless a candidate takes part.

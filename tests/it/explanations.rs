@@ -253,7 +253,7 @@ async fn a_curve_rescales_the_reasons_and_flat_parts_have_none() {
 
 #[tokio::test]
 async fn the_shipped_lead_model_explains_every_golden_row_to_its_sum() {
-    let snapshot = shipped("lead/v1.0");
+    let snapshot = shipped("lead/v1.1");
     let mut rows = 0;
     for golden in snapshot.golden() {
         let features = golden.request.features.iter().map(|(name, value)| (name.as_str(), value.as_ref()));
@@ -400,10 +400,10 @@ fn changes(snapshot: &ModelSnapshot, raw: &[f64], groups: &[usize], of: usize) -
 
 #[tokio::test]
 async fn a_groups_sign_never_contradicts_what_changing_all_its_members_does() {
-    for (name, step) in [("clv/v1.2", 400), ("clv-purchases/v1.0", 200), ("lead/v1.0", 1)] {
+    for (name, step) in [("clv/v1.2", 400), ("clv-purchases/v1.0", 200), ("lead/v1.1", 1)] {
         let snapshot = shipped(name);
         let rows = match name {
-            "lead/v1.0" => leads(&snapshot),
+            "lead/v1.1" => leads(&snapshot),
             _ => customers(&snapshot),
         };
         let mut decided = 0;

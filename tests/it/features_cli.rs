@@ -331,7 +331,7 @@ fn a_shop(customers: u64) -> String {
     log
 }
 
-/// A forest of one tree in LightGBM's text: few purchases or many, and what is said of each.
+/// A forest of one tree in `LightGBM`'s text: few purchases or many, and what is said of each.
 fn booster(few: f64, many: f64) -> String {
     format!(
         "tree\nversion=v4\nnum_class=1\nnum_tree_per_iteration=1\nmax_feature_idx=1\nobjective=regression\n\

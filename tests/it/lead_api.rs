@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use insta::assert_json_snapshot;
-use scoreline::scoring::golden;
-use scoreline_engine::inference::bundle::{LoadSettings, ModelSnapshot};
+use scoreline::scoring::estimate::Wish;
+use scoreline::scoring::task::{TaskScore, outcome_rows};
+use scoreline::scoring::{Warning, golden};
+use scoreline_engine::inference::bundle::{LoadSettings, ModelSnapshot, ReadCustomer};
 use scoreline_engine::inference::registry::Patience;
 use serde_json::{Value, json};
 
@@ -192,4 +194,162 @@ fn a_lead_bundle_is_checked_by_its_own_rules() {
     assert!(refused(clv().edit(tiers, "")).contains("`tiers` is required for a `clv` model"));
     let task = refused(clv().edit("task = \"clv\"", "task = \"lead\""));
     assert!(task.contains("`lead` is required for a `lead` model"), "{task}");
+}
+
+/// Leads of one night: `age` spreads them, `previous` and `contact` are those of all.
+fn night(first: usize, leads: usize) -> Vec<Value> {
+    let age = |number: usize| 60.0 + ((first + number) * 7919 % 3500) as f64 / 100.0;
+    (0..leads).map(|number| json!({"features": {"age": age(number), "contact": "cellular", "previous": 5}})).collect()
+}
+
+/// Asks about a night's leads in batches of a hundred: their answers.
+async fn ask_night(app: &TestApp, leads: Vec<Value>) -> Vec<Value> {
+    let mut answers = Vec::new();
+    for batch in leads.chunks(100) {
+        let reply = app.post("/v1/predict/lead/batch", json!(batch).to_string()).await;
+        answers.extend_from_slice(reply.json()["results"].as_array().expect("results"));
+    }
+    answers
+}
+
+fn above(places: &[u64], limit: u64) -> f64 {
+    places.iter().filter(|place| **place >= limit).count() as f64 / places.len() as f64
+}
+
+fn place(answer: &Value) -> u64 {
+    answer["prediction"]["priority_score"].as_u64().unwrap_or_else(|| panic!("a place: {answer}"))
+}
+
+#[tokio::test]
+async fn a_few_leads_are_placed_alike_whatever_way_they_come() {
+    let app = app();
+    let lead = || json!({"features": {"age": 60, "contact": "cellular", "previous": 5}});
+    let one = place(&app.ok(LEAD, lead()).await);
+    let batch = app.post("/v1/predict/lead/batch", json!([lead(), lead(), lead()]).to_string()).await;
+    for answer in batch.json()["results"].as_array().expect("results") {
+        assert_eq!(place(answer), one);
+    }
+    let flat = json!({"age": 60, "contact": "cellular", "previous": 5});
+    assert_eq!(app.ok("/v1/genesys/lead", flat).await["priority_score"], one);
+    let folder = tempfile::tempdir().expect("a folder");
+    let [from, to] = ["in.csv", "out.csv"].map(|name| folder.path().join(name));
+    std::fs::write(&from, "age,contact,previous\n60,cellular,5\n").expect("written");
+    let snapshot = app.registry.serving(&scoreline_domain::ModelName::parse("lead").expect("a name")).expect("serves");
+    let format = scoreline::cli::score::TableFormat::Csv;
+    scoreline::cli::score::table(&snapshot, (&from, format), (&to, format), None).expect("scored");
+    let scored = std::fs::read_to_string(&to).expect("read");
+    assert!(scored.contains(&format!("60,cellular,5,{one},")), "{scored}");
+}
+
+#[tokio::test]
+async fn the_limits_select_a_share_of_any_night() {
+    let app = app();
+    // All of them stand at 60 and above among the leads of the bundle.
+    let together: Vec<u64> = ask_night(&app, night(0, 400)).await[100..].iter().map(place).collect();
+    assert!((0.25..=0.35).contains(&above(&together, 70)), "{}", above(&together, 70));
+    assert!((0.15..=0.25).contains(&above(&together, 80)), "{}", above(&together, 80));
+    // The next night is worse than all before, and its leads come one by one.
+    let mut places = Vec::new();
+    for mut lead in night(7, 400) {
+        lead["features"]["contact"] = json!("telephone");
+        lead["features"]["previous"] = json!(0);
+        places.push(place(&app.ok(LEAD, lead).await));
+    }
+    let later = &places[100..];
+    assert!((0.2..=0.4).contains(&above(later, 70)), "{}", above(later, 70));
+    assert!((0.1..=0.3).contains(&above(later, 80)), "{}", above(later, 80));
+}
+
+#[tokio::test]
+async fn leads_of_a_batch_keep_the_order_of_their_probabilities() {
+    let app = app();
+    let answers = ask_night(&app, night(0, 100)).await;
+    let mut leads: Vec<(f64, u64)> = answers
+        .iter()
+        .map(|answer| (answer["prediction"]["conversion_probability"].as_f64().expect("a number"), place(answer)))
+        .collect();
+    leads.sort_by(|a, b| a.0.total_cmp(&b.0));
+    assert!(leads.is_sorted_by_key(|lead| lead.1), "{leads:?}");
+}
+
+#[tokio::test]
+async fn a_repeated_answer_is_placed_and_moves_nothing() {
+    let app = app();
+    let before = place(&app.ok(LEAD, question()).await);
+    for _ in 0..200 {
+        assert_eq!(place(&app.ok(LEAD, question()).await), before, "the same lead, from the cache");
+    }
+    ask_night(&app, night(0, 400)).await;
+    let after = app.ok(LEAD, question()).await;
+    assert_eq!(after["metadata"]["source"], "cache");
+    assert!(place(&after) < before, "it stands behind the leads that came meanwhile: {} {before}", place(&after));
+}
+
+#[tokio::test]
+async fn a_restart_and_a_replica_go_on_from_where_leads_stand() {
+    let [one, other] = [app(), app()];
+    let ask = async |app: &TestApp| place(&app.ok(LEAD, json!({"features": {"age": 60, "contact": "cellular"}})).await);
+    let fresh = ask(&other).await;
+    ask_night(&one, night(0, 400)).await;
+    let moved = ask(&one).await;
+    assert!(moved < fresh, "a night of better leads came: {moved} {fresh}");
+
+    let mut unkept = one.scorer.take_unkept_leads();
+    assert_eq!(unkept.iter().map(|version| version.leads.len()).collect::<Vec<_>>(), [400]);
+    // A store that was down gets them the next time, with those that came meanwhile.
+    one.scorer.give_back_unkept_leads(unkept.remove(0));
+    ask_night(&one, night(3, 20)).await;
+    let unkept = one.scorer.take_unkept_leads().remove(0);
+    assert_eq!(unkept.leads.len(), 421, "with the one that was asked alone before them");
+
+    let mut kept = scoreline_domain::RollingPlaces::default();
+    kept.take(&unkept.leads);
+    let kept = scoreline_domain::RollingPlaces::from_bytes(&kept.to_bytes()).expect("own bytes");
+    other.scorer.take_unkept_leads();
+    for app in [&one, &other] {
+        app.scorer.follow_places(unkept.version, kept.clone());
+    }
+    assert!(ask(&one).await.abs_diff(moved) <= 2);
+    assert_eq!(ask(&one).await, ask(&other).await);
+}
+
+/// The shipped model's probability of a lead, with the warnings.
+fn shipped(more: &[(&str, f64)]) -> (f64, Vec<String>) {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models/lead/v1.1");
+    let snapshot = ModelSnapshot::load(&folder, &LoadSettings::default()).expect("loads");
+    let lead = [("age", 41.0), ("campaign", 1.0)].into_iter().chain(more.iter().copied());
+    let read = snapshot.read(lead.map(|(name, value)| (name, Some(value)))).expect("answered");
+    let ReadCustomer::Known(given) = read else { panic!("a lead is never new") };
+    let mut scored = outcome_rows(&snapshot, &given.raw, Wish::default()).expect("runs");
+    let Ok(TaskScore::Lead(score)) = scored.remove(0) else { panic!("a lead") };
+    let warnings = Warning::of_features(&given).map(|warning| warning.text(&snapshot).into_owned()).collect();
+    (score.probability.get(), warnings)
+}
+
+#[test]
+fn the_shipped_model_needs_no_economy_and_says_what_it_took_instead() {
+    let (bare, warnings) = shipped(&[]);
+    assert!((0.001..0.5).contains(&bare));
+    for series in ["nr.employed", "emp.var.rate", "cons.price.idx", "cons.conf.idx", "euribor3m"] {
+        assert!(warnings.contains(&format!("imputed: {series}")), "{warnings:?}");
+    }
+    let newest =
+        [("nr.employed", 5099.1), ("emp.var.rate", -1.8), ("cons.price.idx", 92.893), ("cons.conf.idx", -46.2)];
+    let (given, warnings) = shipped(&newest);
+    assert!((given - bare).abs() < 1e-9, "as it was last: {given} {bare}");
+    assert!(!warnings.contains(&"imputed: nr.employed".to_owned()), "{warnings:?}");
+}
+
+#[test]
+fn days_that_nobody_has_seen_are_the_longest_seen_and_never_is_not_days() {
+    let (never, warnings) = shipped(&[("pdays", 999.0)]);
+    assert!(!warnings.iter().any(|warning| warning.ends_with("pdays")), "{warnings:?}");
+    assert_eq!(shipped(&[]).0, never, "who does not say was never contacted");
+    let (longest, _) = shipped(&[("pdays", 12.0)]);
+    for far in [300.0, 998.0, 1000.0] {
+        let (contacted, warnings) = shipped(&[("pdays", far)]);
+        assert_eq!(contacted, longest);
+        assert!(contacted > 1.2 * never, "{contacted} {never}");
+        assert!(warnings.contains(&"outside_training_range: pdays".to_owned()), "{warnings:?}");
+    }
 }

@@ -112,7 +112,7 @@ struct ClvArgs {
 #[derive(Debug, Args)]
 struct LeadArgs {
     /// Version of the bundle.
-    #[arg(long, default_value = "v1.0", value_parser = version)]
+    #[arg(long, default_value = "v1.1", value_parser = version)]
     version: ModelVersion,
     /// Leads in date order, oldest first.
     #[arg(long, value_name = "CSV", default_value = "training/data/bank_marketing/bank_additional_dev.csv")]
@@ -137,11 +137,11 @@ struct NightlyArgs {
     /// Newest rows that the model is fitted on.
     #[arg(long, value_name = "ROWS", default_value_t = lead::WINDOW)]
     window: usize,
-    /// Newest rows that are first held out to compare with the serving version.
-    #[arg(long, value_name = "ROWS", default_value_t = 1000)]
+    /// Newest rows that are first held out, to compare with the serving version and the conversion rate before them.
+    #[arg(long, value_name = "ROWS", default_value_t = lead::HOLDOUT)]
     holdout: usize,
-    /// How much worse than the serving version AUC and calibration error may be on them.
-    #[arg(long, value_name = "NUMBER", default_value_t = 0.02)]
+    /// How much worse than the serving version its log-loss may be on them.
+    #[arg(long, value_name = "NUMBER", default_value_t = lead::MARGIN)]
     margin: f64,
     #[command(flatten)]
     allow: AllowArgs,

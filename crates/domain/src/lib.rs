@@ -22,6 +22,6 @@ pub use interaction::{
     Annotation, Channel, ExtractedInteraction, Interaction, InteractionId, InteractionRow, LabelId, SealedId, Sentiment,
 };
 pub use job::{JobName, JobStatus};
-pub use lead::LeadScore;
+pub use lead::{LeadScore, RollingPlaces};
 pub use purchase::{Purchase, PurchaseFault, PurchaseText};
 pub use score::{Estimate, Interval, Probability, Source, Tier};

@@ -309,27 +309,29 @@ impl Store {
         row.map(|row| kept(&row, 0)).transpose()
     }
 
-    /// How many leads have a higher score than this, or an equal newer one, of those that are fresh.
+    /// How many fresh leads come before this one in the order of `next_leads`.
     ///
     /// # Errors
     /// When it cannot be read.
     pub async fn leads_before(&self, lead: &KeptLead, stale: Timestamp) -> Result<u64, StoreError> {
-        const COUNT: &str = "SELECT COUNT(*) FROM leads WHERE calculated_ms > $1 AND \
-                             (score > $2 OR (score = $2 AND calculated_ms > $3))";
+        const COUNT: &str = "SELECT COUNT(*) FROM leads WHERE calculated_ms > $1 AND (score > $2 OR (score = $2 AND \
+                             (COALESCE(probability, -1) > $4 OR (COALESCE(probability, -1) = $4 AND calculated_ms > $3))))";
         let mut tx = self.read("read").await?;
-        let args = [stale.as_millisecond(), i64::from(lead.score), lead.calculated_at.as_millisecond()];
-        let row = tx.row(COUNT, &args.map(Arg::Int)).await?;
+        let [stale, score, at] =
+            [stale.as_millisecond(), i64::from(lead.score), lead.calculated_at.as_millisecond()].map(Arg::Int);
+        let row = tx.row(COUNT, &[stale, score, at, Arg::Real(lead.probability.unwrap_or(-1.0))]).await?;
         row.map_or(Ok(0), |row| row.int(0).map(i64::cast_unsigned))
     }
 
-    /// Fresh leads, highest score first, then newest.
+    /// Fresh leads, highest score first, of one score the likeliest, then the newest; those without a probability last.
     ///
     /// # Errors
     /// When they cannot be read.
     pub async fn next_leads(&self, stale: Timestamp, least: u8, limit: usize) -> Result<Vec<NextLead>, StoreError> {
         // One range of the index for each score: old leads of a high score are not walked over.
         const BEST: &str = "SELECT key, sealed, score, probability, reason, calculated_ms, source, version, received_ms \
-                            FROM leads WHERE score = $1 AND calculated_ms > $2 ORDER BY calculated_ms DESC LIMIT $3";
+                            FROM leads WHERE score = $1 AND calculated_ms > $2 \
+                            ORDER BY COALESCE(probability, -1) DESC, calculated_ms DESC LIMIT $3";
         let mut tx = self.read("read").await?;
         let mut next = Vec::new();
         for score in (least.max(1)..=100).rev() {

@@ -1,6 +1,7 @@
-//! What outlasts the process: interactions, purchases, features, scores, leads, wishes for what targets say, outcomes,
-//! tombstones, promoted versions, positions of extractions, leases of jobs, the pace of tokens, questions that are answered
-//! later, answers of conversations that go on. They are in an SQLite file or in PostgreSQL, with one logical schema.
+//! What outlasts the process: interactions, purchases, features, scores, leads and where they stand, wishes for what targets
+//! say, outcomes, tombstones, promoted versions, positions of extractions, leases of jobs, the pace of tokens, questions
+//! that are answered later, answers of conversations that go on. They are in an SQLite file or in PostgreSQL, with one
+//! logical schema.
 //!
 //! No clock is read: times are arguments. No raw identifier comes here. What a writing call has answered is committed and
 //! synced. `sqlx` is named here and nowhere else.
@@ -18,6 +19,7 @@ mod error;
 mod features;
 mod health;
 mod labels;
+mod lead_places;
 mod leads;
 mod leases;
 mod lock;

@@ -6,7 +6,7 @@ use sqlx::{PgConnection, SqlSafeStr as _, SqliteConnection};
 use super::error::StoreError;
 
 /// Version, name, SQLite, PostgreSQL.
-const VERSIONS: [(i64, &str, &str, &str); 9] = [
+const VERSIONS: [(i64, &str, &str, &str); 10] = [
     (1, "store", include_str!("migrations/sqlite/0001_store.sql"), include_str!("migrations/postgres/0001_store.sql")),
     (
         2,
@@ -45,6 +45,12 @@ const VERSIONS: [(i64, &str, &str, &str); 9] = [
         "conversations",
         include_str!("migrations/sqlite/0009_conversations.sql"),
         include_str!("migrations/postgres/0009_conversations.sql"),
+    ),
+    (
+        10,
+        "lead places",
+        include_str!("migrations/sqlite/0010_lead_places.sql"),
+        include_str!("migrations/postgres/0010_lead_places.sql"),
     ),
 ];
 

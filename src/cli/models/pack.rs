@@ -26,7 +26,7 @@ pub(in crate::cli) struct PackArgs {
     /// The file to write, <model>/<version>.onnx when it is to be served
     #[arg(long, short, value_name = "FILE", conflicts_with = "features")]
     output: Option<PathBuf>,
-    /// The model file: ONNX, LightGBM's text, XGBoost's JSON, smartcore's or scoreline's own JSON. It reads the features raw:
+    /// The model file: ONNX, a boosting library's own text or JSON, smartcore's or scoreline's JSON. It reads the features raw:
     /// by their names where it has names for them, else all of the table in its order. With a bundle: what takes the place of
     /// its model
     #[arg(long, value_name = "FILE", requires = "version")]

@@ -1,12 +1,13 @@
 //! From drawn rows to answers: the same steps as a request takes, for a chunk at a time. No cache and no deadline: a
-//! file is scored by the model or told why not.
+//! file is scored by the model or told why not. Leads of a chunk are asked about together.
 
 use crate::scoring::baseline::KnownLabels;
 use crate::scoring::estimate::Wish;
+use crate::scoring::places::place_among;
 use crate::scoring::task::{self, TaskScore, outcome_rows};
 use crate::scoring::{Warning, Warnings};
-use scoreline_domain::Source;
 use scoreline_domain::time::Timestamp;
+use scoreline_domain::{LeadScore, Source};
 use scoreline_engine::features::Given;
 use scoreline_engine::inference::ModelSnapshot;
 use scoreline_engine::inference::bundle::ReadCustomer;
@@ -55,7 +56,22 @@ pub(super) fn answer(snapshot: &ModelSnapshot, wish: Wish, now: Timestamp, drawn
             Err(reason) => RowAnswer::Refused(reason),
         });
     }
-    answers.into_iter().map(|answer| answer.unwrap_or_else(|| RowAnswer::Refused("model gave no row".into()))).collect()
+    let mut answers: Vec<RowAnswer> = answers
+        .into_iter()
+        .map(|answer| answer.unwrap_or_else(|| RowAnswer::Refused("model gave no row".into())))
+        .collect();
+    place_among(snapshot, answers.iter_mut().filter_map(RowAnswer::lead));
+    answers
+}
+
+impl RowAnswer {
+    /// The score of a lead by the model.
+    fn lead(&mut self) -> Option<&mut LeadScore> {
+        match self {
+            Self::Scored { outcome: TaskScore::Lead(lead), source: Source::Model, .. } => Some(lead),
+            Self::Scored { .. } | Self::Refused(_) => None,
+        }
+    }
 }
 
 enum Considered {

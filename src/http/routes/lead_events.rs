@@ -160,6 +160,7 @@ async fn answer(
     for (place, row) in rows.iter().enumerate() {
         read.push(read_event(intake, row, sender, place).await);
     }
+    intake.place(read.iter_mut().flatten().filter_map(|event| event.read.as_mut()));
     let facts: Vec<LeadFact> = read.iter().flatten().filter_map(|event| event.read.as_ref()?.fact.clone()).collect();
     let mut verdicts = intake.desk.take(facts).await?.into_iter();
     let mut judged = Vec::with_capacity(read.len());

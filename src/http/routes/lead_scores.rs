@@ -8,7 +8,7 @@ use secrecy::ExposeSecret as _;
 use serde::Serialize;
 
 use super::outcomes::is_single;
-use super::predict_lead::score;
+use super::predict_lead::score_of_many;
 use crate::http::edge::body::BatchPayload;
 use crate::http::edge::deadline::Hurry;
 use crate::http::edge::error::{ApiError, Code, ErrorBody};
@@ -21,8 +21,8 @@ use crate::http::wire::personal::refusal;
 use crate::http::wire::raw_object::RawObject;
 use crate::http::wire::rows::Rows;
 use crate::leads::{DeskFault, LeadDesk};
-use crate::scoring::Scorer;
 use crate::scoring::explanation::Detail;
+use crate::scoring::{Scored, Scorer};
 use scoreline_domain::privacy::IdHasher;
 use scoreline_domain::time::Timestamp;
 use scoreline_domain::{LeadScore, Source};
@@ -50,6 +50,8 @@ pub(super) struct ReadLead {
     pub(super) calculated_at: Timestamp,
     source: &'static str,
     version: String,
+    /// A score that was made here and has no place among other leads yet.
+    unplaced: Option<Scored<LeadScore>>,
 }
 
 /// What became of rows.
@@ -164,6 +166,17 @@ pub(crate) async fn handle(
     Ok(with_request_id(respond(StatusCode::ACCEPTED, &answer), request_id))
 }
 
+impl ReadLead {
+    /// Takes the priority over from the score that has its place now.
+    fn take_place(&mut self) {
+        let Some(Scored { estimate, .. }) = self.unplaced.take() else { return };
+        self.score = estimate.priority;
+        if let Some(fact) = &mut self.fact {
+            fact.score = estimate.priority;
+        }
+    }
+}
+
 impl LeadIntake<'_> {
     /// Reads, scores and keeps rows, in their order.
     ///
@@ -177,6 +190,7 @@ impl LeadIntake<'_> {
                 tokio::task::yield_now().await;
             }
         }
+        self.place(read.iter_mut().flatten());
         let facts: Vec<LeadFact> = read.iter().flatten().filter_map(|read| read.fact.clone()).collect();
         let mut verdicts = self.desk.take(facts).await?.into_iter();
         let mut taken = |read: ReadLead| {
@@ -190,10 +204,17 @@ impl LeadIntake<'_> {
     pub(crate) async fn check(&self, rows: &[&[u8]]) -> TakenLeads {
         let mut read = Vec::with_capacity(rows.len());
         for (place, row) in rows.iter().enumerate() {
-            let row = self.read(row, place as u64).await;
-            read.push(row.map(|read| TakenLead { read, ruling: None }));
+            read.push(self.read(row, place as u64).await);
         }
-        TakenLeads { rows: read }
+        self.place(read.iter_mut().flatten());
+        TakenLeads { rows: read.into_iter().map(|row| row.map(|read| TakenLead { read, ruling: None })).collect() }
+    }
+
+    /// Places the leads that were scored here among themselves.
+    pub(super) fn place<'r>(&self, read: impl Iterator<Item = &'r mut ReadLead>) {
+        let mut read: Vec<&mut ReadLead> = read.collect();
+        self.scorer.place_together(read.iter_mut().filter_map(|read| read.unplaced.as_mut()));
+        read.into_iter().for_each(ReadLead::take_place);
     }
 
     /// A row, scored unless it brings its score. `place` decides between rows of one moment.
@@ -242,10 +263,11 @@ impl LeadIntake<'_> {
             event: None,
         };
         let source = source.as_str();
-        Ok(ReadLead { fact: Some(fact), score, probability: None, calculated_at, source, version: String::new() })
+        let (fact, version) = (Some(fact), String::new());
+        Ok(ReadLead { fact, score, probability: None, calculated_at, source, version, unplaced: None })
     }
 
-    /// A lead whose score is made here. It is as old as what it was made of: as `told`, or as the request.
+    /// A lead whose score is made here, without a place among other leads yet. It is as old as what it was made of: as `told`, or as the request.
     ///
     /// # Errors
     /// What is wrong with the question.
@@ -260,7 +282,7 @@ impl LeadIntake<'_> {
         }
         let request: LeadRequest<'_> = parse_object(question)?;
         let id = request.lead_id().ok_or_else(|| missing("leadId"))?;
-        let (scored, _) = score(&request, self.scorer, self.hasher, || "lead", Hurry::default()).await?;
+        let (scored, _) = score_of_many(&request, self.scorer, self.hasher, || "lead", Hurry::default()).await?;
         let LeadScore { priority, probability } = scored.estimate;
         let calculated_at = match told {
             Some(told) => told,
@@ -290,11 +312,12 @@ impl LeadIntake<'_> {
             event: None,
         });
         let (probability, source) = (Some(probability.get()), scored.source.as_str());
-        Ok(ReadLead { fact, score: priority, probability, calculated_at, source, version })
+        let unplaced = Some(scored);
+        Ok(ReadLead { fact, score: priority, probability, calculated_at, source, version, unplaced })
     }
 
     /// The feature that did most for or against the lead; empty when nobody can say.
-    async fn reason(&self, request: &LeadRequest<'_>, scored: &crate::scoring::Scored<LeadScore>) -> Box<str> {
+    async fn reason(&self, request: &LeadRequest<'_>, scored: &Scored<LeadScore>) -> Box<str> {
         let features = request.features.as_ref().map(crate::http::wire::values::Features::named);
         let explained = Box::pin(self.scorer.explain(features.as_deref(), None, scored, Detail::Groups)).await;
         let first = explained.ok().and_then(|explained| explained.groups.first().map(|group| group.leading));

@@ -32,6 +32,19 @@ pub(super) async fn score<'s>(
     otherwise: impl FnOnce() -> &'s str,
     hurry: Hurry,
 ) -> Result<(Scored<LeadScore>, Context<'s>), ApiError> {
+    let (mut scored, context) = score_of_many(request, scorer, hasher, otherwise, hurry).await?;
+    scorer.place_lead(&mut scored);
+    Ok((scored, context))
+}
+
+/// As `score`, for one of several leads of a request, which are placed together afterwards.
+pub(super) async fn score_of_many<'s>(
+    request: &'s LeadRequest<'_>,
+    scorer: &Scorer,
+    hasher: &IdHasher,
+    otherwise: impl FnOnce() -> &'s str,
+    hurry: Hurry,
+) -> Result<(Scored<LeadScore>, Context<'s>), ApiError> {
     let own_id = request.request_id.as_deref();
     let request_id = checked_request_id(own_id, hasher.screen(), otherwise)?;
     let features_as_of = time(request.timestamp_utc.as_deref()).map_err(|err| err.of_request(own_id))?;
@@ -39,7 +52,7 @@ pub(super) async fn score<'s>(
     let features = request.features.as_ref().map(Features::named);
     let Hurry { deadline, shed, .. } = hurry;
     let ask = Ask { dated: features_as_of, deadline, shed, ..request.ask(features.as_deref(), hasher) };
-    let scored = scorer.score_lead(ask).await.map_err(|fault| ApiError::from(fault).of_request(own_id))?;
+    let scored = scorer.score_lead_of_many(ask).await.map_err(|fault| ApiError::from(fault).of_request(own_id))?;
     hurry.takes(scored.reason).map_err(|full| ApiError::from(full).of_request(own_id))?;
     Ok((scored, Context { request_id, features_as_of }))
 }

@@ -1,33 +1,44 @@
-//! `POST /v1/predict/lead/batch`: many leads in one request, as NDJSON or as a JSON array.
+//! `POST /v1/predict/lead/batch`: many leads in one request, as NDJSON or as a JSON array. They are placed among themselves.
 
 use axum::response::Response;
 
-use super::batch::{BatchCall, BatchRow};
-use super::predict_lead::{explain, score};
+use super::batch::{BatchCall, Results};
+use super::predict_lead::{explain, score_of_many};
 use crate::http::edge::body::BatchPayload;
-use crate::http::edge::deadline::Hurry;
 use crate::http::edge::error::ApiError;
 use crate::http::wire::json::{append, parse_object};
 use crate::http::wire::lead::{LeadAnswer, LeadRequest};
 
 pub(crate) async fn handle(batch: BatchCall, BatchPayload(body): BatchPayload) -> Result<Response, ApiError> {
-    batch.answer::<Lead>(&body).await
-}
-
-struct Lead;
-
-impl BatchRow for Lead {
-    async fn score(
-        row: &[u8],
-        row_id: &str,
-        batch: &BatchCall,
-        hurry: Hurry,
-        results: &mut Vec<u8>,
-    ) -> Result<(), ApiError> {
-        let request: LeadRequest<'_> = parse_object(row)?;
-        let (scored, context) = score(&request, &batch.scorer, &batch.hasher, || row_id, hurry).await?;
-        let explained = explain(&request, &batch.scorer, &scored).await;
-        append(results, &LeadAnswer::new(&scored, context, explained.as_ref()));
-        Ok(())
+    let mut running = batch.begin(&body)?;
+    let ids: Vec<String> = (0..running.rows.rows.len()).map(|number| batch.row_id(number)).collect();
+    let requests: Vec<Result<LeadRequest<'_>, ApiError>> =
+        running.rows.rows.iter().map(|row| parse_object(row)).collect();
+    let mut leads = Vec::with_capacity(requests.len());
+    for (request, row_id) in requests.iter().zip(&ids) {
+        leads.push(match request {
+            Ok(request) => {
+                score_of_many(request, &batch.scorer, &batch.hasher, || row_id, running.time.next_row()).await
+            }
+            Err(error) => Err(error.clone()),
+        });
+        running.way.pause().await;
     }
+    batch.scorer.place_together(leads.iter_mut().flatten().map(|(scored, _)| scored));
+    let mut results = Results::for_rows(&running.rows);
+    for (number, (lead, request)) in leads.into_iter().zip(&requests).enumerate() {
+        results.next();
+        let answered = match (lead, request) {
+            (Ok((scored, context)), Ok(request)) => {
+                let explained = explain(request, &batch.scorer, &scored).await;
+                append(&mut results.bytes, &LeadAnswer::new(&scored, context, explained.as_ref()));
+                Ok(())
+            }
+            (Err(error), _) => Err(error),
+            (Ok(_), Err(error)) => Err(error.clone()),
+        };
+        results.or_error(answered, number, &ids[number]);
+        running.way.pause().await;
+    }
+    Ok(results.reply(&batch))
 }

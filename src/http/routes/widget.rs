@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::header::ACCEPT_LANGUAGE;
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::Response;
 
 use crate::conversations::{ConversationKey, GivenAnswer, GivenScore, KnownConversation};
@@ -106,7 +106,7 @@ enum Shown {
 
 /// A page that a browser would show by itself has an address that can be copied, and stays in its history.
 fn is_refused(headers: &HeaderMap, widget: &WidgetDesk) -> bool {
-    match headers.get(DESTINATION).map(|value| value.as_bytes()) {
+    match headers.get(DESTINATION).map(HeaderValue::as_bytes) {
         None | Some(b"iframe") => false,
         Some(b"document") => !widget.settings.open_in_tab,
         Some(_) => true,

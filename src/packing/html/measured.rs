@@ -72,8 +72,8 @@ pub fn importance(snapshot: &ModelSnapshot, raw: &[f64]) -> anyhow::Result<Optio
     if explained == 0 {
         return Ok(None);
     }
-    let names = schema.group_names().iter().map(ToString::to_string);
-    let mut features: Vec<_> = names.zip(sums.into_iter().map(|sum| sum / explained as f64)).collect();
+    let means = schema.group_names().iter().zip(sums).map(|(name, sum)| (name.to_string(), sum / explained as f64));
+    let mut features: Vec<_> = means.collect();
     // Stable: groups that move as much stay in the order of the schema.
     features.sort_by(|(_, left), (_, right)| right.total_cmp(left));
     Ok(Some(Importance { axis: axis.to_owned(), unit, rows: explained, features }))

@@ -181,7 +181,13 @@ fn group(calibration: &Calibration, value: f64) -> String {
 fn headline(quality: &Quality) -> Vec<Figure> {
     let figures = MEASURES.iter().filter_map(|Measure { key, name, unit, goal, .. }| {
         let value = *quality.metrics.get(*key)?;
-        Some(Figure { name: (*name).to_owned(), value, unit: *unit, goal: *goal })
+        let luck = quality.luck.get(*key).copied();
+        // No model can be held to less than what luck does to a perfect one.
+        let goal = match (goal, luck) {
+            (Some(Goal::AtMost(_)), Some(luck)) => Some(Goal::AtMost(luck.high)),
+            (goal, _) => *goal,
+        };
+        Some(Figure { name: (*name).to_owned(), value, unit: *unit, goal, luck })
     });
     figures.collect()
 }

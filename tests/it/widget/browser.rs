@@ -34,8 +34,8 @@ struct State {
     address: String,
 }
 
-fn baseline(level: &str, name: &str) -> Option<GivenBaseline> {
-    Some(GivenBaseline { level: level.to_owned(), name: name.to_owned() })
+fn baseline(level: &str, name: &str) -> GivenBaseline {
+    GivenBaseline { level: level.to_owned(), name: name.to_owned() }
 }
 
 /// Answers by state, as the shipped models could give them.
@@ -70,7 +70,7 @@ fn answers(now: Timestamp) -> Vec<(&'static str, GivenAnswer)> {
             GivenAnswer {
                 score: clv(38.5, 104.4, Tier::Low, 0.5, true),
                 source: Source::ColdStart,
-                baseline: baseline("channel", "web_search"),
+                baseline: Some(baseline("channel", "web_search")),
                 features_as_of: None,
                 ..sure.clone()
             },
@@ -92,13 +92,13 @@ fn answers(now: Timestamp) -> Vec<(&'static str, GivenAnswer)> {
             "fallback",
             GivenAnswer {
                 source: Source::Fallback,
-                baseline: baseline("segment", "retail"),
+                baseline: Some(baseline("segment", "retail")),
                 features_as_of: None,
                 ..sure.clone()
             },
         ),
         ("lead", GivenAnswer { score: GivenScore::Lead { priority: 94, probability: 0.31 }, ..sure.clone() }),
-        ("nothing_known", GivenAnswer { source: Source::ColdStart, baseline: baseline("neutral", ""), ..sure }),
+        ("nothing_known", GivenAnswer { source: Source::ColdStart, baseline: Some(baseline("neutral", "")), ..sure }),
     ]
 }
 

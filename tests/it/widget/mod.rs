@@ -286,7 +286,7 @@ async fn a_page_holds_no_identifier_and_text_of_a_caller_stays_text() {
     let page = address(&answer);
     let reply = open(&app, &page, &[]).await;
     let hasher = IdHasher::new(&privacy("test pepper", &[]));
-    let hex = |key: CustomerKey| key.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hex = |key: CustomerKey| scoreline_domain::text::hex(key.as_bytes());
     let token = page.strip_prefix("/widget?t=").expect("a token");
     for text in [
         CANARY,
@@ -322,8 +322,8 @@ async fn a_replica_shows_what_another_one_answered_as_long_as_the_store_has_it()
     assert_eq!(content(&shown), content(&one.get(&page).await));
     assert!(shown.text.contains("class=\"tier\""), "{}", shown.text);
     // The other one answers later: its answer is the last one, here too.
-    one.clock.advance(Duration::from_secs(60));
-    other.clock.advance(Duration::from_secs(120));
+    one.clock.advance(Duration::from_mins(1));
+    other.clock.advance(Duration::from_mins(2));
     other.ok_text(CLV, &question("CUST-1").replace("48", "2")).await;
     other.conversations.clone().expect("a page").keep(kept.store.clone(), async {}).await;
     assert_ne!(content(&one.get(&page).await), content(&shown));

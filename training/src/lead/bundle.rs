@@ -21,7 +21,7 @@ use scoreline_engine::inference::manifest::{
 
 use super::data::Leads;
 use super::evaluate::Figures;
-use super::recipe::{CATEGORIES, Fitted, NUMBERS};
+use super::recipe::{CATEGORIES, ECONOMY, Fitted, NUMBERS};
 
 /// The column whose entries stand in for a lead's source: how the bank reaches the lead is the one column that is known
 /// of somebody about whom nothing else is.
@@ -38,6 +38,7 @@ pub(super) struct About {
     pub data: String,
     pub licence: String,
     pub command: String,
+    pub protocol: String,
     pub allowed: BTreeMap<String, String>,
 }
 
@@ -45,19 +46,21 @@ pub(super) fn name() -> anyhow::Result<ModelName> {
     Ok(ModelName::parse("lead")?)
 }
 
-/// The leads a model was fitted on, with the probabilities that become the reference.
+/// The leads whose probabilities become the reference: none of them from a model that had seen the lead.
 pub(super) struct Population<'a> {
     pub leads: &'a Leads,
     pub rows: &'a [usize],
     /// One for each of the rows.
     pub said: &'a [f64],
+    /// How many rows the model was fitted on.
+    pub fitted: usize,
 }
 
 /// Builds the bundle of a model; `figures` come with the beginning of their names.
 pub(super) fn stage(
     about: About,
     fitted: &Fitted,
-    Population { leads, rows, said }: &Population<'_>,
+    Population { leads, rows, said, fitted: fitted_rows }: &Population<'_>,
     figures: &[(&str, &Figures)],
     models: &Path,
     replace: bool,
@@ -67,8 +70,13 @@ pub(super) fn stage(
     let share = happened.iter().filter(|happened| **happened).count() as f64 / rows.len() as f64;
     let probability = |p: f64| Probability::clamped(round(p)).context("a share is a number");
     let metrics = figures.iter().flat_map(|(prefix, figures)| {
-        let named =
-            [("auc", figures.auc), ("alift", figures.alift), ("log_loss", figures.log_loss), ("ece", figures.ece)];
+        let named = [
+            ("auc", figures.auc),
+            ("auc_within_a_day", figures.auc_within),
+            ("alift", figures.alift),
+            ("log_loss", figures.log_loss),
+            ("ece", figures.ece),
+        ];
         named.map(|(name, value)| (format!("{prefix}_{name}"), round(value)))
     });
     let manifest = Manifest {
@@ -104,16 +112,15 @@ pub(super) fn stage(
             licence: about.licence,
             command: about.command,
             allowed: about.allowed,
-            protocol: "5-fold cross-validation; later rows by a model that was left alone, and by retrained ones"
-                .to_owned(),
-            rows: u32::try_from(rows.len())?,
+            protocol: about.protocol,
+            rows: u32::try_from(*fitted_rows)?,
             metrics: metrics.collect(),
             ..TrainingSummary::default()
         },
         baselines: Baselines::default(),
-        features: fitted.rules.clone(),
-        derived: Vec::new(),
-        drift: Some(drift::reference(u32::try_from(rows.len())?, said)?),
+        features: fitted.schema.rules().to_vec(),
+        derived: fitted.schema.derived().to_vec(),
+        drift: Some(drift::reference(u32::try_from(*fitted_rows)?, said)?),
     };
     let staged = Staged::begin(manifest, &model, models, replace)?;
     let snapshot = staged.save()?;
@@ -143,7 +150,8 @@ fn sources(leads: &Leads, rows: &[usize], share: f64) -> anyhow::Result<BTreeMap
         .collect()
 }
 
-/// Leads from the lowest to the highest probability, one without its categories and one with a category nobody knows.
+/// Leads from the lowest to the highest probability, one without its categories, one with a category nobody knows, one
+/// without the economy, one of a contact longer ago than any.
 fn golden_rows(snapshot: &ModelSnapshot, leads: &Leads, rows: &[usize], said: &[f64]) -> anyhow::Result<Vec<u8>> {
     let mut order: Vec<usize> = (0..rows.len()).collect();
     order.sort_by(|a, b| said[*a].total_cmp(&said[*b]));
@@ -161,7 +169,11 @@ fn golden_rows(snapshot: &ModelSnapshot, leads: &Leads, rows: &[usize], said: &[
     unknown.features.insert("job".to_owned(), Some(GoldenValue::Text("astronaut".to_owned())));
     let mut bare = requests[0].clone();
     bare.features.retain(|_, value| matches!(value, Some(GoldenValue::Number(_))));
-    requests.extend([unknown, bare]);
+    let mut brief = requests[GOLDEN_ROWS - 1].clone();
+    brief.features.retain(|name, _| !NUMBERS[ECONOMY].contains(&name.as_str()));
+    let mut long_ago = requests[GOLDEN_ROWS / 2].clone();
+    long_ago.features.insert("pdays".to_owned(), Some(GoldenValue::Number(300.0)));
+    requests.extend([unknown, bare, brief, long_ago]);
     let mut lines = Vec::new();
     for request in requests {
         let row = GoldenRow { request, expect: GoldenAnswer::default(), tolerance: 1e-9 };

@@ -9,7 +9,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use scoreline::packing::leaks::frame::{Column, Frame, Values};
 
-use super::recipe::{CATEGORIES, NUMBERS};
+use super::recipe::{CATEGORIES, ECONOMY, NUMBERS};
 
 /// Leads column by column.
 #[derive(Clone, Debug)]
@@ -19,6 +19,9 @@ pub(super) struct Leads {
     /// In the order of `CATEGORIES`.
     pub texts: Vec<Texts>,
     pub converted: Vec<bool>,
+    /// The day of each row, counted from 0: the file has no dates, so a day is a run of rows of one weekday in one state
+    /// of the economy, which changes daily.
+    pub days: Vec<usize>,
 }
 
 /// A column of names, as positions in a sorted dictionary. The dictionary is a way to store the file; which names a
@@ -68,7 +71,9 @@ impl Leads {
             });
         }
         anyhow::ensure!(converted.len() >= 1000, "{} holds fewer than 1000 leads", path.display());
-        Ok(Self { numbers: values, texts: words.iter().map(|words| Texts::of(words)).collect(), converted })
+        let texts: Vec<Texts> = words.iter().map(|words| Texts::of(words)).collect();
+        let days = days(&values, &texts);
+        Ok(Self { numbers: values, texts, converted, days })
     }
 
     /// The columns as a leak check looks at them.
@@ -92,6 +97,22 @@ impl Leads {
     pub(super) fn outcomes(&self, rows: &[usize]) -> Vec<bool> {
         rows.iter().map(|&row| self.converted[row]).collect()
     }
+}
+
+fn days(numbers: &[Vec<f64>], texts: &[Texts]) -> Vec<usize> {
+    let weekday = CATEGORIES.iter().position(|name| *name == "day_of_week");
+    let weekday = weekday.map_or(&[][..], |column| &texts[column].codes);
+    let is_new = |row: usize| {
+        let before = row.checked_sub(1)?;
+        let same = |column: &Vec<f64>| column[row] == column[before];
+        Some(weekday[row] != weekday[before] || !numbers[ECONOMY].iter().all(same))
+    };
+    let mut day = 0;
+    let next = |row| {
+        day += usize::from(is_new(row) == Some(true));
+        day
+    };
+    (0..weekday.len()).map(next).collect()
 }
 
 /// The original of the shipped file is separated by semicolons, as are many exports.
@@ -146,6 +167,7 @@ mod tests {
             (1000, &semicolons.numbers, &semicolons.converted)
         );
         assert_eq!(commas.texts[0].names.len(), 3);
+        assert_eq!((commas.days[0], commas.days[999]), (0, 999), "the economy of this file changes with each row");
         assert_eq!(commas.frame().columns.len(), NUMBERS.len() + CATEGORIES.len());
     }
 

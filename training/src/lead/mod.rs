@@ -4,6 +4,7 @@ mod boost;
 mod bundle;
 mod data;
 mod evaluate;
+mod recalibration;
 mod recipe;
 
 use std::collections::BTreeMap;
@@ -23,11 +24,18 @@ use scoreline_engine::inference::manifest::Manifest;
 
 use bundle::{About, Population, stage};
 use data::Leads;
-use evaluate::{Figures, Later, later, out_of_fold, table};
-use recipe::{Fitted, fit};
+use evaluate::{
+    Figures, Gate, Later, MATURED, NEWEST_RATE, OutOfTime, STEP, judge, later, newest, newest_rate, nights,
+    out_of_fold, table,
+};
+use recipe::{fit, fit_nightly};
 
 /// Rows a retrained model is fitted on: the newest ones.
 pub(crate) const WINDOW: usize = 20_000;
+/// Newest rows that a night's model is first held against what serves on.
+pub(crate) const HOLDOUT: usize = 1000;
+/// How much worse than what serves a night's log-loss may be on them.
+pub(crate) const MARGIN: f64 = 0.02;
 
 const DATA: &str = "UCI Bank Marketing (bank-additional-full), 28,011 outbound calls of a Portuguese bank, 2008-2010, \
                     without `duration`";
@@ -64,47 +72,57 @@ pub(crate) fn train(run: &Run, progress: &Progress) -> anyhow::Result<Trained> {
     let leaks = check(&leads, &run.allow, progress)?;
     let rows: Vec<usize> = (0..leads.len()).collect();
     let said = out_of_fold(&leads, &rows, progress)?;
-    let like = Figures::of("like rows, 5 folds", &leads.converted, &said);
-    let later = later(&leads, run.window, run.limit, progress)?;
-    let (once, rolling) = (&later.once, &later.retrained);
+    let like = Figures::of("like rows, 5 folds", &leads, &rows, &said);
+    let later = later(&leads, run.window, Gate { holdout: HOLDOUT, margin: MARGIN }, run.limit, progress)?;
     progress.step("fitting on all rows");
     let fitted = fit(&leads, &rows)?;
     let about = About {
         version: run.version.clone(),
         trained_at: run.trained_at,
         description: "Probability that an outbound call to this lead ends in a sale; priority is its place among the \
-                      leads it was trained on"
+                      leads scored around it"
             .to_owned(),
         population: "leads of the training data, each scored by a model that had not seen it".to_owned(),
         data: DATA.to_owned(),
         licence: LICENCE.to_owned(),
         command: run.command.clone(),
+        protocol: "5-fold cross-validation; later rows by a model that was left alone, and by retrained ones"
+            .to_owned(),
         allowed: leaks.allowed(),
     };
-    let figures = [("like_rows", &like), ("trained_once", once), ("retrained", rolling)];
+    let figures = [
+        ("like_rows", &like),
+        ("trained_once", &later.once),
+        ("retrained", &later.served),
+        ("newest_rate", &later.rate),
+    ];
     let staged = stage(
         about,
         &fitted,
-        &Population { leads: &leads, rows: &rows, said: &said },
+        &Population { leads: &leads, rows: &rows, said: &said, fitted: rows.len() },
         &figures,
         &run.models,
         run.replace,
     )?;
+    let all = [&like, &later.once, &later.rate, &later.unmoved, &later.retrained, &later.served].map(Figures::clone);
+    let published = later.nights.iter().filter(|night| night.kept.is_none()).count();
     let text = format!(
         "{} {}: {} leads, {:.1} % converted\n\n{}\nwhat retraining buys on the same later rows: AUC {:+.3}, log-loss {:+.3}, \
-         ECE {:+.3}\n",
+         ECE {:+.3}\n\n{published} of {} nights published\n{}",
         staged.manifest.name,
         staged.manifest.version,
         leads.len(),
         like.base_rate * 100.0,
-        table(&[like.clone(), once.clone(), rolling.clone()]),
-        rolling.auc - once.auc,
-        rolling.log_loss - once.log_loss,
-        rolling.ece - once.ece
+        table(&all),
+        later.served.auc - later.once.auc,
+        later.served.log_loss - later.once.log_loss,
+        later.served.ece - later.once.ece,
+        later.nights.len(),
+        nights(&later.nights),
     );
     let text = format!("{}\n{text}", leaks.text()?);
     let drawn = Rows { happened: &leads.converted, said: &said, later: Some(&later), leaks: &leaks };
-    let mut report = drawn.report(&staged.manifest, &[like, once.clone(), rolling.clone()])?;
+    let mut report = drawn.report(&staged.manifest, &all)?;
     report.importance = importance(&staged, &leads, &rows)?;
     Ok(Trained { staged, text, report })
 }
@@ -132,14 +150,15 @@ pub(crate) struct Nightly {
     pub window: usize,
     /// Newest rows held out to compare with the serving version.
     pub holdout: usize,
-    /// How much worse than the serving version the AUC and the calibration error may be.
+    /// How much worse than the serving version its log-loss may be.
     pub margin: f64,
     pub command: String,
     /// Columns that may look like leaks, and why.
     pub allow: BTreeMap<String, String>,
 }
 
-/// Trains on the newest rows, checks on a held-out block of the newest, refuses or stages a version named by the day.
+/// Fits the newest rows, holds what such models said of rows they had not seen against what serves and against the newest
+/// conversion rate, refuses or stages a version named by the day.
 pub(crate) fn nightly(run: &Nightly, progress: &Progress) -> anyhow::Result<Trained> {
     progress.step("reading leads");
     let leads = Leads::read(&run.data)?;
@@ -147,49 +166,57 @@ pub(crate) fn nightly(run: &Nightly, progress: &Progress) -> anyhow::Result<Trai
     let version = ModelVersion::parse(&day)?;
     assemble::target(&run.models, &bundle::name()?, &version, run.replace)?;
     let end = leads.len();
-    let start = leads.len().saturating_sub(run.window);
-    let split =
-        end.checked_sub(run.holdout).filter(|split| *split > start).context("`--holdout` leaves nothing to fit on")?;
+    anyhow::ensure!(run.holdout > 0, "`--holdout` must be at least 1");
+    // Each model before the newest rows is fitted on some, and what it is recalibrated on comes before the held-out rows.
+    let start = end
+        .checked_sub(run.holdout)
+        .filter(|start| *start >= 2 * STEP)
+        .context("`--holdout` leaves nothing to fit on")?;
+    let start = start.saturating_sub(MATURED).max(STEP);
 
     let leaks = check(&leads, &run.allow, progress)?;
     progress.step("checking on the newest rows");
-    let newest: Vec<usize> = (split..end).collect();
-    let happened = leads.outcomes(&newest);
-    let candidate = fit(&leads, &(start..split).collect::<Vec<_>>())?;
-    let mut figures =
-        vec![Figures::of("candidate, newest rows held out", &happened, &candidate.probabilities(&leads, &newest)?)];
-    if let Some(serving) = newest_version(&run.models)? {
-        let said = serving_probabilities(&serving, &leads, &newest)?;
-        figures.push(Figures::of(&format!("serving {}", serving.version()), &happened, &said));
-    }
+    let unseen = OutOfTime::of(&leads, start..end, run.window, progress)?;
+    let (newest_rows, said) = unseen.newest(run.holdout);
+    let candidate = Figures::of("candidate, newest rows held out", &leads, &newest_rows, said);
+    let rate = Figures::of(NEWEST_RATE, &leads, &newest_rows, &newest_rate(&leads, &newest_rows));
+    let serving = newest_version(&run.models)?;
+    let serving = serving.map(|serving| {
+        let said = serving_probabilities(&serving, &leads, &newest_rows)?;
+        anyhow::Ok(Figures::of(&format!("serving {}", serving.version()), &leads, &newest_rows, &said))
+    });
+    let serving = serving.transpose()?;
+    let figures: Vec<Figures> = [&candidate, &rate].into_iter().chain(&serving).cloned().collect();
     let shown = table(&figures);
-    refuse_what_is_worse(&figures, run.margin).with_context(|| format!("not published\n{shown}"))?;
+    judge(&candidate, &rate, serving.as_ref(), run.margin)
+        .with_context(|| format!("not published, what serves is kept\n{shown}"))?;
 
     progress.step("fitting on the newest rows");
-    let rows: Vec<usize> = (start..end).collect();
-    let fitted: Fitted = fit(&leads, &rows)?;
-    let said = out_of_fold(&leads, &rows, progress)?;
+    let rows = newest(end, run.window);
+    let fitted = fit_nightly(&leads, &rows)?.recalibrated(unseen.line(&leads));
+    let (population, said) = unseen.newest(MATURED);
     let about = About {
         version,
         trained_at: run.trained_at,
         description: "Probability that an outbound call to this lead ends in a sale; retrained on the newest leads"
             .to_owned(),
-        population: format!("the newest {} leads, each scored by a model that had not seen it", rows.len()),
+        population: format!("the newest {} leads, each scored by a model that had not seen it", population.len()),
         data: run.data.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
         licence: String::new(),
         command: run.command.clone(),
+        protocol: format!("the newest {} rows, by models fitted before each {STEP} of them", newest_rows.len()),
         allowed: leaks.allowed(),
     };
     let staged = stage(
         about,
         &fitted,
-        &Population { leads: &leads, rows: &rows, said: &said },
-        &[("newest", &figures[0])],
+        &Population { leads: &leads, rows: &population, said, fitted: rows.len() },
+        &[("newest", &candidate), ("newest_rate", &rate)],
         &run.models,
         run.replace,
     )?;
-    let outcomes = leads.outcomes(&rows);
-    let drawn = Rows { happened: &outcomes, said: &said, later: None, leaks: &leaks };
+    let outcomes = leads.outcomes(&population);
+    let drawn = Rows { happened: &outcomes, said, later: None, leaks: &leaks };
     let mut report = drawn.report(&staged.manifest, &figures)?;
     report.importance = importance(&staged, &leads, &rows)?;
     Ok(Trained { staged, text: format!("{}\n{shown}", leaks.text()?), report })
@@ -201,7 +228,7 @@ fn importance(staged: &Staged, leads: &Leads, rows: &[usize]) -> anyhow::Result<
 }
 
 /// Steps that `nightly` shows.
-pub(crate) const NIGHTLY_STEPS: u64 = evaluate::FOLD_STEPS + 4;
+pub(crate) const NIGHTLY_STEPS: u64 = 4;
 
 /// What a report draws: rows in date order, each scored by a model that had not seen it.
 struct Rows<'a> {
@@ -224,7 +251,7 @@ impl Rows<'_> {
         let others = self.later.map_or(Vec::new(), |later| {
             vec![
                 ("trained once on the first 70 %".to_owned(), after(later, &later.said_once)),
-                ("retrained every 500 calls".to_owned(), after(later, &later.said_retrained)),
+                ("retrained every 500 calls, behind the gate".to_owned(), after(later, &later.said_served)),
             ]
         });
         let mut report = html::lead::report(&html::lead::Scored {
@@ -247,16 +274,19 @@ impl Rows<'_> {
         ];
         report.tables = vec![html::data::Table {
             title: "Three ways to measure".to_owned(),
-            note: "Like rows flatter: a model that is left alone meets later ones. AUC and ALIFT: more is better."
+            note: "Like rows flatter: a model that is left alone meets later ones. AUC and ALIFT: more is better. Within a \
+                   day: only leads of one day are compared. \
+                   By luck: 5 to 95 % of what a perfect model shows on the same rows."
                 .to_owned(),
-            header: ["", "rows", "base rate", "mean said", "AUC", "ALIFT", "log-loss", "ECE"]
+            header: ["", "rows", "base rate", "mean said", "AUC", "within a day", "ALIFT", "log-loss", "ECE", "ECE by luck"]
                 .map(str::to_owned)
                 .to_vec(),
             rows: figures
                 .iter()
                 .map(|f| {
-                    let numbers = [f.base_rate, f.said, f.auc, f.alift, f.log_loss, f.ece].map(|x| format!("{x:.4}"));
-                    [f.label.clone(), f.rows.to_string()].into_iter().chain(numbers).collect()
+                    let numbers = [f.base_rate, f.said, f.auc, f.auc_within, f.alift, f.log_loss, f.ece].map(|x| format!("{x:.4}"));
+                    let luck = format!("{:.4} to {:.4}", f.ece_luck.low, f.ece_luck.high);
+                    [f.label.clone(), f.rows.to_string()].into_iter().chain(numbers).chain([luck]).collect()
                 })
                 .collect(),
         }];
@@ -272,24 +302,6 @@ impl Rows<'_> {
 
 /// Blocks of time that the report shows.
 const BLOCKS: usize = 10;
-
-/// The first row of figures is the candidate's, the second the serving version's if there is one.
-fn refuse_what_is_worse(figures: &[Figures], margin: f64) -> anyhow::Result<()> {
-    let [candidate, serving] = figures else { return Ok(()) };
-    anyhow::ensure!(
-        candidate.auc >= serving.auc - margin,
-        "AUC {:.4} on the newest rows is worse than the serving version's {:.4} by more than {margin}",
-        candidate.auc,
-        serving.auc
-    );
-    anyhow::ensure!(
-        candidate.ece <= serving.ece + margin,
-        "calibration error {:.4} on the newest rows is worse than the serving version's {:.4} by more than {margin}",
-        candidate.ece,
-        serving.ece
-    );
-    Ok(())
-}
 
 /// The version that would serve without a pin.
 fn newest_version(models: &Path) -> anyhow::Result<Option<ModelSnapshot>> {
@@ -325,30 +337,19 @@ mod tests {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("data/bank_marketing/bank_additional_dev.csv")
     }
 
-    /// The shipped model, the same recipe fitted again, and what an independent implementation in numpy answered.
+    /// The shipped model and the same recipe fitted again.
     #[test]
-    fn the_shipped_bundle_is_what_training_gives_and_what_another_implementation_gives() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/lead/v1.0");
+    fn the_shipped_bundle_is_what_training_gives() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/lead/v1.1");
         let shipped = ModelSnapshot::load(&folder, &LoadSettings::default()).expect("loads");
         golden::verify(&shipped).expect("keeps its promises");
         let leads = Leads::read(&shipped_leads()).expect("the data file");
         let rows = [0, 5000, 12_000, 18_500, 20_000, 22_000, 25_000, 28_010];
-        let other = [
-            0.025_677_021_100_759,
-            0.024_221_159_519_363,
-            0.068_106_345_174_397,
-            0.082_105_664_761_939,
-            0.043_948_176_852_127,
-            0.060_741_565_956_038,
-            0.071_786_414_582_780,
-            0.111_979_542_920_129,
-        ];
         let said = serving_probabilities(&shipped, &leads, &rows).expect("answers");
         let again = fit(&leads, &(0..leads.len()).collect::<Vec<_>>()).expect("fits");
         let again = again.probabilities(&leads, &rows).expect("answers");
-        for ((said, again), other) in said.into_iter().zip(again).zip(other) {
+        for (said, again) in said.into_iter().zip(again) {
             assert!((said - again).abs() < 1e-6, "shipped {said}, again {again}");
-            assert!((said - other).abs() < 1e-4, "shipped {said}, elsewhere {other}");
         }
     }
 
@@ -388,16 +389,49 @@ mod tests {
         let published = staged.publish().expect("publishes").to_owned();
         assert!(published.ends_with("lead/v2026.11.21"));
         let snapshot = ModelSnapshot::load(&published, &LoadSettings::default()).expect("loads");
-        assert_eq!(snapshot.golden().len(), 18);
+        assert_eq!(snapshot.golden().len(), 20);
         golden::verify(&snapshot).expect("keeps its promises");
         assert!(snapshot.schema().position("duration").is_none());
         assert_eq!(snapshot.manifest().lead.as_ref().map(|lead| lead.sources.len()), Some(2));
 
         let Err(again) = nightly(&run, &Progress::hidden()) else { panic!("was replaced") };
         assert!(again.to_string().contains("`--force` to replace it"), "{again:#}");
-        // The published version has seen the block that the next night holds out: nobody is that much better.
+        // Nobody is that much better.
         let tomorrow = Nightly { trained_at: "2026-11-22T02:00:00Z".parse().expect("a time"), margin: -1.0, ..run };
         let Err(worse) = nightly(&tomorrow, &Progress::hidden()) else { panic!("was published") };
         assert!(format!("{worse:#}").contains("is worse than the serving version's"), "{worse:#}");
+    }
+
+    #[test]
+    fn a_night_whose_leads_say_nothing_of_the_outcome_keeps_what_serves() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let data = small(folder.path(), 12);
+        let text = std::fs::read_to_string(&data).expect("the file");
+        let mut lines = text.lines();
+        let header = lines.next().expect("a header").to_owned();
+        let leads: Vec<(&str, &str)> = lines.filter_map(|line| line.rsplit_once(',')).collect();
+        // The outcomes of other rows.
+        let other = |row: usize| leads[row * 1009 % leads.len()].1;
+        let shuffled = leads.iter().enumerate().map(|(row, (lead, _))| format!("{lead},{}", other(row)));
+        let shuffled = [header].into_iter().chain(shuffled).collect::<Vec<_>>().join("\n");
+        std::fs::write(&data, shuffled).expect("writes");
+        let run = Nightly {
+            data,
+            models: folder.path().join("models"),
+            trained_at: "2026-11-21T02:00:00Z".parse().expect("a time"),
+            replace: false,
+            window: 1000,
+            holdout: 1000,
+            margin: 0.02,
+            command: "scoreline-training lead-nightly".into(),
+            allow: BTreeMap::new(),
+        };
+        let Err(kept) = nightly(&run, &Progress::hidden()) else { panic!("was published") };
+        let kept = format!("{kept:#}");
+        assert!(
+            kept.contains("what serves is kept") && kept.contains("who only knows the rate of the newest 500"),
+            "{kept}"
+        );
+        assert!(!folder.path().join("models/lead").exists());
     }
 }

@@ -40,6 +40,8 @@ pub enum Bend {
     IsOne,
     /// 1 where `x` is above 1, else 0.
     AboveOne,
+    /// 0 where `x` is the feature's `never`, else 1.
+    Happened,
     /// `x / max(y, 1)`.
     Ratio,
     /// `ln((1 + x) / (1 + y))`.
@@ -49,9 +51,19 @@ pub enum Bend {
 /// A derived column with the positions of what it is made from.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Derived {
-    factors: Box<[(Bend, usize, usize)]>,
+    factors: Box<[CompiledFactor]>,
     mean: f64,
     std: f64,
+}
+
+/// A factor with the positions of what it reads.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct CompiledFactor {
+    bend: Bend,
+    of: usize,
+    over: usize,
+    /// The `never` of what it is of; infinite where that has none.
+    never: f64,
 }
 
 impl Derived {
@@ -79,14 +91,20 @@ impl Derived {
                 (Some(_), _) => return Err(fault("has `over` beside something that is no ratio".to_owned())),
                 (None, _) => of,
             };
-            Ok((factor.apply, of, over))
+            let never = features[of].never;
+            if factor.apply == Bend::Happened && never.is_none() {
+                let of = &factor.of;
+                return Err(fault(format!("asks whether `{of}` has happened, which has no `never`")));
+            }
+            Ok(CompiledFactor { bend: factor.apply, of, over, never: never.unwrap_or(f64::INFINITY) })
         });
         Ok(Self { factors: factors.collect::<Result<_, _>>()?, mean: rule.mean, std: rule.std })
     }
 
     /// The column before the z-score; not a number when something it is made from is missing.
     pub(super) fn value(&self, raw: impl Fn(usize) -> f64) -> f64 {
-        self.factors.iter().map(|(bend, of, over)| bend.at(raw(*of), raw(*over))).product()
+        let at = |factor: &CompiledFactor| factor.bend.at(raw(factor.of), raw(factor.over), factor.never);
+        self.factors.iter().map(at).product()
     }
 
     pub(super) fn standardised(&self, value: f64) -> f64 {
@@ -95,7 +113,7 @@ impl Derived {
 
     /// Positions of the features it is made from, each once.
     pub(super) fn sources(&self) -> Vec<usize> {
-        let mut sources: Vec<usize> = self.factors.iter().flat_map(|(_, of, over)| [*of, *over]).collect();
+        let mut sources: Vec<usize> = self.factors.iter().flat_map(|factor| [factor.of, factor.over]).collect();
         sources.sort_unstable();
         sources.dedup();
         sources
@@ -103,7 +121,7 @@ impl Derived {
 }
 
 impl Bend {
-    fn at(self, x: f64, y: f64) -> f64 {
+    fn at(self, x: f64, y: f64, never: f64) -> f64 {
         // `max` would take the number beside a value that is missing.
         if x.is_nan() || y.is_nan() {
             return f64::NAN;
@@ -114,6 +132,7 @@ impl Bend {
             Self::Ln => x.max(1.0).ln(),
             Self::IsOne => f64::from(u8::from(x == 1.0)),
             Self::AboveOne => f64::from(u8::from(x > 1.0)),
+            Self::Happened => f64::from(u8::from(x != never)),
             Self::Ratio => x / y.max(1.0),
             Self::LogRatio => x.ln_1p() - y.ln_1p(),
         }

@@ -36,9 +36,13 @@ pub struct FeatureRule {
     /// Applied first, to the value and to an imputed one alike.
     #[serde(default)]
     pub transform: Transform,
-    /// Smallest and largest value seen in training, before the transform.
+    /// Smallest and largest value seen in training, before the transform and without `never`.
     pub min: f64,
     pub max: f64,
+    /// The number that says that what the feature counts from has never happened, such as 999 days since the last
+    /// contact of somebody who was never contacted. Other values reach the model no further than `min` and `max`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub never: Option<f64>,
     /// Mean and standard deviation in training, after the transform: the z-score.
     pub mean: f64,
     pub std: f64,
@@ -231,7 +235,7 @@ impl FeatureSchema {
             if let Some(problem) = rule.drift.as_ref().and_then(DriftBins::problem) {
                 return Err(fault(rule, &format!("has drift bins that {problem}")));
             }
-            if let Some(problem) = rule.categories_problem() {
+            if let Some(problem) = rule.categories_problem().or_else(|| rule.never_problem()) {
                 return Err(fault(rule, problem));
             }
             if rule.group.as_ref().is_some_and(String::is_empty) {
@@ -482,6 +486,10 @@ impl FeatureSchema {
     /// Takes a number for the feature at `position`.
     fn accept(&self, position: usize, value: f64, given: &mut Given) -> Result<(), FeatureFault> {
         let (limits, rule) = (self.limits[position], &self.rules[position]);
+        if rule.never == Some(value) {
+            given.raw[position] = value;
+            return Ok(());
+        }
         if let Some(problem) = impossible(value, limits.lowest, limits.highest, limits.whole) {
             return Err(FeatureFault { feature: rule.name.clone(), problem });
         }
@@ -515,7 +523,7 @@ impl FeatureSchema {
                     Impute::Named(NamedImpute::None) => f64::NAN,
                 }
             } else {
-                rule.transform.apply(value)
+                rule.transform.apply(rule.within(value))
             };
             *slot = if self.standardize { (filled - rule.mean) / rule.std } else { filled };
         }
@@ -526,7 +534,7 @@ impl FeatureSchema {
     fn filled(&self, position: usize, value: f64) -> f64 {
         match self.rules[position].impute {
             Impute::Value(constant) if value.is_nan() => constant,
-            Impute::Value(_) | Impute::Named(_) => value,
+            Impute::Value(_) | Impute::Named(_) => self.rules[position].within(value),
         }
     }
 
@@ -565,6 +573,13 @@ impl FeatureRule {
             let common = seen.map(|bins| bins.most_common(self.categories.len()) as f64);
             return common.or(self.constant()).unwrap_or(0.0);
         }
+        // Never stands behind every number of days, in the last bin.
+        let most = |bins: &DriftBins| bins.shares.last().is_some_and(|share| *share >= 0.5 * (1.0 - bins.missing));
+        if let Some(never) = self.never.filter(|never| *never > self.max)
+            && seen.is_some_and(most)
+        {
+            return never;
+        }
         let otherwise = || self.constant().unwrap_or_else(|| self.transform.inverse(self.mean));
         seen.and_then(DriftBins::median).unwrap_or_else(otherwise)
     }
@@ -582,9 +597,27 @@ impl FeatureRule {
         self.categories.iter().position(|category| category == text).map(|index| index as f64)
     }
 
+    /// What the model reads of a value: of one that may be `never`, no more than training saw. Days far beyond it are
+    /// neither never nor something to extrapolate to.
+    fn within(&self, value: f64) -> f64 {
+        match self.never {
+            Some(never) if value != never => value.clamp(self.min, self.max),
+            Some(_) | None => value,
+        }
+    }
+
     /// What a categorical feature may be given, for a message.
     pub fn allowed(&self) -> String {
         format!("must be a text, one of `{}`", self.categories.join("`, `"))
+    }
+
+    fn never_problem(&self) -> Option<&'static str> {
+        let never = self.never?;
+        if !self.categories.is_empty() {
+            return Some("has `categories` and therefore no `never`");
+        }
+        let apart = never.is_finite() && !(self.min..=self.max).contains(&never);
+        (!apart).then_some("must have a `never` that is a number outside of `min` to `max`")
     }
 
     fn categories_problem(&self) -> Option<&'static str> {
@@ -676,6 +709,7 @@ mod tests {
             transform: Transform::Identity,
             min: 0.0,
             max: 100.0,
+            never: None,
             mean: 10.0,
             std: 5.0,
             lowest: None,
@@ -758,6 +792,81 @@ mod tests {
     fn a_catalogued_feature_the_model_does_not_use_is_accepted() {
         let given = schema().read([("recency_days", Some(1.0)), ("topic_diversity", Some(7.0))]);
         assert!(given.is_ok());
+    }
+
+    fn since() -> FeatureSchema {
+        use super::super::derived::{Bend, Factor};
+        let days = FeatureRule { min: 1.0, max: 30.0, never: Some(999.0), lowest: Some(0.0), ..rule("pdays") };
+        let days = FeatureRule { impute: Impute::Value(999.0), ..days };
+        let factor = |apply| Factor { of: "pdays".into(), over: None, apply };
+        let derived = |name: &str, factors| DerivedRule { name: name.into(), factors, mean: 0.0, std: 1.0 };
+        let happened = derived("contacted", vec![factor(Bend::Happened)]);
+        let ago = derived("contacted_ago", vec![factor(Bend::Happened), factor(Bend::Identity)]);
+        FeatureSchema::with_derived(vec![days], vec![happened, ago], false).expect("valid")
+    }
+
+    #[test]
+    fn never_is_no_number_of_days_and_days_end_where_training_did() {
+        let schema = since();
+        let row = |days: Option<f64>| {
+            let given = schema.read([("pdays", days)]).expect("possible");
+            let mut row = [0.0; 3];
+            schema.prepare(&given.raw, &mut row);
+            (row, given.outside.len())
+        };
+        assert_eq!(row(Some(6.0)), ([6.0, 1.0, 6.0], 0));
+        assert_eq!(row(Some(999.0)), ([999.0, 0.0, 0.0], 0), "never is usual, and no long time ago");
+        assert_eq!(row(None), ([999.0, 0.0, 0.0], 0));
+        for far in [300.0, 998.0, 1000.0] {
+            assert_eq!(row(Some(far)), ([30.0, 1.0, 30.0], 1), "{far} days ago is the longest ago, with a warning");
+        }
+        let fault = schema.read([("pdays", Some(-1.0))]).expect_err("impossible").to_string();
+        assert_eq!(fault, "feature `pdays` must be >= 0, got `-1`");
+    }
+
+    #[test]
+    fn never_is_typical_where_it_is_usual() {
+        let typical = |never: f64| {
+            let mut rules = since().rules().to_vec();
+            let days = 1.0 - never;
+            rules[0].drift =
+                Some(DriftBins { edges: vec![10.0, 30.0], shares: vec![days, 0.0, never], ..DriftBins::default() });
+            FeatureSchema::new(rules, false).expect("valid").typical(&[5.0])[0]
+        };
+        assert_eq!([typical(0.9), typical(0.1)], [999.0, 10.0]);
+    }
+
+    #[test]
+    fn a_never_that_can_not_be_used_is_refused() {
+        let refused = |change: fn(&mut FeatureRule)| {
+            let mut days = since().rules()[0].clone();
+            change(&mut days);
+            FeatureSchema::new(vec![days], false).expect_err("refused").to_string()
+        };
+        assert!(refused(|days| days.never = Some(30.0)).contains("outside of `min` to `max`"));
+        assert!(refused(|days| days.never = Some(f64::NAN)).contains("outside of `min` to `max`"));
+        let worded = |days: &mut FeatureRule| {
+            days.categories = vec!["a".into()];
+            days.impute = Impute::Named(NamedImpute::None);
+        };
+        assert!(refused(worded).contains("no `never`"));
+    }
+
+    proptest::proptest! {
+        /// What follows from days ago alone stays between its ends, whatever is said.
+        #[test]
+        fn days_reach_the_model_within_training_or_as_never(days in 0.0..5000.0f64) {
+            let schema = since();
+            let given = schema.read([("pdays", Some(days))]).expect("possible");
+            let mut row = [0.0; 3];
+            schema.prepare(&given.raw, &mut row);
+            if days == 999.0 {
+                proptest::prop_assert_eq!(row, [999.0, 0.0, 0.0]);
+            } else {
+                proptest::prop_assert!((1.0..=30.0).contains(&row[0]) && row[1] == 1.0 && row[2] == row[0]);
+                proptest::prop_assert_eq!(given.outside.is_empty(), (1.0..=30.0).contains(&days));
+            }
+        }
     }
 
     fn categorical() -> FeatureSchema {

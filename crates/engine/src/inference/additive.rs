@@ -3,7 +3,11 @@
 //!
 //! `x = intercept + sum of terms + sum of trees`, then `probability = 1 / (1 + e^-x)`. A term is a number's z-score
 //! times a coefficient or a category's own coefficient; trees are what boosting found in the terms' residuals and read
-//! raw values, categories by their position. Rows come raw: every term carries the scaling it was fitted with.
+//! raw values, categories by their position. Rows come raw: every term carries the scaling it was fitted with. Derived
+//! columns are numbers like others.
+//!
+//! A mean of such models is such a model again, as is one whose log-odds were shifted and stretched: `mean_of` and
+//! `recalibrated` write them, so that what serves stays one sum.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +15,7 @@ use super::backend::{Backend, BackendError, FeatureMatrix};
 use super::explain::interventional::{Stand, Walk};
 use super::explain::{Method, Question, Shares, Unexplained, settle};
 use super::linear::logistic;
-use crate::features::FeatureRule;
+use crate::features::FeatureSchema;
 
 /// The format this file reads and writes.
 pub const FORMAT: &str = "scoreline-additive/1";
@@ -73,6 +77,66 @@ impl AdditiveModel {
     }
 }
 
+impl AdditiveModel {
+    /// The model whose log-odds are the mean of those of `models`. Tables of one category become one table.
+    pub fn mean_of(models: &[Self]) -> Self {
+        let share = 1.0 / models.len() as f64;
+        let mut mean = Self::default();
+        for model in models {
+            let model = model.clone().recalibrated(0.0, share);
+            mean.intercept += model.intercept;
+            mean.trees.extend(model.trees);
+            for term in model.terms {
+                if !mean.terms.iter_mut().any(|other| other.take_in(&term)) {
+                    mean.terms.push(term);
+                }
+            }
+        }
+        mean
+    }
+
+    /// The model whose log-odds are `shift + slope × x` where this one's are `x`.
+    #[must_use]
+    pub fn recalibrated(mut self, shift: f64, slope: f64) -> Self {
+        self.intercept = shift + slope * self.intercept;
+        for term in &mut self.terms {
+            match term {
+                Term::Number { coefficient, .. } => *coefficient *= slope,
+                Term::Category { coefficients, missing, .. } => {
+                    coefficients.iter_mut().chain([missing]).for_each(|coefficient| *coefficient *= slope);
+                }
+            }
+        }
+        for node in self.trees.iter_mut().flat_map(|tree| &mut tree.0) {
+            if let Node::Leaf { leaf } = node {
+                *leaf *= slope;
+            }
+        }
+        self
+    }
+}
+
+impl Term {
+    /// Adds another term of the same category, or of the same number in the same scaling.
+    fn take_in(&mut self, other: &Self) -> bool {
+        match (self, other) {
+            (
+                Self::Number { number, coefficient, center, scale },
+                Self::Number { number: other, coefficient: more, center: from, scale: by },
+            ) if number == other && center == from && scale == by => *coefficient += more,
+            (
+                Self::Category { category, coefficients, missing },
+                Self::Category { category: other, coefficients: more, missing: nothing },
+            ) if category == other && coefficients.len() == more.len() => {
+                coefficients.iter_mut().zip(more).for_each(|(coefficient, more)| *coefficient += more);
+                *missing += nothing;
+            }
+            _ => return false,
+        }
+        true
+    }
+}
+
 /// Whether a model file says that it is of this format.
 pub fn is_additive(model: &[u8]) -> bool {
     #[derive(Deserialize)]
@@ -84,14 +148,14 @@ pub fn is_additive(model: &[u8]) -> bool {
         && serde_json::from_slice::<Tag<'_>>(model).is_ok_and(|tag| tag.format.starts_with("scoreline-additive/"))
 }
 
-/// Reads a model for a bundle with these feature rules, in column order. Its only output is `probability`.
+/// Reads a model for a bundle with this schema. Its only output is `probability`.
 ///
 /// # Errors
 /// Says which part of the file cannot be used.
-pub fn load(bytes: &[u8], rules: &[FeatureRule]) -> Result<Box<dyn Backend>, BackendError> {
+pub fn load(bytes: &[u8], schema: &FeatureSchema) -> Result<Box<dyn Backend>, BackendError> {
     let model = AdditiveModel::read(bytes)?;
     let mut compiled = CompiledModel {
-        inputs: rules.len(),
+        inputs: schema.columns(),
         outputs: ["probability".to_owned()],
         intercept: finite("intercept", model.intercept)?,
         numbers: Vec::new(),
@@ -100,10 +164,10 @@ pub fn load(bytes: &[u8], rules: &[FeatureRule]) -> Result<Box<dyn Backend>, Bac
         roots: Vec::with_capacity(model.trees.len()),
     };
     for term in model.terms {
-        compiled.add_term(term, rules)?;
+        compiled.add_term(term, schema)?;
     }
     for (tree, number) in model.trees.iter().zip(1..) {
-        compiled.add_tree(tree, rules).map_err(|problem| malformed(format!("tree {number} {problem}")))?;
+        compiled.add_tree(tree, schema).map_err(|problem| malformed(format!("tree {number} {problem}")))?;
     }
     Ok(Box::new(compiled))
 }
@@ -144,11 +208,11 @@ struct FlatNode {
 const LEAF: u32 = u32::MAX;
 
 impl CompiledModel {
-    fn add_term(&mut self, term: Term, rules: &[FeatureRule]) -> Result<(), BackendError> {
+    fn add_term(&mut self, term: Term, schema: &FeatureSchema) -> Result<(), BackendError> {
         match term {
             Term::Number { number, coefficient, center, scale } => {
-                let (column, rule) = find(&number, rules).map_err(malformed)?;
-                if !rule.categories.is_empty() {
+                let (column, categories) = find(&number, schema).map_err(malformed)?;
+                if categories > 0 {
                     return Err(malformed(format!("term `{number}` is of a number, the feature is categorical")));
                 }
                 let slope = coefficient / scale;
@@ -158,9 +222,8 @@ impl CompiledModel {
                 self.numbers.push(NumberTerm { column, slope, center });
             }
             Term::Category { category, coefficients, missing } => {
-                let (column, rule) = find(&category, rules).map_err(malformed)?;
+                let (column, needs) = find(&category, schema).map_err(malformed)?;
                 let has = coefficients.len();
-                let needs = rule.categories.len();
                 if has != needs {
                     return Err(malformed(format!("term `{category}` has {has} coefficients for {needs} categories")));
                 }
@@ -173,7 +236,7 @@ impl CompiledModel {
         Ok(())
     }
 
-    fn add_tree(&mut self, Tree(nodes): &Tree, rules: &[FeatureRule]) -> Result<(), String> {
+    fn add_tree(&mut self, Tree(nodes): &Tree, schema: &FeatureSchema) -> Result<(), String> {
         let base = u32::try_from(self.nodes.len()).map_err(|_| "is one too many".to_owned())?;
         if nodes.is_empty() {
             return Err("has no nodes".to_owned());
@@ -183,7 +246,7 @@ impl CompiledModel {
                 Node::Leaf { leaf } if leaf.is_finite() => FlatNode { value: *leaf, column: LEAF, left: 0, right: 0 },
                 Node::Leaf { .. } => return Err(format!("has a leaf at {index} that is not finite")),
                 Node::Split { feature, at_most, left, right } => {
-                    let (column, _) = find(feature, rules)?;
+                    let (column, _) = find(feature, schema)?;
                     // Children behind their parent: a walk always ends.
                     let sound = |child: u32| child > index && (child as usize) < nodes.len();
                     if !at_most.is_finite() || !sound(*left) || !sound(*right) {
@@ -292,9 +355,11 @@ impl CompiledModel {
     }
 }
 
-fn find<'r>(name: &str, rules: &'r [FeatureRule]) -> Result<(usize, &'r FeatureRule), String> {
-    let found = rules.iter().enumerate().find(|(_, rule)| rule.name == name);
-    found.ok_or_else(|| format!("reads `{name}`, which is not a feature of this bundle"))
+/// The position of a column and how many categories it has.
+fn find(name: &str, schema: &FeatureSchema) -> Result<(usize, usize), String> {
+    let column = schema.column_names().position(|column| column == name);
+    let column = column.ok_or_else(|| format!("reads `{name}`, which is not a feature of this bundle"))?;
+    Ok((column, schema.rules().get(column).map_or(0, |rule| rule.categories.len())))
 }
 
 fn finite(what: &str, number: f64) -> Result<f64, BackendError> {
@@ -308,7 +373,7 @@ fn malformed(reason: String) -> BackendError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::features::{Impute, NamedImpute, Transform};
+    use crate::features::{FeatureRule, Impute, NamedImpute, Transform};
 
     fn rule(name: &str, categories: &[&str]) -> FeatureRule {
         FeatureRule {
@@ -319,6 +384,7 @@ mod tests {
             transform: Transform::Identity,
             min: 0.0,
             max: 1.0,
+            never: None,
             mean: 0.0,
             std: 1.0,
             lowest: None,
@@ -329,8 +395,9 @@ mod tests {
         }
     }
 
-    fn rules() -> Vec<FeatureRule> {
-        vec![rule("age", &[]), rule("contact", &["cellular", "telephone"])]
+    fn rules() -> FeatureSchema {
+        let rules = vec![rule("age", &[]), rule("contact", &["cellular", "telephone"])];
+        FeatureSchema::new(rules, false).expect("valid")
     }
 
     fn model() -> AdditiveModel {
@@ -356,7 +423,11 @@ mod tests {
     }
 
     fn log_odds(row: [f64; 2]) -> f64 {
-        let backend = load(&model().write(), &rules()).expect("loads");
+        log_odds_of(&model(), row)
+    }
+
+    fn log_odds_of(model: &AdditiveModel, row: [f64; 2]) -> f64 {
+        let backend = load(&model.write(), &rules()).expect("loads");
         let mut out = [0.0];
         backend.predict(FeatureMatrix::new(&row, 2), &mut out).expect("runs");
         (out[0] / (1.0 - out[0])).ln()
@@ -373,6 +444,41 @@ mod tests {
         ] {
             assert!((log_odds(row) - expected).abs() < 1e-12, "{row:?}: {} is not {expected}", log_odds(row));
         }
+    }
+
+    #[test]
+    fn a_mean_and_a_recalibration_are_those_of_the_log_odds() {
+        let other = AdditiveModel {
+            intercept: 1.0,
+            terms: vec![
+                Term::Number { number: "age".into(), coefficient: -1.0, center: 30.0, scale: 5.0 },
+                Term::Category { category: "contact".into(), coefficients: vec![1.0, 2.0], missing: -1.0 },
+            ],
+            ..AdditiveModel::default()
+        };
+        let mean = AdditiveModel::mean_of(&[model(), other.clone(), model()]);
+        let moved = mean.clone().recalibrated(0.25, 1.5);
+        for row in [[50.0, 0.0], [60.0, 1.0], [29.0, f64::NAN], [f64::NAN, 1.0]] {
+            let expected = (2.0 * log_odds(row) + log_odds_of(&other, row)) / 3.0;
+            assert!((log_odds_of(&mean, row) - expected).abs() < 1e-12, "{row:?}");
+            assert!((log_odds_of(&moved, row) - (0.25 + 1.5 * expected)).abs() < 1e-12, "{row:?}");
+        }
+        let categories = mean.terms.iter().filter(|term| matches!(term, Term::Category { .. })).count();
+        assert_eq!((categories, mean.trees.len()), (1, 4), "one table for each category");
+    }
+
+    #[test]
+    fn a_derived_column_is_a_number_like_others() {
+        use crate::features::{Bend, DerivedRule, Factor};
+        let factor = Factor { of: "age".into(), over: None, apply: Bend::AboveOne };
+        let derived = DerivedRule { name: "grown".into(), factors: vec![factor], mean: 0.0, std: 1.0 };
+        let schema = FeatureSchema::with_derived(vec![rule("age", &[])], vec![derived], false).expect("valid");
+        let term = Term::Number { number: "grown".into(), coefficient: 2.0, center: 0.0, scale: 1.0 };
+        let model = AdditiveModel { terms: vec![term], ..AdditiveModel::default() };
+        let backend = load(&model.write(), &schema).expect("loads");
+        let mut out = [0.0];
+        backend.predict(FeatureMatrix::new(&[40.0, 1.0], 2), &mut out).expect("runs");
+        assert!((out[0] - logistic(2.0)).abs() < 1e-12);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 use proptest::prelude::Rng as _;
 use proptest::test_runner::{RngAlgorithm, TestRng};
+use scoreline_engine::features::FeatureSchema;
 use scoreline_engine::inference::explain::{Budget, Method, Question, Shares};
 use scoreline_engine::inference::onnx_graph::{self, GraphKind, OnnxModel};
 use scoreline_engine::inference::smartcore::{self, Kind};
@@ -270,11 +271,12 @@ fn additive() -> Box<dyn Backend> {
             json!({"name": name, "impute": "none", "min": 0, "max": 1, "mean": 0, "std": 1, "categories": categories});
         serde_json::from_value(rule).expect("a rule")
     });
+    let schema = FeatureSchema::new(rules.into(), false).expect("valid");
     let model = json!({"format": "scoreline-additive/1", "intercept": 0.3,
         "terms": [{"number": "a", "coefficient": 0.5, "center": 1.0, "scale": 2.0},
             {"category": "c", "coefficients": [0.2, -0.2], "missing": 0.1}],
         "trees": [[{"feature": "b", "at_most": 0.5, "left": 1, "right": 2}, {"leaf": 0.4}, {"leaf": -0.4}]]});
-    scoreline_engine::inference::additive::load(model.to_string().as_bytes(), &rules).expect("loads")
+    scoreline_engine::inference::additive::load(model.to_string().as_bytes(), &schema).expect("loads")
 }
 
 /// A boosting library's own file.

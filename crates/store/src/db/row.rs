@@ -14,6 +14,7 @@ pub(crate) enum Arg<'a> {
     Text(&'a str),
     OptText(Option<&'a str>),
     Bytes(&'a [u8]),
+    Real(f64),
 }
 
 /// A row of an answer.
@@ -31,6 +32,7 @@ macro_rules! bind {
                 Arg::Text(value) => query.bind(value.to_owned()),
                 Arg::OptText(value) => query.bind(value.map(str::to_owned)),
                 Arg::Bytes(value) => query.bind(value.to_owned()),
+                Arg::Real(value) => query.bind(value),
             };
         }
         query

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use scoreline_domain::time::Timestamp;
-use scoreline_domain::{CustomerKey, SealedId, Tier};
+use scoreline_domain::{CustomerKey, Probability, SealedId, Tier};
 use scoreline_store::{
     Claim, LeadFact, LeadRuling, LeadSource, LeadVerdict, PepperLayer, Profile, Rekeyed, RunningSweep, ScoreRules,
     Settled, Store, StorePlace, WishState, WriteLog, WriteOutcome,
@@ -29,6 +29,7 @@ on_both!(
     the_log_keeps_the_newest_entries,
     a_target_that_is_named_later_is_told_of_fresh_leads,
     the_best_fresh_leads_come_first,
+    where_leads_stand_is_kept_and_moved,
     what_was_refused_in_a_batch_is_claimed_in_halves_behind_all_others,
 );
 
@@ -379,6 +380,31 @@ async fn the_best_fresh_leads_come_first(ground: &Ground) {
     let kept = store.lead(&key(2)).await.expect("read").expect("kept");
     assert_eq!(store.leads_before(&kept, at(-2 * HOUR)).await.expect("counted"), 2);
     assert_eq!(store.lead_counts(at(-HOUR)).await.expect("counted"), (4, 1));
+    let likelier = LeadFact { probability: Some(0.5), ..fact(6, 85, -10) };
+    let told = LeadFact { probability: None, ..fact(7, 85, 90) };
+    take(&store, &[likelier, told], 90).await;
+    let expected = [(key(6), 85), (key(3), 85), (key(2), 85), (key(7), 85)];
+    assert_eq!(next(-HOUR, 85, 10).await, expected, "of one score the likeliest first");
+    let told = store.lead(&key(7)).await.expect("read").expect("kept");
+    assert_eq!(store.leads_before(&told, at(-HOUR)).await.expect("counted"), 3);
+    store.close().await;
+}
+
+async fn where_leads_stand_is_kept_and_moved(ground: &Ground) {
+    let store = ground.open().await;
+    let lead = |p: f64| Probability::clamped(p).expect("a number");
+    assert_eq!(store.lead_places(&[1; 32]).await.expect("read"), None);
+    let moved = store.move_lead_places(&[1; 32], at(0), |places| places.take(&[lead(0.1); 400])).await.expect("moved");
+    assert_eq!(moved.place(lead(0.2), 1), 100);
+    // What another replica has scored comes on top.
+    let moved = store.move_lead_places(&[1; 32], at(1), |places| places.take(&[lead(0.3); 400])).await.expect("moved");
+    assert!(moved.place(lead(0.2), 1) <= 2);
+    let kept = store.lead_places(&[1; 32]).await.expect("read").expect("kept");
+    assert_eq!(kept.place(lead(0.3), 1), moved.place(lead(0.3), 1));
+    assert_eq!(store.lead_places(&[2; 32]).await.expect("read"), None);
+    // A version that has not served for months is forgotten.
+    store.move_lead_places(&[2; 32], at(91 * 24 * HOUR), |_| ()).await.expect("moved");
+    assert_eq!(store.lead_places(&[1; 32]).await.expect("read"), None);
     store.close().await;
 }
 

@@ -31,8 +31,8 @@ fn fresh() -> GivenAnswer {
     }
 }
 
-fn baseline(level: &str, name: &str) -> Option<GivenBaseline> {
-    Some(GivenBaseline { level: level.to_owned(), name: name.to_owned() })
+fn baseline(level: &str, name: &str) -> GivenBaseline {
+    GivenBaseline { level: level.to_owned(), name: name.to_owned() }
 }
 
 fn unsure(answer: GivenAnswer, share: Option<f64>) -> GivenAnswer {
@@ -45,7 +45,7 @@ fn unsure(answer: GivenAnswer, share: Option<f64>) -> GivenAnswer {
 
 /// Each state by its word.
 fn answers() -> Vec<(&'static str, GivenAnswer)> {
-    let new = |level, name| GivenAnswer { source: Source::ColdStart, baseline: baseline(level, name), ..fresh() };
+    let new = |level, name| GivenAnswer { source: Source::ColdStart, baseline: Some(baseline(level, name)), ..fresh() };
     let lead = |priority, probability| GivenAnswer { score: GivenScore::Lead { priority, probability }, ..fresh() };
     vec![
         ("fresh", fresh()),
@@ -56,12 +56,12 @@ fn answers() -> Vec<(&'static str, GivenAnswer)> {
         ("nothing_known", new(NEUTRAL, "")),
         ("stale", GivenAnswer { source: Source::StaleCache, ..fresh() }),
         ("stale", GivenAnswer { is_old_history: true, ..fresh() }),
-        ("fallback", GivenAnswer { source: Source::Fallback, baseline: baseline("channel", "web"), ..fresh() }),
+        ("fallback", GivenAnswer { source: Source::Fallback, baseline: Some(baseline("channel", "web")), ..fresh() }),
         ("fresh", lead(94, 0.31)),
         ("fresh", lead(1, 0.001)),
         (
             "cold_start",
-            GivenAnswer { source: Source::ColdStart, baseline: baseline("lead_source", "web"), ..lead(40, 0.1) },
+            GivenAnswer { source: Source::ColdStart, baseline: Some(baseline("lead_source", "web")), ..lead(40, 0.1) },
         ),
     ]
 }

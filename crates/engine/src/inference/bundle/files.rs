@@ -19,7 +19,7 @@ pub const MANIFEST_FILE: &str = "bundle.toml";
 pub const GOLDEN_FILE: &str = "golden.jsonl";
 /// How the name of a lone file ends that may carry its manifest.
 pub const LONE_EXTENSION: &str = "onnx";
-/// How the names of lone model files end: ONNX, LightGBM's text, XGBoost's JSON.
+/// How the names of lone model files end: ONNX, `LightGBM`'s text, `XGBoost`'s JSON.
 pub const LONE_EXTENSIONS: [&str; 3] = [LONE_EXTENSION, "txt", "json"];
 /// What a lone model file carries in its `metadata_props`.
 pub const MANIFEST_KEY: &str = "scoreline.bundle";
@@ -222,7 +222,7 @@ pub fn backend_of(model: &[u8], columns: &[String]) -> Result<BackendKind, Bundl
     Ok(graph.runs_natively(&names).unwrap_or(BackendKind::Onnx))
 }
 
-/// Whether a JSON file is in a format of ours rather than XGBoost's.
+/// Whether a JSON file is in a format of ours rather than `XGBoost`'s.
 fn is_own_json(model: &[u8]) -> bool {
     model.trim_ascii_start().starts_with(b"{")
         && String::from_utf8_lossy(&model[..model.len().min(SNIFFED)]).contains("\"scoreline-")

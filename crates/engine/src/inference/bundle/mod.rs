@@ -354,7 +354,7 @@ fn open(
             inline(trees::load_booster(model, features, &manifest.features)?)
         }
         BackendKind::Trees => inline(trees::load(&onnx_graph::OnnxModel::parse(model)?, features)?),
-        BackendKind::Linear if additive::is_additive(model) => inline(additive::load(model, &manifest.features)?),
+        BackendKind::Linear if additive::is_additive(model) => inline(additive::load(model, schema)?),
         BackendKind::Linear if own_json => inline(linear::load_with_schema(model, schema)?),
         BackendKind::Linear => inline(onnx_graph::load_linear(&onnx_graph::OnnxModel::parse(model)?, features)?),
         BackendKind::Smartcore => inline(smartcore::load(model, features)?),

@@ -380,6 +380,7 @@ mod tests {
             transform: Transform::Identity,
             min: 0.0,
             max: 9.0,
+            never: None,
             mean: 0.0,
             std: 1.0,
             lowest: None,

@@ -1,4 +1,4 @@
-//! Model files that boosting libraries write themselves: LightGBM's text (`lightgbm.rs`) and XGBoost's JSON (`xgboost.rs`).
+//! Model files that boosting libraries write themselves: `LightGBM`'s text (`lightgbm.rs`) and `XGBoost`'s JSON (`xgboost.rs`).
 //!
 //! They tell all that an export to ONNX may lose: thresholds in double precision, averages, last steps, what becomes of
 //! missing values and zeros. Their one output is `prediction`, which is what the library's own `predict` returns.
@@ -77,6 +77,11 @@ impl Library {
         BackendError::Malformed { format: self.name(), reason: reason.into() }
     }
 
+    /// An error about a file of this library, its reason put in other words.
+    pub(super) fn malformed_as(self, err: BackendError, words: impl FnOnce(String) -> String) -> BackendError {
+        if let BackendError::Malformed { reason, .. } = err { self.malformed(words(reason)) } else { err }
+    }
+
     /// What a file of this library holds that is not run here.
     pub(super) fn unsupported(self, what: impl std::fmt::Display) -> BackendError {
         BackendError::Unsupported { backend: "trees", what: format!("{what} in {}", self.name()) }
@@ -107,10 +112,7 @@ where
         let weights = self.weights.into_iter().map(|weight| (0, weight)).collect();
         let grown = Forest::grow(&self.listed, self.roots.into_iter(), weights);
         // The forest says what is wrong with any file; which kind it is is known here.
-        let forest = grown.map_err(|err| match err {
-            BackendError::Malformed { reason, .. } => library.malformed(reason),
-            other => other,
-        })?;
+        let forest = grown.map_err(|err| library.malformed_as(err, |reason| reason))?;
         if forest.width() > self.width {
             return Err(library.malformed(format!("a tree reads column {} of {}", forest.width() - 1, self.width)));
         }

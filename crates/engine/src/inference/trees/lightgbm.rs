@@ -1,4 +1,4 @@
-//! LightGBM's own text file, as `Booster.save_model` writes it (versions 2 to 4 of the format).
+//! `LightGBM`'s own text file, as `Booster.save_model` writes it (versions 2 to 4 of the format).
 //!
 //! A header of `key=value` lines, then a block for each tree: parallel lists of splits and leaves, in which a child below
 //! zero is the leaf of that number, counted from -1 on. How a row goes through it is `include/LightGBM/tree.h`
@@ -43,9 +43,8 @@ fn text(model: &[u8]) -> Result<&str, BackendError> {
 
 pub(super) fn read(model: &[u8], rules: &[FeatureRule]) -> Result<Booster<f64>, BackendError> {
     let text = text(model)?;
-    let (trees, after) = match text.split_once("\nend of trees") {
-        Some((trees, after)) => (trees, after),
-        None => return Err(malformed("it has no line `end of trees`: it is cut off")),
+    let Some((trees, after)) = text.split_once("\nend of trees") else {
+        return Err(malformed("it has no line `end of trees`: it is cut off"));
     };
     let mut blocks = trees.split("\nTree=");
     let header = Block::read(blocks.next().unwrap_or_default());
@@ -71,12 +70,8 @@ pub(super) fn read(model: &[u8], rules: &[FeatureRule]) -> Result<Booster<f64>, 
     let mut ranges = 0;
     for (number, block) in blocks.enumerate() {
         let tree = Block::read(block);
-        tree_of(&tree, &mut booster, &mut ranges).map_err(|err| match err {
-            BackendError::Malformed { format, reason } => {
-                BackendError::Malformed { format, reason: format!("tree {number}: {reason}") }
-            }
-            other => other,
-        })?;
+        let read = tree_of(&tree, &mut booster, &mut ranges);
+        read.map_err(|err| Library::LightGbm.malformed_as(err, |reason| format!("tree {number}: {reason}")))?;
     }
     Ok(booster)
 }
@@ -192,11 +187,9 @@ fn tree_of(tree: &Block<'_>, booster: &mut Booster<f64>, ranges: &mut usize) -> 
     let first = booster.listed.len();
     // Splits first, then leaves.
     let place = |child: i64| -> Result<usize, BackendError> {
-        let at = if child < 0 { (-(child + 1)).checked_add(splits as i64) } else { Some(child) };
-        let at = at
-            .and_then(|at| usize::try_from(at).ok())
-            .filter(|at| if child < 0 { *at < splits + leaves } else { *at < splits });
-        at.map(|at| first + at).ok_or_else(|| malformed("a split has a child that is not there"))
+        let (number, count, start) = if child < 0 { (-(child + 1), leaves, splits) } else { (child, splits, 0) };
+        let number = usize::try_from(number).ok().filter(|number| *number < count);
+        number.map(|number| first + start + number).ok_or_else(|| malformed("a split has a child that is not there"))
     };
     if splits > 0 {
         let features: Vec<u32> = tree.list("split_feature", splits)?;

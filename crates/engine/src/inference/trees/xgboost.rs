@@ -1,4 +1,4 @@
-//! XGBoost's own JSON, as `Booster.save_model` writes it to a name that ends in `.json`.
+//! `XGBoost`'s own JSON, as `Booster.save_model` writes it to a name that ends in `.json`.
 //!
 //! Trees are parallel lists of nodes; a node without a left child is a leaf, whose value stands where others have their
 //! threshold. A row goes left where its value, as a single, is below it (`src/predictor/predict_fn.h`); scores are summed in
@@ -21,7 +21,8 @@ struct Learner {
     #[serde(default)]
     feature_names: Vec<String>,
     gradient_booster: GradientBooster,
-    learner_model_param: Parameters,
+    #[serde(rename = "learner_model_param")]
+    parameters: Parameters,
     objective: Objective,
 }
 
@@ -73,8 +74,8 @@ struct Tree {
     default_left: Vec<Flag>,
     #[serde(default)]
     split_type: Vec<u8>,
-    #[serde(default)]
-    tree_param: TreeParameters,
+    #[serde(default, rename = "tree_param")]
+    parameters: TreeParameters,
 }
 
 #[derive(Default, Deserialize)]
@@ -107,7 +108,7 @@ fn learner(model: &[u8]) -> Result<Learner, BackendError> {
 }
 
 pub(super) fn read(model: &[u8]) -> Result<Booster<f32>, BackendError> {
-    let Learner { feature_names, gradient_booster, learner_model_param: parameters, objective } = learner(model)?;
+    let Learner { feature_names, gradient_booster, parameters, objective } = learner(model)?;
     let most_one = |text: &str| matches!(text, "" | "0" | "1");
     if !most_one(&parameters.num_class) || !most_one(&parameters.num_target) {
         return Err(unsupported("a model of several classes or targets"));
@@ -138,10 +139,8 @@ pub(super) fn read(model: &[u8]) -> Result<Booster<f32>, BackendError> {
     };
     for (number, tree) in trees.trees.iter().enumerate() {
         let weight = weights.as_ref().map_or(1.0, |weights| weights[number]);
-        tree_of(tree, weight, &mut booster).map_err(|err| match err {
-            BackendError::Malformed { reason, .. } => malformed(format!("tree {number}: {reason}")),
-            other => other,
-        })?;
+        let read = tree_of(tree, weight, &mut booster);
+        read.map_err(|err| Library::XgBoost.malformed_as(err, |reason| format!("tree {number}: {reason}")))?;
     }
     Ok(booster)
 }
@@ -162,16 +161,15 @@ fn last_step(objective: &str, base_score: &str) -> Result<(LastStep, f32), Backe
         .ok()
         .filter(|base: &f32| base.is_finite())
         .ok_or_else(|| malformed("`base_score` is not one finite number"))?;
-    let logit = || -(1.0 / base - 1.0).ln();
     let (last, margin) = match objective {
         "reg:squarederror"
         | "reg:absoluteerror"
         | "reg:pseudohubererror"
         | "reg:squaredlogerror"
-        | "reg:quantileerror" => (LastStep::None, base),
+        | "reg:quantileerror"
+        | "binary:logitraw" => (LastStep::None, base),
         "count:poisson" | "reg:gamma" | "reg:tweedie" => (LastStep::Exp, base.ln()),
-        "binary:logistic" | "reg:logistic" => (LastStep::Sigmoid(1.0), logit()),
-        "binary:logitraw" => (LastStep::None, logit()),
+        "binary:logistic" | "reg:logistic" => (LastStep::Sigmoid(1.0), -(1.0 / base - 1.0).ln()),
         other => return Err(unsupported(format_args!("the objective `{other}`"))),
     };
     if margin.is_finite() {
@@ -186,7 +184,7 @@ fn tree_of(tree: &Tree, weight: f32, booster: &mut Booster<f32>) -> Result<(), B
     if tree.split_type.iter().any(|kind| *kind != 0) {
         return Err(unsupported("splits by category (`enable_categorical`)"));
     }
-    if !matches!(tree.tree_param.size_leaf_vector.as_str(), "" | "0" | "1") {
+    if !matches!(tree.parameters.size_leaf_vector.as_str(), "" | "0" | "1") {
         return Err(unsupported("leaves of several numbers"));
     }
     let nodes = tree.left_children.len();
