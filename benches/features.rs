@@ -57,7 +57,7 @@ fn schema(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("monitoring");
     group.throughput(Throughput::Elements(rows.len() as u64));
     group.bench_function("count_1024_rows", |bencher| {
-        bencher.iter(|| rows.iter().for_each(|row| counts.add(black_box(row), black_box(row[0]))));
+        bencher.iter(|| rows.iter().for_each(|row| counts.add(black_box(row), black_box(row[0]), None)));
     });
     group.finish();
 }

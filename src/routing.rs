@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use scoreline_domain::{Estimate, Tier};
+use scoreline_domain::{CustomerKey, Estimate, Tier};
 
 /// What an interaction of one tier gets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +26,9 @@ pub struct RoutingSettings {
     pub low: TierRoute,
     /// Below this confidence the answer carries the badge.
     pub low_confidence_below: f64,
+    /// The share of customers that is routed as if there were no score, always the same ones: what the others earn beside
+    /// them is what routing by value earns.
+    pub control_share: f64,
 }
 
 /// What to do with an interaction.
@@ -37,6 +40,8 @@ pub struct Routing<'a> {
     pub low_confidence: bool,
     /// The flow should do what it would do without a score.
     pub use_default: bool,
+    /// It should because the customer is in the control group.
+    pub control: bool,
 }
 
 /// Shown beside a score whose confidence is low.
@@ -53,17 +58,32 @@ impl TierPolicy {
         Self { settings }
     }
 
-    /// What to do with an interaction of this estimate. A neutral one says nothing of its customer.
-    pub fn decide(&self, estimate: &Estimate, is_neutral: bool) -> Routing<'_> {
+    /// What to do with an interaction of this estimate of a customer. A neutral one says nothing of them.
+    pub fn decide(&self, estimate: &Estimate, is_neutral: bool, customer: Option<CustomerKey>) -> Routing<'_> {
         if is_neutral {
             return self.decide_neutral(estimate);
+        }
+        if customer.is_some_and(|customer| self.is_control(customer)) {
+            let low_confidence = self.is_low_confidence(estimate);
+            return Routing { control: true, low_confidence, ..self.decide_neutral(estimate) };
         }
         let route = match estimate.tier {
             Tier::High => &self.settings.high,
             Tier::Medium => &self.settings.medium,
             Tier::Low => &self.settings.low,
         };
-        Routing { tier: estimate.tier, route, low_confidence: self.is_low_confidence(estimate), use_default: false }
+        Routing {
+            tier: estimate.tier,
+            route,
+            low_confidence: self.is_low_confidence(estimate),
+            use_default: false,
+            control: false,
+        }
+    }
+
+    /// Whether a customer is in the control group.
+    pub fn is_control(&self, customer: CustomerKey) -> bool {
+        customer.is_in_share(self.settings.control_share)
     }
 
     /// Nothing of its own, behind everybody of whom something is known.
@@ -76,7 +96,7 @@ impl TierPolicy {
         } else {
             low
         };
-        Routing { tier: estimate.tier, route, low_confidence: true, use_default: true }
+        Routing { tier: estimate.tier, route, low_confidence: true, use_default: true, control: false }
     }
 
     /// A score without a confidence is not trusted either.
@@ -103,18 +123,19 @@ mod tests {
             medium: route("SKILL_PRIORITY_SUPPORT", 5),
             low: route("SKILL_GENERAL_SUPPORT", 0),
             low_confidence_below: 0.7,
+            control_share: 0.0,
         })
     }
 
     fn estimate(tier: Tier, confidence: Option<f64>) -> Estimate {
         let confidence = confidence.and_then(Probability::clamped);
-        Estimate { value: 1.0, interval: None, risk: None, confidence, tier }
+        Estimate { value: 1.0, interval: None, risk: None, confidence, tier_probability: None, tier }
     }
 
     #[test]
     fn high_value_goes_to_premium_support_with_priority_ten() {
         let policy = policy();
-        let routing = policy.decide(&estimate(Tier::High, Some(0.9)), false);
+        let routing = policy.decide(&estimate(Tier::High, Some(0.9)), false, None);
         assert_eq!((routing.route.skill_id.as_str(), routing.route.priority), ("SKILL_PREMIUM_SUPPORT", 10));
         assert_eq!(routing.badge(), None);
     }
@@ -122,17 +143,36 @@ mod tests {
     #[test]
     fn nobody_knows_whom_a_neutral_estimate_is_about_so_they_wait_behind_everybody_else() {
         let policy = policy();
-        let routing = policy.decide(&estimate(Tier::High, Some(0.9)), true);
+        let routing = policy.decide(&estimate(Tier::High, Some(0.9)), true, None);
         assert_eq!((routing.route.priority, routing.use_default), (0, true));
         assert_eq!((routing.tier, routing.badge()), (Tier::High, Some("indicative")));
-        assert!(!policy.decide(&estimate(Tier::Low, Some(0.9)), false).use_default);
+        assert!(!policy.decide(&estimate(Tier::Low, Some(0.9)), false, None).use_default);
     }
 
     #[test]
     fn the_badge_shows_below_the_limit_and_without_a_confidence() {
         let policy = policy();
-        assert_eq!(policy.decide(&estimate(Tier::Low, Some(0.69)), false).badge(), Some("indicative"));
-        assert_eq!(policy.decide(&estimate(Tier::Low, Some(0.7)), false).badge(), None);
-        assert_eq!(policy.decide(&estimate(Tier::Low, None), false).badge(), Some("indicative"));
+        assert_eq!(policy.decide(&estimate(Tier::Low, Some(0.69)), false, None).badge(), Some("indicative"));
+        assert_eq!(policy.decide(&estimate(Tier::Low, Some(0.7)), false, None).badge(), None);
+        assert_eq!(policy.decide(&estimate(Tier::Low, None), false, None).badge(), Some("indicative"));
+    }
+
+    #[test]
+    fn a_fixed_share_of_customers_is_routed_as_if_there_were_no_score() {
+        let settings = RoutingSettings { control_share: 0.1, ..policy().settings };
+        let policy = TierPolicy::new(settings);
+        let key = |number: u32| {
+            let mut digest = [0; 32];
+            digest[24..].copy_from_slice(&u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
+            CustomerKey::from_digest(digest)
+        };
+        let estimate = estimate(Tier::High, Some(0.9));
+        let control = (0..10_000).filter(|number| policy.decide(&estimate, false, Some(key(*number))).control).count();
+        assert!((900..1100).contains(&control), "{control} of 10,000");
+        let one = (0..10_000).map(key).find(|key| policy.is_control(*key)).expect("one in ten");
+        let routing = policy.decide(&estimate, false, Some(one));
+        assert_eq!((routing.route.skill_id.as_str(), routing.use_default), ("SKILL_GENERAL_SUPPORT", true));
+        assert_eq!((routing.tier, routing.low_confidence), (Tier::High, false), "what is known is still said");
+        assert!(!policy.decide(&estimate, false, None).control, "nobody in particular");
     }
 }

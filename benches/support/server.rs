@@ -72,6 +72,7 @@ pub fn scoreline(auth: Option<Arc<Authenticator>>) -> Endpoints {
             medium: route("SKILL_STANDARD_SUPPORT", 5),
             low: route("SKILL_GENERAL_SUPPORT", 0),
             low_confidence_below: 0.7,
+            control_share: 0.0,
         })),
         monitoring,
         auth,

@@ -89,7 +89,7 @@ pub async fn serve(start: ServerStart) -> anyhow::Result<()> {
     let settings = effective.settings.clone();
     let shares = ConnectionShares::claim(settings.connections.connections);
     let (opening, privacy) = stored::start(&settings).await?;
-    let monitoring = Monitoring::start(&settings.monitoring);
+    let monitoring = Monitoring::start(&settings.monitoring).with_control_share(settings.routing.control_share);
     let registry = registry(&settings);
     let pipeline = Pipeline::of(&settings);
     load(&registry, &settings, &pipeline, &opening, &monitoring).await?;
@@ -263,7 +263,7 @@ pub fn load_settings(settings: &Settings) -> LoadSettings {
         onnx_threads: settings.inference.onnx_threads,
         onnx_queue: settings.inference.onnx_queue,
         control_flow: false,
-        tiers: settings.routing_thresholds(),
+        tiers: settings.tier_limits(),
     }
 }
 

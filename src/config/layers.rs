@@ -15,7 +15,7 @@ use super::variables::{FILE_VARIABLE, StrayVariable, VariableKind, nearest, vari
 pub(super) const DEFAULTS: &str = include_str!("default.toml");
 
 /// Keys without a default.
-const OPTIONAL: [&str; 36] = [
+const OPTIONAL: [&str; 38] = [
     "widget.url",
     "widget.key_file",
     "write_back.callbacks.secret_file",
@@ -28,6 +28,8 @@ const OPTIONAL: [&str; 36] = [
     "inference.onnxruntime_path",
     "routing.medium_usd",
     "routing.high_usd",
+    "routing.medium_share",
+    "routing.high_share",
     "routing.high_value.queue",
     "routing.medium_value.queue",
     "routing.low_value.queue",

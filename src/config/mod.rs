@@ -37,7 +37,7 @@ use crate::telemetry::{LogFilter, LogSettings};
 use crate::worker::{ExtractSettings, PushSettings, UpkeepSettings, WriteBackSettings};
 use scoreline_domain::privacy::PrivacySettings;
 use scoreline_domain::privacy::signature::Verifier;
-use scoreline_engine::inference::manifest::TierThresholds;
+use scoreline_engine::inference::manifest::{TierLimits, TierThresholds};
 use scoreline_genesys::GenesysSettings;
 use scoreline_genesys::settings::OutboundSettings;
 use scoreline_listener::Limits;
@@ -64,7 +64,7 @@ pub struct Settings {
     pub inference: InferenceSettings,
     pub scoring: ScoringSettings,
     pub routing: RoutingSettings,
-    tiers: Option<TierThresholds>,
+    tiers: Option<TierLimits>,
     pub privacy: PrivacySettings,
     pub auth: AuthSettings,
     pub monitoring: MonitoringSettings,
@@ -206,7 +206,7 @@ pub fn stray_variables() -> Vec<StrayVariable> {
 
 impl Settings {
     /// The tier limits that replace those of every customer value bundle, when they are set.
-    pub fn routing_thresholds(&self) -> Option<TierThresholds> {
+    pub fn tier_limits(&self) -> Option<TierLimits> {
         self.tiers
     }
 }
@@ -329,30 +329,14 @@ fn scoring(read: &mut Reader) -> ScoringSettings {
     ScoringSettings { deadline, cache_ttl, cache_size, explain, self_probe, features_stale_after }
 }
 
-fn routing(read: &mut Reader) -> (RoutingSettings, Option<TierThresholds>) {
+fn routing(read: &mut Reader) -> (RoutingSettings, Option<TierLimits>) {
     let low_confidence_below =
         read.get_if("routing.low_confidence_below", "a number from 0 to 1", |share: &f64| (0.0..=1.0).contains(share));
-    let amount = |read: &mut Reader, key| {
-        read.optional_if(key, "an amount of US dollars above 0, such as `200.0`", |usd: &f64| *usd > 0.0)
-    };
-    let tiers = match (amount(read, "routing.medium_usd"), amount(read, "routing.high_usd")) {
-        (Some(medium), Some(high)) => {
-            if medium >= high {
-                let message = format!("must be above `routing.medium_usd`: `{high}` is not above `{medium}`");
-                read.problem("routing.high_usd", message);
-            }
-            Some(TierThresholds { medium, high })
-        }
-        (Some(_), None) => {
-            read.problem("routing.medium_usd", "needs `routing.high_usd` beside it: give both or none");
-            None
-        }
-        (None, Some(_)) => {
-            read.problem("routing.high_usd", "needs `routing.medium_usd` beside it: give both or none");
-            None
-        }
-        (None, None) => None,
-    };
+    let control_share =
+        read.get_if("routing.control_share", "a share of the customers from 0 to 0.5", |share: &f64| {
+            (0.0..=0.5).contains(share)
+        });
+    let tiers = tier_limits(read);
     let mut tier = |name: &str| TierRoute {
         skill_id: read.get(&format!("routing.{name}.skill_id")),
         priority: read.get(&format!("routing.{name}.priority")),
@@ -361,7 +345,53 @@ fn routing(read: &mut Reader) -> (RoutingSettings, Option<TierThresholds>) {
     let high = tier("high_value");
     let medium = tier("medium_value");
     let low = tier("low_value");
-    (RoutingSettings { high, medium, low, low_confidence_below }, tiers)
+    (RoutingSettings { high, medium, low, low_confidence_below, control_share }, tiers)
+}
+
+/// Limits in dollars or by share, or the bundle's own.
+fn tier_limits(read: &mut Reader) -> Option<TierLimits> {
+    let amount = |read: &mut Reader, key| {
+        read.optional_if(key, "an amount of US dollars above 0, such as `200.0`", |usd: &f64| *usd > 0.0)
+    };
+    let share = |read: &mut Reader, key| {
+        read.optional_if(key, "a share of the customers above 0 and below 1, such as `0.05`", |share: &f64| {
+            *share > 0.0 && *share < 1.0
+        })
+    };
+    let dollars = both(read, amount, "routing.medium_usd", "routing.high_usd");
+    let shares = both(read, share, "routing.medium_share", "routing.high_share");
+    if let Some((medium, high)) = dollars.filter(|(medium, high)| medium >= high) {
+        let message = format!("must be above `routing.medium_usd`: `{high}` is not above `{medium}`");
+        read.problem("routing.high_usd", message);
+    }
+    if let Some((medium, high)) = shares.filter(|(medium, high)| medium + high > 1.0) {
+        let message =
+            format!("and `routing.medium_share` must not be more than 1 together, got `{high}` and `{medium}`");
+        read.problem("routing.high_share", message);
+    }
+    if dollars.is_some() && shares.is_some() {
+        read.problem("routing.high_share", "is given beside `routing.high_usd`: limits are in dollars or by share");
+    }
+    let dollars = dollars.map(|(medium, high)| TierLimits::Dollars(TierThresholds { medium, high }));
+    dollars.or(shares.map(|(medium, high)| TierLimits::Shares { high, medium }))
+}
+
+/// Two settings of which one says nothing without the other.
+fn both(
+    read: &mut Reader,
+    get: impl Fn(&mut Reader, &'static str) -> Option<f64>,
+    first: &'static str,
+    second: &'static str,
+) -> Option<(f64, f64)> {
+    match (get(read, first), get(read, second)) {
+        (Some(first), Some(second)) => Some((first, second)),
+        (None, None) => None,
+        (given, _) => {
+            let (key, other) = if given.is_some() { (first, second) } else { (second, first) };
+            read.problem(key, format!("needs `{other}` beside it: give both or none"));
+            None
+        }
+    }
 }
 
 fn monitoring(read: &mut Reader) -> MonitoringSettings {

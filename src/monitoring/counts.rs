@@ -19,8 +19,16 @@ pub struct Counts {
     /// Where each column's edges end in `edges`, the score's last when it is monitored.
     ends: Box<[u32]>,
     edges: Box<[f64]>,
-    has_score: bool,
+    sets: Box<[CountedSet]>,
     copies: Box<[Box<[AtomicU64]>]>,
+}
+
+/// What is counted of a row of which less is known.
+pub struct CountedSet {
+    /// Whether each monitored feature is read of it: what is not known of anybody in the set is no drift.
+    pub reads: Box<[bool]>,
+    /// Edges of its score, as many as those of the others: each row counts in the tenth of its own set.
+    pub score_edges: Box<[f64]>,
 }
 
 impl Counts {
@@ -49,24 +57,37 @@ impl Counts {
             positions: positions.into(),
             ends: ends.into(),
             edges: edges.into(),
-            has_score: score.is_some(),
+            sets: Box::default(),
             copies: (0..copies).map(|_| copy()).collect(),
         }
     }
 
-    /// Counts one scored row: its raw values in schema order, `NaN` for missing, and its score.
-    pub fn add(&self, raw: &[f64], score: f64) {
+    /// Counters that also hold rows of which less is known.
+    #[must_use]
+    pub fn with_sets(self, sets: Box<[CountedSet]>) -> Self {
+        Self { sets, ..self }
+    }
+
+    /// Counts one scored row: its raw values in schema order, `NaN` for missing, its score, and which set it is of, if not
+    /// of the whole.
+    pub fn add(&self, raw: &[f64], score: f64, set: Option<usize>) {
         let copy = &self.copies[thread_number() & (self.copies.len() - 1)];
-        let values = self.positions.iter().map(|position| raw[usize::from(*position)]);
-        let values = values.chain(self.has_score.then_some(score));
+        let set = set.and_then(|set| self.sets.get(set));
         let mut start = 0;
         let mut offset = 0;
-        for (value, end) in values.zip(&self.ends) {
-            let end = *end as usize;
-            let edges = &self.edges[start..end];
-            copy[offset + drift::cell(edges, value)].fetch_add(1, Ordering::Relaxed);
+        for (column, end) in self.ends.iter().map(|end| *end as usize).enumerate() {
+            let mut edges = &self.edges[start..end];
             offset += cells(edges.len());
             start = end;
+            let value = match self.positions.get(column) {
+                Some(_) if set.is_some_and(|set| !set.reads[column]) => continue,
+                Some(position) => raw[usize::from(*position)],
+                None => {
+                    edges = set.map_or(edges, |set| &set.score_edges);
+                    score
+                }
+            };
+            copy[offset - cells(edges.len()) + drift::cell(edges, value)].fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -117,8 +138,8 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..1000 {
-                        counts.add(&[0.0, 99.0, f64::NAN], 3.0);
-                        counts.add(&[5.0, 99.0, 6.0], 11.0);
+                        counts.add(&[0.0, 99.0, f64::NAN], 3.0, None);
+                        counts.add(&[5.0, 99.0, 6.0], 11.0, None);
                     }
                 });
             }
@@ -131,7 +152,17 @@ mod tests {
     fn a_model_without_score_bins_counts_its_features() {
         let bins = DriftBins { edges: vec![1.0], shares: vec![0.5, 0.5], zero: 0.0, missing: 0.0 };
         let counts = Counts::new([(1, &bins)], None);
-        counts.add(&[f64::NAN, 0.5], 7.0);
+        counts.add(&[f64::NAN, 0.5], 7.0, None);
         assert_eq!(counts.read(), [[0, 0, 1, 0]]);
+    }
+
+    #[test]
+    fn a_row_of_which_less_is_known_counts_where_it_is_read_and_in_its_own_bins() {
+        let bins = DriftBins { edges: vec![1.0], shares: vec![0.5, 0.5], zero: 0.0, missing: 0.0 };
+        let less = CountedSet { reads: [true, false].into(), score_edges: [100.0].into() };
+        let counts = Counts::new([(0, &bins), (1, &bins)], Some(&bins)).with_sets([less].into());
+        counts.add(&[0.5, 0.5], 50.0, None);
+        counts.add(&[0.5, f64::NAN], 50.0, Some(0));
+        assert_eq!(counts.read(), [[0, 0, 2, 0], [0, 0, 1, 0], [0, 0, 1, 1]]);
     }
 }

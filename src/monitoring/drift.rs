@@ -9,6 +9,9 @@
 //! that is mostly zero. Features are of the fit rows. The score is of the calibration rows, because a model's answers
 //! to rows it was fitted on are not what it says about others.
 //!
+//! A row of which less is known is compared with the reference of its own set: what its set does not read is not counted,
+//! and its score counts in the tenth of its set that it is in.
+//!
 //! Rows are counted on their own thread's counters. A window closes by time or by rows. An alarm needs two windows in a
 //! row above the limit of `psi`, and two below it clear it. A bundle without a reference is served and not watched.
 
@@ -16,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 
-use super::counts::Counts;
+use super::counts::{CountedSet, Counts};
 use super::gauges;
 use super::psi::{Psi, psi};
 use super::window::{Alarm, AlarmChange, WindowSettings};
@@ -118,7 +121,7 @@ impl DriftMonitor {
     pub fn count(&self, snapshot: &ModelSnapshot, raw: &[f64], score: f64) {
         let followed = self.followed.load();
         if let Some(followed) = followed.iter().find(|followed| followed.digest == *snapshot.digest()) {
-            followed.counts.add(raw, score);
+            followed.counts.add(raw, score, snapshot.information(raw));
         }
     }
 
@@ -176,7 +179,12 @@ impl Followed {
         let rules = snapshot.schema().rules().iter().enumerate();
         let features: Vec<_> =
             rules.filter_map(|(position, rule)| Some((position, rule, rule.drift.as_ref()?))).collect();
-        let counts = Counts::new(features.iter().map(|(at, _, bins)| (*at, *bins)), reference.score.as_ref());
+        let sets = manifest.information.iter().enumerate().map(|(set, information)| CountedSet {
+            reads: features.iter().map(|(at, _, _)| snapshot.reads(Some(set), *at)).collect(),
+            score_edges: information.score.iter().flat_map(|bins| bins.edges.iter().copied()).collect(),
+        });
+        let counts = Counts::new(features.iter().map(|(at, _, bins)| (*at, *bins)), reference.score.as_ref())
+            .with_sets(sets.collect());
         let column = |subject, bins: &DriftBins, trained: u32| Column {
             subject,
             bins: bins.clone(),
@@ -289,8 +297,9 @@ impl Followed {
     }
 }
 
-/// Every row falls in exactly one cell of every column, so the first column counts them.
+/// A row falls in one cell of every column that its set reads; the score is read of all.
 fn rows_since(base: &[Vec<u64>], now: &[Vec<u64>]) -> u64 {
-    let total = |columns: &[Vec<u64>]| columns.first().map_or(0, |column| column.iter().sum::<u64>());
-    total(now).saturating_sub(total(base))
+    let total = |column: &Vec<u64>| column.iter().sum::<u64>();
+    let rows = base.iter().zip(now).map(|(base, now)| total(now).saturating_sub(total(base)));
+    rows.max().unwrap_or(0)
 }

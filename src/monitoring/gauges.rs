@@ -28,6 +28,9 @@ pub fn describe() {
         ("scoreline_calibration_predicted", "Mean of a predicted probability."),
         ("scoreline_calibration_observed", "Share of customers it came true for."),
         ("scoreline_tier_hit_share", "Share of customers of an assigned tier whose spend was in it."),
+        ("scoreline_routing_earned_usd", "Mean spend of customers routed by value minus that of the control group."),
+        ("scoreline_routing_earned_low_usd", "Lower 95 % bound of what routing by value earns a customer."),
+        ("scoreline_routing_earned_high_usd", "Upper 95 % bound of what routing by value earns a customer."),
         ("scoreline_ledger_predictions", "Recorded predictions waiting for their outcome."),
     ] {
         describe_gauge!(name, meaning);
@@ -87,12 +90,19 @@ pub fn set_quality(model: &ModelName, version: &ModelVersion, quality: &Quality,
     for (name, found) in [
         ("risk", quality.risk.or(old(|before| before.risk))),
         ("confidence", quality.confidence.or(old(|before| before.confidence))),
+        ("tier_probability", quality.tier_probability.or(old(|before| before.tier_probability))),
     ] {
         let Some(Calibrated { mean, observed, error, .. }) = found else { continue };
         let labels = with("output", name.to_owned());
         gauge!("scoreline_calibration_error", &labels).set(error);
         gauge!("scoreline_calibration_predicted", &labels).set(mean);
         gauge!("scoreline_calibration_observed", &labels).set(observed);
+    }
+    if quality.earned.is_some() || before.is_some_and(|before| before.earned.is_some()) {
+        let earned = quality.earned.map_or([f64::NAN; 3], |earned| [earned.difference, earned.low, earned.high]);
+        gauge!("scoreline_routing_earned_usd", &own).set(earned[0]);
+        gauge!("scoreline_routing_earned_low_usd", &own).set(earned[1]);
+        gauge!("scoreline_routing_earned_high_usd", &own).set(earned[2]);
     }
     let old = before.iter().flat_map(|before| &before.tiers).map(|(tier, _)| (*tier, unknown));
     for (tier, share) in old.chain(quality.tiers.iter().copied()) {

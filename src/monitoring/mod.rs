@@ -50,6 +50,7 @@ pub struct Monitoring {
     drift: Arc<DriftMonitor>,
     trials: Arc<Trials>,
     ledger: Option<Ledger>,
+    control_share: f64,
     traffic: Arc<Traffic>,
     journal: Journal,
 }
@@ -79,9 +80,21 @@ impl Monitoring {
             drift: Arc::new(DriftMonitor::new(settings.windows)),
             trials: Arc::default(),
             ledger,
+            control_share: 0.0,
             traffic: Arc::default(),
             journal: Journal::default(),
         }
+    }
+
+    /// Knows which customers are routed as if there were no score.
+    #[must_use]
+    pub fn with_control_share(self, control_share: f64) -> Self {
+        Self { control_share, ..self }
+    }
+
+    /// Whether a customer is routed as if there were no score.
+    pub fn is_control(&self, customer: CustomerKey) -> bool {
+        customer.is_in_share(self.control_share)
     }
 
     pub fn drift(&self) -> &DriftMonitor {
@@ -114,7 +127,10 @@ impl Monitoring {
         self.drift.count(row.snapshot, row.raw, row.score);
         let outcome = row.estimate.zip(row.snapshot.manifest().horizon_days);
         if let (Some(ledger), Some(customer), Some((estimate, horizon_days))) = (&self.ledger, row.customer, outcome) {
-            ledger.record(customer, row.snapshot.name(), || row.prediction(estimate, horizon_days));
+            ledger.record(customer, row.snapshot.name(), || Prediction {
+                control: self.is_control(customer),
+                ..row.prediction(estimate, horizon_days)
+            });
         }
     }
 
@@ -148,12 +164,22 @@ impl ScoredRow<'_> {
                 level,
             }),
             risk: estimate.risk.map(Probability::get),
-            tier: Some(assigned_tier(self.snapshot, estimate.tier, estimate.confidence)),
+            tier: Some(AssignedTier {
+                limits: self.snapshot.standard(self.raw).limits,
+                ..assigned_tier(self.snapshot, estimate.tier, estimate.tier_probability, estimate.confidence)
+            }),
+            control: false,
         }
     }
 }
 
-/// A tier with the limits of the snapshot that a spend will be judged by.
-pub fn assigned_tier(snapshot: &ModelSnapshot, tier: Tier, confidence: Option<Probability>) -> AssignedTier {
-    AssignedTier { tier, confidence: confidence.map(Probability::get), limits: snapshot.tiers() }
+/// A tier with the limits of the snapshot that a spend will be judged by, for a customer of whom everything was known.
+pub fn assigned_tier(
+    snapshot: &ModelSnapshot,
+    tier: Tier,
+    probability: Option<Probability>,
+    confidence: Option<Probability>,
+) -> AssignedTier {
+    let [probability, confidence] = [probability, confidence].map(|share| share.map(Probability::get));
+    AssignedTier { tier, probability, confidence, limits: snapshot.tiers() }
 }

@@ -29,6 +29,9 @@ pub struct Prediction {
     pub risk: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tier: Option<AssignedTier>,
+    /// The customer was routed as if there were no score.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub control: bool,
 }
 
 /// Bounds in US dollars and the share of customers they should hold.
@@ -39,11 +42,15 @@ pub struct LevelInterval {
     pub level: f64,
 }
 
-/// The tier that was assigned, how sure the model was of it, and the limits that decide which tier a spend is in.
+/// The tier that was assigned, what the model said of it, and the limits that decide which tier a spend is in.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AssignedTier {
     pub tier: Tier,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Probability that the spend is in the tier. Kept under the name it was first kept under.
+    #[serde(default, rename = "confidence", skip_serializing_if = "Option::is_none")]
+    pub probability: Option<f64>,
+    /// Probability that the order of tiers is right for this customer.
+    #[serde(default, rename = "order", skip_serializing_if = "Option::is_none")]
     pub confidence: Option<f64>,
     pub limits: TierThresholds,
 }
@@ -83,7 +90,10 @@ pub struct Judged {
     pub covered: Option<(f64, bool)>,
     pub risk: Option<f64>,
     pub tier: Option<(Tier, bool)>,
+    pub tier_probability: Option<f64>,
     pub confidence: Option<f64>,
+    /// Routed as if there were no score.
+    pub control: bool,
 }
 
 impl Judged {
@@ -94,7 +104,9 @@ impl Judged {
             covered: prediction.interval.map(|it| (it.level, it.low <= spend_usd && spend_usd <= it.high)),
             risk: prediction.risk,
             tier: prediction.tier.map(|assigned| (assigned.tier, assigned.is_hit(spend_usd))),
+            tier_probability: prediction.tier.and_then(|assigned| assigned.probability),
             confidence: prediction.tier.and_then(|assigned| assigned.confidence),
+            control: prediction.control,
         }
     }
 }
@@ -147,9 +159,11 @@ pub mod tests {
             risk: Some(0.25),
             tier: Some(AssignedTier {
                 tier: Tier::Medium,
-                confidence: Some(0.5),
+                probability: Some(0.5),
+                confidence: None,
                 limits: TierThresholds { medium: 10.0, high: 40.0 },
             }),
+            control: false,
         }
     }
 
@@ -166,7 +180,8 @@ pub mod tests {
 
     #[test]
     fn a_tier_is_hit_by_a_spend_within_its_limits() {
-        let tier = |tier| AssignedTier { tier, confidence: None, limits: TierThresholds { medium: 10.0, high: 40.0 } };
+        let limits = TierThresholds { medium: 10.0, high: 40.0 };
+        let tier = |tier| AssignedTier { tier, probability: None, confidence: None, limits };
         let hits = |assigned| [9.99, 10.0, 39.99, 40.0].map(|spend| tier(assigned).is_hit(spend));
         assert_eq!(hits(Tier::Low), [true, false, false, false]);
         assert_eq!(hits(Tier::Medium), [false, true, true, false]);

@@ -41,9 +41,28 @@ pub struct Quality {
     /// Share of customers without any spend.
     pub no_purchase: Share,
     pub risk: Option<Calibrated>,
+    /// Of the assigned tier.
+    pub tier_probability: Option<Calibrated>,
+    /// Of the order by tiers: each customer beside the nearest one told before of the tier they are compared with who
+    /// spent another amount.
     pub confidence: Option<Calibrated>,
+    /// What routing by value earns, where some customers were routed as if there were no score.
+    pub earned: Option<Earned>,
     /// By assigned tier: the share of customers whose spend was in it.
     pub tiers: Vec<(Tier, Share)>,
+}
+
+/// The mean spend of customers who were routed by their value beside that of the control group, US dollars.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Earned {
+    pub routed: usize,
+    pub control: usize,
+    pub routed_mean: f64,
+    pub control_mean: f64,
+    /// The difference with its 95 % bounds (Welch 1947, normal quantile).
+    pub difference: f64,
+    pub low: f64,
+    pub high: f64,
 }
 
 /// Probabilities against what happened.
@@ -82,7 +101,7 @@ impl Rolling {
         let predicted_total: f64 = all().map(|outcome| outcome.value).sum();
         let actual_total: f64 = all().map(|outcome| outcome.spend_usd).sum();
         let risk = all().filter_map(|outcome| Some((outcome.risk?, outcome.spend_usd <= 0.0)));
-        let confidence = all().filter_map(|outcome| Some((outcome.confidence?, outcome.tier?.1)));
+        let in_tier = all().filter_map(|outcome| Some((outcome.tier_probability?, outcome.tier?.1)));
         let tier = |tier: Tier| {
             let hits = all().filter_map(|outcome| outcome.tier).filter(|(assigned, _)| *assigned == tier);
             let hits: Vec<bool> = hits.map(|(_, hit)| hit).collect();
@@ -96,9 +115,68 @@ impl Rolling {
             total_ratio: (actual_total > 0.0).then(|| predicted_total / actual_total),
             no_purchase: Share::of(all().map(|outcome| outcome.spend_usd <= 0.0)),
             risk: Calibrated::of(risk.collect()),
-            confidence: Calibrated::of(confidence.collect()),
+            tier_probability: Calibrated::of(in_tier.collect()),
+            confidence: Calibrated::of(ordered_pairs(all())),
+            earned: Earned::of(all()),
             tiers: Tier::ALL.into_iter().filter_map(tier).collect(),
         }
+    }
+}
+
+/// The confidence of each customer with whether they spent more than another of the tier below, in the lowest tier less than
+/// one of the tier above. Each is set beside one customer: the last that differs.
+fn ordered_pairs<'o>(outcomes: impl Iterator<Item = &'o Judged>) -> Vec<(f64, bool)> {
+    let mut pairs = Vec::new();
+    // The last two different spends of each tier: one of them differs from whatever comes.
+    let mut last: BTreeMap<Tier, [Option<f64>; 2]> = BTreeMap::new();
+    for outcome in outcomes {
+        let Some((tier, _)) = outcome.tier else { continue };
+        let spend = outcome.spend_usd;
+        let rival = if tier == Tier::High {
+            Tier::Medium
+        } else if tier == Tier::Medium {
+            Tier::Low
+        } else {
+            Tier::Medium
+        };
+        let rivals = last.get(&rival).copied().unwrap_or_default();
+        let other = rivals.into_iter().flatten().find(|other| *other != spend);
+        if let (Some(confidence), Some(other)) = (outcome.confidence, other) {
+            pairs.push((confidence, (spend > other) == (tier != Tier::Low)));
+        }
+        let seen = last.entry(tier).or_default();
+        if seen[0] != Some(spend) {
+            *seen = [Some(spend), seen[0]];
+        }
+    }
+    pairs
+}
+
+impl Earned {
+    /// `None` unless both groups hold two customers.
+    fn of<'o>(outcomes: impl Iterator<Item = &'o Judged>) -> Option<Self> {
+        let (control, routed): (Vec<&Judged>, Vec<&Judged>) = outcomes.partition(|outcome| outcome.control);
+        let [(routed, routed_mean, routed_error), (control, control_mean, control_error)] =
+            [routed, control].map(|group| {
+                let n = group.len() as f64;
+                let mean = group.iter().map(|outcome| outcome.spend_usd).sum::<f64>() / n;
+                let square: f64 = group.iter().map(|outcome| (outcome.spend_usd - mean).powi(2)).sum();
+                (group.len(), mean, square / (n - 1.0) / n)
+            });
+        if routed < 2 || control < 2 {
+            return None;
+        }
+        let difference = routed_mean - control_mean;
+        let half = Z_95 * (routed_error + control_error).sqrt();
+        Some(Self {
+            routed,
+            control,
+            routed_mean,
+            control_mean,
+            difference,
+            low: difference - half,
+            high: difference + half,
+        })
     }
 }
 
@@ -164,10 +242,43 @@ mod tests {
         assert_eq!(quality.no_purchase.share, 0.25);
         let risk = quality.risk.expect("given");
         assert_eq!((risk.n, risk.mean, risk.observed), (4, 0.25, 0.25));
-        let confidence = quality.confidence.expect("given");
-        assert_eq!((confidence.mean, confidence.observed), (0.5, 0.25), "only 20 is in 10..40");
+        let in_tier = quality.tier_probability.expect("given");
+        assert_eq!((in_tier.mean, in_tier.observed), (0.5, 0.25), "only 20 is in 10..40");
+        assert_eq!((quality.confidence, quality.earned), (None, None), "no confidence and no control group was told");
         assert_eq!(quality.tiers.len(), 1);
         assert_eq!((quality.tiers[0].0, quality.tiers[0].1.share), (Tier::Medium, 0.25));
+    }
+
+    #[test]
+    fn an_order_is_right_where_two_of_neighbouring_tiers_differ_as_it_says() {
+        let told = |tier: Tier, spend_usd: f64| Judged {
+            tier: Some((tier, true)),
+            confidence: Some(0.8),
+            ..judged(spend_usd)
+        };
+        let mut rolling = Rolling::new(10);
+        for (tier, spend) in
+            [(Tier::Low, 0.0), (Tier::Medium, 0.0), (Tier::Medium, 30.0), (Tier::Low, 40.0), (Tier::High, 50.0)]
+        {
+            rolling.add(&told(tier, spend));
+        }
+        // Medium at 0 has nobody who differs; 30 beats 0; Low at 40 is above 30; High beats 30.
+        let confidence = rolling.quality().confidence.expect("pairs");
+        assert_eq!((confidence.n, confidence.mean), (3, 0.8));
+        assert!((confidence.observed - 2.0 / 3.0).abs() < 1e-12, "{confidence:?}");
+    }
+
+    #[test]
+    fn what_routing_earns_is_the_difference_of_the_means() {
+        let mut rolling = Rolling::new(10);
+        for (spend, control) in [(10.0, false), (20.0, false), (30.0, false), (8.0, true), (12.0, true)] {
+            rolling.add(&Judged { control, ..judged(spend) });
+        }
+        let earned = rolling.quality().earned.expect("both groups");
+        assert_eq!((earned.routed, earned.control, earned.routed_mean, earned.control_mean), (3, 2, 20.0, 10.0));
+        // Variances of the means: 100 / 3 and 8 / 2.
+        let half = 1.959_963_984_540_054 * (100.0_f64 / 3.0 + 4.0).sqrt();
+        assert!((earned.low - (10.0 - half)).abs() < 1e-9 && (earned.high - (10.0 + half)).abs() < 1e-9, "{earned:?}");
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! What goes through the server, counted for people who look at it: requests by class with their durations, answers by
 //! source and tier, rows by model. The counts only ever grow; what happened meanwhile is the difference of two readings.
 //!
-//! The places that count for metrics count here too: a few relaxed additions for each request, to counters of the thread's
-//! own, so that no two threads write one cache line. Durations fall into buckets four to the octave, so a quantile is off
-//! by an eighth at most.
+//! The places that count for metrics count here too. A thread that answers requests has counters of its own, which it alone
+//! writes: an addition is a load and a store, without a locked instruction. Threads beyond those share one more copy.
+//! Durations fall into buckets four to the octave, so a quantile is off by an eighth at most.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -64,7 +64,9 @@ const CELLS: usize = ROWS + MODELS * BUCKETS;
 
 /// The counters.
 pub struct TrafficCounts {
-    copies: Box<[Box<[AtomicU64]>]>,
+    /// By the number of the one thread that writes it.
+    own: Box<[Box<[AtomicU64]>]>,
+    shared: Box<[AtomicU64]>,
     /// The first bytes of the digests that `ROWS` are counted by; 0 is a free place.
     models: [AtomicU64; MODELS],
 }
@@ -87,39 +89,38 @@ pub struct AnswerCount<'a> {
 impl TrafficCounts {
     pub fn new() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let copies = threads.next_power_of_two().min(MOST_COPIES);
+        // Some threads that are started with a process count as well, such as the admin listener's.
+        let copies = (2 * threads).min(MOST_COPIES);
         let copy = || (0..CELLS).map(|_| AtomicU64::new(0)).collect();
-        Self { copies: (0..copies).map(|_| copy()).collect(), models: Default::default() }
+        Self { own: (0..copies).map(|_| copy()).collect(), shared: copy(), models: Default::default() }
     }
 
     /// Counts a request by its status.
     pub fn request(&self, class: RequestClass, status: u16, took: Duration) {
-        self.add(class as usize * BUCKETS + bucket(took));
-        match status {
-            500.. => self.add(FAILED + class as usize),
-            400..500 => self.add(REFUSED + class as usize),
-            _ => {}
-        }
+        let failure = match status {
+            500.. => Some(FAILED + class as usize),
+            400..500 => Some(REFUSED + class as usize),
+            _ => None,
+        };
+        self.add([Some(class as usize * BUCKETS + bucket(took)), failure]);
     }
 
     /// Counts an answer of the pipeline.
     pub fn answer(&self, answer: &AnswerCount<'_>) {
-        self.add(SOURCES + answer.source as usize);
-        if let Some(tier) = answer.tier {
-            self.add(TIERS + tier as usize);
-        }
-        if let Some(reason) = answer.reason {
-            self.add(REASON + reason);
-        }
-        if answer.is_imputed {
-            self.add(IMPUTED);
-        }
-        if answer.is_outside {
-            self.add(OUTSIDE);
-        }
-        if let Some(place) = self.place(model_number(answer.model)) {
-            self.add(ROWS + place * BUCKETS + bucket(answer.took));
-        }
+        let place = self.place(model_number(answer.model));
+        self.add([
+            Some(SOURCES + answer.source as usize),
+            answer.tier.map(|tier| TIERS + tier as usize),
+            answer.reason.map(|reason| REASON + reason),
+            answer.is_imputed.then_some(IMPUTED),
+            answer.is_outside.then_some(OUTSIDE),
+            place.map(|place| ROWS + place * BUCKETS + bucket(answer.took)),
+        ]);
+    }
+
+    #[cfg(test)]
+    pub(super) fn tier(&self, tier: Tier) {
+        self.add([Some(TIERS + tier as usize)]);
     }
 
     /// Gives the places of models away that are not loaded any more; whether there were any.
@@ -137,15 +138,23 @@ impl TrafficCounts {
 
     /// What was counted so far.
     pub fn read(&self) -> TrafficReading {
-        let total = |cell: usize| self.copies.iter().map(|copy| copy[cell].load(Ordering::Relaxed)).sum();
+        let copies = || self.own.iter().chain([&self.shared]);
+        let total = |cell: usize| copies().map(|copy| copy[cell].load(Ordering::Relaxed)).sum();
         TrafficReading {
             cells: (0..CELLS).map(total).collect(),
             models: std::array::from_fn(|place| self.models[place].load(Ordering::Relaxed)),
         }
     }
 
-    fn add(&self, cell: usize) {
-        self.copies[thread_number() & (self.copies.len() - 1)][cell].fetch_add(1, Ordering::Relaxed);
+    fn add<const N: usize>(&self, cells: [Option<usize>; N]) {
+        let cells = cells.into_iter().flatten();
+        match self.own.get(thread_number()) {
+            Some(own) => cells.for_each(|cell| {
+                let count = own[cell].load(Ordering::Relaxed);
+                own[cell].store(count + 1, Ordering::Relaxed);
+            }),
+            None => cells.for_each(|cell| _ = self.shared[cell].fetch_add(1, Ordering::Relaxed)),
+        }
     }
 
     /// The place of a model; `None` when all are taken by others.

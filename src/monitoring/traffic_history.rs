@@ -210,25 +210,26 @@ mod tests {
     use super::*;
     use crate::monitoring::traffic::RequestClass;
 
-    /// Samples once a second for so long, with `each` before every sample.
-    fn seconds(traffic: &Traffic, from: u64, seconds: u64, mut each: impl FnMut(u64)) -> TrafficView {
-        let second = |number: u64| Duration::from_secs(number);
-        for number in from..=from + seconds {
-            let now = Timestamp::from_second(1_700_000_000 + number.cast_signed()).expect("a time");
-            if number > from {
-                each(number);
+    /// So many samples with `step` seconds between them, with `each` before every one but the first.
+    fn samples(traffic: &Traffic, from: u64, number: u64, step: u64, mut each: impl FnMut(u64)) -> TrafficView {
+        let moment = |second: u64| Duration::from_secs(second);
+        for second in (from..=from + number * step).step_by(step as usize) {
+            let now = Timestamp::from_second(1_700_000_000 + second.cast_signed()).expect("a time");
+            if second > from {
+                each(second);
             }
-            traffic.sample(now, second(number), Duration::ZERO, &[]);
+            traffic.sample(now, moment(second), Duration::ZERO, &[]);
         }
-        traffic.view(second(from + seconds))
+        traffic.view(moment(from + number * step))
     }
 
     #[test]
     fn rings_hold_a_quarter_of_an_hour_and_a_day() {
         let traffic = Traffic::default();
-        let view = seconds(&traffic, 0, 90_000, |_| {
-            traffic.counts().request(RequestClass::Predict, 200, Duration::from_micros(50));
-        });
+        let ask = |_| traffic.counts().request(RequestClass::Predict, 200, Duration::from_micros(50));
+        let view = samples(&traffic, 0, 1500, 60, ask);
+        assert_eq!((view.seconds.len(), view.minutes), (SECONDS, MINUTES));
+        let view = samples(&traffic, 1500 * 60, 1000, 1, ask);
         assert_eq!((view.seconds.len(), view.minutes), (SECONDS, MINUTES));
         assert!(view.seconds.iter().all(|second| second.requests == 1 && second.rate() == 1.0));
         let p50 = f64::from(view.seconds[0].p50);
@@ -241,12 +242,11 @@ mod tests {
     #[test]
     fn the_hour_and_the_day_end_now_and_not_with_their_last_minute() {
         let traffic = Traffic::default();
-        let view = seconds(&traffic, 0, 7200 + 30, |number| {
-            let class = if number > 7200 { RequestClass::Lead } else { RequestClass::Route };
-            traffic.counts().request(class, 200, Duration::from_micros(5));
-        });
+        let answer = |tier| traffic.counts().tier(tier);
+        samples(&traffic, 0, 120, 60, |_| answer(Tier::Low));
+        let view = samples(&traffic, 120 * 60, 30, 1, |_| answer(Tier::High));
         assert_eq!(view.minutes, 120);
-        let recent = view.recent.reading;
-        assert_eq!(recent.class(RequestClass::Lead).count, 30);
+        let [hour, day] = view.tiers;
+        assert_eq!((hour, day), ([60, 0, 30], [120, 0, 30]));
     }
 }

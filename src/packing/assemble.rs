@@ -1,6 +1,7 @@
 //! From a fitted model file and the evidence about it to a bundle: tiers, calibration, baselines, measured quality and
 //! golden rows. Every figure comes from the bundle as the server loads and runs it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -15,8 +16,8 @@ use scoreline_engine::inference::bundle::{
     ModelSnapshot, run_rows, sha256_hex,
 };
 use scoreline_engine::inference::manifest::{
-    BUNDLE_VERSION, BackendKind, Baseline, Baselines, CalibrationMethod, Manifest, Outputs, Task, Tiers,
-    TrainingSummary,
+    BUNDLE_VERSION, BackendKind, Bands, Baseline, Baselines, CalibrationMethod, ColdStartFeature, Information,
+    Manifest, Outputs, Task, Tiers, TrainingSummary,
 };
 
 use crate::packing::baseline::{Peer, baselines};
@@ -29,6 +30,10 @@ use crate::scoring::golden;
 
 /// Tier limits are these quantiles of the predicted value of customers that did not fit the model.
 const TIER_QUANTILES: [f64; 2] = [0.7, 0.9];
+
+/// Bands of customers by prediction, and how many customers are behind one at least.
+const MOST_BANDS: usize = 50;
+const LEAST_IN_A_BAND: usize = 40;
 
 /// Largest accepted relative difference of a golden row.
 const GOLDEN_TOLERANCE: f64 = 1e-6;
@@ -49,14 +54,14 @@ pub struct Draft {
     pub horizon_days: u32,
     /// The day from which outcomes were counted, where it is known.
     pub as_of: Option<Date>,
-    pub cold_start_feature: String,
+    pub cold_start_feature: ColdStartFeature,
     pub standardize: bool,
     pub outputs: Outputs,
     pub features: Vec<FeatureRule>,
     pub derived: Vec<DerivedRule>,
     pub grouping: Grouping,
-    /// Features that callers leave out together: a label, and what they leave out. Measured beside the whole.
-    pub partial: Option<(String, Vec<String>)>,
+    /// Features that callers leave out together: a label, and what they leave out. Some golden rows are theirs.
+    pub partial: Vec<(String, Vec<String>)>,
     /// Where the model comes from; rows and metrics are filled in later.
     pub training: TrainingSummary,
 }
@@ -109,7 +114,7 @@ impl Draft {
             cold_start_feature: Some(self.cold_start_feature.clone()),
             standardize: self.standardize,
             outputs: self.outputs.clone(),
-            tiers: Some(Tiers { medium: 0.0, high: 0.0, hysteresis: None, below_medium: None, below_high: None }),
+            tiers: Some(Tiers::between(0.0, 0.0)),
             neutral: Some(Baseline {
                 value: 0.0,
                 low: 0.0,
@@ -122,6 +127,7 @@ impl Draft {
             lead: None,
             interval: None,
             drift: None,
+            information: Vec::new(),
             training: self.training.clone(),
             baselines: Baselines::default(),
             features: self.features.clone(),
@@ -163,6 +169,45 @@ pub fn conclude(
     let predicted: Vec<f64> = evidence.calibration.iter().map(|scored| scored.value).collect();
     manifest.drift = Some(drift::reference(manifest.training.rows, &predicted)?);
     manifest.training.calibration_rows = u32::try_from(evidence.calibration.len())?;
+    Ok(())
+}
+
+/// Customers of whom less is known.
+pub struct InformationPlan {
+    pub name: String,
+    /// The feature they lack, and those that say nothing without it.
+    pub lacks: String,
+    pub unread: Vec<String>,
+    pub grouping: Grouping,
+}
+
+impl InformationPlan {
+    /// Everything that is not read of them.
+    pub fn blank(&self) -> Vec<String> {
+        [self.lacks.clone()].into_iter().chain(self.unread.iter().cloned()).collect()
+    }
+}
+
+/// Adds the tables that judge customers of whom less is known. `scored` are those the whole was concluded from, as they are
+/// seen without it.
+pub fn inform(
+    manifest: &mut Manifest,
+    plan: &InformationPlan,
+    scored: &[Scored],
+    lost_without: BTreeMap<String, f64>,
+) -> anyhow::Result<()> {
+    let mut tiers = tiers(scored);
+    tiers.lost_without = lost_without;
+    tiers.hysteresis = hysteresis(scored, tiers.thresholds());
+    let predicted: Vec<f64> = scored.iter().map(|scored| scored.value).collect();
+    manifest.information.push(Information {
+        name: plan.name.clone(),
+        lacks: plan.lacks.clone(),
+        unread: plan.unread.clone(),
+        tiers,
+        interval: Some(calibrate(scored, &[], &plan.grouping)?),
+        score: drift::bins(&predicted),
+    });
     Ok(())
 }
 
@@ -343,6 +388,38 @@ fn probability(said: f64, row: &Row) -> anyhow::Result<f64> {
     read.with_context(|| format!("`risk` is {said} for customer {}, which is no probability", row.customer))
 }
 
+/// What customers spent in bands of equal size by their prediction.
+fn bands(scored: &[Scored]) -> Bands {
+    let mut ordered: Vec<&Scored> = scored.iter().collect();
+    ordered.sort_by(|a, b| a.value.total_cmp(&b.value));
+    let count = MOST_BANDS.min(ordered.len() / LEAST_IN_A_BAND).max(1);
+    let mean = |numbers: &[f64]| round(numbers.iter().sum::<f64>() / numbers.len().max(1) as f64);
+    let mut found = Bands {
+        n: u32::try_from(ordered.len()).unwrap_or(u32::MAX),
+        from: Vec::new(),
+        to: ordered.last().map_or(0.0, |last| round(last.value)),
+        said: Vec::new(),
+        spent: Vec::new(),
+        zero: Vec::new(),
+        log_mean: Vec::new(),
+        log_sigma: Vec::new(),
+    };
+    for band in 0..count {
+        let members = &ordered[band * ordered.len() / count..(band + 1) * ordered.len() / count];
+        let spends: Vec<f64> = members.iter().map(|one| one.spend_usd).collect();
+        let logs: Vec<f64> = spends.iter().filter(|spend| **spend > 0.0).map(|spend| spend.ln()).collect();
+        let log_mean = mean(&logs);
+        let squares: Vec<f64> = logs.iter().map(|log| (log - log_mean).powi(2)).collect();
+        found.from.push(members.first().map_or(0.0, |first| round(first.value)));
+        found.said.push(mean(&members.iter().map(|one| one.value).collect::<Vec<_>>()));
+        found.zero.push(round(1.0 - logs.len() as f64 / members.len().max(1) as f64));
+        found.spent.push(mean(&spends));
+        found.log_mean.push(log_mean);
+        found.log_sigma.push(round(mean(&squares).sqrt()));
+    }
+    found
+}
+
 fn tiers(scored: &[Scored]) -> Tiers {
     let mut values: Vec<f64> = scored.iter().map(|scored| scored.value).collect();
     values.sort_unstable_by(f64::total_cmp);
@@ -351,7 +428,7 @@ fn tiers(scored: &[Scored]) -> Tiers {
         // Whole cents: people read and override these.
         (value * 100.0).round() / 100.0
     });
-    Tiers { medium, high, hysteresis: None, below_medium: None, below_high: None }
+    Tiers { bands: Some(bands(scored)), ..Tiers::between(medium, high) }
 }
 
 /// Golden rows: customers as they are, some as a partial caller knows them, and requests of one's own.
@@ -387,9 +464,8 @@ fn golden_rows(
             .map(|(row, _)| *row)
             .collect();
         all.extend(members.iter().take(3).map(|row| request(row, &[])));
-        if let Some((_, missing)) = &draft.partial {
-            all.extend(members.iter().skip(3).take(1).map(|row| request(row, missing)));
-        }
+        let partial = draft.partial.iter().zip(members.iter().skip(3));
+        all.extend(partial.map(|((_, missing), row)| request(row, missing)));
     }
     let mut lines = Vec::new();
     for request in all {

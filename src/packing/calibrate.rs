@@ -37,8 +37,38 @@ pub struct Grouping {
     /// Features without which the model answers from another part of itself.
     pub with: Vec<String>,
     pub starts: Vec<f64>,
+    /// Of each group, the prediction in US dollars it starts at, where several start at the same place; 0 where none is
+    /// given.
+    pub value_starts: Vec<f64>,
     /// Of each group, which share of the misses that a level allows it is calibrated to; 1 where none is given.
     pub miss_factors: Vec<f64>,
+}
+
+impl Grouping {
+    /// Groups by a feature: where each starts, from which prediction, and its share of the allowed misses.
+    pub fn of(feature: &str, groups: &[(f64, f64, f64)]) -> Self {
+        Self {
+            feature: feature.to_owned(),
+            with: Vec::new(),
+            starts: groups.iter().map(|(start, _, _)| *start).collect(),
+            value_starts: groups.iter().map(|(_, value, _)| *value).collect(),
+            miss_factors: groups.iter().map(|(_, _, factor)| *factor).collect(),
+        }
+    }
+
+    fn value_start(&self, group: usize) -> f64 {
+        self.value_starts.get(group).copied().unwrap_or(0.0)
+    }
+
+    /// The values of the feature and of the prediction that a group holds.
+    fn holds(&self, group: usize) -> impl Fn(f64, f64) -> bool {
+        let (from, value_from) = (self.starts[group], self.value_start(group));
+        let next = (group + 1 < self.starts.len()).then(|| (self.starts[group + 1], self.value_start(group + 1)));
+        let to = self.starts.iter().copied().find(|start| *start > from).unwrap_or(f64::INFINITY);
+        let value_to = next.filter(|(start, _)| *start == from).map_or(f64::INFINITY, |(_, value)| value);
+        let is_first = group == 0 || self.starts[group - 1] < from;
+        move |at: f64, value: f64| (from..to).contains(&at) && value < value_to && (is_first || value >= value_from)
+    }
 }
 
 /// A prediction beside its outcome.
@@ -73,9 +103,10 @@ pub fn calibrate(rows: &[Scored], unknown: &[Scored], grouping: &Grouping) -> an
         CalibrationMethod::ScaledResidual
     };
     let groups = grouping.starts.iter().enumerate().map(|(i, from)| {
-        let to = grouping.starts.get(i + 1).copied().unwrap_or(f64::INFINITY);
-        let members: Vec<_> = rows.iter().filter(|row| (*from..to).contains(&row.group_value)).copied().collect();
-        group(method, *from, grouping.miss_factors.get(i).copied().unwrap_or(1.0), &members)
+        let holds = grouping.holds(i);
+        let members: Vec<_> = rows.iter().filter(|row| holds(row.group_value, row.value)).copied().collect();
+        let group = group(method, *from, grouping.miss_factors.get(i).copied().unwrap_or(1.0), &members)?;
+        Ok::<_, anyhow::Error>(CalibrationGroup { value_from: grouping.value_start(i), ..group })
     });
     let groups: Vec<_> = groups.collect::<Result<_, _>>()?;
     let lowest = grouping.starts.first().copied().unwrap_or(0.0);
@@ -99,6 +130,7 @@ fn group(method: CalibrationMethod, from: f64, miss_factor: f64, rows: &[Scored]
     let zero = rows.iter().filter(|row| row.spend_usd <= 0.0).count() as f64 / rows.len() as f64;
     let mut group = CalibrationGroup {
         from,
+        value_from: 0.0,
         n: u32::try_from(rows.len())?,
         miss_factor,
         upper: Vec::new(),
@@ -213,8 +245,7 @@ fn below(row: &Scored, calibration: &Calibration, limit: f64) -> Option<f64> {
     if let Some(hurdle) = row.hurdle() {
         return Some(hurdle.below(limit));
     }
-    let count = calibration.groups.partition_point(|group| group.from <= row.group_value);
-    let group = count.checked_sub(1).map_or(&calibration.pooled, |last| &calibration.groups[last]);
+    let group = calibration.group(row.group_value, row.value);
     crate::scoring::predictive::share_below(&group.residuals, (limit - row.value) / calibration.scale(row.value))
 }
 
@@ -231,6 +262,7 @@ mod tests {
             feature: "purchase_count".into(),
             with: Vec::new(),
             starts: starts.to_vec(),
+            value_starts: Vec::new(),
             miss_factors: Vec::new(),
         }
     }

@@ -111,7 +111,7 @@ pub(crate) fn top_decile(predicted: &[f64]) -> Vec<usize> {
     order
 }
 
-fn equal_mass(order: &[usize], bins: usize) -> Vec<&[usize]> {
+pub(crate) fn equal_mass(order: &[usize], bins: usize) -> Vec<&[usize]> {
     let edge = |k: usize| k * order.len() / bins;
     (0..bins).map(|k| &order[edge(k)..edge(k + 1)]).filter(|rows| !rows.is_empty()).collect()
 }

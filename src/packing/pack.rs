@@ -11,7 +11,7 @@ use scoreline_engine::features::schema::{NamedImpute, Transform};
 use scoreline_engine::features::{FeatureRule, Impute};
 use scoreline_engine::inference::bundle::{self, BundleFiles, LoadSettings};
 use scoreline_engine::inference::manifest::{
-    Apply, BackendKind, Manifest, MappedOutput, Output, Outputs, TrainingSummary,
+    Apply, BackendKind, ColdStartFeature, Manifest, MappedOutput, Output, Outputs, TrainingSummary,
 };
 
 use crate::packing::assemble::{self, Draft, Evidence};
@@ -157,7 +157,7 @@ pub(crate) fn pack(pack: Pack, models: &Path, replace: bool) -> anyhow::Result<T
         model,
         horizon_days,
         as_of: None,
-        cold_start_feature: pack.cold_start_feature,
+        cold_start_feature: ColdStartFeature::One(pack.cold_start_feature),
         standardize: false,
         outputs: Outputs::default(),
         features: rules(&plans, &table, &fit)?,
@@ -166,9 +166,10 @@ pub(crate) fn pack(pack: Pack, models: &Path, replace: bool) -> anyhow::Result<T
             feature: pack.group_by,
             with: Vec::new(),
             starts: pack.group_starts,
+            value_starts: Vec::new(),
             miss_factors: Vec::new(),
         },
-        partial: None,
+        partial: Vec::new(),
         training: TrainingSummary {
             data: pack.data,
             synthetic: pack.synthetic,
@@ -243,6 +244,7 @@ pub(crate) fn again(again: Again, models: &Path, replace: bool) -> anyhow::Resul
             feature: interval.group_by.clone(),
             with: interval.group_with.clone(),
             starts: interval.groups.iter().map(|group| group.from).collect(),
+            value_starts: interval.groups.iter().map(|group| group.value_from).collect(),
             miss_factors: interval.groups.iter().map(|group| group.miss_factor).collect(),
         },
         (None, None) => anyhow::bail!(
@@ -271,7 +273,7 @@ pub(crate) fn again(again: Again, models: &Path, replace: bool) -> anyhow::Resul
         features: manifest.features.clone(),
         derived: manifest.derived.clone(),
         grouping,
-        partial: None,
+        partial: Vec::new(),
         training: TrainingSummary { command: again.command, ..manifest.training },
     };
     let manifest = draft.manifest()?;

@@ -8,9 +8,12 @@ use scoreline_engine::inference::bundle::ModelSnapshot;
 
 use crate::packing::assemble::raw;
 use crate::packing::calibrate::{Grouping, LEVEL, LEVELS};
+use crate::packing::luck::{self, Luck};
 use crate::packing::metrics;
+use crate::packing::order;
 use crate::packing::table::Row;
-use crate::scoring::estimate::{Wish, estimate_rows};
+use crate::scoring::estimate::{Wish, distribution_rows, estimate_rows};
+use crate::scoring::predictive::HurdleLogNormal;
 
 /// A customer as a bundle answers about them, beside what they did.
 #[derive(Clone, Debug)]
@@ -19,8 +22,12 @@ pub struct Judged<'r> {
     pub estimate: Estimate,
     /// The tier their spend puts them in.
     pub realised: Tier,
+    /// What they had spent before, US dollars; not a number where the model does not read it.
+    pub spent_before: f64,
     /// Bounds at each of `LEVELS`; absent for a bundle without calibration.
     pub bounds: Option<[(f64, f64); LEVELS.len()]>,
+    /// What the bundle says about the whole range of their spend; absent where it gives no distribution.
+    pub distribution: Option<HurdleLogNormal>,
 }
 
 /// The figures of some judged customers.
@@ -29,6 +36,8 @@ pub struct Quality {
     /// Empty for the whole; else what the callers left out.
     pub label: String,
     pub metrics: BTreeMap<String, f64>,
+    /// What a perfect model shows on the same rows, of the figures that luck moves most.
+    pub luck: BTreeMap<String, Luck>,
 }
 
 /// Largest errors of a model that makes sense: of the total spend, and of the deciles beside the overall mean.
@@ -72,6 +81,8 @@ pub fn judge<'r>(snapshot: &ModelSnapshot, rows: &[&'r Row], blank: &[usize]) ->
     };
     let answers = at(LEVEL)?;
     let levels = LEVELS.iter().map(|level| at(*level)).collect::<Result<Vec<_>, _>>()?;
+    let spent = snapshot.schema().position("total_spend_usd");
+    let distributions = distribution_rows(snapshot, &raw)?;
     let judged = rows.iter().zip(answers).enumerate().map(|(i, (row, estimate))| {
         let mut bounds = [(0.0, 0.0); LEVELS.len()];
         let mut complete = true;
@@ -81,8 +92,16 @@ pub fn judge<'r>(snapshot: &ModelSnapshot, rows: &[&'r Row], blank: &[usize]) ->
                 None => complete = false,
             }
         }
-        let realised = snapshot.tiers().tier(row.spend_usd);
-        Judged { row, estimate, realised, bounds: complete.then_some(bounds) }
+        let realised = snapshot.standard(&raw[i * row.values.len()..][..row.values.len()]).limits.tier(row.spend_usd);
+        let spent_before = spent.map_or(f64::NAN, |column| row.values[column]);
+        Judged {
+            row,
+            estimate,
+            realised,
+            spent_before,
+            bounds: complete.then_some(bounds),
+            distribution: distributions[i],
+        }
     });
     Ok(judged.collect())
 }
@@ -102,6 +121,7 @@ impl Quality {
             ("rmse_usd".to_owned(), metrics::rmse(&actual, &value)),
             ("spearman".to_owned(), metrics::spearman(&actual, &value)),
         ];
+        let mut luck = vec![("decile_error".to_owned(), luck_of_deciles(judged, &actual, &value))];
         let all = |of: fn(&Estimate) -> Option<Probability>| -> Option<Vec<f64>> {
             judged.iter().map(|one| of(&one.estimate).map(Probability::get)).collect()
         };
@@ -109,18 +129,24 @@ impl Quality {
             let gone: Vec<bool> = actual.iter().map(|spend| *spend <= 0.0).collect();
             found.push(("risk_auc".to_owned(), metrics::auc(&gone, &risk)));
             found.push(("risk_ece".to_owned(), metrics::calibration_error(&gone, &risk)));
+            luck.push(("risk_ece".to_owned(), luck::calibration_error(&risk)));
         }
-        if let Some(sure) = all(|estimate| estimate.confidence) {
+        if let Some(sure) = all(|estimate| estimate.tier_probability) {
             let right: Vec<bool> = judged.iter().map(|one| one.realised == one.estimate.tier).collect();
-            found.push(("confidence_ece".to_owned(), metrics::calibration_error(&right, &sure)));
-            found.push(("confidence_mean".to_owned(), sure.iter().sum::<f64>() / n));
+            found.push(("tier_probability_ece".to_owned(), metrics::calibration_error(&right, &sure)));
+            luck.push(("tier_probability_ece".to_owned(), luck::calibration_error(&sure)));
+            found.push(("tier_probability_mean".to_owned(), sure.iter().sum::<f64>() / n));
             found.push(("tier_accuracy".to_owned(), right.iter().filter(|right| **right).count() as f64 / n));
+        }
+        if judged.iter().all(|one| one.estimate.confidence.is_some()) {
+            found.extend(order::figures(judged));
         }
         if let Some(bounds) = judged.iter().map(|one| one.bounds).collect::<Option<Vec<_>>>() {
             found.extend(intervals(judged, &bounds, &actual, &value, grouping, grouped)?);
+            luck.extend(luck_of_coverage(judged, &value, grouping, grouped));
         }
         let metrics = found.into_iter().map(|(name, value)| (name, (value * 1e4).round() / 1e4)).collect();
-        Ok(Self { label: label.to_owned(), metrics })
+        Ok(Self { label: label.to_owned(), metrics, luck: luck.into_iter().collect() })
     }
 
     /// The metrics as the manifest names them: those of a partial request carry its label.
@@ -128,6 +154,49 @@ impl Quality {
         let name = |key: &String| if self.label.is_empty() { key.clone() } else { format!("{}_{key}", self.label) };
         self.metrics.iter().map(|(key, value)| (name(key), *value)).collect()
     }
+}
+
+/// The decile error of a perfect model: outcomes are drawn from what the bundle says, kept to its mean; without a
+/// distribution from the outcomes of customers alike.
+fn luck_of_deciles(judged: &[Judged<'_>], actual: &[f64], value: &[f64]) -> Luck {
+    let hurdles: Option<Vec<HurdleLogNormal>> = judged.iter().map(|one| one.distribution).collect();
+    match hurdles {
+        Some(hurdles) => luck::decile_error(value, |row, random| {
+            let HurdleLogNormal { zero, sigma, .. } = hurdles[row];
+            let share = random.f64();
+            if share <= zero {
+                return 0.0;
+            }
+            let of_mean = HurdleLogNormal { zero: 0.0, mean: -0.5 * sigma * sigma, sigma };
+            value[row] / (1.0 - zero) * of_mean.quantile((share - zero) / (1.0 - zero))
+        }),
+        None => luck::decile_error(value, luck::resampled(actual, value)),
+    }
+}
+
+/// The coverage of a perfect model at the default level, for the whole and by group: each interval holds its outcome as
+/// often as it says, or as often as nothing is spent where it begins at 0 and that is more.
+fn luck_of_coverage(
+    judged: &[Judged<'_>],
+    value: &[f64],
+    grouping: &Grouping,
+    grouped: Option<usize>,
+) -> Vec<(String, Luck)> {
+    let promised: Vec<f64> = judged
+        .iter()
+        .map(|Judged { estimate, .. }| match (estimate.interval, estimate.risk) {
+            (Some(interval), Some(risk)) if interval.low() <= 0.0 => LEVEL.max(risk.get()),
+            _ => LEVEL,
+        })
+        .collect();
+    let of = |members: &[usize]| luck::coverage(&members.iter().map(|row| promised[*row]).collect::<Vec<_>>());
+    let mut found = vec![
+        ("interval_coverage".to_owned(), luck::coverage(&promised)),
+        ("interval_coverage_top_decile".to_owned(), of(&metrics::top_decile(value))),
+    ];
+    let groups = groups(judged, grouping, grouped);
+    found.extend(groups.iter().map(|(name, members)| (format!("interval_coverage_{name}"), of(members))));
+    found
 }
 
 /// Coverage at every level, by group and in the top decile; width and interval score at the default one.
@@ -149,6 +218,13 @@ fn intervals(
     ];
     let groups = groups(judged, grouping, grouped);
     let top = metrics::top_decile(value);
+    let before: Vec<f64> = judged.iter().map(|one| one.spent_before).collect();
+    let parts = [("value_decile", value, 10), ("spend_quarter", before.as_slice(), 4)];
+    for (name, by, count) in parts.into_iter().filter(|(_, by, _)| by.iter().all(|number| !number.is_nan())) {
+        let covered = equal_parts(by, count).into_iter();
+        let covered = covered.map(|members| metrics::coverage(members.into_iter().map(|i| (&actual[i], &shown[i]))));
+        found.push((format!("interval_coverage_least_{name}"), covered.fold(1.0, f64::min)));
+    }
     for (position, level) in LEVELS.iter().enumerate() {
         let suffix = if position == default { String::new() } else { format!("_at_{:.0}", level * 100.0) };
         let shown = at(position);
@@ -162,11 +238,21 @@ fn intervals(
     Ok(found)
 }
 
+/// Positions in `count` parts of equal size, from the smallest numbers to the largest.
+fn equal_parts(numbers: &[f64], count: usize) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..numbers.len()).collect();
+    order.sort_by(|a, b| numbers[*a].total_cmp(&numbers[*b]));
+    let start = |part: usize| part * order.len() / count;
+    (0..count).map(|part| order[start(part)..start(part + 1)].to_vec()).filter(|part| !part.is_empty()).collect()
+}
+
 /// Members of each calibration group by the name of the group; none where the callers do not know theirs.
 pub fn groups(judged: &[Judged<'_>], grouping: &Grouping, grouped: Option<usize>) -> Vec<(String, Vec<usize>)> {
     let Some(column) = grouped else { return Vec::new() };
-    let groups = grouping.starts.iter().enumerate().filter_map(|(i, from)| {
-        let to = grouping.starts.get(i + 1).copied();
+    let mut starts = grouping.starts.clone();
+    starts.dedup();
+    let groups = starts.iter().enumerate().filter_map(|(i, from)| {
+        let to = starts.get(i + 1).copied();
         let holds = |value: f64| value >= *from && to.is_none_or(|to| value < to);
         let members: Vec<usize> = (0..judged.len()).filter(|at| holds(judged[*at].row.values[column])).collect();
         let to = match to {
@@ -185,7 +271,7 @@ mod tests {
 
     fn quality(total: f64, deciles: f64) -> Quality {
         let metrics = [("customers", 300.0), ("total_error", total), ("decile_error", deciles)];
-        Quality { label: String::new(), metrics: metrics.map(|(key, value)| (key.to_owned(), value)).into() }
+        Quality { metrics: metrics.map(|(key, value)| (key.to_owned(), value)).into(), ..Quality::default() }
     }
 
     #[test]

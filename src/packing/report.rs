@@ -7,8 +7,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::packing::Trained;
 use crate::packing::calibrate::{LEVEL, LEVELS};
+use crate::packing::luck::Luck;
 use crate::packing::pack::CORE_LABEL;
 use crate::packing::quality::{Quality, refuse_nonsense};
+use scoreline_domain::Tier;
 
 /// The steps of a run. Silent when standard error is not a terminal.
 pub struct Progress(ProgressBar);
@@ -70,6 +72,21 @@ pub fn text(trained: &Trained) -> anyhow::Result<String> {
             writeln!(text, "a customer rises over {limit} USD at {rise:.2} and falls under it at {fall:.2}")?;
         }
     }
+    for worth in staged.load()?.tier_worth() {
+        writeln!(text, "tiers of customers by {}:", worth.information)?;
+        let limits = [0.0, worth.limits.medium, worth.limits.high];
+        for ((tier, of), from) in Tier::ALL.into_iter().zip(&worth.outcomes).zip(limits) {
+            writeln!(
+                text,
+                "  {tier:12} from {from:7.2} USD: {:5.1} % of customers, {:5.1} % of dollars, said {:7.2}, spent {:7.2}, {:5.1} % spend",
+                of.share * 100.0,
+                of.dollars * 100.0,
+                of.said,
+                of.spent,
+                (1.0 - of.zero) * 100.0
+            )?;
+        }
+    }
     if let Some(checked) = checked {
         writeln!(text, "check: {checked}")?;
     }
@@ -109,6 +126,7 @@ pub fn text(trained: &Trained) -> anyhow::Result<String> {
             }
         }
         writeln!(text)?;
+        text.push_str(&lucks(quality, &columns.map(|(key, _)| key))?);
     }
     writeln!(text)?;
     if let (Some(whole), Some(core)) = (qualities.first(), qualities.iter().find(|quality| quality.label == CORE_LABEL))
@@ -123,6 +141,9 @@ pub fn text(trained: &Trained) -> anyhow::Result<String> {
         for (key, value) in &quality.metrics {
             if let Some(group) = key.strip_prefix("interval_coverage_").filter(|group| !group.starts_with("at_")) {
                 write!(text, " {group} {value:.3}")?;
+                if let Some(Luck { low, high, .. }) = quality.luck.get(key) {
+                    write!(text, " (by luck {low:.3} to {high:.3})")?;
+                }
             }
         }
         writeln!(text)?;
@@ -130,6 +151,25 @@ pub fn text(trained: &Trained) -> anyhow::Result<String> {
             let coverage = figure(&format!("interval_coverage_at_{:.0}", level * 100.0));
             writeln!(text, "  at level {level}: coverage {coverage:.3}")?;
         }
+    }
+    Ok(text)
+}
+
+/// What a perfect model shows on the same rows, below the figures of `columns`.
+fn lucks(quality: &Quality, columns: &[&str]) -> anyhow::Result<String> {
+    let lines: [(&str, fn(&Luck) -> f64); 3] =
+        [("  a perfect model, mean", |luck| luck.mean), ("    5 %", |luck| luck.low), ("    95 %", |luck| luck.high)];
+    let mut text = String::new();
+    for (label, of) in lines {
+        let mut line = format!("{label:30}");
+        for key in columns {
+            match quality.luck.get(*key).map(of) {
+                Some(value) if *key == "decile_error" => write!(line, "{:>10.1}%", value * 100.0)?,
+                Some(value) => write!(line, "{value:>11.3}")?,
+                None => write!(line, "{:>11}", "")?,
+            }
+        }
+        writeln!(text, "{}", line.trim_end())?;
     }
     Ok(text)
 }
@@ -160,7 +200,11 @@ mod tests {
 
     fn quality(label: &str, gini: f64, total: f64) -> Quality {
         let metrics = [("customers", 9.0), ("normalized_gini", gini), ("total_error", total), ("decile_error", 0.1)];
-        Quality { label: label.to_owned(), metrics: metrics.map(|(key, value)| (key.to_owned(), value)).into() }
+        Quality {
+            label: label.to_owned(),
+            metrics: metrics.map(|(key, value)| (key.to_owned(), value)).into(),
+            ..Quality::default()
+        }
     }
 
     #[test]

@@ -9,8 +9,12 @@
 //!   bound. The extra is what the group's outcomes allow; a miss costs least where a customer's dollars are few.
 //!   `scaled_residual` is for a plain point model. The lower bound is 0 where no purchase is likely enough.
 //!   Wider levels hold narrower ones: bundles that break this are refused.
-//! * Confidence: probability of the assigned tier under the predictive distribution, which is the model's own hurdle
-//!   log-normal where it gives one, and the calibration residuals otherwise; recalibrated where the bundle says how.
+//! * Tier probability: of a spend within the assigned tier under the predictive distribution, which is the model's own
+//!   hurdle log-normal where it gives one, and the calibration residuals otherwise; recalibrated where the bundle says how.
+//! * Confidence: probability that the customer spends more than a random calibration customer of the tier below (lowest
+//!   tier: less than one of the tier above), given that the two differ. Most of both spend nothing, and between equals
+//!   there is no order to be wrong about: so Harrell's concordance counts pairs (Harrell et al. 1982). What an imputed
+//!   or unseen feature takes away of the order draws it towards one half.
 //! * Tier: by value; a customer whose tier is known keeps it inside the dead band of a limit. The band's edges are
 //!   where the odds of ending past the limit are 1.5 times, or a 1.5th of, those of a customer exactly at it. Against
 //!   even odds customers would fall but hardly rise, because less than half of those at a limit pass it.
@@ -19,7 +23,7 @@ use super::predictive::{HurdleLogNormal, share_below};
 use scoreline_domain::{Estimate, Interval, Probability, Tier};
 use scoreline_engine::inference::BackendError;
 use scoreline_engine::inference::bundle::{ModelSnapshot, Roles, run_rows};
-use scoreline_engine::inference::manifest::{Calibration, CalibrationGroup, CalibrationMethod, LogOdds};
+use scoreline_engine::inference::manifest::{Calibration, CalibrationGroup, CalibrationMethod, LogOdds, TierOutcome};
 
 /// Groups with fewer calibration customers than this use the pooled quantiles: the 90 % rank of a small sample is noise.
 const SMALLEST_GROUP: u32 = 100;
@@ -43,6 +47,12 @@ pub enum UnusableOutput {
     #[error("model output `{output}` is {value:e} US dollars")]
     NotAnAmount { output: &'static str, value: f64 },
 }
+
+/// The smallest spend, US dollars.
+const CENT: f64 = 0.005;
+
+/// Ranks at which a model that gives only a value is compared with buyers of another tier.
+const RANKS: [f64; 8] = [0.0625, 0.1875, 0.3125, 0.4375, 0.5625, 0.6875, 0.8125, 0.9375];
 
 /// More US dollars than anybody spends or owes.
 const MOST_USD: f64 = 1e12;
@@ -79,6 +89,16 @@ pub fn estimate_rows(
         .collect())
 }
 
+/// What a model says about the whole range of each customer's spend; `None` where it gives no distribution.
+///
+/// # Errors
+/// When the model could not run.
+pub fn distribution_rows(snapshot: &ModelSnapshot, raw: &[f64]) -> Result<Vec<Option<HurdleLogNormal>>, BackendError> {
+    let outputs = run_rows(snapshot, raw)?;
+    let rows = outputs.chunks_exact(snapshot.engine().outputs().len());
+    Ok(rows.map(|outputs| Said::read(snapshot.roles(), outputs).ok()?.distribution).collect())
+}
+
 /// Turns one row's outputs into a score. `raw` is the customer's row before imputation, `outputs` what the model said.
 pub fn estimate(
     snapshot: &ModelSnapshot,
@@ -87,8 +107,9 @@ pub fn estimate(
     wish: Wish,
 ) -> Result<Estimate, UnusableOutput> {
     let said = Said::read(snapshot.roles(), outputs)?;
-    let calibration = snapshot.manifest().interval.as_ref();
-    let group = calibration.map(|calibration| group_of(calibration, snapshot.group_value(raw)));
+    let standard = snapshot.standard(raw);
+    let calibration = standard.interval;
+    let group = calibration.map(|calibration| group_of(calibration, standard.group_value, said.value));
     let risk = said.risk.or_else(|| group.map(|group| group.zero_share));
     let interval = match (calibration, group) {
         (Some(calibration), Some(group)) => {
@@ -98,9 +119,9 @@ pub fn estimate(
         }
         _ => said.bounds.and_then(|(low, high)| Interval::around(said.value, low, high)),
     };
-    let tier = snapshot.tier_from(said.value, wish.previous);
-    let (from, to) = snapshot.tiers().range(tier);
-    let tiers = snapshot.manifest().tiers.as_ref();
+    let tier = standard.tier_from(said.value, wish.previous);
+    let (from, to) = standard.limits.range(tier);
+    let tiers = standard.tiers;
     let (below_medium, below_high) = tiers.map(|tiers| (tiers.below_medium, tiers.below_high)).unwrap_or_default();
     let below = |limit: f64, odds: Option<LogOdds>| {
         let share = said.below(limit, calibration, group)?;
@@ -111,8 +132,14 @@ pub fn estimate(
         Tier::Medium => (below_medium, below_high),
         Tier::High => (below_high, None),
     };
-    let confidence = below(to, upper).zip(below(from, lower)).and_then(|(to, from)| Probability::clamped(to - from));
-    Ok(Estimate { value: said.value, interval, risk, confidence, tier })
+    let tier_probability =
+        below(to, upper).zip(below(from, lower)).and_then(|(to, from)| Probability::clamped(to - from));
+    let order = standard.outcomes.and_then(|outcomes| said.order(outcomes, tier, calibration, group, risk));
+    let confidence = match order {
+        Some(order) => Probability::clamped(0.5 + (order - 0.5) * standard.certainty),
+        None => tier_probability,
+    };
+    Ok(Estimate { value: said.value, interval, risk, confidence, tier_probability, tier })
 }
 
 /// A model's outputs by meaning, checked.
@@ -157,6 +184,40 @@ impl Said {
         }
     }
 
+    /// P(spends more than a customer of the tier below, or in the lowest less than one of the tier above | they differ).
+    fn order(
+        &self,
+        outcomes: &[TierOutcome; 3],
+        tier: Tier,
+        calibration: Option<&Calibration>,
+        group: Option<&CalibrationGroup>,
+        risk: Option<Probability>,
+    ) -> Option<f64> {
+        let (rival, is_above) = match tier {
+            Tier::Low => (&outcomes[1], true),
+            Tier::Medium => (&outcomes[0], false),
+            Tier::High => (&outcomes[1], false),
+        };
+        if rival.share <= 0.0 {
+            return None;
+        }
+        let rival = HurdleLogNormal { zero: rival.zero, mean: rival.log_mean, sigma: rival.log_sigma };
+        let (less, more) = if let Some(hurdle) = &self.distribution {
+            hurdle.against(&rival)
+        } else {
+            let below = |limit| self.below(limit, calibration, group);
+            let zero = risk.map_or_else(|| below(CENT), |risk| Some(risk.get()))?;
+            let mut less = 0.0;
+            for share in RANKS {
+                less += below(rival.of_buyers(share))? / RANKS.len() as f64;
+            }
+            let less = (1.0 - rival.zero) * less.max(zero);
+            (less, 1.0 - less - zero * rival.zero)
+        };
+        let [right, wrong] = if is_above { [less, more] } else { [more, less] };
+        (right + wrong > 0.0).then(|| right / (right + wrong))
+    }
+
     fn interval(
         &self,
         calibration: &Calibration,
@@ -176,34 +237,31 @@ impl Said {
                 let hurdle = self.distribution?;
                 let allowed = (1.0 - calibration.levels[position]) / 2.0;
                 let tail = (allowed + group.extra[position] / scale).clamp(1e-9, 1.0);
-                (if one_sided { 0.0 } else { hurdle.quantile(tail) }, hurdle.exceeded_with(tail))
+                // More of the tail than there is below the value: the value is the lower bound, too.
+                let low = if tail >= 1.0 { self.value } else { hurdle.quantile(tail) };
+                (if one_sided { 0.0 } else { low }, hurdle.exceeded_with(tail))
             }
         };
         Interval::around(self.value, low, high)
     }
 }
 
-/// The group that holds `value`: the row for unknown values when it is not a number, the pooled row when it is below the
-/// first group or its group too small.
-fn group_of(calibration: &Calibration, value: f64) -> &CalibrationGroup {
-    let group = if value.is_nan() {
-        calibration.unknown.as_ref()
-    } else {
-        let count = calibration.groups.partition_point(|group| group.from <= value);
-        count.checked_sub(1).map(|last| &calibration.groups[last])
-    };
-    group.filter(|group| group.n >= SMALLEST_GROUP).unwrap_or(&calibration.pooled)
+/// The customer's group; the pooled row when too few customers are behind it.
+fn group_of(calibration: &Calibration, group_value: f64, value: f64) -> &CalibrationGroup {
+    let group = calibration.group(group_value, value);
+    if group.n >= SMALLEST_GROUP { group } else { &calibration.pooled }
 }
 
 /// A baseline as a score: its tier follows from its value, its confidence is at most one half.
 pub fn from_baseline(snapshot: &ModelSnapshot, baseline: &scoreline_engine::inference::manifest::Baseline) -> Estimate {
-    let tier = snapshot.tier_from(baseline.value, None);
+    let tier = snapshot.tiers().tier(baseline.value);
     let share = baseline.tier_share[Tier::ALL.iter().position(|t| *t == tier).unwrap_or_default()];
     Estimate {
         value: baseline.value,
         interval: Interval::around(baseline.value, baseline.low, baseline.high),
         risk: Some(baseline.risk),
         confidence: Probability::clamped(share.get().min(0.5)),
+        tier_probability: Some(share),
         tier,
     }
 }
@@ -217,6 +275,7 @@ mod tests {
     fn group(from: f64, n: u32, upper: f64) -> CalibrationGroup {
         CalibrationGroup {
             from,
+            value_from: 0.0,
             n,
             upper: vec![upper / 2.0, upper],
             two_sided: vec![[-0.4, upper / 2.0], [-0.8, upper]],
@@ -252,16 +311,26 @@ mod tests {
     #[test]
     fn the_group_is_the_one_that_starts_at_or_below_the_value() {
         let calibration = calibration();
-        let upper = |value| group_of(&calibration, value).upper[1];
+        let upper = |value| group_of(&calibration, value, 10.0).upper[1];
         assert_eq!(upper(1.0), 1.0);
         assert_eq!(upper(2.5), 2.0, "fewer than 100 customers: pooled");
         assert_eq!(upper(40.0), 3.0);
         assert_eq!(upper(0.0), 2.0, "below the first group: pooled");
         assert_eq!(upper(f64::NAN), 2.0, "unknown and no row for it: pooled");
         let known = Calibration { unknown: Some(group(0.0, 500, 4.0)), ..calibration.clone() };
-        assert_eq!(group_of(&known, f64::NAN).upper[1], 4.0);
+        assert_eq!(group_of(&known, f64::NAN, 10.0).upper[1], 4.0);
         let small = Calibration { unknown: Some(group(0.0, 50, 4.0)), ..calibration.clone() };
-        assert_eq!(group_of(&small, f64::NAN).upper[1], 2.0, "fewer than 100 customers: pooled");
+        assert_eq!(group_of(&small, f64::NAN, 10.0).upper[1], 2.0, "fewer than 100 customers: pooled");
+    }
+
+    #[test]
+    fn groups_of_one_activity_are_told_apart_by_the_prediction() {
+        let at = |from, value_from, upper| CalibrationGroup { value_from, ..group(from, 500, upper) };
+        let groups = vec![at(1.0, 0.0, 1.0), at(1.0, 8.0, 2.0), at(1.0, 20.0, 3.0), at(2.0, 0.0, 4.0)];
+        let calibration = Calibration { groups, ..calibration() };
+        let upper = |count, value| group_of(&calibration, count, value).upper[1];
+        assert_eq!([0.0, 7.9, 8.0, 19.0, 20.0, 900.0].map(|value| upper(1.0, value)), [1.0, 1.0, 2.0, 2.0, 3.0, 3.0]);
+        assert_eq!([0.0, 8.0, 20.0].map(|value| upper(2.0, value)), [4.0; 3]);
     }
 
     #[test]
@@ -302,6 +371,11 @@ mod tests {
         // The same extra costs a large prediction less: 0.05 + 1 / 20 = 0.1, a third of the buyers.
         let third = (3.0 + 0.430_727_299_295_457_4_f64).exp();
         assert!((high(15.0, 1) - third).abs() < 1e-9, "{} is not {third}", high(15.0, 1));
+        // All of the tail on either side: nothing but the value.
+        let certain = Said { risk: Probability::clamped(0.01), ..said(5.0) };
+        let all = CalibrationGroup { extra: vec![1000.0, 1000.0], ..group.clone() };
+        let bounds = certain.interval(&calibration, &all, 1, certain.risk).expect("finite");
+        assert_eq!((bounds.low(), bounds.high()), (5.0, 5.0));
         let plain = Said { distribution: None, ..said(5.0) };
         assert!(plain.interval(&calibration, &group, 1, None).is_none());
     }

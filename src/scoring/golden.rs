@@ -15,17 +15,23 @@ pub fn verify(snapshot: &ModelSnapshot) -> Result<(), BundleError> {
     for (index, row) in snapshot.golden().iter().enumerate() {
         let failed = |problem: String| BundleError::Golden { row: index + 1, problem };
         let outcome = answer(snapshot, row).map_err(&failed)?;
-        agrees(row, &outcome).map_err(failed)?;
+        agrees(snapshot, row, &outcome).map_err(failed)?;
     }
     Ok(())
 }
 
-/// Whether an outcome is what the row promises.
+/// Whether an outcome is what the row promises. Where the settings override the bundle's tier limits, tier and confidence
+/// are theirs and not the bundle's to promise.
 ///
 /// # Errors
 /// Names the number that differs, with both values.
-pub fn agrees(row: &GoldenRow, outcome: &TaskScore) -> Result<(), String> {
-    compare(&row.expect, &expectation(outcome), row.tolerance)
+pub fn agrees(snapshot: &ModelSnapshot, row: &GoldenRow, outcome: &TaskScore) -> Result<(), String> {
+    let got = expectation(outcome);
+    if snapshot.has_own_limits() {
+        return compare(&row.expect, &got, row.tolerance);
+    }
+    let expect = GoldenAnswer { clv_tier: None, confidence_score: None, ..row.expect };
+    compare(&expect, &got, row.tolerance)
 }
 
 /// What the snapshot answers to a golden request.

@@ -174,7 +174,7 @@ impl Warning {
             Self::NothingStoredYet => 9,
             Self::StoredStale => 10,
             Self::StoredUnfit => 11,
-            Self::Ignored(_) => 12,
+            Self::Ignored(_) | Self::Unused(..) => 12,
             Self::StoredLacks(_) => 13,
             Self::Stale(_) => 14,
             Self::Future(_) => 15,

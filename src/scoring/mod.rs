@@ -147,6 +147,8 @@ pub enum Warning {
     UnknownCategory(u16),
     /// The catalogued feature at this position of the catalogue was given, and the model does not read it.
     Ignored(u16),
+    /// The feature at the first position was given, and it is not used for want of the one at the second.
+    Unused(u16, u16),
     /// The given features are so many minutes old, by the time they came with.
     Stale(u32),
     /// The given features are from a time that is so many minutes ahead.
@@ -180,7 +182,9 @@ impl Warning {
         let imputed = given.missing.iter().copied().map(Self::Imputed);
         let unknown = given.unknown.iter().copied().map(Self::UnknownCategory);
         let ignored = given.ignored.iter().copied().map(Self::Ignored);
-        imputed.chain(given.outside.iter().copied().map(Self::OutsideTraining)).chain(unknown).chain(ignored)
+        let unused = given.unused.iter().map(|(position, wanting)| Self::Unused(*position, *wanting));
+        let outside = given.outside.iter().copied().map(Self::OutsideTraining);
+        imputed.chain(outside).chain(unknown).chain(ignored).chain(unused)
     }
 
     /// What there is to say about the time that features came with.
@@ -210,7 +214,7 @@ impl Warning {
             Self::Imputed(_) => schema::IMPUTED,
             Self::OutsideTraining(_) => schema::OUTSIDE,
             Self::UnknownCategory(_) => schema::UNKNOWN_CATEGORY,
-            Self::Ignored(_) => schema::IGNORED,
+            Self::Ignored(_) | Self::Unused(..) => schema::IGNORED,
             Self::Stale(_) => "stale",
             Self::Future(_) => "future",
             Self::UnknownLeadSource => "lead_source_unknown",
@@ -235,6 +239,10 @@ impl Warning {
             }
             Self::Future(minutes) => {
                 return Cow::Owned(format!("{}: {FEATURES_TIME} is {} ahead", self.kind(), span(minutes)));
+            }
+            Self::Unused(position, wanting) => {
+                let [name, wanting] = [position, wanting].map(|at| &snapshot.schema().rules()[usize::from(at)].name);
+                return Cow::Owned(format!("{}: {name} (needs {wanting})", self.kind()));
             }
             Self::Imputed(position) => &remarks(position).imputed,
             Self::OutsideTraining(position) => &remarks(position).outside,

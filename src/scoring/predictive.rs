@@ -45,6 +45,22 @@ impl HurdleLogNormal {
         (self.mean + self.sigma() * normal::quantile((share - self.zero) / (1.0 - self.zero))).exp()
     }
 
+    /// The spend below which this share of those who spend anything stays.
+    pub fn of_buyers(&self, share: f64) -> f64 {
+        (self.mean + self.sigma() * normal::quantile(share)).exp()
+    }
+
+    /// P(spend < the other's) and P(spend > the other's), for spends that know nothing of each other. The rest is the
+    /// probability that neither spends anything.
+    pub fn against(&self, other: &Self) -> (f64, f64) {
+        let spread = self.sigma().hypot(other.sigma());
+        let more_of_buyers = normal::cdf((self.mean - other.mean) / spread);
+        let both = (1.0 - self.zero) * (1.0 - other.zero);
+        let less = self.zero * (1.0 - other.zero) + both * (1.0 - more_of_buyers);
+        let more = other.zero * (1.0 - self.zero) + both * more_of_buyers;
+        (less, more)
+    }
+
     fn sigma(&self) -> f64 {
         self.sigma.max(1e-9)
     }
@@ -83,6 +99,19 @@ mod tests {
         assert!((hurdle.quantile(0.85) - 3.0_f64.exp()).abs() < 1e-9);
         assert_eq!(hurdle.exceeded_with(0.31), 0.0, "more than all buyers");
         assert!((hurdle.exceeded_with(0.15) - 3.0_f64.exp()).abs() < 1e-9);
+    }
+
+    #[test]
+    fn two_customers_are_ordered_by_chance() {
+        let often = HurdleLogNormal { zero: 0.2, mean: 4.0, sigma: 0.6 };
+        let seldom = HurdleLogNormal { zero: 0.8, mean: 3.0, sigma: 0.8 };
+        let (less, more) = often.against(&seldom);
+        // 0.2 × 0.2 and, of the pairs that both spend, the share with N(1, 1) below 0: 0.8 × 0.2 × 0.1587.
+        assert!((less - (0.04 + 0.16 * 0.158_655_253_931_457)).abs() < 1e-9);
+        assert!((less + more + 0.16 - 1.0).abs() < 1e-12, "neither spends in 0.2 × 0.8 of the pairs");
+        assert_eq!(seldom.against(&often), (more, less));
+        let (less, more) = often.against(&often);
+        assert!((less - more).abs() < 1e-12);
     }
 
     proptest! {

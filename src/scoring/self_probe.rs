@@ -106,7 +106,7 @@ async fn answers<E: Score>(snapshot: &ModelSnapshot, time: TimeLimit) -> Option<
     })?;
     let answer = run::ask::<E>(snapshot, &given.raw, Wish::default(), time).await;
     Some(match answer {
-        Ok(score) => golden::agrees(row, &score.into_outcome()),
+        Ok(score) => golden::agrees(snapshot, row, &score.into_outcome()),
         Err(failure) => Err(failure.to_string()),
     })
 }

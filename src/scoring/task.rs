@@ -103,7 +103,8 @@ pub fn cold_start(snapshot: &ModelSnapshot, known: KnownLabels<'_>) -> (TaskScor
 impl Score for Estimate {
     const TASK: Task = Task::Clv;
     const UNIT: ScoreUnit = ScoreUnit::Usd;
-    const OF_NOBODY: Self = Self { value: 0.0, interval: None, risk: None, confidence: None, tier: Tier::Low };
+    const OF_NOBODY: Self =
+        Self { value: 0.0, interval: None, risk: None, confidence: None, tier_probability: None, tier: Tier::Low };
 
     fn of_outputs(snapshot: &ModelSnapshot, raw: &[f64], outputs: &[f64], wish: Wish) -> Result<Self, UnusableOutput> {
         estimate(snapshot, raw, outputs, wish)

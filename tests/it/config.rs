@@ -43,7 +43,7 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!(settings.models.clv_model.as_str(), "clv");
     let high = &settings.routing.high;
     assert_eq!((high.skill_id.as_str(), high.priority), ("SKILL_PREMIUM_SUPPORT", 10));
-    assert!(settings.privacy.pepper.is_none() && settings.routing_thresholds().is_none());
+    assert!(settings.privacy.pepper.is_none() && settings.tier_limits().is_none());
 }
 
 #[test]
@@ -127,6 +127,11 @@ fn relations_between_keys_are_checked() {
     `privacy.pepper_file` cannot be used together with `privacy.pepper`: keep one of them (file `settings.toml`)
     "#);
     assert_eq!(problems("[routing]\nhigh_usd = 100\n", &[]).len(), 1, "a single limit");
+    let shares = |text: &str| problems(&format!("[routing]\n{text}"), &[]).join("\n");
+    assert!(shares("high_share = 0.05\n").contains("needs `routing.medium_share` beside it"));
+    assert!(shares("high_share = 0.6\nmedium_share = 0.5\n").contains("must not be more than 1 together"));
+    let both = shares("high_share = 0.05\nmedium_share = 0.2\nhigh_usd = 100\nmedium_usd = 50\n");
+    assert!(both.contains("in dollars or by share"), "{both}");
 }
 
 #[test]

@@ -150,7 +150,7 @@ fn the_files_of_the_image_are_all_that_the_program_asks_for() {
         root.join("models/clv/v1.2/bundle.toml").exists() && root.join("etc/ssl/certs/ca-certificates.crt").exists()
     );
     // In a root of its own, as the image's user.
-    let mut command = Command::new("chroot");
+    let mut command = Command::new("/usr/sbin/chroot");
     command.arg("--userspec=65532:65532").arg(&root).args(["/usr/bin/scoreline", "features", "catalogue"]);
     let output = command.env_clear().env("ORT_DISABLE_TELEMETRY", "1").output().expect("chroot runs");
     if said(&output).contains("Operation not permitted") {

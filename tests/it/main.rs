@@ -29,6 +29,7 @@ mod grafana;
 mod ground;
 mod http_api;
 mod identifiers;
+mod known_facts;
 mod later;
 mod lead_api;
 mod leads;

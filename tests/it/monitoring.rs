@@ -179,7 +179,7 @@ fn a_reference_that_can_not_be_used_is_refused_by_name() {
 /// A prediction as a caller kept it.
 fn prediction() -> Value {
     json!({"clv_value_usd": 20.0, "confidence_interval_low": 0.0, "confidence_interval_high": 50.0,
-        "interval_level": 0.9, "risk_score": 0.25, "confidence_score": 0.5, "clv_tier": "Medium_Value",
+        "interval_level": 0.9, "risk_score": 0.25, "tier_probability": 0.5, "clv_tier": "Medium_Value",
         "model_version": "v1.2", "scored_at": "2026-01-01T00:00:00Z"})
 }
 
@@ -237,7 +237,7 @@ async fn outcomes_become_gauges_of_coverage_and_calibration() {
         (format!("scoreline_predicted_to_actual_ratio{{{own}}}"), 80.0 / 120.0),
         (format!("scoreline_no_purchase_share{{{own}}}"), 0.25),
         (format!("scoreline_calibration_predicted{{{own},output=\"risk\"}}"), 0.25),
-        (format!("scoreline_calibration_observed{{{own},output=\"confidence\"}}"), 0.25),
+        (format!("scoreline_calibration_observed{{{own},output=\"tier_probability\"}}"), 0.25),
         (format!("scoreline_tier_hit_share{{{own},tier=\"Medium_Value\"}}"), 0.25),
     ] {
         assert_eq!(app.metric(&name).await, expected, "{name}");
@@ -309,6 +309,7 @@ async fn a_wrong_outcome_is_refused_with_the_field_and_nothing_is_kept() {
         ("prediction.interval_level", json!(null), "together"),
         ("prediction.risk_score", json!(1.1), "from 0 to 1"),
         ("prediction.confidence_score", json!(-0.1), "from 0 to 1"),
+        ("prediction.tier_probability", json!(1.1), "from 0 to 1"),
         ("prediction.model_version", json!("a b"), "cannot be used"),
         ("prediction.scored_at", json!("2026"), "RFC 3339"),
         ("prediction.horizon_days", json!(0), "is required"),

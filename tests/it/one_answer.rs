@@ -26,7 +26,7 @@ type Features = Map<String, Value>;
 /// What is said about one row, as far as every way in says it.
 #[derive(Clone, Debug, PartialEq)]
 enum Said {
-    Scored { numbers: [Option<f64>; 5], tier: String, source: String, warnings: Vec<String> },
+    Scored { numbers: [Option<f64>; 6], tier: String, source: String, warnings: Vec<String> },
     Refused(String),
 }
 
@@ -34,8 +34,14 @@ impl Said {
     fn scored(answer: &Value, source: &str, mut warnings: Vec<String>) -> Self {
         warnings.sort();
         let tier = answer["clv_tier"].as_str().expect("a tier").to_owned();
-        let names =
-            ["clv_value_usd", "confidence_interval_low", "confidence_interval_high", "risk_score", "confidence_score"];
+        let names = [
+            "clv_value_usd",
+            "confidence_interval_low",
+            "confidence_interval_high",
+            "risk_score",
+            "confidence_score",
+            "tier_probability",
+        ];
         let numbers = names.map(|name| answer[name].as_f64());
         assert!(numbers[0].is_some(), "{answer}");
         Self::Scored { numbers, tier, source: source.to_owned(), warnings }
@@ -236,9 +242,9 @@ async fn what_follows_from_given_features_is_worked_out_and_what_is_not_read_is_
     let app = TestApp::shipped(&FeatureTable::new(FRESH));
     let [purchases, both, ..] = &known_rows()[..] else { panic!("two rows") };
     let answer = app.ok("/v1/predict/clv", json!({"model": "clv-purchases", "features": purchases})).await;
-    assert_eq!(answer["prediction"]["clv_value_usd"], 79.10);
+    assert_eq!(answer["prediction"]["clv_value_usd"], 84.03);
     let answer = app.ok("/v1/predict/clv", json!({"features": both})).await;
-    assert_eq!(answer["prediction"]["clv_value_usd"], 154.34);
+    assert_eq!(answer["prediction"]["clv_value_usd"], 157.70);
     let mut more = purchases.clone();
     more.insert("frequency_count".to_owned(), json!(3));
     let answer = app.ok("/v1/predict/clv", json!({"model": "clv-purchases", "features": more})).await;

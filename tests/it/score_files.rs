@@ -108,16 +108,16 @@ fn csv_rows_come_back_unchanged_with_their_answer_or_the_reason_behind_them() {
     desk.put("customers.csv", CUSTOMERS);
     let summary = desk.score("customers.csv", "scored.csv");
     insta::assert_snapshot!(desk.read("scored.csv"), @r#"
-    id,recency_days,frequency_count,acquisition_channel,sentiment_score_avg,note,clv_value_usd,confidence_interval_low,confidence_interval_high,risk_score,confidence_score,clv_tier,source,warnings,error
-    00017,30,10,referral,,"a, quoted ""note""",15.06,0,35.13,0.5,0.2794,Medium_Value,model,imputed: sentiment_score_avg; imputed: topic_diversity,
-    00018,30,0,organic,,no history,8,0,30,0.8,0.5,Low_Value,cold_start,,
-    00019,30,0,skywriting,,,20,0,80,0.6,0.3,Medium_Value,cold_start,acquisition_channel_unknown,
-    00020,400,10,,0.5,outside of training,0.54,0,6.08,0.982,0.986,Low_Value,model,imputed: topic_diversity; outside_training_range: recency_days,
-    00021,-3,10,,,,,,,,,,,,"feature `recency_days` must be >= 0, got `-3`"
-    00022,soon,10,,,,,,,,,,,,"feature `recency_days` must be a finite number, got `soon`"
-    00023,30,,,,,,,,,,,,,feature `frequency_count` is required
-    00024,30,10,,,,,,,,,,,,"row has 3 fields, the header has 6"
-    00025,30,10,,1e999,,,,,,,,,,"feature `sentiment_score_avg` must be a finite number, got `1e999`"
+    id,recency_days,frequency_count,acquisition_channel,sentiment_score_avg,note,clv_value_usd,confidence_interval_low,confidence_interval_high,risk_score,confidence_score,tier_probability,clv_tier,source,warnings,error
+    00017,30,10,referral,,"a, quoted ""note""",15.06,0,35.13,0.5,0.2794,0.2794,Medium_Value,model,imputed: sentiment_score_avg; imputed: topic_diversity,
+    00018,30,0,organic,,no history,8,0,30,0.8,0.5,0.8,Low_Value,cold_start,,
+    00019,30,0,skywriting,,,20,0,80,0.6,0.3,0.3,Medium_Value,cold_start,acquisition_channel_unknown,
+    00020,400,10,,0.5,outside of training,0.54,0,6.08,0.982,0.986,0.986,Low_Value,model,imputed: topic_diversity; outside_training_range: recency_days,
+    00021,-3,10,,,,,,,,,,,,,"feature `recency_days` must be >= 0, got `-3`"
+    00022,soon,10,,,,,,,,,,,,,"feature `recency_days` must be a finite number, got `soon`"
+    00023,30,,,,,,,,,,,,,,feature `frequency_count` is required
+    00024,30,10,,,,,,,,,,,,,"row has 3 fields, the header has 6"
+    00025,30,10,,1e999,,,,,,,,,,,"feature `sentiment_score_avg` must be a finite number, got `1e999`"
     "#);
     assert!(summary.starts_with("scored 9 rows with clv v1.2 in "), "{summary}");
     assert!(summary.contains("2 by the model, 2 cold start, 5 errors -> scored.csv"), "{summary}");
@@ -153,8 +153,8 @@ fn ndjson_objects_are_kept_letter_for_letter() {
     );
     desk.score("customers.ndjson", "scored.jsonl");
     insta::assert_snapshot!(desk.read("scored.jsonl"), @r#"
-    {"id": 1.50, "recency_days":30, "frequency_count": 10, "nested": {"a": [1, 2]},"clv_value_usd":15.06,"confidence_interval_low":0,"confidence_interval_high":35.13,"risk_score":0.5,"confidence_score":0.2794,"clv_tier":"Medium_Value","source":"model","warnings":["imputed: sentiment_score_avg","imputed: topic_diversity"]}
-    {"recency_days":30,"frequency_count":0,"segment":"loyal","sentiment_score_avg":null,"clv_value_usd":60,"confidence_interval_low":0,"confidence_interval_high":200,"risk_score":0.2,"confidence_score":0.5,"clv_tier":"High_Value","source":"cold_start","warnings":[]}
+    {"id": 1.50, "recency_days":30, "frequency_count": 10, "nested": {"a": [1, 2]},"clv_value_usd":15.06,"confidence_interval_low":0,"confidence_interval_high":35.13,"risk_score":0.5,"confidence_score":0.2794,"tier_probability":0.2794,"clv_tier":"Medium_Value","source":"model","warnings":["imputed: sentiment_score_avg","imputed: topic_diversity"]}
+    {"recency_days":30,"frequency_count":0,"segment":"loyal","sentiment_score_avg":null,"clv_value_usd":60,"confidence_interval_low":0,"confidence_interval_high":200,"risk_score":0.2,"confidence_score":0.5,"tier_probability":0.5,"clv_tier":"High_Value","source":"cold_start","warnings":[]}
     {"recency_days":"30","frequency_count":10,"error":"feature `recency_days` must be a finite number, got `\"30\"`"}
     {"recency_days":30,"recency_days":31,"frequency_count":10,"error":"feature `recency_days` is given twice"}
     {"input":"{\"recency_days\":30","error":"line is not a JSON object: EOF while parsing an object at line 1 column 18"}
@@ -197,7 +197,7 @@ fn parquet_columns_keep_their_types() {
     write_parquet(&desk.path("customers.parquet"), &customers);
     desk.score("customers.parquet", "scored.parquet");
     let scored = read_parquet(&desk.path("scored.parquet"));
-    assert_eq!(scored.num_columns(), customers.num_columns() + 9);
+    assert_eq!(scored.num_columns(), customers.num_columns() + 10);
     for (position, column) in customers.columns().iter().enumerate() {
         assert_eq!(scored.column(position), column);
         assert_eq!(scored.schema().field(position), customers.schema().field(position));
@@ -228,23 +228,23 @@ fn every_format_can_become_every_other() {
     let all = ["from_csv.ndjson", "from_ndjson.csv", "from_parquet.csv", "from_parquet.ndjson"];
     insta::assert_snapshot!(all.map(|name| format!("{name}\n{}", desk.read(name))).join("\n"), @r#"
     from_csv.ndjson
-    {"id":"007","recency_days":30,"frequency_count":10,"clv_value_usd":15.06,"confidence_interval_low":0,"confidence_interval_high":35.13,"risk_score":0.5,"confidence_score":0.2794,"clv_tier":"Medium_Value","source":"model","warnings":["imputed: sentiment_score_avg","imputed: topic_diversity"]}
+    {"id":"007","recency_days":30,"frequency_count":10,"clv_value_usd":15.06,"confidence_interval_low":0,"confidence_interval_high":35.13,"risk_score":0.5,"confidence_score":0.2794,"tier_probability":0.2794,"clv_tier":"Medium_Value","source":"model","warnings":["imputed: sentiment_score_avg","imputed: topic_diversity"]}
     {"id":"008","recency_days":"x","frequency_count":10,"error":"feature `recency_days` must be a finite number, got `x`"}
 
     from_ndjson.csv
-    id,recency_days,frequency_count,late,clv_value_usd,confidence_interval_low,confidence_interval_high,risk_score,confidence_score,clv_tier,source,warnings,error
-    007,30,10,,15.06,0,35.13,0.5,0.2794,Medium_Value,model,imputed: sentiment_score_avg; imputed: topic_diversity,
-    008,x,,true,,,,,,,,,"feature `recency_days` must be a finite number, got `""x""`"
+    id,recency_days,frequency_count,late,clv_value_usd,confidence_interval_low,confidence_interval_high,risk_score,confidence_score,tier_probability,clv_tier,source,warnings,error
+    007,30,10,,15.06,0,35.13,0.5,0.2794,0.2794,Medium_Value,model,imputed: sentiment_score_avg; imputed: topic_diversity,
+    008,x,,true,,,,,,,,,,"feature `recency_days` must be a finite number, got `""x""`"
 
     from_parquet.csv
-    id,recency_days,frequency_count,acquisition_channel,topic_diversity,clv_value_usd,confidence_interval_low,confidence_interval_high,risk_score,confidence_score,clv_tier,source,warnings,error
-    7000000000000001,30,10.0,referral,3,15.06,0,35.13,0.5,0.2794,Medium_Value,model,imputed: sentiment_score_avg,
-    2,30,0.0,organic,,8,0,30,0.8,0.5,Low_Value,cold_start,,
-    3,,10.0,,3,,,,,,,,,feature `recency_days` is required
+    id,recency_days,frequency_count,acquisition_channel,topic_diversity,clv_value_usd,confidence_interval_low,confidence_interval_high,risk_score,confidence_score,tier_probability,clv_tier,source,warnings,error
+    7000000000000001,30,10.0,referral,3,15.06,0,35.13,0.5,0.2794,0.2794,Medium_Value,model,imputed: sentiment_score_avg,
+    2,30,0.0,organic,,8,0,30,0.8,0.5,0.8,Low_Value,cold_start,,
+    3,,10.0,,3,,,,,,,,,,feature `recency_days` is required
 
     from_parquet.ndjson
-    {"id":7000000000000001,"recency_days":30,"frequency_count":10.0,"acquisition_channel":"referral","topic_diversity":3,"clv_value_usd":15.06,"confidence_interval_low":0,"confidence_interval_high":35.13,"risk_score":0.5,"confidence_score":0.2794,"clv_tier":"Medium_Value","source":"model","warnings":["imputed: sentiment_score_avg"]}
-    {"id":2,"recency_days":30,"frequency_count":0.0,"acquisition_channel":"organic","clv_value_usd":8,"confidence_interval_low":0,"confidence_interval_high":30,"risk_score":0.8,"confidence_score":0.5,"clv_tier":"Low_Value","source":"cold_start","warnings":[]}
+    {"id":7000000000000001,"recency_days":30,"frequency_count":10.0,"acquisition_channel":"referral","topic_diversity":3,"clv_value_usd":15.06,"confidence_interval_low":0,"confidence_interval_high":35.13,"risk_score":0.5,"confidence_score":0.2794,"tier_probability":0.2794,"clv_tier":"Medium_Value","source":"model","warnings":["imputed: sentiment_score_avg"]}
+    {"id":2,"recency_days":30,"frequency_count":0.0,"acquisition_channel":"organic","clv_value_usd":8,"confidence_interval_low":0,"confidence_interval_high":30,"risk_score":0.8,"confidence_score":0.5,"tier_probability":0.8,"clv_tier":"Low_Value","source":"cold_start","warnings":[]}
     {"id":3,"frequency_count":10.0,"topic_diversity":3,"error":"feature `recency_days` is required"}
     "#);
 
@@ -464,13 +464,13 @@ fn a_purchase_log_becomes_one_row_per_customer() {
     };
     scored("scored.csv");
     insta::assert_snapshot!(desk.read("scored.csv"), @r#"
-    customer_id,recency_days,purchase_count,tenure_days,monetary_avg,total_spend_usd,last_order_usd,max_order_usd,spend_last_90d_usd,purchases_last_90d,purchase_gap_mean_days,items_count,purchases_decayed_30d,clv_value_usd,confidence_interval_low,confidence_interval_high,risk_score,confidence_score,clv_tier,source,warnings,error
-    b,10,2,213,15.75,31.5,21,21,21,1,203,4,0.8009898462304811,13.34,0,31.69,0.3392,0.3412,Medium_Value,model,imputed: sentiment_score_avg,
-    a,30,1,30,5,5,5,5,5,1,30,1,0.5,9.61,0,24.21,0.5,0.6958,Low_Value,model,imputed: sentiment_score_avg,
-    c,,0,,,,,,,,,,,20,0,80,0.6,0.3,Medium_Value,cold_start,,
-    d,,,,,,,,,,,,,,,,,,,,,"row 6: `date` must be a day such as `1997-01-31` or a time, got `1997-02-30`"
-    ,,,,,,,,,,,,,,,,,,,,,row 8: `customer_id` is missing
-    e,,,,,,,,,,,,,,,,,,,,,"row 9: `dollar_value` must be a finite number, got `many`"
+    customer_id,recency_days,purchase_count,tenure_days,monetary_avg,total_spend_usd,last_order_usd,max_order_usd,spend_last_90d_usd,purchases_last_90d,purchase_gap_mean_days,items_count,purchases_decayed_30d,clv_value_usd,confidence_interval_low,confidence_interval_high,risk_score,confidence_score,tier_probability,clv_tier,source,warnings,error
+    b,10,2,213,15.75,31.5,21,21,21,1,203,4,0.8009898462304811,13.34,0,31.69,0.3392,0.3412,0.3412,Medium_Value,model,imputed: sentiment_score_avg,
+    a,30,1,30,5,5,5,5,5,1,30,1,0.5,9.61,0,24.21,0.5,0.6958,0.6958,Low_Value,model,imputed: sentiment_score_avg,
+    c,,0,,,,,,,,,,,20,0,80,0.6,0.3,0.3,Medium_Value,cold_start,,
+    d,,,,,,,,,,,,,,,,,,,,,,"row 6: `date` must be a day such as `1997-01-31` or a time, got `1997-02-30`"
+    ,,,,,,,,,,,,,,,,,,,,,,row 8: `customer_id` is missing
+    e,,,,,,,,,,,,,,,,,,,,,,"row 9: `dollar_value` must be a finite number, got `many`"
     "#);
     scored("scored.ndjson");
     let first: Value = serde_json::from_str(desk.read("scored.ndjson").lines().next().expect("a row")).expect("JSON");

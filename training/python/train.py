@@ -333,10 +333,9 @@ def pack_command(args, table, features, predictions):
     command += ["--features", args.features, "--check", predictions, "--name", args.name or ("clv" if interactions else "clv-purchases")]
     command += ["--version", args.version, "--missing-to-model"]
     command += ["--description", f"{LEARNERS[args.learner][0]}, trained by train.py"]
+    # Who bought has a history, with or without conversations.
     if "purchase_count" not in features:
-        command += ["--group-by", "frequency_count"]
-    if interactions:
-        command += ["--cold-start-feature", "frequency_count"]
+        command += ["--group-by", "frequency_count", "--cold-start-feature", "frequency_count"]
     # The table of `scoreline-training features clv` has no times, and no real conversations.
     if interactions and "as_of" not in table.columns:
         command += ["--synthetic", "interactions are simulated"]

@@ -1,12 +1,12 @@
-//! Fits what is shipped: a hurdle of linfa's logistic and least-squares regressions. The only file that names
-//! `linfa` and `ndarray`.
+//! Fits what is shipped: a hurdle of a logistic and a least-squares regression, with signs that a reader would expect.
+//!
+//! Where the reverse would be called a bug, a column may move a prediction one way only: more contacts, a better or rising
+//! sentiment or a newer purchase never make a customer worth less. Both regressions are convex, so that the best
+//! coefficients within the signs are found by Newton's method over a box: each step minimises the local parabola by
+//! coordinates, and a coefficient that would have the wrong sign is 0 (Lawson & Hanson 1974; Friedman, Hastie &
+//! Tibshirani 2010).
 
 use anyhow::Context as _;
-use linfa::traits::Fit as _;
-use linfa::{Dataset, DatasetBase};
-use linfa_linear::LinearRegression;
-use linfa_logistic::LogisticRegression;
-use ndarray::{Array1, Array2};
 use scoreline::packing::table::Row;
 use scoreline_engine::features::FeatureSchema;
 use scoreline_engine::inference::linear::{Format, HurdleVariant, LinearModel, Predictor};
@@ -16,6 +16,14 @@ use scoreline_engine::inference::linear::{Format, HurdleVariant, LinearModel, Pr
 /// third or three times as much changes nothing.
 const PURCHASE_PENALTY: f64 = 30.0;
 const SPEND_PENALTY: f64 = 100.0;
+
+/// Which way a larger value of a column may move a prediction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sign {
+    Free,
+    Up,
+    Down,
+}
 
 /// Rows as a model reads them, beside their outcome.
 #[derive(Clone, Debug)]
@@ -72,10 +80,6 @@ impl Design {
         self.values.chunks_exact(self.columns)
     }
 
-    fn matrix(&self) -> anyhow::Result<Array2<f64>> {
-        Ok(Array2::from_shape_vec((self.spend_usd.len(), self.columns), self.values.clone())?)
-    }
-
     fn buyers(&self) -> Self {
         let mut buyers = Self { columns: self.columns, values: Vec::new(), spend_usd: Vec::new() };
         for (row, spend) in self.rows().zip(&self.spend_usd) {
@@ -88,21 +92,29 @@ impl Design {
     }
 }
 
-/// Fits a hurdle with one variant for each list of features, in order of preference.
-pub(crate) fn hurdle(prepared: &Prepared, variants: &[Vec<String>]) -> anyhow::Result<LinearModel> {
+/// Fits a hurdle with one variant for each list of columns, in order of preference; `sign` says which way a column may
+/// move a prediction.
+pub(crate) fn hurdle(
+    prepared: &Prepared,
+    variants: &[Vec<String>],
+    sign: impl Fn(&str) -> Sign,
+) -> anyhow::Result<LinearModel> {
     let variants = variants
         .iter()
-        .map(|uses| hurdle_variant(prepared, uses).with_context(|| format!("variant on {}", uses.join(", "))))
+        .map(|uses| {
+            let signs: Vec<Sign> = uses.iter().map(|name| sign(name)).collect();
+            hurdle_variant(prepared, uses, &signs).with_context(|| format!("variant on {}", uses.join(", ")))
+        })
         .collect::<Result<_, _>>()?;
     Ok(LinearModel::Hurdle { format: Format::V1, variants })
 }
 
-fn hurdle_variant(prepared: &Prepared, uses: &[String]) -> anyhow::Result<HurdleVariant> {
+fn hurdle_variant(prepared: &Prepared, uses: &[String], signs: &[Sign]) -> anyhow::Result<HurdleVariant> {
     let design = prepared.design(uses)?;
-    let purchase = logistic(&design)?;
+    let purchase = logistic(&design, signs)?;
     let buyers = design.buyers();
     let logs: Vec<f64> = buyers.spend_usd.iter().map(|spend| spend.ln()).collect();
-    let spend = ridge(&buyers, &logs)?;
+    let spend = ridge(&buyers, &logs, signs)?;
 
     let residuals = buyers.rows().zip(&logs).map(|(row, log)| log - at(&spend, row));
     let square: f64 = residuals.map(|residual| residual.powi(2)).sum();
@@ -115,44 +127,115 @@ fn hurdle_variant(prepared: &Prepared, uses: &[String]) -> anyhow::Result<Hurdle
 }
 
 /// Log-odds of any spend.
-fn logistic(design: &Design) -> anyhow::Result<Predictor> {
-    let bought: Array1<bool> = design.spend_usd.iter().map(|spend| *spend > 0.0).collect();
-    let data = DatasetBase::new(design.matrix()?, bought);
-    let model = LogisticRegression::default()
-        .alpha(PURCHASE_PENALTY)
-        .max_iterations(500)
-        .gradient_tolerance(1e-4)
-        .fit(&data)
-        .context("logistic regression")?;
-    // linfa calls the more frequent class positive, whichever that is.
-    let sign = if model.labels().pos.class { 1.0 } else { -1.0 };
-    let coefficients: Vec<f64> = model.params().iter().map(|coefficient| sign * coefficient).collect();
-    Ok(within_seen(design, sign * model.intercept(), coefficients))
+fn logistic(design: &Design, signs: &[Sign]) -> anyhow::Result<Predictor> {
+    let bought = || design.spend_usd.iter().map(|spend| f64::from(u8::from(*spend > 0.0)));
+    // Minus the log-likelihood of a row, its slope and its curvature in the log-odds.
+    let row = |odds: f64, bought: f64| {
+        let said = 1.0 / (1.0 + (-odds).exp());
+        let loss = (-odds.abs()).exp().ln_1p() + odds.max(0.0) - bought * odds;
+        [loss, said - bought, (said * (1.0 - said)).max(1e-9)]
+    };
+    let beta = newton(design, &bought().collect::<Vec<_>>(), PURCHASE_PENALTY, signs, row)?;
+    Ok(within_seen(design, beta[0], beta[1..].to_vec()))
 }
 
-/// Least squares with a penalty on the coefficients but not on the intercept: centred, the penalty is a row more for each
-/// coefficient.
-fn ridge(design: &Design, target: &[f64]) -> anyhow::Result<Predictor> {
-    let n = target.len();
-    let k = design.columns;
-    let mean = |values: &mut dyn Iterator<Item = f64>| values.sum::<f64>() / n as f64;
-    let centre: Vec<f64> = (0..k).map(|column| mean(&mut design.rows().map(|row| row[column]))).collect();
-    let middle = mean(&mut target.iter().copied());
-    let mut x = Array2::zeros((n + k, k));
-    let mut y = Array1::zeros(n + k);
-    for (i, (row, target)) in design.rows().zip(target).enumerate() {
-        for (j, value) in row.iter().enumerate() {
-            x[[i, j]] = value - centre[j];
+/// Least squares with a penalty on the coefficients but not on the intercept.
+fn ridge(design: &Design, target: &[f64], signs: &[Sign]) -> anyhow::Result<Predictor> {
+    let row = |said: f64, target: f64| [0.5 * (said - target).powi(2), said - target, 1.0];
+    let beta = newton(design, target, SPEND_PENALTY, signs, row)?;
+    Ok(within_seen(design, beta[0], beta[1..].to_vec()))
+}
+
+/// The intercept and the coefficients that minimise the sum over the rows of `loss` plus half of `penalty` times the squared
+/// coefficients. `loss` gives a row's loss, slope and curvature in the predictor.
+///
+/// # Errors
+/// When the steps do not end.
+fn newton(
+    design: &Design,
+    target: &[f64],
+    penalty: f64,
+    signs: &[Sign],
+    loss: impl Fn(f64, f64) -> [f64; 3],
+) -> anyhow::Result<Vec<f64>> {
+    let width = design.columns + 1;
+    let said = |beta: &[f64], row: &[f64]| beta[0] + beta[1..].iter().zip(row).map(|(b, x)| b * x).sum::<f64>();
+    let penalised = |beta: &[f64]| 0.5 * penalty * beta[1..].iter().map(|b| b * b).sum::<f64>();
+    let total = |beta: &[f64]| {
+        let rows = design.rows().zip(target).map(|(row, target)| loss(said(beta, row), *target)[0]);
+        rows.sum::<f64>() + penalised(beta)
+    };
+    let mut beta = vec![0.0; width];
+    let mut value = total(&beta);
+    for _ in 0..100 {
+        let mut gradient: Vec<f64> = beta.iter().map(|b| penalty * b).collect();
+        gradient[0] = 0.0;
+        let mut curvature = vec![0.0; width * width];
+        for (row, target) in design.rows().zip(target) {
+            let [_, slope, bend] = loss(said(&beta, row), *target);
+            let x = |i: usize| if i == 0 { 1.0 } else { row[i - 1] };
+            for i in 0..width {
+                gradient[i] += slope * x(i);
+                let scaled = bend * x(i);
+                for j in 0..=i {
+                    curvature[i * width + j] += scaled * x(j);
+                }
+            }
         }
-        y[i] = target - middle;
+        for i in 0..width {
+            curvature[i * width + i] += if i == 0 { 0.0 } else { penalty };
+            for j in 0..i {
+                curvature[j * width + i] = curvature[i * width + j];
+            }
+        }
+        let step = boxed_step(&beta, &gradient, &curvature, signs);
+        let mut share = 1.0;
+        let next = loop {
+            let next: Vec<f64> = beta.iter().zip(&step).map(|(b, step)| b + share * step).collect();
+            let reached = total(&next);
+            if reached <= value || share < 1e-9 {
+                break (next, reached);
+            }
+            share *= 0.5;
+        };
+        let moved = step.iter().map(|step| (share * step).abs()).fold(0.0, f64::max);
+        (beta, value) = next;
+        if moved < 1e-10 {
+            return Ok(beta);
+        }
     }
-    for j in 0..k {
-        x[[n + j, j]] = SPEND_PENALTY.sqrt();
+    anyhow::bail!("the fit does not settle")
+}
+
+/// The step to the minimum of a parabola within the signs, by coordinates.
+fn boxed_step(beta: &[f64], gradient: &[f64], curvature: &[f64], signs: &[Sign]) -> Vec<f64> {
+    let width = beta.len();
+    let mut step = vec![0.0; width];
+    // The slope of the parabola at the step, kept up to date.
+    let mut slope = gradient.to_vec();
+    for _ in 0..20_000 {
+        let mut moved: f64 = 0.0;
+        for i in 0..width {
+            let wanted = beta[i] + step[i] - slope[i] / curvature[i * width + i];
+            let allowed = match i.checked_sub(1).map(|column| signs[column]) {
+                None | Some(Sign::Free) => wanted,
+                Some(Sign::Up) => wanted.max(0.0),
+                Some(Sign::Down) => wanted.min(0.0),
+            };
+            let change = allowed - beta[i] - step[i];
+            if change != 0.0 {
+                step[i] += change;
+                for (j, slope) in slope.iter_mut().enumerate() {
+                    *slope += change * curvature[i * width + j];
+                }
+                moved = moved.max(change.abs());
+            }
+        }
+        if moved < 1e-12 {
+            break;
+        }
     }
-    let model = LinearRegression::new().with_intercept(false).fit(&Dataset::new(x, y)).context("least squares")?;
-    let coefficients = model.params().to_vec();
-    let intercept = middle - coefficients.iter().zip(&centre).map(|(c, x)| c * x).sum::<f64>();
-    Ok(within_seen(design, intercept, coefficients))
+    step
 }
 
 /// A predictor held within what it says of the rows it was fitted on.
@@ -166,4 +249,55 @@ pub(crate) fn within_seen(design: &Design, intercept: f64, coefficients: Vec<f64
 fn at(predictor: &Predictor, row: &[f64]) -> f64 {
     let sum: f64 = predictor.coefficients.iter().zip(row).map(|(coefficient, value)| coefficient * value).sum();
     (predictor.intercept + sum).clamp(predictor.floor, predictor.ceiling)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows of three columns, the second nearly the first, and an outcome that falls with the second and the third.
+    fn design() -> (Design, Vec<f64>) {
+        let draw = |i: u64| scoreline::packing::split::mix(i) as f64 / u64::MAX as f64 - 0.5;
+        let mut design = Design { columns: 3, values: Vec::new(), spend_usd: Vec::new() };
+        let mut target = Vec::new();
+        for i in 0..4000 {
+            let [a, b, c, noise] = [0, 1, 2, 3].map(|k| draw(4 * i + k));
+            let near = a + 0.3 * b;
+            design.values.extend([a, near, c]);
+            target.push(1.0 + 2.0 * a - near - c + 0.2 * noise);
+            design.spend_usd.push(if target[target.len() - 1] > 1.0 { 10.0 } else { 0.0 });
+        }
+        (design, target)
+    }
+
+    #[test]
+    fn without_signs_the_fit_is_least_squares_and_with_them_the_best_that_keeps_them() {
+        let (design, target) = design();
+        let free = ridge(&design, &target, &[Sign::Free; 3]).expect("fits");
+        for (found, wanted) in free.coefficients.iter().zip([2.0, -1.0, -1.0]) {
+            assert!((found - wanted).abs() < 0.3, "{found} is far from {wanted}");
+        }
+        let signs = [Sign::Up, Sign::Up, Sign::Down];
+        for (kept, target) in [
+            (ridge(&design, &target, &signs).expect("fits"), &target),
+            (logistic(&design, &signs).expect("fits"), &target),
+        ] {
+            assert_eq!(target.len(), 4000);
+            assert!(kept.coefficients[0] > 0.5 && kept.coefficients[2] < -0.5, "{kept:?}");
+            assert_eq!(kept.coefficients[1], 0.0, "the wrong way is no way");
+        }
+        // At the minimum no allowed change makes it better.
+        let kept = ridge(&design, &target, &signs).expect("fits");
+        let loss = |shift: [f64; 3]| {
+            let rows = design.rows().zip(&target).map(|(row, target)| {
+                let said: f64 = kept.coefficients.iter().zip(shift).zip(row).map(|((b, s), x)| (b + s) * x).sum();
+                (kept.intercept + said - target).powi(2)
+            });
+            let penalty: f64 = kept.coefficients.iter().zip(shift).map(|(b, s)| (b + s).powi(2)).sum();
+            rows.sum::<f64>() + SPEND_PENALTY * penalty
+        };
+        for shift in [[0.01, 0.0, 0.0], [-0.01, 0.0, 0.0], [0.0, 0.01, 0.0], [0.0, 0.0, 0.01], [0.0, 0.0, -0.01]] {
+            assert!(loss(shift) > loss([0.0; 3]), "{shift:?} is better");
+        }
+    }
 }

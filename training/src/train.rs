@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use scoreline::packing::assemble::{self, Draft, Evidence};
-use scoreline::packing::calibrate::Scored;
+use scoreline::packing::calibrate::{Grouping, Scored};
 use scoreline::packing::fitted;
 use scoreline::packing::html;
 use scoreline::packing::leaks::{Check, of_table};
+use scoreline::packing::metrics;
 use scoreline::packing::quality::{Judged, Quality, judge, refuse_nonsense};
 use scoreline::packing::report::Progress;
 use scoreline::packing::statistics;
@@ -20,7 +21,9 @@ use scoreline_engine::features::FeatureSchema;
 use scoreline_engine::inference::FeatureMatrix;
 use scoreline_engine::inference::bundle::LoadSettings;
 use scoreline_engine::inference::linear::{self, LinearModel};
-use scoreline_engine::inference::manifest::{BackendKind, Manifest, Output, Outputs, TrainingSummary};
+use scoreline_engine::inference::manifest::{
+    BackendKind, ColdStartFeature, Manifest, Output, Outputs, TrainingSummary,
+};
 
 use crate::cdnow;
 use crate::cohort::{AS_OF, HORIZON_DAYS, Member, members};
@@ -126,12 +129,17 @@ pub(crate) fn train(run: &Run, progress: &Progress) -> anyhow::Result<Trained> {
         let (draft, manifest) = recipe.complete(&outside, inner)?;
         let snapshot = draft.snapshot(&manifest)?;
         let inside: Vec<&Row> = inside.into_iter().map(|at| rows[at]).collect();
-        let blank = assemble::positions(&snapshot, &product.partial.1)?;
-        Ok((judge(&snapshot, &inside, &[])?, judge(&snapshot, &inside, &blank)?))
+        let partial = product.partial.iter().map(|(_, missing)| {
+            let blank = assemble::positions(&snapshot, missing)?;
+            judge(&snapshot, &inside, &blank)
+        });
+        Ok((judge(&snapshot, &inside, &[])?, partial.collect::<Result<Vec<_>, _>>()?))
     })?;
     let (whole, partial): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
     let judged = whole.concat();
-    let quality = qualities(&product, &table, &judged, &partial.concat())?;
+    let partial: Vec<Vec<Judged<'_>>> =
+        (0..product.partial.len()).map(|of| partial.iter().flat_map(|fold| fold[of].clone()).collect()).collect();
+    let quality = qualities(&product, &table, &judged, &partial)?;
 
     progress.step("fitting and calibrating");
     let calibrating = Folds { count: CALIBRATING_FOLDS, salt: run.source.seed };
@@ -154,14 +162,15 @@ pub(crate) struct Fitted {
 /// Fits a product's hurdle on some rows of its table.
 pub(crate) fn fit(product: &Product, rows: &[&Row]) -> anyhow::Result<Fitted> {
     let schema = statistics::schema(&product.features, &product.derived, rows, true)?;
-    let model = hurdle(&Prepared::new(&schema, rows), &product.variants)?;
+    let model = hurdle(&Prepared::new(&schema, rows), &product.variants, product::sign)?;
     Ok(Fitted { schema, model })
 }
 
 /// The rows a product is asked about: customers with a history.
 pub(crate) fn answered<'t>(product: &Product, table: &'t Table) -> Vec<&'t Row> {
-    let column = table.position(product.cold_start_feature);
-    table.rows.iter().filter(|row| column.is_none_or(|column| row.values[column] != 0.0)).collect()
+    let columns: Vec<usize> = product.cold_start_features.iter().filter_map(|name| table.position(name)).collect();
+    let history = |row: &Row| columns.iter().map(|column| row.values[*column]).find(|value| !value.is_nan());
+    table.rows.iter().filter(|row| history(row) != Some(0.0)).collect()
 }
 
 impl Fitted {
@@ -218,13 +227,16 @@ impl Recipe<'_> {
             model: fitted.model.write(),
             horizon_days: HORIZON_DAYS,
             as_of: Some(AS_OF),
-            cold_start_feature: product.cold_start_feature.to_owned(),
+            cold_start_feature: match product.cold_start_features {
+                [one] => ColdStartFeature::One((*one).to_owned()),
+                several => ColdStartFeature::Several(several.iter().map(|name| (*name).to_owned()).collect()),
+            },
             standardize: true,
             outputs: hurdle_outputs(),
             features: fitted.schema.rules().to_vec(),
             derived: fitted.schema.derived().to_vec(),
             grouping: product.grouping.clone(),
-            partial: Some(product.partial.clone()),
+            partial: product.partial.clone(),
             training: TrainingSummary {
                 data: DATA.to_owned(),
                 synthetic: product.synthetic.clone(),
@@ -241,17 +253,21 @@ impl Recipe<'_> {
             },
         };
         let mut manifest = draft.manifest()?;
-        assemble::conclude(&mut manifest, &self.evidence(rows, folds)?, &product.grouping, draft.as_of)?;
+        let LeftOut { whole, less } = self.left_out(rows, folds)?;
+        let evidence = Evidence { calibration: whole.scored, unknown: Vec::new(), peers: peers(rows) };
+        assemble::conclude(&mut manifest, &evidence, &product.grouping, draft.as_of)?;
+        if let Some(tiers) = &mut manifest.tiers {
+            tiers.lost_without = lost_without(&evidence.calibration, &whole.without);
+        }
+        for (plan, seen) in product.information.iter().zip(&less) {
+            assemble::inform(&mut manifest, plan, &seen.scored, lost_without(&seen.scored, &seen.without))?;
+        }
         Ok((draft, manifest))
     }
 
     /// Every row as predicted by a model that was not fitted on it.
-    fn evidence<'r>(&self, rows: &[&'r Row], folds: Folds) -> anyhow::Result<Evidence<'r>> {
+    fn left_out(&self, rows: &[&Row], folds: Folds) -> anyhow::Result<LeftOut> {
         let position = |name: &String| self.product.features.iter().position(|plan| plan.name == *name);
-        let blank: Vec<usize> = self.product.partial.1.iter().filter_map(position).collect();
-        let column = position(&self.product.grouping.feature);
-        // Only where callers may leave out what picks the group is there a group of the unknown.
-        let group_may_miss = column.is_some_and(|column| blank.contains(&column));
         let parts = folds.each(rows, |outside, inside| {
             let limit = self.run.limit;
             anyhow::ensure!(
@@ -260,18 +276,74 @@ impl Recipe<'_> {
                 limit.as_secs() / 60
             );
             let fitted = fit(self.product, &outside)?;
-            let left_out: Vec<&Row> = inside.iter().map(|at| rows[*at]).collect();
-            let known = fitted.outputs(&left_out, &[])?;
-            let unknown = if group_may_miss { fitted.outputs(&left_out, &blank)? } else { Vec::new() };
-            let scored = |outcomes: Vec<ModelOutputs>| -> Vec<Scored> {
-                let pairs = outcomes.into_iter().zip(&left_out);
-                pairs.map(|(outcome, row)| outcome.beside(row, column)).collect()
+            let inside: Vec<&Row> = inside.iter().map(|at| rows[*at]).collect();
+            let seen = |grouping: &Grouping, blank: &[usize]| -> anyhow::Result<SeenRows> {
+                let column = position(&grouping.feature);
+                let outputs = fitted.outputs(&inside, blank)?.into_iter().zip(&inside);
+                let scored = outputs.map(|(outputs, row)| outputs.beside(row, column)).collect();
+                let known = (0..self.product.features.len()).filter(|at| !blank.contains(at));
+                let without = known.map(|at| {
+                    let outputs = fitted.outputs(&inside, &[blank, &[at]].concat())?;
+                    let values = outputs.into_iter().map(|outputs| outputs.value).collect();
+                    Ok::<_, anyhow::Error>((self.product.features[at].name.clone(), values))
+                });
+                Ok(SeenRows { scored, without: without.collect::<Result<_, _>>()? })
             };
-            Ok((scored(known), scored(unknown)))
+            let less = self.product.information.iter().map(|plan| {
+                let blank: Vec<usize> = plan.blank().iter().filter_map(position).collect();
+                seen(&plan.grouping, &blank)
+            });
+            Ok((seen(&self.product.grouping, &[])?, less.collect::<Result<Vec<_>, _>>()?))
         })?;
-        let (calibration, unknown): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
-        Ok(Evidence { calibration: calibration.concat(), unknown: unknown.concat(), peers: peers(rows) })
+        let mut all = LeftOut::default();
+        all.less.resize_with(self.product.information.len(), SeenRows::default);
+        for (whole, less) in parts {
+            all.whole.append(whole);
+            for (seen, part) in all.less.iter_mut().zip(less) {
+                seen.append(part);
+            }
+        }
+        Ok(all)
     }
+}
+
+/// Rows as models predict them that were not fitted on them: by everything, and by what is known of each
+/// information set.
+#[derive(Default)]
+struct LeftOut {
+    whole: SeenRows,
+    less: Vec<SeenRows>,
+}
+
+/// Rows as they are seen by so much, and the values predicted of them without each one more feature.
+#[derive(Default)]
+struct SeenRows {
+    scored: Vec<Scored>,
+    without: Vec<(String, Vec<f64>)>,
+}
+
+impl SeenRows {
+    fn append(&mut self, part: Self) {
+        self.scored.extend(part.scored);
+        if self.without.is_empty() {
+            self.without = part.without;
+            return;
+        }
+        for ((_, values), (_, more)) in self.without.iter_mut().zip(part.without) {
+            values.extend(more);
+        }
+    }
+}
+
+/// How much less of the order is right without each feature: 1 minus the ratio of normalized Gini coefficients.
+fn lost_without(scored: &[Scored], without: &[(String, Vec<f64>)]) -> BTreeMap<String, f64> {
+    let spent: Vec<f64> = scored.iter().map(|row| row.spend_usd).collect();
+    let known = metrics::normalized_gini(&spent, &scored.iter().map(|row| row.value).collect::<Vec<_>>());
+    let lost = without.iter().map(|(name, values)| {
+        let lost = (1.0 - metrics::normalized_gini(&spent, values) / known).clamp(0.0, 1.0);
+        (name.clone(), if lost.is_nan() { 0.0 } else { (lost * 1e3).round() / 1e3 })
+    });
+    lost.filter(|(_, lost)| *lost > 0.0).collect()
 }
 
 impl ModelOutputs {
@@ -291,12 +363,15 @@ fn qualities(
     product: &Product,
     table: &Table,
     whole: &[Judged<'_>],
-    partial: &[Judged<'_>],
+    partial: &[Vec<Judged<'_>>],
 ) -> anyhow::Result<Vec<Quality>> {
     let column = table.position(&product.grouping.feature);
-    let (label, missing) = &product.partial;
-    let known = column.filter(|_| !missing.contains(&product.grouping.feature));
-    Ok(vec![Quality::of("", whole, &product.grouping, column)?, Quality::of(label, partial, &product.grouping, known)?])
+    let mut qualities = vec![Quality::of("", whole, &product.grouping, column)?];
+    for ((label, missing), judged) in product.partial.iter().zip(partial) {
+        let known = column.filter(|_| !missing.contains(&product.grouping.feature));
+        qualities.push(Quality::of(label, judged, &product.grouping, known)?);
+    }
+    Ok(qualities)
 }
 
 /// What purchases alone lead to expect of each member.

@@ -22,6 +22,13 @@ impl CustomerKey {
     pub fn prefix(&self) -> u64 {
         self.0.first_chunk().map_or(0, |first| u64::from_le_bytes(*first))
     }
+
+    /// Whether the customer is among a fixed share of all. A larger share keeps those of a smaller one.
+    pub fn is_in_share(&self, share: f64) -> bool {
+        // Its own bytes: whoever spreads customers by `prefix` parts them otherwise.
+        let bytes = self.0.last_chunk().map_or(0, |last| u64::from_le_bytes(*last));
+        ((bytes >> 11) as f64) < share * (1_u64 << 53) as f64
+    }
 }
 
 /// Eight hex digits: enough to follow one customer through a log, too few to rebuild the key.

@@ -105,8 +105,11 @@ pub struct Estimate {
     pub interval: Option<Interval>,
     /// Probability of no purchase within the horizon.
     pub risk: Option<Probability>,
-    /// Probability that `tier` is the tier the customer will turn out to be in.
+    /// Probability that the order the customer is routed by is right: that they spend more than a random customer of the
+    /// tier below, or in the lowest tier less than one of the tier above, given that the two differ.
     pub confidence: Option<Probability>,
+    /// Probability that what the customer spends lies within `tier`.
+    pub tier_probability: Option<Probability>,
     pub tier: Tier,
 }
 

@@ -103,18 +103,20 @@ const ANSWER: [Output; 16] = [
     ("request_id", "string", "to be told when something is wrong"),
 ];
 
-const CUSTOMER: [Output; 11] = [
+const CUSTOMER: [Output; 13] = [
     ("clv_value_usd", "number", "the expected value"),
     ("confidence_interval_low", "number", "where its interval begins"),
     ("confidence_interval_high", "number", "where its interval ends"),
     ("risk_score", "number", "probability that the customer buys nothing"),
-    ("confidence_score", "number", "probability that the tier is right"),
+    ("confidence_score", "number", "probability that the order by tiers is right for this customer"),
+    ("tier_probability", "number", "probability that the customer's spend will be in the tier"),
     ("clv_tier", "string", "High_Value, Medium_Value or Low_Value"),
     ("skill_id", "string", "the skill of the tier"),
     ("priority", "number", "the priority of the tier: one point is one minute of waiting"),
     ("queue", "string", "the queue of the tier, when it has one"),
     ("low_confidence", "boolean", "whether the tier is more a guess than a statement"),
     ("badge", "string", "indicative, when the confidence is low"),
+    ("control", "boolean", "true for customers who are routed as if there were no score, to learn what scores earn"),
 ];
 
 const DEFAULT_ROUTING: Output =

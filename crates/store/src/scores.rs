@@ -152,6 +152,8 @@ fn score(row: &DbRow) -> Result<StoredScore, StoreError> {
             interval,
             risk: row.opt_real(3)?.and_then(Probability::clamped),
             confidence: row.opt_real(4)?.and_then(Probability::clamped),
+            // Not kept: whoever routes by a stored score has its confidence.
+            tier_probability: None,
             tier: tier(row.text(5)?)?,
         },
         model: ModelName::parse(model).map_err(|_| named("scores.model", model))?,

@@ -49,6 +49,7 @@ impl CalibrateArgs {
                 feature,
                 with: Vec::new(),
                 starts,
+                value_starts: Vec::new(),
                 miss_factors: Vec::new(),
             }),
             command,

@@ -15,6 +15,7 @@ use scoreline_engine::inference::bundle::ReadCustomer;
 use super::draw::{Drawn, InputRow};
 
 /// What is said about one row.
+#[expect(clippy::large_enum_variant, reason = "most rows are scored; a box would allocate for every one")]
 pub(super) enum RowAnswer {
     Scored {
         outcome: TaskScore,

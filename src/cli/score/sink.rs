@@ -34,6 +34,7 @@ pub(super) fn output_columns(task: Task) -> &'static [&'static str] {
             "confidence_interval_high",
             "risk_score",
             "confidence_score",
+            "tier_probability",
             "clv_tier",
             "source",
             "warnings",
@@ -46,7 +47,7 @@ pub(super) fn output_columns(task: Task) -> &'static [&'static str] {
 /// How many of those are numbers.
 fn numbers_of(task: Task) -> usize {
     match task {
-        Task::Clv => 5,
+        Task::Clv => 6,
         Task::Lead => 2,
     }
 }
@@ -309,18 +310,19 @@ fn write_json_answer(
     Ok(())
 }
 
-fn numbers(task: Task, answer: &RowAnswer) -> SmallVec<[Option<f64>; 5]> {
+fn numbers(task: Task, answer: &RowAnswer) -> SmallVec<[Option<f64>; 6]> {
     let RowAnswer::Scored { outcome, .. } = answer else {
         return smallvec::smallvec![None; numbers_of(task)];
     };
     let share = |share: Option<Probability>| share.map(|share| round(share.get(), 1e4));
     match outcome {
-        TaskScore::Clv(Estimate { value, interval, risk, confidence, .. }) => smallvec::smallvec![
+        TaskScore::Clv(Estimate { value, interval, risk, confidence, tier_probability, .. }) => smallvec::smallvec![
             Some(cents(*value)),
             interval.map(Interval::low).map(cents),
             interval.map(Interval::high).map(cents),
             share(*risk),
             share(*confidence),
+            share(*tier_probability),
         ],
         TaskScore::Lead(lead) => {
             smallvec::smallvec![Some(f64::from(lead.priority)), Some(round(lead.probability.get(), 1e6))]

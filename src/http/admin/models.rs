@@ -18,8 +18,12 @@ use crate::monitoring::Monitoring;
 use crate::monitoring::drift::{ColumnStatus, DriftStatus};
 use crate::monitoring::journal::acting;
 use crate::scoring::Scorer;
+use scoreline_domain::Tier;
 use scoreline_domain::privacy::audit::{Actor, AuditAction, AuditOutcome};
-use scoreline_domain::score::round;
+use scoreline_domain::score::{cents, round};
+use scoreline_engine::inference::ModelSnapshot;
+use scoreline_engine::inference::bundle::TierWorth;
+use scoreline_engine::inference::manifest::TierOutcome;
 use scoreline_engine::inference::registry::{CandidateMode, ChangeFault, Hold, Registry, VersionState, VersionStatus};
 
 #[derive(Serialize)]
@@ -75,7 +79,57 @@ struct LoadedBody {
     description: String,
     synthetic: String,
     features: Vec<String>,
+    /// What the tiers are worth, of calibration customers of whom everything is known and of each information set.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tiers: Vec<TierSetBody>,
     metrics: std::collections::BTreeMap<String, f64>,
+}
+
+#[derive(Serialize)]
+struct TierSetBody {
+    /// `all`, or the name of an information set.
+    information: String,
+    medium_usd: f64,
+    high_usd: f64,
+    tiers: Vec<TierOutcomeBody>,
+}
+
+#[derive(Serialize)]
+struct TierOutcomeBody {
+    tier: Tier,
+    /// Of all customers, and of all dollars.
+    share: f64,
+    share_of_spend: f64,
+    /// Means in US dollars: what was predicted, and what was spent.
+    predicted_usd: f64,
+    spent_usd: f64,
+    /// Share of the tier that spent anything.
+    spends: f64,
+}
+
+impl TierSetBody {
+    fn of(snapshot: &ModelSnapshot) -> Vec<Self> {
+        let body = |worth: TierWorth| Self {
+            information: worth.information,
+            medium_usd: cents(worth.limits.medium),
+            high_usd: cents(worth.limits.high),
+            tiers: Tier::ALL.into_iter().zip(worth.outcomes).map(|(tier, of)| TierOutcomeBody::of(tier, &of)).collect(),
+        };
+        snapshot.tier_worth().into_iter().map(body).collect()
+    }
+}
+
+impl TierOutcomeBody {
+    fn of(tier: Tier, outcome: &TierOutcome) -> Self {
+        Self {
+            tier,
+            share: round(outcome.share, 1e4),
+            share_of_spend: round(outcome.dollars, 1e4),
+            predicted_usd: cents(outcome.said),
+            spent_usd: cents(outcome.spent),
+            spends: round(1.0 - outcome.zero, 1e4),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -243,6 +297,7 @@ impl From<VersionStatus> for ModelBody {
                 description: manifest.description.clone(),
                 synthetic: manifest.training.synthetic.clone(),
                 features: manifest.features.iter().map(|rule| rule.name.clone()).collect(),
+                tiers: TierSetBody::of(snapshot),
                 metrics: manifest.training.metrics.clone(),
             }
         });

@@ -10,7 +10,7 @@ use crate::http::state::{Readiness, StoreTrouble};
 use crate::http::wire::json::respond;
 use crate::monitoring::Monitoring;
 use crate::monitoring::ledger::LedgerStatus;
-use crate::monitoring::quality::{Calibrated, Quality, Share};
+use crate::monitoring::quality::{Calibrated, Earned, Quality, Share};
 use scoreline_domain::Tier;
 use scoreline_domain::score::{cents, round};
 
@@ -54,7 +54,12 @@ struct QualityBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     risk: Option<CalibratedBody>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    tier_probability: Option<CalibratedBody>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     confidence: Option<CalibratedBody>,
+    /// What routing by value earns, with its 95 % bounds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    routing_by_value: Option<EarnedBody>,
     tiers: Vec<TierBody>,
 }
 
@@ -63,6 +68,17 @@ struct CoverageBody {
     level: f64,
     #[serde(flatten)]
     observed: ShareBody,
+}
+
+#[derive(Serialize)]
+struct EarnedBody {
+    customers: usize,
+    control_customers: usize,
+    mean_spend_usd: f64,
+    control_mean_spend_usd: f64,
+    earned_usd: f64,
+    earned_low_usd: f64,
+    earned_high_usd: f64,
 }
 
 #[derive(Serialize)]
@@ -119,8 +135,24 @@ impl QualityBody {
             predicted_to_actual: quality.total_ratio.map(|ratio| round(ratio, 1e4)),
             no_purchase: quality.no_purchase.into(),
             risk: quality.risk.map(Into::into),
+            tier_probability: quality.tier_probability.map(Into::into),
             confidence: quality.confidence.map(Into::into),
+            routing_by_value: quality.earned.map(Into::into),
             tiers: tiers.map(|(tier, share)| TierBody { tier, hit: share.into() }).collect(),
+        }
+    }
+}
+
+impl From<Earned> for EarnedBody {
+    fn from(earned: Earned) -> Self {
+        Self {
+            customers: earned.routed,
+            control_customers: earned.control,
+            mean_spend_usd: cents(earned.routed_mean),
+            control_mean_spend_usd: cents(earned.control_mean),
+            earned_usd: cents(earned.difference),
+            earned_low_usd: cents(earned.low),
+            earned_high_usd: cents(earned.high),
         }
     }
 }

@@ -66,7 +66,7 @@ fn given_clv(app: &HttpState, scored: &Scored) -> GivenScore {
         interval: interval.zip(scored.interval_level).map(|(interval, level)| (interval.low(), interval.high(), level)),
         tier,
         confidence: confidence.map(scoreline_domain::Probability::get),
-        low_confidence: app.policy.decide(&scored.estimate, scored.is_neutral()).low_confidence,
+        low_confidence: app.policy.decide(&scored.estimate, scored.is_neutral(), None).low_confidence,
         horizon_days: manifest.horizon_days,
         limits: limits.then_some((thresholds.medium, thresholds.high)),
     }

@@ -30,10 +30,13 @@ pub(super) fn error(app: &HttpState, error: &ApiError, request_id: &str) -> Vec<
     let nowhere = TierRoute { skill_id: String::new(), priority: 0, queue: None };
     let (neutral, routing) = if error.code.is_of_setup() {
         let nobody = Estimate::OF_NOBODY;
-        (nobody, Routing { tier: nobody.tier, route: &nowhere, low_confidence: true, use_default: true })
+        (
+            nobody,
+            Routing { tier: nobody.tier, route: &nowhere, low_confidence: true, use_default: true, control: false },
+        )
     } else {
         let neutral = app.scorer.neutral();
-        (neutral, app.policy.decide(&neutral, true))
+        (neutral, app.policy.decide(&neutral, true, None))
     };
     to_vec(&FlatError::new(error, FlatPrediction::new(&neutral, routing), request_id))
 }
@@ -51,7 +54,7 @@ async fn answered(
     let question = ClvQuestion::new(&request, app.hasher.screen(), || call.id(), call.hurry()?)?;
     let scored = question.score(&app.scorer, &app.hasher, prefer).await?;
     let request_id = question.context().request_id;
-    let routing = app.policy.decide(&scored.estimate, scored.is_neutral());
+    let routing = app.policy.decide(&scored.estimate, scored.is_neutral(), question.customer(&app.hasher));
     let page = question.note(app, &scored);
     let flat = FlatAnswer::new(&scored, FlatPrediction::new(&scored.estimate, routing), &dropped, page, request_id);
     Ok(call.reply(&flat, request_id))

@@ -39,7 +39,13 @@ pub(crate) async fn handle(
     BatchPayload(body): BatchPayload,
 ) -> Result<Response, ApiError> {
     let ledger = monitoring.ledger().ok_or_else(|| ApiError::new(Code::OutcomesNotKept, NOT_KEPT))?;
-    let reader = OutcomeReader { scorer: &scorer, hasher: &hasher, now: scorer.now(), moved: RefCell::default() };
+    let reader = OutcomeReader {
+        scorer: &scorer,
+        hasher: &hasher,
+        monitoring: &monitoring,
+        now: scorer.now(),
+        moved: RefCell::default(),
+    };
     if is_single(&body) {
         let outcome = reader.read(&body)?;
         let spend_usd = outcome.spend_usd;
@@ -126,6 +132,8 @@ struct PredictionRequest<'a> {
     risk_score: Option<f64>,
     #[serde(default, deserialize_with = "optional")]
     confidence_score: Option<f64>,
+    #[serde(default, deserialize_with = "optional")]
+    tier_probability: Option<f64>,
     #[serde(default, deserialize_with = "optional_tier")]
     clv_tier: Option<Tier>,
     #[serde(borrow, default, deserialize_with = "optional_text")]
@@ -140,6 +148,7 @@ struct PredictionRequest<'a> {
 struct OutcomeReader<'a> {
     scorer: &'a Scorer,
     hasher: &'a IdHasher,
+    monitoring: &'a Monitoring,
     now: Timestamp,
     /// Earlier and current keys of the customers read so far, while the pepper is being changed.
     moved: RefCell<Vec<(CustomerKey, CustomerKey)>>,
@@ -170,7 +179,9 @@ impl OutcomeReader<'_> {
             None => self.scorer.default_model().clone(),
         };
         let serving = self.scorer.registry().serving(&model);
+        let control = self.monitoring.is_control(customer);
         let prediction = request.prediction.map(|it| it.read(serving.as_deref())).transpose()?;
+        let prediction = prediction.map(|prediction| Prediction { control, ..prediction });
         Ok(Outcome { customer, model, spend_usd, observed_at, prediction })
     }
 }
@@ -193,6 +204,7 @@ impl PredictionRequest<'_> {
             }
         };
         let confidence = probability(self.confidence_score, "prediction.confidence_score")?;
+        let in_tier = probability(self.tier_probability, "prediction.tier_probability")?;
         Ok(Prediction {
             version,
             scored_at: time(&required(self.scored_at, "prediction.scored_at")?, "prediction.scored_at")?,
@@ -200,7 +212,8 @@ impl PredictionRequest<'_> {
             value: amount(required(self.clv_value_usd, "prediction.clv_value_usd")?, "prediction.clv_value_usd")?,
             interval,
             risk: probability(self.risk_score, "prediction.risk_score")?.map(Probability::get),
-            tier: self.clv_tier.zip(serving).map(|(tier, snapshot)| assigned_tier(snapshot, tier, confidence)),
+            tier: self.clv_tier.zip(serving).map(|(tier, snapshot)| assigned_tier(snapshot, tier, in_tier, confidence)),
+            control: false,
         })
     }
 }

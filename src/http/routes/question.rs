@@ -36,6 +36,11 @@ impl<'r, 'b> ClvQuestion<'r, 'b> {
         self.context
     }
 
+    /// The customer the question is about.
+    pub(super) fn customer(&self, hasher: &IdHasher) -> Option<CustomerKey> {
+        self.request.customer_id.as_deref().map(|id| hasher.key(id))
+    }
+
     pub(super) async fn score(&self, scorer: &Scorer, hasher: &IdHasher, prefer: Prefer) -> Result<Scored, ApiError> {
         self.request.pass(hasher.screen())?;
         let features = self.request.named_features();

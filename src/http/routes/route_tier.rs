@@ -15,7 +15,7 @@ pub(super) async fn handle(app: &HttpState, call: &Call) -> Result<Reply, ApiErr
     let request: PredictRequest<'_> = parse_object(call.body()?)?;
     let question = ClvQuestion::new(&request, app.hasher.screen(), || call.id(), call.hurry()?)?;
     let scored = question.score(&app.scorer, &app.hasher, Prefer::LastScore).await?;
-    let routing = app.policy.decide(&scored.estimate, scored.is_neutral());
+    let routing = app.policy.decide(&scored.estimate, scored.is_neutral(), question.customer(&app.hasher));
     question.note(app, &scored);
     let explained = question.explain(&app.scorer, &app.hasher, &scored).await;
     let answer = ClvAnswer::new(&scored, Some(routing), question.context()).explained(explained.as_ref());

@@ -38,6 +38,8 @@ struct PredictionBody {
     risk_score: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     confidence_score: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tier_probability: Option<f64>,
     clv_tier: Tier,
 }
 
@@ -52,6 +54,9 @@ struct RoutingBody<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     badge: Option<&'static str>,
     use_default_routing: bool,
+    /// Routed as if there were no score, to learn what the scores earn.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    control: bool,
 }
 
 /// What is said about an answer of any task.
@@ -123,6 +128,7 @@ impl<'a> ClvAnswer<'a> {
                 low_confidence: routing.low_confidence,
                 badge: routing.badge(),
                 use_default_routing: routing.use_default,
+                control: routing.control,
             }),
             prediction: PredictionBody::new(&scored.estimate),
             explanation: None,
@@ -186,6 +192,7 @@ impl PredictionBody {
             confidence_interval_high: estimate.interval.map(|interval| cents(interval.high())),
             risk_score: estimate.risk.map(|risk| round(risk.get(), 1e4)),
             confidence_score: estimate.confidence.map(|confidence| round(confidence.get(), 1e4)),
+            tier_probability: estimate.tier_probability.map(|share| round(share.get(), 1e4)),
             clv_tier: estimate.tier,
         }
     }

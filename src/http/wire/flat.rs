@@ -132,6 +132,8 @@ pub(crate) struct FlatPrediction<'a> {
     risk_score: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     confidence_score: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tier_probability: Option<f64>,
     clv_tier: Tier,
     skill_id: &'a str,
     priority: u32,
@@ -141,6 +143,9 @@ pub(crate) struct FlatPrediction<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     badge: Option<&'static str>,
     use_default_routing: bool,
+    /// Routed as if there were no score, to learn what the scores earn.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    control: bool,
 }
 
 impl<'a> FlatPrediction<'a> {
@@ -151,6 +156,7 @@ impl<'a> FlatPrediction<'a> {
             confidence_interval_high: estimate.interval.map(|interval| cents(interval.high())),
             risk_score: estimate.risk.map(|risk| round(risk.get(), 1e4)),
             confidence_score: estimate.confidence.map(|confidence| round(confidence.get(), 1e4)),
+            tier_probability: estimate.tier_probability.map(|share| round(share.get(), 1e4)),
             clv_tier: estimate.tier,
             skill_id: &routing.route.skill_id,
             priority: routing.route.priority,
@@ -158,6 +164,7 @@ impl<'a> FlatPrediction<'a> {
             low_confidence: routing.low_confidence,
             badge: routing.badge(),
             use_default_routing: routing.use_default,
+            control: routing.control,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::packing::html::svg::Unit;
 use crate::packing::leaks::LeakReport;
+use crate::packing::luck::Luck;
 
 /// A whole report. What is empty or `None` is left out.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +42,8 @@ pub struct Figure {
     pub value: f64,
     pub unit: Unit,
     pub goal: Option<Goal>,
+    /// What a perfect model shows on the same rows.
+    pub luck: Option<Luck>,
 }
 
 /// Another version of the model, with the figures that both have.

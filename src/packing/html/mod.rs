@@ -13,6 +13,7 @@ use crate::packing::html::chart::{coverage, deciles, drift, gain, histogram, imp
 use crate::packing::html::data::{Confusion, Figure, Goal, Predecessor, ReportData, Table};
 use crate::packing::html::svg::{Unit, escape, number};
 use crate::packing::leaks::{LeakReport, Verdict};
+use crate::packing::luck::Luck;
 
 const STYLE: &str = include_str!("style.css");
 
@@ -228,22 +229,32 @@ impl Page {
 
     fn headline(&mut self, figures: &[Figure]) {
         self.write(format_args!(
-            "<div class=\"wide\"><table><thead><tr><th>figure</th><th>measured</th><th>goal</th><th></th></tr></thead>\
+            "<div class=\"wide\"><table><thead><tr><th>figure</th><th>measured</th><th>by luck</th><th>goal</th><th></th></tr></thead>\
              <tbody>\n"
         ));
-        for Figure { name, value, unit, goal } in figures {
+        for Figure { name, value, unit, goal, luck } in figures {
             let (goal_text, class, word) = match goal {
                 None => (String::new(), "", ""),
                 Some(goal) if goal.met(*value) => (goal_of(*goal, *unit), "met", "met"),
                 Some(goal) => (goal_of(*goal, *unit), "missed", "missed"),
             };
+            let luck_text = luck.map_or(String::new(), |Luck { mean, low, high }| {
+                let [mean, low, high] = [mean, low, high].map(|one| figure(one, *unit));
+                format!("{mean} ({low} to {high})")
+            });
             self.write(format_args!(
-                "<tr><td>{}</td><td>{}</td><td>{goal_text}</td><td class=\"{class}\">{word}</td></tr>\n",
+                "<tr><td>{}</td><td>{}</td><td>{luck_text}</td><td>{goal_text}</td><td class=\"{class}\">{word}</td></tr>\n",
                 escape(name),
                 figure(*value, *unit)
             ));
         }
         self.write(format_args!("</tbody></table></div>\n"));
+        if figures.iter().any(|figure| figure.luck.is_some()) {
+            self.paragraph(
+                "quiet",
+                "By luck: what a perfect model shows on the same rows, mean and 5 to 95 % of 200 draws of their outcomes.",
+            );
+        }
     }
 
     fn table(&mut self, table: &Table) {
@@ -408,6 +419,7 @@ mod tests {
                 value: 0.7,
                 unit: Unit::Number,
                 goal: Some(Goal::AtLeast(0.6)),
+                luck: Some(Luck { mean: 0.65, low: 0.6, high: 0.72 }),
             }],
             before: Some(Predecessor { name: evil.clone(), figures: vec![compared(0.7, 0.6, Goal::AtLeast(0.6))] }),
             gain: Some(Gain {
@@ -525,13 +537,14 @@ mod tests {
     }
 
     fn compared(now: f64, before: f64, goal: Goal) -> ComparedFigure {
-        let figure = Figure { name: "<i>total".into(), value: now, unit: Unit::Number, goal: Some(goal) };
+        let figure = Figure { name: "<i>total".into(), value: now, unit: Unit::Number, goal: Some(goal), luck: None };
         ComparedFigure { figure, before }
     }
 
     #[test]
     fn a_verdict_comes_first_and_says_what_is_missed_and_what_is_worse() {
-        let figure = |name: &str, value, goal| Figure { name: name.into(), value, unit: Unit::Number, goal };
+        let figure =
+            |name: &str, value, goal| Figure { name: name.into(), value, unit: Unit::Number, goal, luck: None };
         let mut data = ReportData {
             title: "clv v1.3".into(),
             description: "A model.".into(),
@@ -563,7 +576,8 @@ mod tests {
 
     #[test]
     fn goals_are_said_and_judged() {
-        let figure = |value, goal| Figure { name: "total".into(), value, unit: Unit::Percent, goal: Some(goal) };
+        let figure =
+            |value, goal| Figure { name: "total".into(), value, unit: Unit::Percent, goal: Some(goal), luck: None };
         let headline = vec![figure(0.02, Goal::Between(-0.03, 0.03)), figure(0.2, Goal::AtMost(0.06))];
         let page = page(&ReportData { headline, ..ReportData::default() });
         assert!(page.contains("\u{2212}3\u{202f}% to 3\u{202f}%</td><td class=\"met\">met"), "{page}");

@@ -27,7 +27,7 @@ struct Measure {
     goal: Option<Goal>,
 }
 
-const MEASURES: [Measure; 14] = [
+const MEASURES: [Measure; 16] = [
     measure("normalized_gini", "normalized Gini", "Gini", Unit::Number, Some(Goal::AtLeast(0.703))),
     measure("spearman", "Spearman rank correlation", "Spearman", Unit::Number, None),
     measure("rmse_usd", "RMSE", "RMSE", Unit::Usd, None),
@@ -37,6 +37,8 @@ const MEASURES: [Measure; 14] = [
     measure("risk_ece", "risk: calibration error", "risk ECE", Unit::Number, Some(Goal::AtMost(0.015))),
     measure("confidence_ece", "confidence: calibration error", "", Unit::Number, Some(Goal::AtMost(0.015))),
     measure("confidence_mean", "confidence: mean", "", Unit::Number, None),
+    measure("order_right", "order of tiers right, of pairs that differ", "", Unit::Percent, None),
+    measure("tier_probability_ece", "tier probability: calibration error", "", Unit::Number, Some(Goal::AtMost(0.015))),
     measure("interval_coverage", "coverage of the interval", "coverage", Unit::Percent, Some(IN_BAND)),
     measure(
         "interval_coverage_top_decile",
@@ -86,12 +88,12 @@ impl Evidence {
             let column = manifest.features.iter().position(|rule| rule.name == known.group_by)?;
             Some(group(known, row.values[column]))
         };
-        let tested = judged.iter().map(|Judged { row, estimate, realised, bounds }| Tested {
+        let tested = judged.iter().map(|Judged { row, estimate, realised, bounds, .. }| Tested {
             actual: row.spend_usd,
             value: estimate.value,
             intervals: bounds.map_or(Vec::new(), |bounds| bounds.to_vec()),
             risk: estimate.risk.map(Probability::get),
-            confidence: estimate.confidence.map(Probability::get),
+            confidence: estimate.tier_probability.map(Probability::get),
             tier: estimate.tier,
             realised: *realised,
             group: group_of(row).unwrap_or_default(),
@@ -179,7 +181,13 @@ fn group(calibration: &Calibration, value: f64) -> String {
 fn headline(quality: &Quality) -> Vec<Figure> {
     let figures = MEASURES.iter().filter_map(|Measure { key, name, unit, goal, .. }| {
         let value = *quality.metrics.get(*key)?;
-        Some(Figure { name: (*name).to_owned(), value, unit: *unit, goal: *goal })
+        let luck = quality.luck.get(*key).copied();
+        // No model can be held to less than what luck does to a perfect one.
+        let goal = match (goal, luck) {
+            (Some(Goal::AtMost(_)), Some(luck)) => Some(Goal::AtMost(luck.high)),
+            (goal, _) => *goal,
+        };
+        Some(Figure { name: (*name).to_owned(), value, unit: *unit, goal, luck })
     });
     figures.collect()
 }
@@ -217,7 +225,7 @@ fn reliability(tested: &[Tested]) -> Vec<crate::packing::html::data::Reliability
     }
     if let Some(sure) = tested.iter().map(|row| row.confidence).collect::<Option<Vec<_>>>() {
         let right: Vec<bool> = tested.iter().map(|row| row.tier == row.realised).collect();
-        found.push(measured::reliability("Confidence", "the assigned tier", &right, &sure));
+        found.push(measured::reliability("Tier probability", "the assigned tier", &right, &sure));
     }
     found
 }

@@ -377,7 +377,7 @@ async fn a_question_is_tried_and_answered_as_everywhere() {
     let value = &same["prediction"]["clv_value_usd"];
     assert!(answer.text.contains(&format!("clv_value_usd</th><td>{value}</td>")), "{value}: {}", answer.text);
     assert!(answer.text.contains("Why, from the typical"), "{}", answer.text);
-    let body = "{&quot;explain&quot;:true,&quot;features&quot;:{&quot;frequency_count&quot;:10.0,&quot;recency_days&quot;:30.0},&quot;model&quot;:&quot;clv&quot;}";
+    let body = "{&quot;explain&quot;:true,&quot;features&quot;:{&quot;frequency_count&quot;:10,&quot;recency_days&quot;:30},&quot;model&quot;:&quot;clv&quot;}";
     assert!(answer.text.contains(&format!("/v1/predict/clv -d '{body}'")), "{}", answer.text);
     let whole = ask(&app, "POST", "/operator/try", &[SAME_SITE], form).await.text;
     assert!(part(&whole, "try").contains("clv_value_usd"), "without a script, on the page: {whole}");

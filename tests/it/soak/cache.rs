@@ -68,7 +68,8 @@ fn pressure(length: Duration) {
 fn write(cache: &ScoreCache, snapshot: &ModelSnapshot, writer: u64, stop: &AtomicBool, writes: &AtomicU64) {
     let (model, version) = (ModelName::parse("clv").expect("a name"), ModelVersion::parse("v1.2").expect("a version"));
     let now = "2026-11-21T10:00:00Z".parse().expect("a time");
-    let estimate = Estimate { value: 1.0, interval: None, risk: None, confidence: None, tier: Tier::Low };
+    let estimate =
+        Estimate { value: 1.0, interval: None, risk: None, confidence: None, tier_probability: None, tier: Tier::Low };
     let score = CachedScore {
         outcome: TaskScore::Clv(estimate),
         scored_at: now,

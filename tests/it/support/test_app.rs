@@ -415,5 +415,6 @@ fn routing() -> RoutingSettings {
         medium: route("SKILL_PRIORITY_SUPPORT", 5),
         low: route("SKILL_GENERAL_SUPPORT", 0),
         low_confidence_below: 0.7,
+        control_share: 0.0,
     }
 }

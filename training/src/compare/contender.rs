@@ -13,7 +13,7 @@ use super::python::{self, Python};
 use super::task::{Case, RECENT_DAYS, Task};
 use crate::btyd::{self, BgNbd, DAYS_IN_A_WEEK, GammaGamma, History, MbgNbd, ParetoNbd, Purchasing};
 use crate::cohort::Member;
-use crate::fit::{Prepared, hurdle};
+use crate::fit::{Prepared, Sign, hurdle};
 use crate::{forest, product, train, tweedie};
 
 /// A model of the comparison.
@@ -28,7 +28,7 @@ pub(super) enum Contender {
     BgNbd,
     MbgNbd,
     ParetoNbd,
-    LinfaHurdle,
+    Hurdle,
     TweedieGlm,
     SmartcoreForest,
     SmartcoreBoosting,
@@ -58,7 +58,7 @@ impl Contender {
             Self::BgNbd,
             Self::MbgNbd,
             Self::ParetoNbd,
-            Self::LinfaHurdle,
+            Self::Hurdle,
             Self::TweedieGlm,
             Self::SmartcoreForest,
             Self::SmartcoreBoosting,
@@ -76,7 +76,7 @@ impl Contender {
             Self::BgNbd => "BG/NBD x Gamma-Gamma",
             Self::MbgNbd => "MBG/NBD x Gamma-Gamma",
             Self::ParetoNbd => "Pareto/NBD x Gamma-Gamma",
-            Self::LinfaHurdle => "hurdle (linfa)",
+            Self::Hurdle => "hurdle",
             Self::TweedieGlm => "Tweedie GLM (own IRLS)",
             Self::SmartcoreForest => "forest (smartcore)",
             Self::SmartcoreBoosting => "boosting (smartcore)",
@@ -97,7 +97,7 @@ impl Contender {
             Self::BgNbd => return buy_till_you_die::<BgNbd>(task),
             Self::MbgNbd => return buy_till_you_die::<MbgNbd>(task),
             Self::ParetoNbd => return buy_till_you_die::<ParetoNbd>(task),
-            Self::LinfaHurdle => Learnt::on(task)?.linear(hurdle)?,
+            Self::Hurdle => Learnt::on(task)?.linear(|fit, variants| hurdle(fit, variants, |_| Sign::Free))?,
             Self::TweedieGlm => Learnt::on(task)?.linear(tweedie::tweedie)?,
             Self::SmartcoreForest => {
                 let Learnt { fit, wanted, uses } = Learnt::on(task)?;

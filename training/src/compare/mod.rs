@@ -174,7 +174,7 @@ mod tests {
                 | Contender::BgNbd
                 | Contender::MbgNbd
                 | Contender::ParetoNbd
-                | Contender::LinfaHurdle
+                | Contender::Hurdle
                 | Contender::TweedieGlm
                 | Contender::SmartcoreForest
                 | Contender::SmartcoreBoosting

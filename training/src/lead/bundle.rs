@@ -92,6 +92,7 @@ pub(super) fn stage(
         inherited_from: None,
         description: about.description,
         cold_start_feature: None,
+        information: Vec::new(),
         standardize: false,
         outputs: Outputs { probability: Some(Output::Name("probability".to_owned())), ..Outputs::default() },
         tiers: None,

@@ -5,6 +5,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use scoreline::packing::luck::{self, Luck};
 use scoreline::packing::metrics::{auc, calibration_error};
 use scoreline::packing::report::Progress;
 use scoreline::packing::split::mix;
@@ -44,6 +45,8 @@ pub(super) struct Figures {
     pub log_loss: f64,
     /// Ten bins of equal mass.
     pub ece: f64,
+    /// What a perfect model shows of it on the same rows.
+    pub ece_luck: Luck,
     /// Converted leads in the better half by score, as a share of all converted ones.
     pub best_half: f64,
 }
@@ -74,6 +77,7 @@ impl Figures {
             alift: base_rate / 2.0 + (1.0 - base_rate) * auc,
             log_loss: losses.sum::<f64>() / n,
             ece: calibration_error(happened, said),
+            ece_luck: luck::calibration_error(said),
             best_half: in_best_half(happened, said) / positives,
         }
     }
@@ -368,13 +372,13 @@ fn auc_within(groups: &[usize], happened: &[bool], said: &[f64]) -> f64 {
 pub(super) fn table(figures: &[Figures]) -> String {
     use std::fmt::Write as _;
     let mut text = format!(
-        "{:44}{:>7}{:>8}{:>8}{:>8}{:>8}{:>8}{:>10}{:>8}{:>11}\n",
-        "", "rows", "base", "said", "AUC", "in day", "ALIFT", "log-loss", "ECE", "best half"
+        "{:44}{:>7}{:>8}{:>8}{:>8}{:>8}{:>8}{:>10}{:>8}{:>16}{:>11}\n",
+        "", "rows", "base", "said", "AUC", "in day", "ALIFT", "log-loss", "ECE", "by luck", "best half"
     );
     for f in figures {
         let _ = writeln!(
             text,
-            "{:44}{:>7}{:>8.4}{:>8.4}{:>8.4}{:>8.4}{:>8.4}{:>10.4}{:>8.4}{:>10.1}%",
+            "{:44}{:>7}{:>8.4}{:>8.4}{:>8.4}{:>8.4}{:>8.4}{:>10.4}{:>8.4}{:>16}{:>10.1}%",
             f.label,
             f.rows,
             f.base_rate,
@@ -384,6 +388,7 @@ pub(super) fn table(figures: &[Figures]) -> String {
             f.alift,
             f.log_loss,
             f.ece,
+            format!("{:.4}-{:.4}", f.ece_luck.low, f.ece_luck.high),
             f.best_half * 100.0
         );
     }

@@ -278,16 +278,18 @@ impl Rows<'_> {
         report.tables = vec![html::data::Table {
             title: "Three ways to measure".to_owned(),
             note: "Like rows flatter: a model that is left alone meets later ones. AUC and ALIFT: more is better. Within a \
-                   day: only leads of one day are compared."
+                   day: only leads of one day are compared. \
+                   By luck: 5 to 95 % of what a perfect model shows on the same rows."
                 .to_owned(),
-            header: ["", "rows", "base rate", "mean said", "AUC", "within a day", "ALIFT", "log-loss", "ECE"]
+            header: ["", "rows", "base rate", "mean said", "AUC", "within a day", "ALIFT", "log-loss", "ECE", "ECE by luck"]
                 .map(str::to_owned)
                 .to_vec(),
             rows: figures
                 .iter()
                 .map(|f| {
                     let numbers = [f.base_rate, f.said, f.auc, f.auc_within, f.alift, f.log_loss, f.ece].map(|x| format!("{x:.4}"));
-                    [f.label.clone(), f.rows.to_string()].into_iter().chain(numbers).collect()
+                    let luck = format!("{:.4} to {:.4}", f.ece_luck.low, f.ece_luck.high);
+                    [f.label.clone(), f.rows.to_string()].into_iter().chain(numbers).chain([luck]).collect()
                 })
                 .collect(),
         }];

@@ -48,8 +48,10 @@ impl Identity {
             Formula::Total { average, count } => raw[average] * raw[count],
             Formula::Average { total, count } if raw[count] > 0.0 => raw[total] / raw[count],
             Formula::Gap { tenure, recency, count } if raw[count] > 1.0 => {
-                // A recency beyond the tenure is the caller's contradiction, not a gap below zero.
-                ((raw[tenure] - raw[recency]) / (raw[count] - 1.0)).max(0.0)
+                let gap = (raw[tenure] - raw[recency]) / (raw[count] - 1.0);
+                // A recency beyond the tenure is the caller's contradiction, not a gap below zero. Of one that is not known
+                // `max` would make 0.
+                if gap < 0.0 { 0.0 } else { gap }
             }
             Formula::Gap { tenure, count, .. } if raw[count] >= 0.0 => raw[tenure],
             Formula::Average { .. } | Formula::Gap { .. } => f64::NAN,

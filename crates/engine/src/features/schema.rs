@@ -195,6 +195,8 @@ pub struct Given {
     pub outside: SmallVec<[u16; 8]>,
     /// Positions in the catalogue of features that were given and that the model does not read.
     pub ignored: SmallVec<[u16; 4]>,
+    /// Positions of features that were given and are not used for want of another, with the position of that one.
+    pub unused: SmallVec<[(u16, u16); 4]>,
 }
 
 impl FeatureSchema {
@@ -376,7 +378,16 @@ impl FeatureSchema {
     /// # Errors
     /// Names the first required feature that is missing.
     pub fn require(&self, given: &Given) -> Result<(), FeatureFault> {
-        let mut missing = given.missing.iter().map(|&position| &self.rules[usize::from(position)]);
+        self.require_all(given, |_| true)
+    }
+
+    /// As `require`, of the features at positions that are `read`.
+    ///
+    /// # Errors
+    /// Names the first of them that is required and missing.
+    pub fn require_all(&self, given: &Given, read: impl Fn(usize) -> bool) -> Result<(), FeatureFault> {
+        let missing = given.missing.iter().map(|&position| usize::from(position));
+        let mut missing = missing.filter(|position| read(*position)).map(|position| &self.rules[position]);
         match missing.find(|rule| rule.required) {
             Some(rule) => Err(FeatureFault { feature: rule.name.clone(), problem: "is required".to_owned() }),
             None => Ok(()),
@@ -645,6 +656,22 @@ impl Given {
         }
         self.ignored.push(position as u16);
         Ok(())
+    }
+
+    /// Leaves out the feature at `position` as if it were not given. Where another one is wanting for it, that is said.
+    pub fn leave_out(&mut self, position: usize, wanting: Option<usize>) {
+        if self.raw[position].is_nan() {
+            return;
+        }
+        self.raw[position] = f64::NAN;
+        let position = position as u16;
+        self.outside.retain(|outside| *outside != position);
+        if let Some(other) = wanting {
+            self.unused.push((position, other as u16));
+            return;
+        }
+        let at = self.missing.partition_point(|missing| *missing < position);
+        self.missing.insert(at, position);
     }
 
     /// Lists what is missing, now that everything is read.

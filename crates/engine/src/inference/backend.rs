@@ -70,6 +70,12 @@ pub trait Backend: Send + Sync {
     /// Names of the columns it writes, in order; a bundle's `[outputs]` refers to them.
     fn outputs(&self) -> &[String];
 
+    /// The columns that each part of it reads, for a model of several parts of which the first whose columns are all there
+    /// answers. Empty for a model that reads every row alike.
+    fn variants(&self) -> Vec<Vec<usize>> {
+        Vec::new()
+    }
+
     /// Writes `rows × outputs` numbers, row-major.
     ///
     /// `out` must hold exactly `rows.rows() * self.outputs().len()` numbers and `rows.columns()` equal `self.inputs()`;

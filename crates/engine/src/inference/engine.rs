@@ -77,6 +77,14 @@ impl Engine {
         }
     }
 
+    /// As [`Backend::variants`]; a pooled model reads every row alike.
+    pub fn variants(&self) -> Vec<Vec<usize>> {
+        match self {
+            Self::Inline(backend) => backend.variants(),
+            Self::Pooled(_) => Vec::new(),
+        }
+    }
+
     /// What the breaker of the model does; an inline model is always asked.
     pub fn phase(&self) -> Phase {
         match self {

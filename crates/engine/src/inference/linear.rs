@@ -191,6 +191,10 @@ impl Backend for HurdleModel {
         &self.outputs
     }
 
+    fn variants(&self) -> Vec<Vec<usize>> {
+        self.variants.iter().map(|variant| variant.columns.to_vec()).collect()
+    }
+
     fn predict(&self, rows: FeatureMatrix<'_>, out: &mut [f64]) -> Result<(), BackendError> {
         rows.fits(self.inputs, 4, out.len())?;
         for (row, out) in rows.iter().zip(out.chunks_exact_mut(4)) {
@@ -255,6 +259,10 @@ impl Backend for RegressionModel {
 
     fn outputs(&self) -> &[String] {
         &self.outputs
+    }
+
+    fn variants(&self) -> Vec<Vec<usize>> {
+        self.variants.iter().map(|(columns, _)| columns.to_vec()).collect()
     }
 
     fn predict(&self, rows: FeatureMatrix<'_>, out: &mut [f64]) -> Result<(), BackendError> {

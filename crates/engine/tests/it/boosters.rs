@@ -168,7 +168,7 @@ fn files_that_contradict_themselves_are_refused() {
         line.to_owned()
     };
     for (from, to, says) in [
-        (first("left_child"), "left_child=0 2 4 5 -2 -1".to_owned(), "tree 0: a tree node is below itself"),
+        (first("left_child"), "left_child=0 2 4 5 -2 -1".to_owned(), "a tree node is below itself"),
         (first("left_child"), "left_child=7 2 4 5 -2 -1".to_owned(), "has a child that is not there"),
         (first("right_child"), "right_child=1 -3 -4 -5 -6 -70".to_owned(), "has a child that is not there"),
         (first("split_feature"), "split_feature=1 3 0 0 3 5".to_owned(), "a tree reads column 5 of 5"),

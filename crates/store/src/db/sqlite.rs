@@ -65,7 +65,9 @@ impl File {
                 let lock = Lock::take(path)?;
                 begin_if_absent(path, settings).await?;
                 belongs_to_us(path)?;
-                let writer = pool(options(path, settings).pragma("secure_delete", "ON"), 1);
+                // Those that read take what is there: a copy from a back-up has no log yet, and they may not begin one.
+                let writing = options(path, settings).journal_mode(SqliteJournalMode::Wal);
+                let writer = pool(writing.pragma("secure_delete", "ON"), 1);
                 let mut connection = writer.acquire().await.map_err(|err| unopened(path, err))?;
                 check(&mut connection, path, settings.check).await?;
                 schema::migrate_sqlite(&mut connection).await?;
@@ -78,7 +80,11 @@ impl File {
             }
         };
         let readers = pool(options(path, settings).read_only(true), settings.connections);
-        drop(readers.acquire().await.map_err(|err| unopened(path, err))?);
+        let mut reader = readers.acquire().await.map_err(|err| unopened(path, err))?;
+        // Looks at the file: what is damaged at its beginning is told of here.
+        let looked = sqlx::query("SELECT 1 FROM sqlite_schema LIMIT 1").fetch_optional(&mut *reader).await;
+        looked.map_err(|err| unopened(path, err))?;
+        drop(reader);
         let opened = FileIdentity::at(path).map_err(|source| file_failed(path, "opened", source))?;
         Ok(Self { path: path.to_owned(), writer, readers, opened: Some(opened), lock: Mutex::new(lock) })
     }
@@ -175,7 +181,6 @@ fn options(path: &Path, settings: &StoreSettings) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
         .page_size(PAGE_SIZE)
-        .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
         .busy_timeout(BUSY_TIMEOUT)
@@ -215,7 +220,7 @@ async fn begin_if_absent(path: &Path, settings: &StoreSettings) -> Result<(), St
     // Its log and index get the same permissions.
     let made = fs::OpenOptions::new().write(true).create_new(true).mode(durable::PRIVATE).open(&begun);
     drop(made.map_err(failed_at("begun"))?);
-    let options = options(&begun, settings);
+    let options = options(&begun, settings).journal_mode(SqliteJournalMode::Wal);
     let mut connection = SqliteConnection::connect_with(&options).await.map_err(failed("begun"))?;
     let mark = AssertSqlSafe(format!("PRAGMA application_id = {APPLICATION}"));
     sqlx::query(mark).execute(&mut connection).await.map_err(failed("begun"))?;

@@ -25,6 +25,7 @@ fn score(value: f64, second: i64) -> StoredScore {
         interval: Interval::around(value, value - 1.0, value + 0.1),
         risk: Probability::clamped(0.125),
         confidence: None,
+        tier_probability: None,
         tier: Tier::High,
     };
     StoredScore {

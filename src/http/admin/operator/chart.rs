@@ -59,7 +59,10 @@ pub(super) fn lines(html: &mut Markup, title: &str, lines: &[Line<'_>], scale: S
         for decade in low as i32..=high as i32 {
             let at = height(10.0_f64.powi(decade));
             html.raw("<line class=\"grid\" x1=\"0\" x2=\"300\" y1=\"").text(Short(at)).raw("\" y2=\"").text(Short(at));
-            html.raw("\"/><text x=\"2\" y=\"").text(Short(at - 1.5)).raw("\">").text(unit(10.0_f64.powi(decade)));
+            html.raw("\"/><text x=\"2\" y=\"")
+                .text(Short((at - 1.5).max(8.0)))
+                .raw("\">")
+                .text(unit(10.0_f64.powi(decade)));
             html.raw("</text>");
         }
     } else {

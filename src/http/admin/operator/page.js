@@ -5,7 +5,10 @@ let stream = null;
 const headers = more => ({ ...(key && { authorization: `Bearer ${key}` }), ...more });
 const parse = text => new DOMParser().parseFromString(text.replace(/<style[^]*?<\/style>/, ''), 'text/html').body;
 const note = () => document.getElementById('note');
-const say = text => { note().textContent = text; };
+const say = text => {
+  note().textContent = text;
+  setTimeout(() => { if (text !== LOST && note().textContent === text) say(''); }, 8000);
+};
 const LOST = 'Not connected: these are the last figures.';
 const found = () => { if (note().textContent === LOST) say(''); };
 

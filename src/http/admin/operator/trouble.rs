@@ -203,7 +203,7 @@ fn drift(findings: &Findings, found: &mut Vec<Found>) {
             window.columns.iter().filter(|column| column.alarm).map(|column| column.subject.as_str()).collect();
         if !columns.is_empty() {
             let (model, version) = (&status.model, &status.version);
-            let text = format!("Drift of {model} {version}: {} no longer as in training.", columns.join(", "));
+            let text = format!("Drift of {model} {version}: {} no longer as in training.", first_of(&columns));
             found.push((format!("drift {model}"), None, text, Runbook::Drift));
         }
     }
@@ -221,13 +221,23 @@ fn drift(findings: &Findings, found: &mut Vec<Found>) {
     }
 }
 
+/// The first few names, and how many more there are.
+fn first_of(names: &[&str]) -> String {
+    const NAMED: usize = 4;
+    let named = names.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(NAMED) {
+        0 => named,
+        more => format!("{named} and {more} more"),
+    }
+}
+
 fn jobs(findings: &Findings, found: &mut Vec<Found>) {
     for (job, status) in findings.jobs.iter().filter(|(_, status)| status.failures > 0) {
         let Some(last) = &status.last else { continue };
         let RunResult::Failed(reason) = &last.result else { continue };
         let job = job.as_str();
-        let times = if status.failures == 1 { "once".to_owned() } else { format!("{} times", status.failures) };
-        let mut text = format!("Job {job} failed {times} in a row: {reason}.");
+        let times = if status.failures == 1 { String::new() } else { format!(" {} times in a row", status.failures) };
+        let mut text = format!("Job {job} failed{times}: {reason}.");
         if let Some(success) = status.last_success {
             let _ = write!(text, " It last did its work {} ago.", age(success, findings.now));
         }

@@ -29,6 +29,18 @@ use scoreline_engine::inference::manifest::Task;
 /// What a feature's name begins with in a form.
 const FEATURE: &str = "f.";
 
+/// What is shown of an answer, in this order.
+const FIGURES: [&str; 8] = [
+    "clv_value_usd",
+    "confidence_interval_low",
+    "confidence_interval_high",
+    "clv_tier",
+    "risk_score",
+    "confidence_score",
+    "priority_score",
+    "conversion_probability",
+];
+
 /// A question as it was typed.
 struct Typed {
     model: String,
@@ -169,8 +181,9 @@ impl Typed {
 
     /// The body that asks the same.
     fn body(&self, task: Task) -> String {
-        let typed = |value: &String| value.parse::<f64>().ok().and_then(serde_json::Number::from_f64);
-        let value = |value: &String| typed(value).map_or_else(|| Json::String(value.clone()), Json::Number);
+        // A number as it was typed.
+        let number = |value: &String| serde_json::from_str(value).ok().filter(Json::is_number);
+        let value = |value: &String| number(value).unwrap_or_else(|| Json::String(value.clone()));
         let features: Map<_, _> = self.features.iter().map(|(name, typed)| (name.clone(), value(typed))).collect();
         let mut body = Map::new();
         body.insert("model".to_owned(), Json::String(self.model.clone()));
@@ -191,7 +204,8 @@ fn shown(html: &mut Markup, app: &HttpState, typed: &Typed, answer: &Json) {
     let prediction = &answer["prediction"];
     let say = |value: &Json| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     html.raw("<h3>Answer of ").text(&typed.model).raw("</h3><table><tbody>");
-    for (name, value) in prediction.as_object().into_iter().flatten() {
+    let given = FIGURES.iter().filter_map(|name| Some((name, prediction.get(name)?)));
+    for (name, value) in given {
         html.raw("<tr><th scope=\"row\">").text(name).raw("</th><td>").text(say(value)).raw("</td></tr>");
     }
     for name in ["source", "interval_level"] {
@@ -237,8 +251,17 @@ fn reasons(html: &mut Markup, explanation: &Json) {
             Some(value) => html.text(value),
             None => html.raw("not given"),
         };
-        html.raw("</td><td class=\"n\">").raw(if amount < 0.0 { "▼ " } else { "▲ " });
-        html.text(format_args!("{amount:+}")).raw(if unit == "usd" { " $" } else { " points" }).raw("</td></tr>");
+        let arrow = if amount < 0.0 {
+            "▼ "
+        } else if amount > 0.0 {
+            "▲ "
+        } else {
+            ""
+        };
+        html.raw("</td><td class=\"n\">").raw(arrow);
+        html.text(if amount == 0.0 { "0".to_owned() } else { format!("{amount:+.2}") })
+            .raw(if unit == "usd" { " $" } else { " points" })
+            .raw("</td></tr>");
     }
     html.raw("</tbody></table>");
 }

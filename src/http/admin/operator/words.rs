@@ -17,7 +17,11 @@ pub(super) fn count(number: u64) -> String {
 
 /// A rate, with a digit more where it is small.
 pub(super) fn rate(rate: f64) -> String {
-    if rate >= 10.0 || rate == 0.0 { count(rate.round() as u64) } else { format!("{rate:.1}") }
+    match rate {
+        rate if rate >= 10.0 || rate <= 0.0 => count(rate.round() as u64),
+        rate if rate < 0.1 => format!("{rate:.2}"),
+        rate => format!("{rate:.1}"),
+    }
 }
 
 /// A time in the unit that leaves the fewest digits; `seconds` of nothing is a dash.
@@ -26,7 +30,6 @@ pub(super) fn duration(seconds: f64) -> String {
         seconds if seconds <= 0.0 => "–".to_owned(),
         seconds if seconds < 1e-3 => format!("{} µs", short(seconds * 1e6)),
         seconds if seconds < 1.0 => format!("{} ms", short(seconds * 1e3)),
-        seconds if seconds < 120.0 && seconds.fract() == 0.0 => format!("{seconds:.0} s"),
         seconds if seconds < 120.0 => format!("{} s", short(seconds)),
         seconds if seconds < 7200.0 => format!("{:.0} min", seconds / 60.0),
         seconds if seconds < 172_800.0 => format!("{:.0} h", seconds / 3600.0),
@@ -35,7 +38,11 @@ pub(super) fn duration(seconds: f64) -> String {
 }
 
 fn short(number: f64) -> String {
-    if number >= 9.95 { format!("{number:.0}") } else { format!("{number:.1}") }
+    if number >= 9.95 {
+        return format!("{number:.0}");
+    }
+    let digits = format!("{number:.1}");
+    digits.strip_suffix(".0").map_or_else(|| digits.clone(), str::to_owned)
 }
 
 /// How long ago something was, to the second.
@@ -60,9 +67,9 @@ mod tests {
     fn numbers_are_as_short_as_they_may_be() {
         let counts = [0, 12, 999, 1000, 1_234_567].map(count);
         assert_eq!(counts, ["0", "12", "999", "1,000", "1,234,567"]);
-        let durations = [0.0, 2.5e-6, 74e-6, 1.2e-3, 0.25, 90.0, 600.0, 7200.0, 259_200.0].map(duration);
-        assert_eq!(durations, ["–", "2.5 µs", "74 µs", "1.2 ms", "250 ms", "90 s", "10 min", "2 h", "3 days"]);
-        assert_eq!([0.0, 0.25, 3.0, 1258.4].map(rate), ["0", "0.2", "3.0", "1,258"]);
+        let durations = [0.0, 1e-6, 2.5e-6, 74e-6, 1.2e-3, 0.25, 90.0, 600.0, 7200.0, 259_200.0].map(duration);
+        assert_eq!(durations, ["–", "1 µs", "2.5 µs", "74 µs", "1.2 ms", "250 ms", "90 s", "10 min", "2 h", "3 days"]);
+        assert_eq!([0.0, 0.02, 0.25, 3.0, 1258.4].map(rate), ["0", "0.02", "0.2", "3.0", "1,258"]);
         let at = "2026-11-21T10:00:05.9Z".parse().expect("a time");
         assert_eq!(moment(at), "2026-11-21 10:00:05");
     }

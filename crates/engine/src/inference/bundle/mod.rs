@@ -8,6 +8,7 @@ mod digest;
 mod error;
 mod files;
 mod golden_rows;
+mod information;
 mod plain_file;
 
 use std::fmt;
@@ -16,12 +17,13 @@ use std::path::Path;
 use super::backend::{Backend, BackendError, FeatureMatrix};
 use super::engine::{Engine, Pooled};
 use super::guard::ModelGuard;
-use super::manifest::{Apply, BackendKind, Curve, Manifest, Output, Task, TierThresholds};
+use super::manifest::{Apply, BackendKind, Curve, Manifest, Output, Task, TierLimits, TierThresholds};
 use super::onnx;
 use super::onnx_graph::Unfit;
 use super::runtime_search::RuntimeSearch;
 use super::{additive, linear, onnx_graph, smartcore, trees};
 use crate::features::{FeatureFault, FeatureSchema, Given, Value, catalogue_row};
+use information::InformationSets;
 use scoreline_domain::feature::{CATALOGUE, CatalogueRow};
 use scoreline_domain::{ModelName, ModelVersion, Tier};
 
@@ -32,6 +34,7 @@ pub use files::{
     MODEL_FILE_LIMIT, backend_of, columns_of, lone_version,
 };
 pub use golden_rows::{GoldenAnswer, GoldenRequest, GoldenRow, GoldenValue};
+pub use information::{Standard, TierWorth};
 
 /// What loading may use beside the bundle itself.
 #[derive(Clone, Debug, Default)]
@@ -45,8 +48,8 @@ pub struct LoadSettings {
     /// Let ONNX models use `If`, `Loop` and `Scan`, which may never end. No setting does: it is for models that are meant to
     /// misbehave.
     pub control_flow: bool,
-    /// Tier thresholds that override every CLV bundle's.
-    pub tiers: Option<TierThresholds>,
+    /// Tier limits that override every CLV bundle's.
+    pub tiers: Option<TierLimits>,
 }
 
 /// Position and last steps of one model output.
@@ -95,11 +98,9 @@ pub struct ModelSnapshot {
     schema: FeatureSchema,
     engine: Engine,
     roles: Roles,
-    tiers: TierThresholds,
-    cold_start: Option<usize>,
-    group_by: Option<usize>,
-    /// What must be given too for the group to be known.
-    group_with: Vec<usize>,
+    information: InformationSets,
+    /// The first of these features that is given decides whether a customer has a history.
+    cold_start: Vec<usize>,
     golden: Vec<GoldenRow>,
 }
 
@@ -142,24 +143,10 @@ impl ModelSnapshot {
             return Err(BackendError::Inputs { model: engine.inputs(), bundle: schema.columns() }.into());
         }
         let roles = Roles::resolve(&manifest, engine.outputs())?;
-        let grouping = |key, name: &String| {
-            schema.position(name).ok_or_else(|| BundleError::Field {
-                key,
-                problem: format!("names `{name}`, which is not one of the features"),
-            })
-        };
-        let (group_by, group_with) = match &manifest.interval {
-            None => (None, Vec::new()),
-            Some(calibration) => {
-                let with = calibration.group_with.iter().map(|name| grouping("interval.group_with", name));
-                (Some(grouping("interval.group_by", &calibration.group_by)?), with.collect::<Result<_, _>>()?)
-            }
-        };
-        let cold_start = manifest.cold_start().and_then(|name| schema.position(name));
-        // A lead model has no tiers, and nobody asks it for one.
-        let none = TierThresholds { medium: f64::INFINITY, high: f64::INFINITY };
-        let tiers = manifest.tiers.as_ref().map_or(none, |tiers| settings.tiers.unwrap_or(tiers.thresholds()));
-        Ok(Self { manifest, digest, schema, engine, roles, tiers, cold_start, group_by, group_with, golden })
+        let cold_start = manifest.cold_start().into_iter().filter_map(|name| schema.position(name)).collect();
+        let variants = engine.variants();
+        let information = InformationSets::resolve(&manifest, &schema, &variants, settings.tiers)?;
+        Ok(Self { manifest, digest, schema, engine, roles, information, cold_start, golden })
     }
 
     pub fn name(&self) -> &ModelName {
@@ -199,17 +186,44 @@ impl ModelSnapshot {
         &self.golden
     }
 
-    /// Where the tiers begin: the bundle's limits unless the settings override them.
+    /// Where the tiers of a customer begin of whom everything is known: the bundle's limits unless the settings override
+    /// them.
     pub fn tiers(&self) -> TierThresholds {
-        self.tiers
+        self.information.limits()
     }
 
-    /// The tier of a customer with this value, who was in `previous` before.
+    /// The tier of a customer with this value, who was in `previous` before, and of whom everything is known.
     pub fn tier_from(&self, value: f64, previous: Option<Tier>) -> Tier {
         match previous.zip(self.manifest.tiers.as_ref().and_then(|tiers| tiers.hysteresis.as_ref())) {
-            Some((previous, hysteresis)) => self.tiers.tier_from(value, previous, hysteresis),
-            None => self.tiers.tier(value),
+            Some((previous, hysteresis)) => self.tiers().tier_from(value, previous, hysteresis),
+            None => self.tiers().tier(value),
         }
+    }
+
+    /// Whether the tier limits in effect are the bundle's.
+    pub fn has_own_limits(&self) -> bool {
+        self.manifest.tiers.as_ref().is_none_or(|tiers| tiers.thresholds() == self.tiers())
+    }
+
+    /// The tables that judge a customer with this raw row.
+    pub fn standard(&self, raw: &[f64]) -> Standard<'_> {
+        self.information.standard(&self.manifest, raw)
+    }
+
+    /// The `[[information]]` table that holds for a raw row, by its position; `None` where everything is known.
+    pub fn information(&self, raw: &[f64]) -> Option<usize> {
+        self.information.of(raw)
+    }
+
+    /// What the tiers are worth: of customers of whom everything is known, then of each `[[information]]` table. None without
+    /// `tiers.bands`.
+    pub fn tier_worth(&self) -> Vec<TierWorth> {
+        self.information.worth(&self.manifest)
+    }
+
+    /// Whether the feature at `position` is read of the rows of a set.
+    pub fn reads(&self, set: Option<usize>, position: usize) -> bool {
+        self.information.reads(set, position)
     }
 
     /// Reads what is known about a customer. One without history needs no more than that to be said: a recency of
@@ -240,36 +254,36 @@ impl ModelSnapshot {
         self.known(self.schema.collect_catalogued(row)?)
     }
 
-    fn known(&self, given: Given) -> Result<ReadCustomer, FeatureFault> {
+    fn known(&self, mut given: Given) -> Result<ReadCustomer, FeatureFault> {
         if self.is_cold_start(&given.raw) {
             return Ok(ReadCustomer::New);
         }
-        self.schema.require(&given)?;
+        let set = self.information.of(&given.raw);
+        self.schema.require_all(&given, |position| self.information.reads(set, position))?;
+        self.information.settle(&mut given);
         Ok(ReadCustomer::Known(given))
+    }
+
+    /// The feature that says whether these raw values are of a customer with a history.
+    fn history(&self, raw: &[f64]) -> Option<usize> {
+        self.cold_start.iter().copied().find(|position| !raw[*position].is_nan())
     }
 
     /// Whether these raw values are of a customer without history.
     pub fn is_cold_start(&self, raw: &[f64]) -> bool {
-        self.cold_start.is_some_and(|position| raw[position] == 0.0)
+        self.history(raw).is_some_and(|position| raw[position] == 0.0)
     }
 
     /// The position of the feature whose 0 makes somebody a customer without history, where this row has it at 0 and says
     /// something else about them.
     pub fn lacks(&self, row: &CatalogueRow) -> Option<u16> {
-        let position = self.cold_start?;
+        let given = |position: &usize| catalogue_row::value(row, &self.schema.rules()[*position].name).is_some();
+        let position = self.cold_start.iter().copied().find(given)?;
         let name = &self.schema.rules()[position].name;
         let is_known = |feature: &str| catalogue_row::value(row, feature);
         let says_more =
             CATALOGUE.iter().any(|feature| feature.name != name.as_str() && is_known(feature.name).is_some());
         (is_known(name) == Some(0.0) && says_more).then_some(position as u16)
-    }
-
-    /// The raw value that picks the calibration group, `NaN` when unknown.
-    pub fn group_value(&self, raw: &[f64]) -> f64 {
-        match self.group_by {
-            Some(position) if !self.group_with.iter().any(|other| raw[*other].is_nan()) => raw[position],
-            _ => f64::NAN,
-        }
     }
 }
 

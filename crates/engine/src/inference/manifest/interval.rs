@@ -34,7 +34,7 @@ pub struct Calibration {
     /// this is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unknown: Option<CalibrationGroup>,
-    /// Ascending by `from`.
+    /// Ascending by `from`, then by `value_from`.
     pub groups: Vec<CalibrationGroup>,
 }
 
@@ -65,6 +65,9 @@ pub enum CalibrationMethod {
 pub struct CalibrationGroup {
     /// The group starts at this value of `group_by` and ends below the next group's.
     pub from: f64,
+    /// Of several groups that start at the same place, this one is for predictions from so many US dollars on.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub value_from: f64,
     /// Calibration customers in the group.
     pub n: u32,
     /// The group is calibrated to miss this share of what the level allows: 0.6 at level 0.9 covers 94 %.
@@ -96,7 +99,25 @@ fn is_default_miss_factor(factor: &f64) -> bool {
     *factor == 1.0
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+fn is_zero(from: &f64) -> bool {
+    *from == 0.0
+}
+
 impl Calibration {
+    /// The group of a customer whose `group_by` feature is `group_value` and whose prediction is `value`: the row for
+    /// unknown values when the first is not a number, the pooled row when it is below the first group.
+    pub fn group(&self, group_value: f64, value: f64) -> &CalibrationGroup {
+        if group_value.is_nan() {
+            return self.unknown.as_ref().unwrap_or(&self.pooled);
+        }
+        let count = self.groups.partition_point(|group| group.from <= group_value);
+        let Some(last) = count.checked_sub(1).map(|last| self.groups[last].from) else { return &self.pooled };
+        let alike = self.groups[..count].iter().rev().take_while(|group| group.from == last);
+        let at_or_below = alike.clone().find(|group| group.value_from <= value);
+        at_or_below.or_else(|| alike.last()).unwrap_or(&self.pooled)
+    }
+
     /// Where a level stands in `levels`, if it was calibrated.
     pub fn position(&self, level: f64) -> Option<usize> {
         self.levels.iter().position(|calibrated| (calibrated - level).abs() < 1e-9)
@@ -124,8 +145,8 @@ impl Calibration {
         if !(self.power.is_finite() && self.power > 0.0) {
             return Err(("interval.power", format!("must be > 0, got `{}`", self.power)));
         }
-        if !self.groups.is_sorted_by(|a, b| a.from < b.from) {
-            return Err(("interval.groups", "must be ascending by `from`, without repeats".into()));
+        if !self.groups.is_sorted_by(|a, b| (a.from, a.value_from) < (b.from, b.value_from)) {
+            return Err(("interval.groups", "must be ascending by `from`, then `value_from`, without repeats".into()));
         }
         let groups = self.groups.iter().chain([&self.pooled]).chain(&self.unknown);
         groups.into_iter().try_for_each(|group| {

@@ -2,8 +2,10 @@
 //!
 //! Every table refuses keys it does not know, so that a typo is named instead of silently ignored.
 
+mod bands;
 mod baselines;
 mod drift;
+mod information;
 mod interval;
 mod lead;
 mod outputs;
@@ -17,12 +19,14 @@ use crate::features::{DerivedRule, FeatureRule};
 use scoreline_domain::time::Timestamp;
 use scoreline_domain::{ModelName, ModelVersion};
 
+pub use bands::{Bands, TierOutcome};
 pub use baselines::{Baseline, Baselines};
 pub use drift::DriftReference;
+pub use information::Information;
 pub use interval::{Calibration, CalibrationGroup, CalibrationMethod};
 pub use lead::{CUTS, LeadTable, NoReference, ScoreReference, SourceBaseline};
 pub use outputs::{Apply, Curve, MappedOutput, Output, Outputs};
-pub use tiers::{Band, Hysteresis, LogOdds, TierThresholds, Tiers};
+pub use tiers::{Band, Hysteresis, LogOdds, TierLimits, TierThresholds, Tiers};
 
 /// The one manifest format this program reads and writes.
 pub const BUNDLE_VERSION: u32 = 1;
@@ -50,9 +54,9 @@ pub struct Manifest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inherited_from: Option<ModelVersion>,
     /// A customer with 0 here has no history and is answered from a baseline: `frequency_count` for a `clv` model that
-    /// names none, nobody for a `lead` model.
+    /// names none, nobody for a `lead` model. Of several, the first that is given decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cold_start_feature: Option<String>,
+    pub cold_start_feature: Option<ColdStartFeature>,
     /// Whether the model reads z-scores of its (transformed) features.
     #[serde(default)]
     pub standardize: bool,
@@ -70,6 +74,9 @@ pub struct Manifest {
     /// What live traffic is compared with; without it the model is not watched for drift.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drift: Option<DriftReference>,
+    /// How customers are judged of whom less is known. Refused for a `lead` model.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub information: Vec<Information>,
     #[serde(default)]
     pub training: TrainingSummary,
     #[serde(default)]
@@ -80,14 +87,23 @@ pub struct Manifest {
     pub derived: Vec<DerivedRule>,
 }
 
+/// One feature or several, as `cold_start_feature` names them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ColdStartFeature {
+    One(String),
+    Several(Vec<String>),
+}
+
 impl Manifest {
-    /// The feature whose 0 means a customer without history.
-    pub fn cold_start(&self) -> Option<&str> {
-        let default = match self.task {
-            Task::Clv => Some("frequency_count"),
-            Task::Lead => None,
-        };
-        self.cold_start_feature.as_deref().or(default)
+    /// The features whose 0 means a customer without history; the first that is given decides.
+    pub fn cold_start(&self) -> Vec<&str> {
+        match (&self.cold_start_feature, self.task) {
+            (Some(ColdStartFeature::One(name)), _) => vec![name],
+            (Some(ColdStartFeature::Several(names)), _) => names.iter().map(String::as_str).collect(),
+            (None, Task::Clv) => vec!["frequency_count"],
+            (None, Task::Lead) => Vec::new(),
+        }
     }
 }
 
@@ -115,7 +131,7 @@ impl Task {
 pub enum BackendKind {
     /// Tree ensembles in ONNX, compiled and run natively.
     Trees,
-    /// Linear models: scoreline's own JSON (trained with linfa) or ONNX linear graphs.
+    /// Linear models: scoreline's own JSON or ONNX linear graphs.
     Linear,
     /// Any other ONNX graph, through ONNX Runtime.
     Onnx,

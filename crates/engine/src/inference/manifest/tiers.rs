@@ -1,7 +1,10 @@
 //! `[tiers]`: where the value tiers begin, how firmly a customer stays in theirs, and how sure the model may be of it.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
+use super::Bands;
 use scoreline_domain::Tier;
 
 /// Tier limits in US dollars of expected spend, fixed at training: `Low < medium <= Medium < high <= High`.
@@ -26,6 +29,24 @@ pub struct Tiers {
     pub below_medium: Option<LogOdds>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub below_high: Option<LogOdds>,
+    /// The share of the certainty that is lost where a feature is imputed or outside of what training saw: how much less
+    /// of the order the model gets right without it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lost_without: BTreeMap<String, f64>,
+    /// What customers spent by their prediction. Without it a confidence is the probability of the tier, and limits by
+    /// share cannot be had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bands: Option<Bands>,
+}
+
+/// Tier limits of the settings.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TierLimits {
+    /// US dollars of expected spend, for customers of every information set.
+    Dollars(TierThresholds),
+    /// The shares of customers that each information set has in High and in Medium.
+    Shares { high: f64, medium: f64 },
 }
 
 /// Recalibration of a probability on the log-odds scale: `intercept + slope × log-odds` (Platt 1999).
@@ -68,8 +89,33 @@ impl LogOdds {
 }
 
 impl Tiers {
+    /// Limits and nothing else.
+    pub fn between(medium: f64, high: f64) -> Self {
+        Self {
+            medium,
+            high,
+            hysteresis: None,
+            below_medium: None,
+            below_high: None,
+            lost_without: BTreeMap::new(),
+            bands: None,
+        }
+    }
+
     pub fn thresholds(&self) -> TierThresholds {
         TierThresholds { medium: self.medium, high: self.high }
+    }
+
+    /// The limits in effect. `None` when shares are asked for and there are no bands.
+    pub fn limits(&self, overriding: Option<TierLimits>) -> Option<TierThresholds> {
+        match overriding {
+            None => Some(self.thresholds()),
+            Some(TierLimits::Dollars(limits)) => Some(limits),
+            Some(TierLimits::Shares { high, medium }) => {
+                let bands = self.bands.as_ref()?;
+                Some(TierThresholds { medium: bands.limit(high + medium), high: bands.limit(high) })
+            }
+        }
     }
 }
 

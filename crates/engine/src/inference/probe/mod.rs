@@ -16,7 +16,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::bundle::{BundleError, BundleFiles, CHILD_CODES, GoldenRow, LoadSettings, ProbeFault};
-use super::manifest::TierThresholds;
+use super::manifest::TierLimits;
 use super::runtime_search::{RuntimeSearch, TELEMETRY_VARIABLE};
 use scoreline_domain::time::Stopwatch;
 
@@ -39,7 +39,7 @@ struct ProbeTask {
     golden: Vec<GoldenRow>,
     runtime: RuntimeSearch,
     control_flow: bool,
-    tiers: Option<TierThresholds>,
+    tiers: Option<TierLimits>,
 }
 
 /// What comes back, as one line of JSON: nothing is wrong, or the code and the reason of a refusal.

@@ -161,16 +161,15 @@ fn last_step(objective: &str, base_score: &str) -> Result<(LastStep, f32), Backe
         .ok()
         .filter(|base: &f32| base.is_finite())
         .ok_or_else(|| malformed("`base_score` is not one finite number"))?;
-    let logit = || -(1.0 / base - 1.0).ln();
     let (last, margin) = match objective {
         "reg:squarederror"
         | "reg:absoluteerror"
         | "reg:pseudohubererror"
         | "reg:squaredlogerror"
-        | "reg:quantileerror" => (LastStep::None, base),
+        | "reg:quantileerror"
+        | "binary:logitraw" => (LastStep::None, base),
         "count:poisson" | "reg:gamma" | "reg:tweedie" => (LastStep::Exp, base.ln()),
-        "binary:logistic" | "reg:logistic" => (LastStep::Sigmoid(1.0), logit()),
-        "binary:logitraw" => (LastStep::None, logit()),
+        "binary:logistic" | "reg:logistic" => (LastStep::Sigmoid(1.0), -(1.0 / base - 1.0).ln()),
         other => return Err(unsupported(format_args!("the objective `{other}`"))),
     };
     if margin.is_finite() {
