@@ -257,7 +257,7 @@ mod tests {
 
     /// Rows of three columns, the second nearly the first, and an outcome that falls with the second and the third.
     fn design() -> (Design, Vec<f64>) {
-        let draw = |i: u64| scoreline::packing::split::mix(i) as f64 / u64::MAX as f64 - 0.5;
+        let draw = |i: u64| 10.0 * (scoreline::packing::split::mix(i) as f64 / u64::MAX as f64 - 0.5);
         let mut design = Design { columns: 3, values: Vec::new(), spend_usd: Vec::new() };
         let mut target = Vec::new();
         for i in 0..4000 {
