@@ -14,6 +14,7 @@ use super::open_files::ConnectionShares;
 use super::{examine, stored};
 use crate::auth::Authenticator;
 use crate::config::{Settings, StrayVariable};
+use crate::http::{WidgetAccess, WidgetSettings};
 use crate::worker::{LeadTargets, SinkSettings};
 use scoreline_domain::durable::folder_of;
 use scoreline_domain::text::with_causes;
@@ -98,6 +99,7 @@ pub fn checkup(settings: &Settings, strays: &[StrayVariable]) -> Vec<Checked> {
     checks.push(store(settings));
     checks.extend(disk(settings));
     checks.extend(folders(settings));
+    checks.extend(settings.widget.as_ref().map(|widget| agents_page(&widget.page)));
     let deadline = settings.scoring.deadline.as_millis();
     checks.push(Checked::ok(
         "deadline",
@@ -114,6 +116,20 @@ fn callers(settings: &Settings) -> Checked {
             let fix = "mend the file, or make a new one with `scoreline auth new-key`; only its owner may read it (chmod 600)";
             Checked::fail("callers", with_causes(&err), fix)
         }
+    }
+}
+
+/// Who may look at the agent's page.
+fn agents_page(page: &WidgetSettings) -> Checked {
+    match page.access {
+        WidgetAccess::Signed => {
+            Checked::ok("widget", format!("`{}/widget` is shown to who has a signed link", page.url))
+        }
+        WidgetAccess::Conversation => Checked::warn(
+            "widget",
+            "whoever knows the id of a conversation sees its score; ids stand in logs and reports of the platform",
+            "use the links that data actions answer and `widget.access = \"signed\"`, or keep it in a closed network",
+        ),
     }
 }
 

@@ -130,7 +130,8 @@ fn a_doctor_says_all_that_is_wrong_with_a_fix_for_each() {
         "[server]\nlisten = \"{taken}\"\nadmin_listen = \"192.0.2.1:8081\"\nallow_plain_http = true\n\
          allow_public_without_auth = true\n[server.tls]\ncertificate = \"server.crt\"\nkey = \"server.key\"\n\
          [privacy]\npepper_file = \"pepper\"\n[auth]\ncredentials_file = \"credentials.toml\"\n\
-         [store]\npath = \"store.db\"\n[log]\naudit_path = \"scoreline.toml/audit\"\n[connections]\nmost = 1000000\n"
+         [store]\npath = \"store.db\"\n[log]\naudit_path = \"scoreline.toml/audit\"\n[connections]\nmost = 1000000\n\
+         [widget]\nurl = \"https://score.example.com\"\naccess = \"conversation\"\nframe_ancestors = [\"https://desk.example.com\"]\n"
     );
     fs::write(folder.join("scoreline.toml"), settings).expect("written");
     let mut command = scoreline(folder, &["doctor", "--json"]);
@@ -156,6 +157,7 @@ fn a_doctor_says_all_that_is_wrong_with_a_fix_for_each() {
         ("server.admin_listen", "fail", "cannot be opened"),
         ("open files", "warn", "connections.most"),
         ("pepper", "ok", "keep a copy"),
+        ("widget", "warn", "knows the id of a conversation"),
         ("store", "fail", "store.db"),
         ("log.audit_path", "fail", "is not a folder"),
         ("models", "warn", "every user"),

@@ -180,15 +180,18 @@ pub(crate) fn nightly(run: &Nightly, progress: &Progress) -> anyhow::Result<Trai
     let (newest_rows, said) = unseen.newest(run.holdout);
     let candidate = Figures::of("candidate, newest rows held out", &leads, &newest_rows, said);
     let rate = Figures::of(NEWEST_RATE, &leads, &newest_rows, &newest_rate(&leads, &newest_rows));
+    let (night, said_of_night) = unseen.newest(STEP.min(run.holdout));
     let serving = newest_version(&run.models)?;
     let serving = serving.map(|serving| {
-        let said = serving_probabilities(&serving, &leads, &newest_rows)?;
-        anyhow::Ok(Figures::of(&format!("serving {}", serving.version()), &leads, &newest_rows, &said))
+        let said = serving_probabilities(&serving, &leads, &night)?;
+        let label = format!("serving {}, newest night", serving.version());
+        let candidate = Figures::of("candidate, newest night", &leads, &night, said_of_night);
+        anyhow::Ok([candidate, Figures::of(&label, &leads, &night, &said)])
     });
     let serving = serving.transpose()?;
-    let figures: Vec<Figures> = [&candidate, &rate].into_iter().chain(&serving).cloned().collect();
+    let figures: Vec<Figures> = [&candidate, &rate].into_iter().chain(serving.iter().flatten()).cloned().collect();
     let shown = table(&figures);
-    judge(&candidate, &rate, serving.as_ref(), run.margin)
+    judge(&candidate, &rate, serving.as_ref().map(|[candidate, serving]| [candidate, serving]), run.margin)
         .with_context(|| format!("not published, what serves is kept\n{shown}"))?;
 
     progress.step("fitting on the newest rows");
