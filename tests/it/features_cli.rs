@@ -276,7 +276,7 @@ fn a_parquet_export_holds_what_the_csv_does() {
     let file = File::open(desk.path("out.parquet")).expect("written");
     let mut reader = ParquetRecordBatchReaderBuilder::try_new(file).expect("Parquet").build().expect("a reader");
     let batch = reader.next().expect("a batch").expect("reads");
-    assert_eq!((batch.num_rows(), batch.num_columns()), (rows.len(), CATALOGUE.len() + 3));
+    assert_eq!((batch.num_rows(), batch.num_columns()), (rows.len(), CATALOGUE.len() + 5));
     for feature in CATALOGUE {
         let column = batch.column_by_name(feature.name).expect(feature.name).as_primitive::<Float64Type>();
         for (value_in_csv, found) in rows.iter().map(|row| value(row, feature.name)).zip(column) {

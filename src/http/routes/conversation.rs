@@ -57,7 +57,7 @@ impl Asked<'_> {
 }
 
 fn given_clv(app: &HttpState, scored: &Scored) -> GivenScore {
-    let Estimate { value, interval, confidence, tier, .. } = scored.estimate;
+    let Estimate { value, interval, tier_probability, tier, .. } = scored.estimate;
     let manifest = scored.snapshot.manifest();
     let thresholds = scored.snapshot.tiers();
     let limits = [thresholds.medium, thresholds.high].iter().all(|limit| limit.is_finite());
@@ -65,7 +65,7 @@ fn given_clv(app: &HttpState, scored: &Scored) -> GivenScore {
         value,
         interval: interval.zip(scored.interval_level).map(|(interval, level)| (interval.low(), interval.high(), level)),
         tier,
-        confidence: confidence.map(scoreline_domain::Probability::get),
+        confidence: tier_probability.map(scoreline_domain::Probability::get),
         low_confidence: app.policy.decide(&scored.estimate, scored.is_neutral(), None).low_confidence,
         horizon_days: manifest.horizon_days,
         limits: limits.then_some((thresholds.medium, thresholds.high)),

@@ -176,8 +176,8 @@ pub(super) fn journal(html: &mut Markup, findings: &Findings) {
         if let JournalKind::Asked(_, outcome) = entry.kind {
             html.raw(" ").raw(outcome.as_str());
         }
-        html.raw("</td><td class=\"object\">").text(&entry.object).raw("</td><td>").text(&entry.reason);
-        html.raw("</td><td class=\"object\">");
+        html.raw("</td><td>").text(&entry.object).raw("</td><td>").text(&entry.reason);
+        html.raw("</td><td>");
         html.text(&entry.who).raw("</td></tr>");
     }
     html.raw("</tbody></table></div>");
