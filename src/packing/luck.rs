@@ -78,7 +78,9 @@ pub fn resampled<'a>(actual: &'a [f64], value: &'a [f64]) -> impl Fn(usize, &mut
         let outcomes: Vec<f64> = rows.iter().map(|row| actual[*row]).collect();
         let was: f64 = outcomes.iter().sum();
         let said: f64 = rows.iter().map(|row| value[*row]).sum();
-        rows.iter().for_each(|row| tenth_of[*row] = tenths.len());
+        for row in rows {
+            tenth_of[*row] = tenths.len();
+        }
         tenths.push((outcomes, if was > 0.0 { said / was } else { 0.0 }));
     }
     move |row, random| {

@@ -134,36 +134,41 @@ pub fn text(trained: &Trained) -> anyhow::Result<String> {
         writeln!(text, "{}", loss(whole, core))?;
     }
     for quality in qualities {
-        let label = if quality.label.is_empty() { "this bundle" } else { &quality.label };
-        let figure = |key: &str| quality.metrics.get(key).copied().unwrap_or(f64::NAN);
-        let width = figure("interval_width_usd");
-        write!(text, "interval of {label}: width {width:.1} USD, score {:.1}, coverage", figure("interval_score"))?;
-        for (key, value) in &quality.metrics {
-            if let Some(group) = key.strip_prefix("interval_coverage_").filter(|group| !group.starts_with("at_")) {
-                write!(text, " {group} {value:.3}")?;
-                if let Some(Luck { low, high, .. }) = quality.luck.get(key) {
-                    write!(text, " (by luck {low:.3} to {high:.3})")?;
-                }
+        text.push_str(&intervals(quality)?);
+    }
+    Ok(text)
+}
+
+/// What intervals held, by group, and at the other levels.
+fn intervals(quality: &Quality) -> anyhow::Result<String> {
+    let mut text = String::new();
+    let label = if quality.label.is_empty() { "this bundle" } else { &quality.label };
+    let figure = |key: &str| quality.metrics.get(key).copied().unwrap_or(f64::NAN);
+    let width = figure("interval_width_usd");
+    write!(text, "interval of {label}: width {width:.1} USD, score {:.1}, coverage", figure("interval_score"))?;
+    for (key, value) in &quality.metrics {
+        if let Some(group) = key.strip_prefix("interval_coverage_").filter(|group| !group.starts_with("at_")) {
+            write!(text, " {group} {value:.3}")?;
+            if let Some(Luck { low, high, .. }) = quality.luck.get(key) {
+                write!(text, " (by luck {low:.3} to {high:.3})")?;
             }
         }
-        writeln!(text)?;
-        for level in LEVELS.iter().filter(|level| **level != LEVEL) {
-            let coverage = figure(&format!("interval_coverage_at_{:.0}", level * 100.0));
-            writeln!(text, "  at level {level}: coverage {coverage:.3}")?;
-        }
+    }
+    writeln!(text)?;
+    for level in LEVELS.iter().filter(|level| **level != LEVEL) {
+        let coverage = figure(&format!("interval_coverage_at_{:.0}", level * 100.0));
+        writeln!(text, "  at level {level}: coverage {coverage:.3}")?;
     }
     Ok(text)
 }
 
 /// What a perfect model shows on the same rows, below the figures of `columns`.
 fn lucks(quality: &Quality, columns: &[&str]) -> anyhow::Result<String> {
-    let lines: [(&str, fn(&Luck) -> f64); 3] =
-        [("  a perfect model, mean", |luck| luck.mean), ("    5 %", |luck| luck.low), ("    95 %", |luck| luck.high)];
     let mut text = String::new();
-    for (label, of) in lines {
+    for (place, label) in ["  a perfect model, mean", "    5 %", "    95 %"].into_iter().enumerate() {
         let mut line = format!("{label:30}");
         for key in columns {
-            match quality.luck.get(*key).map(of) {
+            match quality.luck.get(*key).map(|luck| [luck.mean, luck.low, luck.high][place]) {
                 Some(value) if *key == "decile_error" => write!(line, "{:>10.1}%", value * 100.0)?,
                 Some(value) => write!(line, "{value:>11.3}")?,
                 None => write!(line, "{:>11}", "")?,

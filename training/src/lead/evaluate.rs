@@ -194,7 +194,12 @@ pub(super) const NEWEST_RATE: &str = "rate of the newest 500";
 ///
 /// # Errors
 /// Says what is worse.
-pub(super) fn judge(candidate: &Figures, rate: &Figures, serving: Option<&Figures>, margin: f64) -> anyhow::Result<()> {
+pub(super) fn judge(
+    candidate: &Figures,
+    rate: &Figures,
+    night: Option<[&Figures; 2]>,
+    margin: f64,
+) -> anyhow::Result<()> {
     anyhow::ensure!(
         candidate.log_loss < rate.log_loss,
         "log-loss {:.4} on the newest rows is not better than the {:.4} of who only knows the {NEWEST_RATE}",
