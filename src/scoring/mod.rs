@@ -125,7 +125,7 @@ impl<E> Scored<E> {
     }
 }
 
-pub type Warnings = SmallVec<[Warning; 16]>;
+pub type Warnings = SmallVec<[Warning; 24]>;
 
 /// Features that a caller dates further back are named as old: a score is not kept longer either.
 const FEATURES_FRESH: SignedDuration = SignedDuration::from_hours(24);

@@ -1,5 +1,6 @@
 //! `scoreline features` as a user sees it: purchases in, training data out, nothing of the future in between.
 
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -320,11 +321,12 @@ fn a_shop(customers: u64) -> String {
     let mut log = "customer_id,date,amount,items\n".to_owned();
     for customer in 0..customers {
         let eager = 0.15 + 0.6 * chance(&[customer, 1]);
-        for week in 0..18_u64 {
-            if chance(&[customer, 2, week]) < eager * 0.5 {
-                let day = jiff::civil::date(2020, 1, 1) + jiff::Span::new().days(week as i64 * 7);
-                let amount = 5.0 + 40.0 * chance(&[customer, 3, week]);
-                log.push_str(&format!("C{customer},{day},{amount:.2},1\n"));
+        for week in 0..18_u32 {
+            let at = u64::from(week);
+            if chance(&[customer, 2, at]) < eager * 0.5 {
+                let day = jiff::civil::date(2020, 1, 1) + jiff::Span::new().days(i64::from(week) * 7);
+                let amount = 5.0 + 40.0 * chance(&[customer, 3, at]);
+                let _ = writeln!(log, "C{customer},{day},{amount:.2},1");
             }
         }
     }

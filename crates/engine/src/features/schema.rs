@@ -188,7 +188,7 @@ pub struct Given {
     /// Raw values, for a categorical feature the position of its category; `NaN` where the request gave none.
     pub raw: Row,
     /// Positions of missing features.
-    pub missing: SmallVec<[u16; 16]>,
+    pub missing: SmallVec<[u16; 24]>,
     /// Positions of categorical features whose category is not in the bundle's list: as good as missing.
     pub unknown: SmallVec<[u16; 4]>,
     /// Positions of values outside the training range.
