@@ -73,6 +73,20 @@ async fn a_data_action_answers_the_address_of_a_page_that_says_the_same() {
     ] {
         assert!(reply.text.contains(&told), "{told} in {}", content(&reply));
     }
+    // The limits are those that this customer was judged by, of whom no purchases are known.
+    let (_, limits) = reply.text.split_once("medium from $").expect("limits");
+    let (medium, rest) = limits.split_once(" · high from $").expect("two limits");
+    let (high, _) = rest.split_once('<').expect("the end of the line");
+    let value = answer["clv_value_usd"].as_f64().expect("an amount");
+    let from = |limit: &str| limit.parse::<f64>().expect("dollars") - 0.5;
+    let told = if value >= from(high) {
+        "High value"
+    } else if value >= from(medium) {
+        "Medium value"
+    } else {
+        "Low value"
+    };
+    assert_eq!(told, tier, "{value} of {medium} and {high}");
     // Without a conversation there is nothing to look at, and without an address for pages nothing changes.
     let bare = app.ok_text(CLV, &format!("{{{FEATURES}}}")).await;
     assert!(bare.get("widget_url").is_none(), "{bare}");
