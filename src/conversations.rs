@@ -82,7 +82,7 @@ pub enum GivenScore {
         interval: Option<(f64, f64, f64)>,
         tier: Tier,
         /// Probability that the tier is right.
-        confidence: Option<f64>,
+        tier_probability: Option<f64>,
         low_confidence: bool,
         horizon_days: Option<u32>,
         /// From which amounts on a customer is of medium and of high value.
@@ -344,7 +344,7 @@ mod tests {
                 value,
                 interval: Some((0.0, 351.2, 0.9)),
                 tier: Tier::High,
-                confidence: Some(0.28),
+                tier_probability: Some(0.28),
                 low_confidence: true,
                 horizon_days: Some(273),
                 limits: Some((29.91, 93.32)),

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use jiff::civil::Date;
 use scoreline_domain::time::Timestamp;
 use scoreline_domain::{ModelName, ModelVersion, Probability, Tier};
-use scoreline_engine::features::{DerivedRule, FeatureRule};
+use scoreline_engine::features::{DerivedRule, FeatureRule, FeatureSchema};
 use scoreline_engine::inference::bundle::{
     BundleFiles, GOLDEN_FILE, GoldenAnswer, GoldenRequest, GoldenRow, GoldenValue, LoadSettings, MANIFEST_FILE,
     ModelSnapshot, run_rows, sha256_hex,
@@ -341,12 +341,16 @@ pub fn positions(snapshot: &ModelSnapshot, names: &[String]) -> anyhow::Result<V
         .collect()
 }
 
-/// Raw rows with some features left out.
-pub fn raw(rows: &[&Row], blank: &[usize]) -> Vec<f64> {
-    let mut all = Vec::new();
+/// Raw rows with some features left out. What follows from the others is worked out, as for a request that lacks it.
+pub fn raw(schema: &FeatureSchema, rows: &[&Row], blank: &[usize]) -> Vec<f64> {
+    let mut all = Vec::with_capacity(rows.len() * schema.len());
     for row in rows {
+        let from = all.len();
         let values = row.values.iter().enumerate();
         all.extend(values.map(|(i, value)| if blank.contains(&i) { f64::NAN } else { *value }));
+        if !blank.is_empty() {
+            schema.follow(&mut all[from..]);
+        }
     }
     all
 }
@@ -362,7 +366,7 @@ pub fn score(
         .schema()
         .position(&grouping.feature)
         .with_context(|| format!("`{}` picks the calibration group and is not a feature", grouping.feature))?;
-    let raw = raw(rows, blank);
+    let raw = raw(snapshot.schema(), rows, blank);
     let outputs = run_rows(snapshot, &raw)?;
     let roles = snapshot.roles();
     let scored = rows.iter().zip(outputs.chunks_exact(snapshot.engine().outputs().len())).map(|(row, outputs)| {

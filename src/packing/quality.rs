@@ -72,13 +72,9 @@ pub fn refuse_nonsense(whole: &Quality, reason: Option<&str>) -> anyhow::Result<
     })
 }
 
-/// What the bundle answers about each row when some features are left out. What follows from the others is worked out, as
-/// for a request that lacks it.
+/// What the bundle answers about each row when some features are left out.
 pub fn judge<'r>(snapshot: &ModelSnapshot, rows: &[&'r Row], blank: &[usize]) -> anyhow::Result<Vec<Judged<'r>>> {
-    let mut raw = raw(rows, blank);
-    if !blank.is_empty() {
-        raw.chunks_exact_mut(snapshot.schema().len()).for_each(|row| snapshot.schema().follow(row));
-    }
+    let raw = raw(snapshot.schema(), rows, blank);
     let at = |level: f64| -> anyhow::Result<Vec<Estimate>> {
         let wish = Wish { level: Some(level), previous: None };
         Ok(estimate_rows(snapshot, &raw, wish)?.into_iter().collect::<Result<_, _>>()?)

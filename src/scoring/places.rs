@@ -3,8 +3,10 @@
 //!
 //! Single leads move it in blocks of `BLOCK` different ones, so that a few questions that are repeated are answered alike
 //! whatever way they come. Leads that are asked about together, as many or more, come in at once and are placed among
-//! themselves. Answers from the cache and baselines are placed and do not count. What was scored is kept in the store once a second by whoever follows it, so
-//! that restarts and replicas go on from there; a prediction never waits for that.
+//! themselves. Answers from the cache and baselines are placed and do not count.
+//!
+//! What was scored is kept in the store once a second by whoever follows it, so that restarts and replicas go on from there;
+//! a prediction never waits for that.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

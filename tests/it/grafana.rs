@@ -15,6 +15,7 @@ use scoreline_simulator::{Simulator, SimulatorSettings};
 use serde_json::{Value, json};
 
 use crate::documents::has_heading;
+use crate::leads::served::platform_environment;
 use crate::monitoring::watched_bundle;
 use crate::process::{Server, ask, get, models, post};
 use crate::support::TestBundle;
@@ -239,17 +240,8 @@ impl Drop for Prometheus {
 
 /// Settings of a server with a platform to read from and write to, and with a version on trial.
 fn environment(platform: &Simulator, folder: &Path) -> Vec<(&'static str, String)> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let secret = folder.join("client-secret");
-    fs::write(&secret, &platform.settings().client_secret).expect("written");
-    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).expect("permissions");
-    vec![
-        ("SCORELINE__GENESYS__API_URL", platform.api_url()),
-        ("SCORELINE__GENESYS__LOGIN_URL", platform.login_url()),
-        ("SCORELINE__GENESYS__ALLOW_PLAIN_HTTP", "true".to_owned()),
-        ("SCORELINE__GENESYS__CLIENT_ID", platform.settings().client_id.clone()),
-        ("SCORELINE__GENESYS__CLIENT_SECRET_FILE", secret.display().to_string()),
-        ("SCORELINE__GENESYS__REQUESTS_PER_MINUTE", "100000".to_owned()),
+    let mut environment = platform_environment(platform, folder);
+    environment.extend([
         ("SCORELINE__GENESYS__OUTBOUND__CONTACT_LISTS", platform.contact_list().to_string()),
         ("SCORELINE__EXTRACT__LOOK_BACK_DAYS", "7".to_owned()),
         ("SCORELINE__WRITE_BACK__SINK", "profile".to_owned()),
@@ -258,7 +250,8 @@ fn environment(platform: &Simulator, folder: &Path) -> Vec<(&'static str, String
         ("SCORELINE__MONITORING__MIN_ROWS", "100".to_owned()),
         ("SCORELINE__SCORING__SELF_PROBE", "1s".to_owned()),
         ("SCORELINE__MODELS__CANDIDATES", r#"{ clv = { version = "v1.3", mode = "shadow" } }"#.to_owned()),
-    ]
+    ]);
+    environment
 }
 
 /// A little of everything that a server is asked.

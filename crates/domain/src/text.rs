@@ -1,8 +1,9 @@
-//! Texts that several crates write: bytes in hexadecimal, long names, an error with its causes, kinds of numbers in words.
+//! Texts that several crates write: bytes in hexadecimal, long names, an error with its causes, kinds of numbers in words,
+//! text inside of markup.
 
 use std::borrow::Cow;
 use std::error::Error;
-use std::fmt::Write as _;
+use std::fmt::{self, Write};
 
 /// Bytes as lower-case hexadecimal digits, two each.
 pub fn hex(bytes: &[u8]) -> String {
@@ -18,6 +19,30 @@ pub fn shown(text: &str, most_characters: usize) -> Cow<'_, str> {
     match text.char_indices().nth(most_characters) {
         Some((end, _)) => Cow::Owned(format!("{}..", &text[..end])),
         None => Cow::Borrowed(text),
+    }
+}
+
+/// Writes what it is given without any character that means something in HTML, SVG or XML: the content of an element, or an
+/// attribute's value between quotes.
+pub struct EscapedWriter<W>(pub W);
+
+impl<W: Write> Write for EscapedWriter<W> {
+    fn write_str(&mut self, mut text: &str) -> fmt::Result {
+        while let Some(at) = text.find(['&', '<', '>', '"', '\'', '\0']) {
+            let (before, rest) = text.split_at(at);
+            self.0.write_str(before)?;
+            self.0.write_str(match rest.as_bytes()[0] {
+                b'&' => "&amp;",
+                b'<' => "&lt;",
+                b'>' => "&gt;",
+                b'"' => "&quot;",
+                b'\'' => "&#39;",
+                // No page may hold one.
+                _ => "\u{fffd}",
+            })?;
+            text = &rest[1..];
+        }
+        self.0.write_str(text)
     }
 }
 

@@ -6,10 +6,11 @@
 
 pub(super) mod agent;
 
-use std::fmt::{self, Display, Write as _};
+use std::fmt::{Display, Write as _};
 
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use scoreline_domain::text::EscapedWriter;
 
 /// Colours, light and dark, and the looks of what stands on more than one page.
 const STYLES: &str = include_str!("page.css");
@@ -19,29 +20,6 @@ static HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 /// For browsers that do not know `frame-ancestors`.
 static DENY: HeaderValue = HeaderValue::from_static("DENY");
 static NO_REFERRER: HeaderValue = HeaderValue::from_static("no-referrer");
-
-/// Writes what it is given without any character that means something in HTML.
-struct EscapedWriter<W>(W);
-
-impl<W: fmt::Write> fmt::Write for EscapedWriter<W> {
-    fn write_str(&mut self, mut text: &str) -> fmt::Result {
-        while let Some(at) = text.find(['&', '<', '>', '"', '\'', '\0']) {
-            let (before, rest) = text.split_at(at);
-            self.0.write_str(before)?;
-            self.0.write_str(match rest.as_bytes()[0] {
-                b'&' => "&amp;",
-                b'<' => "&lt;",
-                b'>' => "&gt;",
-                b'"' => "&quot;",
-                b'\'' => "&#39;",
-                // No page may hold one.
-                _ => "\u{fffd}",
-            })?;
-            text = &rest[1..];
-        }
-        self.0.write_str(text)
-    }
-}
 
 /// HTML in the making. Only text of the program becomes markup.
 #[derive(Clone, Debug, Default)]

@@ -72,7 +72,7 @@ fn given_clv(app: &HttpState, scored: &Scored, row: Option<&[f64]>) -> GivenScor
         value,
         interval: interval.zip(scored.interval_level).map(|(interval, level)| (interval.low(), interval.high(), level)),
         tier,
-        confidence: tier_probability.map(scoreline_domain::Probability::get),
+        tier_probability: tier_probability.map(scoreline_domain::Probability::get),
         low_confidence: app.policy.decide(&scored.estimate, scored.is_neutral(), None).low_confidence,
         horizon_days: manifest.horizon_days,
         limits: limits.filter(|(medium, high)| medium.is_finite() && high.is_finite()),

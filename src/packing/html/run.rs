@@ -79,7 +79,7 @@ impl Evidence {
     pub fn of(snapshot: &ModelSnapshot, judged: &[Judged<'_>]) -> anyhow::Result<Self> {
         let manifest = snapshot.manifest();
         let rows: Vec<&Row> = judged.iter().map(|one| one.row).collect();
-        let importance = measured::importance(snapshot, &raw(&rows, &[]))?;
+        let importance = measured::importance(snapshot, &raw(snapshot.schema(), &rows, &[]))?;
         let features = manifest.features.iter();
         let drift =
             features.filter_map(|rule| rule.drift.as_ref().map(|bins| measured::drift(&rule.name, &rule.unit, bins)));

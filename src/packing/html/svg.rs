@@ -3,6 +3,8 @@
 
 use std::fmt::{Display, Write as _};
 
+use scoreline_domain::text::EscapedWriter;
+
 /// How numbers of an axis or a table are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
@@ -131,16 +133,10 @@ fn grouped(value: f64, decimals: usize) -> String {
 pub(crate) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            // Not allowed in XML, whatever the escape.
-            c if c.is_control() && c != '\n' && c != '\t' => out.push('\u{fffd}'),
-            c => out.push(c),
-        }
+        // Control characters are not allowed in XML, whatever the escape.
+        let c = if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c };
+        // Writing to a string cannot fail.
+        let _ = EscapedWriter(&mut out).write_char(c);
     }
     out
 }

@@ -30,8 +30,8 @@ pub fn platform(leads: &[String]) -> Simulator {
     simulator
 }
 
-/// Settings of a process with its store in `folder`, as environment variables.
-pub fn environment(platform: &Simulator, folder: &Path) -> Vec<(&'static str, String)> {
+/// Settings of a process that uses this platform, as environment variables. Its secret is a file in `folder`.
+pub fn platform_environment(platform: &Simulator, folder: &Path) -> Vec<(&'static str, String)> {
     use std::os::unix::fs::PermissionsExt as _;
     let secret = folder.join("client-secret");
     std::fs::write(&secret, &platform.settings().client_secret).expect("written");
@@ -43,13 +43,21 @@ pub fn environment(platform: &Simulator, folder: &Path) -> Vec<(&'static str, St
         ("SCORELINE__GENESYS__CLIENT_ID", platform.settings().client_id.clone()),
         ("SCORELINE__GENESYS__CLIENT_SECRET_FILE", secret.display().to_string()),
         ("SCORELINE__GENESYS__REQUESTS_PER_MINUTE", "100000".to_owned()),
+    ]
+}
+
+/// Settings of a process that pushes, with its store in `folder`, as environment variables.
+pub fn environment(platform: &Simulator, folder: &Path) -> Vec<(&'static str, String)> {
+    let mut environment = platform_environment(platform, folder);
+    environment.extend([
         ("SCORELINE__GENESYS__TIMEOUT", "1s".to_owned()),
         ("SCORELINE__GENESYS__OUTBOUND__CONTACT_LISTS", platform.contact_list().to_string()),
         ("SCORELINE__PUSH__SINK", "contact_list".to_owned()),
         ("SCORELINE__PUSH__EVERY", "100ms".to_owned()),
         ("SCORELINE__EXTRACT__EVERY", "24h".to_owned()),
         ("SCORELINE__STORE__PATH", folder.join("scoreline.db").display().to_string()),
-    ]
+    ]);
+    environment
 }
 
 pub fn serve(models: &Path, environment: &[(&'static str, String)]) -> Server {

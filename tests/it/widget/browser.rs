@@ -41,11 +41,11 @@ fn baseline(level: &str, name: &str) -> GivenBaseline {
 /// Answers by state, as the shipped models could give them.
 fn answers(now: Timestamp) -> Vec<(&'static str, GivenAnswer)> {
     let before = |time: Duration| now.checked_sub(time).expect("in range");
-    let clv = |value, high, tier, confidence, low_confidence| GivenScore::Clv {
+    let clv = |value, high, tier, tier_probability, low_confidence| GivenScore::Clv {
         value,
         interval: Some((0.0, high, 0.9)),
         tier,
-        confidence: Some(confidence),
+        tier_probability: Some(tier_probability),
         low_confidence,
         horizon_days: Some(273),
         limits: Some((29.91, 93.32)),

@@ -10,6 +10,7 @@ use scoreline_store::{Store, StoreSettings};
 
 use super::line::dump;
 use crate::ground::Ground;
+use crate::leads::served::platform_environment;
 use crate::process::scoreline;
 
 const PEPPER: &str = "a pepper that lasts for this test";
@@ -24,20 +25,11 @@ fn platform() -> Simulator {
 
 /// `scoreline` with the platform and a store in `folder`, or at `url`.
 pub fn command(arguments: &[&str], platform: &Simulator, folder: &Path, url: Option<&str>) -> Command {
-    use std::os::unix::fs::PermissionsExt as _;
-    let secret = folder.join("client-secret");
-    std::fs::write(&secret, &platform.settings().client_secret).expect("written");
-    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).expect("permissions");
     let models = folder.join("models");
     std::fs::create_dir_all(&models).expect("a folder");
     let mut command = scoreline(arguments, &models);
     command
-        .env("SCORELINE__GENESYS__API_URL", platform.api_url())
-        .env("SCORELINE__GENESYS__LOGIN_URL", platform.login_url())
-        .env("SCORELINE__GENESYS__ALLOW_PLAIN_HTTP", "true")
-        .env("SCORELINE__GENESYS__CLIENT_ID", &platform.settings().client_id)
-        .env("SCORELINE__GENESYS__CLIENT_SECRET_FILE", &secret)
-        .env("SCORELINE__GENESYS__REQUESTS_PER_MINUTE", "100000")
+        .envs(platform_environment(platform, folder))
         .env("SCORELINE__GENESYS__JOB_PAGE_SIZE", "40")
         .env("SCORELINE__GENESYS__JOB_WINDOW_DAYS", "31")
         .env("SCORELINE__GENESYS__QUERY_PAGE_SIZE", "20")

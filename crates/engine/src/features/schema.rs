@@ -558,6 +558,30 @@ fn groups(rules: &[FeatureRule]) -> (Vec<Box<str>>, Vec<usize>) {
     (names, of)
 }
 
+#[cfg(test)]
+impl FeatureRule {
+    /// An optional number from 0 to 1 with a mean of 0 and a deviation of 1, which is left missing: where a test starts from.
+    pub(crate) fn plain(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            unit: String::new(),
+            required: false,
+            impute: Impute::Named(NamedImpute::None),
+            transform: Transform::Identity,
+            min: 0.0,
+            max: 1.0,
+            never: None,
+            mean: 0.0,
+            std: 1.0,
+            lowest: None,
+            highest: None,
+            drift: None,
+            group: None,
+            categories: Vec::new(),
+        }
+    }
+}
+
 impl FeatureRule {
     /// What the feature is explained together with.
     fn group(&self) -> &str {

@@ -373,25 +373,12 @@ fn malformed(reason: String) -> BackendError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::features::{FeatureRule, Impute, NamedImpute, Transform};
+    use crate::features::FeatureRule;
 
     fn rule(name: &str, categories: &[&str]) -> FeatureRule {
         FeatureRule {
-            name: name.into(),
-            unit: String::new(),
-            required: false,
-            impute: Impute::Named(NamedImpute::None),
-            transform: Transform::Identity,
-            min: 0.0,
-            max: 1.0,
-            never: None,
-            mean: 0.0,
-            std: 1.0,
-            lowest: None,
-            highest: None,
-            drift: None,
-            group: None,
             categories: categories.iter().map(|&category| category.to_owned()).collect(),
+            ..FeatureRule::plain(name)
         }
     }
 

@@ -431,7 +431,7 @@ fn regression(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::features::{FeatureRule, Impute, NamedImpute, Transform};
+    use crate::features::{FeatureRule, Impute, NamedImpute};
 
     const FEATURES: [&str; 3] = ["recency_days", "frequency_count", "monetary_avg"];
 
@@ -635,23 +635,7 @@ mod tests {
 
     #[test]
     fn the_last_variant_must_answer_every_row_the_bundle_accepts() {
-        let rule = |name: &str, required, impute| FeatureRule {
-            name: name.into(),
-            unit: String::new(),
-            required,
-            impute,
-            transform: Transform::Identity,
-            min: 0.0,
-            max: 1.0,
-            never: None,
-            mean: 0.0,
-            std: 1.0,
-            lowest: None,
-            highest: None,
-            drift: None,
-            group: None,
-            categories: Vec::new(),
-        };
+        let rule = |name: &str, required, impute| FeatureRule { required, impute, ..FeatureRule::plain(name) };
         let none = Impute::Named(NamedImpute::None);
         let schema = |rules: &[FeatureRule]| FeatureSchema::new(rules.to_vec(), false).expect("valid");
         let bytes = two_variants().write();

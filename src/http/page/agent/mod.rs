@@ -235,8 +235,8 @@ impl Paper<'_> {
         if let (true, Some(time)) = (answer.is_old_history, answer.features_as_of) {
             flags.push(("stale", filled(words.old_history, &[("age", &ago(time))])));
         }
-        if let GivenScore::Clv { low_confidence: true, confidence, .. } = &answer.score {
-            let text = match confidence {
+        if let GivenScore::Clv { low_confidence: true, tier_probability, .. } = &answer.score {
+            let text = match tier_probability {
                 Some(share) => filled(words.indicative, &[("share", &format!("{:.0}", share * 100.0))]),
                 None => words.a_guess.to_owned(),
             };

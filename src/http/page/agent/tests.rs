@@ -15,7 +15,7 @@ fn fresh() -> GivenAnswer {
             value: 101.9,
             interval: Some((0.0, 351.2, 0.9)),
             tier: Tier::High,
-            confidence: Some(0.83),
+            tier_probability: Some(0.83),
             low_confidence: false,
             horizon_days: Some(273),
             limits: Some((29.91, 93.32)),
@@ -37,8 +37,8 @@ fn baseline(level: &str, name: &str) -> GivenBaseline {
 
 fn unsure(answer: GivenAnswer, share: Option<f64>) -> GivenAnswer {
     let mut answer = answer;
-    if let GivenScore::Clv { confidence, low_confidence, .. } = &mut answer.score {
-        (*confidence, *low_confidence) = (share, true);
+    if let GivenScore::Clv { tier_probability, low_confidence, .. } = &mut answer.score {
+        (*tier_probability, *low_confidence) = (share, true);
     }
     answer
 }

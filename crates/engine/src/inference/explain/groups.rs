@@ -350,8 +350,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::features::FeatureRule;
     use crate::features::derived::{Bend, DerivedRule, Factor};
-    use crate::features::{FeatureRule, Impute, NamedImpute, Transform};
     use crate::inference::backend::{Backend, BackendError};
 
     /// A model that is nothing but its answers.
@@ -373,21 +373,9 @@ mod tests {
     /// Features of a mean of 0, by name and group.
     fn schema(features: &[(&str, Option<&str>)], derived: &[(&str, &str)]) -> FeatureSchema {
         let rule = |(name, group): &(&str, Option<&str>)| FeatureRule {
-            name: (*name).to_owned(),
-            unit: String::new(),
-            required: false,
-            impute: Impute::Named(NamedImpute::None),
-            transform: Transform::Identity,
-            min: 0.0,
             max: 9.0,
-            never: None,
-            mean: 0.0,
-            std: 1.0,
-            lowest: None,
-            highest: None,
-            drift: None,
-            categories: Vec::new(),
             group: group.map(str::to_owned),
+            ..FeatureRule::plain(name)
         };
         let factor = |of: &str| Factor { of: of.to_owned(), over: None, apply: Bend::Identity };
         let product = |(left, right): &(&str, &str)| DerivedRule {
