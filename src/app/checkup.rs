@@ -263,12 +263,24 @@ fn store(settings: &Settings) -> Checked {
     // Without a pepper it cannot be said whose customers are in it; that is told of the pepper.
     let read = stored::run_until_signal(async {
         let opened = stored::open_to_reveal(settings).await?;
-        let counts = opened.store.counts().await;
+        let (counts, schema) = (opened.store.counts().await, opened.store.schema().await);
         opened.store.close().await;
-        Ok(counts?)
+        let (found, known) = schema?;
+        if found > known {
+            return Err(StoreError::Newer { found, known }.into());
+        }
+        Ok((counts?, found, known))
     });
     match read {
-        Ok(counts) => Checked::ok(about, format!("it opens: {} customers, {} scores", counts.customers, counts.scores)),
+        Ok((_, found, known)) if found < known => {
+            let says = format!(
+                "it opens, and the next start brings its schema from {found} to {known}: older programs open it no more"
+            );
+            Checked::warn(about, says, "back it up first: \"Back up and restore\" in docs/operate.md")
+        }
+        Ok((counts, ..)) => {
+            Checked::ok(about, format!("it opens: {} customers, {} scores", counts.customers, counts.scores))
+        }
         Err(err) => {
             let fix = match (&settings.store.place, err.downcast_ref::<StoreError>()) {
                 (_, Some(StoreError::Newer { .. })) => "run the newer program",

@@ -17,7 +17,7 @@ use crate::conversations::ConversationBook;
 use crate::http::{Jobs, QuestionDesk, Readiness, WriteBackDesk, answer_later};
 use crate::leads::{LeadDesk, LeadDeskParts, PauseBoard, TargetPause};
 use crate::lifecycle::Stop;
-use crate::monitoring::Monitoring;
+use crate::monitoring::{Monitoring, ReplayLog, replay_log};
 use crate::scoring::Scorer;
 use crate::scoring::feature_table::FeatureTable;
 use crate::sinks::{CallbackHosts, Callbacks, FileSink, LeadSink, ProfilePlace, ProfileSink};
@@ -36,7 +36,7 @@ use crate::worker::write_back::{WriteBack, WrittenBack};
 use crate::worker::{self, Board, LeadTargets, Leases, PushSettings, SinkSettings, WriteBackSettings};
 use scoreline_domain::JobName;
 use scoreline_domain::privacy::seal::Sealer;
-use scoreline_domain::privacy::{Eraser, IdHasher, PrivacySettings};
+use scoreline_domain::privacy::{Eraser, IdHasher, PrivacySettings, Tombstones};
 use scoreline_domain::text::with_causes;
 use scoreline_domain::time::{Clock, SystemClock, Timestamp};
 use scoreline_engine::inference::registry::Patience;
@@ -165,6 +165,7 @@ impl Pipeline {
         // Whoever keeps the ledger goes on until the last request is answered, and closes the store.
         let _ = tell.send(store.clone());
         let registry = Arc::clone(scorer.registry());
+        let tombstones = eraser.tombstones().clone();
         let follower = Follower { store: store.clone(), eraser, registry, erased_seq, scorer: scorer.clone() };
         let follower = Box::pin(follower.run(stop.clone())) as BoxFuture<'static, ()>;
         let keeper = FeatureTableKeeper::new(StoreFeed::new(store.clone()), scorer.table().clone());
@@ -172,11 +173,12 @@ impl Pipeline {
         let keeper = Box::pin(keeper) as BoxFuture<'static, ()>;
         let watching = follow::watch(store.clone(), stop.clone());
         let noting = keep_conversations(conversations, store.clone(), stop.clone());
+        let logging = keep_replay_log(monitoring.replay_log().cloned(), store.clone(), tombstones, stop.clone());
         let leases = Leases::new(store, &holder(&settings), Arc::new(SystemClock));
         let later = self.drive_all(later(&leases, &scorer, &hasher, callbacks), &stop);
         let driven = self.drive(&settings, &leases, &scorer, platform.as_ref(), &privacy, &stop);
         // One task: together they use no more than one of the threads that answer requests.
-        tokio::join!(driven, later, follower, keeper, watching, noting);
+        tokio::join!(driven, later, follower, keeper, watching, noting, logging);
         Ok(())
     }
 
@@ -221,6 +223,15 @@ impl Pipeline {
 async fn keep_conversations(conversations: Option<ConversationBook>, store: Store, stop: Stop) {
     if let Some(conversations) = conversations {
         conversations.keep(store, stop.soft().clone().cancelled_owned()).await;
+    }
+}
+
+/// Keeps questions for a replay until the process stops; where none are to be kept, lets go of those that are.
+async fn keep_replay_log(log: Option<ReplayLog>, store: Store, tombstones: Tombstones, stop: Stop) {
+    if let Some(log) = log {
+        log.keep(store, tombstones, Arc::new(SystemClock), stop.soft().clone().cancelled_owned()).await;
+    } else if let Err(error) = replay_log::clear(&store).await {
+        tracing::warn!(%error, "questions that were kept for a replay are not deleted; the next start tries again");
     }
 }
 

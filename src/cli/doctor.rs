@@ -1,6 +1,7 @@
 //! `scoreline doctor`: one line for each thing that a start or a day of work needs, and what to do where it is not right.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use anyhow::anyhow;
 use clap::Args;
@@ -13,6 +14,8 @@ use crate::app;
 use crate::app::checkup::{self, Checked, Health};
 use crate::config::{self, ConfigProblems, Problem, Settings, SettingsSource, ValueOrigin};
 use scoreline_domain::text::with_causes;
+use scoreline_domain::{ModelName, ModelVersion};
+use scoreline_engine::inference::bundle::lone_version;
 
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
@@ -91,7 +94,9 @@ fn models(settings: &Settings) -> Vec<Checked> {
             return vec![Checked::fail("models", with_causes(&*err), format!("let this user read `{dir}`"))];
         }
     };
-    bundles
+    let good: Vec<_> =
+        bundles.iter().filter(|(_, problems)| problems.is_empty()).map(|(path, _)| path.clone()).collect();
+    let mut checks: Vec<_> = bundles
         .into_iter()
         .map(|(path, problems)| {
             let shown = path.display();
@@ -101,7 +106,39 @@ fn models(settings: &Settings) -> Vec<Checked> {
             let fix = format!("`scoreline models verify {shown}` says all; put a good version there, or take it away");
             Checked::fail("models", format!("`{shown}` would be refused, {step}: {problem}"), fix)
         })
-        .collect()
+        .collect();
+    checks.extend(named(settings, &good));
+    checks
+}
+
+/// Models and versions that the settings name and that cannot be loaded.
+fn named(settings: &Settings, good: &[PathBuf]) -> Vec<Checked> {
+    let models = &settings.models;
+    let is_there = |model: &ModelName, version: Option<&ModelVersion>| {
+        good.iter().any(|path| {
+            let file = path.file_name().unwrap_or_default().to_string_lossy();
+            let found = if path.is_dir() { ModelVersion::parse(&file).ok() } else { lone_version(&file) };
+            path.parent().is_some_and(|parent| parent.ends_with(model.as_str()))
+                && version.is_none_or(|version| found.as_ref() == Some(version))
+        })
+    };
+    let mut checks = Vec::new();
+    let clv = &models.clv_model;
+    if !is_there(clv, None) {
+        let says =
+            format!("no version of `models.clv_model` = `{clv}` can be loaded: nothing predicts a customer's value");
+        checks.push(Checked::fail("models", says, "put one there, or name the model that is"));
+    }
+    for (model, version) in models.pins.iter().filter(|(model, version)| !is_there(model, Some(version))) {
+        let says = format!("`models.pins.{model}` = `{version}` cannot be loaded, and nothing serves in its place");
+        checks.push(Checked::fail("models", says, "put that version there, or take the pin out"));
+    }
+    for (model, candidate) in models.candidates.iter().filter(|(model, it)| !is_there(model, Some(&it.version))) {
+        let version = &candidate.version;
+        let says = format!("`models.candidates.{model}` names `{version}`, which cannot be loaded: it is not tried");
+        checks.push(Checked::warn("models", says, "put that version there, or take the candidate out"));
+    }
+    checks
 }
 
 fn as_text(checks: &[Checked], colours: Colours) -> String {

@@ -13,6 +13,7 @@ mod init;
 mod man;
 pub mod models;
 mod push;
+mod replay;
 mod rescore;
 mod reveal;
 pub mod score;
@@ -69,6 +70,8 @@ enum Command {
     Extract(extract::Extract),
     /// Compute features, score customers and write scores back, once
     Rescore(rescore::RescoreArgs),
+    /// Put questions that were answered to another version, and say what would change
+    Replay(replay::ReplayArgs),
     /// Name the customers of a score file, for whoever has the pepper
     Reveal(reveal::RevealArgs),
     /// Show what is in the store, how far the jobs have come and what could not be written back
@@ -175,6 +178,7 @@ impl Cli {
             Command::Score(score) => score.run(settings()?),
             Command::Extract(extract) => extract.run(&settings()?),
             Command::Rescore(rescore) => rescore.run(&settings()?),
+            Command::Replay(replay) => replay.run(settings()?),
             Command::Reveal(reveal) => reveal.run(&settings()?),
             Command::Status(status) => status.run(&settings()?),
             Command::Push(push) => push.run(&settings()?),

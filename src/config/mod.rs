@@ -29,7 +29,7 @@ use std::time::Duration;
 use crate::auth::AuthSettings;
 use crate::leads::LeadSettings;
 use crate::monitoring::book::PredictionLimits;
-use crate::monitoring::{MonitoringSettings, WindowSettings};
+use crate::monitoring::{MonitoringSettings, ReplayLimits, WindowSettings};
 use crate::routing::{RoutingSettings, TierRoute};
 use crate::scoring::explanation::ExplainSettings;
 use crate::sinks::CallbackSettings;
@@ -413,9 +413,12 @@ fn monitoring(read: &mut Reader) -> MonitoringSettings {
         window,
         sample_every: i64::try_from(sample_every.as_secs()).unwrap_or(i64::MAX),
     };
+    let questions = whole(read, "monitoring.replay_questions", 0, 100_000_000) as u64;
+    let kept_for = duration(read, "monitoring.replay_kept_for", "from `1h` to `8760h`", 3_600_000, 8760 * 3_600_000);
     MonitoringSettings {
         windows: WindowSettings { length, least_rows: least_rows as u64, most_rows: most_rows as u64 },
         ledger: outcomes.then_some(limits),
+        replay: (questions > 0).then_some(ReplayLimits { questions, kept_for }),
     }
 }
 

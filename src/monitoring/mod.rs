@@ -1,6 +1,6 @@
 //! What becomes of a model after it serves: whether it is still asked about the customers it was trained on (drift),
-//! how its answers turned out (outcomes), and how a candidate would answer in its place (comparison). And what goes through
-//! the server meanwhile, for people who look at it (traffic, journal).
+//! how its answers turned out (outcomes), and how a candidate would answer in its place (comparison; afterwards, by the replay
+//! log). And what goes through the server meanwhile, for people who look at it (traffic, journal).
 //!
 //! The predict path touches this module in one call that counts and offers, and never waits.
 
@@ -15,6 +15,7 @@ pub mod ledger;
 pub mod outcome;
 pub mod psi;
 pub mod quality;
+pub mod replay_log;
 pub mod traffic;
 pub mod traffic_history;
 pub mod trials;
@@ -30,6 +31,7 @@ use scoreline_engine::inference::ModelSnapshot;
 pub use drift::DriftMonitor;
 pub use journal::Journal;
 pub use ledger::Ledger;
+pub use replay_log::{ReplayLimits, ReplayLog};
 pub use traffic_history::Traffic;
 pub use window::WindowSettings;
 
@@ -42,6 +44,8 @@ pub struct MonitoringSettings {
     pub windows: WindowSettings,
     /// How much is kept of outcomes; `None`: nothing.
     pub ledger: Option<PredictionLimits>,
+    /// How much is kept of questions, to be replayed; `None`: nothing.
+    pub replay: Option<ReplayLimits>,
 }
 
 /// Everything that is watched. Cheap to clone.
@@ -50,6 +54,7 @@ pub struct Monitoring {
     drift: Arc<DriftMonitor>,
     trials: Arc<Trials>,
     ledger: Option<Ledger>,
+    replay_log: Option<ReplayLog>,
     control_share: f64,
     traffic: Arc<Traffic>,
     journal: Journal,
@@ -80,6 +85,7 @@ impl Monitoring {
             drift: Arc::new(DriftMonitor::new(settings.windows)),
             trials: Arc::default(),
             ledger,
+            replay_log: settings.replay.map(ReplayLog::new),
             control_share: 0.0,
             traffic: Arc::default(),
             journal: Journal::default(),
@@ -109,6 +115,11 @@ impl Monitoring {
     /// The ledger; `None` when outcomes are not kept.
     pub fn ledger(&self) -> Option<&Ledger> {
         self.ledger.as_ref()
+    }
+
+    /// Questions for a replay; `None` when none are kept.
+    pub fn replay_log(&self) -> Option<&ReplayLog> {
+        self.replay_log.as_ref()
     }
 
     /// What goes through the server.
@@ -143,11 +154,11 @@ impl Monitoring {
     }
 }
 
-/// Without a ledger, and following no model.
+/// Without a ledger and a replay log, and following no model.
 impl Default for Monitoring {
     fn default() -> Self {
         let windows = WindowSettings { length: Duration::from_hours(24), least_rows: 500, most_rows: 50_000 };
-        Self::start(&MonitoringSettings { windows, ledger: None })
+        Self::start(&MonitoringSettings { windows, ledger: None, replay: None })
     }
 }
 

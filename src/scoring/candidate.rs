@@ -253,11 +253,7 @@ impl PendingRow {
             Side::Serving => &candidate.snapshot,
             Side::Candidate => &self.route.serving,
         };
-        let judged = match other.task() {
-            Task::Clv => caught(judge::<Estimate>(other, &self.raw, self.wish)).await,
-            Task::Lead => caught(judge::<LeadScore>(other, &self.raw, self.wish)).await,
-        };
-        match (self.answered, judged) {
+        match (self.answered, judge(other, &self.raw, self.wish).await) {
             (Side::Serving, Ok(Ok(judged))) => self.trial.compared(&self.judgement, &judged),
             (Side::Candidate, Ok(Ok(judged))) => self.trial.compared(&judged, &self.judgement),
             // Its own threads have more to do than they can: that is no fault of the model.
@@ -269,7 +265,19 @@ impl PendingRow {
     }
 }
 
-async fn judge<E: Score>(snapshot: &ModelSnapshot, raw: &[f64], wish: Wish) -> Result<Judgement, RunFailure> {
+/// Asks a model about a row that nobody waits for.
+pub(super) async fn judge(
+    snapshot: &ModelSnapshot,
+    raw: &[f64],
+    wish: Wish,
+) -> Result<Result<Judgement, RunFailure>, Panicked> {
+    match snapshot.task() {
+        Task::Clv => caught(judge_as::<Estimate>(snapshot, raw, wish)).await,
+        Task::Lead => caught(judge_as::<LeadScore>(snapshot, raw, wish)).await,
+    }
+}
+
+async fn judge_as<E: Score>(snapshot: &ModelSnapshot, raw: &[f64], wish: Wish) -> Result<Judgement, RunFailure> {
     let watch = Stopwatch::start();
     let score = run::ask::<E>(snapshot, raw, wish, TimeLimit { full: PATIENCE, left: PATIENCE }).await?;
     Ok(judgement(&score, watch))

@@ -18,6 +18,7 @@ pub mod golden;
 mod metrics;
 pub(crate) mod places;
 pub mod predictive;
+pub mod replay;
 mod run;
 pub mod self_probe;
 pub mod task;
@@ -532,7 +533,11 @@ impl Scorer {
             Some(features) => snapshot.read(features.iter().copied())?,
             None => self.read_stored::<E>(&mut answer, &ask)?,
         };
-        let ReadCustomer::Known(given) = read else { return Ok(answer.cold_start(ask.known)) };
+        let ReadCustomer::Known(given) = read else {
+            let scored = answer.cold_start(ask.known);
+            self.log_question(&scored, &ask, None);
+            return Ok(scored);
+        };
         answer.warnings.extend(Warning::of_features(&given));
 
         let mut wish = Wish { level: answer.level, previous: ask.previous };
@@ -594,7 +599,9 @@ impl Scorer {
                 if let Some(key) = key {
                     self.parts.cache.put(key, snapshot.name(), answer.to_cache(outcome));
                 }
-                answer.give(estimate, Source::Model)
+                let scored = answer.give(estimate, Source::Model);
+                self.log_question(&scored, &ask, wish.previous);
+                scored
             }
             Err(failure) => {
                 let reason = failure.reason();

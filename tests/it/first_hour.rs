@@ -7,10 +7,12 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
+use sqlx::{Connection as _, SqliteConnection};
 
 use crate::process::{Server, ask, get};
 use crate::support::TestBundle;
 use crate::tls::authority::Authority;
+use crate::worker::served::wait_for;
 
 /// `scoreline` in a folder, with nothing of the tests' own settings.
 fn scoreline(folder: &Path, arguments: &[&str]) -> Command {
@@ -131,6 +133,7 @@ fn a_doctor_says_all_that_is_wrong_with_a_fix_for_each() {
          allow_public_without_auth = true\n[server.tls]\ncertificate = \"server.crt\"\nkey = \"server.key\"\n\
          [privacy]\npepper_file = \"pepper\"\n[auth]\ncredentials_file = \"credentials.toml\"\n\
          [store]\npath = \"store.db\"\n[log]\naudit_path = \"scoreline.toml/audit\"\n[connections]\nmost = 1000000\n\
+         [models.pins]\nclv = \"v9\"\n[models.candidates]\nclv = {{ version = \"v1.3\", mode = \"shadow\" }}\n\
          [widget]\nurl = \"https://score.example.com\"\naccess = \"conversation\"\nframe_ancestors = [\"https://desk.example.com\"]\n"
     );
     fs::write(folder.join("scoreline.toml"), settings).expect("written");
@@ -162,6 +165,9 @@ fn a_doctor_says_all_that_is_wrong_with_a_fix_for_each() {
         ("log.audit_path", "fail", "is not a folder"),
         ("models", "warn", "every user"),
         ("models", "fail", "SHA-256"),
+        ("models", "fail", "no version of `models.clv_model` = `clv`"),
+        ("models", "fail", "`models.pins.clv` = `v9`"),
+        ("models", "warn", "`models.candidates.clv` names `v1.3`"),
         ("deadline", "ok", "500 ms"),
     ] {
         assert!(found(about, health, says), "{about} {health} `{says}` in {told:#}");
@@ -177,6 +183,39 @@ fn a_doctor_says_all_that_is_wrong_with_a_fix_for_each() {
         let is_sum = line.ends_with(" fail");
         assert!(is_sum || ["ok", "warn", "fail"].contains(&word) || line.starts_with("      fix: "), "{line}");
     }
+}
+
+#[test]
+fn a_doctor_tells_of_a_store_of_another_version() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let folder = scratch.path();
+    TestBundle::clv("v1.2").write(&folder.join("models"));
+    let server = Server::run(scoreline(folder, &["serve"]), &[]);
+    wait_for("the store", || get(&server.admin, "/metrics").contains("scoreline_store_open 1"));
+    server.signal("TERM");
+    assert_eq!(server.wait(), 0);
+    let doctor = || run(&mut scoreline(folder, &["doctor"]));
+    let (code, told, err) = doctor();
+    assert!(code == 0 && told.contains("ok    store: it opens: 0 customers"), "{told}{err}");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let change = |sql: &'static str| {
+        runtime.block_on(async {
+            let options = sqlx::sqlite::SqliteConnectOptions::new().filename(folder.join("state/scoreline.db"));
+            let mut store = SqliteConnection::connect_with(&options).await.expect("opened");
+            sqlx::query(sql).execute(&mut store).await.expect("changed");
+            store.close().await.expect("closed");
+        });
+    };
+    change("DELETE FROM _sqlx_migrations WHERE version = (SELECT MAX(version) FROM _sqlx_migrations)");
+    let (code, told, _) = doctor();
+    assert!(code == 0 && told.contains("warn  store: it opens, and the next start brings its schema from"), "{told}");
+    assert!(told.contains("fix: back it up first"), "{told}");
+    change(
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+         SELECT 999, description, success, checksum, execution_time FROM _sqlx_migrations WHERE version = 1",
+    );
+    let (code, told, _) = doctor();
+    assert!(code == 1 && told.contains("fail  store:") && told.contains("fix: run the newer program"), "{told}");
 }
 
 #[test]

@@ -102,7 +102,7 @@ async fn an_outcome_of_nobody_is_nobodys_and_its_numbers_may_be_absent() {
     let folder = tempfile::tempdir().expect("a folder");
     let windows = WindowSettings { length: Duration::from_hours(24), least_rows: 500, most_rows: 50_000 };
     let limits = PredictionLimits { predictions: 1000, outcomes: 1000, window: 100, sample_every: 0 };
-    let kept = Kept::open(folder.path(), &MonitoringSettings { windows, ledger: Some(limits) }).await;
+    let kept = Kept::open(folder.path(), &MonitoringSettings { windows, ledger: Some(limits), replay: None }).await;
     let app = TestApp::keeping(&[TestBundle::clv("v1.2")], |_| {}, &privacy("test pepper", &[]), &kept);
     let outcome = |id: Value| {
         json!({"customerId": id, "actual_spend_usd": 12.5, "observed_at": "2026-03-01T00:00:00Z", "model": "$!{x}",

@@ -48,6 +48,7 @@ mod platform_settings;
 mod privacy;
 mod process;
 mod purchases;
+mod replay;
 mod request_log;
 mod rotation;
 mod routes;

@@ -37,7 +37,7 @@ pub fn watched_bundle(name: &str, version: &str) -> TestBundle {
 
 pub fn settings(ledger: Option<PredictionLimits>) -> MonitoringSettings {
     let windows = WindowSettings { length: WINDOW, least_rows: ROWS as u64, most_rows: 100_000 };
-    MonitoringSettings { windows, ledger }
+    MonitoringSettings { windows, ledger, replay: None }
 }
 
 /// Metrics are of the whole process: each test watches a model of its own name.

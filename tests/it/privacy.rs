@@ -25,7 +25,7 @@ fn features() -> Value {
 async fn kept(folder: &Path) -> Kept {
     let windows = WindowSettings { length: std::time::Duration::from_hours(24), least_rows: 500, most_rows: 50_000 };
     let limits = PredictionLimits { predictions: 1000, outcomes: 1000, window: 100, sample_every: 0 };
-    Kept::open(folder, &MonitoringSettings { windows, ledger: Some(limits) }).await
+    Kept::open(folder, &MonitoringSettings { windows, ledger: Some(limits), replay: None }).await
 }
 
 fn keeping(kept: &Kept, settings: &PrivacySettings) -> TestApp {

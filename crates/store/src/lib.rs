@@ -1,7 +1,7 @@
 //! What outlasts the process: interactions, purchases, features, scores, leads and where they stand, wishes for what targets
 //! say, outcomes, tombstones, promoted versions, positions of extractions, leases of jobs, the pace of tokens, questions
-//! that are answered later, answers of conversations that go on. They are in an SQLite file or in PostgreSQL, with one
-//! logical schema.
+//! that are answered later, answers of conversations that go on, questions to be replayed. They are in an SQLite file or in
+//! PostgreSQL, with one logical schema.
 //!
 //! No clock is read: times are arguments. No raw identifier comes here. What a writing call has answered is committed and
 //! synced. `sqlx` is named here and nowhere else.
@@ -35,6 +35,7 @@ mod questions;
 mod queues;
 mod record;
 mod rekey;
+mod replay_log;
 mod rows;
 mod scan;
 mod schema;
@@ -69,6 +70,7 @@ pub use questions::{
 pub use queues::{QueueTotal, ScoredInteraction};
 pub use record::{Annotated, Batch, RecordedCounts};
 pub use rekey::Rekeyed;
+pub use replay_log::ReplayRow;
 pub use scan::{ChangeMark, Cursor, History, HistoryPage, ScanRequest, StoredInteraction, StoredPurchase, Which};
 pub use scores::{ScoresSaved, StoredScore};
 pub use settings::{Check, StorePlace, StoreSettings};
@@ -160,6 +162,15 @@ impl Store {
             scores: count(4)?,
             dirty: count(5)?,
         })
+    }
+
+    /// The version of its schema, and the newest that this program knows. A store that was opened to read from may have another.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn schema(&self) -> Result<(i64, i64), StoreError> {
+        let row = self.read("read").await?.row("SELECT MAX(version) FROM _sqlx_migrations", &[]).await?;
+        Ok((row.map_or(Ok(None), |row| row.opt_int(0))?.unwrap_or(0), schema::newest()))
     }
 
     /// When the oldest interaction that is kept started. Reads all of them.

@@ -58,7 +58,8 @@ impl Store {
         const KEYS: &str = "INSERT INTO rekeying (key) SELECT key FROM customers UNION SELECT key FROM leads UNION \
                             SELECT customer FROM predictions UNION SELECT customer FROM outcomes UNION \
                             SELECT customer FROM questions WHERE LENGTH(customer) = 32 UNION \
-                            SELECT customer FROM conversations WHERE LENGTH(customer) = 32";
+                            SELECT customer FROM conversations WHERE LENGTH(customer) = 32 UNION \
+                            SELECT customer FROM replay_log WHERE LENGTH(customer) = 32";
         let mut tx = self.write("told the pepper").await?;
         let is_busy = tx.row("SELECT 1 FROM rekeying LIMIT 1", &[]).await?.is_some();
         if is_busy || self::layers(&mut tx).await? != before {

@@ -6,7 +6,7 @@ use sqlx::{PgConnection, SqlSafeStr as _, SqliteConnection};
 use super::error::StoreError;
 
 /// Version, name, SQLite, PostgreSQL.
-const VERSIONS: [(i64, &str, &str, &str); 10] = [
+const VERSIONS: [(i64, &str, &str, &str); 11] = [
     (1, "store", include_str!("migrations/sqlite/0001_store.sql"), include_str!("migrations/postgres/0001_store.sql")),
     (
         2,
@@ -52,7 +52,18 @@ const VERSIONS: [(i64, &str, &str, &str); 10] = [
         include_str!("migrations/sqlite/0010_lead_places.sql"),
         include_str!("migrations/postgres/0010_lead_places.sql"),
     ),
+    (
+        11,
+        "replay log",
+        include_str!("migrations/sqlite/0011_replay_log.sql"),
+        include_str!("migrations/postgres/0011_replay_log.sql"),
+    ),
 ];
+
+/// The newest version that this program knows.
+pub(super) fn newest() -> i64 {
+    VERSIONS.last().map_or(0, |(version, ..)| *version)
+}
 
 /// Brings an SQLite file to the newest version. The caller is its only writer.
 pub(super) async fn migrate_sqlite(connection: &mut SqliteConnection) -> Result<(), StoreError> {
@@ -73,7 +84,7 @@ async fn run<C: Migrate>(
     each: impl Fn(&'static (i64, &'static str, &'static str, &'static str)) -> Migration,
 ) -> Result<(), StoreError> {
     let migrator = Migrator::with_migrations(VERSIONS.iter().map(each).collect());
-    let known = VERSIONS.last().map_or(0, |(version, ..)| *version);
+    let known = newest();
     let Err(err) = migrator.run_direct(None, connection, false).await else { return Ok(()) };
     Err(if let MigrateError::VersionMissing(found) = err {
         StoreError::Newer { found, known }

@@ -119,7 +119,7 @@ pub(super) fn delimiter(text: &str) -> Result<u8, String> {
 impl ScoreArgs {
     pub(super) fn run(self, settings: Settings) -> Result<(), Failure> {
         let formats = self.formats()?;
-        let snapshot = self.snapshot(settings)?;
+        let snapshot = load(settings, self.model.as_ref(), self.model_version.as_ref())?;
         let (output, target) = Output::open(&self.output, &self.input, SHARED)?;
         let stop = Arc::new(AtomicBool::new(false));
         let (quiet, fail_on_error) = (self.quiet, self.fail_on_error);
@@ -163,35 +163,6 @@ impl ScoreArgs {
         Ok((input, output))
     }
 
-    /// Loads the model as the server would.
-    fn snapshot(&self, mut settings: Settings) -> Result<Arc<ModelSnapshot>, Failure> {
-        let name = self.model.clone().unwrap_or_else(|| settings.models.clv_model.clone());
-        if let Some(version) = &self.model_version {
-            settings.models.pins.insert(name.clone(), version.clone());
-        }
-        let registry = app::registry(&settings);
-        if self.model_version.is_none() {
-            registry.follow(app::stored::promotions(&settings));
-        }
-        registry.scan(Patience::Now);
-        if let Some(snapshot) = registry.serving(&name) {
-            return Ok(snapshot);
-        }
-        for status in registry.status() {
-            if let VersionState::Refused { reason, .. } = status.state
-                && status.model == name
-            {
-                return Err(anyhow!("model `{name}` {} is refused: {reason}", status.version).into());
-            }
-        }
-        let version = self.model_version.as_ref().map(|version| format!(" {version}")).unwrap_or_default();
-        Err(Failure::Usage(format!(
-            "no model `{name}`{version} in `{}`; there are: {}",
-            settings.models.dir.display(),
-            registry.serving_names()
-        )))
-    }
-
     fn score(
         &self,
         snapshot: &ModelSnapshot,
@@ -225,6 +196,45 @@ impl ScoreArgs {
         }
         Ok(tally)
     }
+}
+
+/// Loads a model as the server would: a version of it, or the one that serves. `models.clv_model` when no model is named.
+///
+/// # Errors
+/// Names the versions there are when it is none of them, and the reason when it is refused.
+pub(super) fn load(
+    mut settings: Settings,
+    model: Option<&ModelName>,
+    version: Option<&ModelVersion>,
+) -> Result<Arc<ModelSnapshot>, Failure> {
+    let name = model.cloned().unwrap_or_else(|| settings.models.clv_model.clone());
+    if let Some(version) = version {
+        settings.models.pins.insert(name.clone(), version.clone());
+    }
+    let registry = app::registry(&settings);
+    if version.is_none() {
+        registry.follow(app::stored::promotions(&settings));
+    }
+    registry.scan(Patience::Now);
+    if let Some(snapshot) = registry.serving(&name) {
+        return Ok(snapshot);
+    }
+    let mut known = Vec::new();
+    for status in registry.status().into_iter().filter(|status| status.model == name) {
+        match status.state {
+            VersionState::Refused { reason, .. } if version.is_none_or(|version| *version == status.version) => {
+                return Err(anyhow!("model `{name}` {} is refused: {reason}", status.version).into());
+            }
+            _ => known.push(status.version.to_string()),
+        }
+    }
+    let dir = settings.models.dir.display();
+    Err(Failure::Usage(match version {
+        Some(version) if !known.is_empty() => {
+            format!("no version {version} of model `{name}` in `{dir}`; there are: {}", known.join(", "))
+        }
+        _ => format!("no model `{name}` in `{dir}`; there are: {}", registry.serving_names()),
+    }))
 }
 
 /// Scores the table `input` into `output`, as the command does with one thread, without progress and summary. With

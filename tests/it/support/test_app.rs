@@ -155,6 +155,16 @@ impl TestApp {
         Self::build(bundles, |_| {}, Pieces { candidates, ..Pieces::default() })
     }
 
+    /// As `trying`, with somebody who watches and the customers of a table.
+    pub fn trying_watched(
+        bundles: &[TestBundle],
+        candidates: &[(&str, CandidateSettings)],
+        monitoring: Monitoring,
+        table: &FeatureTable,
+    ) -> Self {
+        Self::build(bundles, |_| {}, Pieces { candidates, monitoring, table: Some(table.clone()), ..Pieces::default() })
+    }
+
     /// An app that asks who calls.
     pub fn guarded(auth: &AuthSettings) -> Self {
         Self::build(&[TestBundle::clv("v1.2")], |_| {}, Pieces { auth: Some(auth), ..Pieces::default() })

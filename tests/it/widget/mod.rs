@@ -340,7 +340,7 @@ async fn a_page_holds_no_identifier_and_text_of_a_caller_stays_text() {
 fn kept_settings() -> MonitoringSettings {
     let windows = WindowSettings { length: Duration::from_hours(24), least_rows: 100, most_rows: 1000 };
     let limits = PredictionLimits { predictions: 10, outcomes: 100, window: 100, sample_every: 0 };
-    MonitoringSettings { windows, ledger: Some(limits) }
+    MonitoringSettings { windows, ledger: Some(limits), replay: None }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -87,7 +87,7 @@ async fn what_is_not_a_store_or_is_newer_is_refused() {
     execute(&ground, "UPDATE _sqlx_migrations SET version = 999 WHERE version = 2").await;
     assert_eq!(
         refused(&ground).await,
-        "the store's schema has version 999, this program knows versions up to 10: run the newer program"
+        "the store's schema has version 999, this program knows versions up to 11: run the newer program"
     );
     execute(&ground, "PRAGMA application_id = 7").await;
     assert_eq!(refused(&ground).await, "`FILE` is not a store of scoreline");
@@ -128,6 +128,6 @@ async fn a_newer_server_s_store_is_refused_too() {
         .expect("executed");
     connection.close().await.expect("closed");
     let err = Store::open(&ground.settings).await.err().expect("refused");
-    assert!(matches!(err, StoreError::Newer { found: 999, known: 10 }), "{err:?}");
+    assert!(matches!(err, StoreError::Newer { found: 999, known: 11 }), "{err:?}");
     ground.remove().await;
 }

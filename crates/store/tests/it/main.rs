@@ -18,6 +18,7 @@ mod questions;
 mod rates;
 mod recording;
 mod records;
+mod replay_log;
 mod rows;
 mod scanning;
 mod small_disk;

@@ -30,7 +30,7 @@ impl Subject {
         let ledger = tempfile::tempdir().expect("temporary folder");
         let limits = PredictionLimits { predictions: 1000, outcomes: 1000, window: 100, sample_every: 0 };
         let windows = WindowSettings { length: Duration::from_hours(24), least_rows: 100, most_rows: 1000 };
-        let settings = MonitoringSettings { windows, ledger: Some(limits) };
+        let settings = MonitoringSettings { windows, ledger: Some(limits), replay: None };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let kept = runtime.block_on(Kept::open(ledger.path(), &settings));
         let app = TestApp::keeping(&[], |_| {}, &privacy("test pepper", &[]), &kept);
