@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::fault::AuthFault;
 use super::pace::Pace;
 
 /// What a route asks for. A caller has any set of them.
@@ -153,6 +154,17 @@ impl Caller {
 
     pub fn scopes(&self) -> Scopes {
         self.scopes
+    }
+
+    /// Takes one request of a route of this scope from the rate.
+    ///
+    /// # Errors
+    /// `AuthFault::Forbidden` without the scope, `AuthFault::TooFast` above the rate.
+    pub fn admit(&self, scope: Scope) -> Result<(), AuthFault> {
+        if !self.scopes.contains(scope) {
+            return Err(AuthFault::Forbidden(scope));
+        }
+        self.pace.take(scope).map_err(|retry_after| AuthFault::TooFast { retry_after })
     }
 
     pub(super) fn pace(&self) -> &Arc<Pace> {

@@ -159,6 +159,26 @@ impl Authenticator {
         if caller.scopes().contains(scope) { Ok(caller) } else { Err(AuthFault::Forbidden(scope)) }
     }
 
+    /// As `check`, of a route whose scope depends on what it is asked about: any of these will do for the moment. See
+    /// `Caller::admit`.
+    ///
+    /// # Errors
+    /// As `check`; the first scope is the one that is said to be required.
+    pub fn check_any<const N: usize>(
+        &self,
+        authorization: Option<&[u8]>,
+        peer: Option<&PeerIdentity>,
+        scopes: [Scope; N],
+    ) -> Result<Arc<Caller>, AuthFault> {
+        let caller = self.identify(authorization, peer)?;
+        match scopes.first() {
+            Some(first) if !scopes.iter().any(|scope| caller.scopes().contains(*scope)) => {
+                Err(AuthFault::Forbidden(*first))
+            }
+            Some(_) | None => Ok(caller),
+        }
+    }
+
     /// As `check`, and takes one request from the caller's rate.
     ///
     /// # Errors
@@ -170,14 +190,10 @@ impl Authenticator {
         scope: Scope,
     ) -> Result<Arc<Caller>, NotAdmitted> {
         let caller = self.identify(authorization, peer)?;
-        let fault = if !caller.scopes().contains(scope) {
-            AuthFault::Forbidden(scope)
-        } else if let Err(retry_after) = caller.pace().take(scope) {
-            AuthFault::TooFast { retry_after }
-        } else {
-            return Ok(caller);
-        };
-        Err(NotAdmitted { fault, caller: Some(caller) })
+        match caller.admit(scope) {
+            Ok(()) => Ok(caller),
+            Err(fault) => Err(NotAdmitted { fault, caller: Some(caller) }),
+        }
     }
 
     /// Answers a request for a token.

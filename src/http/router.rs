@@ -13,11 +13,11 @@ use axum::routing::{MethodFilter, MethodRouter, any, on};
 use super::admin::{self, jobs, metrics, models, operator, privacy, push, write_back};
 use super::edge::auth::{Access, guarded};
 use super::edge::error::{ApiError, Code, error_response};
-use super::edge::observe::{self, Observe};
+use super::edge::observe::{self, ErrorForm, Observe};
 use super::edge::origin::refuse_other_sites;
 use super::routes::live::Endpoint;
 use super::routes::{
-    Call, customer_score, customers, health, job, lead_events, lead_scores, leads, oauth_token, outcomes,
+    Call, customer_score, customers, health, job, lead_events, lead_scores, leads, oauth_token, oip, outcomes,
     predict_clv_batch, predict_later, predict_lead_batch, purchases, widget,
 };
 use super::state::SharedState;
@@ -51,13 +51,16 @@ pub(super) enum RouteAnswer {
     Routed(fn(MethodFilter) -> MethodRouter<SharedState>),
 }
 
-use Access::{Open, Scoped, SignedOr};
+use Access::{Open, Scoped, Scoring, SignedOr};
 use RouteAnswer::{Live, Routed};
 
 /// Name of what is no route, in metrics and in the log.
 pub(super) const UNMATCHED: &str = "unmatched";
 /// Where the routes for data actions are.
 const DATA_ACTIONS: &str = "/v1/genesys/{*action}";
+/// Where the routes of the Open Inference Protocol are.
+const INFERENCE: &str = "/v2";
+const NO_INFERENCE: &str = "/v2/{*path}";
 /// What commands of this machine are taken, beside the public listener.
 const PURCHASES: &str = "/v1/purchases";
 const LEAD_SCORES: &str = "/v1/leads/score";
@@ -89,6 +92,21 @@ pub static ROUTES: &[Route] = &[
     public(Method::GET, "/widget", "widget", Open, Routed(|method| on(method, widget::handle))),
     public(Method::GET, "/health/live", "health", Open, Routed(|method| on(method, health::live))),
     public(Method::GET, "/health/ready", "health", Open, Routed(|method| on(method, health::ready))),
+    public(Method::GET, INFERENCE, "v2_server", Scoring, Routed(|method| on(method, oip::server::metadata))),
+    public(Method::GET, "/v2/health/live", "health", Open, Routed(|method| on(method, oip::server::live))),
+    public(Method::GET, "/v2/health/ready", "health", Open, Routed(|method| on(method, oip::server::ready))),
+    public(Method::GET, "/v2/models/{model}", "v2_model", Scoring, Routed(|method| on(method, oip::model::metadata))),
+    public(Method::GET, "/v2/models/{model}/versions/{version}", "v2_model", Scoring, Routed(|method| on(method, oip::model::metadata))),
+    public(Method::GET, "/v2/models/{model}/ready", "health", Open, Routed(|method| on(method, oip::model::ready))),
+    public(Method::GET, "/v2/models/{model}/versions/{version}/ready", "health", Open, Routed(|method| on(method, oip::model::ready))),
+    public(Method::POST, "/v2/models/{model}/infer", "v2_infer", Scoring, Routed(|method| on(method, oip::infer::handle))),
+    public(Method::POST, "/v2/models/{model}/versions/{version}/infer", "v2_infer", Scoring, Routed(|method| on(method, oip::infer::handle))),
+    public(Method::GET, "/v2/models/stats", "v2_statistics", Scoring, Routed(|method| on(method, oip::statistics::all))),
+    public(Method::GET, "/v2/models/{model}/stats", "v2_statistics", Scoring, Routed(|method| on(method, oip::statistics::handle))),
+    public(Method::GET, "/v2/models/{model}/versions/{version}/stats", "v2_statistics", Scoring, Routed(|method| on(method, oip::statistics::handle))),
+    public(Method::POST, "/v2/repository/index", "v2_repository", Scoped(Scope::Admin), Routed(|method| on(method, oip::repository::index))),
+    public(Method::POST, "/v2/repository/models/{model}/load", "v2_repository", Scoped(Scope::Admin), Routed(|method| on(method, oip::repository::refuse))),
+    public(Method::POST, "/v2/repository/models/{model}/unload", "v2_repository", Scoped(Scope::Admin), Routed(|method| on(method, oip::repository::refuse))),
     admin(Method::GET, "/health/live", Open, Routed(|method| on(method, health::live))),
     admin(Method::GET, "/health/ready", Open, Routed(|method| on(method, health::ready))),
     admin(Method::GET, "/", Open, Routed(|method| on(method, operator::page))),
@@ -132,7 +150,9 @@ pub(super) fn router(listener: ListenerName, state: SharedState) -> Router {
         router.route(row.path, methods.fallback(wrong_method).layer(row.observe(&state)))
     });
     let router = match listener {
-        ListenerName::Public => router.route(DATA_ACTIONS, any(not_found).layer(no_data_action(&state))),
+        ListenerName::Public => router
+            .route(DATA_ACTIONS, any(not_found).layer(unmatched(Endpoint::GenesysRoute.errors(&state))))
+            .route(NO_INFERENCE, any(not_found).layer(unmatched(ErrorForm::Inference))),
         ListenerName::Admin => router,
     };
     ended(router, state)
@@ -149,24 +169,23 @@ pub(super) fn local(state: SharedState) -> Router {
 
 /// With an answer to what is no route.
 fn ended(router: Router<SharedState>, state: SharedState) -> Router {
-    router
-        .fallback_service(not_found.layer(Observe::new(UNMATCHED, UNMATCHED, None, None)).with_state(()))
-        .with_state(state)
+    router.fallback_service(not_found.layer(unmatched(ErrorForm::Documented)).with_state(())).with_state(state)
 }
 
-/// What is no data action, and is asked for by one all the same.
-fn no_data_action(state: &SharedState) -> Observe {
-    Observe::new(UNMATCHED, UNMATCHED, Endpoint::GenesysRoute.flat_errors(state), None)
+/// Observes what is no route, for callers that read errors of this form.
+fn unmatched(errors: ErrorForm) -> Observe {
+    Observe::new(UNMATCHED, UNMATCHED, errors, None)
 }
 
 impl Route {
     pub(super) fn observe(&self, state: &SharedState) -> Observe {
-        let flat = match self.answer {
-            Live(endpoint) => endpoint.flat_errors(state),
-            Routed(_) => None,
+        let errors = match self.answer {
+            Live(endpoint) => endpoint.errors(state),
+            Routed(_) if self.path.starts_with(INFERENCE) => ErrorForm::Inference,
+            Routed(_) => ErrorForm::Documented,
         };
         let traffic = self.class().map(|class| (Arc::clone(state.monitoring.traffic()), class));
-        Observe::new(self.name, self.path, flat, traffic)
+        Observe::new(self.name, self.path, errors, traffic)
     }
 
     fn changes_by_admin(&self) -> bool {
@@ -179,7 +198,7 @@ impl Route {
             "admin" | "health" => return None,
             "predict_clv" => RequestClass::Predict,
             "route_tier" => RequestClass::Route,
-            name if name.ends_with("_batch") => RequestClass::Batch,
+            name if name.ends_with("_batch") || name.ends_with("_infer") => RequestClass::Batch,
             name if name.starts_with("genesys_") => RequestClass::DataAction,
             name if name.contains("lead") => RequestClass::Lead,
             _ => RequestClass::Other,

@@ -25,7 +25,7 @@ use tower::Service as _;
 use super::edge::auth::{Charged, ScopeGuard, identity, refused};
 use super::edge::error::{ApiError, error_response};
 use super::edge::head::Head;
-use super::edge::observe::{Begun, Door, Observe, caught};
+use super::edge::observe::{Begun, Door, ErrorForm, Observe, caught};
 use super::edge::request_id::given;
 use super::router::{ListenerName, ROUTES, RouteAnswer, UNMATCHED, local, router};
 use super::routes::Call;
@@ -101,7 +101,11 @@ impl Endpoints {
 /// Without a short lane.
 impl From<Router> for Endpoints {
     fn from(router: Router) -> Self {
-        Self { lane: Arc::default(), router, unmatched: Observe::new(UNMATCHED, UNMATCHED, None, None) }
+        Self {
+            lane: Arc::default(),
+            router,
+            unmatched: Observe::new(UNMATCHED, UNMATCHED, ErrorForm::Documented, None),
+        }
     }
 }
 

@@ -201,10 +201,11 @@ pub struct TrafficReading {
     models: [u64; MODELS],
 }
 
-/// Requests of one class, or runs of one model, with the quantiles of their durations in seconds.
+/// Requests of one class, or runs of one model, with their durations in seconds: all together, and quantiles.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct DurationSummary {
     pub count: u64,
+    pub total: f64,
     pub p50: f64,
     pub p99: f64,
     pub p999: f64,
@@ -280,7 +281,9 @@ fn summary(buckets: &[u64]) -> DurationSummary {
         return DurationSummary::default();
     }
     let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|q| quantile(buckets, count, q));
-    DurationSummary { count, p50, p99, p999 }
+    let middle = |number: usize| 0.5 * (edge(number) + edge(number + 1));
+    let total = buckets.iter().enumerate().map(|(number, held)| *held as f64 * middle(number)).sum();
+    DurationSummary { count, total, p50, p99, p999 }
 }
 
 /// Interpolated inside its bucket.
@@ -324,6 +327,8 @@ mod tests {
             nanos.sort_unstable();
             let found = counts.read().class(RequestClass::Route);
             prop_assert_eq!(found.count, nanos.len() as u64);
+            let total = nanos.iter().sum::<u64>() as f64 * 1e-9;
+            prop_assert!((found.total / total - 1.0).abs() <= 0.126, "{} is not {}", found.total, total);
             for (q, found) in [(0.5, found.p50), (0.99, found.p99), (0.999, found.p999)] {
                 let at = ((q * nanos.len() as f64).ceil() as usize).clamp(1, nanos.len()) - 1;
                 let exact = nanos[at] as f64 * 1e-9;

@@ -164,7 +164,7 @@ impl TrafficHistory {
 
 impl TrafficSample {
     fn new(at: Timestamp, span: Duration, lag: Duration, counted: &TrafficReading) -> Self {
-        let DurationSummary { count, p50, p99, p999 } = counted.requests();
+        let DurationSummary { count, p50, p99, p999, .. } = counted.requests();
         let small = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
         Self {
             at,

@@ -41,6 +41,7 @@ mod model_probe;
 mod model_storm;
 mod model_swap;
 mod monitoring;
+mod oip;
 mod one_answer;
 mod operator;
 mod pace;

@@ -73,6 +73,31 @@ impl Said {
         Self::scored(&answer["prediction"], metadata["source"].as_str().expect("a text"), warnings)
     }
 
+    /// Row by row, from an answer of the Open Inference Protocol to one row; it has no probability of the tier.
+    fn inferred(reply: &Value) -> Self {
+        if let Some(problem) = reply["error"].as_str() {
+            return Self::Refused(problem.to_owned());
+        }
+        let outputs = reply["outputs"].as_array().expect("a list");
+        let told = |output: &Value| (text(&output["name"]), output["data"][0].clone());
+        let answer = Value::Object(outputs.iter().map(told).collect());
+        let warnings = reply["parameters"]["warnings"].as_str().unwrap_or_default().split("; ").map(str::to_owned);
+        let warnings = warnings.filter(|warning| !warning.is_empty()).collect();
+        Self::scored(&answer, answer["source"].as_str().expect("a text"), warnings)
+    }
+
+    /// What such an answer says of it.
+    fn as_inferred(&self) -> Self {
+        match self {
+            Self::Refused(problem) => Self::Refused(problem.clone()),
+            Self::Scored { numbers, tier, source, warnings } => {
+                let [value, low, high, risk, confidence, _] = *numbers;
+                let numbers = [value, low, high, risk, confidence, None];
+                Self::Scored { numbers, tier: tier.clone(), source: source.clone(), warnings: warnings.clone() }
+            }
+        }
+    }
+
     /// From the flat answer of a data action or from a scored row.
     fn flat(answer: &Value, error: &str) -> Self {
         if let Some(problem) = answer[error].as_str().filter(|problem| !problem.is_empty()) {
@@ -159,6 +184,28 @@ fn score_file(folder: &Path, model: &str, input: &str) -> Vec<Value> {
     scored.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
+/// One tensor for each feature that a row gives.
+fn inputs(row: &Features) -> Value {
+    let tensor =
+        |(name, value): (&String, &Value)| json!({"name": name, "shape": [1, 1], "datatype": "FP64", "data": [value]});
+    json!({"inputs": row.iter().map(tensor).collect::<Value>()})
+}
+
+/// Values of all rows by the outputs that hold them; absent features are null.
+async fn infer_together(app: &TestApp, model: &str, rows: &[&Features]) -> Vec<Value> {
+    let names = CATALOGUE.iter().map(|feature| feature.name);
+    let column = |name: &str| rows.iter().map(|row| row.get(name).cloned().unwrap_or_default()).collect::<Value>();
+    let tensor = |name: &str| json!({"name": name, "shape": [rows.len()], "datatype": "FP64", "data": column(name)});
+    let body = json!({"inputs": names.map(tensor).collect::<Value>()});
+    let answer = app.ok(&format!("/v2/models/{model}/infer"), body).await;
+    let outputs = answer["outputs"].as_array().expect("a list");
+    let row = |row: usize| {
+        let told = |output: &Value| (text(&output["name"]), output["data"][row].clone());
+        Value::Object(outputs.iter().map(told).collect())
+    };
+    (0..rows.len()).map(row).collect()
+}
+
 fn write_csv(path: &Path, rows: &[Features]) {
     let names: Vec<_> = CATALOGUE.iter().map(|feature| feature.name).collect();
     let mut csv = names.join(",") + "\n";
@@ -206,6 +253,7 @@ async fn the_same_features_get_the_same_answer_by_every_way_in() {
             .collect();
         let mut by_model = 0;
         let mut by_id = 0;
+        let mut together = Vec::new();
         for (position, row) in rows.iter().enumerate() {
             let asked = format!("{model} {}", Value::Object(row.clone()));
             let one = Said::nested(&app.post("/v1/predict/clv", body(row).to_string()).await.json());
@@ -213,6 +261,13 @@ async fn the_same_features_get_the_same_answer_by_every_way_in() {
             assert_eq!(Said::nested(&batch[position]), one, "batch: {asked}");
             let tier = Said::nested(&app.post("/v1/route/tier", body(row).to_string()).await.json());
             assert_eq!(tier, one, "route/tier: {asked}");
+            let inferred = app.post(&format!("/v2/models/{model}/infer"), inputs(row).to_string()).await.json();
+            if !row.is_empty() {
+                assert_eq!(Said::inferred(&inferred), one.as_inferred(), "/v2: {asked}");
+            }
+            if matches!(one, Said::Scored { .. }) {
+                together.push((row, one.as_inferred()));
+            }
             let id = format!("{model} {position}");
             let stored = app.ok("/v1/predict/clv", json!({"model": model, "customerId": id})).await;
             if let Some((given, stored)) = one.of_stored(Said::nested(&stored)) {
@@ -231,6 +286,12 @@ async fn the_same_features_get_the_same_answer_by_every_way_in() {
             for (input, scored) in &files {
                 assert_eq!(Said::flat(&scored[position], "error"), one, "{input}: {asked}");
             }
+        }
+        let (of_all, expected): (Vec<_>, Vec<_>) = together.into_iter().unzip();
+        for (told, expected) in infer_together(&app, model, &of_all).await.iter().zip(expected) {
+            let Said::Scored { numbers, tier, source, .. } = expected else { panic!("it was scored") };
+            let told = Said::scored(told, told["source"].as_str().expect("a text"), Vec::new());
+            assert_eq!(told, Said::Scored { numbers, tier, source, warnings: Vec::new() }, "/v2, all rows together");
         }
         assert!(by_model > 20, "{by_model} rows of {model} were answered by it");
         assert!(by_id >= by_model, "{by_id} rows of {model} were answered by id");

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{FromRequestParts, Request};
 use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
-use axum::http::{HeaderValue, Response};
+use axum::http::request::Parts;
+use axum::http::{Extensions, HeaderValue, Response};
 use axum::routing::MethodRouter;
 use pin_project_lite::pin_project;
 use scoreline_listener as listener;
@@ -34,7 +35,12 @@ pub enum Access {
     Scoped(Scope),
     /// Credentials with this scope, or a signed message: its handler looks at the signature.
     SignedOr(Scope),
+    /// Credentials that may ask for scores of some task: its handler asks for the scope of the model's, see `Asker`.
+    Scoring,
 }
+
+/// The scopes of the tasks.
+const SCORING: [Scope; 2] = [Scope::Predict, Scope::Leads];
 
 /// The header of a signed message.
 pub(crate) const SIGNATURE: &str = "webhook-signature";
@@ -78,7 +84,8 @@ pub(crate) fn guarded(
 #[derive(Clone)]
 pub(crate) struct ScopeGuard {
     authenticator: Arc<Authenticator>,
-    scope: Scope,
+    /// `None`: that of any task.
+    scope: Option<Scope>,
     /// Whether signed messages pass: their handler looks at them.
     passes_signed: bool,
 }
@@ -86,16 +93,14 @@ pub(crate) struct ScopeGuard {
 impl ScopeGuard {
     /// None for an open route, and where nobody is asked who they are.
     pub(crate) fn of(state: &SharedState, access: Access) -> Option<Self> {
-        match (&state.auth, access) {
-            (Some(authenticator), Access::Scoped(scope)) => {
-                Some(Self { authenticator: Arc::clone(authenticator), scope, passes_signed: false })
-            }
-            (Some(authenticator), Access::SignedOr(scope)) => {
-                let passes_signed = state.event_keys.verifier.is_some();
-                Some(Self { authenticator: Arc::clone(authenticator), scope, passes_signed })
-            }
-            (None, _) | (_, Access::Open) => None,
-        }
+        let authenticator = Arc::clone(state.auth.as_ref()?);
+        let (scope, passes_signed) = match access {
+            Access::Open => return None,
+            Access::Scoped(scope) => (Some(scope), false),
+            Access::SignedOr(scope) => (Some(scope), state.event_keys.verifier.is_some()),
+            Access::Scoring => (None, false),
+        };
+        Some(Self { authenticator, scope, passes_signed })
     }
 
     /// Lets a request in, or says why not. `peer` is the identity in the client's certificate.
@@ -103,12 +108,60 @@ impl ScopeGuard {
     /// # Errors
     /// `NotAdmitted`, to be answered with `refused`.
     pub(crate) fn admit(&self, head: &Head<'_>, peer: Option<&PeerIdentity>) -> Result<Arc<Caller>, NotAdmitted> {
-        self.authenticator.admit(authorization(head)?, peer, self.scope)
+        match self.scope {
+            Some(scope) => self.authenticator.admit(authorization(head)?, peer, scope),
+            // The rate is charged by `Asker`.
+            None => self.check(head, peer),
+        }
     }
 
     /// As `admit`, of a request that was let in before.
     fn check(&self, head: &Head<'_>, peer: Option<&PeerIdentity>) -> Result<Arc<Caller>, NotAdmitted> {
-        Ok(self.authenticator.check(authorization(head)?, peer, self.scope)?)
+        let authorization = authorization(head)?;
+        Ok(match self.scope {
+            Some(scope) => self.authenticator.check(authorization, peer, scope)?,
+            None => self.authenticator.check_any(authorization, peer, SCORING)?,
+        })
+    }
+}
+
+/// Who asks a route of `Access::Scoring`. They are let in once it is known what they ask about.
+#[derive(Clone)]
+pub(crate) struct Asker {
+    /// `None` where nobody is asked who they are.
+    caller: Option<Arc<Caller>>,
+    address: Option<IpAddr>,
+}
+
+impl Asker {
+    pub(crate) fn of(extensions: &Extensions) -> Self {
+        let address = extensions.get::<PeerAddress>().map(|address| address.0.ip());
+        Self { caller: extensions.get().cloned(), address }
+    }
+
+    /// Whether they may ask about models of a task with this scope.
+    pub(crate) fn has(&self, scope: Scope) -> bool {
+        self.caller.as_ref().is_none_or(|caller| caller.scopes().contains(scope))
+    }
+
+    /// Lets them ask about a model of a task with this scope, `None` for no model in particular, and charges their rate.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub(crate) fn admit(&self, scope: Option<Scope>) -> Result<(), Response<Body>> {
+        let Some(caller) = &self.caller else { return Ok(()) };
+        let own = || SCORING.into_iter().find(|scope| caller.scopes().contains(*scope)).unwrap_or(Scope::Predict);
+        caller
+            .admit(scope.unwrap_or_else(own))
+            .map_err(|fault| refused(NotAdmitted { fault, caller: Some(Arc::clone(caller)) }, self.address))
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Asker {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self::of(&parts.extensions))
     }
 }
 
@@ -232,7 +285,7 @@ mod tests {
         };
         let authenticator = Authenticator::open(&settings, Arc::new(ManualClock::at(now))).expect("valid");
         let authenticator = authenticator.expect("credentials");
-        let guard = ScopeGuard { authenticator, scope: Scope::Predict, passes_signed: false };
+        let guard = ScopeGuard { authenticator, scope: Some(Scope::Predict), passes_signed: false };
         let handler = async |_: Request| Ok::<_, Infallible>(Response::new(Body::empty()));
         let mut service = guard.layer(tower::service_fn(handler));
         let authorization = format!("Bearer {}", made.secret.as_str());

@@ -36,6 +36,14 @@ impl Code {
         if self.is_of_setup() { self.status() } else { StatusCode::OK }
     }
 
+    /// The status for the Open Inference Protocol, whose clients know 400 for what is wrong with a request.
+    pub(crate) fn inference_status(self) -> StatusCode {
+        match self.status() {
+            StatusCode::UNPROCESSABLE_ENTITY => StatusCode::BAD_REQUEST,
+            status => status,
+        }
+    }
+
     /// Whether it is a mistake in how a caller was set up, and no matter of this one question.
     pub(crate) fn is_of_setup(self) -> bool {
         matches!(self, Self::Unauthenticated | Self::Forbidden | Self::NotFound | Self::MethodNotAllowed)
@@ -66,6 +74,8 @@ codes! {
     BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE;
     BodyTimeout = "body_timeout", REQUEST_TIMEOUT;
     BodyUnreadable = "body_unreadable", BAD_REQUEST;
+    /// A body in a content coding that is not known here.
+    UnknownEncoding = "unknown_content_encoding", UNSUPPORTED_MEDIA_TYPE;
     /// An outcome without a prediction, of a customer none is recorded of.
     NoPrediction = "no_prediction", UNPROCESSABLE_ENTITY;
     /// Outcomes are not kept here: the settings say so, and sending them again does not help.
@@ -138,6 +148,12 @@ impl ApiError {
         Self::new(Code::StoreUnavailable, "the store is not open yet; the log says what it waits for")
     }
 
+    /// As it stands on the wire of the Open Inference Protocol.
+    pub(crate) fn inference_body<'a>(&'a self, generated_id: &'a str) -> InferenceErrorBody<'a> {
+        let request_id = self.request_id.as_deref().unwrap_or(generated_id);
+        InferenceErrorBody { error: &self.message, code: self.code.as_str(), request_id }
+    }
+
     /// The documented error body.
     pub(crate) fn body<'a>(&'a self, generated_id: &'a str) -> ErrorBody<'a> {
         ErrorBody {
@@ -146,6 +162,14 @@ impl ApiError {
             metadata: ErrorMetadata { request_id: self.request_id.as_deref().unwrap_or(generated_id) },
         }
     }
+}
+
+/// An error in the words of the Open Inference Protocol.
+#[derive(Serialize)]
+pub(crate) struct InferenceErrorBody<'a> {
+    error: &'a str,
+    code: &'static str,
+    request_id: &'a str,
 }
 
 /// Characters that are shown of a name that callers made up.

@@ -49,14 +49,35 @@ struct ObservedRoute {
     path: &'static str,
     duration: Histogram,
     statuses: Vec<(StatusCode, Counter)>,
-    /// Of a route for data actions.
-    flat: Option<FlatErrors>,
+    errors: ErrorForm,
     /// Where it is counted for people, and as what; what is asked by them is not.
     traffic: Option<(Arc<Traffic>, RequestClass)>,
 }
 
+/// How the errors of a route are written.
+pub(crate) enum ErrorForm {
+    /// The documented body.
+    Documented,
+    /// For data actions.
+    Flat(FlatErrors),
+    /// As the Open Inference Protocol has them: a text, beside it our code.
+    Inference,
+}
+
 /// Writes the body of an error for data actions, under the request id to be shown.
-pub(crate) type FlatErrors = Box<dyn Fn(&ApiError, &str) -> Vec<u8> + Send + Sync>;
+type FlatErrors = Box<dyn Fn(&ApiError, &str) -> Vec<u8> + Send + Sync>;
+
+impl ErrorForm {
+    /// Status and body of an error under this request id.
+    fn write(&self, error: &ApiError, id: &str) -> (StatusCode, Vec<u8>) {
+        let written = |body: serde_json::Result<Vec<u8>>| body.expect("texts can be written");
+        match self {
+            Self::Documented => (error.code.status(), written(serde_json::to_vec(&error.body(id)))),
+            Self::Flat(flat) => (error.code.flat_status(), flat(error, id)),
+            Self::Inference => (error.code.inference_status(), written(serde_json::to_vec(&error.inference_body(id)))),
+        }
+    }
+}
 
 /// Which way a request came.
 #[derive(Clone, Copy)]
@@ -110,7 +131,7 @@ impl Observe {
     pub(crate) fn new(
         name: &'static str,
         path: &'static str,
-        flat: Option<FlatErrors>,
+        errors: ErrorForm,
         traffic: Option<(Arc<Traffic>, RequestClass)>,
     ) -> Self {
         let statuses = COUNTED
@@ -121,7 +142,7 @@ impl Observe {
             })
             .collect();
         let duration = metrics::histogram!("scoreline_http_request_duration_seconds", "route" => name);
-        Self { route: Arc::new(ObservedRoute { name, path, duration, statuses, flat, traffic }) }
+        Self { route: Arc::new(ObservedRoute { name, path, duration, statuses, errors, traffic }) }
     }
 
     /// Ends a request: an error gets its body, a reply the headers of every reply, and both are recorded.
@@ -188,10 +209,7 @@ impl Observe {
     /// The answer to an error, which so far only stands in the reply with these headers.
     fn told<B: From<Vec<u8>>>(&self, error: &ApiError, carried: &HeaderMap, id: &RequestId) -> Response<B> {
         let id = error.request_id.as_deref().unwrap_or_else(|| id.as_str());
-        let (status, body) = match &self.route.flat {
-            Some(flat) => (error.code.flat_status(), flat(error, id)),
-            None => (error.code.status(), serde_json::to_vec(&error.body(id)).expect("texts can be written")),
-        };
+        let (status, body) = self.route.errors.write(error, id);
         if status.is_server_error() || error.code == Code::Internal {
             tracing::error!(code = error.code.as_str(), request.id = id, "request failed");
         }

@@ -44,14 +44,21 @@ pub(crate) async fn ready(State(scorer): State<Scorer>, State(readiness): State<
         .collect();
     let trouble = readiness.store_trouble();
     let store = trouble.as_ref().map(StoreTrouble::as_str);
-    let (code, status) = if readiness.is_draining() {
-        (StatusCode::SERVICE_UNAVAILABLE, "draining")
-    } else if !scorer.can_answer() {
-        (StatusCode::SERVICE_UNAVAILABLE, "no_model")
-    } else if store.is_some() {
-        (StatusCode::OK, "degraded")
-    } else {
-        (StatusCode::OK, "ready")
+    let (code, status) = match not_ready(&scorer, &readiness) {
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why),
+        None if store.is_some() => (StatusCode::OK, "degraded"),
+        None => (StatusCode::OK, "ready"),
     };
     respond(code, &Ready { status, models, store })
+}
+
+/// Why nothing is to be asked here at the moment, if it is so.
+pub(super) fn not_ready(scorer: &Scorer, readiness: &Readiness) -> Option<&'static str> {
+    if readiness.is_draining() {
+        Some("draining")
+    } else if !scorer.can_answer() {
+        Some("no_model")
+    } else {
+        None
+    }
 }

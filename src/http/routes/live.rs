@@ -5,7 +5,7 @@ use super::call::Call;
 use super::{genesys_clv, genesys_lead, genesys_route, predict_clv, predict_lead, route_tier};
 use crate::http::admission::{Class, WhenOverloaded};
 use crate::http::edge::error::ApiError;
-use crate::http::edge::observe::FlatErrors;
+use crate::http::edge::observe::ErrorForm;
 use crate::http::state::{HttpState, SharedState};
 use crate::http::wire::response::Reply;
 
@@ -39,11 +39,14 @@ impl Endpoint {
         }
     }
 
-    /// What writes its errors, if it is for data actions.
-    pub(crate) fn flat_errors(self, state: &SharedState) -> Option<FlatErrors> {
+    /// How its errors are written.
+    pub(crate) fn errors(self, state: &SharedState) -> ErrorForm {
+        if !self.is_flat() {
+            return ErrorForm::Documented;
+        }
         let write = if self == Self::GenesysLead { genesys_lead::error } else { genesys_clv::error };
         let app = state.clone();
-        self.is_flat().then(|| Box::new(move |error: &ApiError, id: &str| write(&app, error, id)) as FlatErrors)
+        ErrorForm::Flat(Box::new(move |error: &ApiError, id: &str| write(&app, error, id)))
     }
 
     /// Whether it is for data actions: a flow cannot read a failure.

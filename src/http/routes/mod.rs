@@ -15,6 +15,7 @@ pub(super) mod lead_scores;
 pub(super) mod leads;
 pub(super) mod live;
 pub(super) mod oauth_token;
+pub(super) mod oip;
 pub(super) mod outcomes;
 mod predict_clv;
 pub(super) mod predict_clv_batch;

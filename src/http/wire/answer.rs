@@ -1,5 +1,6 @@
 //! The documented answer, as it stands on the wire: absent values are omitted, numbers are finite, amounts are in cents.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 
 use jiff::civil::Date;
@@ -28,19 +29,19 @@ pub(crate) struct ClvAnswer<'a> {
 }
 
 #[derive(Serialize)]
-struct PredictionBody {
-    clv_value_usd: f64,
+pub(super) struct PredictionBody {
+    pub clv_value_usd: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    confidence_interval_low: Option<f64>,
+    pub confidence_interval_low: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    confidence_interval_high: Option<f64>,
+    pub confidence_interval_high: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    risk_score: Option<f64>,
+    pub risk_score: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    confidence_score: Option<f64>,
+    pub confidence_score: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    tier_probability: Option<f64>,
-    clv_tier: Tier,
+    pub tier_probability: Option<f64>,
+    pub clv_tier: Tier,
 }
 
 #[derive(Serialize)]
@@ -185,7 +186,7 @@ impl<'a, E: Score> AnswerMetadata<'a, E> {
 }
 
 impl PredictionBody {
-    fn new(estimate: &Estimate) -> Self {
+    pub(super) fn new(estimate: &Estimate) -> Self {
         Self {
             clv_value_usd: cents(estimate.value),
             confidence_interval_low: estimate.interval.map(|interval| cents(interval.low())),
@@ -250,18 +251,27 @@ pub(crate) struct WarningList<'a, E = Estimate> {
 impl<E> WarningList<'_, E> {
     pub(crate) fn each<F>(&self, mut write: impl FnMut(&str) -> Result<(), F>) -> Result<(), F> {
         for &warning in &self.scored.warnings {
-            let text = warning.text(&self.scored.snapshot);
-            if warning == Warning::VersionNotLoaded {
-                write(&format!("{text}: answered by {}", self.scored.version))?;
-            } else {
-                write(&text)?;
-            }
+            write(&warning_text(self.scored, warning))?;
         }
         if let Some(reason) = self.not_explained {
-            write(&format!("explain_not_available: {}", reason.as_str()))?;
+            write(&not_explained_text(reason))?;
         }
         Ok(())
     }
+}
+
+/// A warning of an answer as text.
+pub(super) fn warning_text<E>(scored: &Scored<E>, warning: Warning) -> Cow<'_, str> {
+    let text = warning.text(&scored.snapshot);
+    if warning == Warning::VersionNotLoaded {
+        return Cow::Owned(format!("{text}: answered by {}", scored.version));
+    }
+    text
+}
+
+/// Why there is no explanation, among the warnings.
+pub(super) fn not_explained_text(reason: NotExplained) -> String {
+    format!("explain_not_available: {}", reason.as_str())
 }
 
 impl<E> Serialize for WarningList<'_, E> {

@@ -142,6 +142,11 @@ impl Explained {
         })
     }
 
+    /// The explanation as JSON, if there is one.
+    pub(super) fn json<E: Score>(&self, scored: &Scored<E>) -> Option<String> {
+        self.body(scored).and_then(|body| serde_json::to_string(&body).ok())
+    }
+
     /// Why there is no explanation, if there is none.
     pub(super) fn missing(&self) -> Option<NotExplained> {
         self.outcome.as_ref().err().copied()

@@ -25,11 +25,11 @@ pub(crate) struct LeadRequest<'a> {
     #[serde(borrow, default, deserialize_with = "optional_text")]
     pub model: Option<WireText<'a>>,
     #[serde(borrow, default, deserialize_with = "optional_text")]
-    model_version: Option<WireText<'a>>,
+    pub model_version: Option<WireText<'a>>,
     #[serde(borrow, default, deserialize_with = "optional_text")]
     pub request_id: Option<WireText<'a>>,
     #[serde(borrow, default, deserialize_with = "optional_text", rename = "leadId")]
-    lead_id: Option<WireText<'a>>,
+    pub lead_id: Option<WireText<'a>>,
     /// The conversation that is going on with the lead.
     #[serde(borrow, default, deserialize_with = "optional_text", rename = "conversationId")]
     pub conversation_id: Option<WireText<'a>>,
@@ -37,7 +37,7 @@ pub(crate) struct LeadRequest<'a> {
     pub timestamp_utc: Option<WireText<'a>>,
     /// Where the lead comes from: picks the baseline when there is nothing to score.
     #[serde(borrow, default, deserialize_with = "optional_text")]
-    lead_source: Option<WireText<'a>>,
+    pub lead_source: Option<WireText<'a>>,
     #[serde(default, deserialize_with = "optional")]
     pub explain: Option<Explain>,
 }
@@ -54,8 +54,8 @@ pub(crate) struct LeadAnswer<'a> {
 
 #[derive(Serialize)]
 pub(crate) struct LeadPrediction {
-    priority_score: u8,
-    conversion_probability: f64,
+    pub priority_score: u8,
+    pub conversion_probability: f64,
 }
 
 impl LeadRequest<'_> {

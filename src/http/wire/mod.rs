@@ -7,6 +7,7 @@ pub(super) mod flat;
 pub(super) mod json;
 pub(super) mod lead;
 pub(super) mod lead_event;
+pub(super) mod oip;
 pub(super) mod personal;
 pub(super) mod raw_object;
 pub(super) mod request;
@@ -14,4 +15,4 @@ pub(super) mod response;
 pub(super) mod rows;
 pub(super) mod values;
 
-pub(super) use explanation::Explained;
+pub(super) use explanation::{Explain, Explained};

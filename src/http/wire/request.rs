@@ -130,12 +130,14 @@ pub(crate) fn checked_request_id<'a>(
     screen: Screen,
     otherwise: impl FnOnce() -> &'a str,
 ) -> Result<&'a str, ApiError> {
-    match own {
-        Some(id) if !accepted(id) => {
-            let problem = "`request_id` must be 1 to 128 visible ASCII characters";
-            Err(ApiError::field(Code::InvalidField, "request_id", problem))
-        }
-        Some(id) => screen.request(id).map(|()| id).map_err(|why| refusal("request_id", why)),
-        None => Ok(otherwise()),
+    own.map_or_else(|| Ok(otherwise()), |id| checked_id("request_id", id, screen))
+}
+
+/// The id of a request in this field, if it may be echoed.
+pub(crate) fn checked_id<'a>(field: &str, id: &'a str, screen: Screen) -> Result<&'a str, ApiError> {
+    if !accepted(id) {
+        let problem = format!("`{field}` must be 1 to 128 visible ASCII characters");
+        return Err(ApiError::field(Code::InvalidField, field, problem));
     }
+    screen.request(id).map(|()| id).map_err(|why| refusal(field, why))
 }

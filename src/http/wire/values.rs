@@ -30,11 +30,11 @@ pub(crate) enum FeatureValue<'a> {
 pub(crate) struct WireText<'a>(pub Cow<'a, str>);
 
 /// Longest string of a request, in bytes.
-const LONGEST_TEXT: usize = 256;
+pub(crate) const LONGEST_TEXT: usize = 256;
 /// What a text must be that came as a number which no identifier or version is.
 pub(crate) const DIGITS_AS_TEXT: &str = "a text, or a whole number of at most 19 digits";
 /// Most entries of `features`.
-const MOST_FEATURES: usize = 1024;
+pub(crate) const MOST_FEATURES: usize = 1024;
 /// Room that is made for them at once.
 const USUAL_FEATURES: usize = 16;
 
@@ -49,12 +49,28 @@ impl Features<'_> {
 }
 
 impl FeatureValue<'_> {
+    /// The same value, borrowed.
+    pub(crate) fn lent(&self) -> FeatureValue<'_> {
+        match self {
+            Self::Number(number) => FeatureValue::Number(*number),
+            Self::Text(text) => FeatureValue::Text(Cow::Borrowed(text)),
+            Self::Typed(text) => FeatureValue::Typed(Cow::Borrowed(text)),
+        }
+    }
+
     fn value(&self) -> Value<'_> {
         match self {
             Self::Number(number) => Value::Number(*number),
             Self::Text(text) => Value::Text(text),
             Self::Typed(text) => Value::Typed(text),
         }
+    }
+}
+
+impl WireText<'_> {
+    /// The same text, borrowed.
+    pub(crate) fn lent(&self) -> WireText<'_> {
+        WireText(Cow::Borrowed(&self.0))
     }
 }
 

@@ -1,12 +1,12 @@
 //! Request bodies and headers through the real router, over the shipped models.
 
 use axum::body::Body;
-use axum::http::{HeaderName, HeaderValue, Method, Request, Uri};
+use axum::http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use scoreline::http::{WidgetAccess, WidgetSettings};
 use scoreline::monitoring::book::PredictionLimits;
 use scoreline::monitoring::{MonitoringSettings, WindowSettings};
 use scoreline_engine::inference::registry::Patience;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -132,6 +132,9 @@ fn promised(path: &str, reply: &Reply) {
     if path == "/health/live" || path == "/health/ready" || text.is_empty() {
         return;
     }
+    if path.starts_with("/v2") {
+        return promised_of_inference(path, *status, text);
+    }
     for line in text.lines().filter(|line| !line.is_empty()) {
         let answer: Value = serde_json::from_str(line).unwrap_or_else(|err| panic!("{path}: {err}: {line}"));
         whole(&answer, path);
@@ -149,6 +152,21 @@ fn promised(path: &str, reply: &Reply) {
     }
     if path.starts_with("/v1/genesys/") && !matches!(status.as_u16(), 404 | 405) {
         assert_eq!(status.as_u16(), 200, "{path} always answers 200: {text}");
+    }
+}
+
+/// As the Open Inference Protocol has it: an error is a text, and every output has an element for each row.
+fn promised_of_inference(path: &str, status: StatusCode, text: &str) {
+    let answer: Value = serde_json::from_str(text).unwrap_or_else(|err| panic!("{path}: {err}: {text}"));
+    if status.is_success() {
+        for output in answer["outputs"].as_array().into_iter().flatten().filter(|output| output["data"].is_array()) {
+            assert_eq!(
+                output["data"].as_array().map(Vec::len).map(|rows| json!([rows, 1])),
+                Some(output["shape"].clone())
+            );
+        }
+    } else {
+        assert!(answer["error"].is_string() && answer["code"].is_string(), "{path}: {text}");
     }
 }
 
@@ -183,6 +201,14 @@ pub fn clv_seeds() -> Vec<Vec<u8>> {
         r#"{"features":{"frequency_count":0},"acquisition_channel":"organic"}"#,
         r#"{"customerId":"CUST-12345","features":{"recency_days":3,"frequency_count":48,"topic_diversity":null}}"#,
         r#"{"customerId":"CUST-12345"}"#,
+    ])
+}
+
+pub fn infer_seeds() -> Vec<Vec<u8>> {
+    texts(&[
+        r#"{"id":"r1","inputs":[{"name":"recency_days","shape":[2,1],"datatype":"FP32","data":[[12],[30.5]]},{"name":"frequency_count","shape":[2],"datatype":"INT64","data":[48,10]},{"name":"customer_id","shape":[2],"datatype":"BYTES","data":["C-1",""]}],"outputs":[{"name":"clv_value_usd","parameters":{"binary_data":false}},{"name":"clv_tier"}],"parameters":{"priority":1,"timeout":500000,"explain":true,"interval_level":0.8,"acquisition_channel":"referral"}}"#,
+        r#"{"model_name":"clv","inputs":[{"name":"frequency_count","shape":[1],"datatype":"UINT8","data":[0]},{"name":"sentiment_score_avg","shape":[1],"datatype":"FP64","data":[null]}]}"#,
+        r#"{"inputs":[],"parameters":{"customer_id":"CUST-12345"}}"#,
     ])
 }
 
@@ -228,6 +254,7 @@ pub fn header_seeds() -> Vec<Vec<u8>> {
         "POST /v1/predict/clv\ncontent-type: application/json\nx-request-id: abc-1\ncontent-length: 200\naccept: */*\n",
         "POST /v1/route/tier\nauthorization: Bearer abc.def.ghi\nx-deadline-ms: 200\ntraceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\n",
         "GET /health/ready\nhost: localhost\nexpect: 100-continue\ntransfer-encoding: chunked\n",
+        "POST /v2/models/clv/versions/v1.2/infer\ninference-header-content-length: 200\ncontent-encoding: deflate\n",
         "DELETE /v1/genesys/clv?x=1\ncontent-encoding: gzip\nx-forwarded-for: 10.0.0.1\n",
     ])
 }
@@ -254,7 +281,8 @@ fn batches(rows: &[Vec<u8>]) -> Vec<Vec<u8>> {
 #[test]
 fn every_seed_is_a_good_request() {
     let subject = Subject::open();
-    let seeds: [(&str, Vec<Vec<u8>>); 7] = [
+    let seeds: [(&str, Vec<Vec<u8>>); 8] = [
+        ("/v2/models/clv/infer", infer_seeds()),
         ("/v1/predict/clv", clv_seeds()),
         ("/v1/predict/clv/batch", clv_batch_seeds()),
         ("/v1/predict/lead", lead_seeds()),

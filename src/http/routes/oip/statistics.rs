@@ -1,0 +1,82 @@
+//! `GET /v2/models/…/stats`: rows that serving models have answered, whichever way they were asked, in Triton's words.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Serialize;
+
+use super::{ModelPath, NamedModel, scope_of};
+use crate::http::edge::auth::Asker;
+use crate::http::state::{HttpState, SharedState};
+use crate::http::wire::json::respond;
+use scoreline_engine::inference::ModelSnapshot;
+
+#[derive(Serialize)]
+struct Statistics {
+    model_stats: Vec<ModelStatistics>,
+}
+
+/// What one version has answered since it is served here. A row is an inference by itself.
+#[derive(Serialize)]
+pub(super) struct ModelStatistics {
+    pub name: String,
+    pub version: String,
+    pub inference_count: u64,
+    pub execution_count: u64,
+    pub inference_stats: InferenceStatistics,
+}
+
+/// A row that is refused reaches no model, and a failing one is answered by something else: none of them fails.
+#[derive(Serialize)]
+pub(super) struct InferenceStatistics {
+    pub success: CountedTime,
+    pub fail: CountedTime,
+    pub queue: CountedTime,
+    pub compute_input: CountedTime,
+    pub compute_infer: CountedTime,
+    pub compute_output: CountedTime,
+}
+
+#[derive(Clone, Copy, Default, Serialize)]
+pub(super) struct CountedTime {
+    pub count: u64,
+    pub ns: u64,
+}
+
+/// Of all models that the caller may ask.
+pub(crate) async fn all(State(app): State<SharedState>, asker: Asker) -> axum::response::Result<Response> {
+    asker.admit(None)?;
+    let serving = app.scorer.registry().all_serving();
+    let serving = serving.iter().filter(|snapshot| asker.has(scope_of(snapshot)));
+    Ok(respond(StatusCode::OK, &Statistics { model_stats: serving.map(|snapshot| of(&app, snapshot)).collect() }))
+}
+
+pub(crate) async fn handle(
+    State(app): State<SharedState>,
+    asker: Asker,
+    path: ModelPath,
+) -> axum::response::Result<Response> {
+    let serving = NamedModel::of(path)?.serving(app.scorer.registry());
+    asker.admit(serving.as_ref().ok().map(|snapshot| scope_of(snapshot)))?;
+    Ok(respond(StatusCode::OK, &Statistics { model_stats: vec![of(&app, &*serving?)] }))
+}
+
+pub(super) fn of(app: &HttpState, snapshot: &ModelSnapshot) -> ModelStatistics {
+    let answered = app.monitoring.traffic().counts().read().model(snapshot.digest());
+    let time = CountedTime { count: answered.count, ns: (answered.total * 1e9) as u64 };
+    let nothing = CountedTime { count: answered.count, ns: 0 };
+    ModelStatistics {
+        name: snapshot.name().to_string(),
+        version: snapshot.version().to_string(),
+        inference_count: answered.count,
+        execution_count: answered.count,
+        inference_stats: InferenceStatistics {
+            success: time,
+            fail: CountedTime::default(),
+            queue: nothing,
+            compute_input: nothing,
+            compute_infer: time,
+            compute_output: nothing,
+        },
+    }
+}
