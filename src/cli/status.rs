@@ -49,6 +49,11 @@ async fn describe(store: &Store, target: Option<&str>, failures: usize) -> Resul
     let _ = writeln!(text, "purchases     {purchases}");
     let _ = writeln!(text, "features      {features}, {dirty} customers have changed since");
     let _ = writeln!(text, "scores        {scores}");
+    // Neither does one of the version before that.
+    let questions = store.replay_count().await.unwrap_or(0);
+    if questions > 0 {
+        let _ = writeln!(text, "replay log    {questions} questions");
+    }
     for source in SOURCES {
         if let Some((kept, at)) = store.position(source).await? {
             let _ = writeln!(text, "extraction    {source}, {}, kept {at}", position(&kept));

@@ -29,14 +29,12 @@ impl Store {
         let gone = erased(&mut tx, rows.iter().filter_map(|row| row.customer).collect()).await?;
         let is_kept = |row: &ReplayRow| row.customer.is_none_or(|customer| !gone.contains(&digest(&customer)));
         let rows: Vec<_> = rows.into_iter().filter(is_kept).collect();
-        if rows.is_empty() {
-            return Ok(0);
-        }
         let first = tx.take("replay_log", rows.len()).await?;
-        let last = first + rows.len() as i64 - 1;
+        let seqs: Vec<_> = (first..).take(rows.len()).collect();
+        let Some(last) = seqs.last().copied() else { return Ok(0) };
         let customer = |row: &ReplayRow| row.customer.map_or_else(Vec::new, |customer| customer.as_bytes().to_vec());
         let columns = [
-            BulkColumn::Ints((first..=last).collect()),
+            BulkColumn::Ints(seqs),
             BulkColumn::Bytes(rows.iter().map(customer).collect()),
             BulkColumn::Ints(rows.iter().map(|row| row.asked_at.as_millisecond()).collect()),
             BulkColumn::Texts(rows.into_iter().map(|row| row.question).collect()),

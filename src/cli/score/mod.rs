@@ -221,19 +221,19 @@ pub(super) fn load(
     }
     let mut known = Vec::new();
     for status in registry.status().into_iter().filter(|status| status.model == name) {
-        match status.state {
-            VersionState::Refused { reason, .. } if version.is_none_or(|version| *version == status.version) => {
-                return Err(anyhow!("model `{name}` {} is refused: {reason}", status.version).into());
-            }
-            _ => known.push(status.version.to_string()),
+        if let VersionState::Refused { reason, .. } = &status.state
+            && version.is_none_or(|version| *version == status.version)
+        {
+            return Err(anyhow!("model `{name}` {} is refused: {reason}", status.version).into());
         }
+        known.push(status.version.to_string());
     }
     let dir = settings.models.dir.display();
     Err(Failure::Usage(match version {
         Some(version) if !known.is_empty() => {
             format!("no version {version} of model `{name}` in `{dir}`; there are: {}", known.join(", "))
         }
-        _ => format!("no model `{name}` in `{dir}`; there are: {}", registry.serving_names()),
+        Some(_) | None => format!("no model `{name}` in `{dir}`; there are: {}", registry.serving_names()),
     }))
 }
 

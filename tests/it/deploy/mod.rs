@@ -1,14 +1,15 @@
-//! What systems run the program by: the unit, the image's files, manifests; and a store that is taken from a back-up.
+//! What systems run the program by: the unit, the package, the image, manifests; and a store that is taken from a back-up.
+
+mod backup;
+mod image;
+mod package;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use sqlx::{Connection as _, SqliteConnection};
-
-use crate::process::{Server, get, models, post, scoreline};
-use crate::worker::served::{body, wait_for};
+use crate::process::scoreline;
 
 const UNIT: &str = "integrations/deploy/scoreline.service";
 
@@ -33,7 +34,7 @@ fn systemd_takes_the_unit_and_finds_little_exposed() {
     }
     // A root in which the programs that the unit names are there.
     let root = tempfile::tempdir().expect("a folder");
-    for name in ["usr/bin/scoreline", "bin/kill"] {
+    for name in ["usr/bin/scoreline", "bin/sh"] {
         let path = root.path().join(name);
         fs::create_dir_all(path.parent().expect("below the root")).expect("made");
         fs::write(&path, "").expect("written");
@@ -76,6 +77,23 @@ fn models_are_tried_under_the_filters_of_the_unit() {
     // The filters hold.
     let output = filtered("/bin/mount", &["-t", "tmpfs", "none", "/mnt"]);
     assert!(!output.status.success(), "{}", said(&output));
+}
+
+/// What is packaged: the program that `SCORELINE_PACKAGED` names, else the tests' own without its symbols.
+#[expect(clippy::disallowed_methods, reason = "a test is told its program this way")]
+fn packaged(folder: &Path) -> PathBuf {
+    if let Some(path) = std::env::var_os("SCORELINE_PACKAGED") {
+        return PathBuf::from(path);
+    }
+    let program = folder.join("scoreline");
+    let mut command = Command::new("strip");
+    let output = command.arg("-o").arg(&program).arg(env!("CARGO_BIN_EXE_scoreline")).output().expect("strip runs");
+    assert!(output.status.success(), "{}", said(&output));
+    program
+}
+
+fn megabytes(path: &Path) -> f64 {
+    fs::metadata(path).expect("there").len() as f64 / 1e6
 }
 
 /// Every file that systems run the program by.
@@ -160,54 +178,20 @@ fn the_files_of_the_image_are_all_that_the_program_asks_for() {
     assert!(output.status.success() && said(&output).contains("recency_days"), "{}", said(&output));
 }
 
-/// A customer's purchases as the store has them: nothing is known of who never bought.
-fn tell_purchase(server: &Server) {
-    let told =
-        post(&server.listen, "/v1/purchases", r#"{"customer_id":"C-1","date":"2026-03-01","amount":19.9,"items":2}"#);
-    assert!(told.contains("\"written\":1"), "{told}");
-}
-
 #[test]
-fn a_store_comes_back_from_its_backup_with_its_pepper() {
-    let models = models();
-    let folder = tempfile::tempdir().expect("a folder");
-    let state = folder.path().join("state");
-    let path = state.join("scoreline.db");
-    let shown = path.display().to_string();
-    let environment = [("SCORELINE__STORE__PATH", shown.as_str())];
-    let server = Server::start_with(models.path(), &environment);
-    wait_for("the store", || get(&server.admin, "/metrics").contains("scoreline_store_open 1"));
-    tell_purchase(&server);
-
-    // As docs/operate.md says: SQLite's own copy, beside the running server; and the pepper, somewhere else.
-    let backup = folder.path().join("backup.db");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(async {
-        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path);
-        let mut store = SqliteConnection::connect_with(&options).await.expect("opened");
-        let copy = format!("VACUUM INTO '{}'", backup.display());
-        sqlx::query(sqlx::AssertSqlSafe(copy)).execute(&mut store).await.expect("copied");
-        store.close().await.expect("closed");
-    });
-    let pepper = fs::read(state.join("pepper")).expect("drawn");
-    server.signal("TERM");
-    assert_eq!(server.wait(), 0);
-
-    // Another machine: nothing of the old folder is there.
-    fs::remove_dir_all(&state).expect("gone");
-    fs::create_dir(&state).expect("made");
-    fs::copy(&backup, &path).expect("restored");
-    let status = scoreline(&["doctor"], models.path()).envs(environment).output().expect("runs");
-    assert!(!status.status.success() && said(&status).contains("fail  pepper"), "{}", said(&status));
-    fs::write(state.join("pepper"), pepper).expect("restored");
-    fs::set_permissions(state.join("pepper"), fs::Permissions::from_mode(0o600)).expect("private");
-    let status = scoreline(&["doctor"], models.path()).envs(environment).output().expect("runs");
-    assert!(status.status.success() && said(&status).contains("store: it opens: 1 customers"), "{}", said(&status));
-    let server = Server::start_with(models.path(), &environment);
-    wait_for("the store", || get(&server.admin, "/metrics").contains("scoreline_store_open 1"));
-    let again =
-        post(&server.listen, "/v1/purchases", r#"{"customer_id":"C-1","date":"2026-03-01","amount":19.9,"items":2}"#);
-    assert_eq!(body(&again)["purchases"]["same"], 1, "the customer is known by the same key: {again}");
-    server.signal("TERM");
-    assert_eq!(server.wait(), 0);
+fn compose_takes_its_file() {
+    let judge = |password: &str| {
+        let mut command = Command::new("docker-compose");
+        command.args(["--file", "integrations/deploy/compose.yaml", "config"]).current_dir(repository(""));
+        command.env("DATABASE_PASSWORD", password).output()
+    };
+    let Ok(output) = judge("a-password") else {
+        eprintln!("skipped: the compose file is judged by docker-compose (Debian package)");
+        return;
+    };
+    let told = said(&output);
+    assert!(output.status.success() && told.contains("postgres://scoreline:a-password@database/scoreline"), "{told}");
+    let output = judge("").expect("runs");
+    let told = said(&output);
+    assert!(!output.status.success() && told.contains("see the first lines of compose.yaml"), "{told}");
 }
