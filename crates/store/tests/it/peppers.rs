@@ -1,7 +1,7 @@
 //! Under which pepper a store's customers are, and their way to a new one.
 
 use scoreline_domain::{CustomerKey, ExtractedInteraction, SealedId};
-use scoreline_store::{PepperLayer, Rekeyed, Store, StoreError};
+use scoreline_store::{PepperLayer, Rekeyed, ReplayRow, Store, StoreError};
 
 use super::ground::Ground;
 use super::on_both;
@@ -33,6 +33,8 @@ async fn fill(store: &Store) {
     store.keep_predictions(vec![waiting(3, 0), waiting(60, 0)], 100).await.expect("kept");
     let outcomes = [told(4, 700, Some(prediction(0))), told(61, 700, Some(prediction(0)))];
     store.tell_outcomes(&outcomes, &[], 100).await.expect("told");
+    let question = |customer| ReplayRow { customer, asked_at: at(0), question: "{}".to_owned() };
+    store.keep_replay(vec![question(Some(key(62))), question(None)], 100).await.expect("kept");
 }
 
 async fn keys_change_once_each_however_often_the_work_is_broken_off(ground: &Ground) {
@@ -42,12 +44,13 @@ async fn keys_change_once_each_however_often_the_work_is_broken_off(ground: &Gro
     let before = store.counts().await.expect("counted");
     let two = [layer("one", Some(b"sealed")), layer("two", None)];
     assert!(store.keep_peppers(&[layer("one", None)], &two).await.expect("kept"));
-    // 50 customers and one without a contact, and the customers of two predictions and two outcomes, two of them known.
-    assert_eq!(store.keys_to_change().await.expect("counted"), 53);
+    // 50 customers and one without a contact, the customers of two predictions and two outcomes, two of them known, and the
+    // one of a question.
+    assert_eq!(store.keys_to_change().await.expect("counted"), 54);
     assert!(!store.keep_peppers(&two, &[layer("three", None)]).await.expect("asked"), "one change at a time");
 
     // Half of them, a batch that nothing comes of, and the process ends.
-    assert_eq!(store.change_keys(20, change).await.expect("changed"), 33);
+    assert_eq!(store.change_keys(20, change).await.expect("changed"), 34);
     drop(tokio::time::timeout(std::time::Duration::ZERO, store.change_keys(20, change)).await);
     let store = reopened(store, ground).await;
     while store.change_keys(20, change).await.expect("changed") > 0 {}
@@ -71,6 +74,10 @@ async fn keys_change_once_each_however_often_the_work_is_broken_off(ground: &Gro
     let rulings = store.tell_outcomes(&[again], &[], 100).await.expect("told");
     assert!(matches!(rulings[..], [scoreline_store::Ruling::Duplicate(_)]), "{rulings:?}");
     assert_eq!(store.counts().await.expect("counted"), before);
+    // A question is erased by the new key, and one that names nobody stays.
+    assert_eq!(store.erase_customers(&[key(62)]).await.expect("erased"), 0);
+    assert_eq!(store.erase_customers(&[flipped(&key(62))]).await.expect("erased"), 1);
+    assert_eq!(store.replay_count().await.expect("counted"), 1);
     store.close().await;
 }
 
