@@ -23,6 +23,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use scoreline::http::Endpoints;
+use scoreline_domain::trace::Tracer;
 use scoreline_listener::{Drain, Limits, Listener, OpenConnections};
 use tokio::net::TcpListener;
 
@@ -44,7 +45,7 @@ fn main() {
     let (rounds, length) = if run::is_smoke() { (1, 50) } else { (7, 600) };
     let length = Duration::from_millis(length);
     let (authenticator, token) = caller::with_token();
-    let scoreline = start(server::scoreline(Some(authenticator)), serve_scoreline);
+    let scoreline = start(server::scoreline(Some(authenticator), Tracer::default()), serve_scoreline);
     let request = |path, body| client::request(path, &token, body);
     let sample = ask_once(scoreline, &request("/v1/predict/clv", server::DOCUMENTED));
     let bare = start(bare::router(Box::leak(sample.into_boxed_slice())), bare::serve);

@@ -15,6 +15,8 @@ mod paired;
 mod run;
 #[path = "support/server.rs"]
 mod server;
+#[path = "support/traces.rs"]
+mod traces;
 
 use axum::Router;
 use axum::body::Body;
@@ -22,6 +24,8 @@ use axum::http::Request;
 use criterion::{Criterion, criterion_group, criterion_main};
 use http_body_util::BodyExt;
 use scoreline::http::Endpoints;
+use scoreline::telemetry::{TraceEndpoint, TraceHeaders, TraceSettings, Traces};
+use scoreline_domain::trace::Tracer;
 use scoreline_listener::{Connect, Limits, OfferResult, Peer, PeerAddress, offer};
 use tower::ServiceExt;
 
@@ -30,7 +34,7 @@ const OFTEN: usize = 2_000;
 
 fn predict(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let scoreline = server::scoreline(None);
+    let scoreline = server::scoreline(None, Tracer::default());
     let lane = Lane::new(&scoreline);
     let answer = runtime.block_on(ask(scoreline.router(), "/v1/predict/clv", server::DOCUMENTED));
     let bare = bare::router(Box::leak(answer.into_boxed_slice()));
@@ -67,6 +71,24 @@ fn predict(criterion: &mut Criterion) {
         let of_router = || runtime.block_on(ask_often(scoreline.router(), path, body));
         let [low, ratio, high] = paired::paired(15, of_bare, of_router);
         println!("  router {name:<12} {ratio:.2} ({low:.2} .. {high:.2})");
+    }
+    followed(&lane);
+}
+
+/// What it costs to follow a share of the requests. A receiver takes the traces meanwhile.
+fn followed(plainly: &Lane) {
+    let plain = plain("/v1/predict/clv", server::DOCUMENTED);
+    let receiver = traces::receiver();
+    println!("time over that of a server that follows nothing, 41 paired rounds:");
+    for share in [0.0, 0.01, 1.0] {
+        let endpoint = TraceEndpoint::parse(&receiver).expect("an address");
+        let settings = TraceSettings { endpoint, headers: TraceHeaders::default(), sample: share };
+        let traces = Traces::start(Some(&settings)).expect("a thread");
+        let lane = Lane::new(&server::scoreline(None, traces.tracer()));
+        let [_, alone, _] = run::median_of((0..9).map(|_| paired::seconds(|| plainly.ask_often(&plain))));
+        let [low, ratio, high] = paired::paired(41, || plainly.ask_often(&plain), || lane.ask_often(&plain));
+        let more = alone / OFTEN as f64 * (ratio - 1.0) * 1e9;
+        println!("  share {share:<4} {ratio:.4} ({low:.3} .. {high:.3}), {more:+.0} ns a request");
     }
 }
 

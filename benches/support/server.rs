@@ -17,6 +17,7 @@ use scoreline_domain::feature::CATALOGUE;
 use scoreline_domain::privacy::seal::Sealer;
 use scoreline_domain::privacy::{Eraser, IdHasher, PrivacySettings};
 use scoreline_domain::time::{Clock as _, SystemClock};
+use scoreline_domain::trace::Tracer;
 use scoreline_domain::{CustomerKey, ModelName};
 use scoreline_engine::inference::registry::{Patience, Registry, RegistrySettings};
 
@@ -45,8 +46,8 @@ pub fn registry() -> Arc<Registry> {
 }
 
 /// The public service as `serve` builds it, over the shipped models, metrics on. Without `auth` nobody is asked who they
-/// are.
-pub fn scoreline(auth: Option<Arc<Authenticator>>) -> Endpoints {
+/// are; by default nothing is followed.
+pub fn scoreline(auth: Option<Arc<Authenticator>>, tracer: Tracer) -> Endpoints {
     let metrics = scoreline::telemetry::install_metrics().expect("the only recorder of this process");
     let settings = ScorerSettings {
         clv_model: ModelName::parse("clv").expect("a name"),
@@ -104,7 +105,8 @@ pub fn scoreline(auth: Option<Arc<Authenticator>>) -> Endpoints {
         operator: scoreline::http::OperatorDesk::default(),
         event_keys: EventKeys::default(),
         widget: None,
-        metrics: Arc::new(move || metrics.render()),
+        metrics,
+        tracer,
     }))
 }
 

@@ -39,6 +39,7 @@ use scoreline_domain::privacy::seal::Sealer;
 use scoreline_domain::privacy::{Eraser, IdHasher, PrivacySettings, Tombstones};
 use scoreline_domain::text::with_causes;
 use scoreline_domain::time::{Clock, SystemClock, Timestamp};
+use scoreline_domain::trace::Tracer;
 use scoreline_engine::inference::registry::Patience;
 use scoreline_genesys::{Genesys, outbound};
 use scoreline_store::{Store, StoreError, StorePlace};
@@ -69,10 +70,12 @@ pub(super) struct Pipeline {
     /// Where scores of leads go.
     targets: Vec<String>,
     pauses: PauseBoard,
+    /// Decides which runs are followed.
+    tracer: Tracer,
 }
 
 impl Pipeline {
-    pub(super) fn of(settings: &Settings) -> Self {
+    pub(super) fn of(settings: &Settings, tracer: Tracer) -> Self {
         let extract = settings.genesys.is_some().then_some(JobName::Extract);
         let target = target(settings);
         let write_back = target.is_some().then_some(JobName::WriteBack);
@@ -90,7 +93,7 @@ impl Pipeline {
         metrics::gauge!(STORE_OPEN).set(0.0);
         let hosts = settings.callbacks.as_ref().map(|callbacks| callbacks.hosts.clone());
         let pauses = PauseBoard::default();
-        Self { board, desk: StoreDesk::new(settings.store.lasts()), target, hosts, targets, pauses }
+        Self { board, desk: StoreDesk::new(settings.store.lasts()), target, hosts, targets, pauses, tracer }
     }
 
     /// What the admin listener is shown and may ask for.
@@ -212,7 +215,8 @@ impl Pipeline {
         let drivers = jobs.into_iter().filter_map(|(job, timetable)| {
             let (progress, wake) = self.board.handles(job.name())?;
             let successors = self.board.wakes(successors(job.name()));
-            let driver = Driver { job, timetable, wake, successors, clock: clock.clone(), progress };
+            let (clock, tracer) = (clock.clone(), self.tracer.clone());
+            let driver = Driver { job, timetable, wake, successors, clock, progress, tracer };
             Some(Box::pin(driver.run(stop.soft().clone())) as BoxFuture<'static, ()>)
         });
         join_all(drivers).await;

@@ -34,10 +34,11 @@ use crate::scoring::feature_table::FeatureTable;
 use crate::scoring::self_probe::SelfProbe;
 use crate::scoring::{Scorer, ScorerSettings, gate, golden};
 use crate::sinks::Callbacks;
-use crate::telemetry::{AuditFile, MetricsHandle};
+use crate::telemetry::{AuditFile, MetricsHandle, Traces};
 use scoreline_domain::privacy::audit::{self, Actor, AuditAction, AuditOutcome};
 use scoreline_domain::privacy::{Erasable, Eraser, IdHasher, LinkSigner, PrivacySettings, Tombstones};
 use scoreline_domain::time::{Clock as _, Rounds, SystemClock};
+use scoreline_domain::trace::{Tracer, WorkEnd};
 use scoreline_engine::inference::bundle::LoadSettings;
 use scoreline_engine::inference::registry::{FolderWatch, Patience, Registry, RegistrySettings};
 use scoreline_engine::inference::runtime_search::RuntimeSearch;
@@ -91,14 +92,17 @@ pub async fn serve(start: ServerStart) -> anyhow::Result<()> {
     let (opening, privacy) = stored::start(&settings).await?;
     let monitoring = Monitoring::start(&settings.monitoring).with_control_share(settings.routing.control_share);
     let registry = registry(&settings);
-    let pipeline = Pipeline::of(&settings);
+    let traces = Traces::start(settings.tracing.as_ref())?;
+    let tracer = traces.tracer();
+    let pipeline = Pipeline::of(&settings, tracer.clone());
     load(&registry, &settings, &pipeline, &opening, &monitoring).await?;
     let authenticator = Authenticator::open(&settings.auth, Arc::new(SystemClock))?;
     if let Some(authenticator) = &authenticator {
-        watch_credentials(authenticator, &lifecycle.stop()).await;
+        watch_credentials(authenticator, &tracer, &lifecycle.stop()).await;
     }
     let operator = OperatorDesk::new(address(&settings), lifecycle.stop());
-    let parts = StateParts { monitoring: monitoring.clone(), operator: operator.clone(), metrics: metrics.clone() };
+    let parts =
+        StateParts { monitoring: monitoring.clone(), operator: operator.clone(), metrics: metrics.clone(), tracer };
     let state = state(&settings, &privacy, Arc::clone(&registry), authenticator, parts, &pipeline);
     let (scorer, eraser) = (state.scorer.clone(), state.eraser.clone());
     if let Opening::Open(opened) = &opening {
@@ -176,6 +180,8 @@ pub async fn serve(start: ServerStart) -> anyhow::Result<()> {
         ended
     };
     let (ended, store) = tokio::join!(ending, keeping);
+    // After the last request, whose trace is among them.
+    traces.close().await;
     if let Some(store) = store {
         store.close().await;
     }
@@ -275,7 +281,7 @@ fn state(
     parts: StateParts,
     pipeline: &Pipeline,
 ) -> HttpState {
-    let StateParts { monitoring, operator, metrics } = parts;
+    let StateParts { monitoring, operator, metrics, tracer } = parts;
     monitoring.drift().follow(&registry.all_serving(), SystemClock.now());
     // Predictions by id are made from what the jobs have kept.
     let table = FeatureTable::new(settings.scoring.features_stale_after);
@@ -307,7 +313,8 @@ fn state(
         event_keys,
         operator,
         widget,
-        metrics: Arc::new(move || metrics.render()),
+        metrics,
+        tracer,
     }
 }
 
@@ -316,6 +323,7 @@ struct StateParts {
     monitoring: Monitoring,
     operator: OperatorDesk,
     metrics: MetricsHandle,
+    tracer: Tracer,
 }
 
 /// Where the public listener is reached from this machine.
@@ -378,14 +386,14 @@ fn audit_credentials(taken: bool) {
 }
 
 /// Fetches issuers' keys, then keeps them and the credentials file up to date.
-async fn watch_credentials(authenticator: &Arc<Authenticator>, stop: &Stop) {
-    let fetching = stop.clone();
+async fn watch_credentials(authenticator: &Arc<Authenticator>, tracer: &Tracer, stop: &Stop) {
+    let (fetching, tracer) = (stop.clone(), tracer.clone());
     let spawn = move |fetch: auth::BackgroundTask| {
-        let stop = fetching.clone();
+        let (stop, tracer) = (fetching.clone(), tracer.clone());
         // Nobody waits for keys when the process ends.
         fetching.track(async move {
             tokio::select! {
-                () = fetch => {}
+                _ = tracer.run(|| "issuer keys".into(), fetch, |()| WorkEnd::Done) => {}
                 () = stop.requested() => {}
             }
         });

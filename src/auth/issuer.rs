@@ -25,6 +25,7 @@ use super::token::Token;
 use super::token_scopes::TokenScopes;
 use scoreline_domain::text::hex;
 use scoreline_domain::time::Clock;
+use scoreline_domain::trace::{self, TRACEPARENT};
 
 /// Pause between two tries, whatever the reason.
 pub(super) const COOLDOWN: Duration = Duration::from_secs(30);
@@ -251,8 +252,16 @@ impl KeySource {
 }
 
 async fn get(client: &reqwest::Client, url: &Url) -> Result<Vec<u8>, FetchFault> {
-    let request = client.get(url.clone()).header(reqwest::header::ACCEPT, "application/json");
-    let mut response = request.send().await.map_err(FetchFault::Http)?;
+    let mut request = client.get(url.clone()).header(reqwest::header::ACCEPT, "application/json");
+    let call = trace::Call::begin("issuer keys");
+    if let Some(call) = &call {
+        request = request.header(TRACEPARENT, call.parent().to_string());
+    }
+    let response = request.send().await;
+    if let Some(call) = call {
+        call.end(response.as_ref().map(|response| response.status().as_u16()).map_err(|_| "unreachable"));
+    }
+    let mut response = response.map_err(FetchFault::Http)?;
     if response.status() != reqwest::StatusCode::OK {
         return Err(FetchFault::Status(response.status().as_u16()));
     }

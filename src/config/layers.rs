@@ -15,7 +15,7 @@ use super::variables::{FILE_VARIABLE, StrayVariable, VariableKind, nearest, vari
 pub(super) const DEFAULTS: &str = include_str!("default.toml");
 
 /// Keys without a default.
-const OPTIONAL: [&str; 38] = [
+const OPTIONAL: [&str; 40] = [
     "widget.url",
     "widget.key_file",
     "write_back.callbacks.secret_file",
@@ -39,6 +39,8 @@ const OPTIONAL: [&str; 38] = [
     "auth.token_key_file",
     "privacy.previous_until",
     "log.audit_path",
+    "tracing.endpoint",
+    "tracing.headers_file",
     "events.secrets_file",
     "genesys.region",
     "genesys.api_url",

@@ -16,6 +16,7 @@ mod secret_file;
 mod settings;
 mod store;
 mod tls;
+mod tracing;
 mod value;
 mod variables;
 mod widget;
@@ -33,7 +34,7 @@ use crate::monitoring::{MonitoringSettings, ReplayLimits, WindowSettings};
 use crate::routing::{RoutingSettings, TierRoute};
 use crate::scoring::explanation::ExplainSettings;
 use crate::sinks::CallbackSettings;
-use crate::telemetry::{LogFilter, LogSettings};
+use crate::telemetry::{LogFilter, LogSettings, TraceSettings};
 use crate::worker::{ExtractSettings, PushSettings, UpkeepSettings, WriteBackSettings};
 use scoreline_domain::privacy::PrivacySettings;
 use scoreline_domain::privacy::signature::Verifier;
@@ -69,6 +70,8 @@ pub struct Settings {
     pub auth: AuthSettings,
     pub monitoring: MonitoringSettings,
     pub log: LogSettings,
+    /// `None`: nothing is followed.
+    pub tracing: Option<TraceSettings>,
     /// `None` when no platform is named.
     pub genesys: Option<GenesysSettings>,
     /// Columns of contact lists, which campaigns are exported with even when there is no platform.
@@ -151,6 +154,7 @@ pub fn explain(
     let auth = auth::section(&mut read);
     let monitoring = monitoring(&mut read);
     let log = log(&mut read);
+    let tracing = tracing::read(&mut read);
     let outbound = genesys::outbound(&mut read);
     let genesys = genesys::read(&mut read, outbound.clone());
     let extract = extract::extract(&mut read);
@@ -175,6 +179,7 @@ pub fn explain(
         auth,
         monitoring,
         log,
+        tracing,
         genesys,
         outbound,
         extract,

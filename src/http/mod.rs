@@ -25,6 +25,6 @@ pub(crate) use routes::leads::LeadReport;
 pub use routes::predict_later::answer_later;
 pub use service::Endpoints;
 pub use state::{
-    EventKeys, HttpSettings, HttpState, Jobs, QuestionDesk, Readiness, RenderMetrics, SharedState, StoreTrouble,
-    WidgetAccess, WidgetDesk, WidgetSettings, WriteBackDesk,
+    EventKeys, HttpSettings, HttpState, Jobs, QuestionDesk, Readiness, SharedState, StoreTrouble, WidgetAccess,
+    WidgetDesk, WidgetSettings, WriteBackDesk,
 };

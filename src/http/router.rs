@@ -13,7 +13,7 @@ use axum::routing::{MethodFilter, MethodRouter, any, on};
 use super::admin::{self, jobs, metrics, models, operator, privacy, push, write_back};
 use super::edge::auth::{Access, guarded};
 use super::edge::error::{ApiError, Code, error_response};
-use super::edge::observe::{self, ErrorForm, Observe};
+use super::edge::observe::{self, ErrorForm, Followed, Observe};
 use super::edge::origin::refuse_other_sites;
 use super::routes::live::Endpoint;
 use super::routes::{
@@ -174,7 +174,7 @@ fn ended(router: Router<SharedState>, state: SharedState) -> Router {
 
 /// Observes what is no route, for callers that read errors of this form.
 fn unmatched(errors: ErrorForm) -> Observe {
-    Observe::new(UNMATCHED, UNMATCHED, errors, None)
+    Observe::new(UNMATCHED, UNMATCHED, errors, None, None)
 }
 
 impl Route {
@@ -185,7 +185,11 @@ impl Route {
             Routed(_) => ErrorForm::Documented,
         };
         let traffic = self.class().map(|class| (Arc::clone(state.monitoring.traffic()), class));
-        Observe::new(self.name, self.path, errors, traffic)
+        // What people and probes look at again and again is not followed.
+        let followed = traffic
+            .as_ref()
+            .map(|_| Followed { tracer: state.tracer.clone(), exemplars: state.metrics.exemplars().clone() });
+        Observe::new(self.name, self.path, errors, traffic, followed)
     }
 
     fn changes_by_admin(&self) -> bool {

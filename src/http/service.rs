@@ -25,8 +25,7 @@ use tower::Service as _;
 use super::edge::auth::{Charged, ScopeGuard, identity, refused};
 use super::edge::error::{ApiError, error_response};
 use super::edge::head::Head;
-use super::edge::observe::{Begun, Door, ErrorForm, Observe, caught};
-use super::edge::request_id::given;
+use super::edge::observe::{Door, ErrorForm, Observe, caught};
 use super::router::{ListenerName, ROUTES, RouteAnswer, UNMATCHED, local, router};
 use super::routes::Call;
 use super::routes::live::Endpoint;
@@ -104,7 +103,7 @@ impl From<Router> for Endpoints {
         Self {
             lane: Arc::default(),
             router,
-            unmatched: Observe::new(UNMATCHED, UNMATCHED, ErrorForm::Documented, None),
+            unmatched: Observe::new(UNMATCHED, UNMATCHED, ErrorForm::Documented, None, None),
         }
     }
 }
@@ -117,9 +116,10 @@ impl LaneRoute {
         }
         let watch = Stopwatch::start();
         let head = Head::of(plain.headers());
-        let begun = Begun { watch, door: Door::Lane, method: Method::POST, given: given(&head) };
+        let begun = self.observe.begin(watch, Door::Lane, Method::POST, &head);
         let mut caller = None;
-        let refused = match caught(|| self.answer(&head, begun.given.clone(), plain.body, from, &mut caller)) {
+        let answer = || self.answer(&head, begun.given.clone(), plain.body, from, &mut caller);
+        let refused = match caught(|| begun.during(answer)) {
             Ok(None) => {
                 // The router answers this request next, and its caller has paid for it.
                 from.charged.store(self.guard.is_some(), Ordering::Relaxed);
@@ -215,8 +215,8 @@ pub struct Connection {
 impl Connection {
     /// Answers a request that HTTP does not allow. Where the next one of the connection begins is not certain then.
     fn refuse(&self, request: &Request<RequestBody>, error: ApiError) -> Response<Body> {
-        let given = given(&Head::of_map(request.headers()));
-        let begun = Begun { watch: Stopwatch::start(), door: Door::Router, method: request.method().clone(), given };
+        let (watch, head) = (Stopwatch::start(), Head::of_map(request.headers()));
+        let begun = self.endpoints.unmatched.begin(watch, Door::Router, request.method().clone(), &head);
         let mut response = self.endpoints.unmatched.end(&begun, error_response(error), None);
         if request.version() < Version::HTTP_2 {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

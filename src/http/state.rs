@@ -16,9 +16,11 @@ use crate::monitoring::Monitoring;
 use crate::routing::TierPolicy;
 use crate::scoring::Scorer;
 use crate::sinks::CallbackHosts;
+use crate::telemetry::MetricsHandle;
 use scoreline_domain::privacy::signature::Verifier;
 use scoreline_domain::privacy::{Eraser, IdHasher, LinkSigner};
 use scoreline_domain::time::Timestamp;
+use scoreline_domain::trace::Tracer;
 use scoreline_domain::{CustomerKey, JobName, JobStatus};
 use scoreline_store::Store;
 
@@ -183,9 +185,6 @@ impl WidgetDesk {
     }
 }
 
-/// Renders metrics in the Prometheus text format.
-pub type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
-
 /// Every piece.
 pub struct HttpState {
     pub scorer: Scorer,
@@ -208,7 +207,9 @@ pub struct HttpState {
     /// `None`: there is no agent's page.
     pub widget: Option<WidgetDesk>,
     /// Renders everything measured so far.
-    pub metrics: RenderMetrics,
+    pub metrics: MetricsHandle,
+    /// Decides which requests are followed.
+    pub tracer: Tracer,
 }
 
 /// The state as the router holds it. A router clones its state for every request: this is one count.
@@ -254,5 +255,5 @@ pieces! {
     leads: LeadDesk,
     event_keys: EventKeys,
     operator: OperatorDesk,
-    metrics: RenderMetrics,
+    metrics: MetricsHandle,
 }

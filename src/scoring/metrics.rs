@@ -13,6 +13,7 @@ use crate::monitoring::Traffic;
 use crate::monitoring::traffic::{AnswerCount, REASONS as COUNTED_REASONS};
 use scoreline_domain::Source;
 use scoreline_domain::resilience::breaker::Phase;
+use scoreline_domain::trace::{self, Attributes};
 use scoreline_engine::inference::registry::{Registry, VersionState};
 
 pub(super) struct ScoringMetrics {
@@ -76,6 +77,7 @@ impl ScoringMetrics {
 
     pub(super) fn record<E: Score>(&self, scored: &Result<Scored<E>, AskFault>) {
         let Ok(scored) = scored else { return self.refused.increment(1) };
+        trace::stage_of("parse", "score", Duration::from_secs_f64(scored.latency_ms / 1e3), || noted(scored));
         self.by_source[scored.source as usize].increment(1);
         self.duration.record(scored.latency_ms / 1e3);
         if let Some(reason) = scored.reason {
@@ -120,6 +122,19 @@ impl ScoringMetrics {
         shown.versions.difference(&now.versions).for_each(|(model, name)| set_state(model, name, |_| f64::NAN));
         *shown = now;
     }
+}
+
+/// What a trace says of an answer: where it came from, and nothing of what was asked.
+fn noted<E>(scored: &Scored<E>) -> Attributes {
+    let is_hit = matches!(scored.source, Source::Cache | Source::StaleCache);
+    let mut noted = vec![
+        ("scoreline.model", scored.snapshot.name().to_string().into()),
+        ("scoreline.version", scored.version.to_string().into()),
+        ("scoreline.source", scored.source.as_str().into()),
+        ("scoreline.cache_hit", is_hit.into()),
+    ];
+    noted.extend(scored.reason.map(|reason| ("scoreline.reason", reason.as_str().into())));
+    noted
 }
 
 fn set_breaker(model: &str, value: impl Fn(Phase) -> f64) {

@@ -35,6 +35,7 @@ use crate::monitoring::{Monitoring, ScoredRow};
 use scoreline_domain::catalogued;
 use scoreline_domain::template::is_input_name;
 use scoreline_domain::time::{Clock, Stopwatch, Timestamp, seconds_between};
+use scoreline_domain::trace;
 use scoreline_domain::{CustomerKey, Estimate, LeadScore, ModelName, ModelVersion, RollingPlaces, Source, Tier};
 use scoreline_engine::features::{FeatureFault, Given, Value, schema};
 use scoreline_engine::inference::bundle::{BundleDigest, ReadCustomer};
@@ -607,7 +608,8 @@ impl Scorer {
                 let reason = failure.reason();
                 // An open breaker has said so once, and overload is counted: a line for every call says nothing more.
                 if !matches!(reason, FallbackReason::BreakerOpen | FallbackReason::Overloaded) {
-                    tracing::warn!(model = %snapshot.name(), version = %snapshot.version(), reason = reason.as_str(), error = %failure, "model gave no answer");
+                    let trace_id = trace::current().map(tracing::field::display);
+                    tracing::warn!(model = %snapshot.name(), version = %snapshot.version(), reason = reason.as_str(), error = %failure, trace_id, "model gave no answer");
                 }
                 match last {
                     Some((stale, estimate)) => answer.cached(&stale, estimate, Source::StaleCache, Some(reason)),

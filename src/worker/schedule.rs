@@ -19,6 +19,7 @@ use super::progress::JobProgress;
 use scoreline_domain::JobName;
 use scoreline_domain::job::RunResult;
 use scoreline_domain::time::{Clock, Timestamp};
+use scoreline_domain::trace::{TraceId, Tracer, WorkEnd};
 
 /// How soon a job that another replica is at is looked at again.
 const ELSEWHERE: Duration = Duration::from_mins(1);
@@ -104,6 +105,8 @@ pub struct Driver {
     pub successors: Vec<Wake>,
     pub clock: Arc<dyn Clock>,
     pub progress: JobProgress,
+    /// Decides which runs are followed.
+    pub tracer: Tracer,
 }
 
 impl Driver {
@@ -117,10 +120,10 @@ impl Driver {
             let regular = self.timetable.regular(fastrand::f64());
             let mut timer = pin!(sleep(regular));
             let started = self.clock.now();
-            let Some(ended) = self.activate(cause, &stop).await else { return };
+            let Some((ended, trace)) = self.activate(cause, &stop).await else { return };
             failures = if ended.is_err() { failures + 1 } else { 0 };
             let pause = self.pause(&ended, failures);
-            self.tell(ended.as_ref().err(), failures, pause, &mut told);
+            self.tell(ended.as_ref().err(), failures, pause, trace, &mut told);
             self.progress.plan(match pause {
                 Some(pause) => later(self.clock.now(), pause),
                 None => later(started, regular),
@@ -140,15 +143,20 @@ impl Driver {
         }
     }
 
-    /// One run; `None` when the process is asked to stop.
-    async fn activate(&self, cause: Cause, stop: &CancellationToken) -> Option<Result<JobEnd, String>> {
+    /// One run, and its trace if it was followed; `None` when the process is asked to stop.
+    async fn activate(
+        &self,
+        cause: Cause,
+        stop: &CancellationToken,
+    ) -> Option<(Result<JobEnd, String>, Option<TraceId>)> {
         self.progress.begin(self.clock.now());
         let run = AssertUnwindSafe(self.job.activate(cause, &self.progress)).catch_unwind();
+        let run = self.tracer.run(|| format!("job {}", self.job.name().as_str()).into(), run, traced);
         let stopped = async {
             stop.cancelled().await;
             sleep(STOP_GRACE).await;
         };
-        let ran = tokio::select! {
+        let (ran, trace) = tokio::select! {
             biased;
             ran = run => ran,
             () = stopped => {
@@ -173,7 +181,7 @@ impl Driver {
         if ended == Ok(JobEnd::Done) {
             self.successors.iter().for_each(Wake::nudge);
         }
-        Some(ended)
+        Some((ended, trace))
     }
 
     /// The pause after a run that does not wait for the regular time.
@@ -191,18 +199,35 @@ impl Driver {
     }
 
     /// Says why runs fail, once for each reason, and that they no longer do.
-    fn tell(&self, reason: Option<&String>, failures: u32, pause: Option<Duration>, told: &mut Option<String>) {
+    fn tell(
+        &self,
+        reason: Option<&String>,
+        failures: u32,
+        pause: Option<Duration>,
+        trace: Option<TraceId>,
+        told: &mut Option<String>,
+    ) {
         let job = self.job.name().as_str();
+        let trace_id = trace.map(tracing::field::display);
         let retry_in_seconds = pause.map_or(0, |pause| pause.as_secs());
         match reason {
             Some(reason) if told.as_ref() == Some(reason) => {
-                tracing::debug!(job, reason, failures, retry_in_seconds, "job failed again");
+                tracing::debug!(job, reason, failures, retry_in_seconds, trace_id, "job failed again");
             }
-            Some(reason) => tracing::warn!(job, reason, failures, retry_in_seconds, "job failed"),
+            Some(reason) => tracing::warn!(job, reason, failures, retry_in_seconds, trace_id, "job failed"),
             None if told.is_some() => tracing::info!(job, "job does its work again"),
             None => {}
         }
         *told = reason.cloned();
+    }
+}
+
+/// What a trace says of a run.
+fn traced(ran: &std::thread::Result<Result<JobEnd, JobError>>) -> WorkEnd {
+    match ran {
+        Ok(Ok(JobEnd::Idle { .. } | JobEnd::Elsewhere)) => WorkEnd::Nothing,
+        Ok(Ok(JobEnd::Done)) => WorkEnd::Done,
+        Ok(Err(_)) | Err(_) => WorkEnd::Failed,
     }
 }
 
@@ -275,6 +300,7 @@ mod tests {
             successors: vec![after.clone()],
             clock: Arc::new(ManualClock::at(Timestamp::UNIX_EPOCH)),
             progress: progress.clone(),
+            tracer: Tracer::default(),
         };
         drop(tokio::spawn(driver.run(stop.clone())));
         JobScene { job, wake, after, progress, stop }
@@ -365,6 +391,7 @@ mod tests {
             successors: Vec::new(),
             clock: Arc::new(ManualClock::at(Timestamp::UNIX_EPOCH)),
             progress: progress.clone(),
+            tracer: Tracer::default(),
         };
         let stop = CancellationToken::new();
         assert!(tokio::time::timeout(Duration::from_secs(1), driver.run(stop)).await.is_err(), "goes on");

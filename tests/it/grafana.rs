@@ -19,6 +19,7 @@ use crate::leads::served::platform_environment;
 use crate::monitoring::watched_bundle;
 use crate::process::{Server, ask, get, models, post};
 use crate::support::TestBundle;
+use crate::support::receiver::Receiver;
 use crate::worker::served::{body, wait_for};
 
 const FOLDER: &str = "integrations/grafana";
@@ -204,6 +205,7 @@ impl Prometheus {
             .arg(format!("--config.file={}", path("prometheus.yml")))
             .arg(format!("--storage.tsdb.path={}", path("data")))
             .args([&format!("--web.listen-address={address}"), "--log.level=error"])
+            .arg("--enable-feature=exemplar-storage")
             .stdout(Stdio::null())
             .spawn()
             .expect("Prometheus starts");
@@ -289,7 +291,10 @@ fn every_panel_shows_something_of_a_real_server() {
     watched_bundle("clv", "v1.2").write(models.path());
     TestBundle::clv("v1.3").with_log_mean(3.1).write(models.path());
     TestBundle::lead("v1.0").write(models.path());
-    let environment = environment(&platform, folder.path());
+    let traces = Receiver::start(&[200]);
+    let mut environment = environment(&platform, folder.path());
+    environment
+        .extend([("SCORELINE__TRACING__ENDPOINT", traces.url("")), ("SCORELINE__TRACING__SAMPLE", "1".to_owned())]);
     let environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let server = Server::start_with(models.path(), &environment);
     let prometheus = Prometheus::start(program, &server.admin);
@@ -336,6 +341,18 @@ fn every_panel_shows_something_of_a_real_server() {
     let firing: Vec<_> = rules.iter().filter(|rule| rule["state"] != "inactive").map(|rule| &rule["name"]).collect();
     // What is asked here is nothing like the training rows, and its outcomes are few.
     assert!(firing.iter().all(|name| *name == "ScorelineDrift"), "{firing:?}");
+    // Prometheus asks for OpenMetrics, so it has the traces behind the times, too.
+    let now = SystemClock.now().as_second();
+    let exemplars = prometheus.api(&format!(
+        "query_exemplars?query=scoreline_http_request_duration_seconds_bucket&start={}&end={}",
+        now - 600,
+        now + 60
+    ));
+    let found = exemplars["data"].as_array().expect("a list");
+    let of_clv = found.iter().find(|one| one["seriesLabels"]["route"] == "predict_clv");
+    let id = of_clv.map(|one| one["exemplars"][0]["labels"]["trace_id"].as_str().expect("text").to_owned());
+    let id = id.unwrap_or_else(|| panic!("no exemplar: {exemplars}"));
+    assert!(id.len() == 32 && id.bytes().all(|digit| digit.is_ascii_hexdigit()), "{id}");
     eprintln!("the dashboard's expressions ran in {:.1} s", watch.elapsed().as_secs_f64());
     server.signal("TERM");
     assert_eq!(server.wait(), 0);

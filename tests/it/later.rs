@@ -1,10 +1,7 @@
 //! Predictions that nobody waits for: accepted, answered, told to a signed callback, through kills.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use scoreline_domain::privacy::signature::{Headers, Secret, TOLERANCE, Verifier};
@@ -13,107 +10,34 @@ use serde_json::{Value, json};
 
 use crate::process::{Server, ask, get, models, post};
 use crate::support::TestApp;
+use crate::support::receiver::{Receiver, Told};
 use crate::worker::served::{body, wait_for};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const ASYNC: &str = "/v1/predict/clv/async";
 
-/// One request that a receiver was sent.
-#[derive(Clone, Debug)]
-struct Told {
-    headers: BTreeMap<String, String>,
-    body: Vec<u8>,
-}
-
-/// Whoever waits for answers: answers with a status for each request, the last one again and again.
-struct Receiver {
-    address: String,
-    told: Arc<Mutex<Vec<Told>>>,
-    statuses: Arc<Mutex<Vec<u16>>>,
-}
-
-impl Receiver {
-    fn start(statuses: &[u16]) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = listener.local_addr().expect("bound").to_string();
-        let told: Arc<Mutex<Vec<Told>>> = Arc::default();
-        let statuses = Arc::new(Mutex::new(statuses.iter().rev().copied().collect::<Vec<_>>()));
-        let (seen, script) = (Arc::clone(&told), Arc::clone(&statuses));
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let (seen, script) = (Arc::clone(&seen), Arc::clone(&script));
-                std::thread::spawn(move || serve(stream, &seen, &script));
-            }
-        });
-        Self { address, told, statuses }
-    }
-
-    fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
-    }
-
-    fn told(&self) -> Vec<Told> {
-        self.told.lock().expect("not poisoned").clone()
-    }
-
-    fn answers_from_now_on(&self, status: u16) {
-        *self.statuses.lock().expect("not poisoned") = vec![status];
-    }
-}
-
-fn serve(mut stream: TcpStream, seen: &Mutex<Vec<Told>>, script: &Mutex<Vec<u16>>) {
-    let mut reader = BufReader::new(stream.try_clone().expect("a socket"));
-    loop {
-        let mut line = String::new();
-        if reader.read_line(&mut line).unwrap_or(0) == 0 {
-            return;
-        }
-        let mut headers = BTreeMap::new();
-        loop {
-            let mut line = String::new();
-            if reader.read_line(&mut line).unwrap_or(0) == 0 {
-                return;
-            }
-            let Some((name, value)) = line.trim().split_once(": ") else { break };
-            headers.insert(name.to_lowercase(), value.to_owned());
-        }
-        let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
-        let mut body = vec![0; length];
-        if reader.read_exact(&mut body).is_err() {
-            return;
-        }
-        seen.lock().expect("not poisoned").push(Told { headers, body });
-        let mut script = script.lock().expect("not poisoned");
-        let status = if script.len() > 1 { script.pop() } else { script.last().copied() };
-        let status = status.unwrap_or(200);
-        drop(script);
-        let answer = format!("HTTP/1.1 {status} X\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n");
-        if stream.write_all(answer.as_bytes()).is_err() {
-            return;
-        }
-    }
-}
-
-impl Told {
-    /// What was told, after its signature was verified.
-    fn verified(&self) -> Value {
-        let header = |name| self.headers.get(name).map(String::as_str);
-        let headers = Headers {
-            id: header("webhook-id"),
-            timestamp: header("webhook-timestamp"),
-            signature: header("webhook-signature"),
-        };
-        let verifier = Verifier::new(vec![Secret::parse(SECRET).expect("a secret")], TOLERANCE, 1 << 20);
-        let verified = verifier.verify(headers, &self.body, SystemClock.now());
-        let told: Value = serde_json::from_slice(&self.body).expect("JSON");
-        assert_eq!(verified.expect("signed").id, told["job"]["id"].as_str().expect("an id"));
-        assert_eq!(header("content-type"), Some("application/json"));
-        told
-    }
+/// What was told, after its signature was verified.
+fn verified(told: &Told) -> Value {
+    let header = |name| told.headers.get(name).map(String::as_str);
+    let headers = Headers {
+        id: header("webhook-id"),
+        timestamp: header("webhook-timestamp"),
+        signature: header("webhook-signature"),
+    };
+    let verifier = Verifier::new(vec![Secret::parse(SECRET).expect("a secret")], TOLERANCE, 1 << 20);
+    let verified = verifier.verify(headers, &told.body, SystemClock.now());
+    let said: Value = serde_json::from_slice(&told.body).expect("JSON");
+    assert_eq!(verified.expect("signed").id, said["job"]["id"].as_str().expect("an id"));
+    assert_eq!(header("content-type"), Some("application/json"));
+    said
 }
 
 /// A server that may tell `receiver`, with its store in `folder`.
 fn serve_telling(models: &Path, folder: &Path, receiver: &Receiver) -> Server {
+    serve_telling_with(models, folder, receiver, &[])
+}
+
+pub fn serve_telling_with(models: &Path, folder: &Path, receiver: &Receiver, more: &[(&str, &str)]) -> Server {
     let secrets = folder.join("callbacks");
     std::fs::write(&secrets, format!("{SECRET}\n")).expect("written");
     let private = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o600);
@@ -124,7 +48,7 @@ fn serve_telling(models: &Path, folder: &Path, receiver: &Receiver) -> Server {
         ("SCORELINE__WRITE_BACK__CALLBACKS__HOSTS", receiver.address.as_str()),
         ("SCORELINE__STORE__PATH", store.to_str().expect("text")),
     ];
-    Server::start_with(models, &environment)
+    Server::start_with(models, &[&environment[..], more].concat())
 }
 
 fn accepted(reply: &str) -> String {
@@ -173,7 +97,7 @@ fn a_question_is_answered_later_as_it_would_be_at_once_and_told_until_it_is_take
     let told = receiver.told();
     assert_eq!(told.len(), 3, "a failure, a redirect that is not followed, a success");
     for one in &told {
-        let one = one.verified();
+        let one = verified(one);
         assert_eq!((&one["job"], &one["answer"]), (&answered["job"], &answered["answer"]));
     }
     let over = job(&server, &id);
@@ -284,7 +208,7 @@ fn what_was_accepted_is_answered_and_told_through_kills() {
     };
     wait_for("every callback", || told().len() == asked.len());
     for one in &receiver.told()[before..] {
-        let one = one.verified();
+        let one = verified(one);
         let id = one["job"]["id"].as_str().expect("an id");
         assert_eq!(one["answer"]["metadata"]["request_id"].as_str(), asked.get(id).map(String::as_str), "{one}");
     }

@@ -9,6 +9,7 @@ use std::process::{Child, Command, Output, Stdio};
 use serde_json::{Value, json};
 
 use crate::support::TestBundle;
+use crate::support::receiver::Receiver;
 
 /// Part of every planted value. Not shaped like personal data, so that nothing refuses it on the way in.
 pub const CANARY: &str = "kanarienvogel";
@@ -172,13 +173,17 @@ fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
-fn what_callers_send_is_in_no_answer_log_metric_or_file() {
+fn what_callers_send_is_in_no_answer_log_metric_trace_or_file() {
     let folder = folder();
     let audit = folder.path().join("state/audit.ndjson").display().to_string();
+    let traces = Receiver::start(&[200]);
+    let address = traces.url("");
     let environment = [
         ("SCORELINE__PRIVACY__PEPPER", "kanarienvogel pepper"),
         ("SCORELINE__LOG__FILTER", "trace"),
         ("SCORELINE__LOG__AUDIT_PATH", audit.as_str()),
+        ("SCORELINE__TRACING__ENDPOINT", address.as_str()),
+        ("SCORELINE__TRACING__SAMPLE", "1"),
     ];
     let server = Server::start(folder.path(), &environment);
     let secret_headers = format!(
@@ -220,6 +225,9 @@ fn what_callers_send_is_in_no_answer_log_metric_or_file() {
     let log = server.stop("TERM");
     assert!(log.contains(REQUEST_ID), "the log is at trace level and shows request ids");
     expect_none("the log", log.as_bytes());
+    let traces = traces.told();
+    assert!(traces.iter().map(|told| told.body.len()).sum::<usize>() > 100_000, "every request is followed");
+    traces.iter().for_each(|told| expect_none("traces", &told.body));
     let kept = files(&folder.path().join("state"));
     let names = kept.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(" ");
     for file in ["scoreline.db", "audit.ndjson"] {

@@ -62,6 +62,7 @@ mod stored;
 mod support;
 mod tidy;
 mod tls;
+mod traces;
 mod widget;
 mod worker;
 mod wrong_exports;

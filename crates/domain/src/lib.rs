@@ -14,6 +14,7 @@ pub mod score;
 pub mod template;
 pub mod text;
 pub mod time;
+pub mod trace;
 pub mod words;
 
 pub use feature::{Catalogued, FeatureGroup, catalogued};

@@ -38,6 +38,14 @@ impl Clock for SystemClock {
     }
 }
 
+impl SystemClock {
+    /// The wall clock to the nanosecond, for traces: what another machine has noted stands beside it.
+    pub fn exact(self) -> Timestamp {
+        let now = clock_gettime(ClockId::Realtime);
+        Timestamp::new(now.tv_sec, now.tv_nsec as i32).unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+}
+
 /// A clock that stands still until it is moved.
 #[derive(Debug)]
 pub struct ManualClock(Mutex<Timestamp>);

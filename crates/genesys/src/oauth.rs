@@ -18,6 +18,7 @@ use super::transport::decide::{Attempt, Decision, TokenRenewal, decide};
 use super::transport::patience::backoff;
 use super::transport::{ApiOperation, Missing, Received, count, not_let_in, receive};
 use scoreline_domain::time::{Clock, Stopwatch};
+use scoreline_domain::trace;
 
 /// Share of a token's life after which another one is fetched.
 const USED: f64 = 0.9;
@@ -127,7 +128,7 @@ impl Tokens {
                 .basic_auth(&self.client_id, Some(client_secret.expose_secret()))
                 .header(reqwest::header::CONTENT_TYPE, "application/x-www-form-urlencoded")
                 .body(GRANT);
-            let received = receive(request, LARGEST, &*self.clock).await;
+            let received = receive(operation, request, LARGEST, &*self.clock).await;
             count(operation, &received, taken);
             let attempt = match &received {
                 Ok(received) if received.status == 400 && says_limited(&received.body) => Attempt::LoginLimited,
@@ -156,7 +157,13 @@ impl Tokens {
             if attempts >= ATTEMPTS {
                 return Err(GenesysError::Unavailable { operation, attempts, reason, correlation });
             }
-            warn!(reason = reason.label(), attempts, correlation.id = correlation.as_str(), "the login is tried again");
+            warn!(
+                reason = reason.label(),
+                attempts,
+                correlation.id = correlation.as_str(),
+                trace_id = trace::current().map(tracing::field::display),
+                "the login is tried again"
+            );
             // At least half of the longest pause: a login limit is per minute, and nobody else gets a token meanwhile.
             let own = backoff(attempts, 0.5 + fastrand::f64() / 2.0);
             tokio::time::sleep(asked.map_or(own, |asked| asked.min(LONGEST_PAUSE) + own / 2)).await;

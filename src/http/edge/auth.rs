@@ -25,6 +25,7 @@ use super::refusal::Refusal;
 use crate::auth::{AuthFault, Authenticator, Caller, NotAdmitted, PeerIdentity, Scope};
 use crate::http::state::SharedState;
 use scoreline_domain::privacy::audit::Actor;
+use scoreline_domain::trace;
 
 /// What a route asks of its callers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,20 +109,28 @@ impl ScopeGuard {
     /// # Errors
     /// `NotAdmitted`, to be answered with `refused`.
     pub(crate) fn admit(&self, head: &Head<'_>, peer: Option<&PeerIdentity>) -> Result<Arc<Caller>, NotAdmitted> {
-        match self.scope {
+        let admitted = match self.scope {
             Some(scope) => self.authenticator.admit(authorization(head)?, peer, scope),
             // The rate is charged by `Asker`.
-            None => self.check(head, peer),
-        }
+            None => Ok(self.known(head, peer)?),
+        };
+        trace::stage("auth");
+        admitted
     }
 
     /// As `admit`, of a request that was let in before.
     fn check(&self, head: &Head<'_>, peer: Option<&PeerIdentity>) -> Result<Arc<Caller>, NotAdmitted> {
+        let checked = self.known(head, peer);
+        trace::stage("auth");
+        Ok(checked?)
+    }
+
+    fn known(&self, head: &Head<'_>, peer: Option<&PeerIdentity>) -> Result<Arc<Caller>, AuthFault> {
         let authorization = authorization(head)?;
-        Ok(match self.scope {
-            Some(scope) => self.authenticator.check(authorization, peer, scope)?,
-            None => self.authenticator.check_any(authorization, peer, SCORING)?,
-        })
+        match self.scope {
+            Some(scope) => self.authenticator.check(authorization, peer, scope),
+            None => self.authenticator.check_any(authorization, peer, SCORING),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use http_body_util::BodyExt as _;
 
 use super::error::{ApiError, Code};
 use crate::http::state::HttpSettings;
+use scoreline_domain::trace;
 
 /// The body of a single request.
 pub(crate) struct Payload(pub Bytes);
@@ -64,8 +65,10 @@ pub(crate) async fn read(mut body: Body, limit: usize, timeout: Duration) -> Res
         }
         Ok(pieces.freeze())
     };
-    tokio::time::timeout(timeout, whole).await.unwrap_or_else(|_| {
+    let read = tokio::time::timeout(timeout, whole).await.unwrap_or_else(|_| {
         let problem = format!("body must arrive within {} ms", timeout.as_millis());
         Err(ApiError::new(Code::BodyTimeout, problem))
-    })
+    });
+    trace::stage("read");
+    read
 }

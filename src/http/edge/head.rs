@@ -4,6 +4,7 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, HeaderName};
 
 use super::headers::{DEADLINE, REQUEST_ID};
+use scoreline_domain::trace::TRACEPARENT;
 
 /// What a request's head says to us.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -11,6 +12,7 @@ pub(crate) struct Head<'a> {
     pub authorization: Field<'a>,
     pub request_id: Field<'a>,
     pub deadline: Field<'a>,
+    pub traceparent: Field<'a>,
 }
 
 /// A header that may be there once.
@@ -61,6 +63,7 @@ impl<'a> Head<'a> {
             // Most names differ in length from all of ours.
             let is = |known: &HeaderName| name.eq_ignore_ascii_case(known.as_str());
             match name.len() {
+                11 if name.eq_ignore_ascii_case(TRACEPARENT) => head.traceparent.add(value),
                 12 if is(&REQUEST_ID) => head.request_id.add(value),
                 13 if is(&AUTHORIZATION) => head.authorization.add(value),
                 13 if is(&DEADLINE) => head.deadline.add(value),
@@ -89,7 +92,7 @@ mod tests {
             names in proptest::collection::vec(
                 prop_oneof![
                     Just("Authorization"), Just("authorization"), Just("X-Request-ID"), Just("x-request-id"),
-                    Just("X-Deadline-Ms"), Just("host"), Just("Content-Type"), Just("x-request-ix"),
+                    Just("X-Deadline-Ms"), Just("TraceParent"), Just("host"), Just("Content-Type"), Just("x-request-ix"),
                 ],
                 0..8,
             ),

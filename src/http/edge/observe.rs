@@ -23,14 +23,16 @@ use crate::auth::Caller;
 use crate::http::admission::RETRY_AFTER_SECONDS;
 use crate::monitoring::Traffic;
 use crate::monitoring::traffic::RequestClass;
+use crate::telemetry::{Exemplars, REQUEST_SECONDS};
 use scoreline_domain::score::round;
 use scoreline_domain::time::Stopwatch;
+use scoreline_domain::trace::{self, Recording, SpanKind, Tracer};
 
 /// Headers of an error that stay when its body is written.
 const KEPT: [HeaderName; 4] = [ALLOW, WWW_AUTHENTICATE, RETRY_AFTER, HeaderName::from_static("webhook-delivery")];
 
 /// Methods by name in the log. Any other word is the caller's own, and `other` there.
-const NAMED: [Method; 7] =
+static NAMED: [Method; 7] =
     [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::HEAD, Method::OPTIONS];
 
 /// Counts panics of handlers.
@@ -52,6 +54,13 @@ struct ObservedRoute {
     errors: ErrorForm,
     /// Where it is counted for people, and as what; what is asked by them is not.
     traffic: Option<(Arc<Traffic>, RequestClass)>,
+    followed: Option<Followed>,
+}
+
+/// How requests of a route are followed, where they are.
+pub(crate) struct Followed {
+    pub tracer: Tracer,
+    pub exemplars: Exemplars,
 }
 
 /// How the errors of a route are written.
@@ -93,6 +102,22 @@ pub(crate) struct Begun {
     pub method: Method,
     /// The id in its head.
     pub given: Option<HeaderValue>,
+    /// Of the few that are followed.
+    pub recording: Option<Arc<Recording>>,
+}
+
+impl Begun {
+    fn method_name(&self) -> &'static str {
+        NAMED.iter().find(|known| **known == self.method).map_or("other", Method::as_str)
+    }
+
+    /// Does some of the work for it.
+    pub(crate) fn during<T>(&self, work: impl FnOnce() -> T) -> T {
+        match &self.recording {
+            Some(recording) => recording.during(work),
+            None => work(),
+        }
+    }
 }
 
 /// Statuses counted by their own label; any other falls under `other`.
@@ -133,6 +158,7 @@ impl Observe {
         path: &'static str,
         errors: ErrorForm,
         traffic: Option<(Arc<Traffic>, RequestClass)>,
+        followed: Option<Followed>,
     ) -> Self {
         let statuses = COUNTED
             .iter()
@@ -141,12 +167,27 @@ impl Observe {
                 (*status, metrics::counter!("scoreline_http_requests_total", "route" => name, "status" => code))
             })
             .collect();
-        let duration = metrics::histogram!("scoreline_http_request_duration_seconds", "route" => name);
-        Self { route: Arc::new(ObservedRoute { name, path, duration, statuses, errors, traffic }) }
+        let duration = metrics::histogram!(REQUEST_SECONDS, "route" => name);
+        Self { route: Arc::new(ObservedRoute { name, path, duration, statuses, errors, traffic, followed }) }
+    }
+
+    /// A request that `watch` has begun with.
+    pub(crate) fn begin(&self, watch: Stopwatch, door: Door, method: Method, head: &Head<'_>) -> Begun {
+        let followed = self.route.followed.as_ref();
+        let parent = || head.traceparent.once().ok().flatten();
+        let recording = followed.and_then(|followed| followed.tracer.follow(parent, watch));
+        Begun { watch, door, method, given: given(head), recording }
     }
 
     /// Ends a request: an error gets its body, a reply the headers of every reply, and both are recorded.
-    pub(crate) fn end<B>(&self, begun: &Begun, mut response: Response<B>, caller: Option<Arc<Caller>>) -> Response<B>
+    pub(crate) fn end<B>(&self, begun: &Begun, response: Response<B>, caller: Option<Arc<Caller>>) -> Response<B>
+    where
+        B: From<Vec<u8>> + Default,
+    {
+        begun.during(|| self.ended(begun, response, caller))
+    }
+
+    fn ended<B>(&self, begun: &Begun, mut response: Response<B>, caller: Option<Arc<Caller>>) -> Response<B>
     where
         B: From<Vec<u8>> + Default,
     {
@@ -192,18 +233,42 @@ impl Observe {
                 metrics::counter!("scoreline_http_requests_total", "route" => *name, "status" => "other").increment(1);
             }
         }
+        let recording = begun.recording.as_deref();
         // Without the query, the field of an error and the path itself: callers write them as they like.
         tracing::debug!(
             door = begun.door.as_str(),
-            method = NAMED.iter().find(|known| **known == begun.method).map_or("other", Method::as_str),
+            method = begun.method_name(),
             route = path,
             status = status.as_u16(),
             code = code.map(Code::as_str),
             caller = caller.map(Caller::name),
             request.id = request_id.and_then(|id| id.to_str().ok()),
             ms = round(begun.watch.elapsed_ms(), 1e3),
+            trace_id = recording.map(|recording| tracing::field::display(recording.trace())),
             "request answered"
         );
+        if let Some(recording) = recording {
+            self.traced(begun, recording, status, code);
+        }
+    }
+
+    /// Hands over what was noted of a request that was followed.
+    fn traced(&self, begun: &Begun, recording: &Recording, status: StatusCode, code: Option<Code>) {
+        let ObservedRoute { name, path, followed, .. } = &*self.route;
+        recording.stage("write");
+        let method = begun.method_name();
+        let mut attributes = vec![
+            ("http.request.method", method.into()),
+            ("http.route", (*path).into()),
+            ("http.response.status_code", status.as_u16().into()),
+            ("scoreline.door", begun.door.as_str().into()),
+        ];
+        attributes.extend(code.map(|code| ("error.type", code.as_str().into())));
+        let failed = status.is_server_error() || code == Some(Code::Internal);
+        recording.finish(format!("{method} {path}").into(), SpanKind::Server, attributes, failed);
+        if let Some(followed) = followed {
+            followed.exemplars.note(name, begun.watch.elapsed().as_secs_f64(), recording.trace());
+        }
     }
 
     /// The answer to an error, which so far only stands in the reply with these headers.
@@ -211,7 +276,8 @@ impl Observe {
         let id = error.request_id.as_deref().unwrap_or_else(|| id.as_str());
         let (status, body) = self.route.errors.write(error, id);
         if status.is_server_error() || error.code == Code::Internal {
-            tracing::error!(code = error.code.as_str(), request.id = id, "request failed");
+            let trace_id = trace::current().map(tracing::field::display);
+            tracing::error!(code = error.code.as_str(), request.id = id, trace_id, "request failed");
         }
         let mut response = with_request_id(Response::new(body.into()), id);
         *response.status_mut() = status;
@@ -269,9 +335,10 @@ where
 
     fn call(&mut self, request: Request<R>) -> Self::Future {
         let watch = Stopwatch::start();
-        let (given, method) = (given(&Head::of_map(request.headers())), request.method().clone());
-        let begun = Begun { watch, door: Door::Router, method, given };
-        Observed { inner: self.inner.call(request), begun, observe: self.observe.clone() }
+        let method = request.method().clone();
+        let begun = self.observe.begin(watch, Door::Router, method, &Head::of_map(request.headers()));
+        let inner = begun.during(|| self.inner.call(request));
+        Observed { inner, begun, observe: self.observe.clone() }
     }
 }
 
@@ -293,7 +360,7 @@ where
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let response = match caught(|| this.inner.poll(context)) {
+        let response = match caught(|| this.begun.during(|| this.inner.poll(context))) {
             Ok(poll) => {
                 let Ok(response) = ready!(poll);
                 response

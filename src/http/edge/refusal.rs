@@ -9,6 +9,7 @@ use axum::http::{HeaderValue, StatusCode};
 
 use crate::auth::Caller;
 use scoreline_domain::time::{Clock as _, SystemClock};
+use scoreline_domain::trace;
 
 /// Pause between two lines of one reason.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -39,6 +40,7 @@ impl Refusal {
             status = status.as_u16(),
             request.id = request_id.and_then(|id| id.to_str().ok()),
             passed_over,
+            trace_id = trace::current().map(tracing::field::display),
             "request refused"
         );
     }

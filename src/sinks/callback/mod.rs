@@ -20,6 +20,7 @@ use serde_json::value::RawValue;
 use super::SinkFault;
 use scoreline_domain::privacy::signature::{Secret, sign};
 use scoreline_domain::time::{Clock, Timestamp};
+use scoreline_domain::trace::{self, TRACEPARENT};
 
 pub use hosts::{CallbackHosts, HostFault};
 
@@ -109,7 +110,8 @@ impl Callbacks {
             self.hosts.check(callback).map_err(|fault| SinkFault::Dead { reason: format!("its address {fault}") })?;
         let now = self.clock.now();
         let signature = sign(&self.secrets.load(), id, now, &body);
-        let request = self
+        let call = trace::Call::begin("callback");
+        let mut request = self
             .client
             .post(url)
             .header(CONTENT_TYPE, "application/json")
@@ -117,7 +119,14 @@ impl Callbacks {
             .header("webhook-timestamp", now.as_second())
             .header("webhook-signature", signature)
             .body(body);
-        match request.send().await {
+        if let Some(call) = &call {
+            request = request.header(TRACEPARENT, call.parent().to_string());
+        }
+        let answered = request.send().await;
+        if let Some(call) = call {
+            call.end(answered.as_ref().map(|response| response.status().as_u16()).map_err(|_| "unreachable"));
+        }
+        match answered {
             Ok(response) if response.status().is_success() => Ok(()),
             Ok(response) if response.status() == StatusCode::GONE => {
                 Err(SinkFault::Dead { reason: "it answered 410: it is gone for good".to_owned() })

@@ -5,6 +5,7 @@ pub mod identity;
 pub mod lead_bundle;
 pub mod onnx_file;
 pub mod onnx_runtime;
+pub mod receiver;
 pub mod test_app;
 
 pub use bundle::TestBundle;

@@ -24,6 +24,7 @@ use scoreline_domain::privacy::erasure::EraseError;
 use scoreline_domain::privacy::seal::Sealer;
 use scoreline_domain::privacy::{Erasable, Eraser, IdHasher, LinkSigner, PrivacySettings, Tombstones};
 use scoreline_domain::time::{Clock as _, ManualClock};
+use scoreline_domain::trace::Tracer;
 use scoreline_domain::{CustomerKey, ModelName};
 use scoreline_engine::inference::registry::{CandidateSettings, Patience, Registry, RegistrySettings};
 use scoreline_store::{Store, StoreSettings};
@@ -289,7 +290,8 @@ impl TestApp {
             event_keys,
             operator: operator.clone(),
             widget,
-            metrics: Arc::new(move || metrics.render()),
+            metrics,
+            tracer: Tracer::default(),
         });
         let public = Endpoints::public(state.clone());
         let admin = Endpoints::admin(state);

@@ -31,6 +31,7 @@ pub(crate) use received::{Missing, Received, count, not_let_in, receive};
 use received::{limit_key, refusal};
 use scoreline_domain::text::hex;
 use scoreline_domain::time::{Clock, Stopwatch};
+use scoreline_domain::trace;
 
 /// Attempts of a call that reads.
 pub(crate) const PATIENT: u32 = 8;
@@ -299,6 +300,7 @@ impl Transport {
                 reason = reason.label(),
                 attempts,
                 correlation.id = correlation.as_str(),
+                trace_id = trace::current().map(tracing::field::display),
                 "the platform is asked again"
             );
             if reason != AttemptFault::RateLimited {
@@ -315,7 +317,7 @@ impl Transport {
         if let Some(body) = &request.body {
             builder = builder.header(CONTENT_TYPE, "application/json").body(body.clone());
         }
-        let received = receive(builder, self.max_response, &*self.clock).await;
+        let received = receive(request.operation, builder, self.max_response, &*self.clock).await;
         count(request.operation, &received, taken);
         let mut refused = None;
         if let Ok(Received { status, retry_after, body, hints, clock_ahead, .. }) = &received {

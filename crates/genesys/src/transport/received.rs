@@ -13,6 +13,7 @@ use super::patience::retry_after;
 use crate::GenesysError;
 use crate::error::{AttemptFault, Correlation, PlatformCode};
 use scoreline_domain::time::{Clock, Stopwatch};
+use scoreline_domain::trace::{self, TRACEPARENT};
 
 /// Keys of limits that are told apart in the metrics; others are `other`.
 const LIMIT_KEYS: [&str; 15] = [
@@ -73,12 +74,38 @@ pub(crate) enum Missing {
     Unsendable,
 }
 
-/// Sends a request and reads its answer up to the largest size.
+impl Missing {
+    fn label(&self) -> &'static str {
+        match self {
+            Self::Failed(reason) => reason.label(),
+            Self::TooLarge => "too_large",
+            Self::Unsendable => "unsendable",
+        }
+    }
+}
+
+/// Sends a request, in the trace of whoever asks, and reads its answer up to the largest size.
 pub(crate) async fn receive(
-    builder: reqwest::RequestBuilder,
+    operation: ApiOperation,
+    mut builder: reqwest::RequestBuilder,
     largest: usize,
     clock: &dyn Clock,
 ) -> Result<Received, Missing> {
+    let call = trace::Call::begin(operation.as_str());
+    if let Some(call) = &call {
+        builder = builder.header(TRACEPARENT, call.parent().to_string());
+    }
+    let received = answer(builder, largest, clock).await;
+    if let Some(call) = call {
+        call.end(match &received {
+            Ok(received) => Ok(received.status),
+            Err(missing) => Err(missing.label()),
+        });
+    }
+    received
+}
+
+async fn answer(builder: reqwest::RequestBuilder, largest: usize, clock: &dyn Clock) -> Result<Received, Missing> {
     let mut response = builder.send().await.map_err(|err| missing(&err))?;
     let status = response.status().as_u16();
     let text =
@@ -133,9 +160,7 @@ pub(crate) fn count(operation: ApiOperation, received: &Result<Received, Missing
             500.. => "server_error",
             _ => "refused",
         },
-        Err(Missing::Failed(reason)) => reason.label(),
-        Err(Missing::TooLarge) => "too_large",
-        Err(Missing::Unsendable) => "unsendable",
+        Err(missing) => missing.label(),
     };
     counter!("scoreline_genesys_requests_total", "operation" => operation.as_str(), "outcome" => outcome).increment(1);
     histogram!("scoreline_genesys_request_seconds", "operation" => operation.as_str())

@@ -1,4 +1,4 @@
-//! Logs and metrics set-up.
+//! Logs, metrics and traces set-up.
 //!
 //! Logs go to standard error: human-readable on a terminal, one JSON object per line otherwise. A line is handed to a
 //! writer thread through a bounded queue, so a slow or stuck log sink costs lines (counted, and said in the log), never
@@ -9,6 +9,9 @@
 //! the exporter replace the buckets of a metric instead of standing beside them and exist only in its protobuf
 //! format, so they are not used; Prometheus itself can store these buckets as native histograms
 //! (`convert_classic_histograms_to_nhcb`).
+
+mod openmetrics;
+mod traces;
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -29,6 +32,9 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::prelude::*;
 
 use scoreline_domain::time::Rounds;
+
+pub use openmetrics::{Exemplars, REQUEST_SECONDS};
+pub use traces::{TraceEndpoint, TraceHeaders, TraceSettings, Traces};
 
 /// Log lines lost because the log sink was too slow.
 const LOG_LINES_DROPPED: &str = "scoreline_log_lines_dropped_total";
@@ -215,7 +221,7 @@ fn metrics_recorder() -> Result<(PrometheusRecorder, MetricsHandle), TelemetryEr
         .and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix("_rows".to_owned()), &ROWS_BUCKETS))
         .map_err(TelemetryError::Metrics)?
         .build_recorder();
-    let handle = MetricsHandle { prometheus: recorder.handle() };
+    let handle = MetricsHandle { prometheus: recorder.handle(), exemplars: Exemplars::default() };
     Ok((recorder, handle))
 }
 
@@ -241,12 +247,23 @@ pub fn install_metrics() -> Result<MetricsHandle, TelemetryError> {
 #[derive(Clone)]
 pub struct MetricsHandle {
     prometheus: PrometheusHandle,
+    exemplars: Exemplars,
 }
 
 impl MetricsHandle {
     /// The Prometheus text format. A gauge that is not a number says nothing, and is left out.
     pub fn render(&self) -> String {
         only_numbers(&self.prometheus.render())
+    }
+
+    /// The same as OpenMetrics, with the traces of followed requests.
+    pub fn render_openmetrics(&self) -> String {
+        openmetrics::openmetrics(&self.render(), &self.exemplars)
+    }
+
+    /// Where followed requests are noted for it.
+    pub fn exemplars(&self) -> &Exemplars {
+        &self.exemplars
     }
 
     /// Folds samples into buckets until `stop` is ready. A supervised task.
@@ -287,6 +304,10 @@ pub enum TelemetryError {
     WriterThread(#[source] io::Error),
     #[error("metrics cannot be set up")]
     Metrics(#[source] BuildError),
+    #[error("thread of traces cannot be started")]
+    TraceThread(#[source] io::Error),
+    #[error("`tracing.endpoint`: no client can be made")]
+    TraceClient(#[source] reqwest::Error),
     #[error("another metrics recorder is already installed in this process")]
     ForeignRecorder,
 }
