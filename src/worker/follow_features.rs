@@ -4,16 +4,16 @@
 //! was read last, and say how old it is.
 
 use std::pin::pin;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use metrics::{Gauge, gauge};
+use tokio::sync::oneshot;
 
-use crate::scoring::feature_table::{Absorbed, FeatureTable, TableChange};
-use scoreline_domain::time::Rounds;
+use crate::scoring::feature_table::{Absorbed, FeatureTable, TableBatch, TableChange};
+use scoreline_domain::time::{Rounds, Stopwatch};
 
-/// Changes that are taken in together: each time the parts of the table they touch are copied.
-const MOST_AT_ONCE: usize = 65_536;
 /// Longest time the store may take for one page.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -37,6 +37,32 @@ pub struct FeedPage {
     pub more: bool,
 }
 
+/// A batch, and who waits for what became of it.
+type Absorbing = (TableBatch, oneshot::Sender<Absorbed>);
+
+/// A thread that takes batches in, which may keep it busy for a while: the requests' own are not. Always the same one,
+/// because the allocator keeps memory by thread: shards that every thread of a pool made in turn took three times theirs.
+/// It ends with whoever sends to it.
+fn writer(table: FeatureTable) -> mpsc::Sender<Absorbing> {
+    let (batches, waiting) = mpsc::channel::<Absorbing>();
+    let run = move || {
+        for (batch, tell) in waiting {
+            // Who asked may have stopped waiting.
+            let _ = tell.send(table.take_in(batch));
+        }
+    };
+    // Without a thread the channel is closed, and each batch says that it was not taken in.
+    drop(std::thread::Builder::new().name("features".to_owned()).spawn(run));
+    batches
+}
+
+/// Pages that are taken in together.
+struct Read {
+    batch: TableBatch,
+    position: u64,
+    more: bool,
+}
+
 /// Why changes could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum FeedError {
@@ -55,13 +81,18 @@ pub struct FeatureTableKeeper<F> {
     position: u64,
     /// Whether the last look went wrong: it is logged once, not every time.
     failing: bool,
+    /// Since the table was empty.
+    since: Stopwatch,
+    writer: mpsc::Sender<Absorbing>,
     ok: Gauge,
 }
 
 impl<F: FeatureFeed> FeatureTableKeeper<F> {
     pub fn new(feed: F, table: FeatureTable) -> Self {
         metrics::describe_gauge!("scoreline_book_feed_ok", "1 while features in memory follow those in the store.");
-        Self { feed, table, position: 0, failing: false, ok: gauge!("scoreline_book_feed_ok") }
+        let since = Stopwatch::start();
+        let writer = writer(table.clone());
+        Self { feed, table, position: 0, failing: false, since, writer, ok: gauge!("scoreline_book_feed_ok") }
     }
 
     /// Looks every so often until `stop` is ready. A supervised task.
@@ -86,13 +117,17 @@ impl<F: FeatureFeed> FeatureTableKeeper<F> {
     pub async fn catch_up(&mut self) -> Result<Absorbed, FeedError> {
         let mut sum = Absorbed::default();
         loop {
-            let FeedPage { changes, position, more } = self.read().await?;
-            let Absorbed { stored, removed, refused } = self.absorb(changes).await?;
+            let Read { batch, position, more } = self.read().await?;
+            let Absorbed { stored, removed, refused } = self.absorb(batch).await?;
             self.position = position;
             sum.stored += stored;
             sum.removed += removed;
             sum.refused += refused;
             if !more {
+                if !self.table.is_complete() {
+                    let (customers, seconds) = (self.table.customers(), self.since.elapsed().as_secs_f64());
+                    tracing::info!(customers, seconds, "the features of all known customers are in memory");
+                }
                 self.table.set_complete();
                 return Ok(sum);
             }
@@ -100,24 +135,25 @@ impl<F: FeatureFeed> FeatureTableKeeper<F> {
     }
 
     /// Pages until there are enough changes to take in, or no more.
-    async fn read(&self) -> Result<FeedPage, FeedError> {
-        let mut all = FeedPage { position: self.position, more: true, ..FeedPage::default() };
-        while all.more && all.changes.len() < MOST_AT_ONCE {
+    async fn read(&self) -> Result<Read, FeedError> {
+        let most = self.table.most_at_once();
+        let mut all = Read { batch: TableBatch::default(), position: self.position, more: true };
+        while all.more && all.batch.len() < most {
             let page = tokio::time::timeout(PATIENCE, self.feed.since(all.position)).await;
             let FeedPage { changes, position, more } = page.map_err(|_| FeedError::Timeout)??;
-            all.changes.extend(changes);
+            all.batch.extend(changes);
             (all.position, all.more) = (position, more);
         }
         Ok(all)
     }
 
-    /// On a thread that may be busy for a while: the requests' own are not.
-    async fn absorb(&self, changes: Vec<TableChange>) -> Result<Absorbed, FeedError> {
-        if changes.is_empty() {
+    async fn absorb(&self, batch: TableBatch) -> Result<Absorbed, FeedError> {
+        if batch.is_empty() {
             return Ok(Absorbed::default());
         }
-        let table = self.table.clone();
-        tokio::task::spawn_blocking(move || table.absorb(changes)).await.map_err(|_| FeedError::Absorb)
+        let (tell, absorbed) = oneshot::channel();
+        self.writer.send((batch, tell)).map_err(|_| FeedError::Absorb)?;
+        absorbed.await.map_err(|_| FeedError::Absorb)
     }
 
     fn tell(&mut self, looked: Result<Absorbed, FeedError>) {

@@ -7,9 +7,9 @@
 //!
 //! `recency_days` is not advanced between passes: the answer is as of `features_as_of` and says so.
 
+mod batch;
 mod shard;
 
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -23,10 +23,17 @@ use scoreline_domain::privacy::Tombstones;
 use scoreline_domain::privacy::erasure::{Erasable, EraseError};
 use scoreline_domain::time::{Timestamp, seconds_between};
 
+use batch::EntryEdit;
+pub use batch::TableBatch;
 use shard::{Merged, Shard};
 
 /// A change copies one of these: with ten million customers half a megabyte.
 const SHARDS: usize = 4096;
+/// Changes that are taken in together, at most, while the table is small: each time the shards they touch are copied.
+const FEW_AT_ONCE: usize = 65_536;
+/// A large table takes in this part of itself together: while it is filled it is copied seven times in all, not once for
+/// each batch, and what waits is a small part of it.
+const PART_AT_ONCE: usize = 6;
 
 /// One customer's features, as of a time.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -50,12 +57,6 @@ pub enum TableChange {
     },
     /// Nothing is stored of them any more. The number is all that is left to know them by.
     Gone { number: i64 },
-}
-
-/// A change of one entry.
-struct EntryEdit {
-    customer: CustomerKey,
-    features: Option<(i64, StoredFeatures)>,
 }
 
 /// What became of a batch of changes.
@@ -121,36 +122,29 @@ impl FeatureTable {
         (!self.is_erased(customer)).then_some(found)
     }
 
-    /// Takes in a batch of changes, in the order they were made. Copies every shard it touches: many changes at once
-    /// cost far less than one by one.
+    /// How many changes are best taken in together, where there are that many.
+    pub fn most_at_once(&self) -> usize {
+        FEW_AT_ONCE.max(self.customers() / PART_AT_ONCE)
+    }
+
+    /// Takes in changes, in the order they were made.
     pub fn absorb(&self, changes: impl IntoIterator<Item = TableChange>) -> Absorbed {
-        let mut edits = Vec::new();
-        let mut gone = HashSet::new();
-        for change in changes {
-            match change {
-                TableChange::Stored { number, customer, features } => {
-                    gone.remove(&number);
-                    edits.push(EntryEdit { customer, features: Some((number, features)) });
-                }
-                TableChange::Gone { number } => drop(gone.insert(number)),
-            }
-        }
+        self.take_in(changes.into_iter().collect())
+    }
+
+    /// Takes in a batch. Copies every shard it touches: many changes at once cost far less than one by one.
+    pub fn take_in(&self, batch: TableBatch) -> Absorbed {
+        let TableBatch { mut edits, packed, gone } = batch;
         let is_gone = |number: &i64| gone.contains(number);
-        edits.retain(|edit| !edit.features.as_ref().is_some_and(|(number, _)| is_gone(number)));
+        edits.retain(|edit| !is_gone(&edit.entry.number));
         let writing = self.write();
         let all = edits.len();
         // Under the lock that `erase` waits for: an erasure beside this is either seen here or comes after it.
         edits.retain(|edit| !self.is_erased(&edit.customer));
         let refused = (all - edits.len()) as u64;
-        if !gone.is_empty() {
-            // Not often, and then of many: looking through all is cheaper than to keep everybody by number too.
-            for shard in &self.0.shards {
-                let found = shard.load();
-                let found = found.numbers().filter(|(number, _)| is_gone(number));
-                edits.extend(found.map(|(_, customer)| EntryEdit { customer, features: None }));
-            }
-        }
-        let Merged { stored, removed } = self.replace(&writing, edits);
+        let Merged { stored, removed } = self.replace(&writing, edits, &packed);
+        // Not often, and then of many: looking through all is cheaper than to keep everybody by number too.
+        let removed = removed + if gone.is_empty() { 0 } else { self.remove(&writing, is_gone) };
         drop(writing);
         let metrics = &self.0.changes;
         metrics.stored.increment(stored);
@@ -159,16 +153,16 @@ impl FeatureTable {
         Absorbed { stored, removed, refused }
     }
 
-    fn replace(&self, _: &MutexGuard<'_, ()>, mut edits: Vec<EntryEdit>) -> Merged {
-        // Stable: the last edit of a customer stays the last. Rows are in the order of their customers.
-        edits.sort_by_key(|edit| edit.customer);
+    fn replace(&self, _: &MutexGuard<'_, ()>, mut edits: Vec<EntryEdit>, packed: &[u8]) -> Merged {
+        // The last edit of a customer stays the last. Rows are in the order of their customers.
+        edits.sort_unstable_by_key(|edit| (edit.entry.key, edit.order));
         let mut merged = Merged::default();
         let mut before = 0;
         let mut after = 0;
         for of_shard in edits.chunk_by(|left, right| shard_of(&left.customer) == shard_of(&right.customer)) {
             let place = &self.0.shards[shard_of(&of_shard[0].customer)];
             let old = place.load();
-            let (new, Merged { stored, removed }) = old.with(of_shard);
+            let (new, Merged { stored, removed }) = old.with(of_shard, packed);
             before += old.len();
             after += new.len();
             merged.stored += stored;
@@ -178,6 +172,20 @@ impl FeatureTable {
         let customers = self.customers() + after - before;
         self.0.customers.store(customers, Ordering::Relaxed);
         merged
+    }
+
+    /// Takes out whom the store no longer has; how many there were.
+    fn remove(&self, _: &MutexGuard<'_, ()>, is_gone: impl Fn(&i64) -> bool) -> u64 {
+        let mut removed = 0;
+        for place in &self.0.shards {
+            let old = place.load();
+            if let Some(new) = old.without(&is_gone) {
+                removed += old.len() - new.len();
+                place.store(Arc::new(new));
+            }
+        }
+        self.0.customers.fetch_sub(removed, Ordering::Relaxed);
+        removed as u64
     }
 
     /// Says that everything that was stored has been read once: from now on a customer who is not here is unknown.
@@ -254,9 +262,9 @@ impl Erasable for FeatureTable {
     }
 
     fn erase(&self, customers: &[CustomerKey]) -> Result<u64, EraseError> {
-        let edits = customers.iter().map(|&customer| EntryEdit { customer, features: None }).collect();
+        let edits = (0..).zip(customers).map(|(order, &customer)| EntryEdit::removal(customer, order)).collect();
         let writing = self.write();
-        let removed = self.replace(&writing, edits).removed;
+        let removed = self.replace(&writing, edits, &[]).removed;
         drop(writing);
         self.0.changes.removed.increment(removed);
         Ok(removed)

@@ -1,7 +1,8 @@
 //! One part of the table: entries in the order of their customers, values packed without loss. Never changed, only
 //! replaced.
 
-use super::{EntryEdit, StoredFeatures};
+use super::StoredFeatures;
+use super::batch::EntryEdit;
 use scoreline_domain::CustomerKey;
 use scoreline_domain::feature::{CATALOGUE, CatalogueRow};
 use scoreline_domain::time::Timestamp;
@@ -19,22 +20,28 @@ pub(super) struct Shard {
     oldest: Option<i64>,
 }
 
-/// A customer's place in a shard: one line of a processor's cache.
-#[derive(Clone, Copy, Debug)]
-struct ShardEntry {
-    customer: CustomerKey,
-    number: i64,
-    /// Seconds since 1970.
-    as_of: i64,
+/// The first half of a customer's key, which is a keyed digest: two of a billion customers share it with a probability of
+/// 10^-21. The order is the keys' own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct EntryKey([u64; 2]);
+
+/// A customer's place in a shard.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ShardEntry {
+    pub key: EntryKey,
+    /// The store's own name of the customer.
+    pub number: i64,
     /// Two bits for each feature of the catalogue: its `PackedForm`.
     forms: u64,
-    /// Where its values begin.
-    start: u32,
+    /// Seconds since 1970.
+    as_of: u32,
     /// Minutes since 1970, rounded down.
     exact_until: u32,
+    /// Where its values begin.
+    start: u32,
 }
 
-const _: () = assert!(size_of::<ShardEntry>() == 64);
+const _: () = assert!(size_of::<ShardEntry>() == 48);
 const _: () = assert!(CATALOGUE.len() <= 32, "`ShardEntry::forms` has room for 32 features");
 
 /// How a value is packed. Each form is only taken when it gives back the very same bits.
@@ -71,16 +78,12 @@ impl Shard {
         self.oldest
     }
 
-    /// Customers by number.
-    pub(super) fn numbers(&self) -> impl Iterator<Item = (i64, CustomerKey)> {
-        self.entries.iter().map(|entry| (entry.number, entry.customer))
-    }
-
     pub(super) fn find(&self, customer: &CustomerKey) -> Option<StoredFeatures> {
-        let at = self.entries.binary_search_by(|entry| entry.customer.cmp(customer)).ok()?;
+        let key = EntryKey::of(customer);
+        let at = self.entries.binary_search_by(|entry| entry.key.cmp(&key)).ok()?;
         let entry = &self.entries[at];
         Some(StoredFeatures {
-            as_of: Timestamp::from_second(entry.as_of).unwrap_or(Timestamp::UNIX_EPOCH),
+            as_of: Timestamp::from_second(entry.as_of.into()).unwrap_or(Timestamp::UNIX_EPOCH),
             exact_until: (entry.exact_until != FOR_EVER)
                 .then(|| Timestamp::from_second(i64::from(entry.exact_until) * SECONDS_A_MINUTE).ok())
                 .flatten(),
@@ -88,26 +91,27 @@ impl Shard {
         })
     }
 
-    /// This shard with `edits`, which are in the order of their customers. Of several of one customer the last holds.
-    pub(super) fn with(&self, edits: &[EntryEdit]) -> (Self, Merged) {
+    /// This shard with `edits`, which are in the order of their customers and have their values in `packed`. Of several of
+    /// one customer the last holds.
+    pub(super) fn with(&self, edits: &[EntryEdit], packed: &[u8]) -> (Self, Merged) {
+        let values: usize = edits.iter().map(|edit| bytes(edit.entry.forms)).sum();
         let mut next = Growing {
             entries: Vec::with_capacity(self.entries.len() + edits.len()),
-            packed: Vec::with_capacity(self.packed.len() + edits.len() * size_of::<CatalogueRow>()),
+            packed: Vec::with_capacity(self.packed.len() + values),
         };
         let mut merged = Merged::default();
         let mut kept = self.entries.iter().peekable();
-        let last_of_each = edits.chunk_by(|left, right| left.customer == right.customer);
+        let last_of_each = edits.chunk_by(|left, right| left.entry.key == right.entry.key);
         for edit in last_of_each.filter_map(<[EntryEdit]>::last) {
-            while let Some(entry) = kept.next_if(|entry| entry.customer < edit.customer) {
+            while let Some(entry) = kept.next_if(|entry| entry.key < edit.entry.key) {
                 next.keep(entry, &self.packed);
             }
-            let was_there = kept.next_if(|entry| entry.customer == edit.customer).is_some();
-            match &edit.features {
-                Some((number, features)) => {
-                    merged.stored += 1;
-                    next.add(edit.customer, *number, features);
-                }
-                None => merged.removed += u64::from(was_there),
+            let was_there = kept.next_if(|entry| entry.key == edit.entry.key).is_some();
+            if edit.removes {
+                merged.removed += u64::from(was_there);
+            } else {
+                merged.stored += 1;
+                next.keep(&edit.entry, packed);
             }
         }
         for entry in kept {
@@ -115,6 +119,50 @@ impl Shard {
         }
         (next.finish(), merged)
     }
+
+    /// This shard without those whose number is gone; `None` when none is.
+    pub(super) fn without(&self, is_gone: impl Fn(&i64) -> bool) -> Option<Self> {
+        if !self.entries.iter().any(|entry| is_gone(&entry.number)) {
+            return None;
+        }
+        let mut next =
+            Growing { entries: Vec::with_capacity(self.entries.len()), packed: Vec::with_capacity(self.packed.len()) };
+        for entry in self.entries.iter().filter(|entry| !is_gone(&entry.number)) {
+            next.keep(entry, &self.packed);
+        }
+        Some(next.finish())
+    }
+}
+
+impl EntryKey {
+    pub(super) fn of(customer: &CustomerKey) -> Self {
+        let half = |from: usize| {
+            customer.as_bytes()[from..].first_chunk().map_or(0, |bytes: &[u8; 8]| u64::from_be_bytes(*bytes))
+        };
+        Self([half(0), half(8)])
+    }
+}
+
+impl ShardEntry {
+    pub(super) fn without_values(key: EntryKey) -> Self {
+        Self { key, ..Self::default() }
+    }
+}
+
+/// An entry whose values are added to `packed`.
+pub(super) fn pack_entry(
+    customer: &CustomerKey,
+    number: i64,
+    features: &StoredFeatures,
+    packed: &mut Vec<u8>,
+) -> ShardEntry {
+    // What is packed together is a small part of a table that is in memory: its bytes are counted in 32 bits.
+    let start = packed.len() as u32;
+    let forms = pack(&features.values, packed);
+    let minutes = |until: Timestamp| u32::try_from(until.as_second().div_euclid(SECONDS_A_MINUTE));
+    let exact_until = features.exact_until.map_or(FOR_EVER, |until| minutes(until).unwrap_or(0));
+    let as_of = u32::try_from(features.as_of.as_second().max(0)).unwrap_or(u32::MAX);
+    ShardEntry { key: EntryKey::of(customer), number, forms, as_of, exact_until, start }
 }
 
 /// A shard in the making.
@@ -124,28 +172,15 @@ struct Growing {
 }
 
 impl Growing {
-    /// A shard is a small part of a table that is in memory: its bytes are counted in 32 bits.
-    fn start(&self) -> u32 {
-        self.packed.len() as u32
-    }
-
+    /// An entry whose values are in `packed`.
     fn keep(&mut self, entry: &ShardEntry, packed: &[u8]) {
-        let start = entry.start as usize;
-        self.entries.push(ShardEntry { start: self.start(), ..*entry });
-        self.packed.extend_from_slice(&packed[start..start + bytes(entry.forms)]);
-    }
-
-    fn add(&mut self, customer: CustomerKey, number: i64, features: &StoredFeatures) {
-        let start = self.start();
-        let forms = pack(&features.values, &mut self.packed);
-        let minutes = |until: Timestamp| u32::try_from(until.as_second().div_euclid(SECONDS_A_MINUTE));
-        let exact_until = features.exact_until.map_or(FOR_EVER, |until| minutes(until).unwrap_or(0));
-        let as_of = features.as_of.as_second();
-        self.entries.push(ShardEntry { customer, number, as_of, forms, start, exact_until });
+        let from = entry.start as usize;
+        self.entries.push(ShardEntry { start: self.packed.len() as u32, ..*entry });
+        self.packed.extend_from_slice(&packed[from..from + bytes(entry.forms)]);
     }
 
     fn finish(self) -> Shard {
-        let oldest = self.entries.iter().map(|entry| entry.as_of).min();
+        let oldest = self.entries.iter().map(|entry| entry.as_of.into()).min();
         Shard { entries: self.entries.into(), packed: self.packed.into(), oldest }
     }
 }

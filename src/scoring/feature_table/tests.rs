@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use scoreline_domain::feature::CATALOGUE;
 use scoreline_domain::privacy::{CustomerKeys, Eraser};
+use scoreline_domain::time::Stopwatch;
 
 const HOUR: i64 = 3600;
 
@@ -210,4 +211,82 @@ proptest! {
         prop_assert_eq!(table.customers(), model.len());
         prop_assert_eq!(table.oldest(), model.values().map(|features| features.as_of).min());
     }
+}
+
+/// Bytes of this process from the kernel: `VmRSS` is now, `VmHWM` the most there was.
+fn process_bytes(name: &str) -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("there");
+    let kilobytes: usize = line.trim_start_matches(':').trim().trim_end_matches(" kB").parse().expect("a number");
+    kilobytes * 1024
+}
+
+#[derive(Clone, Copy)]
+struct MadeUp {
+    customers: u32,
+}
+
+impl MadeUp {
+    const PAGE: u32 = 10_000;
+
+    /// As a feed gives them: every second customer buys.
+    fn batches(self, table: &FeatureTable) -> Duration {
+        let watch = Stopwatch::start();
+        let mut batch = TableBatch::default();
+        for page in 0..self.customers.div_ceil(Self::PAGE) {
+            let numbers = page * Self::PAGE..self.customers.min((page + 1) * Self::PAGE);
+            batch.extend(numbers.map(|number| TableChange::Stored {
+                number: number.into(),
+                customer: customer(number),
+                features: usual(number, number % 2 == 0),
+            }));
+            if batch.len() >= table.most_at_once() {
+                table.take_in(std::mem::take(&mut batch));
+            }
+        }
+        table.take_in(batch);
+        watch.elapsed()
+    }
+}
+
+/// Ten million customers, or `SCORELINE_BIG_CUSTOMERS`: memory, time to load, time to find one, and again while all change.
+#[test]
+#[ignore = "takes 2 GB"]
+fn ten_million() {
+    let customers = std::env::var("SCORELINE_BIG_CUSTOMERS").map_or(10_000_000, |text| text.parse().expect("a number"));
+    let made_up = MadeUp { customers };
+    let (table, before) = (table(), process_bytes("VmRSS"));
+    let took = made_up.batches(&table);
+    assert_eq!(table.customers(), customers as usize);
+    let (resident, peak) = (process_bytes("VmRSS") - before, process_bytes("VmHWM") - before);
+    let each = resident / customers as usize;
+    println!(
+        "{customers} customers: loaded in {:.1} s, {:.2} million/s; {} bytes counted, {each} bytes resident each, peak {:.2} x",
+        took.as_secs_f64(),
+        f64::from(customers) / took.as_secs_f64() / 1e6,
+        table.bytes() / customers as usize,
+        peak as f64 / resident as f64,
+    );
+    let find = |rounds: u32| {
+        let mut nanos: Vec<u64> = (0..rounds)
+            .map(|round| {
+                let asked = customer(round.wrapping_mul(2_654_435_761) % customers);
+                let watch = Stopwatch::start();
+                assert!(table.find(&asked).is_some());
+                watch.elapsed().as_nanos() as u64
+            })
+            .collect();
+        nanos.sort_unstable();
+        [nanos.len() / 2, nanos.len() * 99 / 100, nanos.len() * 999 / 1000].map(|at| nanos[at])
+    };
+    println!("finding one: p50, p99, p99.9 {:?} ns", find(1_000_000));
+    thread::scope(|scope| {
+        let reader = scope.spawn(|| find(1_000_000));
+        println!("all changed in {:.1} s", made_up.batches(&table).as_secs_f64());
+        println!("finding one meanwhile: {:?} ns", reader.join().expect("no panic"));
+    });
+    let (after, peak) = (process_bytes("VmRSS") - before, process_bytes("VmHWM") - before);
+    println!("then {} bytes resident each, peak {:.2} x", after / customers as usize, peak as f64 / resident as f64);
+    assert!(each <= 200, "{each} bytes resident each");
+    assert!(peak as f64 <= 1.3 * resident as f64, "peak");
 }
