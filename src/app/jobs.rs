@@ -129,9 +129,9 @@ impl Pipeline {
         self.desk.clone()
     }
 
-    /// Whether the process wants traffic and its store does its work.
-    pub(super) fn readiness(&self) -> Readiness {
-        Readiness::with(Arc::clone(&self.desk.store))
+    /// Whether the process wants traffic, knows its customers, and its store does its work.
+    pub(super) fn readiness(&self, table: FeatureTable, at_most: Duration) -> Readiness {
+        Readiness::with(Arc::clone(&self.desk.store), table, at_most)
     }
 
     /// Lets everybody work with the store that is open now.

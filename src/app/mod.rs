@@ -101,8 +101,10 @@ pub async fn serve(start: ServerStart) -> anyhow::Result<()> {
         watch_credentials(authenticator, &tracer, &lifecycle.stop()).await;
     }
     let operator = OperatorDesk::new(address(&settings), lifecycle.stop());
-    let parts =
-        StateParts { monitoring: monitoring.clone(), operator: operator.clone(), metrics: metrics.clone(), tracer };
+    // A store that could not be opened may stay away for hours: whoever brings features is answered without it.
+    let ready_wait = if matches!(opening, Opening::Open(_)) { settings.server.ready_wait } else { Duration::ZERO };
+    let (monitored, shown, rendered) = (monitoring.clone(), operator.clone(), metrics.clone());
+    let parts = StateParts { monitoring: monitored, operator: shown, metrics: rendered, ready_wait, tracer };
     let state = state(&settings, &privacy, Arc::clone(&registry), authenticator, parts, &pipeline);
     let (scorer, eraser) = (state.scorer.clone(), state.eraser.clone());
     if let Opening::Open(opened) = &opening {
@@ -128,6 +130,7 @@ pub async fn serve(start: ServerStart) -> anyhow::Result<()> {
         opened: tell,
     };
     let readiness = state.readiness.clone();
+    let known = state.scorer.table().clone();
     let state = SharedState::new(state);
 
     let stop = lifecycle.stop();
@@ -162,6 +165,13 @@ pub async fn serve(start: ServerStart) -> anyhow::Result<()> {
     let folding = stop.clone();
     stop.supervise("metrics upkeep", async move { metrics.upkeep(folding.requested()).await });
     let draining = stop.clone();
+    let stopping = stop.clone();
+    stop.track(async move {
+        tokio::select! {
+            () = stopping.requested() => {}
+            () = tokio::time::sleep(ready_wait), if !ready_wait.is_zero() => tell_if_late(&known),
+        }
+    });
     let delay = settings.server.drain_delay;
     stop.supervise("drain", async move {
         draining.requested().await;
@@ -273,6 +283,17 @@ pub fn load_settings(settings: &Settings) -> LoadSettings {
     }
 }
 
+/// Once readiness waits no longer.
+fn tell_if_late(known: &FeatureTable) {
+    if !known.is_complete() {
+        tracing::warn!(
+            customers = known.customers(),
+            "ready before the features of all known customers were read: the others are answered as new; \
+             `server.ready_wait` is how long that is waited for, `scoreline_book_complete` tells when it is done"
+        );
+    }
+}
+
 fn state(
     settings: &Settings,
     privacy: &PrivacySettings,
@@ -281,10 +302,11 @@ fn state(
     parts: StateParts,
     pipeline: &Pipeline,
 ) -> HttpState {
-    let StateParts { monitoring, operator, metrics, tracer } = parts;
+    let StateParts { monitoring, operator, metrics, ready_wait, tracer } = parts;
     monitoring.drift().follow(&registry.all_serving(), SystemClock.now());
     // Predictions by id are made from what the jobs have kept.
     let table = FeatureTable::new(settings.scoring.features_stale_after);
+    let readiness = pipeline.readiness(table.clone(), ready_wait);
     let scorer = Scorer::new(registry, Arc::new(SystemClock), scorer_settings(settings), monitoring.clone(), table);
     let tombstones = Tombstones::unread();
     let widget = widget(settings, privacy, &tombstones, pipeline);
@@ -305,7 +327,7 @@ fn state(
             batch_deadline: settings.server.batch_deadline,
             body_timeout: BODY_TIMEOUT,
         },
-        readiness: pipeline.readiness(),
+        readiness,
         admission: Admission::new(settings.server.admission),
         jobs,
         write_back,
@@ -324,6 +346,7 @@ struct StateParts {
     operator: OperatorDesk,
     metrics: MetricsHandle,
     tracer: Tracer,
+    ready_wait: Duration,
 }
 
 /// Where the public listener is reached from this machine.

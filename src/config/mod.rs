@@ -264,6 +264,7 @@ fn server(read: &mut Reader) -> ServerSettings {
     let batch_rows = whole(read, "server.batch_rows", 1, 100_000);
     let batch_deadline = duration(read, "server.batch_deadline", "from `100ms` to `10m`", 100, 600_000);
     let header_read_timeout = duration(read, "server.header_read_timeout", "from `100ms` to `5m`", 100, 300_000);
+    let ready_wait = duration(read, "server.ready_wait", "from `0s` to `1h`", 0, 3_600_000);
     let drain_delay = duration(read, "server.drain_delay", "from `0s` to `10m`", 0, 600_000);
     let drain_timeout = duration(read, "server.drain_timeout", "from `0s` to `1h`", 0, 3_600_000);
     let threads = whole(read, "server.threads", 0, 1024);
@@ -299,6 +300,7 @@ fn server(read: &mut Reader) -> ServerSettings {
         batch_rows,
         batch_deadline,
         header_read_timeout,
+        ready_wait,
         drain_delay,
         drain_timeout,
         threads: (threads > 0).then_some(threads),

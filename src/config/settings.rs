@@ -22,6 +22,7 @@ pub struct ServerSettings {
     /// Time for a whole batch; rows that come later are answered from the ladder.
     pub batch_deadline: Duration,
     pub header_read_timeout: Duration,
+    pub ready_wait: Duration,
     pub drain_delay: Duration,
     pub drain_timeout: Duration,
     /// Threads that answer requests; none set means one per core.

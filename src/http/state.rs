@@ -15,11 +15,12 @@ use crate::leads::LeadDesk;
 use crate::monitoring::Monitoring;
 use crate::routing::TierPolicy;
 use crate::scoring::Scorer;
+use crate::scoring::feature_table::FeatureTable;
 use crate::sinks::CallbackHosts;
 use crate::telemetry::MetricsHandle;
 use scoreline_domain::privacy::signature::Verifier;
 use scoreline_domain::privacy::{Eraser, IdHasher, LinkSigner};
-use scoreline_domain::time::Timestamp;
+use scoreline_domain::time::{Stopwatch, Timestamp};
 use scoreline_domain::trace::Tracer;
 use scoreline_domain::{CustomerKey, JobName, JobStatus};
 use scoreline_store::Store;
@@ -45,6 +46,16 @@ pub struct Readiness {
     draining: Arc<AtomicBool>,
     /// `None` for a process without a store.
     store: Option<Arc<OnceLock<Store>>>,
+    /// `None` for a process that knows no customers.
+    loading: Option<Loading>,
+}
+
+/// Customers whose features are being read for the first time: until that is done they would be answered as strangers.
+#[derive(Clone)]
+struct Loading {
+    table: FeatureTable,
+    since: Stopwatch,
+    at_most: Duration,
 }
 
 /// Why nothing of customers is kept, and nothing new of them is found. Predictions are answered.
@@ -57,9 +68,17 @@ pub enum StoreTrouble {
 }
 
 impl Readiness {
-    /// Of a process whose store opens sooner or later.
-    pub fn with(store: Arc<OnceLock<Store>>) -> Self {
-        Self { store: Some(store), ..Self::default() }
+    /// Of a process whose store opens sooner or later, and whose table is filled from it within `at_most` or waited for
+    /// no longer.
+    pub fn with(store: Arc<OnceLock<Store>>, table: FeatureTable, at_most: Duration) -> Self {
+        let loading = Loading { table, since: Stopwatch::start(), at_most };
+        Self { store: Some(store), loading: Some(loading), ..Self::default() }
+    }
+
+    /// Whether features of known customers are still being read. A store that fails meanwhile is not waited for.
+    pub fn is_loading(&self) -> bool {
+        let waits = |loading: &Loading| !loading.table.is_complete() && loading.since.elapsed() < loading.at_most;
+        self.loading.as_ref().is_some_and(waits) && !matches!(self.store_trouble(), Some(StoreTrouble::Failing(_)))
     }
 
     pub fn drain(&self) {

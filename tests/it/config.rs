@@ -99,7 +99,7 @@ fn every_problem_is_reported_at_once_with_key_and_source() {
         ],
     );
     insta::assert_snapshot!(found.join("\n"), @r#"
-    `server.listen_adress` is not known; `server` holds `admin_listen`, `admin_tls`, `allow_plain_http`, `allow_public_without_auth`, `batch_body_limit`, `batch_deadline`, `batch_rows`, `body_limit`, `drain_delay`, `drain_timeout`, `header_read_timeout`, `listen`, `most_batches`, `most_live_calls`, `overload`, `threads`, `tls` (file `settings.toml`)
+    `server.listen_adress` is not known; `server` holds `admin_listen`, `admin_tls`, `allow_plain_http`, `allow_public_without_auth`, `batch_body_limit`, `batch_deadline`, `batch_rows`, `body_limit`, `drain_delay`, `drain_timeout`, `header_read_timeout`, `listen`, `most_batches`, `most_live_calls`, `overload`, `ready_wait`, `threads`, `tls` (file `settings.toml`)
     `srever` is not known; sections are `auth`, `connections`, `events`, `extract`, `features`, `genesys`, `inference`, `leads`, `limits`, `log`, `models`, `monitoring`, `privacy`, `push`, `rescore`, `routing`, `scoring`, `server`, `store`, `tracing`, `widget`, `write_back` (file `settings.toml`)
     `log.colour` is not known; `log` holds `audit_path`, `filter`, `format` (environment variable `SCORELINE__LOG__COLOUR`)
     `scoring` is a section and takes no value of its own; it holds `cache_size`, `cache_ttl`, `deadline`, `explain_budget`, `explain_top`, `features_stale_after`, `self_probe` (environment variable `SCORELINE__SCORING`)

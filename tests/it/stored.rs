@@ -14,6 +14,7 @@ use scoreline_domain::time::Stopwatch;
 use scoreline_store::{Store, StorePlace};
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
+use sqlx::Connection as _;
 
 use crate::ground::Ground;
 use crate::process::{Server, ask, get, models, post, scoreline};
@@ -228,6 +229,48 @@ fn a_database_that_is_gone_costs_what_is_kept_and_no_prediction() {
         server.signal("TERM");
         assert_eq!(server.wait(), 0);
     }
+}
+
+/// Known customers would be answered as strangers: whoever balances the load waits, for as long as it was told to.
+#[test]
+fn readiness_waits_for_the_features_of_known_customers() {
+    let desk = Desk::postgres("readiness");
+    let StorePlace::Postgres(url) = &desk.ground.settings.place else { unreachable!("asked for above") };
+    let end = |server: Server| {
+        server.signal("TERM");
+        assert_eq!(server.wait(), 0);
+    };
+    let ready = |server: &Server| body(&get(&server.listen, "/health/ready"))["status"].clone();
+    // Makes the tables.
+    let mut server = desk.start();
+    wait_for("an empty table", || ready(&server) == "ready");
+    let said = server.event("the features of all known customers are in memory");
+    assert_eq!(said["customers"], 0, "{said}");
+    end(server);
+
+    // Nobody can read them.
+    let mut held = desk.runtime.block_on(sqlx::PgConnection::connect(url.expose_secret())).expect("reached");
+    let mut lock = desk.runtime.block_on(held.begin()).expect("begun");
+    let locking = sqlx::query("LOCK TABLE features IN ACCESS EXCLUSIVE MODE").execute(&mut *lock);
+    desk.runtime.block_on(locking).expect("locked");
+    let mut waits = desk.start();
+    let mut environment = desk.environment();
+    environment.push(("SCORELINE__SERVER__READY_WAIT", "1s".to_owned()));
+    let mut impatient = start(desk.models.path(), &environment);
+    let reply = get(&waits.listen, "/health/ready");
+    assert!(reply.starts_with("HTTP/1.1 503") && reply.contains("\"status\":\"loading\""), "{reply}");
+    assert!(post(&waits.listen, "/v1/predict/clv", &predict("CUST-1")).contains("\"source\":\"model\""));
+    wait_for("its time", || ready(&impatient) == "ready");
+    impatient.event("ready before the features of all known customers were read: the others are answered as new; `server.ready_wait` is how long that is waited for, `scoreline_book_complete` tells when it is done");
+    assert_eq!(ready(&waits), "loading");
+    desk.runtime.block_on(lock.rollback()).expect("unlocked");
+    wait_for("the features", || ready(&waits) == "ready");
+    waits.event("the features of all known customers are in memory");
+    for server in [waits, impatient] {
+        end(server);
+    }
+    desk.runtime.block_on(held.close()).expect("closed");
+    desk.end();
 }
 
 fn serving(server: &Server) -> Value {

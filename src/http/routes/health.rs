@@ -1,5 +1,6 @@
 //! `/health/live` and `/health/ready`. Liveness is "the process answers"; readiness is "there is something to answer
-//! from and nobody asked us to leave". A store that fails costs no answer, so it costs no traffic; it is said.
+//! from, known customers are known, and nobody asked us to leave". A store that fails costs no answer, so it costs no
+//! traffic; it is said.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -58,6 +59,8 @@ pub(super) fn not_ready(scorer: &Scorer, readiness: &Readiness) -> Option<&'stat
         Some("draining")
     } else if !scorer.can_answer() {
         Some("no_model")
+    } else if readiness.is_loading() {
+        Some("loading")
     } else {
         None
     }

@@ -44,7 +44,8 @@ fn a_server_fetches_scores_and_writes_back_by_itself_and_answers_by_id() {
         .collect();
     let environment: Vec<_> = environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let server = Server::start_with(models.path(), &environment);
-    assert!(get(&server.admin, "/health/ready").starts_with("HTTP/1.1 200"), "ready before any job has run");
+    // Before any job has run: an empty table is read at once.
+    wait_for("readiness", || get(&server.admin, "/health/ready").starts_with("HTTP/1.1 200"));
 
     let jobs = || body(&get(&server.admin, "/admin/jobs"));
     wait_for("the write-back", || !job(&jobs(), "write_back")["last_success_at"].is_null());
