@@ -1,5 +1,5 @@
 //! Where leads stand among those that this server scored just before, for each version of a model: what a probability's
-//! priority is. It begins with the bundle's frozen population.
+//! priority is. It begins with the bundle's frozen population. What single leads were given balances what the next ones are.
 //!
 //! Single leads move it in blocks of `BLOCK` different ones, so that a few questions that are repeated are answered alike
 //! whatever way they come. Leads that are asked about together, as many or more, come in at once and are placed among
@@ -10,6 +10,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use scoreline_domain::lead::PriorityBalance;
 use scoreline_domain::{LeadScore, Probability, RollingPlaces, Source};
 use scoreline_engine::inference::ModelSnapshot;
 use scoreline_engine::inference::bundle::BundleDigest;
@@ -34,8 +35,9 @@ pub(crate) struct LeadPlaces {
 struct VersionPlaces {
     digest: BundleDigest,
     now: Arc<RollingPlaces>,
-    /// Single leads since the last block, and how many different probabilities they have.
-    waiting: Vec<Probability>,
+    balance: PriorityBalance,
+    /// Single leads since the last block and what they were given, and how many different probabilities they have.
+    waiting: Vec<(Probability, u8)>,
     different: usize,
     /// Leads since they were last kept.
     unkept: Vec<Probability>,
@@ -54,14 +56,14 @@ impl LeadPlaces {
             return;
         }
         let probability = scored.estimate.probability;
-        let now = self.at(&scored.snapshot, |version| {
-            let now = Arc::clone(&version.now);
+        let frozen = frozen(&scored.snapshot, probability);
+        scored.estimate.priority = self.at(&scored.snapshot, |version| {
+            let priority = version.balance.priority(version.now.passed(probability, frozen));
             if scored.source == Source::Model {
-                version.saw(probability);
+                version.saw(probability, priority);
             }
-            now
+            priority
         });
-        scored.estimate = placed(&now, &scored.snapshot, probability);
     }
 
     /// Places leads that were asked about together.
@@ -145,15 +147,16 @@ impl VersionPlaces {
         Self {
             digest: *snapshot.digest(),
             now: Arc::default(),
+            balance: PriorityBalance::default(),
             waiting: Vec::with_capacity(LONG_BLOCK),
             different: 0,
             unkept: Vec::with_capacity(UNKEPT + LONG_BLOCK),
         }
     }
 
-    fn saw(&mut self, probability: Probability) {
-        self.different += usize::from(!self.waiting.contains(&probability));
-        self.waiting.push(probability);
+    fn saw(&mut self, probability: Probability, priority: u8) {
+        self.different += usize::from(self.waiting.iter().all(|(waiting, _)| *waiting != probability));
+        self.waiting.push((probability, priority));
         if self.different == BLOCK || self.waiting.len() == LONG_BLOCK {
             self.take(&[]);
         }
@@ -161,15 +164,19 @@ impl VersionPlaces {
 
     /// Takes in what waits, then these.
     fn take(&mut self, together: &[Probability]) {
-        let waiting = std::mem::take(&mut self.waiting);
-        let now = Arc::make_mut(&mut self.now);
-        now.take(&waiting);
+        let Self { now, balance, waiting, different, unkept, .. } = self;
+        let now = Arc::make_mut(now);
+        let since = unkept.len();
+        unkept.extend(waiting.iter().map(|(probability, _)| *probability));
+        now.take(&unkept[since..]);
+        // A few questions that are asked again and again say nothing about shares.
+        if *different == BLOCK {
+            balance.gave(waiting.iter().map(|(_, priority)| *priority));
+        }
         now.take(together);
-        self.remember(&waiting);
+        waiting.clear();
+        *different = 0;
         self.remember(together);
-        self.waiting = waiting;
-        self.waiting.clear();
-        self.different = 0;
     }
 
     fn remember(&mut self, leads: &[Probability]) {
@@ -179,10 +186,14 @@ impl VersionPlaces {
     }
 }
 
-/// A probability with its place among others and the frozen population of its bundle.
+/// A probability's place in the frozen population of its bundle.
+fn frozen(snapshot: &ModelSnapshot, probability: Probability) -> u8 {
+    snapshot.manifest().lead.as_ref().map_or(1, |lead| lead.reference.place(probability))
+}
+
+/// A probability with its priority among others and that population.
 fn placed(places: &RollingPlaces, snapshot: &ModelSnapshot, probability: Probability) -> LeadScore {
-    let frozen = snapshot.manifest().lead.as_ref().map_or(1, |lead| lead.reference.place(probability));
-    LeadScore { priority: places.place(probability, frozen), probability }
+    LeadScore { priority: places.priority(probability, frozen(snapshot, probability)), probability }
 }
 
 /// Places leads of a table that is no server's: among those that are read together, beginning with the frozen population.

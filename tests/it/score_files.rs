@@ -589,9 +589,9 @@ fn leads_are_scored_from_every_format_with_their_categories() {
     };
     let scored = model("leads.csv", "leads.ndjson");
     insta::assert_snapshot!(scored, @r#"
-    {"id":"a","age":40,"contact":"cellular","previous":0,"priority_score":19,"conversion_probability":0.182426,"source":"model","warnings":[]}
-    {"id":"b","age":60,"contact":"","previous":5,"priority_score":51,"conversion_probability":0.5,"source":"model","warnings":["imputed: contact"]}
-    {"id":"c","age":40,"contact":"pigeon","previous":1,"priority_score":12,"conversion_probability":0.119203,"source":"model","warnings":["unknown_category: contact"]}
+    {"id":"a","age":40,"contact":"cellular","previous":0,"priority_score":22,"conversion_probability":0.182426,"source":"model","warnings":[]}
+    {"id":"b","age":60,"contact":"","previous":5,"priority_score":54,"conversion_probability":0.5,"source":"model","warnings":["imputed: contact"]}
+    {"id":"c","age":40,"contact":"pigeon","previous":1,"priority_score":14,"conversion_probability":0.119203,"source":"model","warnings":["unknown_category: contact"]}
     {"id":"d","age":-1,"contact":"cellular","previous":0,"error":"feature `age` must be from 0 to 130, got `-1`"}
     "#);
     desk.put(
@@ -600,7 +600,7 @@ fn leads_are_scored_from_every_format_with_their_categories() {
     );
     insta::assert_snapshot!(model("again.ndjson", "again.csv"), @"
     id,age,contact,previous,priority_score,conversion_probability,source,warnings,error
-    a,40,cellular,0,19,0.182426,model,,
+    a,40,cellular,0,22,0.182426,model,,
     ,40,7,,,,,,\"feature `contact` must be a text, one of `cellular`, `telephone`\"
     ");
     let text = |values: [&str; 2]| Arc::new(StringArray::from(values.to_vec())) as ArrayRef;
@@ -609,8 +609,8 @@ fn leads_are_scored_from_every_format_with_their_categories() {
     write_parquet(&desk.path("leads.parquet"), &RecordBatch::try_from_iter(columns).expect("columns"));
     insta::assert_snapshot!(model("leads.parquet", "parquet.csv"), @"
     age,contact,priority_score,conversion_probability,source,warnings,error
-    40.0,cellular,19,0.182426,model,imputed: previous,
-    40.0,pigeon,12,0.119203,model,imputed: previous; unknown_category: contact,
+    40.0,cellular,22,0.182426,model,imputed: previous,
+    40.0,pigeon,14,0.119203,model,imputed: previous; unknown_category: contact,
     ");
     let columns = [("age", numbers([40.0, 40.0])), ("contact", numbers([0.0, 1.0]))];
     write_parquet(&desk.path("numbers.parquet"), &RecordBatch::try_from_iter(columns).expect("columns"));

@@ -5,14 +5,14 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use scoreline::packing::luck::{self, Luck};
+use scoreline::packing::luck;
 use scoreline::packing::metrics::{auc, calibration_error};
 use scoreline::packing::report::Progress;
 use scoreline::packing::split::mix;
 use scoreline_domain::Probability;
-use scoreline_domain::lead::RollingPlaces;
+use scoreline_domain::lead::{PriorityBalance, RollingPlaces};
 use scoreline_domain::time::Stopwatch;
-use scoreline_engine::inference::manifest::ScoreReference;
+use scoreline_engine::inference::manifest::{Luck, ScoreReference};
 
 use super::data::Leads;
 use super::recalibration::{Line, recalibration};
@@ -329,24 +329,37 @@ struct Reference {
     frozen: ScoreReference,
     batches: RollingPlaces,
     singles: RollingPlaces,
+    balance: PriorityBalance,
+    /// Single leads since the last block, and what they were given.
+    waiting: Vec<(Probability, u8)>,
 }
+
+/// Single leads that come in at a time, as in the server.
+const BLOCK: usize = 20;
 
 impl Reference {
     fn new(said: &[f64]) -> anyhow::Result<Self> {
         let frozen = ScoreReference::of(said).ok_or_else(|| anyhow::anyhow!("no lead to compare with"))?;
-        Ok(Self { frozen, batches: RollingPlaces::default(), singles: RollingPlaces::default() })
+        let places = RollingPlaces::default;
+        let waiting = Vec::with_capacity(BLOCK);
+        Ok(Self { frozen, batches: places(), singles: places(), balance: PriorityBalance::default(), waiting })
     }
 
     /// Shares at and above `LIMITS`, of these leads at once and one by one.
     fn above(&mut self, said: &[f64]) -> [[f64; 2]; 2] {
         let leads: Vec<Probability> = said.iter().filter_map(|p| Probability::clamped(*p)).collect();
-        let frozen = |lead: Probability| self.frozen.place(lead);
-        self.batches.take(&leads);
-        let together: Vec<u8> = leads.iter().map(|lead| self.batches.place(*lead, frozen(*lead))).collect();
+        let Self { frozen, batches, singles, balance, waiting } = self;
+        batches.take(&leads);
+        let together: Vec<u8> = leads.iter().map(|lead| batches.priority(*lead, frozen.place(*lead))).collect();
         let mut one_by_one = Vec::with_capacity(leads.len());
         for lead in &leads {
-            one_by_one.push(self.singles.place(*lead, frozen(*lead)));
-            self.singles.take(&[*lead]);
+            let priority = balance.priority(singles.passed(*lead, frozen.place(*lead)));
+            one_by_one.push(priority);
+            waiting.push((*lead, priority));
+            if waiting.len() == BLOCK {
+                balance.gave(waiting.iter().map(|(_, priority)| *priority));
+                singles.take(&waiting.drain(..).map(|(lead, _)| lead).collect::<Vec<_>>());
+            }
         }
         [together, one_by_one].map(|places| {
             LIMITS.map(|limit| places.iter().filter(|place| **place >= limit).count() as f64 / places.len() as f64)
@@ -411,7 +424,7 @@ pub(super) fn nights(nights: &[Night]) -> String {
         let [[batch_70, batch_80], [single_70, single_80]] = night.above.map(|shares| shares.map(|it| it * 100.0));
         let _ = writeln!(
             text,
-            "{:>9}{:>8.3}{:>10.4}{:>14.4}{:>13.0} %{:>5.0} %{:>13.0} %{:>5.0} %  {}",
+            "{:>9}{:>8.3}{:>10.4}{:>14.4}{:>12.1} %{:>5.1} %{:>12.1} %{:>5.1} %  {}",
             night.row,
             night.base_rate,
             night.log_loss[0],

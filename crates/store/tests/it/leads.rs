@@ -395,12 +395,12 @@ async fn where_leads_stand_is_kept_and_moved(ground: &Ground) {
     let lead = |p: f64| Probability::clamped(p).expect("a number");
     assert_eq!(store.lead_places(&[1; 32]).await.expect("read"), None);
     let moved = store.move_lead_places(&[1; 32], at(0), |places| places.take(&[lead(0.1); 400])).await.expect("moved");
-    assert_eq!(moved.place(lead(0.2), 1), 100);
+    assert_eq!(moved.priority(lead(0.2), 1), 100);
     // What another replica has scored comes on top.
     let moved = store.move_lead_places(&[1; 32], at(1), |places| places.take(&[lead(0.3); 400])).await.expect("moved");
-    assert!(moved.place(lead(0.2), 1) <= 2);
+    assert!(moved.priority(lead(0.2), 1) <= 2);
     let kept = store.lead_places(&[1; 32]).await.expect("read").expect("kept");
-    assert_eq!(kept.place(lead(0.3), 1), moved.place(lead(0.3), 1));
+    assert_eq!(kept.priority(lead(0.3), 1), moved.priority(lead(0.3), 1));
     assert_eq!(store.lead_places(&[2; 32]).await.expect("read"), None);
     // A version that has not served for months is forgotten.
     store.move_lead_places(&[2; 32], at(91 * 24 * HOUR), |_| ()).await.expect("moved");

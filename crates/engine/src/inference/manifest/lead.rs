@@ -79,7 +79,8 @@ impl ScoreReference {
 }
 
 impl LeadTable {
-    /// A probability with its place.
+    /// A probability with its place in the frozen population, as golden rows promise it. What is served is placed among other
+    /// leads (`RollingPlaces`).
     pub fn score(&self, probability: Probability) -> LeadScore {
         LeadScore { priority: self.reference.place(probability), probability }
     }
