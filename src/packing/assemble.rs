@@ -23,6 +23,7 @@ use scoreline_engine::inference::manifest::{
 use crate::packing::baseline::{Peer, baselines};
 use crate::packing::calibrate::{Grouping, Scored, calibrate, hysteresis, recalibration};
 use crate::packing::drift;
+use crate::packing::metrics;
 use crate::packing::quality::Quality;
 use crate::packing::statistics::round;
 use crate::packing::table::{Row, Table};
@@ -211,6 +212,18 @@ pub fn inform(
     Ok(())
 }
 
+/// How much less of the order is right without each feature: 1 minus the ratio of normalized Gini coefficients. `without`
+/// holds the values predicted of the same customers without it.
+pub fn lost_without(scored: &[Scored], without: &[(String, Vec<f64>)]) -> BTreeMap<String, f64> {
+    let spent: Vec<f64> = scored.iter().map(|row| row.spend_usd).collect();
+    let known = metrics::normalized_gini(&spent, &scored.iter().map(|row| row.value).collect::<Vec<_>>());
+    let lost = without.iter().map(|(name, values)| {
+        let lost = (1.0 - metrics::normalized_gini(&spent, values) / known).clamp(0.0, 1.0);
+        (name.clone(), if lost.is_nan() { 0.0 } else { (lost * 1e3).round() / 1e3 })
+    });
+    lost.filter(|(_, lost)| *lost > 0.0).collect()
+}
+
 /// Writes the bundle with its golden rows in a folder of its own beside the models: some of `rows` as they are and as a
 /// partial caller knows them, and `requests`.
 pub fn stage(
@@ -296,9 +309,10 @@ impl Drop for Staged {
     }
 }
 
-/// The metrics of the whole and of partial requests as the manifest names them.
+/// The metrics of the whole and of partial requests as the manifest names them, and what luck gives.
 pub fn record(manifest: &mut Manifest, quality: &[Quality]) {
-    manifest.training.metrics = quality.iter().flat_map(Quality::prefixed).collect();
+    manifest.training.metrics = quality.iter().flat_map(|of| of.prefixed(&of.metrics)).collect();
+    manifest.training.luck = quality.iter().flat_map(|of| of.prefixed(&of.luck)).collect();
 }
 
 /// The table with its columns in the schema's order and without customers the model is not asked about.
@@ -468,7 +482,13 @@ fn golden_rows(
             .map(|(row, _)| *row)
             .collect();
         all.extend(members.iter().take(3).map(|row| request(row, &[])));
+        // Of whoever gives what is required besides.
+        let is_whole = |row: &Row, missing: &[String]| {
+            let mut required = rules.iter().zip(&row.values).filter(|(rule, _)| rule.required);
+            required.all(|(rule, value)| !value.is_nan() || missing.contains(&rule.name))
+        };
         let partial = draft.partial.iter().zip(members.iter().skip(3));
+        let partial = partial.filter(|((_, missing), row)| is_whole(row, missing));
         all.extend(partial.map(|((_, missing), row)| request(row, missing)));
     }
     let mut lines = Vec::new();

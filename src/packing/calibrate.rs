@@ -42,6 +42,8 @@ pub struct Grouping {
     pub value_starts: Vec<f64>,
     /// Of each group, which share of the misses that a level allows it is calibrated to; 1 where none is given.
     pub miss_factors: Vec<f64>,
+    /// Whether a group without customers is left out. It is an error otherwise.
+    pub may_be_empty: bool,
 }
 
 impl Grouping {
@@ -53,6 +55,19 @@ impl Grouping {
             starts: groups.iter().map(|(start, _, _)| *start).collect(),
             value_starts: groups.iter().map(|(_, value, _)| *value).collect(),
             miss_factors: groups.iter().map(|(_, _, factor)| *factor).collect(),
+            may_be_empty: false,
+        }
+    }
+
+    /// The groups of a calibration, as far as other customers are in them.
+    pub(crate) fn again(calibration: &Calibration) -> Self {
+        Self {
+            feature: calibration.group_by.clone(),
+            with: calibration.group_with.clone(),
+            starts: calibration.groups.iter().map(|group| group.from).collect(),
+            value_starts: calibration.groups.iter().map(|group| group.value_from).collect(),
+            miss_factors: calibration.groups.iter().map(|group| group.miss_factor).collect(),
+            may_be_empty: true,
         }
     }
 
@@ -105,7 +120,11 @@ pub fn calibrate(rows: &[Scored], unknown: &[Scored], grouping: &Grouping) -> an
     let groups = grouping.starts.iter().enumerate().map(|(i, from)| {
         let holds = grouping.holds(i);
         let members: Vec<_> = rows.iter().filter(|row| holds(row.group_value, row.value)).copied().collect();
-        let group = group(method, *from, grouping.miss_factors.get(i).copied().unwrap_or(1.0), &members)?;
+        (i, *from, members)
+    });
+    let groups = groups.filter(|(_, _, members)| !(grouping.may_be_empty && members.is_empty()));
+    let groups = groups.map(|(i, from, members)| {
+        let group = group(method, from, grouping.miss_factors.get(i).copied().unwrap_or(1.0), &members)?;
         Ok::<_, anyhow::Error>(CalibrationGroup { value_from: grouping.value_start(i), ..group })
     });
     let groups: Vec<_> = groups.collect::<Result<_, _>>()?;
@@ -264,6 +283,7 @@ mod tests {
             starts: starts.to_vec(),
             value_starts: Vec::new(),
             miss_factors: Vec::new(),
+            may_be_empty: false,
         }
     }
 
@@ -289,7 +309,10 @@ mod tests {
         assert_eq!(found.groups[0].upper, [1.0, 1.0, 1.0, 1.0]);
         assert_eq!(found.groups[0].zero_share.get(), 0.5);
         assert_eq!(found.groups[1].two_sided, [[0.0, 1.0]; 4]);
-        assert!(calibrate(&rows, &[], &grouping(&[1.0, 2.0, 100.0])).is_err());
+        let nobody = grouping(&[1.0, 2.0, 100.0]);
+        assert!(calibrate(&rows, &[], &nobody).is_err());
+        let again = calibrate(&rows, &[], &Grouping { may_be_empty: true, ..nobody }).expect("calibrates");
+        assert_eq!(again.groups.iter().map(|group| group.from).collect::<Vec<_>>(), [1.0, 2.0]);
     }
 
     /// Customers whose outcome is drawn from exactly the distribution that is said of them.

@@ -5,6 +5,7 @@
 //! 5 to 95 % of these is as good as any model's can be; one below their mean was lucky.
 
 use fastrand::Rng;
+use scoreline_engine::inference::manifest::Luck;
 
 use crate::packing::metrics::equal_mass;
 
@@ -12,42 +13,48 @@ use crate::packing::metrics::equal_mass;
 const DRAWS: usize = 200;
 const SEED: u64 = 0x6c75_636b;
 
-/// A figure of a perfect model, over draws of the outcomes.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Luck {
-    pub mean: f64,
-    /// 5 and 95 % of the draws.
-    pub low: f64,
-    pub high: f64,
-}
-
-impl Luck {
-    fn over(mut figure: impl FnMut(&mut Rng) -> f64) -> Self {
-        let mut random = Rng::with_seed(SEED);
-        let mut figures: Vec<f64> = (0..DRAWS).map(|_| figure(&mut random)).collect();
-        figures.sort_unstable_by(f64::total_cmp);
-        let quantile = |share: f64| figures[((DRAWS - 1) as f64 * share).round() as usize];
-        Self { mean: figures.iter().sum::<f64>() / DRAWS as f64, low: quantile(0.05), high: quantile(0.95) }
-    }
+fn over_draws(mut figure: impl FnMut(&mut Rng) -> f64) -> Luck {
+    let mut random = Rng::with_seed(SEED);
+    let mut figures: Vec<f64> = (0..DRAWS).map(|_| figure(&mut random)).collect();
+    figures.sort_unstable_by(f64::total_cmp);
+    let quantile = |share: f64| figures[((DRAWS - 1) as f64 * share).round() as usize];
+    Luck { mean: figures.iter().sum::<f64>() / DRAWS as f64, low: quantile(0.05), high: quantile(0.95) }
 }
 
 /// The expected calibration error of probabilities that are right, over ten bins of equal mass.
 pub fn calibration_error(probability: &[f64]) -> Luck {
+    weighted_calibration_error(probability, &vec![1.0; probability.len()])
+}
+
+/// The same of probabilities that weigh differently.
+pub(crate) fn weighted_calibration_error(probability: &[f64], weight: &[f64]) -> Luck {
     let order = ordered(probability);
     let bins = equal_mass(&order, 10);
-    Luck::over(|random| {
-        let gap = |rows: &&[usize]| {
-            let gaps = rows.iter().map(|row| probability[*row] - f64::from(u8::from(random.f64() < probability[*row])));
+    let total: f64 = weight.iter().sum();
+    over_draws(|random| {
+        let mut gap = |rows: &&[usize]| {
+            let gaps = rows
+                .iter()
+                .map(|row| weight[*row] * (probability[*row] - f64::from(u8::from(random.f64() < probability[*row]))));
             gaps.sum::<f64>().abs()
         };
-        bins.iter().map(gap).sum::<f64>() / probability.len() as f64
+        bins.iter().map(&mut gap).sum::<f64>() / total
     })
 }
 
 /// The coverage of intervals of which each holds its outcome with the probability that it promises.
 pub fn coverage(promised: &[f64]) -> Luck {
-    Luck::over(|random| {
-        promised.iter().filter(|promised| random.f64() < **promised).count() as f64 / promised.len() as f64
+    let all: Vec<usize> = (0..promised.len()).collect();
+    least_coverage(promised, &[all])
+}
+
+/// The coverage of whichever part of such intervals is covered least.
+pub(crate) fn least_coverage(promised: &[f64], parts: &[Vec<usize>]) -> Luck {
+    over_draws(|random| {
+        let shares = parts
+            .iter()
+            .map(|part| part.iter().filter(|row| random.f64() < promised[**row]).count() as f64 / part.len() as f64);
+        shares.fold(1.0, f64::min)
     })
 }
 
@@ -56,7 +63,7 @@ pub fn decile_error(value: &[f64], outcome: impl Fn(usize, &mut Rng) -> f64) -> 
     let order = ordered(value);
     let bins = equal_mass(&order, 10);
     let said: Vec<f64> = bins.iter().map(|rows| rows.iter().map(|row| value[*row]).sum()).collect();
-    Luck::over(|random| {
+    over_draws(|random| {
         let mut total = 0.0;
         let mut gap = 0.0;
         for (rows, said) in bins.iter().zip(&said) {
@@ -110,6 +117,10 @@ mod tests {
             assert!(luck.low < luck.mean && luck.mean < luck.high);
             assert_eq!(luck, calibration_error(&vec![0.5; n]), "a run repeats");
         }
+        // What weighs nothing adds nothing.
+        let weights: Vec<f64> = (0..2000).map(|row| f64::from(u8::from(row % 2 == 0))).collect();
+        let half = weighted_calibration_error(&[0.5; 2000], &weights);
+        assert!((half.mean / expected(1000.0) - 1.0).abs() < 0.15, "{half:?}");
         assert_eq!(calibration_error(&[0.0, 1.0]), Luck { mean: 0.0, low: 0.0, high: 0.0 });
     }
 
@@ -126,6 +137,10 @@ mod tests {
     fn coverage_scatters_like_a_binomial_share() {
         let luck = coverage(&[0.9; 400]);
         assert!((luck.mean - 0.9).abs() < 0.005, "{luck:?}");
+        // Of ten parts of 40 the least lies below.
+        let parts: Vec<Vec<usize>> = (0..10).map(|part| (part * 40..part * 40 + 40).collect()).collect();
+        let least = least_coverage(&[0.9; 400], &parts);
+        assert!(least.high < luck.mean && (0.75..0.87).contains(&least.mean), "{least:?}");
         // 1.645 times sqrt(0.09 / 400) is 0.025.
         assert!((luck.high - luck.low - 0.05).abs() < 0.015, "{luck:?}");
     }

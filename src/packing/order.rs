@@ -4,7 +4,9 @@
 //! above. Pairs that spent the same have no order and count nothing.
 
 use scoreline_domain::{Probability, Tier};
+use scoreline_engine::inference::manifest::Luck;
 
+use crate::packing::luck;
 use crate::packing::quality::Judged;
 
 /// The confidence below which an answer carries the badge, as shipped.
@@ -19,6 +21,13 @@ struct Ordered {
     said: f64,
     right: f64,
     wrong: f64,
+}
+
+/// What a perfect model shows of the calibration error of the confidence: each customer's pairs come out alike.
+pub(crate) fn luck(judged: &[Judged<'_>]) -> Luck {
+    let (said, weights): (Vec<f64>, Vec<f64>) =
+        ordered(judged).into_iter().map(|one| (one.said, one.right + one.wrong)).unzip();
+    luck::weighted_calibration_error(&said, &weights)
 }
 
 /// Calibration of the confidence over pairs; for each tier the share that carries the badge and how often the order is
@@ -41,8 +50,23 @@ pub(crate) fn figures(judged: &[Judged<'_>]) -> Vec<(String, f64)> {
         found.push((format!("badge_{name}"), with.len() as f64 / count));
         found.extend((!with.is_empty()).then(|| (format!("order_right_{name}_with_badge"), right(&with))));
         found.extend((!without.is_empty()).then(|| (format!("order_right_{name}_without_badge"), right(&without))));
+        found.push((format!("order_separable_{name}"), separable([with, without].concat())));
     }
     found
+}
+
+/// Shares of a tier that may carry a badge which says something.
+const BADGE_SHARES: [f64; 6] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6];
+
+/// By how much the order is right more often without a badge than with it, at the best limit of the confidence: the most
+/// that any badge could tell.
+fn separable(mut members: Vec<&Ordered>) -> f64 {
+    members.sort_by(|a, b| a.said.total_cmp(&b.said));
+    let apart = BADGE_SHARES.iter().map(|share| {
+        let (with, without) = members.split_at((share * members.len() as f64) as usize);
+        right(without) - right(with)
+    });
+    apart.filter(|points| points.is_finite()).fold(0.0, f64::max)
 }
 
 fn ordered(judged: &[Judged<'_>]) -> Vec<Ordered> {

@@ -9,12 +9,12 @@ use scoreline_domain::time::Timestamp;
 use scoreline_domain::{ModelName, ModelVersion};
 use scoreline_engine::features::schema::{NamedImpute, Transform};
 use scoreline_engine::features::{FeatureRule, Impute};
-use scoreline_engine::inference::bundle::{self, BundleFiles, LoadSettings};
+use scoreline_engine::inference::bundle::{self, BundleFiles, LoadSettings, ModelSnapshot, run_rows};
 use scoreline_engine::inference::manifest::{
-    Apply, BackendKind, ColdStartFeature, Manifest, MappedOutput, Output, Outputs, TrainingSummary,
+    Apply, BackendKind, ColdStartFeature, Information, Manifest, MappedOutput, Output, Outputs, TrainingSummary,
 };
 
-use crate::packing::assemble::{self, Draft, Evidence};
+use crate::packing::assemble::{self, Draft, Evidence, InformationPlan};
 use crate::packing::calibrate::Grouping;
 use crate::packing::drift;
 use crate::packing::fitted;
@@ -168,6 +168,7 @@ pub(crate) fn pack(pack: Pack, models: &Path, replace: bool) -> anyhow::Result<T
             starts: pack.group_starts,
             value_starts: Vec::new(),
             miss_factors: Vec::new(),
+            may_be_empty: false,
         },
         partial: Vec::new(),
         training: TrainingSummary {
@@ -186,7 +187,8 @@ pub(crate) fn pack(pack: Pack, models: &Path, replace: bool) -> anyhow::Result<T
     let columns = bundle::outputs_of(&draft.manifest()?, &draft.model, &draft.load)?;
     draft.outputs = outputs(&pack.maps, &pack.applies, &columns)?;
     let manifest = draft.manifest()?;
-    let judging = Judging { leaks, check: pack.check.as_ref(), accept: pack.accept.as_deref() };
+    let judging =
+        Judging { leaks, check: pack.check.as_ref(), accept: pack.accept.as_deref(), information: Vec::new() };
     calibrated(&draft, manifest, &table, judging, models, replace)
 }
 
@@ -240,13 +242,7 @@ pub(crate) fn again(again: Again, models: &Path, replace: bool) -> anyhow::Resul
     let table = Table::read(&again.table)?;
     let grouping = match (again.grouping, &manifest.interval) {
         (Some(grouping), _) => grouping,
-        (None, Some(interval)) => Grouping {
-            feature: interval.group_by.clone(),
-            with: interval.group_with.clone(),
-            starts: interval.groups.iter().map(|group| group.from).collect(),
-            value_starts: interval.groups.iter().map(|group| group.value_from).collect(),
-            miss_factors: interval.groups.iter().map(|group| group.miss_factor).collect(),
-        },
+        (None, Some(interval)) => Grouping::again(interval),
         (None, None) => anyhow::bail!(
             "{} has no calibration to repeat: give `--group-by` and `--group-starts`",
             again.from.display()
@@ -273,13 +269,14 @@ pub(crate) fn again(again: Again, models: &Path, replace: bool) -> anyhow::Resul
         features: manifest.features.clone(),
         derived: manifest.derived.clone(),
         grouping,
-        partial: Vec::new(),
+        partial: manifest.information.iter().map(|set| (label(set), set.blank())).collect(),
         training: TrainingSummary { command: again.command, ..manifest.training },
     };
+    let information = manifest.information;
     let manifest = draft.manifest()?;
     let table_in_order = assemble::in_order(&table, &draft.snapshot(&manifest)?)?;
     fitted::refuse(&manifest.training.fitted_sample, &table_in_order, again.accept.as_deref())?;
-    let judging = Judging { leaks: LeakReport::default(), check: None, accept: again.accept.as_deref() };
+    let judging = Judging { leaks: LeakReport::default(), check: None, accept: again.accept.as_deref(), information };
     calibrated(&draft, manifest, &table, judging, models, replace)
 }
 
@@ -297,6 +294,80 @@ pub(crate) struct Judging<'a> {
     pub leaks: LeakReport,
     pub check: Option<&'a LibraryCheck>,
     pub accept: Option<&'a str>,
+    /// How customers were judged of whom less is known.
+    pub information: Vec<Information>,
+}
+
+/// What the figures of customers are called who belong to a set.
+fn label(set: &Information) -> String {
+    format!("only_{}", set.name)
+}
+
+/// Customers that the tables of a set are made from: with fewer, those of the bundle stay.
+const LEAST_OF_A_SET: usize = 100;
+
+/// Rows by what is known of them.
+struct RowsBySet<'r> {
+    /// Those of whom everything is known; everybody, where they are too few.
+    whole: Vec<&'r Row>,
+    /// Those of each set. Where they are too few, everybody who can be seen without what it lacks.
+    less: Vec<Vec<&'r Row>>,
+}
+
+impl<'r> RowsBySet<'r> {
+    fn of(snapshot: &ModelSnapshot, rows: &[&'r Row], sets: &[Information]) -> anyhow::Result<Self> {
+        let lacks: Vec<String> = sets.iter().map(|set| set.lacks.clone()).collect();
+        let lacks = assemble::positions(snapshot, &lacks)?;
+        let set_of = |row: &Row| lacks.iter().position(|at| Information::is_lacking(row.values[*at]));
+        let of = |set: Option<usize>| rows.iter().filter(move |row| set_of(row) == set).copied();
+        let whole: Vec<&Row> = of(None).collect();
+        let less = sets.iter().enumerate().map(|(number, set)| {
+            let own: Vec<&Row> = of(Some(number)).collect();
+            if own.len() >= LEAST_OF_A_SET {
+                return Ok(own);
+            }
+            let blank = assemble::positions(snapshot, &set.blank())?;
+            let is_known = |row: &&&Row| !snapshot.is_cold_start(&assemble::raw(snapshot.schema(), &[row], &blank));
+            Ok(own.into_iter().chain(whole.iter().filter(is_known).copied()).collect())
+        });
+        let less = less.collect::<anyhow::Result<_>>()?;
+        Ok(Self { whole: if whole.len() < LEAST_OF_A_SET { rows.to_vec() } else { whole }, less })
+    }
+}
+
+/// Adds the tables of a set, made from these customers as they are seen without what it lacks; the old ones where they are
+/// too few. Whether they are new.
+fn inform_again(
+    manifest: &mut Manifest,
+    snapshot: &ModelSnapshot,
+    set: &Information,
+    rows: &[&Row],
+    whole: &Grouping,
+) -> anyhow::Result<bool> {
+    if rows.len() < LEAST_OF_A_SET {
+        manifest.information.push(set.clone());
+        return Ok(false);
+    }
+    let blank = assemble::positions(snapshot, &set.blank())?;
+    let grouping = set.interval.as_ref().map_or_else(|| whole.clone(), Grouping::again);
+    let scored = assemble::score(snapshot, rows, &grouping, &blank)?;
+    let lost = assemble::lost_without(&scored, &without_each(snapshot, rows, &blank)?);
+    let plan =
+        InformationPlan { name: set.name.clone(), lacks: set.lacks.clone(), unread: set.unread.clone(), grouping };
+    assemble::inform(manifest, &plan, &scored, lost)?;
+    Ok(true)
+}
+
+/// The values predicted of rows without each one more feature.
+fn without_each(snapshot: &ModelSnapshot, rows: &[&Row], blank: &[usize]) -> anyhow::Result<Vec<(String, Vec<f64>)>> {
+    let rules = snapshot.schema().rules().iter().enumerate().filter(|(at, _)| !blank.contains(at));
+    let without = rules.map(|(at, rule)| {
+        let raw = assemble::raw(snapshot.schema(), rows, &[blank, &[at]].concat());
+        let outputs = run_rows(snapshot, &raw)?;
+        let values = outputs.chunks_exact(snapshot.engine().outputs().len());
+        Ok((rule.name.clone(), values.map(|outputs| snapshot.roles().value.of(outputs).max(0.0)).collect()))
+    });
+    without.collect()
 }
 
 /// Calibrates a model on the `calibration` rows of a table, measures it on the `test` rows and stages the bundle.
@@ -304,7 +375,7 @@ pub(crate) fn calibrated(
     draft: &Draft,
     mut manifest: Manifest,
     table: &Table,
-    Judging { leaks, check, accept }: Judging<'_>,
+    Judging { leaks, check, accept, information }: Judging<'_>,
     models: &Path,
     replace: bool,
 ) -> anyhow::Result<Trained> {
@@ -317,6 +388,7 @@ pub(crate) fn calibrated(
         anyhow::ensure!(!rows.is_empty(), "the table has no `{part}` rows");
     }
     let known: Vec<&Row> = table.rows.iter().filter(|row| row.split != Split::Test).collect();
+    let RowsBySet { whole: calibration, less } = RowsBySet::of(&snapshot, &calibration, &information)?;
     let evidence = Evidence {
         calibration: assemble::score(&snapshot, &calibration, &draft.grouping, &[])?,
         unknown: match draft.grouping.with.as_slice() {
@@ -330,6 +402,16 @@ pub(crate) fn calibrated(
         peers: peers(&known),
     };
     assemble::conclude(&mut manifest, &evidence, &draft.grouping, draft.as_of)?;
+    if let Some(tiers) = &mut manifest.tiers {
+        let without = without_each(&snapshot, &calibration, &[])?;
+        tiers.lost_without = assemble::lost_without(&evidence.calibration, &without);
+    }
+    let mut kept = Vec::new();
+    for (set, rows) in information.iter().zip(&less) {
+        if !inform_again(&mut manifest, &snapshot, set, rows, &draft.grouping)? {
+            kept.push(set.name.as_str());
+        }
+    }
     let judged = judge(&draft.snapshot(&manifest)?, &test, &[])?;
     let grouped = table.position(&draft.grouping.feature);
     let mut quality = vec![Quality::of("", &judged, &draft.grouping, grouped)?];
@@ -338,7 +420,19 @@ pub(crate) fn calibrated(
         let judged = judge(&draft.snapshot(&manifest)?, &test, &others)?;
         quality.push(Quality::of(CORE_LABEL, &judged, &draft.grouping, known)?);
     }
+    let tested = RowsBySet::of(&snapshot, &test, &information)?.less;
+    for (set, rows) in information.iter().zip(&tested).filter(|(_, rows)| !rows.is_empty()) {
+        let blank = assemble::positions(&snapshot, &set.blank())?;
+        let judged = judge(&draft.snapshot(&manifest)?, rows, &blank)?;
+        let grouping = set.interval.as_ref().map_or_else(|| draft.grouping.clone(), Grouping::again);
+        quality.push(Quality::of(&label(set), &judged, &grouping, table.position(&grouping.feature))?);
+    }
     "one split of the customers: fit, calibration, test".clone_into(&mut manifest.training.protocol);
+    if !kept.is_empty() {
+        let kept = kept.join(", ");
+        let why = format!("; too few customers to calibrate {kept} anew: as in the bundle before");
+        manifest.training.protocol.push_str(&why);
+    }
     assemble::record(&mut manifest, &quality);
     manifest.training.accepted = refuse_nonsense(&quality[0], accept)?;
     let staged = assemble::stage(draft, manifest, &test, &[], models, replace)?;
@@ -360,7 +454,10 @@ fn slot<'o>(outputs: &'o mut Outputs, meaning: &str) -> anyhow::Result<&'o mut O
 
 #[cfg(test)]
 mod tests {
+    use scoreline_domain::Tier;
+
     use super::*;
+    use crate::packing::split::mix;
 
     fn mapping(meaning: &str, value: &str) -> Mapping {
         Mapping { meaning: meaning.into(), value: value.into() }
@@ -464,5 +561,123 @@ mod tests {
             refused.to_string().contains("`tenure_days` is not a feature that the model reads from"),
             "{refused:#}"
         );
+    }
+
+    /// A table of customers of the shipped `clv` of whom so much is known, half to calibrate and half to measure.
+    fn customers(folder: &Path, count: u32, lacking: &[&str]) -> PathBuf {
+        let features = [
+            ("recency_days", 0.0, 270.0),
+            ("frequency_count", 1.0, 30.0),
+            ("avg_handling_time_sec", 30.0, 900.0),
+            ("sentiment_score_avg", -1.0, 1.0),
+            ("sentiment_trend_slope", -0.2, 0.2),
+            ("topic_diversity", 1.0, 8.0),
+            ("channel_preference_email", 0.0, 0.3),
+            ("channel_preference_voice", 0.0, 0.3),
+            ("channel_preference_chat", 0.0, 0.3),
+            ("purchase_recency_days", 0.0, 270.0),
+            ("purchase_count", 1.0, 12.0),
+            ("tenure_days", 189.0, 272.0),
+            ("monetary_avg", 5.0, 200.0),
+            ("total_spend_usd", 5.0, 900.0),
+            ("purchase_gap_mean_days", 1.0, 250.0),
+        ];
+        let drawn = |row: u32, of: u64| mix(u64::from(row) << 8 | of) as f64 / u64::MAX as f64;
+        let rows = (0..count).map(|row| {
+            let values = features.iter().zip(0..).map(|((name, from, to), of)| {
+                let whole = name.ends_with("_count") || name.ends_with("_days") || *name == "topic_diversity";
+                // Most are near the lower end.
+                let value = from + drawn(row, of).powi(3) * (to - from);
+                let value = if whole { value.round() } else { value };
+                if lacking.contains(name) { f64::NAN } else { value }
+            });
+            let buys = drawn(row, 100) < 0.4;
+            Row {
+                customer: row.to_string(),
+                as_of: String::new(),
+                split: if row % 2 == 0 { Split::Calibration } else { Split::Test },
+                values: values.collect(),
+                spend_usd: if buys { 10.0 + 200.0 * drawn(row, 101).powi(3) } else { 0.0 },
+                acquisition_channel: String::new(),
+                segment: String::new(),
+            }
+        });
+        let names = features.map(|(name, ..)| name.to_owned()).to_vec();
+        let table = Table { features: names, rows: rows.collect(), horizon_days: Some(273), ..Table::default() };
+        let path = folder.join("customers.csv");
+        table.write(&path).expect("writes");
+        path
+    }
+
+    /// The shipped `clv`, and what it becomes on such a table.
+    fn calibrated_again(folder: &Path, table: PathBuf) -> (Manifest, Trained) {
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/clv/v1.2");
+        let before = BundleFiles::read(&from).expect("shipped").manifest;
+        let order = Again {
+            load: LoadSettings::default(),
+            from,
+            table,
+            version: ModelVersion::parse("v9").expect("a version"),
+            grouping: None,
+            command: "scoreline models calibrate".into(),
+            trained_at: "2026-01-01T00:00:00Z".parse().expect("a time"),
+            accept: Some("amounts made up for a test".to_owned()),
+        };
+        (before, again(order, &folder.join("models"), false).expect("calibrates"))
+    }
+
+    #[test]
+    fn a_bundle_calibrated_anew_judges_who_is_known_less_by_tables_of_their_own() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let table = customers(folder.path(), 1200, &[]);
+        let (before, Trained { staged, quality, .. }) = calibrated_again(folder.path(), table.clone());
+        let Manifest { information, tiers: Some(whole), drift: Some(drift), .. } = &staged.manifest else {
+            panic!("tiers and a reference")
+        };
+        assert!(!whole.lost_without.is_empty(), "what is imputed lowers the confidence");
+        let names = |sets: &[Information]| sets.iter().map(|set| set.name.clone()).collect::<Vec<_>>();
+        assert_eq!(names(information), names(&before.information));
+        assert_eq!(
+            quality.iter().map(|of| of.label.as_str()).collect::<Vec<_>>(),
+            ["", CORE_LABEL, "only_interactions", "only_purchases"]
+        );
+        let snapshot = staged.load().expect("loads");
+        let table = assemble::in_order(&Table::read(&table).expect("a table"), &snapshot).expect("all columns");
+        for (set, old) in information.iter().zip(&before.information) {
+            assert_eq!((&set.lacks, &set.unread), (&old.lacks, &old.unread));
+            let interval = set.interval.as_ref().expect("calibrated");
+            assert_eq!((interval.pooled.n, interval.groups.is_empty()), (600, false), "{}", set.name);
+            assert!(set.tiers != old.tiers && set.score != old.score && !set.tiers.lost_without.is_empty());
+            assert_ne!(set.score, drift.score, "{}", set.name);
+            // Nobody is put into the middle for being known less.
+            let blank = assemble::positions(&snapshot, &set.blank()).expect("features");
+            let judged = judge(&snapshot, &table.part(Split::Test), &blank).expect("runs");
+            for (tier, share) in Tier::ALL.into_iter().zip([0.7, 0.2, 0.1]) {
+                let found = judged.iter().filter(|one| one.estimate.tier == tier).count() as f64 / 600.0;
+                assert!((found - share).abs() < 0.06, "{}: {found} are {tier:?}", set.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_set_of_which_a_table_has_nobody_stays_as_it_was() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let interactions = [
+            "recency_days",
+            "frequency_count",
+            "avg_handling_time_sec",
+            "sentiment_score_avg",
+            "sentiment_trend_slope",
+            "topic_diversity",
+            "channel_preference_email",
+            "channel_preference_voice",
+            "channel_preference_chat",
+        ];
+        let table = customers(folder.path(), 600, &interactions);
+        let (before, Trained { staged, .. }) = calibrated_again(folder.path(), table);
+        let [interactions, purchases] = staged.manifest.information.as_slice() else { panic!("two sets") };
+        assert_eq!(interactions, &before.information[0]);
+        assert_eq!(purchases.interval.as_ref().map(|interval| interval.pooled.n), Some(300));
+        assert!(staged.manifest.training.protocol.ends_with("calibrate interactions anew: as in the bundle before"));
     }
 }

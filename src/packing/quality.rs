@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use anyhow::Context as _;
 use scoreline_domain::{Estimate, Probability, Tier};
 use scoreline_engine::inference::bundle::ModelSnapshot;
+use scoreline_engine::inference::manifest::Luck;
 
 use crate::packing::assemble::raw;
 use crate::packing::calibrate::{Grouping, LEVEL, LEVELS};
-use crate::packing::luck::{self, Luck};
+use crate::packing::luck;
 use crate::packing::metrics;
 use crate::packing::order;
 use crate::packing::table::Row;
@@ -140,19 +141,27 @@ impl Quality {
         }
         if judged.iter().all(|one| one.estimate.confidence.is_some()) {
             found.extend(order::figures(judged));
+            luck.push(("confidence_ece".to_owned(), order::luck(judged)));
         }
         if let Some(bounds) = judged.iter().map(|one| one.bounds).collect::<Option<Vec<_>>>() {
             found.extend(intervals(judged, &bounds, &actual, &value, grouping, grouped)?);
             luck.extend(luck_of_coverage(judged, &value, grouping, grouped));
         }
-        let metrics = found.into_iter().map(|(name, value)| (name, (value * 1e4).round() / 1e4)).collect();
-        Ok(Self { label: label.to_owned(), metrics, luck: luck.into_iter().collect() })
+        let rounded = |value: f64| (value * 1e4).round() / 1e4;
+        let metrics = found.into_iter().map(|(name, value)| (name, rounded(value))).collect();
+        let luck = luck.into_iter().map(|(name, Luck { mean, low, high })| {
+            (name, Luck { mean: rounded(mean), low: rounded(low), high: rounded(high) })
+        });
+        Ok(Self { label: label.to_owned(), metrics, luck: luck.collect() })
     }
 
-    /// The metrics as the manifest names them: those of a partial request carry its label.
-    pub(crate) fn prefixed(&self) -> Vec<(String, f64)> {
+    /// Figures as the manifest names them: those of a partial request carry its label.
+    pub(crate) fn prefixed<'q, T: Copy>(
+        &'q self,
+        figures: &'q BTreeMap<String, T>,
+    ) -> impl Iterator<Item = (String, T)> + 'q {
         let name = |key: &String| if self.label.is_empty() { key.clone() } else { format!("{}_{key}", self.label) };
-        self.metrics.iter().map(|(key, value)| (name(key), *value)).collect()
+        figures.iter().map(move |(key, value)| (name(key), *value))
     }
 }
 
@@ -196,7 +205,22 @@ fn luck_of_coverage(
     ];
     let groups = groups(judged, grouping, grouped);
     found.extend(groups.iter().map(|(name, members)| (format!("interval_coverage_{name}"), of(members))));
+    let least = parts(judged, value).into_iter();
+    found.extend(least.map(|(name, parts)| (least_covered(name), luck::least_coverage(&promised, &parts))));
     found
+}
+
+/// Parts whose coverage is looked at one by one: tenths by the prediction, quarters by what was spent before where that is
+/// known.
+fn parts(judged: &[Judged<'_>], value: &[f64]) -> Vec<(&'static str, Vec<Vec<usize>>)> {
+    let before: Vec<f64> = judged.iter().map(|one| one.spent_before).collect();
+    let parts = [("value_decile", value, 10), ("spend_quarter", before.as_slice(), 4)].into_iter();
+    let known = parts.filter(|(_, by, _)| by.iter().all(|number| !number.is_nan()));
+    known.map(|(name, by, count)| (name, equal_parts(by, count))).collect()
+}
+
+fn least_covered(part: &str) -> String {
+    format!("interval_coverage_least_{part}")
 }
 
 /// Coverage at every level, by group and in the top decile; width and interval score at the default one.
@@ -218,12 +242,10 @@ fn intervals(
     ];
     let groups = groups(judged, grouping, grouped);
     let top = metrics::top_decile(value);
-    let before: Vec<f64> = judged.iter().map(|one| one.spent_before).collect();
-    let parts = [("value_decile", value, 10), ("spend_quarter", before.as_slice(), 4)];
-    for (name, by, count) in parts.into_iter().filter(|(_, by, _)| by.iter().all(|number| !number.is_nan())) {
-        let covered = equal_parts(by, count).into_iter();
+    for (name, parts) in parts(judged, value) {
+        let covered = parts.into_iter();
         let covered = covered.map(|members| metrics::coverage(members.into_iter().map(|i| (&actual[i], &shown[i]))));
-        found.push((format!("interval_coverage_least_{name}"), covered.fold(1.0, f64::min)));
+        found.push((least_covered(name), covered.fold(1.0, f64::min)));
     }
     for (position, level) in LEVELS.iter().enumerate() {
         let suffix = if position == default { String::new() } else { format!("_at_{:.0}", level * 100.0) };

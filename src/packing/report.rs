@@ -7,10 +7,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::packing::Trained;
 use crate::packing::calibrate::{LEVEL, LEVELS};
-use crate::packing::luck::Luck;
 use crate::packing::pack::CORE_LABEL;
 use crate::packing::quality::{Quality, refuse_nonsense};
 use scoreline_domain::Tier;
+use scoreline_engine::inference::manifest::Luck;
 
 /// The steps of a run. Silent when standard error is not a terminal.
 pub struct Progress(ProgressBar);
@@ -135,6 +135,30 @@ pub fn text(trained: &Trained) -> anyhow::Result<String> {
     }
     for quality in qualities {
         text.push_str(&intervals(quality)?);
+        text.push_str(&badges(quality)?);
+    }
+    Ok(text)
+}
+
+/// Who carries the badge of a low confidence in each tier, and how often the order is right with it and without.
+fn badges(quality: &Quality) -> anyhow::Result<String> {
+    let mut text = String::new();
+    let percent =
+        |key: &str| quality.metrics.get(key).map_or_else(|| "-".to_owned(), |share| format!("{:.1} %", share * 100.0));
+    for tier in Tier::ALL {
+        let name = tier.as_str().to_lowercase();
+        if quality.metrics.contains_key(&format!("badge_{name}")) {
+            writeln!(
+                text,
+                "  {}: {} carry the badge; the order is right in {} of pairs with it, in {} without; at the best limit of the \
+                 confidence {} apart",
+                tier.as_str(),
+                percent(&format!("badge_{name}")),
+                percent(&format!("order_right_{name}_with_badge")),
+                percent(&format!("order_right_{name}_without_badge")),
+                percent(&format!("order_separable_{name}"))
+            )?;
+        }
     }
     Ok(text)
 }

@@ -81,7 +81,8 @@ pub(crate) fn members_in(customers: &[Customer], window: Window, seed: u64) -> a
 /// What a customer spent on the days after `after`, up to and including `until`.
 pub(crate) fn spent(customer: &Customer, after: Date, until: Date) -> f64 {
     let within = customer.purchases.iter().filter(|purchase| purchase.date > after && purchase.date <= until);
-    within.map(|purchase| purchase.amount_usd).sum()
+    // The sum of nothing is -0, which a table would show.
+    within.map(|purchase| purchase.amount_usd).sum::<f64>() + 0.0
 }
 
 /// A generator of random numbers for one customer and one purpose: nobody's numbers depend on who else is there.

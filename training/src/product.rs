@@ -147,9 +147,11 @@ pub(crate) fn clv(rho: f64) -> Product {
         plan("total_spend_usd", false, Impute::Named(NamedImpute::None), Transform::Log1p),
         plan("purchase_gap_mean_days", false, Impute::Named(NamedImpute::None), Transform::Log1p),
     ];
-    let derived = bent("purchase_recency_days");
-    let purchases = [owned(&PURCHASES), derived.iter().map(|plan| plan.name.clone()).collect()].concat();
-    let variants = purchase_variants(&derived);
+    let bent = bent("purchase_recency_days");
+    let purchases = [owned(&PURCHASES), bent.iter().map(|plan| plan.name.clone()).collect()].concat();
+    let mut variants = purchase_variants(&bent);
+    variants.extend(interaction_variants());
+    let derived = [bent, vec![days_by_contact()]].concat();
     let documented = [
         ("recency_days", 12.0),
         ("frequency_count", 48.0),
@@ -267,13 +269,14 @@ pub(crate) fn sign(column: &str) -> Sign {
         | "recency_share_by_count"
         | "log_recency_by_log_count"
         | "recency_against_gap"
+        | "recency_by_contacts"
         | "log_recency_squared" => Sign::Down,
         _ => Sign::Free,
     }
 }
 
-/// What `clv` answers from, in order of preference: whatever is known of purchases beside their count, then interactions
-/// alone. Interactions that are not known are imputed, purchases are not.
+/// What `clv` answers from, in order of preference, where purchases are known: whatever is known of them beside their
+/// count. Interactions that are not known are imputed, purchases are not.
 fn purchase_variants(derived: &[DerivedPlan]) -> Vec<Vec<String>> {
     let has = |given: &[&str], name: &str| given.contains(&name);
     let beside_the_count: [&[&str]; 8] = [
@@ -298,7 +301,21 @@ fn purchase_variants(derived: &[DerivedPlan]) -> Vec<Vec<String>> {
         let bent = derived.iter().filter(|plan| plan.factors.iter().all(from)).map(|plan| plan.name.clone());
         owned(&given).into_iter().chain(owned(&INTERACTIONS)).chain(bent).collect()
     };
-    beside_the_count.iter().map(variant).chain([owned(&INTERACTIONS)]).collect()
+    beside_the_count.iter().map(variant).collect()
+}
+
+/// What it answers from where they are not.
+fn interaction_variants() -> [Vec<String>; 2] {
+    let all = owned(&INTERACTIONS);
+    let with = all.iter().cloned().chain([days_by_contact().name]).collect();
+    [with, all]
+}
+
+/// Days since the last contact, by how many there were: falls with each and with a newer one. It gives back some of the
+/// order that the sign of topics takes away: of customers alike in both, more topics mean fewer purchases in the shipped data.
+fn days_by_contact() -> DerivedPlan {
+    let days = Factor { of: "recency_days".to_owned(), over: Some("frequency_count".to_owned()), apply: Bend::Ratio };
+    DerivedPlan { name: "recency_by_contacts".to_owned(), factors: vec![days] }
 }
 
 /// By how many purchase days, and among those with one by the prediction: its misses crowd where dollars are few. Shares are
@@ -309,9 +326,10 @@ fn grouping() -> Grouping {
     Grouping::of("purchase_count", &groups)
 }
 
-/// By the prediction alone.
+/// By the prediction alone, in quarters.
 fn by_contacts() -> Grouping {
-    Grouping::of("frequency_count", &[(1.0, 0.0, 0.95)])
+    let quarters = [(1.0, 0.0, 0.9), (1.0, 30.0, 0.9), (1.0, 37.0, 0.9), (1.0, 45.0, 0.9)];
+    Grouping::of("frequency_count", &quarters)
 }
 
 fn without(one: &str, names: &[&str]) -> Vec<String> {

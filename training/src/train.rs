@@ -9,7 +9,6 @@ use scoreline::packing::calibrate::{Grouping, Scored};
 use scoreline::packing::fitted;
 use scoreline::packing::html;
 use scoreline::packing::leaks::{Check, of_table};
-use scoreline::packing::metrics;
 use scoreline::packing::quality::{Judged, Quality, judge, refuse_nonsense};
 use scoreline::packing::report::Progress;
 use scoreline::packing::statistics;
@@ -257,10 +256,11 @@ impl Recipe<'_> {
         let evidence = Evidence { calibration: whole.scored, unknown: Vec::new(), peers: peers(rows) };
         assemble::conclude(&mut manifest, &evidence, &product.grouping, draft.as_of)?;
         if let Some(tiers) = &mut manifest.tiers {
-            tiers.lost_without = lost_without(&evidence.calibration, &whole.without);
+            tiers.lost_without = assemble::lost_without(&evidence.calibration, &whole.without);
         }
         for (plan, seen) in product.information.iter().zip(&less) {
-            assemble::inform(&mut manifest, plan, &seen.scored, lost_without(&seen.scored, &seen.without))?;
+            let lost = assemble::lost_without(&seen.scored, &seen.without);
+            assemble::inform(&mut manifest, plan, &seen.scored, lost)?;
         }
         Ok((draft, manifest))
     }
@@ -333,17 +333,6 @@ impl SeenRows {
             values.extend(more);
         }
     }
-}
-
-/// How much less of the order is right without each feature: 1 minus the ratio of normalized Gini coefficients.
-fn lost_without(scored: &[Scored], without: &[(String, Vec<f64>)]) -> BTreeMap<String, f64> {
-    let spent: Vec<f64> = scored.iter().map(|row| row.spend_usd).collect();
-    let known = metrics::normalized_gini(&spent, &scored.iter().map(|row| row.value).collect::<Vec<_>>());
-    let lost = without.iter().map(|(name, values)| {
-        let lost = (1.0 - metrics::normalized_gini(&spent, values) / known).clamp(0.0, 1.0);
-        (name.clone(), if lost.is_nan() { 0.0 } else { (lost * 1e3).round() / 1e3 })
-    });
-    lost.filter(|(_, lost)| *lost > 0.0).collect()
 }
 
 impl ModelOutputs {

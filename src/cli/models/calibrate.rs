@@ -51,6 +51,7 @@ impl CalibrateArgs {
                 starts,
                 value_starts: Vec::new(),
                 miss_factors: Vec::new(),
+                may_be_empty: false,
             }),
             command,
             trained_at: self.publish.trained_at(),

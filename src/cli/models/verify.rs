@@ -14,7 +14,7 @@ use scoreline_engine::inference::ModelSnapshot;
 use scoreline_engine::inference::bundle::{
     self, BundleError, BundleFiles, LONE_EXTENSIONS, LoadSettings, MANIFEST_FILE, lone_version,
 };
-use scoreline_engine::inference::manifest::Manifest;
+use scoreline_engine::inference::manifest::{Luck, Manifest, TrainingSummary};
 use scoreline_engine::inference::probe::probe;
 use scoreline_engine::inference::warm::warm;
 
@@ -114,8 +114,25 @@ fn run_here(files: BundleFiles, load: &LoadSettings, text: &mut String) -> Resul
     };
     warm(&snapshot).map_err(|err| ("range", err.to_string()))?;
     let _ = writeln!(text, "  ok    range: finite answers inside the training range");
+    note_quality(&snapshot.manifest().training, text);
     Ok(())
 }
+
+/// What was measured on customers the model had not seen, beside what a perfect model shows.
+fn note_quality(training: &TrainingSummary, text: &mut String) {
+    let told = |key: &&String| TOLD.iter().any(|end| key.ends_with(end));
+    let figures = training.luck.keys().filter(told).filter_map(|key| Some((key, training.metrics.get(key)?)));
+    for (key, measured) in figures {
+        let Luck { mean, low, high } = training.luck[key];
+        let _ = writeln!(
+            text,
+            "  note  quality: {key} {measured:.3}; a perfect model shows {mean:.3}, {low:.3} to {high:.3} in 90 of 100 draws"
+        );
+    }
+}
+
+/// Ends of the figures that are told.
+const TOLD: [&str; 3] = ["decile_error", "_ece", "interval_coverage"];
 
 fn note_place(path: &Path, lone: bool, manifest: &Manifest, text: &mut String) {
     let names = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());

@@ -1,8 +1,9 @@
 //! What a report shows, as plain data: filled by whoever trained, drawn by the rest of this module.
 
+use scoreline_engine::inference::manifest::Luck;
+
 use crate::packing::html::svg::Unit;
 use crate::packing::leaks::LeakReport;
-use crate::packing::luck::Luck;
 
 /// A whole report. What is empty or `None` is left out.
 #[derive(Clone, Debug, Default)]

@@ -9,11 +9,12 @@ pub(crate) mod svg;
 
 use std::fmt::Write as _;
 
+use scoreline_engine::inference::manifest::Luck;
+
 use crate::packing::html::chart::{coverage, deciles, drift, gain, histogram, importance, over_time, reliability};
 use crate::packing::html::data::{Confusion, Figure, Goal, Predecessor, ReportData, Table};
 use crate::packing::html::svg::{Unit, escape, number};
 use crate::packing::leaks::{LeakReport, Verdict};
-use crate::packing::luck::Luck;
 
 const STYLE: &str = include_str!("style.css");
 

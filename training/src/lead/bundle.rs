@@ -15,8 +15,8 @@ use scoreline_engine::inference::bundle::{
     GoldenAnswer, GoldenRequest, GoldenRow, GoldenValue, ModelSnapshot, sha256_hex,
 };
 use scoreline_engine::inference::manifest::{
-    BUNDLE_VERSION, BackendKind, Baselines, LeadTable, Manifest, Output, Outputs, ScoreReference, SourceBaseline, Task,
-    TrainingSummary,
+    BUNDLE_VERSION, BackendKind, Baselines, LeadTable, Luck, Manifest, Output, Outputs, ScoreReference, SourceBaseline,
+    Task, TrainingSummary,
 };
 
 use super::data::Leads;
@@ -79,6 +79,10 @@ pub(super) fn stage(
         ];
         named.map(|(name, value)| (format!("{prefix}_{name}"), round(value)))
     });
+    let luck = figures.iter().map(|(prefix, figures)| {
+        let Luck { mean, low, high } = figures.ece_luck;
+        (format!("{prefix}_ece"), Luck { mean: round(mean), low: round(low), high: round(high) })
+    });
     let manifest = Manifest {
         bundle_version: BUNDLE_VERSION,
         name: name()?,
@@ -115,6 +119,7 @@ pub(super) fn stage(
             protocol: about.protocol,
             rows: u32::try_from(*fitted_rows)?,
             metrics: metrics.collect(),
+            luck: luck.collect(),
             ..TrainingSummary::default()
         },
         baselines: Baselines::default(),

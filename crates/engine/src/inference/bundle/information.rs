@@ -157,7 +157,7 @@ impl InformationSets {
 
     /// Which set a raw row belongs to, by its position in the bundle; `None` where everything is known.
     pub(super) fn of(&self, raw: &[f64]) -> Option<usize> {
-        self.less.iter().position(|set| is_lacking(raw[set.lacks]))
+        self.less.iter().position(|set| Information::is_lacking(raw[set.lacks]))
     }
 
     /// The tables that judge a raw row of the bundle they were made from.
@@ -250,8 +250,4 @@ impl Variant {
         };
         read.iter().map(variant).collect()
     }
-}
-
-fn is_lacking(value: f64) -> bool {
-    value.is_nan() || value == 0.0
 }

@@ -28,3 +28,15 @@ pub struct Information {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub score: Option<DriftBins>,
 }
+
+impl Information {
+    /// Everything that is not read of who belongs to it.
+    pub fn blank(&self) -> Vec<String> {
+        [&self.lacks].into_iter().chain(&self.unread).cloned().collect()
+    }
+
+    /// Whether a value of `lacks` says that the set holds.
+    pub fn is_lacking(value: f64) -> bool {
+        value.is_nan() || value == 0.0
+    }
+}

@@ -174,6 +174,9 @@ pub struct TrainingSummary {
     pub protocol: String,
     #[serde(default)]
     pub metrics: BTreeMap<String, f64>,
+    /// What a perfect model shows on the same customers, of the metrics that luck moves most.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub luck: BTreeMap<String, Luck>,
     /// Features that look like leaks and were accepted, each with the reason why it is known in time.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub allowed: BTreeMap<String, String>,
@@ -183,4 +186,14 @@ pub struct TrainingSummary {
     /// Hashes of some rows that fitted the model, by which `models calibrate` knows them again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fitted_sample: Vec<String>,
+}
+
+/// A figure of a perfect model, over draws of the outcomes.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Luck {
+    pub mean: f64,
+    /// 5 and 95 % of the draws.
+    pub low: f64,
+    pub high: f64,
 }
