@@ -582,7 +582,7 @@ mod tests {
             ("total_spend_usd", 5.0, 900.0),
             ("purchase_gap_mean_days", 1.0, 250.0),
         ];
-        let drawn = |row: u32, of: u64| mix(u64::from(row) << 8 | of) as f64 / u64::MAX as f64;
+        let drawn = |row: u32, of: u64| mix((u64::from(row) << 8) | of) as f64 / u64::MAX as f64;
         let rows = (0..count).map(|row| {
             let values = features.iter().zip(0..).map(|((name, from, to), of)| {
                 let whole = name.ends_with("_count") || name.ends_with("_days") || *name == "topic_diversity";

@@ -32,7 +32,7 @@ static LIMITS: LazyLock<[f64; 99]> =
 
 /// The priority of a lead that stands above so many percent of the others.
 pub fn priority(passed: f64) -> u8 {
-    reached(&*LIMITS, passed)
+    reached(&LIMITS, passed)
 }
 
 /// One more than the limits that are passed, of 99 that never fall.
@@ -200,8 +200,7 @@ mod tests {
         for frozen in 1..=100 {
             assert_eq!(places.passed(probability(0.3), frozen), f64::from(frozen) - 1.0);
         }
-        let of = |passed| priority(passed);
-        assert_eq!([0.0, 50.0, 99.0, 100.0].map(of), [1, 54, 100, 100]);
+        assert_eq!([0.0, 50.0, 99.0, 100.0].map(priority), [1, 54, 100, 100]);
         let share = |limit| (0..1000).filter(|passed| priority(f64::from(*passed) / 10.0) >= limit).count();
         assert_eq!([share(70), share(71), share(80)], [337, 327, 230], "of a thousand");
     }
