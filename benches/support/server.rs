@@ -105,6 +105,7 @@ pub fn scoreline(auth: Option<Arc<Authenticator>>, tracer: Tracer) -> Endpoints 
         operator: scoreline::http::OperatorDesk::default(),
         event_keys: EventKeys::default(),
         widget: None,
+        documents: scoreline::http::Documents::default(),
         metrics,
         tracer,
     }))

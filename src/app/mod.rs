@@ -26,7 +26,9 @@ use crate::auth::{self, Authenticator};
 use crate::config::{self, Effective, Settings, SettingsSource};
 use crate::conversations::ConversationBook;
 use crate::http::admission::Admission;
-use crate::http::{Endpoints, EventKeys, HttpSettings, HttpState, OperatorDesk, SharedState, WidgetDesk, keep_live};
+use crate::http::{
+    Documents, Endpoints, EventKeys, HttpSettings, HttpState, OperatorDesk, SharedState, WidgetDesk, keep_live,
+};
 use crate::lifecycle::{Hangups, Lifecycle, Signals, Stop};
 use crate::monitoring::{Ledger, Monitoring};
 use crate::routing::TierPolicy;
@@ -335,6 +337,7 @@ fn state(
         event_keys,
         operator,
         widget,
+        documents: Documents::default(),
         metrics,
         tracer,
     }

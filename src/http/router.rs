@@ -1,11 +1,11 @@
-//! The route table, and the routers made of it. The short lane, scopes and metrics read the same rows.
+//! The route table, and the routers made of it. The short lane, scopes, metrics and the document read the same rows.
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::handler::Handler as _;
-use axum::http::Method;
+use axum::http::{HeaderMap, Method};
 use axum::middleware::from_fn;
 use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter, any, on};
@@ -15,10 +15,12 @@ use super::edge::auth::{Access, guarded};
 use super::edge::error::{ApiError, Code, error_response};
 use super::edge::observe::{self, ErrorForm, Followed, Observe};
 use super::edge::origin::refuse_other_sites;
+use super::openapi::{Describe, DescribedRoute};
 use super::routes::live::Endpoint;
 use super::routes::{
-    Call, customer_score, customers, health, job, lead_events, lead_scores, leads, oauth_token, oip, outcomes,
-    predict_clv_batch, predict_later, predict_lead_batch, purchases, widget,
+    Call, customer_score, customers, docs, genesys_clv, genesys_lead, genesys_route, health, job, lead_events,
+    lead_scores, leads, oauth_token, oip, outcomes, predict_clv, predict_clv_batch, predict_later, predict_lead,
+    predict_lead_batch, purchases, route_tier, widget,
 };
 use super::state::SharedState;
 use crate::auth::Scope;
@@ -40,6 +42,8 @@ pub struct Route {
     pub name: &'static str,
     pub access: Access,
     pub(super) answer: RouteAnswer,
+    /// What the document says of it.
+    describe: Describe,
 }
 
 /// What answers a route.
@@ -69,73 +73,86 @@ const RETRY_PUSH: &str = "/admin/push/retry";
 /// Every route there is.
 #[rustfmt::skip]
 pub static ROUTES: &[Route] = &[
-    public(Method::POST, "/v1/predict/clv", "predict_clv", Scoped(Scope::Predict), Live(Endpoint::PredictClv)),
-    public(Method::POST, "/v1/predict/clv/batch", "predict_clv_batch", Scoped(Scope::Predict), Routed(|method| on(method, predict_clv_batch::handle))),
-    public(Method::POST, "/v1/predict/clv/async", "predict_clv_async", Scoped(Scope::Predict), Routed(|method| on(method, predict_later::handle))),
-    public(Method::GET, "/v1/jobs/{id}", "job", Scoped(Scope::Predict), Routed(|method| on(method, job::handle))),
-    public(Method::POST, "/v1/route/tier", "route_tier", Scoped(Scope::Predict), Live(Endpoint::RouteTier)),
-    public(Method::POST, "/v1/genesys/clv", "genesys_clv", Scoped(Scope::Predict), Live(Endpoint::GenesysClv)),
-    public(Method::POST, "/v1/genesys/route", "genesys_route", Scoped(Scope::Predict), Live(Endpoint::GenesysRoute)),
-    public(Method::POST, "/v1/predict/lead", "predict_lead", Scoped(Scope::Leads), Live(Endpoint::PredictLead)),
-    public(Method::POST, "/v1/predict/lead/batch", "predict_lead_batch", Scoped(Scope::Leads), Routed(|method| on(method, predict_lead_batch::handle))),
-    public(Method::POST, "/v1/genesys/lead", "genesys_lead", Scoped(Scope::Leads), Live(Endpoint::GenesysLead)),
-    public(Method::POST, "/v1/outcomes", "outcomes", Scoped(Scope::Events), Routed(|method| on(method, outcomes::handle))),
-    public(Method::POST, PURCHASES, "purchases", Scoped(Scope::Events), Routed(|method| on(method, purchases::handle))),
-    public(Method::POST, LEAD_SCORES, "lead_scores", Scoped(Scope::Leads), Routed(|method| on(method, lead_scores::handle))),
-    public(Method::POST, "/v1/events/lead-score", "lead_events", SignedOr(Scope::Events), Routed(|method| on(method, lead_events::handle))),
-    public(Method::GET, "/v1/leads/next", "leads_next", Scoped(Scope::Leads), Routed(|method| on(method, leads::next))),
-    public(Method::GET, "/v1/leads/{id}/score", "lead_score", Scoped(Scope::Leads), Routed(|method| on(method, leads::one))),
-    public(Method::DELETE, "/v1/leads/{id}", "lead_erased", Scoped(Scope::Admin), Routed(|method| on(method, customers::handle))),
-    public(Method::DELETE, "/v1/customers/{id}", "customers", Scoped(Scope::Admin), Routed(|method| on(method, customers::handle))),
-    public(Method::GET, "/v1/customers/{id}/score", "customer_score", Scoped(Scope::Predict), Routed(|method| on(method, customer_score::handle))),
-    public(Method::POST, "/oauth/token", "oauth_token", Open, Routed(|method| on(method, oauth_token::handle))),
-    public(Method::GET, "/widget", "widget", Open, Routed(|method| on(method, widget::handle))),
-    public(Method::GET, "/health/live", "health", Open, Routed(|method| on(method, health::live))),
-    public(Method::GET, "/health/ready", "health", Open, Routed(|method| on(method, health::ready))),
-    public(Method::GET, INFERENCE, "v2_server", Scoring, Routed(|method| on(method, oip::server::metadata))),
-    public(Method::GET, "/v2/health/live", "health", Open, Routed(|method| on(method, oip::server::live))),
-    public(Method::GET, "/v2/health/ready", "health", Open, Routed(|method| on(method, oip::server::ready))),
-    public(Method::GET, "/v2/models/{model}", "v2_model", Scoring, Routed(|method| on(method, oip::model::metadata))),
-    public(Method::GET, "/v2/models/{model}/versions/{version}", "v2_model", Scoring, Routed(|method| on(method, oip::model::metadata))),
-    public(Method::GET, "/v2/models/{model}/ready", "health", Open, Routed(|method| on(method, oip::model::ready))),
-    public(Method::GET, "/v2/models/{model}/versions/{version}/ready", "health", Open, Routed(|method| on(method, oip::model::ready))),
-    public(Method::POST, "/v2/models/{model}/infer", "v2_infer", Scoring, Routed(|method| on(method, oip::infer::handle))),
-    public(Method::POST, "/v2/models/{model}/versions/{version}/infer", "v2_infer", Scoring, Routed(|method| on(method, oip::infer::handle))),
-    public(Method::GET, "/v2/models/stats", "v2_statistics", Scoring, Routed(|method| on(method, oip::statistics::all))),
-    public(Method::GET, "/v2/models/{model}/stats", "v2_statistics", Scoring, Routed(|method| on(method, oip::statistics::handle))),
-    public(Method::GET, "/v2/models/{model}/versions/{version}/stats", "v2_statistics", Scoring, Routed(|method| on(method, oip::statistics::handle))),
-    public(Method::POST, "/v2/repository/index", "v2_repository", Scoped(Scope::Admin), Routed(|method| on(method, oip::repository::index))),
-    public(Method::POST, "/v2/repository/models/{model}/load", "v2_repository", Scoped(Scope::Admin), Routed(|method| on(method, oip::repository::refuse))),
-    public(Method::POST, "/v2/repository/models/{model}/unload", "v2_repository", Scoped(Scope::Admin), Routed(|method| on(method, oip::repository::refuse))),
-    admin(Method::GET, "/health/live", Open, Routed(|method| on(method, health::live))),
-    admin(Method::GET, "/health/ready", Open, Routed(|method| on(method, health::ready))),
-    admin(Method::GET, "/", Open, Routed(|method| on(method, operator::page))),
-    admin(Method::GET, "/operator/page.js", Open, Routed(|method| on(method, operator::script))),
-    admin(Method::GET, "/operator/live", Scoped(Scope::Admin), Routed(|method| on(method, operator::live))),
-    admin(Method::GET, "/operator/confirm", Scoped(Scope::Admin), Routed(|method| on(method, operator::confirm))),
-    admin(Method::POST, "/operator/act", Scoped(Scope::Admin), Routed(|method| on(method, operator::act))),
-    admin(Method::POST, "/operator/try", Scoped(Scope::Admin), Routed(|method| on(method, operator::answer))),
-    admin(Method::GET, "/metrics", Scoped(Scope::Admin), Routed(|method| on(method, metrics::handle))),
-    admin(Method::GET, "/admin/models", Scoped(Scope::Admin), Routed(|method| on(method, models::handle))),
-    admin(Method::POST, "/admin/models/{model}/{version}/promote", Scoped(Scope::Admin), Routed(|method| on(method, models::promote))),
-    admin(Method::POST, "/admin/models/{model}/rollback", Scoped(Scope::Admin), Routed(|method| on(method, models::rollback))),
-    admin(Method::POST, "/admin/models/{model}/latest", Scoped(Scope::Admin), Routed(|method| on(method, models::latest))),
-    admin(Method::GET, "/admin/jobs", Scoped(Scope::Admin), Routed(|method| on(method, jobs::handle))),
-    admin(Method::POST, "/admin/jobs/{job}/run", Scoped(Scope::Admin), Routed(|method| on(method, jobs::run))),
-    admin(Method::GET, "/admin/outcomes", Scoped(Scope::Admin), Routed(|method| on(method, admin::outcomes::handle))),
-    admin(Method::GET, "/admin/privacy", Scoped(Scope::Admin), Routed(|method| on(method, privacy::handle))),
-    admin(Method::GET, "/admin/write-back", Scoped(Scope::Admin), Routed(|method| on(method, write_back::handle))),
-    admin(Method::GET, "/admin/push", Scoped(Scope::Admin), Routed(|method| on(method, push::handle))),
-    admin(Method::POST, RETRY_PUSH, Scoped(Scope::Admin), Routed(|method| on(method, push::retry))),
-    admin(Method::POST, "/admin/write-back/retry", Scoped(Scope::Admin), Routed(|method| on(method, write_back::retry))),
+    public(Method::POST, "/v1/predict/clv", "predict_clv", Scoped(Scope::Predict), Live(Endpoint::PredictClv), predict_clv::describe),
+    public(Method::POST, "/v1/predict/clv/batch", "predict_clv_batch", Scoped(Scope::Predict), Routed(|method| on(method, predict_clv_batch::handle)), predict_clv_batch::describe),
+    public(Method::POST, "/v1/predict/clv/async", "predict_clv_async", Scoped(Scope::Predict), Routed(|method| on(method, predict_later::handle)), predict_later::describe),
+    public(Method::GET, "/v1/jobs/{id}", "job", Scoped(Scope::Predict), Routed(|method| on(method, job::handle)), job::describe),
+    public(Method::POST, "/v1/route/tier", "route_tier", Scoped(Scope::Predict), Live(Endpoint::RouteTier), route_tier::describe),
+    public(Method::POST, "/v1/genesys/clv", "genesys_clv", Scoped(Scope::Predict), Live(Endpoint::GenesysClv), genesys_clv::describe),
+    public(Method::POST, "/v1/genesys/route", "genesys_route", Scoped(Scope::Predict), Live(Endpoint::GenesysRoute), genesys_route::describe),
+    public(Method::POST, "/v1/predict/lead", "predict_lead", Scoped(Scope::Leads), Live(Endpoint::PredictLead), predict_lead::describe),
+    public(Method::POST, "/v1/predict/lead/batch", "predict_lead_batch", Scoped(Scope::Leads), Routed(|method| on(method, predict_lead_batch::handle)), predict_lead_batch::describe),
+    public(Method::POST, "/v1/genesys/lead", "genesys_lead", Scoped(Scope::Leads), Live(Endpoint::GenesysLead), genesys_lead::describe),
+    public(Method::POST, "/v1/outcomes", "outcomes", Scoped(Scope::Events), Routed(|method| on(method, outcomes::handle)), outcomes::describe),
+    public(Method::POST, PURCHASES, "purchases", Scoped(Scope::Events), Routed(|method| on(method, purchases::handle)), purchases::describe),
+    public(Method::POST, LEAD_SCORES, "lead_scores", Scoped(Scope::Leads), Routed(|method| on(method, lead_scores::handle)), lead_scores::describe),
+    public(Method::POST, "/v1/events/lead-score", "lead_events", SignedOr(Scope::Events), Routed(|method| on(method, lead_events::handle)), lead_events::describe),
+    public(Method::GET, "/v1/leads/next", "leads_next", Scoped(Scope::Leads), Routed(|method| on(method, leads::next)), leads::describe_next),
+    public(Method::GET, "/v1/leads/{id}/score", "lead_score", Scoped(Scope::Leads), Routed(|method| on(method, leads::one)), leads::describe_one),
+    public(Method::DELETE, "/v1/leads/{id}", "lead_erased", Scoped(Scope::Admin), Routed(|method| on(method, customers::handle)), customers::describe_lead),
+    public(Method::DELETE, "/v1/customers/{id}", "customers", Scoped(Scope::Admin), Routed(|method| on(method, customers::handle)), customers::describe),
+    public(Method::GET, "/v1/customers/{id}/score", "customer_score", Scoped(Scope::Predict), Routed(|method| on(method, customer_score::handle)), customer_score::describe),
+    public(Method::POST, "/oauth/token", "oauth_token", Open, Routed(|method| on(method, oauth_token::handle)), oauth_token::describe),
+    public(Method::GET, "/widget", "widget", Open, Routed(|method| on(method, widget::handle)), widget::describe),
+    public(Method::GET, "/health/live", "health", Open, Routed(|method| on(method, health::live)), health::describe_live),
+    public(Method::GET, "/health/ready", "health", Open, Routed(|method| on(method, health::ready)), health::describe_ready),
+    public(Method::GET, INFERENCE, "v2_server", Scoring, Routed(|method| on(method, oip::server::metadata)), oip::server::describe),
+    public(Method::GET, "/v2/health/live", "health", Open, Routed(|method| on(method, oip::server::live)), oip::server::describe_live),
+    public(Method::GET, "/v2/health/ready", "health", Open, Routed(|method| on(method, oip::server::ready)), oip::server::describe_ready),
+    public(Method::GET, "/v2/models/{model}", "v2_model", Scoring, Routed(|method| on(method, oip::model::metadata)), oip::model::describe),
+    public(Method::GET, "/v2/models/{model}/versions/{version}", "v2_model", Scoring, Routed(|method| on(method, oip::model::metadata)), oip::model::describe_of_version),
+    public(Method::GET, "/v2/models/{model}/ready", "health", Open, Routed(|method| on(method, oip::model::ready)), oip::model::describe_ready),
+    public(Method::GET, "/v2/models/{model}/versions/{version}/ready", "health", Open, Routed(|method| on(method, oip::model::ready)), oip::model::describe_ready_of_version),
+    public(Method::POST, "/v2/models/{model}/infer", "v2_infer", Scoring, Routed(|method| on(method, oip::infer::handle)), oip::infer::describe),
+    public(Method::POST, "/v2/models/{model}/versions/{version}/infer", "v2_infer", Scoring, Routed(|method| on(method, oip::infer::handle)), oip::infer::describe_of_version),
+    public(Method::GET, "/v2/models/stats", "v2_statistics", Scoring, Routed(|method| on(method, oip::statistics::all)), oip::statistics::describe_all),
+    public(Method::GET, "/v2/models/{model}/stats", "v2_statistics", Scoring, Routed(|method| on(method, oip::statistics::handle)), oip::statistics::describe),
+    public(Method::GET, "/v2/models/{model}/versions/{version}/stats", "v2_statistics", Scoring, Routed(|method| on(method, oip::statistics::handle)), oip::statistics::describe_of_version),
+    public(Method::POST, "/v2/repository/index", "v2_repository", Scoped(Scope::Admin), Routed(|method| on(method, oip::repository::index)), oip::repository::describe),
+    public(Method::POST, "/v2/repository/models/{model}/load", "v2_repository", Scoped(Scope::Admin), Routed(|method| on(method, oip::repository::refuse)), oip::repository::describe_load),
+    public(Method::POST, "/v2/repository/models/{model}/unload", "v2_repository", Scoped(Scope::Admin), Routed(|method| on(method, oip::repository::refuse)), oip::repository::describe_unload),
+    public(Method::GET, "/openapi.json", "openapi", Open, Routed(|method| on(method, public_document)), docs::describe_document),
+    public(Method::GET, "/docs", "docs", Open, Routed(|method| on(method, docs::page)), docs::describe_page),
+    public(Method::GET, "/docs/{file}", "docs_file", Open, Routed(|method| on(method, docs::file)), docs::describe_file),
+    admin(Method::GET, "/openapi.json", Open, Routed(|method| on(method, admin_document)), docs::describe_document),
+    admin(Method::GET, "/docs", Open, Routed(|method| on(method, docs::page)), docs::describe_page),
+    admin(Method::GET, "/docs/{file}", Open, Routed(|method| on(method, docs::file)), docs::describe_file),
+    admin(Method::GET, "/health/live", Open, Routed(|method| on(method, health::live)), health::describe_live),
+    admin(Method::GET, "/health/ready", Open, Routed(|method| on(method, health::ready)), health::describe_ready),
+    admin(Method::GET, "/", Open, Routed(|method| on(method, operator::page)), operator::describe_page),
+    admin(Method::GET, "/operator/page.js", Open, Routed(|method| on(method, operator::script)), operator::describe_script),
+    admin(Method::GET, "/operator/live", Scoped(Scope::Admin), Routed(|method| on(method, operator::live)), operator::describe_live),
+    admin(Method::GET, "/operator/confirm", Scoped(Scope::Admin), Routed(|method| on(method, operator::confirm)), operator::describe_confirm),
+    admin(Method::POST, "/operator/act", Scoped(Scope::Admin), Routed(|method| on(method, operator::act)), operator::describe_act),
+    admin(Method::POST, "/operator/try", Scoped(Scope::Admin), Routed(|method| on(method, operator::answer)), operator::describe_try),
+    admin(Method::GET, "/metrics", Scoped(Scope::Admin), Routed(|method| on(method, metrics::handle)), metrics::describe),
+    admin(Method::GET, "/admin/models", Scoped(Scope::Admin), Routed(|method| on(method, models::handle)), models::describe),
+    admin(Method::POST, "/admin/models/{model}/{version}/promote", Scoped(Scope::Admin), Routed(|method| on(method, models::promote)), models::describe_promote),
+    admin(Method::POST, "/admin/models/{model}/rollback", Scoped(Scope::Admin), Routed(|method| on(method, models::rollback)), models::describe_rollback),
+    admin(Method::POST, "/admin/models/{model}/latest", Scoped(Scope::Admin), Routed(|method| on(method, models::latest)), models::describe_latest),
+    admin(Method::GET, "/admin/jobs", Scoped(Scope::Admin), Routed(|method| on(method, jobs::handle)), jobs::describe),
+    admin(Method::POST, "/admin/jobs/{job}/run", Scoped(Scope::Admin), Routed(|method| on(method, jobs::run)), jobs::describe_run),
+    admin(Method::GET, "/admin/outcomes", Scoped(Scope::Admin), Routed(|method| on(method, admin::outcomes::handle)), admin::outcomes::describe),
+    admin(Method::GET, "/admin/privacy", Scoped(Scope::Admin), Routed(|method| on(method, privacy::handle)), privacy::describe),
+    admin(Method::GET, "/admin/write-back", Scoped(Scope::Admin), Routed(|method| on(method, write_back::handle)), write_back::describe),
+    admin(Method::GET, "/admin/push", Scoped(Scope::Admin), Routed(|method| on(method, push::handle)), push::describe),
+    admin(Method::POST, RETRY_PUSH, Scoped(Scope::Admin), Routed(|method| on(method, push::retry)), push::describe_retry),
+    admin(Method::POST, "/admin/write-back/retry", Scoped(Scope::Admin), Routed(|method| on(method, write_back::retry)), write_back::describe_retry),
 ];
 
-const fn public(method: Method, path: &'static str, name: &'static str, access: Access, answer: RouteAnswer) -> Route {
-    Route { listener: ListenerName::Public, method, path, name, access, answer }
+const fn public(
+    method: Method,
+    path: &'static str,
+    name: &'static str,
+    access: Access,
+    answer: RouteAnswer,
+    describe: Describe,
+) -> Route {
+    Route { listener: ListenerName::Public, method, path, name, access, answer, describe }
 }
 
-const fn admin(method: Method, path: &'static str, access: Access, answer: RouteAnswer) -> Route {
-    Route { listener: ListenerName::Admin, method, path, name: "admin", access, answer }
+const fn admin(method: Method, path: &'static str, access: Access, answer: RouteAnswer, describe: Describe) -> Route {
+    Route { listener: ListenerName::Admin, method, path, name: "admin", access, answer, describe }
 }
 
 /// The routes of one listener behind authentication and under observation. What is no route is answered here too.
@@ -199,7 +216,7 @@ impl Route {
     /// What its requests are counted as for people; health and what they look at themselves are not.
     fn class(&self) -> Option<RequestClass> {
         Some(match self.name {
-            "admin" | "health" => return None,
+            "admin" | "health" | "openapi" | "docs" | "docs_file" => return None,
             "predict_clv" => RequestClass::Predict,
             "route_tier" => RequestClass::Route,
             name if name.ends_with("_batch") || name.ends_with("_infer") => RequestClass::Batch,
@@ -218,6 +235,24 @@ impl Route {
             Routed(methods) => methods(method),
         }
     }
+}
+
+async fn public_document(State(app): State<SharedState>, headers: HeaderMap) -> Response {
+    docs::openapi(&app, &app.documents.public, "scoreline", described(ListenerName::Public), &headers)
+}
+
+async fn admin_document(State(app): State<SharedState>, headers: HeaderMap) -> Response {
+    docs::openapi(&app, &app.documents.admin, "scoreline, administration", described(ListenerName::Admin), &headers)
+}
+
+fn described(listener: ListenerName) -> impl Iterator<Item = DescribedRoute> {
+    let rows = ROUTES.iter().filter(move |row| row.listener == listener);
+    rows.map(|row| DescribedRoute {
+        method: row.method.clone(),
+        path: row.path,
+        access: row.access,
+        describe: row.describe,
+    })
 }
 
 async fn wrong_method(request: Request) -> Response {

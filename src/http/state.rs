@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::extract::FromRef;
 
 use super::admission::Admission;
+use super::documents::Documents;
 use super::operator_desk::OperatorDesk;
 use crate::auth::Authenticator;
 use crate::conversations::{ConversationBook, ConversationKey};
@@ -225,6 +226,8 @@ pub struct HttpState {
     pub operator: OperatorDesk,
     /// `None`: there is no agent's page.
     pub widget: Option<WidgetDesk>,
+    /// What the routes take and give.
+    pub documents: Documents,
     /// Renders everything measured so far.
     pub metrics: MetricsHandle,
     /// Decides which requests are followed.

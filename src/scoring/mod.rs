@@ -406,6 +406,14 @@ impl Scorer {
         &self.parts.settings.clv_model
     }
 
+    /// The model that answers questions of a task that name none.
+    pub fn default_of(&self, task: Task) -> &ModelName {
+        match task {
+            Task::Clv => &self.parts.settings.clv_model,
+            Task::Lead => &self.parts.settings.lead_model,
+        }
+    }
+
     pub fn registry(&self) -> &Arc<Registry> {
         &self.parts.registry
     }
@@ -684,10 +692,7 @@ impl Scorer {
                 .and_then(|name| self.parts.registry.route(&name))
                 .ok_or_else(|| AskFault::UnknownModel { loaded: self.parts.registry.serving_names() })?
         } else {
-            let model = match task {
-                Task::Clv => &self.parts.settings.clv_model,
-                Task::Lead => &self.parts.settings.lead_model,
-            };
+            let model = self.default_of(task);
             self.parts.registry.route(model).ok_or_else(|| AskFault::NoModel { model: model.clone() })?
         };
         let serving = &route.serving;

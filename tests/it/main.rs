@@ -43,6 +43,7 @@ mod model_swap;
 mod monitoring;
 mod oip;
 mod one_answer;
+mod openapi;
 mod operator;
 mod pace;
 mod platform_settings;

@@ -3,32 +3,24 @@
 use std::io::Write as _;
 
 use axum::body::Body;
-use axum::http::{HeaderMap, Request, StatusCode};
+use axum::http::{Request, StatusCode};
 use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
-use http_body_util::BodyExt as _;
 use scoreline::http::admission::WhenOverloaded;
 use scoreline::scoring::feature_table::FeatureTable;
 use scoreline_engine::inference::registry::Patience;
 use serde_json::{Value, json};
 use std::time::Duration;
-use tower::ServiceExt as _;
 
 use crate::auth::key;
 use crate::support::identity::CredentialsFile;
+use crate::support::test_app::RawReply;
 use crate::support::{TestApp, TestBundle};
 
 const INFER: &str = "/v2/models/clv/infer";
 const PREDICT: &str = "/v1/predict/clv";
 
-/// An answer that need not be text.
-struct Answered {
-    status: StatusCode,
-    headers: HeaderMap,
-    body: Vec<u8>,
-}
-
-impl Answered {
+impl RawReply {
     /// The JSON in front and what follows it.
     fn parts(&self) -> (Value, &[u8]) {
         let length = self.headers.get("inference-header-content-length").map(|value| value.to_str().expect("text"));
@@ -38,16 +30,13 @@ impl Answered {
     }
 }
 
-async fn post(app: &TestApp, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Answered {
+async fn post(app: &TestApp, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> RawReply {
     let mut request = Request::post(path);
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
     let request = request.body(Body::from(body)).expect("a request");
-    let response = app.public.router().clone().oneshot(request).await.expect("answered");
-    let (parts, body) = response.into_parts();
-    let body = body.collect().await.expect("in memory").to_bytes().to_vec();
-    Answered { status: parts.status, headers: parts.headers, body }
+    app.send_raw(request).await
 }
 
 async fn infer(app: &TestApp, body: Value) -> Value {

@@ -66,8 +66,9 @@ async fn every_row_asks_for_its_scope_and_open_ones_for_none() {
             // What is asked about here is no model.
             Access::Scoring => vec![Scope::Predict, Scope::Leads],
             Access::Open => {
-                // The token endpoint answers in the words of its RFC, the agent's page is off, and `x` is no model.
-                let is_other = ["oauth_token", "widget"].contains(&row.name) || path.contains("/models/x/");
+                // The token endpoint answers in the words of its RFC, the agent's page is off, `x` is no model and no file.
+                let is_other =
+                    ["oauth_token", "widget"].contains(&row.name) || path.contains("/models/x/") || path == "/docs/x";
                 assert!(nobody.status == StatusCode::OK || is_other, "{path}: {}", nobody.text);
                 continue;
             }
@@ -89,8 +90,8 @@ async fn every_row_asks_for_its_scope_and_open_ones_for_none() {
     }
 }
 
-/// Open are health, the endpoint that asks for a client's secret itself, the page that asks for a signed link, and the page that
-/// asks for a key itself with its script; whoever opens another says so here.
+/// Open are health, the endpoint that asks for a client's secret itself, the page that asks for a signed link, the page that
+/// asks for a key itself with its script, and what each listener says of itself: its document, with the page that shows it; whoever opens another says so here.
 #[test]
 fn few_rows_are_open() {
     let open: Vec<_> = ROUTES.iter().filter(|row| row.access == Access::Open).map(|row| row.path).collect();
@@ -105,6 +106,12 @@ fn few_rows_are_open() {
             "/v2/health/ready",
             "/v2/models/{model}/ready",
             "/v2/models/{model}/versions/{version}/ready",
+            "/openapi.json",
+            "/docs",
+            "/docs/{file}",
+            "/openapi.json",
+            "/docs",
+            "/docs/{file}",
             "/health/live",
             "/health/ready",
             "/",

@@ -1,6 +1,7 @@
 //! The `comparison` of `/admin/models`: how a candidate's scores differ from those of the version that serves.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::monitoring::comparison::Summary;
 use crate::monitoring::trials::TrialStatus;
@@ -8,7 +9,8 @@ use scoreline_domain::score::round;
 use scoreline_engine::inference::manifest::Task;
 use scoreline_engine::inference::registry::{VersionState, VersionStatus};
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Comparison)]
 pub(super) struct ComparisonBody {
     /// The version that serves.
     against: String,
@@ -23,17 +25,21 @@ pub(super) struct ComparisonBody {
 }
 
 /// Deltas are candidate minus serving.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ComparisonFound)]
 struct FoundBody {
+    #[schema(required = false)]
     delta: DeltaBody,
     #[serde(skip_serializing_if = "Option::is_none")]
     rank_correlation: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tier_flips: Option<FlipsBody>,
+    #[schema(required = false)]
     latency_ms: LatencyBody,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ComparisonDelta)]
 struct DeltaBody {
     /// `usd`, or `points` of a probability.
     unit: &'static str,
@@ -46,13 +52,15 @@ struct DeltaBody {
     quantile_rows: usize,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = TierFlips)]
 struct FlipsBody {
     up: f64,
     down: f64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ComparisonLatency)]
 struct LatencyBody {
     serving: f64,
     candidate: f64,

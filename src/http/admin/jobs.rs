@@ -7,35 +7,44 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::http::edge::error::{ApiError, Code, error_response};
 use crate::http::edge::request_id::RequestId;
+use crate::http::openapi::{Operation, Tag};
 use crate::http::state::{HttpState, Jobs, SharedState};
 use crate::http::wire::json::respond;
 use scoreline_domain::job::RunResult;
 use scoreline_domain::privacy::audit::{Actor, AuditAction, AuditOutcome};
 use scoreline_domain::{JobName, JobStatus};
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Jobs)]
 struct JobsBody {
     jobs: Vec<JobBody>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Job)]
 pub(crate) struct JobBody {
     job: &'static str,
     /// `running`, else how the last run ended: `done`, `idle`, `elsewhere`, `stopped`, `failed`; `waiting` before the
     /// first.
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     running_since: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     last_started_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     last_ended_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     last_success_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     next_at: Option<String>,
     /// Failures in a row, and why the last one was.
     #[serde(skip_serializing_if = "is_zero")]
@@ -46,7 +55,8 @@ pub(crate) struct JobBody {
     counts: BTreeMap<&'static str, u64>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = JobAskedFor)]
 struct Nudged {
     status: &'static str,
     job: &'static str,
@@ -55,6 +65,17 @@ struct Nudged {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
 fn is_zero(number: &u32) -> bool {
     *number == 0
+}
+
+pub(crate) fn describe() -> Operation {
+    Operation::new(Tag::Administration, "jobs", "How the jobs stand").gives::<JobsBody>(StatusCode::OK, "The jobs.")
+}
+
+pub(crate) fn describe_run() -> Operation {
+    Operation::new(Tag::Administration, "run_job", "Asks for a run of a job")
+        .at("job", "Name of the job.")
+        .gives::<Nudged>(StatusCode::ACCEPTED, "It is run as soon as possible.")
+        .refuses(&[Code::NotFound])
 }
 
 pub(crate) async fn handle(State(jobs): State<Jobs>) -> Response {

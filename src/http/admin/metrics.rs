@@ -5,6 +5,7 @@ use axum::http::header::ACCEPT;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 
+use crate::http::openapi::{Operation, Tag};
 use crate::http::wire::json::with_body;
 use crate::monitoring::Monitoring;
 use crate::scoring::Scorer;
@@ -12,6 +13,12 @@ use crate::telemetry::MetricsHandle;
 
 /// Prometheus asks for it before anything else, because only it has exemplars.
 const OPENMETRICS: &str = "application/openmetrics-text";
+
+pub(crate) fn describe() -> Operation {
+    Operation::new(Tag::Administration, "metrics", "Metrics, in the text format of Prometheus or as OpenMetrics")
+        .gives_text(StatusCode::OK, "text/plain", "The metrics.")
+        .gives_text(StatusCode::OK, OPENMETRICS, "The metrics, with exemplars.")
+}
 
 pub(crate) async fn handle(
     State(metrics): State<MetricsHandle>,

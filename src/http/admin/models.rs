@@ -8,10 +8,12 @@ use axum::extract::{FromRequestParts, Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::comparison::ComparisonBody;
 use crate::http::edge::error::{ApiError, Code, error_response};
 use crate::http::edge::request_id::RequestId;
+use crate::http::openapi::{Operation, Tag, shape};
 use crate::http::state::SharedState;
 use crate::http::wire::json::respond;
 use crate::monitoring::Monitoring;
@@ -26,12 +28,13 @@ use scoreline_engine::inference::bundle::TierWorth;
 use scoreline_engine::inference::manifest::TierOutcome;
 use scoreline_engine::inference::registry::{CandidateMode, ChangeFault, Hold, Registry, VersionState, VersionStatus};
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Models {
     models: Vec<ModelBody>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ModelVersion)]
 struct ModelBody {
     name: String,
     version: String,
@@ -57,7 +60,8 @@ struct ModelBody {
     comparison: Option<ComparisonBody>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Candidate)]
 struct CandidateBody {
     mode: &'static str,
     /// Of the requests it answers.
@@ -65,27 +69,37 @@ struct CandidateBody {
     share: Option<f64>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = LoadedModel)]
 struct LoadedBody {
+    #[schema(required = false)]
     digest: String,
     /// Of a lone model file without a manifest: the version whose manifest it took.
     #[serde(skip_serializing_if = "Option::is_none")]
     inherited_from: Option<String>,
+    #[schema(required = false)]
     task: &'static str,
+    #[schema(required = false)]
     backend: &'static str,
+    #[schema(required = false, format = DateTime)]
     trained_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     horizon_days: Option<u32>,
+    #[schema(required = false)]
     description: String,
+    #[schema(required = false)]
     synthetic: String,
+    #[schema(required = false)]
     features: Vec<String>,
     /// What the tiers are worth, of calibration customers of whom everything is known and of each information set.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tiers: Vec<TierSetBody>,
+    #[schema(required = false)]
     metrics: std::collections::BTreeMap<String, f64>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = TierSet)]
 struct TierSetBody {
     /// `all`, or the name of an information set.
     information: String,
@@ -94,8 +108,10 @@ struct TierSetBody {
     tiers: Vec<TierOutcomeBody>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = TierOutcome)]
 struct TierOutcomeBody {
+    #[schema(schema_with = shape::tier)]
     tier: Tier,
     /// Of all customers, and of all dollars.
     share: f64,
@@ -132,7 +148,8 @@ impl TierOutcomeBody {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Drift)]
 struct DriftBody {
     /// When the open window began, and its rows so far.
     window_opened_at: String,
@@ -143,7 +160,8 @@ struct DriftBody {
     last_window: Option<WindowBody>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = DriftWindow)]
 struct WindowBody {
     from: String,
     to: String,
@@ -151,7 +169,8 @@ struct WindowBody {
     columns: Vec<ColumnBody>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = DriftColumn)]
 struct ColumnBody {
     /// A feature, or `score`.
     column: String,
@@ -163,6 +182,34 @@ struct ColumnBody {
     most_moved: String,
     share_at_training: f64,
     share_now: f64,
+}
+
+pub(crate) fn describe() -> Operation {
+    Operation::new(
+        Tag::Administration,
+        "models",
+        "Every version on disk with its state, and why a refused one was refused",
+    )
+    .gives::<Models>(StatusCode::OK, "The versions.")
+}
+
+pub(crate) fn describe_promote() -> Operation {
+    changes("promote_model", "Makes a version serve and keeps it").at("version", "Name of the version.")
+}
+
+pub(crate) fn describe_rollback() -> Operation {
+    changes("roll_back_model", "Goes back to the version that served before and keeps it")
+}
+
+pub(crate) fn describe_latest() -> Operation {
+    changes("follow_latest_model", "Lets the newest complete version serve, now and from now on")
+}
+
+fn changes(id: &'static str, summary: &'static str) -> Operation {
+    Operation::new(Tag::Administration, id, summary)
+        .at("model", "Name of the model.")
+        .gives::<Models>(StatusCode::OK, "How the versions of the model stand then.")
+        .refuses(&[Code::NotFound, Code::ModelNotChanged, Code::StoreUnavailable])
 }
 
 pub(crate) async fn handle(State(scorer): State<Scorer>, State(monitoring): State<Monitoring>) -> Response {

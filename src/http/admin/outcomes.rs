@@ -4,7 +4,9 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
+use utoipa::ToSchema;
 
+use crate::http::openapi::{Operation, Tag, shape};
 use crate::http::routes::outcomes::NOT_KEPT;
 use crate::http::state::{Readiness, StoreTrouble};
 use crate::http::wire::json::respond;
@@ -14,6 +16,11 @@ use crate::monitoring::quality::{Calibrated, Earned, Quality, Share};
 use scoreline_domain::Tier;
 use scoreline_domain::score::{cents, round};
 
+pub(crate) fn describe() -> Operation {
+    Operation::new(Tag::Administration, "outcomes", "How the answers of each model version turned out")
+        .gives::<OutcomesBody>(StatusCode::OK, "What is known.")
+}
+
 pub(crate) async fn handle(State(monitoring): State<Monitoring>, State(readiness): State<Readiness>) -> Response {
     let body = match monitoring.ledger() {
         Some(ledger) => OutcomesBody::kept(ledger.status(), readiness.store_trouble()),
@@ -22,7 +29,8 @@ pub(crate) async fn handle(State(monitoring): State<Monitoring>, State(readiness
     respond(StatusCode::OK, &body)
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Outcomes)]
 struct OutcomesBody {
     kept: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -32,7 +40,8 @@ struct OutcomesBody {
     models: Vec<QualityBody>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = OutcomeLedger)]
 struct LedgerBody {
     predictions_waiting: usize,
     outcomes_remembered: usize,
@@ -40,7 +49,8 @@ struct LedgerBody {
     immature: u64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ModelQuality)]
 struct QualityBody {
     model: String,
     version: String,
@@ -63,14 +73,16 @@ struct QualityBody {
     tiers: Vec<TierBody>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Coverage)]
 struct CoverageBody {
     level: f64,
     #[serde(flatten)]
     observed: ShareBody,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Earned)]
 struct EarnedBody {
     customers: usize,
     control_customers: usize,
@@ -81,15 +93,18 @@ struct EarnedBody {
     earned_high_usd: f64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = TierHits)]
 struct TierBody {
+    #[schema(schema_with = shape::tier)]
     tier: Tier,
     #[serde(flatten)]
     hit: ShareBody,
 }
 
 /// A share with its 95 % bounds.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Share)]
 struct ShareBody {
     n: usize,
     share: f64,
@@ -97,7 +112,8 @@ struct ShareBody {
     high: f64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Calibrated)]
 struct CalibratedBody {
     n: usize,
     predicted: f64,

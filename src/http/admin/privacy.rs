@@ -4,11 +4,14 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
+use utoipa::ToSchema;
 
+use crate::http::openapi::{Operation, Tag};
 use crate::http::wire::json::respond;
 use scoreline_domain::privacy::{Eraser, IdHasher, Screen};
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Privacy)]
 struct PrivacyBody {
     /// Tells peppers apart and says nothing about them.
     pepper_id: String,
@@ -18,6 +21,7 @@ struct PrivacyBody {
     /// Whether the previous ones are tried at the moment.
     rotating: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     previous_until: Option<String>,
     identifiers: &'static str,
     numeric_ids: &'static str,
@@ -25,6 +29,11 @@ struct PrivacyBody {
     tombstones: usize,
     /// `for_good`, or `until_restart` where nothing outlasts the process or an erasure waits for the store.
     tombstones_hold: &'static str,
+}
+
+pub(crate) fn describe() -> Operation {
+    Operation::new(Tag::Administration, "privacy", "Under which pepper customers are kept, and what is refused")
+        .gives::<PrivacyBody>(StatusCode::OK, "Never a pepper.")
 }
 
 pub(crate) async fn handle(State(hasher): State<IdHasher>, State(eraser): State<Eraser>) -> Response {

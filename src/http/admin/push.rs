@@ -6,10 +6,12 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::write_back::FailureBody;
 use crate::http::edge::error::{ApiError, Code, error_response};
 use crate::http::edge::request_id::RequestId;
+use crate::http::openapi::{Operation, Tag};
 use crate::http::state::{HttpState, SharedState};
 use crate::http::wire::json::respond;
 use crate::leads::LeadDesk;
@@ -21,20 +23,23 @@ use scoreline_store::OutboxCounts;
 /// Failures that are shown.
 const SHOWN: usize = 100;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Push)]
 pub(crate) struct PushBody {
     pub(crate) targets: Vec<TargetBody>,
     pub(crate) leads: LeadsBody,
 }
 
 /// Leads by whether their score counts.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = LeadCounts)]
 pub(crate) struct LeadsBody {
     pub(crate) fresh: u64,
     pub(crate) stale: u64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = PushTarget)]
 pub(crate) struct TargetBody {
     pub(crate) target: String,
     /// `running`; `limited` for its rate, `silent` when it does not answer, `down` when somebody has to act.
@@ -42,6 +47,7 @@ pub(crate) struct TargetBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     pub(crate) until: Option<String>,
     /// To be written, those that are read first included.
     pub(crate) pending: u64,
@@ -60,14 +66,18 @@ pub(crate) struct TargetBody {
     pub(crate) failures: Vec<FailureBody>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = PushSweep)]
 pub(crate) struct SweepBody {
+    #[schema(format = DateTime)]
     pub(crate) started_at: String,
     /// Scores from before this moment become nothing.
+    #[schema(format = DateTime)]
     cutoff: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Retried)]
 struct RetriedBody {
     retried: u64,
 }
@@ -117,6 +127,22 @@ async fn again(desk: &LeadDesk) -> Result<u64, ApiError> {
         retried += store.retry_writes(target, desk.now()).await?;
     }
     Ok(retried)
+}
+
+pub(crate) fn describe() -> Operation {
+    Operation::new(
+        Tag::Administration,
+        "push",
+        "How scores of leads stand in each target, and what could not be written",
+    )
+    .gives::<PushBody>(StatusCode::OK, "The targets.")
+    .refuses(&[Code::StoreUnavailable])
+}
+
+pub(crate) fn describe_retry() -> Operation {
+    Operation::new(Tag::Administration, "retry_push", "Tries scores of leads again that are dead or absent")
+        .gives::<RetriedBody>(StatusCode::OK, "How many.")
+        .refuses(&[Code::NotFound, Code::StoreUnavailable])
 }
 
 pub(crate) async fn handle(State(desk): State<LeadDesk>) -> Response {

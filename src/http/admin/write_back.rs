@@ -6,9 +6,11 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::http::edge::error::{ApiError, Code, error_response};
 use crate::http::edge::request_id::RequestId;
+use crate::http::openapi::{Operation, Tag};
 use crate::http::state::{HttpState, SharedState, WriteBackDesk};
 use crate::http::wire::json::respond;
 use scoreline_domain::JobName;
@@ -19,7 +21,8 @@ use scoreline_store::{FailedWrite, OutboxCounts, Store, WishState};
 /// Failures that are shown.
 const SHOWN: usize = 100;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = WriteBack)]
 struct WriteBackBody {
     target: &'static str,
     pending: u64,
@@ -33,7 +36,8 @@ struct WriteBackBody {
     failures: Vec<FailureBody>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = FailedWrite)]
 pub(crate) struct FailureBody {
     /// The first digits of the key.
     pub(crate) key: String,
@@ -41,10 +45,12 @@ pub(crate) struct FailureBody {
     pub(crate) attempts: u32,
     pub(crate) reason: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     pub(crate) next_at: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Retried)]
 struct RetriedBody {
     retried: u64,
 }
@@ -70,6 +76,18 @@ impl WriteBackDesk {
         let (store, target) = self.open()?;
         Ok(store.retry_writes(target, SystemClock.now()).await?)
     }
+}
+
+pub(crate) fn describe() -> Operation {
+    Operation::new(Tag::Administration, "write_back", "What waits to be written to profiles, and what could not be")
+        .gives::<WriteBackBody>(StatusCode::OK, "The profiles.")
+        .refuses(&[Code::NotFound, Code::StoreUnavailable])
+}
+
+pub(crate) fn describe_retry() -> Operation {
+    Operation::new(Tag::Administration, "retry_write_back", "Tries profiles again that are dead or absent")
+        .gives::<RetriedBody>(StatusCode::OK, "How many.")
+        .refuses(&[Code::NotFound, Code::StoreUnavailable])
 }
 
 pub(crate) async fn handle(State(desk): State<WriteBackDesk>) -> Response {

@@ -41,7 +41,7 @@ pub enum Access {
 }
 
 /// The scopes of the tasks.
-const SCORING: [Scope; 2] = [Scope::Predict, Scope::Leads];
+pub(crate) const SCORING: [Scope; 2] = [Scope::Predict, Scope::Leads];
 
 /// The header of a signed message.
 pub(crate) const SIGNATURE: &str = "webhook-signature";

@@ -4,7 +4,9 @@ use axum::http::header::{HOST, TRANSFER_ENCODING};
 use axum::http::{self, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
+use super::request_id::RequestMetadata;
 use crate::http::admission::Overloaded;
 use crate::scoring::AskFault;
 use scoreline_domain::privacy::screen::{RefusedText, public};
@@ -49,6 +51,16 @@ impl Code {
         matches!(self, Self::Unauthenticated | Self::Forbidden | Self::NotFound | Self::MethodNotAllowed)
     }
 }
+
+/// What can be wrong with a question to a model.
+pub(crate) const ASK: [Code; 6] = [
+    Code::InvalidFeature,
+    Code::PiiRefused,
+    Code::UnknownModel,
+    Code::VersionNotLoaded,
+    Code::NoModel,
+    Code::Overloaded,
+];
 
 codes! {
     /// A head that HTTP does not allow: the connection is closed behind the answer.
@@ -159,13 +171,14 @@ impl ApiError {
         ErrorBody {
             status: "error",
             error: ErrorDetail { code: self.code.as_str(), message: &self.message, field: self.field.as_deref() },
-            metadata: ErrorMetadata { request_id: self.request_id.as_deref().unwrap_or(generated_id) },
+            metadata: RequestMetadata { request_id: self.request_id.as_deref().unwrap_or(generated_id) },
         }
     }
 }
 
 /// An error in the words of the Open Inference Protocol.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = InferenceError)]
 pub(crate) struct InferenceErrorBody<'a> {
     error: &'a str,
     code: &'static str,
@@ -184,24 +197,22 @@ pub(crate) fn public_name(field: &str) -> Result<(), RefusedText> {
     std::iter::once(field).chain(below).try_for_each(public)
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Error)]
 pub(crate) struct ErrorBody<'a> {
     status: &'static str,
     error: ErrorDetail<'a>,
-    metadata: ErrorMetadata<'a>,
+    metadata: RequestMetadata<'a>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct ErrorDetail<'a> {
+    /// Stays the same; match on it, and not on the message.
     code: &'static str,
     message: &'a str,
+    /// Path of the field that is wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-struct ErrorMetadata<'a> {
-    request_id: &'a str,
 }
 
 impl From<HeadFault> for ApiError {

@@ -6,6 +6,8 @@ use std::sync::OnceLock;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::head::Head;
 use super::headers::REQUEST_ID;
@@ -14,6 +16,12 @@ use scoreline_domain::template::is_unfilled;
 
 /// Longest request id that is taken from a caller.
 const LONGEST_ID: usize = 128;
+
+/// Under which id a request was answered.
+#[derive(Clone, Copy, Serialize, ToSchema)]
+pub(crate) struct RequestMetadata<'a> {
+    pub request_id: &'a str,
+}
 
 /// The id of a request: the caller's header, or a new one, made when somebody asks for it. A body may carry a better one,
 /// see `accepted`. A handler that shows it puts it on its reply too, see `with_request_id`.

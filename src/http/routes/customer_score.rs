@@ -7,11 +7,19 @@ use axum::response::Response;
 use super::customers::{Customer, identifier};
 use crate::http::edge::error::{ApiError, Code};
 use crate::http::edge::request_id::{RequestId, with_request_id};
+use crate::http::openapi::{Operation, Tag};
 use crate::http::wire::answer::{ClvAnswer, Context};
 use crate::http::wire::json::respond;
 use crate::http::wire::personal::refusal;
 use crate::scoring::{Ask, Prefer, Scorer};
 use scoreline_domain::privacy::IdHasher;
+
+pub(crate) fn describe() -> Operation {
+    Operation::new(Tag::Customers, "customer_score", "The last score of a customer, or that of their stored features")
+        .at("id", "The customer.")
+        .gives::<ClvAnswer<'static>>(StatusCode::OK, "The score.")
+        .refuses(&[Code::InvalidField, Code::PiiRefused, Code::NotFound, Code::NoModel, Code::UnknownModel])
+}
 
 /// The last score that was given, with its age; without one, the score of the features that are stored of the customer.
 /// A baseline is nobody's score, so a customer of whom neither is known is not found.

@@ -8,9 +8,11 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::http::edge::error::{ApiError, Code};
-use crate::http::edge::request_id::{RequestId, with_request_id};
+use crate::http::edge::request_id::{RequestId, RequestMetadata, with_request_id};
+use crate::http::openapi::{Operation, Tag};
 use crate::http::wire::json::respond;
 use scoreline_domain::privacy::audit::{self, Actor, AuditAction, AuditOutcome};
 use scoreline_domain::privacy::erasure::ErasureFault;
@@ -22,20 +24,30 @@ const LONGEST_ID: usize = 256;
 /// The customer in a path.
 pub(crate) type Customer = Result<Path<String>, PathRejection>;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct ErasedAnswer<'a> {
     status: &'static str,
     /// Whether anything was known of the customer. An identifier written in another way is another customer.
     found: bool,
     /// Entries by place; all 0 for a customer nothing was known of.
     erased: BTreeMap<&'static str, u64>,
+    /// `kept`, or `until_restart` where nothing outlasts the process.
     tombstone: &'static str,
-    metadata: Metadata<'a>,
+    metadata: RequestMetadata<'a>,
 }
 
-#[derive(Serialize)]
-struct Metadata<'a> {
-    request_id: &'a str,
+pub(crate) fn describe() -> Operation {
+    erasure("erase_customer", "Erases a customer everywhere, for good").at("id", "The customer.")
+}
+
+pub(crate) fn describe_lead() -> Operation {
+    erasure("erase_lead", "Erases a lead everywhere, for good").at("id", "The lead.")
+}
+
+fn erasure(id: &'static str, summary: &'static str) -> Operation {
+    Operation::new(Tag::Facts, id, summary)
+        .gives::<ErasedAnswer<'static>>(StatusCode::OK, "What was erased where; nothing of somebody who was not known.")
+        .refuses(&[Code::InvalidField, Code::ErasureIncomplete])
 }
 
 /// Any identifier can be erased, also one that would be refused today.
@@ -63,7 +75,7 @@ pub(crate) async fn handle(
         found: erased.iter().any(|(_, entries)| *entries > 0),
         erased: erased.into_iter().collect(),
         tombstone: if lasts { "kept" } else { "until_restart" },
-        metadata: Metadata { request_id: id.as_str() },
+        metadata: RequestMetadata { request_id: id.as_str() },
     };
     Ok(with_request_id(respond(StatusCode::OK, &answer), id.as_str()))
 }

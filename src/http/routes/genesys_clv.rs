@@ -1,11 +1,15 @@
 //! `POST /v1/genesys/clv`: the prediction for data actions, flat. What a flow can go on with is HTTP 200 with `status` and
 //! `reason`, because a voice flow cannot read failure outputs.
 
+use axum::http::StatusCode;
+use serde_json::json;
+
 use super::call::Call;
 use super::question::ClvQuestion;
 use crate::http::edge::error::ApiError;
+use crate::http::openapi::{Operation, Tag};
 use crate::http::state::HttpState;
-use crate::http::wire::flat::{Flat as _, FlatAnswer, FlatError, FlatPrediction, FlatRequest, Spelling};
+use crate::http::wire::flat::{FLAT, Flat as _, FlatAnswer, FlatError, FlatPrediction, FlatRequest, Spelling};
 use crate::http::wire::json::{parse_object, to_vec};
 use crate::http::wire::request::PredictRequest;
 use crate::http::wire::response::Reply;
@@ -14,6 +18,33 @@ use crate::scoring::Prefer;
 use crate::scoring::task::Score as _;
 use scoreline_domain::Estimate;
 use scoreline_engine::inference::manifest::Task;
+
+pub(in crate::http) fn describe() -> Operation {
+    described("data_action_clv", "What a customer is worth, for data actions")
+}
+
+pub(super) fn described(id: &'static str, summary: &'static str) -> Operation {
+    let known = [
+        "customer_id",
+        "conversation_id",
+        "request_id",
+        "model",
+        "model_version",
+        "timestamp_utc",
+        "acquisition_channel",
+        "segment",
+        "interval_level",
+        "previous_tier",
+    ];
+    let example = json!({"customer_id": "CUST-000042", "recency_days": 12, "frequency_count": 48});
+    Operation::new(Tag::DataActions, id, summary)
+        .about("Blank texts, null and texts of templates that nobody filled in are absent. Features stand beside the other names.")
+        .in_time()
+        .takes_scalars("FlatClvRequest", &known, &example)
+        .within::<FlatPrediction<'static>>()
+        .gives_as::<FlatAnswer<'static, FlatPrediction<'static>>>("FlatClvAnswer", StatusCode::OK, FLAT)
+        .refuses_flat::<FlatError<'static, FlatPrediction<'static>>>("FlatClvError")
+}
 
 pub(super) async fn handle(app: &HttpState, call: &Call) -> Result<Reply, ApiError> {
     answer(app, call, Prefer::Exact).await

@@ -1,17 +1,33 @@
 //! `POST /v1/genesys/lead`: which lead to call next, for data actions: flat, as `genesys_clv`.
 
+use axum::http::StatusCode;
+use serde_json::json;
+
 use super::call::Call;
 use super::predict_lead::{note, score};
 use crate::http::edge::error::ApiError;
+use crate::http::openapi::{Operation, Tag};
 use crate::http::state::HttpState;
 use crate::http::wire::answer::Context;
-use crate::http::wire::flat::{Flat as _, FlatAnswer, FlatError, FlatRequest, Spelling};
+use crate::http::wire::flat::{FLAT, Flat as _, FlatAnswer, FlatError, FlatRequest, Spelling};
 use crate::http::wire::json::{parse_object, to_vec};
 use crate::http::wire::lead::{LeadPrediction, LeadRequest};
 use crate::http::wire::response::Reply;
 use crate::scoring::task::Score as _;
 use scoreline_domain::LeadScore;
 use scoreline_engine::inference::manifest::Task;
+
+pub(in crate::http) fn describe() -> Operation {
+    let known = ["lead_id", "conversation_id", "request_id", "model", "model_version", "timestamp_utc", "lead_source"];
+    let example = json!({"lead_id": "LEAD-000042", "age": 41, "job": "technician"});
+    Operation::new(Tag::DataActions, "data_action_lead", "Which lead to call next, for data actions")
+        .about("As the data action of customers.")
+        .in_time()
+        .takes_scalars("FlatLeadRequest", &known, &example)
+        .within::<LeadPrediction>()
+        .gives_as::<FlatAnswer<'static, LeadPrediction>>("FlatLeadAnswer", StatusCode::OK, FLAT)
+        .refuses_flat::<FlatError<'static, LeadPrediction>>("FlatLeadError")
+}
 
 pub(super) async fn handle(app: &HttpState, call: &Call) -> Result<Reply, ApiError> {
     let mut flat: FlatRequest<LeadRequest<'_>> = parse_object(call.body()?)?;

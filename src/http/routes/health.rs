@@ -6,18 +6,21 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
+use utoipa::ToSchema;
 
+use crate::http::openapi::{Operation, Tag};
 use crate::http::state::{Readiness, StoreTrouble};
 use crate::http::wire::json::respond;
 use crate::scoring::Scorer;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Live {
     status: &'static str,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Ready {
+    /// `ready`, `degraded`, `loading`, `draining` or `no_model`.
     status: &'static str,
     models: Vec<ReadyModel>,
     /// `not_open` or `failing`; absent while the store does its work.
@@ -25,10 +28,23 @@ struct Ready {
     store: Option<&'static str>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct ReadyModel {
     name: String,
     version: String,
+}
+
+pub(crate) fn describe_live() -> Operation {
+    Operation::new(Tag::Server, "health_live", "Whether the process answers").gives::<Live>(StatusCode::OK, "It does.")
+}
+
+pub(crate) fn describe_ready() -> Operation {
+    Operation::new(Tag::Server, "health_ready", "Whether the server wants traffic")
+        .gives::<Ready>(StatusCode::OK, "It does.")
+        .gives::<Ready>(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "It does not: no model is loaded, known customers are being read, or it is stopping.",
+        )
 }
 
 pub(crate) async fn live() -> Response {

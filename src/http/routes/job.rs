@@ -7,25 +7,28 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use crate::http::edge::error::{ApiError, Code};
-use crate::http::edge::request_id::{RequestId, with_request_id};
+use crate::http::edge::request_id::{RequestId, RequestMetadata, with_request_id};
+use crate::http::openapi::{Operation, Tag};
 use crate::http::state::{Jobs, QuestionDesk};
 use crate::http::wire::json::respond;
 use crate::sinks::callback::{QuestionBody, QuestionReport};
 use scoreline_store::{KeptQuestion, QuestionStage, Store};
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct JobAnswer<'a> {
     status: &'static str,
     #[serde(flatten)]
     report: QuestionReport<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     callback: Option<CallbackBody<'a>>,
-    metadata: JobMetadata<'a>,
+    metadata: RequestMetadata<'a>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = QuestionCallback)]
 struct CallbackBody<'a> {
     /// `waiting` for the answer, `pending`, `told`, or `given_up`.
     state: &'static str,
@@ -33,12 +36,8 @@ struct CallbackBody<'a> {
     #[serde(skip_serializing_if = "str::is_empty")]
     last_error: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     next_at: Option<String>,
-}
-
-#[derive(Serialize)]
-struct JobMetadata<'a> {
-    request_id: &'a str,
 }
 
 impl QuestionDesk {
@@ -47,6 +46,13 @@ impl QuestionDesk {
     pub(super) fn opened(&self) -> Result<&Store, ApiError> {
         self.store.get().ok_or_else(ApiError::store_not_open)
     }
+}
+
+pub(crate) fn describe() -> Operation {
+    Operation::new(Tag::Customers, "job", "A question that is answered later, and its answer")
+        .at("id", "What the question was answered with when it came.")
+        .gives::<JobAnswer<'static>>(StatusCode::OK, "The question, and the answer once there is one.")
+        .refuses(&[Code::NotFound, Code::StoreUnavailable])
 }
 
 pub(crate) async fn handle(
@@ -63,7 +69,7 @@ pub(crate) async fn handle(
         status: "success",
         report: QuestionReport { job: QuestionBody::new(&job, kept.accepted_at, finished), answer },
         callback: callback(&kept),
-        metadata: JobMetadata { request_id: id.as_str() },
+        metadata: RequestMetadata { request_id: id.as_str() },
     };
     Ok(with_request_id(respond(StatusCode::OK, &answer), id.as_str()))
 }

@@ -6,19 +6,23 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use serde::Serialize;
+use serde_json::json;
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
+use utoipa::ToSchema;
 
 use super::lead_scores::{LeadIntake, ReadLead, newer_is_kept};
 use crate::auth::Caller;
 use crate::http::edge::auth::SIGNATURE;
 use crate::http::edge::body::BatchPayload;
-use crate::http::edge::error::{ApiError, Code, ErrorBody, error_response};
-use crate::http::edge::request_id::{RequestId, with_request_id};
+use crate::http::edge::error::{ASK, ApiError, Code, error_response};
+use crate::http::edge::request_id::{RequestId, RequestMetadata, with_request_id};
+use crate::http::openapi::{Operation, Tag, shape};
 use crate::http::state::{EventKeys, SharedState};
 use crate::http::wire::json::{parse, respond, without_mark};
 use crate::http::wire::lead_event::LeadEvent;
+use crate::http::wire::rows::{RowError, RowResult};
 use crate::leads::is_conflict;
 use scoreline_domain::privacy::signature::{Headers, Unverified};
 use scoreline_domain::time::Timestamp;
@@ -29,51 +33,98 @@ const MOST_EVENTS: usize = 100;
 /// Tells senders that obey it not to send this again.
 const DELIVERY: &str = "webhook-delivery";
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct EventAnswer<'a> {
     status: &'static str,
     event: EventBody,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     replayed: bool,
-    metadata: EventMetadata<'a>,
+    metadata: RequestMetadata<'a>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = TakenEvent)]
 struct EventBody {
+    /// `applied`, `unchanged`, `superseded`, `conflict`, `ignored` or `not_stored`.
     result: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     last_calculated_at: Option<String>,
 }
 
-#[derive(Serialize)]
-struct EventMetadata<'a> {
-    request_id: &'a str,
-}
-
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct EventsAnswer<'a> {
     status: &'static str,
-    results: Vec<RowBody<'a>>,
-    metadata: EventMetadata<'a>,
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum RowBody<'a> {
-    Event(EventBody),
-    Error {
-        row: usize,
-        #[serde(flatten)]
-        error: ErrorBody<'a>,
-    },
+    results: Vec<RowResult<'a, EventBody>>,
+    metadata: RequestMetadata<'a>,
 }
 
 /// An event that was read; `None` for one of another kind, or without anything to keep.
 struct ReadEvent {
     read: Option<ReadLead>,
     is_enveloped: bool,
+}
+
+/// As the document has the guide's event: it brings a score.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "only its shape is used")]
+struct LeadScoreUpdate {
+    #[schema(schema_with = shape::text)]
+    #[serde(rename = "leadId")]
+    lead_id: (),
+    #[schema(format = DateTime)]
+    timestamp: String,
+    #[schema(minimum = 1, maximum = 100)]
+    new_score: f64,
+    #[schema(pattern = "^LEAD_SCORE_UPDATE$")]
+    event: Option<String>,
+    /// Decides between facts of one moment.
+    sequence: Option<u64>,
+}
+
+/// As the document has an event about a lead that is scored here.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "only its shape is used")]
+struct LeadUpdated {
+    #[schema(schema_with = shape::text)]
+    #[serde(rename = "leadId")]
+    lead_id: (),
+    #[schema(format = DateTime)]
+    timestamp: String,
+    #[schema(schema_with = shape::lead_features)]
+    features: (),
+    #[schema(schema_with = shape::optional_text, required = false)]
+    lead_source: (),
+    #[schema(pattern = "^LEAD_UPDATED$")]
+    event: Option<String>,
+    /// Decides between facts of one moment.
+    sequence: Option<u64>,
+}
+
+pub(crate) fn describe() -> Operation {
+    let example = json!({"leadId": "LEAD-000042", "timestamp": "2026-11-28T10:00:00Z", "new_score": 87});
+    // The payload of Standard Webhooks, and the envelope of a bus: what is not listed is not read.
+    let enveloped = json!({"type": "object", "anyOf": [
+        {"required": ["type", "data"], "properties": {"type": {"type": "string"}, "data": {"type": "object"}}},
+        {"required": ["detail-type", "detail"], "properties": {"detail-type": {"type": "string"}, "detail": {"type": "object"}}},
+    ]});
+    Operation::new(Tag::Facts, "lead_event", "Takes an event about a lead, or up to 100")
+        .about("Bare, as the payload of Standard Webhooks, or in the envelope of EventBridge. One that comes again is answered as before.")
+        .takes_any(
+            |schemas| {
+                let one = json!({"anyOf": [schemas.request::<LeadScoreUpdate>(), schemas.request::<LeadUpdated>(), enveloped]});
+                json!({"anyOf": [one, {"type": "array", "items": one}]})
+            },
+            &example,
+        )
+        .gives::<EventAnswer<'static>>(StatusCode::ACCEPTED, "An event, or results of events.")
+        .gives::<EventsAnswer<'static>>(StatusCode::ACCEPTED, "An event, or results of events.")
+        .refuses(&ASK)
+        .refuses(&[Code::TooManyRows, Code::Conflict, Code::StoreUnavailable])
 }
 
 pub(crate) async fn handle(
@@ -172,7 +223,7 @@ async fn answer(
         }));
     }
     let request_id = id.as_str();
-    let metadata = EventMetadata { request_id };
+    let metadata = RequestMetadata { request_id };
     if !is_array {
         let (verdict, event) =
             judged.pop().unwrap_or_else(|| Err(ApiError::new(Code::MalformedJson, "there is no event")))?;
@@ -185,8 +236,8 @@ async fn answer(
     }
     let row_ids: Vec<String> = (0..judged.len()).map(|row| format!("{request_id}-{row}")).collect();
     let results = judged.iter().enumerate().map(|(row, judged)| match judged {
-        Ok((verdict, event)) => RowBody::Event(event_body(*verdict, event)),
-        Err(error) => RowBody::Error { row, error: error.body(&row_ids[row]) },
+        Ok((verdict, event)) => RowResult::Answer(event_body(*verdict, event)),
+        Err(error) => RowResult::Error(RowError { row, error: error.body(&row_ids[row]) }),
     });
     let answer = EventsAnswer { status: "accepted", results: results.collect(), metadata };
     Ok(with_request_id(respond(StatusCode::ACCEPTED, &answer), request_id))

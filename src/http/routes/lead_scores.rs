@@ -6,20 +6,23 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
+use serde_json::json;
+use utoipa::ToSchema;
 
 use super::outcomes::is_single;
 use super::predict_lead::score_of_many;
 use crate::http::edge::body::BatchPayload;
 use crate::http::edge::deadline::Hurry;
-use crate::http::edge::error::{ApiError, Code, ErrorBody};
-use crate::http::edge::request_id::{RequestId, with_request_id};
+use crate::http::edge::error::{ASK, ApiError, Code};
+use crate::http::edge::request_id::{RequestId, RequestMetadata, with_request_id};
+use crate::http::openapi::{Operation, Tag, shape};
 use crate::http::state::HttpSettings;
 use crate::http::wire::json::{parse_object, respond};
 use crate::http::wire::lead::LeadRequest;
 use crate::http::wire::lead_event::{invalid, missing, moment, read_score, sequence};
 use crate::http::wire::personal::refusal;
 use crate::http::wire::raw_object::RawObject;
-use crate::http::wire::rows::Rows;
+use crate::http::wire::rows::{RowError, RowResult, Rows};
 use crate::leads::{DeskFault, LeadDesk};
 use crate::scoring::explanation::Detail;
 use crate::scoring::{Scored, Scorer};
@@ -77,50 +80,41 @@ pub(crate) struct LeadTally {
     pub(crate) errors: u64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = LeadTaken)]
 struct LeadAnswer<'a> {
     status: &'static str,
     lead: LeadBody<'a>,
-    metadata: LeadMetadata<'a>,
+    metadata: RequestMetadata<'a>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = TakenLead)]
 struct LeadBody<'a> {
     priority_score: u8,
     #[serde(skip_serializing_if = "Option::is_none")]
     conversion_probability: Option<f64>,
+    #[schema(format = DateTime)]
     last_calculated_at: String,
     source: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
     model_version: &'a str,
+    /// `stored`, `unchanged`, `superseded`, `conflict` or `not_stored`.
     result: &'static str,
+    /// `pending` where it is written to the dialer.
     push: &'static str,
 }
 
-#[derive(Serialize)]
-struct LeadMetadata<'a> {
-    request_id: &'a str,
-}
-
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = LeadsTaken)]
 struct BatchAnswer<'a> {
     status: &'static str,
-    results: Vec<RowBody<'a>>,
+    results: Vec<RowResult<'a, LeadBody<'a>>>,
     metadata: BatchMetadata<'a>,
 }
 
-#[derive(Serialize)]
-#[serde(untagged)]
-enum RowBody<'a> {
-    Lead(LeadBody<'a>),
-    Error {
-        row: usize,
-        #[serde(flatten)]
-        error: ErrorBody<'a>,
-    },
-}
-
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = LeadsTakenMetadata)]
 struct BatchMetadata<'a> {
     rows: usize,
     stored: u64,
@@ -129,6 +123,46 @@ struct BatchMetadata<'a> {
     not_stored: u64,
     errors: u64,
     request_id: &'a str,
+}
+
+/// As the document has a row with a score that was made elsewhere.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "only its shape is used")]
+struct GivenLead {
+    #[schema(schema_with = shape::text)]
+    #[serde(rename = "leadId")]
+    lead_id: (),
+    #[schema(minimum = 1, maximum = 100)]
+    priority_score: f64,
+    /// When it was made; not in the future.
+    #[schema(format = DateTime)]
+    last_calculated_at: String,
+    /// Decides between scores of one moment.
+    sequence: Option<u64>,
+}
+
+pub(crate) fn describe() -> Operation {
+    let example = json!({"leadId": "LEAD-000042", "priority_score": 87, "last_calculated_at": "2026-11-28T10:00:00Z"});
+    Operation::new(Tag::Leads, "score_leads", "Takes scores of leads, to be written to the dialer")
+        .about("A success means that the score is on disk. Without `priority_score`, the lead model scores the row.")
+        .takes_rows_of(
+            |schemas| {
+                let sequence = json!({
+                    "type": ["integer", "null"], "minimum": 0,
+                    "description": "Decides between questions of one moment.",
+                });
+                let members = vec![(SEQUENCE, sequence), ("leadId", json!(shape::text()))];
+                let asked = schemas.request_with::<LeadRequest<'_>>("AskedLead", members, &["leadId"]);
+                json!({"anyOf": [schemas.request::<GivenLead>(), asked]})
+            },
+            true,
+            &example,
+        )
+        .gives::<LeadAnswer<'static>>(StatusCode::ACCEPTED, "A lead, or results of rows.")
+        .gives::<BatchAnswer<'static>>(StatusCode::ACCEPTED, "A lead, or results of rows.")
+        .refuses(&ASK)
+        .refuses(&[Code::Conflict, Code::StoreUnavailable])
 }
 
 pub(crate) async fn handle(
@@ -147,7 +181,7 @@ pub(crate) async fn handle(
         let answer = LeadAnswer {
             status: "accepted",
             lead: taken.body(&desk),
-            metadata: LeadMetadata { request_id: id.as_str() },
+            metadata: RequestMetadata { request_id: id.as_str() },
         };
         return Ok(with_request_id(respond(status, &answer), id.as_str()));
     }
@@ -157,8 +191,8 @@ pub(crate) async fn handle(
     let LeadTally { stored, unchanged, conflicts, not_stored, errors } = tally;
     let row_ids: Vec<String> = (0..rows.len()).map(|row| format!("{}-{row}", id.as_str())).collect();
     let results = taken.rows.iter().enumerate().map(|(row, taken)| match taken {
-        Ok(taken) => RowBody::Lead(taken.body(&desk)),
-        Err(error) => RowBody::Error { row, error: error.body(&row_ids[row]) },
+        Ok(taken) => RowResult::Answer(taken.body(&desk)),
+        Err(error) => RowResult::Error(RowError { row, error: error.body(&row_ids[row]) }),
     });
     let request_id = id.as_str();
     let metadata = BatchMetadata { rows: rows.len(), stored, unchanged, conflicts, not_stored, errors, request_id };

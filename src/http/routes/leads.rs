@@ -5,11 +5,14 @@ use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use serde::Serialize;
+use serde_json::json;
+use utoipa::ToSchema;
 
 use super::customers::{Customer, identifier};
 use super::lead_scores::opened;
 use crate::http::edge::error::{ApiError, Code};
-use crate::http::edge::request_id::{RequestId, with_request_id};
+use crate::http::edge::request_id::{RequestId, RequestMetadata, with_request_id};
+use crate::http::openapi::{Operation, Tag};
 use crate::http::wire::json::respond;
 use crate::http::wire::personal::refusal;
 use crate::leads::LeadDesk;
@@ -50,40 +53,47 @@ impl NextQuestion {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = NextLeads)]
 struct NextAnswer<'a> {
     status: &'static str,
     leads: Vec<NextBody>,
     metadata: NextMetadata<'a>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = NextLead)]
 struct NextBody {
     #[serde(rename = "leadId")]
     lead_id: String,
     priority_score: u8,
     age_seconds: u64,
+    #[schema(format = DateTime)]
     last_calculated_at: String,
+    #[schema(format = DateTime)]
     valid_until: String,
     source: &'static str,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = NextLeadsMetadata)]
 struct NextMetadata<'a> {
+    #[schema(format = DateTime)]
     as_of: String,
     request_id: &'a str,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = LeadKnown)]
 struct LeadAnswer<'a> {
     status: &'static str,
     #[serde(flatten)]
     report: LeadReport,
-    metadata: LeadMetadata<'a>,
+    metadata: RequestMetadata<'a>,
 }
 
 /// What is known of a lead.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct LeadReport {
     pub(crate) lead: LeadBody,
     /// How it stands in each target.
@@ -92,13 +102,9 @@ pub(crate) struct LeadReport {
     pub(crate) history: Vec<HistoryBody>,
 }
 
-#[derive(Serialize)]
-struct LeadMetadata<'a> {
-    request_id: &'a str,
-}
-
 /// A lead's score as it counts now.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = KnownLead)]
 pub(crate) struct LeadBody {
     /// What it counts as: 0 when it is stale.
     pub(crate) priority_score: u8,
@@ -107,7 +113,9 @@ pub(crate) struct LeadBody {
     pub(crate) conversion_probability: Option<f64>,
     pub(crate) stale: bool,
     pub(crate) age_seconds: u64,
+    #[schema(format = DateTime)]
     pub(crate) last_calculated_at: String,
+    #[schema(format = DateTime)]
     pub(crate) valid_until: String,
     pub(crate) source: &'static str,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -118,7 +126,8 @@ pub(crate) struct LeadBody {
 }
 
 /// How a lead stands in a target.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = LeadPush)]
 pub(crate) struct PushBody {
     pub(crate) target: String,
     pub(crate) state: &'static str,
@@ -127,20 +136,25 @@ pub(crate) struct PushBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     pub(crate) next_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) platform: Option<PlatformBody>,
 }
 
 /// What a target is known to say.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = LeadOnPlatform)]
 pub(crate) struct PlatformBody {
     pub(crate) says: String,
+    #[schema(format = DateTime)]
     pub(crate) last_calculated_at: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = LeadHistory)]
 pub(crate) struct HistoryBody {
+    #[schema(format = DateTime)]
     pub(crate) at: String,
     /// A fact that came has none.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -148,8 +162,32 @@ pub(crate) struct HistoryBody {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) previous: String,
     pub(crate) says: String,
+    #[schema(format = DateTime)]
     pub(crate) last_calculated_at: String,
     pub(crate) cause: String,
+}
+
+pub(crate) fn describe_next() -> Operation {
+    Operation::new(Tag::Leads, "next_leads", "Which leads to call next: those whose score is fresh, the highest first")
+        .asks("limit", "How many.", &json!({"type": "integer", "minimum": 1, "maximum": MOST, "default": USUAL}))
+        .asks(
+            "min_score",
+            "From which score on.",
+            &json!({"type": "integer", "minimum": 1, "maximum": 100, "default": 1}),
+        )
+        .gives::<NextAnswer<'static>>(StatusCode::OK, "The leads.")
+        .refuses(&[Code::InvalidField, Code::StoreUnavailable])
+}
+
+pub(crate) fn describe_one() -> Operation {
+    Operation::new(
+        Tag::Leads,
+        "lead_score",
+        "What is known of a lead: its score, where it was written, how it came about",
+    )
+    .at("id", "The lead.")
+    .gives::<LeadAnswer<'static>>(StatusCode::OK, "The lead.")
+    .refuses(&[Code::InvalidField, Code::PiiRefused, Code::NotFound, Code::StoreUnavailable])
 }
 
 pub(crate) async fn next(State(desk): State<LeadDesk>, id: RequestId, uri: Uri) -> Result<Response, ApiError> {
@@ -187,7 +225,7 @@ pub(crate) async fn one(
     let (key, store) = (hasher.key(&lead), desk.store()?);
     let unknown = || ApiError::new(Code::NotFound, "no score of this lead is kept");
     let report = LeadReport::of(&desk, store, &key).await?.ok_or_else(unknown)?;
-    let answer = LeadAnswer { status: "success", report, metadata: LeadMetadata { request_id: id.as_str() } };
+    let answer = LeadAnswer { status: "success", report, metadata: RequestMetadata { request_id: id.as_str() } };
     Ok(with_request_id(respond(StatusCode::OK, &answer), id.as_str()))
 }
 

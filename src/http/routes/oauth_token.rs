@@ -9,17 +9,21 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, PRAGMA, RETRY_AFTER, WWW_A
 use axum::http::{Extensions, HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
+use serde_json::json;
+use utoipa::ToSchema;
 
 use crate::auth::{Authenticator, GrantFault, GrantRequest, GrantedToken};
 use crate::http::edge::body::Payload;
 use crate::http::edge::error::{ApiError, Code};
 use crate::http::edge::head::{Head, Repeated};
 use crate::http::edge::refusal::Refusal;
+use crate::http::openapi::{Operation, Tag};
 use crate::http::wire::json::respond;
 use scoreline_listener::PeerAddress;
 
 /// Named as RFC 6749 section 5.1 names it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Token)]
 struct Success {
     access_token: String,
     token_type: &'static str,
@@ -27,10 +31,32 @@ struct Success {
     scope: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = TokenRefused)]
 struct Refused {
     error: &'static str,
     error_description: String,
+}
+
+pub(crate) fn describe() -> Operation {
+    let form = json!({
+        "type": "object", "required": ["grant_type"],
+        "properties": {
+            "grant_type": {"type": "string", "enum": ["client_credentials"]},
+            "scope": {"type": "string", "description": "Apart by blanks; without it, all of the client."},
+            "client_id": {"type": "string"},
+            "client_secret": {"type": "string"},
+        },
+    });
+    let refused = "Errors are those of RFC 6749 section 5.2.";
+    let operation = Operation::new(Tag::Server, "oauth_token", "A token for a client of the credentials file")
+        .about("The client stands in the form or in the header, as Basic. Where no client is known, there is no such path.")
+        .takes_form(&form)
+        .gives::<Success>(StatusCode::OK, "A token.");
+    let statuses = [StatusCode::BAD_REQUEST, StatusCode::UNAUTHORIZED, StatusCode::TOO_MANY_REQUESTS];
+    let statuses = statuses.into_iter().chain([StatusCode::INTERNAL_SERVER_ERROR]);
+    let operation = statuses.fold(operation, |operation, status| operation.gives::<Refused>(status, refused));
+    operation.refuses(&[Code::NotFound])
 }
 
 pub(crate) async fn handle(

@@ -7,14 +7,17 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
+use utoipa::ToSchema;
 
 use crate::http::edge::body::BatchPayload;
 use crate::http::edge::error::{ApiError, Code};
-use crate::http::edge::request_id::{RequestId, with_request_id};
+use crate::http::edge::request_id::{RequestId, RequestMetadata, with_request_id};
+use crate::http::openapi::{Operation, Tag, shape};
 use crate::http::state::HttpSettings;
 use crate::http::wire::json::{append, parse, parse_object, respond};
 use crate::http::wire::personal::refusal;
-use crate::http::wire::rows::{BatchMetadata, RowError, Rows, reply};
+use crate::http::wire::rows::{Batch, BatchMetadata, RowError, Rows, reply};
 use crate::http::wire::values::{WireText, optional, optional_text, optional_tier};
 use crate::monitoring::ledger::LedgerError;
 use crate::monitoring::outcome::{LevelInterval, Outcome, Prediction, Verdict};
@@ -29,6 +32,18 @@ use scoreline_engine::inference::ModelSnapshot;
 const CLOCK_SKEW_SECONDS: u64 = 300;
 /// Why there is no ledger.
 pub(crate) const NOT_KEPT: &str = "outcomes are not kept: `monitoring.outcomes` is false";
+
+pub(crate) fn describe() -> Operation {
+    let example =
+        json!({"customerId": "CUST-000042", "actual_spend_usd": 4200.5, "observed_at": "2026-11-28T10:00:00Z"});
+    Operation::new(Tag::Facts, "report_outcomes", "Takes what customers really spent")
+        .about("A success means that it is on disk. Without `prediction`, the one that is recorded of the customer counts.")
+        .takes_rows::<OutcomeRequest<'static>>(true, &example)
+        .gives::<OutcomeAnswer<'static>>(StatusCode::OK, "An outcome, or results of rows.")
+        .gives_rows::<Batch<'static, OutcomeAnswer<'static>>>("OutcomeBatch", "An outcome, or results of rows.")
+        .refuses(&[Code::PiiRefused, Code::NoPrediction, Code::CustomerErased])
+        .refuses(&[Code::OutcomesNotKept, Code::OutcomesUnavailable])
+}
 
 pub(crate) async fn handle(
     State(scorer): State<Scorer>,
@@ -51,7 +66,7 @@ pub(crate) async fn handle(
         let spend_usd = outcome.spend_usd;
         let verdicts = ledger.report(vec![outcome], reader.moved.into_inner()).await?;
         let outcome = verdicts.first().map_or_else(|| Err(no_prediction()), |it| OutcomeBody::new(it, spend_usd))?;
-        let metadata = Some(OutcomeMetadata { request_id: id.as_str() });
+        let metadata = Some(RequestMetadata { request_id: id.as_str() });
         let response = respond(StatusCode::OK, &OutcomeAnswer { status: "success", outcome, metadata });
         return Ok(with_request_id(response, id.as_str()));
     }
@@ -101,46 +116,63 @@ pub(super) fn is_single(body: &[u8]) -> bool {
     lines.next().is_none() || parse::<serde::de::IgnoredAny>(first).is_err()
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = Outcome)]
 struct OutcomeRequest<'a> {
     #[serde(borrow, default, deserialize_with = "optional_text", rename = "customerId")]
+    #[schema(schema_with = shape::text, required)]
     customer_id: Option<WireText<'a>>,
     #[serde(default, deserialize_with = "optional")]
+    #[schema(schema_with = shape::amount, required)]
     actual_spend_usd: Option<f64>,
     #[serde(borrow, default, deserialize_with = "optional_text")]
+    #[schema(schema_with = shape::moment, required)]
     observed_at: Option<WireText<'a>>,
     #[serde(borrow, default, deserialize_with = "optional_text")]
+    #[schema(schema_with = shape::optional_name)]
     model: Option<WireText<'a>>,
     #[serde(borrow, default, deserialize_with = "optional")]
     prediction: Option<PredictionRequest<'a>>,
 }
 
 /// The prediction as it was answered.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = OutcomePrediction)]
 struct PredictionRequest<'a> {
     #[serde(default, deserialize_with = "optional")]
+    #[schema(schema_with = shape::amount, required)]
     clv_value_usd: Option<f64>,
     #[serde(default, deserialize_with = "optional")]
+    #[schema(minimum = 0)]
     confidence_interval_low: Option<f64>,
     #[serde(default, deserialize_with = "optional")]
+    #[schema(minimum = 0)]
     confidence_interval_high: Option<f64>,
     #[serde(default, deserialize_with = "optional")]
+    #[schema(exclusive_minimum = 0, exclusive_maximum = 1)]
     interval_level: Option<f64>,
     #[serde(default, deserialize_with = "optional")]
+    #[schema(minimum = 0, maximum = 1)]
     risk_score: Option<f64>,
     #[serde(default, deserialize_with = "optional")]
+    #[schema(minimum = 0, maximum = 1)]
     confidence_score: Option<f64>,
     #[serde(default, deserialize_with = "optional")]
+    #[schema(minimum = 0, maximum = 1)]
     tier_probability: Option<f64>,
     #[serde(default, deserialize_with = "optional_tier")]
+    #[schema(schema_with = shape::optional_tier)]
     clv_tier: Option<Tier>,
     #[serde(borrow, default, deserialize_with = "optional_text")]
+    #[schema(schema_with = shape::name, required)]
     model_version: Option<WireText<'a>>,
     #[serde(borrow, default, deserialize_with = "optional_text")]
+    #[schema(schema_with = shape::moment, required)]
     scored_at: Option<WireText<'a>>,
     #[serde(default, deserialize_with = "optional")]
+    #[schema(minimum = 1)]
     horizon_days: Option<u32>,
 }
 
@@ -271,28 +303,25 @@ impl From<LedgerError> for ApiError {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct OutcomeAnswer<'a> {
     status: &'static str,
     outcome: OutcomeBody,
     #[serde(skip_serializing_if = "Option::is_none")]
-    metadata: Option<OutcomeMetadata<'a>>,
+    metadata: Option<RequestMetadata<'a>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = OutcomeVerdict)]
 struct OutcomeBody {
     result: &'static str,
     model_version: String,
     /// Of the prediction it was compared with, to the second.
+    #[schema(format = DateTime)]
     scored_at: String,
     horizon_days: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     inside_interval: Option<bool>,
-}
-
-#[derive(Serialize)]
-struct OutcomeMetadata<'a> {
-    request_id: &'a str,
 }
 
 impl OutcomeBody {

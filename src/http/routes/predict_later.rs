@@ -5,12 +5,15 @@ use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use serde::Serialize;
+use serde_json::json;
+use utoipa::ToSchema;
 
 use super::question::ClvQuestion;
 use crate::http::edge::body::Payload;
 use crate::http::edge::deadline::Hurry;
-use crate::http::edge::error::{ApiError, Code};
-use crate::http::edge::request_id::{RequestId, with_request_id};
+use crate::http::edge::error::{ASK, ApiError, Code};
+use crate::http::edge::request_id::{RequestId, RequestMetadata, with_request_id};
+use crate::http::openapi::{Operation, Tag, shape};
 use crate::http::state::{Jobs, QuestionDesk};
 use crate::http::wire::Explained;
 use crate::http::wire::answer::{ClvAnswer, Context};
@@ -30,22 +33,29 @@ const CALLBACK: &str = "callback_url";
 /// What is not kept: who the customer is, whom to tell, and what changes nothing.
 const NOT_KEPT: [&str; 4] = ["customerId", "conversationId", "request_id", CALLBACK];
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = QuestionAccepted)]
 struct Accepted<'a> {
     status: &'static str,
     job: QuestionBody<'a>,
-    metadata: AcceptedMetadata<'a>,
+    metadata: RequestMetadata<'a>,
 }
 
-#[derive(Serialize)]
-struct AcceptedMetadata<'a> {
-    request_id: &'a str,
-}
-
-/// What is kept of a question.
-#[derive(Serialize)]
-struct KeptRequest<'a> {
-    request_id: &'a str,
+pub(crate) fn describe() -> Operation {
+    let example = json!({"customerId": "CUST-000042", "features": {"recency_days": 12, "frequency_count": 48}});
+    Operation::new(Tag::Customers, "predict_clv_later", "What a customer is worth, answered later")
+        .about("A success means that the question is on disk. The answer is looked at, or told to `callback_url`.")
+        .takes_any(
+            |schemas| {
+                schemas.request_with::<PredictRequest<'_>>("LaterRequest", vec![(CALLBACK, shape::callback())], &[])
+            },
+            &example,
+        )
+        .gives::<Accepted<'static>>(StatusCode::ACCEPTED, "Where the answer will be.")
+        .points(StatusCode::ACCEPTED, "location", "Where the answer will be.")
+        .leads_to(StatusCode::ACCEPTED, "job", "id", "$response.body#/job/id")
+        .refuses(&ASK)
+        .refuses(&[Code::CustomerErased, Code::StoreUnavailable])
 }
 
 pub(crate) async fn handle(
@@ -82,7 +92,7 @@ pub(crate) async fn handle(
     let answer = Accepted {
         status: "accepted",
         job: QuestionBody::new(&job, accepted_at, None),
-        metadata: AcceptedMetadata { request_id },
+        metadata: RequestMetadata { request_id },
     };
     let mut response = respond(StatusCode::ACCEPTED, &answer);
     if let Ok(place) = HeaderValue::from_str(&format!("/v1/jobs/{job}")) {
@@ -103,7 +113,7 @@ fn may_be_told(desk: &QuestionDesk, callback: &str) -> Result<(), ApiError> {
 
 /// The question without who it is about, under the id that it is answered with.
 fn kept(later: &RawObject<'_>, request_id: &str) -> String {
-    let mut kept = to_vec(&KeptRequest { request_id });
+    let mut kept = to_vec(&RequestMetadata { request_id });
     let rest = later.without(&NOT_KEPT);
     if rest.len() > 2 {
         kept.pop();

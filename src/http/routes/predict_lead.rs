@@ -1,9 +1,13 @@
 //! `POST /v1/predict/lead`: which lead to call next, as a place from 1 to 100.
 
+use axum::http::StatusCode;
+use serde_json::json;
+
 use super::call::Call;
 use super::conversation::Asked;
 use crate::http::edge::deadline::Hurry;
-use crate::http::edge::error::ApiError;
+use crate::http::edge::error::{ASK, ApiError};
+use crate::http::openapi::{Operation, Tag};
 use crate::http::state::HttpState;
 use crate::http::wire::Explained;
 use crate::http::wire::answer::Context;
@@ -15,6 +19,16 @@ use crate::http::wire::values::Features;
 use crate::scoring::{Ask, Scored, Scorer};
 use scoreline_domain::LeadScore;
 use scoreline_domain::privacy::IdHasher;
+
+pub(in crate::http) fn describe() -> Operation {
+    let example = json!({"leadId": "LEAD-000042", "features": {"age": 41, "job": "technician", "poutcome": "success"}});
+    Operation::new(Tag::Leads, "predict_lead", "Which lead to call next, as a place from 1 to 100")
+        .about("`features` or `leadId` is needed.")
+        .in_time()
+        .takes::<LeadRequest<'static>>(&example)
+        .gives::<LeadAnswer<'static>>(StatusCode::OK, "The answer.")
+        .refuses(&ASK)
+}
 
 pub(super) async fn handle(app: &HttpState, call: &Call) -> Result<Reply, ApiError> {
     let request: LeadRequest<'_> = parse_object(call.body()?)?;

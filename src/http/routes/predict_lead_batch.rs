@@ -1,13 +1,26 @@
 //! `POST /v1/predict/lead/batch`: many leads in one request, as NDJSON or as a JSON array. They are placed among themselves.
 
 use axum::response::Response;
+use serde_json::json;
 
 use super::batch::{BatchCall, Results};
 use super::predict_lead::{explain, score_of_many};
 use crate::http::edge::body::BatchPayload;
-use crate::http::edge::error::ApiError;
+use crate::http::edge::error::{ASK, ApiError};
+use crate::http::openapi::{Operation, Tag};
 use crate::http::wire::json::{append, parse_object};
 use crate::http::wire::lead::{LeadAnswer, LeadRequest};
+use crate::http::wire::rows::Batch;
+
+pub(crate) fn describe() -> Operation {
+    let example = json!({"leadId": "LEAD-000042", "features": {"age": 41, "job": "technician"}});
+    Operation::new(Tag::Leads, "predict_lead_batch", "Which of many leads to call next, placed among themselves")
+        .about("A bad row is a row result. Results come in the form the rows came in.")
+        .in_time()
+        .takes_rows::<LeadRequest<'static>>(false, &example)
+        .gives_rows::<Batch<'static, LeadAnswer<'static>>>("LeadBatch", "Results of the rows, in their order.")
+        .refuses(&ASK)
+}
 
 pub(crate) async fn handle(batch: BatchCall, BatchPayload(body): BatchPayload) -> Result<Response, ApiError> {
     let mut running = batch.begin(&body)?;

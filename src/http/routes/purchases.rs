@@ -5,12 +5,15 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use super::outcomes::is_single;
 use crate::http::edge::body::BatchPayload;
 use crate::http::edge::error::{ApiError, Code};
 use crate::http::edge::request_id::{RequestId, with_request_id};
+use crate::http::openapi::{Operation, Tag, shape};
 use crate::http::state::{HttpSettings, Jobs, WriteBackDesk};
 use crate::http::wire::json::{parse, parse_object, respond};
 use crate::http::wire::personal::refusal;
@@ -20,6 +23,16 @@ use scoreline_domain::privacy::{Eraser, IdHasher};
 use scoreline_domain::{JobName, Purchase, PurchaseFault, PurchaseText};
 use scoreline_engine::features::purchases::fits;
 use scoreline_store::{NewPurchase, PurchaseId, PurchasesRecorded, Repetitions, Store, StoreError};
+
+pub(crate) fn describe() -> Operation {
+    let example =
+        json!({"customer_id": "CUST-000042", "date": "2026-11-27", "amount": 59.9, "items": 2, "purchase_id": "O-77"});
+    Operation::new(Tag::Facts, "record_purchases", "Takes what customers bought")
+        .about("A success means that it is on disk. A bad row of a batch is named, and the others are taken. The names of a purchase log's columns are taken too.")
+        .takes_rows::<PurchaseRow<'static>>(true, &example)
+        .gives::<PurchasesAnswer<'static>>(StatusCode::OK, "What became of the rows.")
+        .refuses(&[Code::PiiRefused, Code::CustomerErased, Code::StoreUnavailable])
+}
 
 pub(crate) async fn handle(
     State(hasher): State<IdHasher>,
@@ -55,17 +68,23 @@ pub(crate) async fn handle(
 }
 
 /// A row, with the names that a purchase log may have for its columns. What else it says is not read.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = Purchase)]
 struct PurchaseRow<'a> {
     #[serde(borrow, default, alias = "customerId", deserialize_with = "optional_text")]
+    #[schema(schema_with = shape::text, required)]
     customer_id: Option<WireText<'a>>,
     #[serde(borrow, default, deserialize_with = "optional_text")]
+    #[schema(schema_with = shape::day, required)]
     date: Option<WireText<'a>>,
     #[serde(borrow, default, alias = "amount_usd", alias = "dollar_value")]
+    #[schema(schema_with = shape::figure, required)]
     amount: Option<&'a RawValue>,
     #[serde(borrow, default, alias = "number_of_cds")]
+    #[schema(schema_with = shape::figure, required)]
     items: Option<&'a RawValue>,
     #[serde(borrow, default, alias = "order_id", deserialize_with = "optional_text")]
+    #[schema(schema_with = shape::optional_text)]
     purchase_id: Option<WireText<'a>>,
     /// How many equal purchases without a name came before it, for a log that takes several requests.
     #[serde(default)]
@@ -147,7 +166,7 @@ fn not_kept(err: &StoreError) -> ApiError {
     ApiError::new(Code::StoreUnavailable, "purchases cannot be written at the moment; send them again later")
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct PurchasesAnswer<'a> {
     status: &'static str,
     purchases: PurchaseCounts,
@@ -157,7 +176,7 @@ struct PurchasesAnswer<'a> {
 }
 
 /// What became of the rows that were taken.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct PurchaseCounts {
     /// New, or other than what was kept.
     written: u64,

@@ -7,9 +7,11 @@ use axum::extract::State;
 use axum::http::header::ACCEPT_LANGUAGE;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::Response;
+use serde_json::json;
 
 use crate::conversations::{ConversationKey, GivenAnswer, GivenScore, KnownConversation};
 use crate::http::edge::error::{ApiError, Code, error_response};
+use crate::http::openapi::{Operation, Tag};
 use crate::http::page::agent::{AgentPage, AgentView, Notice, ShownAnswer, ShownReason};
 use crate::http::state::{HttpState, SharedState, WidgetAccess, WidgetDesk};
 use crate::scoring::explanation::Explanation;
@@ -69,6 +71,17 @@ impl<'a> WidgetQuery<'a> {
         let wanted = || Language::wanted(headers.get(ACCEPT_LANGUAGE)?.to_str().ok()?);
         asked.or_else(wanted).unwrap_or_default()
     }
+}
+
+pub(crate) fn describe() -> Operation {
+    let text = json!({"type": "string", "maxLength": LONGEST});
+    Operation::new(Tag::Server, "widget", "The agent's page: the last answer about a conversation")
+        .asks("t", "Token of a signed link.", &text)
+        .asks("conversation", "Id of a conversation, where that is enough.", &text)
+        .asks("lang", "Tag of the agent's language.", &text)
+        .gives_text(StatusCode::OK, "text/html", "The page.")
+        .gives_text(StatusCode::FORBIDDEN, "text/html", "The page says that it may not be seen.")
+        .refuses(&[Code::NotFound])
 }
 
 /// The page of a conversation, as far as the query may see it.

@@ -6,8 +6,10 @@ use std::cell::RefCell;
 use jiff::civil::Date;
 use serde::Serialize;
 use serde::ser::{SerializeSeq, Serializer};
+use utoipa::ToSchema;
 
-use super::explanation::{Explained, ExplanationBody};
+use super::explanation::{Explained, ExplanationBody, UsdExplanation};
+use crate::http::openapi::shape;
 use crate::routing::Routing;
 use crate::scoring::explanation::NotExplained;
 use crate::scoring::task::Score;
@@ -17,18 +19,21 @@ use scoreline_domain::time::Timestamp;
 use scoreline_domain::{Estimate, Tier};
 
 /// Reply of `POST /v1/predict/clv` and, with `routing`, of `POST /v1/route/tier`.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct ClvAnswer<'a> {
+    /// `success`, or `fallback` when no model answered.
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     routing: Option<RoutingBody<'a>>,
     prediction: PredictionBody,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<UsdExplanation>)]
     explanation: Option<ExplanationBody<'a>>,
     metadata: AnswerMetadata<'a>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ClvPrediction)]
 pub(super) struct PredictionBody {
     pub clv_value_usd: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -41,11 +46,14 @@ pub(super) struct PredictionBody {
     pub confidence_score: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tier_probability: Option<f64>,
+    #[schema(schema_with = shape::tier)]
     pub clv_tier: Tier,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Routing)]
 struct RoutingBody<'a> {
+    #[schema(schema_with = shape::tier)]
     clv_tier: Tier,
     skill_id: &'a str,
     priority: u32,
@@ -61,19 +69,24 @@ struct RoutingBody<'a> {
 }
 
 /// What is said about an answer of any task.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(bound = "")]
+#[schema(bound = "E: 'static", as = AnswerMetadata)]
 pub(crate) struct AnswerMetadata<'a, E = Estimate> {
     model: &'a str,
     model_version: &'a str,
     inference_latency_ms: f64,
     request_id: &'a str,
+    /// `model`, `cache`, `stale_cache`, `cold_start` or `fallback`.
     source: &'static str,
+    /// Why no model answered.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
+    #[schema(schema_with = shape::moment)]
     scored_at: Seconds,
     age_seconds: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = shape::moment)]
     features_as_of: Option<FeatureSeconds>,
     /// Only of features that were stored: what a request brings is as old as its caller says.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -86,10 +99,13 @@ pub(crate) struct AnswerMetadata<'a, E = Estimate> {
     baseline: Option<BaselineBody<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reference_population: Option<ReferenceBody<'a>>,
+    /// A word each, and behind a colon what it is about.
+    #[schema(value_type = Vec<String>)]
     warnings: WarningList<'a, E>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = UsedBaseline)]
 struct BaselineBody<'a> {
     level: &'static str,
     #[serde(skip_serializing_if = "str::is_empty")]
@@ -98,15 +114,18 @@ struct BaselineBody<'a> {
     customers: u32,
     weight: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = Date)]
     as_of: Option<Date>,
 }
 
 /// Whom a lead's priority is a place among.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ReferencePopulation)]
 struct ReferenceBody<'a> {
     #[serde(skip_serializing_if = "str::is_empty")]
     name: &'a str,
     leads: u32,
+    #[schema(schema_with = shape::moment)]
     made_at: Seconds,
 }
 

@@ -6,7 +6,9 @@ use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::ser::{Serialize, SerializeStruct as _, Serializer};
+use utoipa::ToSchema;
 
+use crate::http::openapi::shape;
 use crate::scoring::explanation::{
     Contribution, Detail, Explanation, GroupContribution, NotExplained, RoundedExplanation,
 };
@@ -60,6 +62,80 @@ pub(super) struct ExplanationBody<'a> {
     unit: ScoreUnit,
     schema: &'a FeatureSchema,
     method: &'static str,
+}
+
+/// As the document has an `ExplanationBody` in dollars.
+#[derive(ToSchema)]
+#[schema(as = ClvExplanation)]
+#[expect(dead_code, reason = "only its shape is used")]
+pub(super) struct UsdExplanation {
+    /// The answer for the typical customer. It and all amounts add up to the answer.
+    base_value_usd: f64,
+    contributions: Vec<UsdContribution>,
+    others_usd: f64,
+    method: String,
+}
+
+#[derive(ToSchema)]
+#[schema(as = ClvContribution)]
+#[expect(dead_code, reason = "only its shape is used")]
+struct UsdContribution {
+    group: String,
+    /// The one that leads the group.
+    feature: String,
+    #[schema(schema_with = shape::given)]
+    value: (),
+    contribution_usd: f64,
+    /// What each feature did, for `explain: "members"`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    members: Vec<UsdMember>,
+}
+
+#[derive(ToSchema)]
+#[schema(as = ClvMember)]
+#[expect(dead_code, reason = "only its shape is used")]
+struct UsdMember {
+    feature: String,
+    #[schema(schema_with = shape::given)]
+    value: (),
+    contribution_usd: f64,
+}
+
+/// As the document has an `ExplanationBody` in points of a probability.
+#[derive(ToSchema)]
+#[schema(as = LeadExplanation)]
+#[expect(dead_code, reason = "only its shape is used")]
+pub(super) struct PointsExplanation {
+    /// The answer for the typical lead. It and all amounts add up to the answer.
+    base_points: f64,
+    contributions: Vec<PointsContribution>,
+    others_points: f64,
+    method: String,
+}
+
+#[derive(ToSchema)]
+#[schema(as = LeadContribution)]
+#[expect(dead_code, reason = "only its shape is used")]
+struct PointsContribution {
+    group: String,
+    /// The one that leads the group.
+    feature: String,
+    #[schema(schema_with = shape::given)]
+    value: (),
+    contribution_points: f64,
+    /// What each feature did, for `explain: "members"`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    members: Vec<PointsMember>,
+}
+
+#[derive(ToSchema)]
+#[schema(as = LeadMember)]
+#[expect(dead_code, reason = "only its shape is used")]
+struct PointsMember {
+    feature: String,
+    #[schema(schema_with = shape::given)]
+    value: (),
+    contribution_points: f64,
 }
 
 /// A group's, or that of one of its members.

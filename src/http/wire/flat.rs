@@ -7,11 +7,13 @@ use std::marker::PhantomData;
 use serde::Serialize;
 use serde::de::{Deserialize, Deserializer, IntoDeserializer as _, MapAccess, Unexpected, Visitor};
 use smallvec::SmallVec;
+use utoipa::ToSchema;
 
 use super::answer::{FeatureSeconds, Seconds, WarningList, status};
 use super::request::PredictRequest;
 use super::values::{DIGITS_AS_TEXT, FeatureValue, Features, WireText};
 use crate::http::edge::error::{ApiError, LONGEST_NAME};
+use crate::http::openapi::shape;
 use crate::routing::Routing;
 use crate::scoring::Scored;
 use scoreline_domain::privacy::screen::public;
@@ -19,6 +21,9 @@ use scoreline_domain::score::{cents, round};
 use scoreline_domain::template::is_unfilled;
 use scoreline_domain::text::shown;
 use scoreline_domain::{Estimate, Tier};
+
+/// What the document says of a reply.
+pub(crate) const FLAT: &str = "An answer, or an error with the neutral answer beside it: `status` says which.";
 
 /// All warnings in one scalar.
 fn warnings<E>(scored: &Scored<E>, dropped: &Dropped) -> String {
@@ -39,9 +44,11 @@ fn warnings<E>(scored: &Scored<E>, dropped: &Dropped) -> String {
 }
 
 /// An answer of any task without a nested object.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct FlatAnswer<'a, P> {
+    /// `success`, or `fallback` when no model answered.
     status: &'static str,
+    /// `ok`, or why no model answered.
     reason: &'static str,
     #[serde(flatten)]
     prediction: P,
@@ -49,25 +56,31 @@ pub(crate) struct FlatAnswer<'a, P> {
     model: &'a str,
     model_version: &'a str,
     inference_latency_ms: f64,
+    #[schema(schema_with = shape::moment)]
     scored_at: Seconds,
     age_seconds: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = shape::moment)]
     features_as_of: Option<FeatureSeconds>,
     #[serde(skip_serializing_if = "Option::is_none")]
     features_age_seconds: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     interval_level: Option<f64>,
     #[serde(skip_serializing_if = "String::is_empty")]
+    /// Apart by `; `.
     warnings: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    /// The agent's page of the conversation.
     widget_url: Option<String>,
     request_id: &'a str,
 }
 
 /// An error with the neutral prediction beside it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct FlatError<'a, P> {
+    /// `error`.
     status: &'static str,
+    /// The code of the error.
     reason: &'static str,
     message: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -121,7 +134,7 @@ impl<'a, P> FlatError<'a, P> {
 }
 
 /// The CLV estimate and where it routes to, without a nested object.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct FlatPrediction<'a> {
     clv_value_usd: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -134,6 +147,7 @@ pub(crate) struct FlatPrediction<'a> {
     confidence_score: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tier_probability: Option<f64>,
+    #[schema(schema_with = shape::tier)]
     clv_tier: Tier,
     skill_id: &'a str,
     priority: u32,

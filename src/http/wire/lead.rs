@@ -1,14 +1,16 @@
 //! Lead requests and answers, as they stand on the wire.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::answer::{AnswerMetadata, Context, status};
-use super::explanation::{Explain, Explained, ExplanationBody};
+use super::explanation::{Explain, Explained, ExplanationBody, PointsExplanation};
 use super::flat::{FieldSlot, Flat};
 use super::personal::Texts;
 use super::request::check_conversation;
 use super::values::{Features, WireText, optional, optional_text};
 use crate::http::edge::error::ApiError;
+use crate::http::openapi::shape;
 use crate::scoring::baseline::KnownLabels;
 use crate::scoring::{Ask, Scored};
 use scoreline_domain::LeadScore;
@@ -17,42 +19,54 @@ use scoreline_domain::score::round;
 use scoreline_engine::features::Value;
 
 /// Body of `POST /v1/predict/lead`.
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Default, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LeadRequest<'a> {
     #[serde(borrow, default, deserialize_with = "optional")]
+    #[schema(schema_with = shape::features)]
     pub features: Option<Features<'a>>,
     #[serde(borrow, default, deserialize_with = "optional_text")]
+    #[schema(schema_with = shape::optional_text)]
     pub model: Option<WireText<'a>>,
     #[serde(borrow, default, deserialize_with = "optional_text")]
+    #[schema(schema_with = shape::optional_text)]
     pub model_version: Option<WireText<'a>>,
     #[serde(borrow, default, deserialize_with = "optional_text")]
+    #[schema(schema_with = shape::optional_request_id)]
     pub request_id: Option<WireText<'a>>,
     #[serde(borrow, default, deserialize_with = "optional_text", rename = "leadId")]
+    #[schema(schema_with = shape::optional_text)]
     pub lead_id: Option<WireText<'a>>,
     /// The conversation that is going on with the lead.
     #[serde(borrow, default, deserialize_with = "optional_text", rename = "conversationId")]
+    #[schema(schema_with = shape::optional_request_id)]
     pub conversation_id: Option<WireText<'a>>,
     #[serde(borrow, default, deserialize_with = "optional_text")]
+    #[schema(schema_with = shape::optional_time)]
     pub timestamp_utc: Option<WireText<'a>>,
     /// Where the lead comes from: picks the baseline when there is nothing to score.
     #[serde(borrow, default, deserialize_with = "optional_text")]
+    #[schema(schema_with = shape::optional_text)]
     pub lead_source: Option<WireText<'a>>,
     #[serde(default, deserialize_with = "optional")]
+    #[schema(schema_with = shape::explain)]
     pub explain: Option<Explain>,
 }
 
 /// Reply of `POST /v1/predict/lead`.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct LeadAnswer<'a> {
+    /// `success`, or `fallback` when no model answered.
     status: &'static str,
     prediction: LeadPrediction,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<PointsExplanation>)]
     explanation: Option<ExplanationBody<'a>>,
+    #[schema(value_type = AnswerMetadata)]
     metadata: AnswerMetadata<'a, LeadScore>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct LeadPrediction {
     pub priority_score: u8,
     pub conversion_probability: f64,

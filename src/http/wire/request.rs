@@ -1,12 +1,14 @@
 //! The documented request, as it stands on the wire. Strings borrow from the body.
 
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use super::explanation::Explain;
 use super::personal::{Texts, refusal};
 use super::values::{Features, NamedFeatures, WireText, optional, optional_text, optional_tier};
 use crate::http::edge::error::{ApiError, Code};
 use crate::http::edge::request_id::accepted;
+use crate::http::openapi::shape;
 use crate::scoring::baseline::KnownLabels;
 use crate::scoring::{Ask, FEATURES_TIME, Prefer, TIME_ALLOWED};
 use scoreline_domain::Tier;
@@ -15,36 +17,47 @@ use scoreline_domain::time::{Timestamp, utc_time};
 use scoreline_engine::features::Value;
 
 /// Body of `POST /v1/predict/clv` and `POST /v1/route/tier`.
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Default, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PredictRequest<'a> {
     #[serde(borrow, default, deserialize_with = "optional")]
+    #[schema(schema_with = shape::features)]
     pub features: Option<Features<'a>>,
     #[serde(borrow, default, deserialize_with = "optional_text")]
+    #[schema(schema_with = shape::optional_text)]
     pub model: Option<WireText<'a>>,
     #[serde(borrow, default, deserialize_with = "optional_text")]
+    #[schema(schema_with = shape::optional_text)]
     pub model_version: Option<WireText<'a>>,
     #[serde(borrow, default, deserialize_with = "optional_text")]
+    #[schema(schema_with = shape::optional_request_id)]
     pub request_id: Option<WireText<'a>>,
     #[serde(borrow, default, deserialize_with = "optional_text", rename = "customerId")]
+    #[schema(schema_with = shape::optional_text)]
     pub customer_id: Option<WireText<'a>>,
     /// The conversation that is going on. Only closed ones are ever in stored features, so naming it changes nothing:
     /// callers may send what they have.
     #[serde(borrow, default, deserialize_with = "optional_text", rename = "conversationId")]
+    #[schema(schema_with = shape::optional_request_id)]
     pub conversation_id: Option<WireText<'a>>,
     #[serde(borrow, default, deserialize_with = "optional_text")]
+    #[schema(schema_with = shape::optional_time)]
     pub timestamp_utc: Option<WireText<'a>>,
     #[serde(borrow, default, deserialize_with = "optional_text")]
+    #[schema(schema_with = shape::optional_text)]
     pub acquisition_channel: Option<WireText<'a>>,
     #[serde(borrow, default, deserialize_with = "optional_text")]
+    #[schema(schema_with = shape::optional_text)]
     pub segment: Option<WireText<'a>>,
     #[serde(default, deserialize_with = "optional")]
+    #[schema(schema_with = shape::explain)]
     pub explain: Option<Explain>,
     /// Level of the prediction interval, among those the bundle is calibrated for.
     #[serde(default, deserialize_with = "optional")]
     pub interval_level: Option<f64>,
     /// The tier the customer has been in, so that a value near a limit does not move them.
     #[serde(default, deserialize_with = "optional_tier")]
+    #[schema(schema_with = shape::optional_tier)]
     pub previous_tier: Option<Tier>,
 }
 

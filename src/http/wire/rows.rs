@@ -4,6 +4,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use super::json::{append, parse, with_body, without_mark};
 use crate::http::edge::error::{ApiError, Code, ErrorBody};
@@ -51,7 +52,8 @@ pub(crate) fn reply(mut results: Vec<u8>, is_array: bool, metadata: BatchMetadat
     with_request_id(response, metadata.request_id)
 }
 
-#[derive(Serialize)]
+/// What is wrong with a row; its neighbours are answered.
+#[derive(Serialize, ToSchema)]
 pub(crate) struct RowError<'a> {
     /// Position in the batch, from 0.
     pub row: usize,
@@ -59,7 +61,25 @@ pub(crate) struct RowError<'a> {
     pub error: ErrorBody<'a>,
 }
 
-#[derive(Clone, Copy, Serialize)]
+/// What became of a row.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum RowResult<'a, R> {
+    Answer(R),
+    Error(RowError<'a>),
+}
+
+/// As the document has the reply to a JSON array.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its shape is used")]
+pub(crate) struct Batch<'a, R> {
+    status: &'a str,
+    /// In the order of the rows.
+    results: Vec<RowResult<'a, R>>,
+    metadata: BatchMetadata<'a>,
+}
+
+#[derive(Clone, Copy, Serialize, ToSchema)]
 pub(crate) struct BatchMetadata<'a> {
     pub rows: usize,
     pub errors: usize,

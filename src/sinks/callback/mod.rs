@@ -16,6 +16,7 @@ use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
 use serde::Serialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use super::SinkFault;
 use scoreline_domain::privacy::signature::{Secret, sign};
@@ -48,20 +49,25 @@ pub struct Callbacks {
 }
 
 /// A question and its answer, as they are told and shown.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct QuestionReport<'a> {
     pub job: QuestionBody<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    /// As `POST /v1/predict/clv` would have given it, an error included.
+    #[schema(value_type = Option<Object>)]
     pub answer: Option<&'a RawValue>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Question)]
 pub struct QuestionBody<'a> {
     pub id: &'a str,
     /// `queued`, `done`, or `failed` when it could not be answered as asked.
     pub state: &'static str,
+    #[schema(format = DateTime)]
     pub accepted_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     pub finished_at: Option<String>,
 }
 

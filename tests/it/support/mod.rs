@@ -1,6 +1,7 @@
 //! What tests share: a small bundle on disk, and the real router driven without sockets.
 
 pub mod bundle;
+pub mod contract;
 pub mod identity;
 pub mod lead_bundle;
 pub mod onnx_file;

@@ -35,6 +35,7 @@ use tokio::runtime::Handle;
 use tower::ServiceExt;
 
 use super::TestBundle;
+use super::contract::Contract;
 
 pub struct TestApp {
     pub clock: Arc<ManualClock>,
@@ -290,6 +291,7 @@ impl TestApp {
             event_keys,
             operator: operator.clone(),
             widget,
+            documents: scoreline::http::Documents::default(),
             metrics,
             tracer: Tracer::default(),
         });
@@ -320,11 +322,11 @@ impl TestApp {
     }
 
     pub async fn admin(&self, path: &str) -> Reply {
-        call(&self.admin, Request::get(path).body(Body::empty()).expect("a request")).await
+        self.send_admin(Request::get(path).body(Body::empty()).expect("a request")).await
     }
 
     pub async fn send_admin(&self, request: Request<Body>) -> Reply {
-        call(&self.admin, request).await
+        call(&self.admin, &ADMIN, request).await.into()
     }
 
     pub async fn delete(&self, path: &str) -> Reply {
@@ -333,19 +335,56 @@ impl TestApp {
 
     /// Posts to the admin listener.
     pub async fn admin_post(&self, path: &str) -> Reply {
-        call(&self.admin, Request::post(path).body(Body::empty()).expect("a request")).await
+        self.send_admin(Request::post(path).body(Body::empty()).expect("a request")).await
+    }
+
+    /// As `send`, for replies that need not be text.
+    pub async fn send_raw(&self, request: Request<Body>) -> RawReply {
+        call(&self.public, &PUBLIC, request).await
     }
 
     pub async fn send(&self, request: Request<Body>) -> Reply {
-        call(&self.public, request).await
+        self.send_raw(request).await.into()
     }
 }
 
-async fn call(endpoints: &Endpoints, request: Request<Body>) -> Reply {
+/// What each listener says of itself. It is the same for all apps, but for what their models take.
+static PUBLIC: OnceLock<Contract> = OnceLock::new();
+static ADMIN: OnceLock<Contract> = OnceLock::new();
+
+/// A reply that need not be text.
+pub struct RawReply {
+    pub status: StatusCode,
+    pub headers: axum::http::HeaderMap,
+    pub body: Vec<u8>,
+}
+
+/// The reply to a request, which the document of the listener knows.
+async fn call(endpoints: &Endpoints, contract: &OnceLock<Contract>, request: Request<Body>) -> RawReply {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    if contract.get().is_none() {
+        let document = Request::get("/openapi.json").body(Body::empty()).expect("a request");
+        let document = read(endpoints, document).await.body;
+        let document = Contract::new(serde_json::from_slice(&document).expect("JSON"));
+        contract.get_or_init(|| document);
+    }
+    let RawReply { status, headers, body } = read(endpoints, request).await;
+    let text = String::from_utf8_lossy(&body);
+    contract.get().expect("just made").check(&method, &path, status, &headers, &text);
+    RawReply { status, headers, body }
+}
+
+async fn read(endpoints: &Endpoints, request: Request<Body>) -> RawReply {
     let response = endpoints.router().clone().oneshot(request).await.expect("every request is answered");
     let (parts, body) = response.into_parts();
-    let bytes = body.collect().await.expect("the body is in memory").to_bytes();
-    Reply { status: parts.status, headers: parts.headers, text: String::from_utf8(bytes.to_vec()).expect("UTF-8") }
+    let body = body.collect().await.expect("the body is in memory").to_bytes().to_vec();
+    RawReply { status: parts.status, headers: parts.headers, body }
+}
+
+impl From<RawReply> for Reply {
+    fn from(RawReply { status, headers, body }: RawReply) -> Self {
+        Self { status, headers, text: String::from_utf8(body).expect("UTF-8") }
+    }
 }
 
 /// Keys under this pepper, and under those before it for ever.

@@ -310,6 +310,12 @@ impl FeatureSchema {
         &self.remarks[position]
     }
 
+    /// Smallest and largest possible value of the number at `position`, and whether only whole numbers are.
+    pub fn possible(&self, position: usize) -> (f64, f64, bool) {
+        let NumberLimits { lowest, highest, whole } = self.limits[position];
+        (lowest, highest, whole)
+    }
+
     pub fn standardizes(&self) -> bool {
         self.standardize
     }

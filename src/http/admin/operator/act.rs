@@ -9,14 +9,17 @@ use axum::http::header::{AUTHORIZATION, LOCATION};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
 use serde::Serialize;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use super::access::{self, PageAccess};
-use super::{STYLES, finished};
+use super::{STYLES, described, finished};
 use crate::http::admin::jobs::nudge;
 use crate::http::admin::models::By;
 use crate::http::admin::{push, write_back};
 use crate::http::edge::body::Payload;
 use crate::http::edge::error::{ApiError, Code, error_response};
+use crate::http::openapi::Operation;
 use crate::http::page::{Markup, Page};
 use crate::http::state::SharedState;
 use crate::http::wire::json::respond;
@@ -34,7 +37,7 @@ pub(super) enum PageAction {
     Run { job: JobName },
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Acted {
     status: &'static str,
     message: String,
@@ -137,6 +140,40 @@ impl PageAction {
             html.raw("<input type=\"hidden\" name=\"").raw(name).raw("\" value=\"").text(value).raw("\">");
         }
     }
+}
+
+/// What a form of the page says.
+fn form() -> Value {
+    json!({
+        "type": "object", "required": ["action"],
+        "properties": {
+            "action": {"enum": ["promote", "rollback", "latest", "retry_write_back", "retry_push", "run"]},
+            "model": {"type": "string"},
+            "version": {"type": "string"},
+            "job": {"type": "string"},
+        },
+    })
+}
+
+pub(crate) fn describe_confirm() -> Operation {
+    let text = json!({"type": "string"});
+    described("operator_confirm", "What is asked before something is done, for browsers without scripts")
+        .asks("action", "What to do.", &form()["properties"]["action"])
+        .asks("model", "Of which model.", &text)
+        .asks("version", "Which version.", &text)
+        .asks("job", "Which job.", &text)
+        .gives_text(StatusCode::OK, "text/html", "The question.")
+        .refuses(&[Code::InvalidField])
+}
+
+pub(crate) fn describe_act() -> Operation {
+    let statuses = [StatusCode::NOT_FOUND, StatusCode::CONFLICT, StatusCode::SERVICE_UNAVAILABLE];
+    let operation = described("operator_act", "Does what was asked")
+        .takes_form(&form())
+        .gives::<Acted>(StatusCode::OK, "It is done.")
+        .points(StatusCode::SEE_OTHER, "location", "It is done, for browsers without scripts.")
+        .refuses(&[Code::NotFound, Code::ModelNotChanged, Code::StoreUnavailable]);
+    statuses.into_iter().fold(operation, |operation, status| operation.or_page(status))
 }
 
 /// `GET /operator/confirm`: the question, for whoever has no script.

@@ -10,15 +10,16 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use futures_util::stream;
 use tokio::sync::watch;
 
 use super::access::PageAccess;
 use super::look::{STORE_LOOK, look};
-use super::page_parts;
+use super::{described, page_parts};
 use crate::http::edge::error::error_response;
+use crate::http::openapi::Operation;
 use crate::http::operator_desk::{OperatorDesk, PagePart};
 use crate::http::state::SharedState;
 use scoreline_domain::time::Rounds;
@@ -54,6 +55,14 @@ pub async fn keep_live(app: SharedState) {
         }
         round = round.wrapping_add(1);
     }
+}
+
+pub(crate) fn describe_live() -> Operation {
+    described("operator_live", "Parts of the operator's page as they change, as events").gives_text(
+        StatusCode::OK,
+        "text/event-stream",
+        "Events, until the server stops.",
+    )
 }
 
 /// `GET /operator/live`

@@ -30,17 +30,18 @@ use self::access::PageAccess;
 use self::look::{Findings, STORE_LOOK, look};
 use crate::auth::{PeerIdentity, Scope};
 use crate::http::edge::auth::{Access, ScopeGuard, refused};
-use crate::http::edge::error::error_response;
+use crate::http::edge::error::{Code, error_response};
 use crate::http::edge::head::Head;
+use crate::http::openapi::{Operation, Tag};
 use crate::http::operator_desk::PagePart;
 use crate::http::page::{Markup, Page};
 use crate::http::state::SharedState;
 use scoreline_listener::PeerAddress;
 
-pub(crate) use act::{act, confirm};
+pub(crate) use act::{act, confirm, describe_act, describe_confirm};
 pub use live::keep_live;
-pub(crate) use live::live;
-pub(crate) use tryout::answer;
+pub(crate) use live::{describe_live, live};
+pub(crate) use tryout::{answer, describe_try};
 
 const STYLES: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
@@ -61,6 +62,25 @@ const PARTS: [(&str, MakePart); 9] = [
     ("writes", writes::part),
     ("slots", rates::slots),
 ];
+
+/// Of what people look at: machines have their own endpoints.
+fn described(id: &'static str, summary: &'static str) -> Operation {
+    Operation::new(Tag::Administration, id, summary)
+}
+
+pub(crate) fn describe_page() -> Operation {
+    described("operator_page", "The operator's page, or its question for a key")
+        .gives_text(StatusCode::OK, "text/html", "The page.")
+        .refuses(&[Code::Unauthenticated, Code::Forbidden, Code::RateLimited])
+}
+
+pub(crate) fn describe_script() -> Operation {
+    described("operator_script", "The script of the operator's page").gives_text(
+        StatusCode::OK,
+        "text/javascript",
+        "The script.",
+    )
+}
 
 /// `GET /`: the page, or the question for a key.
 pub(crate) async fn page(

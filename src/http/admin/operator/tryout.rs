@@ -4,14 +4,15 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
-use serde_json::{Map, Value as Json};
+use serde_json::{Map, Value as Json, json};
 
 use super::access::{self, PageAccess};
 use super::look::Findings;
-use super::whole;
+use super::{described, whole};
 use crate::http::edge::body::Payload;
 use crate::http::edge::error::{ApiError, error_response};
 use crate::http::edge::request_id::RequestId;
+use crate::http::openapi::Operation;
 use crate::http::page::Markup;
 use crate::http::state::{HttpState, SharedState};
 use crate::http::wire::Explained;
@@ -102,6 +103,17 @@ fn select<'a>(html: &mut Markup, id: &str, name: &str, options: impl Iterator<It
 /// A limit of a range, without digits that say nothing.
 fn number(value: f64) -> String {
     if value.abs() >= 100.0 || value.fract() == 0.0 { format!("{value:.0}") } else { format!("{value:.2}") }
+}
+
+pub(crate) fn describe_try() -> Operation {
+    let form = json!({
+        "type": "object", "required": ["model"],
+        "properties": {"model": {"type": "string"}, "channel": {"type": "string"}, "segment": {"type": "string"}},
+        "additionalProperties": {"type": "string"},
+    });
+    described("operator_try", "Tries a question; features are fields that begin with `f.`")
+        .takes_form(&form)
+        .gives_text(StatusCode::OK, "text/html", "The answer, with what moved it.")
 }
 
 /// `POST /operator/try`

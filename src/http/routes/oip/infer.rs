@@ -6,30 +6,56 @@ use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::header::CONTENT_ENCODING;
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
 use flate2::bufread::{MultiGzDecoder, ZlibDecoder};
+use serde_json::json;
 
-use super::{ModelPath, NamedModel, scope_of};
+use super::{MODEL, ModelPath, NamedModel, VERSION, scope_of};
 use crate::http::admission::{Class, GivingWay, Overloaded, Permit, WhenOverloaded};
 use crate::http::edge::auth::Asker;
 use crate::http::edge::body;
 use crate::http::edge::deadline::{BatchTime, Hurry, OwnDeadline};
-use crate::http::edge::error::{ApiError, Code};
+use crate::http::edge::error::{ASK, ApiError, Code};
 use crate::http::edge::request_id::with_request_id;
+use crate::http::openapi::{Operation, Tag};
 use crate::http::routes::predict_lead;
 use crate::http::routes::question::ClvQuestion;
 use crate::http::state::{HttpState, SharedState};
 use crate::http::wire::Explain;
 use crate::http::wire::Explained;
 use crate::http::wire::oip::TaskOutputs;
-use crate::http::wire::oip::{AnswerInColumns, Columns, InferAnswer, InferQuestion, JSON_LENGTH, JsonQuestion};
+use crate::http::wire::oip::{
+    AnswerBody, AnswerInColumns, Columns, InferAnswer, InferQuestion, InferRequest, JSON_LENGTH, JsonQuestion,
+};
 use crate::http::wire::request::checked_id;
 use crate::scoring::{Prefer, Scored, Scorer};
 use scoreline_domain::{Estimate, LeadScore};
 use scoreline_engine::inference::ModelSnapshot;
 use scoreline_engine::inference::manifest::Task;
+
+pub(crate) fn describe() -> Operation {
+    described("v2_infer")
+}
+
+pub(crate) fn describe_of_version() -> Operation {
+    described("v2_infer_version").at("version", VERSION)
+}
+
+fn described(id: &'static str) -> Operation {
+    let tensor = |name: &str, value: f64| json!({"name": name, "datatype": "FP32", "shape": [1, 1], "data": [value]});
+    let example = json!({"inputs": [tensor("recency_days", 12.0), tensor("frequency_count", 48.0)]});
+    Operation::new(Tag::Inference, id, "Scores rows, one tensor for each feature")
+        .about("With `inference-header-content-length`, raw tensors stand behind the JSON. Bodies may be packed by gzip or deflate.")
+        .at("model", MODEL)
+        .in_time()
+        .takes::<InferRequest>(&example)
+        .gives::<AnswerBody<'static>>(StatusCode::OK, "A tensor for each output.")
+        .gives_text(StatusCode::OK, "application/octet-stream", "A tensor for each output.")
+        .refuses_inference(&[Code::NotFound, Code::TooManyRows, Code::UnknownEncoding])
+        .refuses(&ASK)
+}
 
 pub(crate) async fn handle(
     State(app): State<SharedState>,

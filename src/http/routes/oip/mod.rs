@@ -22,6 +22,10 @@ use scoreline_engine::inference::ModelSnapshot;
 use scoreline_engine::inference::manifest::Task;
 use scoreline_engine::inference::registry::Registry;
 
+/// What the placeholders of paths are.
+const MODEL: &str = "Name of a model that serves.";
+const VERSION: &str = "Name of the version that serves.";
+
 /// A model, and perhaps a version of it, as a path names them.
 #[derive(Deserialize)]
 pub(crate) struct NamedModel {

@@ -6,10 +6,12 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::{ModelPath, NamedModel, scope_of};
+use super::{MODEL, ModelPath, NamedModel, VERSION, scope_of};
 use crate::http::edge::auth::Asker;
 use crate::http::edge::error::{ApiError, Code};
+use crate::http::openapi::{Operation, Tag};
 use crate::http::state::SharedState;
 use crate::http::wire::json::respond;
 use crate::http::wire::oip::{Datatype, TaskOutputs};
@@ -19,7 +21,7 @@ use scoreline_engine::inference::ModelSnapshot;
 use scoreline_engine::inference::bundle::sha256_hex;
 use scoreline_engine::inference::manifest::Task;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct ModelMetadata<'a> {
     name: &'a str,
     versions: [&'a str; 1],
@@ -30,17 +32,48 @@ struct ModelMetadata<'a> {
 }
 
 /// An input or output. There are as many rows as are asked about.
-#[derive(Clone, Copy, Serialize)]
+#[derive(Clone, Copy, Serialize, ToSchema)]
 pub(super) struct TensorMetadata<'a> {
     pub name: &'a str,
+    #[schema(value_type = String)]
     pub datatype: Datatype,
     pub shape: [i64; 2],
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct ModelReady<'a> {
     name: &'a str,
     ready: bool,
+}
+
+pub(crate) fn describe() -> Operation {
+    described("v2_model")
+}
+
+pub(crate) fn describe_of_version() -> Operation {
+    described("v2_model_version").at("version", VERSION)
+}
+
+fn described(id: &'static str) -> Operation {
+    Operation::new(Tag::Inference, id, "What a model reads and answers")
+        .at("model", MODEL)
+        .gives::<ModelMetadata<'static>>(StatusCode::OK, "A tensor for each feature and output.")
+        .refuses_inference(&[Code::NotFound, Code::NoModel])
+}
+
+pub(crate) fn describe_ready() -> Operation {
+    described_ready("v2_model_ready")
+}
+
+pub(crate) fn describe_ready_of_version() -> Operation {
+    described_ready("v2_model_version_ready").at("version", VERSION)
+}
+
+fn described_ready(id: &'static str) -> Operation {
+    Operation::new(Tag::Inference, id, "Whether a model answers")
+        .at("model", MODEL)
+        .gives::<ModelReady<'static>>(StatusCode::OK, "It does.")
+        .refuses_inference(&[Code::NotFound, Code::NoModel])
 }
 
 pub(crate) async fn metadata(

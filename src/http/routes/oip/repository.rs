@@ -5,26 +5,45 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
+use utoipa::ToSchema;
 
 use crate::http::edge::body::Payload;
 use crate::http::edge::error::{ApiError, Code};
+use crate::http::openapi::{Operation, Tag};
 use crate::http::wire::json::{parse_object, respond};
 use crate::scoring::Scorer;
 use scoreline_engine::inference::registry::{CandidateMode, VersionState, VersionStatus};
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, ToSchema)]
 struct IndexRequest {
     /// Only versions that serve.
     #[serde(default)]
     ready: Option<bool>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct IndexEntry {
     pub name: String,
     pub version: String,
     pub state: &'static str,
     pub reason: String,
+}
+
+pub(crate) fn describe() -> Operation {
+    Operation::new(Tag::Inference, "v2_repository", "Every version on disk, with why it does not serve")
+        .takes::<IndexRequest>(&json!({"ready": true}))
+        .needs_no_body()
+        .gives_as::<Vec<IndexEntry>>("RepositoryIndex", StatusCode::OK, "The versions.")
+        .refuses_inference(&[])
+}
+
+pub(crate) fn describe_load() -> Operation {
+    Operation::new(Tag::Inference, "v2_load", FILES).at("model", super::MODEL).refuses_inference(&[Code::Forbidden])
+}
+
+pub(crate) fn describe_unload() -> Operation {
+    Operation::new(Tag::Inference, "v2_unload", FILES).at("model", super::MODEL).refuses_inference(&[Code::Forbidden])
 }
 
 pub(crate) async fn index(State(scorer): State<Scorer>, Payload(body): Payload) -> Result<Response, ApiError> {

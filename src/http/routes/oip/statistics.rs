@@ -4,20 +4,23 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::{ModelPath, NamedModel, scope_of};
+use super::{MODEL, ModelPath, NamedModel, VERSION, scope_of};
 use crate::http::edge::auth::Asker;
+use crate::http::edge::error::Code;
+use crate::http::openapi::{Operation, Tag};
 use crate::http::state::{HttpState, SharedState};
 use crate::http::wire::json::respond;
 use scoreline_engine::inference::ModelSnapshot;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Statistics {
     model_stats: Vec<ModelStatistics>,
 }
 
 /// What one version has answered since it is served here. A row is an inference by itself.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct ModelStatistics {
     pub name: String,
     pub version: String,
@@ -27,7 +30,7 @@ pub(super) struct ModelStatistics {
 }
 
 /// A row that is refused reaches no model, and a failing one is answered by something else: none of them fails.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct InferenceStatistics {
     pub success: CountedTime,
     pub fail: CountedTime,
@@ -37,10 +40,31 @@ pub(super) struct InferenceStatistics {
     pub compute_output: CountedTime,
 }
 
-#[derive(Clone, Copy, Default, Serialize)]
+#[derive(Clone, Copy, Default, Serialize, ToSchema)]
 pub(super) struct CountedTime {
     pub count: u64,
     pub ns: u64,
+}
+
+pub(crate) fn describe_all() -> Operation {
+    Operation::new(Tag::Inference, "v2_statistics", "How often and how long models answered")
+        .gives::<Statistics>(StatusCode::OK, "Of every model that the caller may ask.")
+        .refuses_inference(&[])
+}
+
+pub(crate) fn describe() -> Operation {
+    described("v2_model_statistics")
+}
+
+pub(crate) fn describe_of_version() -> Operation {
+    described("v2_model_version_statistics").at("version", VERSION)
+}
+
+fn described(id: &'static str) -> Operation {
+    Operation::new(Tag::Inference, id, "How often and how long a model answered")
+        .at("model", MODEL)
+        .gives::<Statistics>(StatusCode::OK, "Of this model.")
+        .refuses_inference(&[Code::NotFound, Code::NoModel])
 }
 
 /// Of all models that the caller may ask.

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use smallvec::{SmallVec, smallvec};
+use utoipa::ToSchema;
 
 use super::Datatype;
 use crate::http::edge::error::{ApiError, Code, LONGEST_NAME};
+use crate::http::openapi::shape;
 use crate::http::wire::Explained;
 use crate::http::wire::answer::{PredictionBody, Seconds, not_explained_text, warning_text};
 use crate::http::wire::lead::LeadPrediction;
@@ -31,13 +33,14 @@ pub(crate) struct InferAnswer {
 }
 
 /// What there is to say about all rows.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct AnswerParameters {
     pub model_digest: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interval_level: Option<f64>,
     /// Of the oldest score.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = shape::moment)]
     pub scored_at: Option<Seconds>,
     /// Why the ladder stepped down for some rows.
     #[serde(skip_serializing_if = "String::is_empty")]

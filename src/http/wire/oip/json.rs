@@ -2,12 +2,14 @@
 
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::answer::{AnswerParameters, InferAnswer, OutputColumn, OutputValues};
 use super::tensor::{Datatype, Elements, Tensor, TensorData};
 use super::{InferParameters, InferQuestion};
 use crate::http::edge::error::{ApiError, Code};
 use crate::http::edge::headers::JSON;
+use crate::http::openapi::shape;
 use crate::http::wire::json::{append, parse_object, with_body};
 use crate::http::wire::values::{WireText, optional_text};
 
@@ -134,8 +136,40 @@ impl<'a> InputBody<'a> {
     }
 }
 
-#[derive(Serialize)]
-struct AnswerBody<'a> {
+/// As the document has a question: what is not listed is passed over, because clients send more.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its shape is used")]
+pub(crate) struct InferRequest {
+    #[schema(schema_with = shape::optional_request_id, required = false)]
+    id: (),
+    parameters: Option<InferParameters<'static>>,
+    inputs: Vec<InputTensor>,
+    /// All of them when there are none.
+    outputs: Option<Vec<WantedTensor>>,
+}
+
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its shape is used")]
+struct InputTensor {
+    /// A feature, or something else that is known of each row.
+    name: String,
+    /// `FP32`, `FP64`, an integer type, `BOOL` or `BYTES`.
+    datatype: String,
+    /// Rows, and 1 where there are two.
+    shape: Vec<u64>,
+    #[schema(schema_with = shape::values, required = false)]
+    data: (),
+}
+
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its shape is used")]
+struct WantedTensor {
+    name: String,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = InferAnswer)]
+pub(crate) struct AnswerBody<'a> {
     model_name: &'a str,
     model_version: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -144,18 +178,22 @@ struct AnswerBody<'a> {
     outputs: Vec<OutputBody<'a>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = OutputTensor)]
 struct OutputBody<'a> {
     name: &'static str,
+    #[schema(value_type = String)]
     datatype: Datatype,
     shape: [usize; 2],
     #[serde(skip_serializing_if = "Option::is_none")]
     parameters: Option<OutputParameters>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = shape::outputs)]
     data: Option<&'a OutputValues>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = OutputTensorParameters)]
 struct OutputParameters {
     binary_data_size: usize,
 }

@@ -12,13 +12,15 @@ mod tensor;
 
 pub(crate) use answer::{AnswerInColumns, InferAnswer, TaskOutputs};
 pub(crate) use columns::Columns;
-pub(crate) use json::{JSON_LENGTH, JsonQuestion};
+pub(crate) use json::{AnswerBody, InferRequest, JSON_LENGTH, JsonQuestion};
 pub(crate) use tensor::{Datatype, Tensor};
 
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use super::explanation::Explain;
 use super::values::{WireText, optional, optional_text};
+use crate::http::openapi::shape;
 
 /// What is asked about a model.
 pub(crate) struct InferQuestion<'a> {
@@ -30,21 +32,27 @@ pub(crate) struct InferQuestion<'a> {
 }
 
 /// What holds for all rows. Clients and the servers between them send others too, which mean nothing here.
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, ToSchema)]
 pub(crate) struct InferParameters<'a> {
     #[serde(borrow, default, deserialize_with = "optional_text")]
+    #[schema(schema_with = shape::optional_text)]
     pub customer_id: Option<WireText<'a>>,
     #[serde(borrow, default, deserialize_with = "optional_text")]
+    #[schema(schema_with = shape::optional_text)]
     pub lead_id: Option<WireText<'a>>,
     #[serde(borrow, default, deserialize_with = "optional_text")]
+    #[schema(schema_with = shape::optional_text)]
     pub acquisition_channel: Option<WireText<'a>>,
     #[serde(borrow, default, deserialize_with = "optional_text")]
+    #[schema(schema_with = shape::optional_text)]
     pub segment: Option<WireText<'a>>,
     #[serde(borrow, default, deserialize_with = "optional_text")]
+    #[schema(schema_with = shape::optional_text)]
     pub lead_source: Option<WireText<'a>>,
     #[serde(default, deserialize_with = "optional")]
     pub interval_level: Option<f64>,
     #[serde(default, deserialize_with = "optional")]
+    #[schema(schema_with = shape::explain)]
     pub explain: Option<Explain>,
     /// Microseconds that the caller waits; 0 for as long as the settings say.
     #[serde(default, deserialize_with = "optional")]

@@ -269,6 +269,11 @@ impl ModelSnapshot {
         self.cold_start.iter().copied().find(|position| !raw[*position].is_nan())
     }
 
+    /// Names of the features whose 0 is a customer without history: the first that is given decides.
+    pub fn cold_start_features(&self) -> impl Iterator<Item = &str> {
+        self.cold_start.iter().map(|position| self.schema.rules()[*position].name.as_str())
+    }
+
     /// Whether these raw values are of a customer without history.
     pub fn is_cold_start(&self, raw: &[f64]) -> bool {
         self.history(raw).is_some_and(|position| raw[position] == 0.0)
