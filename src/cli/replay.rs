@@ -243,7 +243,7 @@ impl Session {
             |version: &ModelVersion| load(self.settings.clone(), Some(self.against.name()), Some(version)).ok();
         self.replay.ask(&question, before).await;
         self.questions += 1;
-        if self.questions % PAUSE_AFTER == 0 {
+        if self.questions.is_multiple_of(PAUSE_AFTER) {
             tokio::task::yield_now().await;
         }
         Ok(())

@@ -152,10 +152,10 @@ impl ReplayLog {
             if is_over {
                 return;
             }
-            if round % FORGET_ROUNDS == 0 {
+            if round.is_multiple_of(FORGET_ROUNDS) {
                 let oldest = clock.now().checked_sub(keeper.log.limits.kept_for).unwrap_or(Timestamp::MIN);
                 let forgotten = keeper.store.forget_replay(oldest).await;
-                keeper.tell(forgotten.map(drop));
+                keeper.tell(forgotten.err().as_ref());
             }
         }
     }
@@ -197,21 +197,21 @@ impl Keeper {
             match self.store.keep_replay(rows, self.log.limits.questions).await {
                 Ok(kept) => {
                     self.log.kept.increment(kept);
-                    self.tell(Ok(()));
+                    self.tell(None);
                 }
                 Err(error) => {
                     self.log.store.increment(count);
-                    self.tell(Err(error));
+                    self.tell(Some(&error));
                 }
             }
         }
     }
 
-    fn tell(&mut self, done: Result<(), StoreError>) {
-        if let (Err(error), false) = (&done, self.is_failing) {
+    fn tell(&mut self, failure: Option<&StoreError>) {
+        if let (Some(error), false) = (failure, self.is_failing) {
             tracing::warn!(%error, "questions cannot be kept for a replay; further ones are only counted");
         }
-        self.is_failing = done.is_err();
+        self.is_failing = failure.is_some();
     }
 }
 

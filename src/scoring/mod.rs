@@ -589,10 +589,7 @@ impl Scorer {
         let scored = match ran {
             Ok(estimate) => {
                 let outcome = estimate.into_outcome();
-                let (score, clv) = match &outcome {
-                    TaskScore::Clv(estimate) => (estimate.value, Some(estimate)),
-                    TaskScore::Lead(lead) => (lead.probability.get(), None),
-                };
+                let (score, clv) = outcome.watched();
                 if let Some((beside, running)) = running {
                     self.parts.comparing.offer(beside, judgement(&estimate, running), &ask, wish);
                 }
@@ -613,12 +610,7 @@ impl Scorer {
                 scored
             }
             Err(failure) => {
-                let reason = failure.reason();
-                // An open breaker has said so once, and overload is counted: a line for every call says nothing more.
-                if !matches!(reason, FallbackReason::BreakerOpen | FallbackReason::Overloaded) {
-                    let trace_id = trace::current().map(tracing::field::display);
-                    tracing::warn!(model = %snapshot.name(), version = %snapshot.version(), reason = reason.as_str(), error = %failure, trace_id, "model gave no answer");
-                }
+                let reason = tell_failure(snapshot, &failure);
                 match last {
                     Some((stale, estimate)) => answer.cached(&stale, estimate, Source::StaleCache, Some(reason)),
                     None => answer.fallback(ask.known, reason),
@@ -724,6 +716,17 @@ impl Scorer {
             _ => Ok(Warnings::new()),
         }
     }
+}
+
+/// Says in the log that a model gave no answer; why.
+fn tell_failure(snapshot: &ModelSnapshot, failure: &RunFailure) -> FallbackReason {
+    let reason = failure.reason();
+    // An open breaker has said so once, and overload is counted: a line for every call says nothing more.
+    if !matches!(reason, FallbackReason::BreakerOpen | FallbackReason::Overloaded) {
+        let trace_id = trace::current().map(tracing::field::display);
+        tracing::warn!(model = %snapshot.name(), version = %snapshot.version(), reason = reason.as_str(), error = %failure, trace_id, "model gave no answer");
+    }
+    reason
 }
 
 /// The interval level to answer with; `None` for a model without calibration.

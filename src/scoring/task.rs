@@ -53,6 +53,16 @@ pub enum TaskScore {
     Lead(LeadScore),
 }
 
+impl TaskScore {
+    /// What drift is counted by, and the estimate that outcomes are held against.
+    pub(super) fn watched(&self) -> (f64, Option<&Estimate>) {
+        match self {
+            Self::Clv(estimate) => (estimate.value, Some(estimate)),
+            Self::Lead(lead) => (lead.probability.get(), None),
+        }
+    }
+}
+
 /// What a score's explanation counts in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScoreUnit {

@@ -45,8 +45,8 @@ fn made(program: &Path, folder: &Path) -> PathBuf {
     command.arg(repository("integrations/deploy/package")).arg(program).arg(folder);
     let output = command.output().expect("bash runs");
     assert!(output.status.success(), "{}", said(&output));
-    let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
-    entries.into_iter().find(|path| path.extension().is_some_and(|end| end == "deb")).expect("a package")
+    let mut entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    entries.find(|path| path.extension().is_some_and(|end| end == "deb")).expect("a package")
 }
 
 #[test]
