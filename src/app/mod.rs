@@ -27,7 +27,8 @@ use crate::config::{self, Effective, Settings, SettingsSource};
 use crate::conversations::ConversationBook;
 use crate::http::admission::Admission;
 use crate::http::{
-    Documents, Endpoints, EventKeys, HttpSettings, HttpState, OperatorDesk, SharedState, WidgetDesk, keep_live,
+    Documents, Endpoints, EventKeys, HttpSettings, HttpState, OperatorDesk, Readiness, SharedState, WidgetDesk,
+    keep_live,
 };
 use crate::lifecycle::{Hangups, Lifecycle, Signals, Stop};
 use crate::monitoring::{Ledger, Monitoring};
@@ -156,17 +157,11 @@ pub async fn serve(start: ServerStart) -> anyhow::Result<()> {
     let limits = Limits { connections: shares.public, ..settings.connections };
     serve_public(public, tls, state, limits, drain.clone(), admin_drain, &stop);
     stop.supervise("reload", reload.run(hangups, stop.clone()));
-    stop.supervise("traffic", sample(Arc::clone(&registry), monitoring.clone(), stop.clone()));
-    stop.supervise("drift monitor", judge(Arc::clone(&registry), monitoring.clone(), stop.clone()));
-    let comparing = stop.clone();
-    let candidates = scorer.clone();
-    stop.supervise("candidates", async move { candidates.compare(comparing.requested()).await });
-    stop.supervise("models watcher", watch(registry, settings.models.dir.clone(), stop.clone()));
-    stop.supervise("self-probe", probe(SelfProbe::new(scorer), settings.scoring.self_probe, stop.clone()));
+    stop.supervise("self-probe", probe(SelfProbe::new(scorer.clone()), settings.scoring.self_probe, stop.clone()));
+    look_after_models(settings.models.dir, scorer, registry, &monitoring, &stop);
     stop.supervise("jobs", pipeline.run(parts, opening, stop.clone()));
     let folding = stop.clone();
     stop.supervise("metrics upkeep", async move { metrics.upkeep(folding.requested()).await });
-    let draining = stop.clone();
     let stopping = stop.clone();
     stop.track(async move {
         tokio::select! {
@@ -174,14 +169,7 @@ pub async fn serve(start: ServerStart) -> anyhow::Result<()> {
             () = tokio::time::sleep(ready_wait), if !ready_wait.is_zero() => tell_if_late(&known),
         }
     });
-    let delay = settings.server.drain_delay;
-    stop.supervise("drain", async move {
-        draining.requested().await;
-        readiness.drain();
-        drain.leave();
-        tokio::time::sleep(delay).await;
-        drain.close();
-    });
+    stop.supervise("drain", leave(drain, readiness, settings.server.drain_delay, stop.clone()));
     let drain_time = settings.server.drain_delay + settings.server.drain_timeout;
     let keeping = keep_ledger(monitoring.ledger().cloned(), opened, eraser.tombstones().clone());
     let ending = async {
@@ -198,6 +186,24 @@ pub async fn serve(start: ServerStart) -> anyhow::Result<()> {
         store.close().await;
     }
     ended.context("the server did not stop cleanly")
+}
+
+/// Starts what looks at models and at what goes through them.
+fn look_after_models(dir: PathBuf, scorer: Scorer, registry: Arc<Registry>, monitoring: &Monitoring, stop: &Stop) {
+    stop.supervise("traffic", sample(Arc::clone(&registry), monitoring.clone(), stop.clone()));
+    stop.supervise("drift monitor", judge(Arc::clone(&registry), monitoring.clone(), stop.clone()));
+    let comparing = stop.clone();
+    stop.supervise("candidates", async move { scorer.compare(comparing.requested()).await });
+    stop.supervise("models watcher", watch(registry, dir, stop.clone()));
+}
+
+/// Says that the process leaves once it is asked to stop, and accepts nothing new a while later.
+async fn leave(drain: Drain, readiness: Readiness, delay: Duration, stop: Stop) {
+    stop.requested().await;
+    readiness.drain();
+    drain.leave();
+    tokio::time::sleep(delay).await;
+    drain.close();
 }
 
 /// Keeps outcomes from the moment the store is open until the ledger is closed; the store, to be closed then.

@@ -16,6 +16,7 @@ use std::time::Duration;
 use super::task::Score;
 use super::{Scored, Scorer};
 use scoreline_domain::score::round;
+use scoreline_domain::trace;
 use scoreline_domain::{CustomerKey, ModelName, ModelVersion, Source};
 use scoreline_engine::features::Value;
 use scoreline_engine::inference::ModelSnapshot;
@@ -139,6 +140,7 @@ impl Scorer {
             Err(reason) => reason.as_str(),
         };
         metrics::counter!("scoreline_explanations_total", "outcome" => outcome).increment(1);
+        trace::stage("explain");
         explained
     }
 

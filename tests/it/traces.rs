@@ -216,6 +216,7 @@ fn all_is_followed_where_the_share_is_one_and_metrics_name_the_traces() {
     let all = spans(&receiver);
     let root = |route: &str| all.iter().find(|span| span.name == format!("POST {route}")).expect("followed");
     assert!(root(CLV).parent_span_id.is_empty() && root(CLV).flags == 0x101);
+    assert_eq!(names(&below(&all, root(CLV))), ["read", "parse", "score", "explain", "write"]);
     let batch = below(&all, root("/v1/predict/clv/batch"));
     let score = batch.iter().find(|span| span.name == "score").expect("scored");
     assert_eq!(attributes(&score.attributes)["scoreline.rows"], "2");

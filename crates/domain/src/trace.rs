@@ -334,17 +334,15 @@ impl Recording {
 
     /// Notes what took the time since the last stage until now.
     pub fn stage(&self, name: &'static str) {
-        if self.followed != Followed::Request {
-            return;
+        if self.followed == Followed::Request {
+            let to = self.watch.elapsed();
+            let mut noted = self.noted();
+            let from = noted.mark;
+            noted.stage(name, from, to, Vec::new);
         }
-        let to = self.watch.elapsed();
-        let mut noted = self.noted();
-        let from = noted.mark;
-        noted.stage(Span::internal(name, from, to, Vec::new()));
     }
 
-    /// Notes a stage that has just taken so long. The time before it is of the stage `before`. A stage that is noted again
-    /// goes on: rows of a batch are one.
+    /// Notes a stage that has just taken so long. The time before it is of the stage `before`.
     fn stage_of(
         &self,
         before: &'static str,
@@ -352,22 +350,16 @@ impl Recording {
         took: Duration,
         attributes: impl FnOnce() -> Attributes,
     ) {
-        if self.followed != Followed::Request {
-            return;
+        if self.followed == Followed::Request {
+            let to = self.watch.elapsed();
+            let from = to.saturating_sub(took);
+            let mut noted = self.noted();
+            let mark = noted.mark;
+            if from > mark && noted.spans.iter().all(|span| span.name != before) {
+                noted.stage(before, mark, from, Vec::new);
+            }
+            noted.stage(name, from, to, attributes);
         }
-        let to = self.watch.elapsed();
-        let mut noted = self.noted();
-        if let Some(again) = noted.spans.iter_mut().find(|span| span.name == name) {
-            again.to = to;
-            again.times += 1;
-            noted.mark = to;
-            return;
-        }
-        let (mark, from) = (noted.mark, to.saturating_sub(took));
-        if noted.spans.iter().all(|span| span.name != before) && from > mark {
-            noted.stage(Span::internal(before, mark, from, Vec::new()));
-        }
-        noted.stage(Span::internal(name, from, to, attributes()));
     }
 
     /// Ends the root and hands everything over.
@@ -386,9 +378,13 @@ impl Recording {
 }
 
 impl Noted {
-    fn stage(&mut self, span: Span) {
-        self.mark = span.to;
-        self.add(span);
+    /// A stage that is noted again goes on: those of the rows of a batch are one.
+    fn stage(&mut self, name: &'static str, from: Duration, to: Duration, attributes: impl FnOnce() -> Attributes) {
+        self.mark = to;
+        match self.spans.iter_mut().find(|span| span.name == name) {
+            Some(again) => (again.to, again.times) = (to, again.times + 1),
+            None => self.add(Span::internal(name, from, to, attributes())),
+        }
     }
 
     fn add(&mut self, span: Span) {
