@@ -120,11 +120,11 @@ fn of_sets(model: &ModelSnapshot, sets: &[Information]) -> Vec<Value> {
         names.dedup();
         names
     };
-    let mut any = vec![needed("everything", and(given(sets), required(model, |_| true)))];
+    let mut any = vec![needed("everything", &and(given(sets), required(model, |_| true)))];
     for (number, set) in sets.iter().enumerate() {
         let lacks: &str = &set.lacks;
         let names = and(given(&sets[..number]), required(model, |position| model.reads(Some(number), position)));
-        let mut needed = needed(&set.name, names);
+        let mut needed = needed(&set.name, &names);
         needed["properties"][lacks] = json!({"enum": [0, null]});
         any.push(needed);
     }
@@ -132,7 +132,7 @@ fn of_sets(model: &ModelSnapshot, sets: &[Information]) -> Vec<Value> {
 }
 
 /// Features that are there, and not null.
-fn needed(title: &str, names: Vec<Value>) -> Value {
+fn needed(title: &str, names: &[Value]) -> Value {
     let given = names.iter().filter_map(Value::as_str).map(|name| (name.to_owned(), json!({"not": {"type": "null"}})));
     let properties: Map<String, Value> = given.collect();
     json!({"title": title, "required": names, "properties": properties})

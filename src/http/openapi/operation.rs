@@ -180,14 +180,13 @@ impl Operation {
     pub(crate) fn gives_as<T: ToSchema>(mut self, name: &str, status: StatusCode, meaning: &'static str) -> Self {
         let schema = self.schemas.response::<T>(name);
         let content = &mut self.response(status, meaning)["content"]["application/json"]["schema"];
-        *content = match content.take() {
-            Value::Null => schema,
-            Value::Object(mut before) if before.contains_key("anyOf") => {
-                before["anyOf"].as_array_mut().expect("a list").push(schema);
-                Value::Object(before)
-            }
-            before => json!({"anyOf": [before, schema]}),
-        };
+        if let Some(any) = content.get_mut("anyOf").and_then(Value::as_array_mut) {
+            any.push(schema);
+        } else if content.is_null() {
+            *content = schema;
+        } else {
+            *content = json!({"anyOf": [content.take(), schema]});
+        }
         self
     }
 
