@@ -42,8 +42,8 @@ pub struct Route {
     pub name: &'static str,
     pub access: Access,
     pub(super) answer: RouteAnswer,
-    /// What the document says of it.
-    describe: Describe,
+    /// What the document says of it; `None` of a call of gRPC, which has a document of its own.
+    describe: Option<Describe>,
 }
 
 /// What answers a route.
@@ -65,6 +65,8 @@ const DATA_ACTIONS: &str = "/v1/genesys/{*action}";
 /// Where the routes of the Open Inference Protocol are.
 const INFERENCE: &str = "/v2";
 const NO_INFERENCE: &str = "/v2/{*path}";
+/// As calls of gRPC.
+const NO_CALL: &str = "/inference.GRPCInferenceService/{*call}";
 /// What commands of this machine are taken, beside the public listener.
 const PURCHASES: &str = "/v1/purchases";
 const LEAD_SCORES: &str = "/v1/leads/score";
@@ -111,6 +113,17 @@ pub static ROUTES: &[Route] = &[
     public(Method::POST, "/v2/repository/index", "v2_repository", Scoped(Scope::Admin), Routed(|method| on(method, oip::repository::index)), oip::repository::describe),
     public(Method::POST, "/v2/repository/models/{model}/load", "v2_repository", Scoped(Scope::Admin), Routed(|method| on(method, oip::repository::refuse)), oip::repository::describe_load),
     public(Method::POST, "/v2/repository/models/{model}/unload", "v2_repository", Scoped(Scope::Admin), Routed(|method| on(method, oip::repository::refuse)), oip::repository::describe_unload),
+    call("/inference.GRPCInferenceService/ServerLive", "health", Open, Routed(|method| on(method, oip::grpc::server_live))),
+    call("/inference.GRPCInferenceService/ServerReady", "health", Open, Routed(|method| on(method, oip::grpc::server_ready))),
+    call("/inference.GRPCInferenceService/ModelReady", "health", Open, Routed(|method| on(method, oip::grpc::model_ready))),
+    call("/inference.GRPCInferenceService/ServerMetadata", "grpc_server", Scoring, Routed(|method| on(method, oip::grpc::server_metadata))),
+    call("/inference.GRPCInferenceService/ModelMetadata", "grpc_model", Scoring, Routed(|method| on(method, oip::grpc::model_metadata))),
+    call("/inference.GRPCInferenceService/ModelInfer", "grpc_infer", Scoring, Routed(|method| on(method, oip::grpc::model_infer))),
+    call("/inference.GRPCInferenceService/ModelStatistics", "grpc_statistics", Scoring, Routed(|method| on(method, oip::grpc::model_statistics))),
+    call("/inference.GRPCInferenceService/RepositoryIndex", "grpc_repository", Scoped(Scope::Admin), Routed(|method| on(method, oip::grpc::repository_index))),
+    call("/inference.GRPCInferenceService/RepositoryModelLoad", "grpc_repository", Scoped(Scope::Admin), Routed(|method| on(method, oip::grpc::repository_refuse))),
+    call("/inference.GRPCInferenceService/RepositoryModelUnload", "grpc_repository", Scoped(Scope::Admin), Routed(|method| on(method, oip::grpc::repository_refuse))),
+    call("/grpc.health.v1.Health/Check", "health", Open, Routed(|method| on(method, oip::grpc::health_check))),
     public(Method::GET, "/openapi.json", "openapi", Open, Routed(|method| on(method, public_document)), docs::describe_document),
     public(Method::GET, "/docs", "docs", Open, Routed(|method| on(method, docs::page)), docs::describe_page),
     public(Method::GET, "/docs/{file}", "docs_file", Open, Routed(|method| on(method, docs::file)), docs::describe_file),
@@ -148,11 +161,15 @@ const fn public(
     answer: RouteAnswer,
     describe: Describe,
 ) -> Route {
-    Route { listener: ListenerName::Public, method, path, name, access, answer, describe }
+    Route { listener: ListenerName::Public, method, path, name, access, answer, describe: Some(describe) }
+}
+
+const fn call(path: &'static str, name: &'static str, access: Access, answer: RouteAnswer) -> Route {
+    Route { listener: ListenerName::Public, method: Method::POST, path, name, access, answer, describe: None }
 }
 
 const fn admin(method: Method, path: &'static str, access: Access, answer: RouteAnswer, describe: Describe) -> Route {
-    Route { listener: ListenerName::Admin, method, path, name: "admin", access, answer, describe }
+    Route { listener: ListenerName::Admin, method, path, name: "admin", access, answer, describe: Some(describe) }
 }
 
 /// The routes of one listener behind authentication and under observation. What is no route is answered here too.
@@ -169,7 +186,8 @@ pub(super) fn router(listener: ListenerName, state: SharedState) -> Router {
     let router = match listener {
         ListenerName::Public => router
             .route(DATA_ACTIONS, any(not_found).layer(unmatched(Endpoint::GenesysRoute.errors(&state))))
-            .route(NO_INFERENCE, any(not_found).layer(unmatched(ErrorForm::Inference))),
+            .route(NO_INFERENCE, any(not_found).layer(unmatched(ErrorForm::Inference)))
+            .route(NO_CALL, any(oip::grpc::unknown).layer(unmatched(ErrorForm::Grpc))),
         ListenerName::Admin => router,
     };
     ended(router, state)
@@ -198,6 +216,7 @@ impl Route {
     pub(super) fn observe(&self, state: &SharedState) -> Observe {
         let errors = match self.answer {
             Live(endpoint) => endpoint.errors(state),
+            Routed(_) if self.is_call() => ErrorForm::Grpc,
             Routed(_) if self.path.starts_with(INFERENCE) => ErrorForm::Inference,
             Routed(_) => ErrorForm::Documented,
         };
@@ -207,6 +226,11 @@ impl Route {
             .as_ref()
             .map(|_| Followed { tracer: state.tracer.clone(), exemplars: state.metrics.exemplars().clone() });
         Observe::new(self.name, self.path, errors, traffic, followed)
+    }
+
+    /// Whether it is a call of gRPC.
+    pub fn is_call(&self) -> bool {
+        self.describe.is_none()
     }
 
     fn changes_by_admin(&self) -> bool {
@@ -247,11 +271,8 @@ async fn admin_document(State(app): State<SharedState>, headers: HeaderMap) -> R
 
 fn described(listener: ListenerName) -> impl Iterator<Item = DescribedRoute> {
     let rows = ROUTES.iter().filter(move |row| row.listener == listener);
-    rows.map(|row| DescribedRoute {
-        method: row.method.clone(),
-        path: row.path,
-        access: row.access,
-        describe: row.describe,
+    rows.filter_map(|row| {
+        Some(DescribedRoute { method: row.method.clone(), path: row.path, access: row.access, describe: row.describe? })
     })
 }
 

@@ -17,7 +17,7 @@ const FLOORS: [&[&str]; 7] = [
 
 /// Crates whose types stay where they are used, in packages that could name them elsewhere too: what leaves is our own. A
 /// folder ends in `/`.
-const KEPT_IN: [(&str, &[&str]); 13] = [
+const KEPT_IN: [(&str, &[&str]); 14] = [
     ("axum", &["src/http/", "src/app/mod.rs", "crates/listener/", "crates/simulator/"]),
     ("hyper_util", &["src/http/", "crates/listener/"]),
     ("rustls", &["src/auth/secret.rs", "crates/listener/"]),
@@ -31,6 +31,7 @@ const KEPT_IN: [(&str, &[&str]); 13] = [
     ("parquet", &["src/cli/score/", "src/cli/features/"]),
     ("clap", &["src/cli/"]),
     ("utoipa", &["src/http/", "src/sinks/callback/"]),
+    ("tonic", &["src/http/"]),
 ];
 
 /// Names that say nothing about what is inside.

@@ -88,6 +88,8 @@ codes! {
     BodyUnreadable = "body_unreadable", BAD_REQUEST;
     /// A body in a content coding that is not known here.
     UnknownEncoding = "unknown_content_encoding", UNSUPPORTED_MEDIA_TYPE;
+    /// A body of a type that is not known here.
+    UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE;
     /// An outcome without a prediction, of a customer none is recorded of.
     NoPrediction = "no_prediction", UNPROCESSABLE_ENTITY;
     /// Outcomes are not kept here: the settings say so, and sending them again does not help.
@@ -112,6 +114,8 @@ codes! {
     /// A model version cannot be promoted, or rolled back to, as things are.
     ModelNotChanged = "model_not_changed", CONFLICT;
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED;
+    /// A call of a protocol that is not answered here.
+    UnknownCall = "unknown_call", NOT_IMPLEMENTED;
     /// No model is loaded: there is not even a baseline to answer from.
     NoModel = "no_model", SERVICE_UNAVAILABLE;
     Internal = "internal", INTERNAL_SERVER_ERROR;

@@ -4,6 +4,7 @@ pub(super) mod auth;
 pub(super) mod body;
 pub(super) mod deadline;
 pub(super) mod error;
+pub(super) mod grpc;
 pub(super) mod head;
 pub(super) mod headers;
 pub(super) mod observe;

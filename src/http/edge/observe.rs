@@ -15,6 +15,7 @@ use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
 use super::error::{ApiError, Code, error_response};
+use super::grpc::{failed, is_grpc};
 use super::head::Head;
 use super::headers::{JSON, REQUEST_ID, secure};
 use super::refusal::Refusal;
@@ -71,17 +72,23 @@ pub(crate) enum ErrorForm {
     Flat(FlatErrors),
     /// As the Open Inference Protocol has them: a text, beside it our code.
     Inference,
+    /// As `Documented`, but for calls of gRPC, which have them in the head.
+    Grpc,
 }
 
 /// Writes the body of an error for data actions, under the request id to be shown.
 type FlatErrors = Box<dyn Fn(&ApiError, &str) -> Vec<u8> + Send + Sync>;
 
 impl ErrorForm {
+    fn is_of_grpc(&self) -> bool {
+        matches!(self, Self::Grpc)
+    }
+
     /// Status and body of an error under this request id.
     fn write(&self, error: &ApiError, id: &str) -> (StatusCode, Vec<u8>) {
         let written = |body: serde_json::Result<Vec<u8>>| body.expect("texts can be written");
         match self {
-            Self::Documented => (error.code.status(), written(serde_json::to_vec(&error.body(id)))),
+            Self::Documented | Self::Grpc => (error.code.status(), written(serde_json::to_vec(&error.body(id)))),
             Self::Flat(flat) => (error.code.flat_status(), flat(error, id)),
             Self::Inference => (error.code.inference_status(), written(serde_json::to_vec(&error.inference_body(id)))),
         }
@@ -104,6 +111,8 @@ pub(crate) struct Begun {
     pub given: Option<HeaderValue>,
     /// Of the few that are followed.
     pub recording: Option<Arc<Recording>>,
+    /// A call of gRPC, whose errors are written as its callers know them.
+    pub is_grpc: bool,
 }
 
 impl Begun {
@@ -176,7 +185,7 @@ impl Observe {
         let followed = self.route.followed.as_ref();
         let parent = || head.traceparent.once().ok().flatten();
         let recording = followed.and_then(|followed| followed.tracer.follow(parent, watch));
-        Begun { watch, door, method, given: given(head), recording }
+        Begun { watch, door, method, given: given(head), recording, is_grpc: false }
     }
 
     /// Ends a request: an error gets its body, a reply the headers of every reply, and both are recorded.
@@ -197,13 +206,15 @@ impl Observe {
         let error = extensions.remove::<ApiError>();
         let code = error.as_ref().map(|error| error.code);
         let id = RequestId::of(begun.given.clone());
-        let mut response = match error {
-            Some(error) => self.told(&error, response.headers(), &id),
+        let mut response = match &error {
+            Some(error) => self.told(error, begun.is_grpc, response.headers(), &id),
             None if response.headers().contains_key(&REQUEST_ID) => response,
             None => with_request_id(response, id.as_str()),
         };
         secure(response.headers_mut());
-        let (status, id) = (response.status(), response.headers().get(&REQUEST_ID));
+        // A failed call of gRPC is an HTTP success.
+        let status = error.filter(|_| begun.is_grpc).map_or(response.status(), |error| error.code.status());
+        let id = response.headers().get(&REQUEST_ID);
         if let Some(refusal) = &refusal {
             refusal.say(self.route.path, status, id);
         }
@@ -272,12 +283,21 @@ impl Observe {
     }
 
     /// The answer to an error, which so far only stands in the reply with these headers.
-    fn told<B: From<Vec<u8>>>(&self, error: &ApiError, carried: &HeaderMap, id: &RequestId) -> Response<B> {
+    fn told<B: From<Vec<u8>> + Default>(
+        &self,
+        error: &ApiError,
+        is_grpc: bool,
+        carried: &HeaderMap,
+        id: &RequestId,
+    ) -> Response<B> {
         let id = error.request_id.as_deref().unwrap_or_else(|| id.as_str());
         let (status, body) = self.route.errors.write(error, id);
         if status.is_server_error() || error.code == Code::Internal {
             let trace_id = trace::current().map(tracing::field::display);
             tracing::error!(code = error.code.as_str(), request.id = id, trace_id, "request failed");
+        }
+        if is_grpc {
+            return with_request_id(failed(error), id);
         }
         let mut response = with_request_id(Response::new(body.into()), id);
         *response.status_mut() = status;
@@ -336,7 +356,8 @@ where
     fn call(&mut self, request: Request<R>) -> Self::Future {
         let watch = Stopwatch::start();
         let method = request.method().clone();
-        let begun = self.observe.begin(watch, Door::Router, method, &Head::of_map(request.headers()));
+        let mut begun = self.observe.begin(watch, Door::Router, method, &Head::of_map(request.headers()));
+        begun.is_grpc = self.observe.route.errors.is_of_grpc() && is_grpc(request.headers());
         let inner = begun.during(|| self.inner.call(request));
         Observed { inner, begun, observe: self.observe.clone() }
     }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::fmt;
 
 use jiff::civil::Date;
 use serde::Serialize;
@@ -244,6 +245,13 @@ impl LastWritten {
             *text = Timestamp::from_second(*second).unwrap_or(time).to_string();
         }
         text
+    }
+}
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let whole = Timestamp::from_second(self.0.as_second()).unwrap_or(self.0);
+        fmt::Display::fmt(&whole, f)
     }
 }
 

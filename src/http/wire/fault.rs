@@ -47,9 +47,27 @@ fn malformed(err: &serde_json::Error) -> ApiError {
     ApiError::new(Code::MalformedJson, place)
 }
 
+/// Reads fields that came otherwise than in a body of JSON.
+///
+/// # Errors
+/// Names the field, as a part of what is called `above`.
+pub(super) fn read_fields<'a, T, D>(above: &str, fields: D) -> Result<T, ApiError>
+where
+    T: Deserialize<'a>,
+    D: Deserializer<'a, Error = FieldFault>,
+{
+    serde_path_to_error::deserialize(fields).map_err(|found| {
+        let path = format!("{above}.{}", found.path());
+        match public_name(&path) {
+            Ok(()) => ApiError::field(Code::InvalidField, &*path, format!("`{path}` {}", found.inner())),
+            Err(why) => ApiError::personal_name(&path, None, why),
+        }
+    })
+}
+
 /// Why a value is not taken, as it is said behind the name of its field.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum FieldFault {
+pub(super) enum FieldFault {
     /// It is something else than the one thing that is allowed.
     MustBe(String),
     /// An object has a field that is none of these.

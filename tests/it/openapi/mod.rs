@@ -50,7 +50,8 @@ async fn every_route_is_an_operation_and_every_operation_a_route() {
         let document = document(&app, listener).await;
         let mut operations = operations(&document);
         let mut ids = BTreeSet::new();
-        for row in ROUTES.iter().filter(|row| row.listener == listener) {
+        // Calls of gRPC are described by the messages of their protocol.
+        for row in ROUTES.iter().filter(|row| row.listener == listener && !row.is_call()) {
             let operation = operations.remove(&(row.method.to_string(), row.path.to_owned()));
             let operation = operation.unwrap_or_else(|| panic!("{} {} has no operation", row.method, row.path));
             let id = operation["operationId"].as_str().expect("an id");

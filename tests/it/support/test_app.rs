@@ -220,9 +220,7 @@ impl TestApp {
             bundle.write(models.path());
         }
         if shipped {
-            let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/.");
-            let copied = std::process::Command::new("cp").arg("-r").arg(here).arg(models.path()).status();
-            assert!(copied.expect("cp runs").success());
+            copy_shipped(models.path());
         }
         let settings = RegistrySettings {
             candidates: candidates.map(|(model, it)| (ModelName::parse(model).expect("a name"), it)).collect(),
@@ -347,6 +345,13 @@ impl TestApp {
     pub async fn send(&self, request: Request<Body>) -> Reply {
         self.send_raw(request).await.into()
     }
+}
+
+/// Copies the bundles of `models/` into another models folder.
+pub fn copy_shipped(models: &Path) {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/.");
+    let copied = std::process::Command::new("cp").arg("-r").arg(here).arg(models).status();
+    assert!(copied.expect("cp runs").success());
 }
 
 /// What each listener says of itself. It is the same for all apps, but for what their models take.

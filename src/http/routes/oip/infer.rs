@@ -12,7 +12,7 @@ use bytes::Bytes;
 use flate2::bufread::{MultiGzDecoder, ZlibDecoder};
 use serde_json::json;
 
-use super::{MODEL, ModelPath, NamedModel, VERSION, scope_of};
+use super::{MODEL, ModelPath, NamedModel, VERSION};
 use crate::http::admission::{Class, GivingWay, Overloaded, Permit, WhenOverloaded};
 use crate::http::edge::auth::Asker;
 use crate::http::edge::body;
@@ -65,9 +65,7 @@ pub(crate) async fn handle(
     request: Request,
 ) -> axum::response::Result<Response> {
     let named = NamedModel::of(path)?;
-    let serving = named.serving(app.scorer.registry());
-    asker.admit(serving.as_ref().ok().map(|snapshot| scope_of(snapshot)))?;
-    let snapshot = serving?;
+    let snapshot = named.asked(&app, &asker)?;
     let (parts, body) = request.into_parts();
     let (limit, json_length) = (app.settings.batch_body_limit, json_length(&parts.headers)?);
     let body = body::read(body, limit, app.settings.body_timeout).await?;

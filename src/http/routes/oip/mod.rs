@@ -3,6 +3,7 @@
 //! A version answers while it serves, and no other one does: so a request that names a version gets it or a 404. Models
 //! are files, so nothing is loaded or unloaded from here.
 
+pub(in crate::http) mod grpc;
 pub(in crate::http) mod infer;
 pub(in crate::http) mod model;
 pub(in crate::http) mod repository;
@@ -16,7 +17,9 @@ use axum::extract::rejection::PathRejection;
 use serde::Deserialize;
 
 use crate::auth::Scope;
+use crate::http::edge::auth::Asker;
 use crate::http::edge::error::{ApiError, Code};
+use crate::http::state::HttpState;
 use scoreline_domain::ModelName;
 use scoreline_engine::inference::ModelSnapshot;
 use scoreline_engine::inference::manifest::Task;
@@ -39,6 +42,16 @@ type ModelPath = Result<Path<NamedModel>, PathRejection>;
 impl NamedModel {
     fn of(path: ModelPath) -> Result<Self, ApiError> {
         path.map(|Path(named)| named).map_err(|_| ApiError::new(Code::NotFound, "the path must be UTF-8"))
+    }
+
+    /// The snapshot that answers somebody who may ask it.
+    ///
+    /// # Errors
+    /// As `serving`, and when the caller is not let in.
+    fn asked(&self, app: &HttpState, asker: &Asker) -> axum::response::Result<Arc<ModelSnapshot>> {
+        let serving = self.serving(app.scorer.registry());
+        asker.admit(serving.as_ref().ok().map(|snapshot| scope_of(snapshot)))?;
+        Ok(serving?)
     }
 
     /// The snapshot that answers.

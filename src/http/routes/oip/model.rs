@@ -1,6 +1,7 @@
 //! `GET /v2/models/{model}`: what a model reads and answers, and whether it does.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -8,11 +9,11 @@ use axum::response::Response;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{MODEL, ModelPath, NamedModel, VERSION, scope_of};
+use super::{MODEL, ModelPath, NamedModel, VERSION};
 use crate::http::edge::auth::Asker;
 use crate::http::edge::error::{ApiError, Code};
 use crate::http::openapi::{Operation, Tag};
-use crate::http::state::SharedState;
+use crate::http::state::{HttpState, SharedState};
 use crate::http::wire::json::respond;
 use crate::http::wire::oip::{Datatype, TaskOutputs};
 use scoreline_domain::{Estimate, LeadScore};
@@ -81,9 +82,7 @@ pub(crate) async fn metadata(
     asker: Asker,
     path: ModelPath,
 ) -> axum::response::Result<Response> {
-    let serving = NamedModel::of(path)?.serving(app.scorer.registry());
-    asker.admit(serving.as_ref().ok().map(|snapshot| scope_of(snapshot)))?;
-    let snapshot = serving?;
+    let snapshot = NamedModel::of(path)?.asked(&app, &asker)?;
     let metadata = ModelMetadata {
         name: snapshot.name().as_str(),
         versions: [snapshot.version().as_str()],
@@ -96,11 +95,22 @@ pub(crate) async fn metadata(
 }
 
 pub(crate) async fn ready(State(app): State<SharedState>, path: ModelPath) -> Result<Response, ApiError> {
-    let snapshot = NamedModel::of(path)?.serving(app.scorer.registry())?;
-    if app.readiness.is_draining() {
-        return Err(ApiError::new(Code::NoModel, "the server is about to stop"));
-    }
+    let snapshot = NamedModel::of(path)?.ready(&app)?;
     Ok(respond(StatusCode::OK, &ModelReady { name: snapshot.name().as_str(), ready: true }))
+}
+
+impl NamedModel {
+    /// The snapshot that answers, while the server wants traffic.
+    ///
+    /// # Errors
+    /// As `serving`, and when the server is about to stop.
+    pub(super) fn ready(&self, app: &HttpState) -> Result<Arc<ModelSnapshot>, ApiError> {
+        let snapshot = self.serving(app.scorer.registry())?;
+        if app.readiness.is_draining() {
+            return Err(ApiError::new(Code::NoModel, "the server is about to stop"));
+        }
+        Ok(snapshot)
+    }
 }
 
 /// How the model is run.

@@ -69,10 +69,7 @@ fn described(id: &'static str) -> Operation {
 
 /// Of all models that the caller may ask.
 pub(crate) async fn all(State(app): State<SharedState>, asker: Asker) -> axum::response::Result<Response> {
-    asker.admit(None)?;
-    let serving = app.scorer.registry().all_serving();
-    let serving = serving.iter().filter(|snapshot| asker.has(scope_of(snapshot)));
-    Ok(respond(StatusCode::OK, &Statistics { model_stats: serving.map(|snapshot| of(&app, snapshot)).collect() }))
+    Ok(respond(StatusCode::OK, &Statistics { model_stats: of_all(&app, &asker)? }))
 }
 
 pub(crate) async fn handle(
@@ -80,9 +77,15 @@ pub(crate) async fn handle(
     asker: Asker,
     path: ModelPath,
 ) -> axum::response::Result<Response> {
-    let serving = NamedModel::of(path)?.serving(app.scorer.registry());
-    asker.admit(serving.as_ref().ok().map(|snapshot| scope_of(snapshot)))?;
-    Ok(respond(StatusCode::OK, &Statistics { model_stats: vec![of(&app, &*serving?)] }))
+    let snapshot = NamedModel::of(path)?.asked(&app, &asker)?;
+    Ok(respond(StatusCode::OK, &Statistics { model_stats: vec![of(&app, &snapshot)] }))
+}
+
+pub(super) fn of_all(app: &HttpState, asker: &Asker) -> axum::response::Result<Vec<ModelStatistics>> {
+    asker.admit(None)?;
+    let serving = app.scorer.registry().all_serving();
+    let serving = serving.iter().filter(|snapshot| asker.has(scope_of(snapshot)));
+    Ok(serving.map(|snapshot| of(app, snapshot)).collect())
 }
 
 pub(super) fn of(app: &HttpState, snapshot: &ModelSnapshot) -> ModelStatistics {

@@ -7,7 +7,9 @@
 
 mod answer;
 mod columns;
+pub(in crate::http) mod grpc;
 mod json;
+pub(in crate::http) mod messages;
 mod tensor;
 
 pub(crate) use answer::{AnswerInColumns, InferAnswer, TaskOutputs};

@@ -11,6 +11,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 use tempfile::TempDir;
+use tower::ServiceExt as _;
 
 use super::{Feed, root};
 use crate::support::test_app::{Kept, Reply, WidgetPieces, privacy};
@@ -66,6 +67,23 @@ pub fn post(path: &'static str) -> Feed {
     Box::new(move |body| {
         let request = Request::post(path).header("content-type", "application/json").body(Body::from(body.to_vec()));
         promised(path, &subject.send(request.expect("a request")));
+    })
+}
+
+/// Feeds messages of gRPC to the call that asks a model.
+pub fn infer_call() -> Feed {
+    let subject = Subject::open();
+    Box::new(move |message| {
+        let length = u32::try_from(message.len()).unwrap_or(u32::MAX).to_be_bytes();
+        let body = Body::from([&[0], length.as_slice(), message].concat());
+        let request =
+            Request::post("/inference.GRPCInferenceService/ModelInfer").header("content-type", "application/grpc");
+        let router = subject.app.public.router().clone();
+        let response =
+            subject.runtime.block_on(router.oneshot(request.body(body).expect("a request"))).expect("answered");
+        assert_eq!(response.status(), StatusCode::OK);
+        // INTERNAL is said when something broke here.
+        assert!(response.headers().get("grpc-status").is_none_or(|status| status != "13"), "{:?}", response.headers());
     })
 }
 
@@ -210,6 +228,13 @@ pub fn infer_seeds() -> Vec<Vec<u8>> {
         r#"{"model_name":"clv","inputs":[{"name":"frequency_count","shape":[1],"datatype":"UINT8","data":[0]},{"name":"sentiment_score_avg","shape":[1],"datatype":"FP64","data":[null]}]}"#,
         r#"{"inputs":[],"parameters":{"customer_id":"CUST-12345"}}"#,
     ])
+}
+
+/// As `tritonclient` and `kserve` send them.
+pub fn infer_call_seeds() -> Vec<Vec<u8>> {
+    let raw = b"\n\x03clv\x1a\x02r1\"\x10\n\x07timeout\x12\x05\x10\xc0\x96\xb1\x02\"\r\n\x07explain\x12\x02\x08\x00\"\x0e\n\x08priority\x12\x02(\x01*\x18\n\x0crecency_days\x12\x04FP32\x1a\x02\x02\x01*\x1c\n\x0ffrequency_count\x12\x05INT64\x1a\x02\x02\x012\n\n\x08clv_tier2\x0f\n\rclv_value_usd:\x08\x00\x00\xf0A\x00\x00@A:\x10\n\x00\x00\x00\x00\x00\x00\x000\x00\x00\x00\x00\x00\x00\x00";
+    let lists = b"\n\x03clv\x1a\x02k1*$\n\x0crecency_days\x12\x04FP64\x1a\x02\x01\x01*\n:\x08\x00\x00\x00\x00\x00\x00>@*!\n\x0ffrequency_count\x12\x05INT64\x1a\x02\x01\x01*\x03\x1a\x01\n";
+    vec![raw.to_vec(), lists.to_vec()]
 }
 
 pub fn lead_seeds() -> Vec<Vec<u8>> {

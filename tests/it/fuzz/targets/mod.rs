@@ -61,6 +61,7 @@ pub const TARGETS: &[Target] = &[
     endpoint("genesys_route", http::flat_seeds, Form::Json, || http::post("/v1/genesys/route")),
     endpoint("genesys_lead", http::flat_lead_seeds, Form::Json, || http::post("/v1/genesys/lead")),
     endpoint("infer", http::infer_seeds, Form::Json, || http::post("/v2/models/clv/infer")),
+    endpoint("infer_call", http::infer_call_seeds, Form::Protobuf, http::infer_call),
     endpoint("outcomes", http::outcome_seeds, Form::Lines, || http::post("/v1/outcomes")),
     endpoint("headers", http::header_seeds, Form::Text, http::headers),
     endpoint("widget", http::widget_seeds, Form::Text, http::widget),

@@ -1,43 +1,17 @@
-//! The Open Inference Protocol over HTTP, with requests as its public clients write them.
+//! Over HTTP, with tensors in JSON and raw ones behind it.
 
-use std::io::Write as _;
+use std::time::Duration;
 
-use axum::body::Body;
-use axum::http::{Request, StatusCode};
-use flate2::Compression;
-use flate2::write::{GzEncoder, ZlibEncoder};
+use axum::http::StatusCode;
 use scoreline::http::admission::WhenOverloaded;
 use scoreline::scoring::feature_table::FeatureTable;
 use scoreline_engine::inference::registry::Patience;
 use serde_json::{Value, json};
-use std::time::Duration;
 
+use super::{INFER, PREDICT, deflate, gzip, post, raw_text};
 use crate::auth::key;
 use crate::support::identity::CredentialsFile;
-use crate::support::test_app::RawReply;
 use crate::support::{TestApp, TestBundle};
-
-const INFER: &str = "/v2/models/clv/infer";
-const PREDICT: &str = "/v1/predict/clv";
-
-impl RawReply {
-    /// The JSON in front and what follows it.
-    fn parts(&self) -> (Value, &[u8]) {
-        let length = self.headers.get("inference-header-content-length").map(|value| value.to_str().expect("text"));
-        let length = length.map_or(self.body.len(), |length| length.parse().expect("a number"));
-        let (json, raw) = self.body.split_at(length);
-        (serde_json::from_slice(json).expect("JSON"), raw)
-    }
-}
-
-async fn post(app: &TestApp, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> RawReply {
-    let mut request = Request::post(path);
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    let request = request.body(Body::from(body)).expect("a request");
-    app.send_raw(request).await
-}
 
 async fn infer(app: &TestApp, body: Value) -> Value {
     let answered = post(app, INFER, &[], body.to_string().into_bytes()).await;
@@ -58,6 +32,10 @@ async fn refused(app: &TestApp, path: &str, body: Value) -> (u16, String, String
 fn tensor(name: &str, datatype: &str, data: Value) -> Value {
     let rows = data.as_array().expect("a list").len();
     json!({"name": name, "datatype": datatype, "shape": [rows, 1], "data": data})
+}
+
+fn described(name: &str, datatype: &str, shape: &Value, data: &Value) -> Value {
+    json!({"name": name, "datatype": datatype, "shape": shape, "data": data})
 }
 
 /// Two customers in JSON.
@@ -86,10 +64,6 @@ fn binary(inputs: &[(&str, &str, usize, Vec<u8>)], more: &Value) -> (String, Vec
 
 fn raw<const N: usize>(numbers: impl IntoIterator<Item = [u8; N]>) -> Vec<u8> {
     numbers.into_iter().flatten().collect()
-}
-
-fn raw_text(text: &str) -> Vec<u8> {
-    [&u32::try_from(text.len()).expect("short").to_le_bytes(), text.as_bytes()].concat()
 }
 
 /// The texts of a raw tensor.
@@ -237,17 +211,9 @@ async fn every_way_to_write_a_number_and_a_shape_says_the_same() {
 async fn packed_bodies_are_unpacked_and_never_beyond_the_limit() {
     let app = TestApp::new();
     let (length, body) = triton_default();
-    let gzip = |bytes: &[u8]| {
-        let mut packed = GzEncoder::new(Vec::new(), Compression::default());
-        packed.write_all(bytes).expect("in memory");
-        packed.finish().expect("in memory")
-    };
-    let mut deflate = ZlibEncoder::new(Vec::new(), Compression::default());
-    deflate.write_all(&body).expect("in memory");
-    let deflated = deflate.finish().expect("in memory");
     let header = ("inference-header-content-length", length.as_str());
     let plain = post(&app, INFER, &[header], body.clone()).await;
-    for (coding, packed) in [("gzip", gzip(&body)), ("deflate", deflated), ("identity", body.clone())] {
+    for (coding, packed) in [("gzip", gzip(&body)), ("deflate", deflate(&body)), ("identity", body.clone())] {
         let answered = post(&app, INFER, &[header, ("content-encoding", coding)], packed).await;
         assert_eq!(answered.status, StatusCode::OK, "{coding}: {}", answered.body.escape_ascii());
         assert_eq!(answered.parts().0["outputs"], plain.parts().0["outputs"]);
@@ -353,7 +319,7 @@ async fn leads_are_placed_as_v1_places_them() {
 async fn a_request_that_cannot_be_answered_as_asked_is_refused_in_words() {
     let app = TestApp::new();
     let inputs = |recency: Value| json!({"inputs": [recency, tensor("frequency_count", "FP32", json!([10, 48]))]});
-    let recency = |datatype: &str, shape: Value, data: Value| json!({"name": "recency_days", "datatype": datatype, "shape": shape, "data": data});
+    let recency = |datatype, shape, data| described("recency_days", datatype, &shape, &data);
     let good = json!([30, 12]);
     for (body, code, said) in [
         (inputs(tensor("no_such", "FP32", good.clone())), "invalid_feature", "row 0: feature `no_such` is not known"),
