@@ -35,6 +35,7 @@ mod lead_api;
 mod leads;
 mod leaks;
 mod listener;
+mod many_customers;
 mod model_files;
 mod model_gate;
 mod model_probe;

@@ -285,8 +285,8 @@ fn ten_million() {
         println!("all changed in {:.1} s", made_up.batches(&table).as_secs_f64());
         println!("finding one meanwhile: {:?} ns", reader.join().expect("no panic"));
     });
-    let (after, peak) = (process_bytes("VmRSS") - before, process_bytes("VmHWM") - before);
-    println!("then {} bytes resident each, peak {:.2} x", after / customers as usize, peak as f64 / resident as f64);
+    let (after, most) = (process_bytes("VmRSS") - before, process_bytes("VmHWM") - before);
+    println!("then {} bytes resident each, peak {:.2} x", after / customers as usize, most as f64 / resident as f64);
     assert!(each <= 200, "{each} bytes resident each");
     assert!(peak as f64 <= 1.3 * resident as f64, "peak");
 }
