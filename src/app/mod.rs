@@ -109,6 +109,7 @@ pub async fn serve(start: ServerStart) -> anyhow::Result<()> {
     let (monitored, shown, rendered) = (monitoring.clone(), operator.clone(), metrics.clone());
     let parts = StateParts { monitoring: monitored, operator: shown, metrics: rendered, ready_wait, tracer };
     let state = state(&settings, &privacy, Arc::clone(&registry), authenticator, parts, &pipeline);
+    tell_if_late(state.scorer.table().clone(), ready_wait, &lifecycle.stop());
     let (scorer, eraser) = (state.scorer.clone(), state.eraser.clone());
     if let Opening::Open(opened) = &opening {
         pipeline.take_in(opened, &eraser, &monitoring, &state.hasher);
@@ -133,7 +134,6 @@ pub async fn serve(start: ServerStart) -> anyhow::Result<()> {
         opened: tell,
     };
     let readiness = state.readiness.clone();
-    let known = state.scorer.table().clone();
     let state = SharedState::new(state);
 
     let stop = lifecycle.stop();
@@ -162,21 +162,12 @@ pub async fn serve(start: ServerStart) -> anyhow::Result<()> {
     stop.supervise("jobs", pipeline.run(parts, opening, stop.clone()));
     let folding = stop.clone();
     stop.supervise("metrics upkeep", async move { metrics.upkeep(folding.requested()).await });
-    let stopping = stop.clone();
-    stop.track(async move {
-        tokio::select! {
-            () = stopping.requested() => {}
-            () = tokio::time::sleep(ready_wait), if !ready_wait.is_zero() => tell_if_late(&known),
-        }
-    });
     stop.supervise("drain", leave(drain, readiness, settings.server.drain_delay, stop.clone()));
     let drain_time = settings.server.drain_delay + settings.server.drain_timeout;
     let keeping = keep_ledger(monitoring.ledger().cloned(), opened, eraser.tombstones().clone());
     let ending = async {
         let ended = lifecycle.run(signals, drain_time).await;
-        if let Some(ledger) = monitoring.ledger() {
-            ledger.close().await;
-        }
+        close_ledger(&monitoring).await;
         ended
     };
     let (ended, store) = tokio::join!(ending, keeping);
@@ -291,14 +282,30 @@ pub fn load_settings(settings: &Settings) -> LoadSettings {
     }
 }
 
-/// Once readiness waits no longer.
-fn tell_if_late(known: &FeatureTable) {
-    if !known.is_complete() {
-        tracing::warn!(
-            customers = known.customers(),
-            "ready before the features of all known customers were read: the others are answered as new; \
-             `server.ready_wait` is how long that is waited for, `scoreline_book_complete` tells when it is done"
-        );
+/// Says when readiness waits no longer although not all customers are known.
+fn tell_if_late(known: FeatureTable, ready_wait: Duration, stop: &Stop) {
+    if ready_wait.is_zero() {
+        return;
+    }
+    let stopping = stop.clone();
+    stop.track(async move {
+        tokio::select! {
+            () = stopping.requested() => return,
+            () = tokio::time::sleep(ready_wait) => {}
+        }
+        if !known.is_complete() {
+            tracing::warn!(
+                customers = known.customers(),
+                "ready before the features of all known customers were read: the others are answered as new; \
+                 `server.ready_wait` is how long that is waited for, `scoreline_book_complete` tells when it is done"
+            );
+        }
+    });
+}
+
+async fn close_ledger(monitoring: &Monitoring) {
+    if let Some(ledger) = monitoring.ledger() {
+        ledger.close().await;
     }
 }
 

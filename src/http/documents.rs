@@ -15,7 +15,9 @@ pub struct Documents {
 
 /// A document, and what it was made of.
 #[derive(Clone, Default)]
-pub(super) struct LastDocument(Arc<Mutex<Option<(Vec<String>, Document)>>>);
+pub(super) struct LastDocument(Arc<Mutex<Option<MadeDocument>>>);
+
+type MadeDocument = (Vec<String>, Document);
 
 /// A document as it is sent.
 #[derive(Clone)]

@@ -5,6 +5,7 @@
 //! category that the model does not know.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
@@ -189,13 +190,13 @@ fn flat(rule: &FeatureRule) -> Value {
 fn meaning(rule: &FeatureRule) -> String {
     let mut text = catalogued(&rule.name).map_or_else(|| rule.name.clone(), |known| known.meaning.to_owned());
     if !rule.unit.is_empty() {
-        text += &format!(" ({})", rule.unit);
+        let _ = write!(text, " ({})", rule.unit);
     }
     if !rule.categories.is_empty() {
-        text += &format!("; one of {}; any other counts as missing", rule.categories.join(", "));
+        let _ = write!(text, "; one of {}; any other counts as missing", rule.categories.join(", "));
     }
     if let Some(never) = rule.never {
-        text += &format!("; {never} means never");
+        let _ = write!(text, "; {never} means never");
     }
     text
 }

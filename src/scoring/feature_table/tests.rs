@@ -251,7 +251,8 @@ impl MadeUp {
 
 /// Ten million customers, or `SCORELINE_BIG_CUSTOMERS`: memory, time to load, time to find one, and again while all change.
 #[test]
-#[ignore = "takes 2 GB"]
+#[ignore = "takes 2 GB: cargo test --release --workspace --lib ten_million -- --ignored --nocapture"]
+#[expect(clippy::disallowed_methods, reason = "the size of a run by hand")]
 fn ten_million() {
     let customers = std::env::var("SCORELINE_BIG_CUSTOMERS").map_or(10_000_000, |text| text.parse().expect("a number"));
     let made_up = MadeUp { customers };

@@ -173,7 +173,7 @@ pub(crate) fn describe_act() -> Operation {
         .gives::<Acted>(StatusCode::OK, "It is done.")
         .points(StatusCode::SEE_OTHER, "location", "It is done, for browsers without scripts.")
         .refuses(&[Code::NotFound, Code::ModelNotChanged, Code::StoreUnavailable]);
-    statuses.into_iter().fold(operation, |operation, status| operation.or_page(status))
+    statuses.into_iter().fold(operation, Operation::or_page)
 }
 
 /// `GET /operator/confirm`: the question, for whoever has no script.

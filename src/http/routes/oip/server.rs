@@ -34,7 +34,7 @@ struct Live {
 
 #[derive(Serialize, ToSchema)]
 #[schema(as = InferenceReady)]
-struct Ready {
+struct ServerReadiness {
     live: bool,
     ready: bool,
     /// Why not.
@@ -56,8 +56,8 @@ pub(crate) fn describe_live() -> Operation {
 
 pub(crate) fn describe_ready() -> Operation {
     Operation::new(Tag::Inference, "v2_ready", "Whether the server wants traffic")
-        .gives::<Ready>(StatusCode::OK, "It does.")
-        .gives::<Ready>(StatusCode::SERVICE_UNAVAILABLE, "It does not.")
+        .gives::<ServerReadiness>(StatusCode::OK, "It does.")
+        .gives::<ServerReadiness>(StatusCode::SERVICE_UNAVAILABLE, "It does not.")
         .refuses_inference(&[])
 }
 
@@ -75,5 +75,5 @@ pub(crate) async fn live() -> Response {
 pub(crate) async fn ready(State(scorer): State<Scorer>, State(readiness): State<Readiness>) -> Response {
     let error = not_ready(&scorer, &readiness);
     let status = if error.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    respond(status, &Ready { live: true, ready: error.is_none(), error })
+    respond(status, &ServerReadiness { live: true, ready: error.is_none(), error })
 }
