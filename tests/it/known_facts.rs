@@ -198,7 +198,7 @@ const UP: [&str; 10] = [
 const DOWN: [&str; 2] = ["recency_days", "purchase_recency_days"];
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig { cases: 2000, max_global_rejects: 100_000, ..ProptestConfig::default() })]
 
     /// One change at a time, inside the training range and beyond it, whatever else is known.
     #[test]

@@ -227,7 +227,9 @@ fn what_callers_send_is_in_no_answer_log_metric_trace_or_file() {
     expect_none("the log", log.as_bytes());
     let traces = traces.told();
     assert!(traces.iter().map(|told| told.body.len()).sum::<usize>() > 100_000, "every request is followed");
-    traces.iter().for_each(|told| expect_none("traces", &told.body));
+    for told in &traces {
+        expect_none("traces", &told.body);
+    }
     let kept = files(&folder.path().join("state"));
     let names = kept.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(" ");
     for file in ["scoreline.db", "audit.ndjson"] {

@@ -32,8 +32,8 @@ fn id(number: u32) -> String {
 fn row(number: u32) -> CatalogueRow {
     let mut row = [f64::NAN; CATALOGUE.len()];
     for (slot, feature) in row.iter_mut().zip(CATALOGUE) {
-        let buys = feature.name.contains("purchase") || feature.name.ends_with("_usd") || feature.name.starts_with("m");
-        if !buys || number % 2 == 0 {
+        let buys = feature.name.contains("purchase") || feature.name.ends_with("_usd") || feature.name.starts_with('m');
+        if !buys || number.is_multiple_of(2) {
             *slot = f64::from(number % 997) / if feature.name.ends_with("_avg") { 3000.0 } else { 1.0 };
         }
     }
@@ -129,7 +129,7 @@ fn measure(name: &str, customers: u32, runtime: &tokio::runtime::Runtime, ground
         store.close().await;
         rates
     });
-    println!("{name}: {customers} customers; {recorded:.0} interactions/s and {saved:.0} features/s stored");
+    eprintln!("{name}: {customers} customers; {recorded:.0} interactions/s and {saved:.0} features/s stored");
     let watch = Stopwatch::start();
     let server = Server::start_with(models.path(), &environment);
     let early = body(&get(&server.listen, "/health/ready"))["status"].clone();
@@ -138,7 +138,7 @@ fn measure(name: &str, customers: u32, runtime: &tokio::runtime::Runtime, ground
     }
     let ready = watch.elapsed().as_secs_f64();
     let each = (resident(&server) - alone) / f64::from(customers);
-    println!(
+    eprintln!(
         "{name}: ready after {ready:.1} s ({:.0} customers/s), {early} before; {each:.0} bytes resident each",
         f64::from(customers) / ready
     );
@@ -152,6 +152,7 @@ fn measure(name: &str, customers: u32, runtime: &tokio::runtime::Runtime, ground
 
 #[test]
 #[ignore = "minutes: cargo test --release --workspace --test it many_customers -- --ignored --nocapture --test-threads=1"]
+#[expect(clippy::disallowed_methods, reason = "the size of a run by hand")]
 fn a_server_begins_with_a_million() {
     let customers = std::env::var("SCORELINE_BIG_CUSTOMERS").map_or(1_000_000, |text| text.parse().expect("a number"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

@@ -68,8 +68,10 @@ fn is_in_trouble(server: &Server, reason: &str) {
 
 fn is_well(server: &Server) {
     wait_for("the store", || metric(server, "scoreline_store_open 1"));
-    let ready = body(&get(&server.listen, "/health/ready"));
-    assert_eq!((&ready["status"], ready.get("store")), (&"ready".into(), None));
+    wait_for("readiness", || {
+        let ready = body(&get(&server.listen, "/health/ready"));
+        ready["status"] == "ready" && ready.get("store").is_none()
+    });
     assert_eq!(body(&get(&server.admin, "/admin/outcomes"))["kept"], true);
     let job = job(server);
     assert!(job["state"] == "done" || job["state"] == "idle", "{job}");

@@ -37,7 +37,11 @@ fn attributes(all: &[KeyValue]) -> BTreeMap<&str, String> {
         any_value::Value::StringValue(text) => text.clone(),
         any_value::Value::IntValue(number) => number.to_string(),
         any_value::Value::BoolValue(flag) => flag.to_string(),
-        other => panic!("{other:?}"),
+        other @ (any_value::Value::DoubleValue(_)
+        | any_value::Value::ArrayValue(_)
+        | any_value::Value::KvlistValue(_)
+        | any_value::Value::BytesValue(_)
+        | any_value::Value::StringValueStrindex(_)) => panic!("{other:?}"),
     };
     let value = |one: &KeyValue| text(one.value.as_ref().and_then(|value| value.value.as_ref()).expect("a value"));
     all.iter().map(|one| (one.key.as_str(), value(one))).collect()

@@ -21,7 +21,7 @@ fn commands(words: &[&str]) -> [String; 2] {
     let blocks = section.split("```console\n").skip(1).map(|block| block.split("```").next().expect("an end"));
     let own = |block: &str| {
         let lines = block.lines().filter(|line| words.iter().any(|word| line.starts_with(word)));
-        lines.map(|line| format!("{line}\n")).collect::<String>()
+        lines.flat_map(|line| [line, "\n"]).collect::<String>()
     };
     let [back_up, restore] = blocks.map(own).collect::<Vec<_>>().try_into().expect("two blocks");
     assert!(!back_up.is_empty() && !restore.is_empty(), "commands of {words:?}");

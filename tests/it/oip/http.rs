@@ -29,7 +29,7 @@ async fn refused(app: &TestApp, path: &str, body: Value) -> (u16, String, String
     (answered.status.as_u16(), text("code"), text("error"))
 }
 
-fn tensor(name: &str, datatype: &str, data: Value) -> Value {
+fn tensor(name: &str, datatype: &str, data: &Value) -> Value {
     let rows = data.as_array().expect("a list").len();
     json!({"name": name, "datatype": datatype, "shape": [rows, 1], "data": data})
 }
@@ -40,7 +40,7 @@ fn described(name: &str, datatype: &str, shape: &Value, data: &Value) -> Value {
 
 /// Two customers in JSON.
 fn two() -> Vec<Value> {
-    vec![tensor("recency_days", "FP32", json!([30, 12])), tensor("frequency_count", "INT64", json!([10, 48]))]
+    vec![tensor("recency_days", "FP32", &json!([30, 12])), tensor("frequency_count", "INT64", &json!([10, 48]))]
 }
 
 fn output<'a>(answer: &'a Value, name: &str) -> &'a Value {
@@ -241,19 +241,20 @@ async fn what_is_known_beside_the_features_holds_for_all_rows_or_comes_row_by_ro
     };
     let (referral, organic) = (by_channel("referral").await, by_channel("organic").await);
     assert_ne!(referral, organic);
-    let cold = || vec![tensor("recency_days", "FP32", json!([0, 0])), tensor("frequency_count", "FP32", json!([0, 0]))];
+    let cold =
+        || vec![tensor("recency_days", "FP32", &json!([0, 0])), tensor("frequency_count", "FP32", &json!([0, 0]))];
     let for_all = infer(&app, json!({"inputs": cold(), "parameters": {"acquisition_channel": "referral"}})).await;
     assert_eq!(output(&for_all, "clv_value_usd")["data"], json!([referral, referral]));
     assert_eq!(output(&for_all, "source")["data"], json!(["cold_start", "cold_start"]));
     let mut inputs = cold();
-    inputs.push(tensor("acquisition_channel", "BYTES", json!(["organic", "referral"])));
+    inputs.push(tensor("acquisition_channel", "BYTES", &json!(["organic", "referral"])));
     let each = infer(&app, json!({"inputs": inputs})).await;
     assert_eq!(output(&each, "clv_value_usd")["data"], json!([organic, referral]));
 
     // The customer's id is what the cache knows them by, as on `/v1`.
     let body = json!({"inputs": two(), "parameters": {"interval_level": 0.8}});
     let mut named = body.clone();
-    named["inputs"].as_array_mut().expect("a list").push(tensor("customer_id", "BYTES", json!(["C-1", "C-2"])));
+    named["inputs"].as_array_mut().expect("a list").push(tensor("customer_id", "BYTES", &json!(["C-1", "C-2"])));
     assert_eq!(output(&infer(&app, named.clone()).await, "source")["data"], json!(["model", "model"]));
     assert_eq!(output(&infer(&app, named).await, "source")["data"], json!(["cache", "cache"]));
     let question = json!({"features": {"recency_days": 12, "frequency_count": 48}, "customerId": "C-2",
@@ -298,7 +299,7 @@ async fn leads_are_placed_as_v1_places_them() {
         let name = input["name"].as_str().expect("a name");
         let values: Vec<_> = rows.iter().map(|row| row.get(name).cloned().unwrap_or_default()).collect();
         let given = values.iter().any(|value| !value.is_null());
-        given.then(|| tensor(name, input["datatype"].as_str().expect("a type"), Value::Array(values)))
+        given.then(|| tensor(name, input["datatype"].as_str().expect("a type"), &Value::Array(values)))
     };
     let inputs: Vec<_> = metadata["inputs"].as_array().expect("a list").iter().filter_map(column).collect();
     assert!(inputs.iter().any(|input| input["datatype"] == "BYTES"), "{inputs:?}");
@@ -318,11 +319,11 @@ async fn leads_are_placed_as_v1_places_them() {
 #[tokio::test]
 async fn a_request_that_cannot_be_answered_as_asked_is_refused_in_words() {
     let app = TestApp::new();
-    let inputs = |recency: Value| json!({"inputs": [recency, tensor("frequency_count", "FP32", json!([10, 48]))]});
+    let inputs = |recency: Value| json!({"inputs": [recency, tensor("frequency_count", "FP32", &json!([10, 48]))]});
     let recency = |datatype, shape, data| described("recency_days", datatype, &shape, &data);
     let good = json!([30, 12]);
     for (body, code, said) in [
-        (inputs(tensor("no_such", "FP32", good.clone())), "invalid_feature", "row 0: feature `no_such` is not known"),
+        (inputs(tensor("no_such", "FP32", &good)), "invalid_feature", "row 0: feature `no_such` is not known"),
         (inputs(recency("FP32", json!([3, 1]), good.clone())), "invalid_field", "with the same n as the other inputs"),
         (inputs(recency("FP32", json!([2, 2]), good.clone())), "invalid_field", "must have the shape [n] or [n, 1]"),
         (inputs(recency("FP32", json!([2]), json!([30]))), "invalid_field", "as many elements of FP32"),
@@ -332,8 +333,8 @@ async fn a_request_that_cannot_be_answered_as_asked_is_refused_in_words() {
         (inputs(recency("FP32", json!([2]), json!([30, -1]))), "invalid_feature", "row 1: feature `recency_days`"),
         (inputs(recency("FP32", json!([2]), json!([30, {}]))), "invalid_field", "`inputs[0].data[1]` must be a number"),
         (inputs(recency("FP32", json!([2]), Value::Null)), "invalid_field", "must hold `data`"),
-        (inputs(tensor("frequency_count", "FP32", good.clone())), "invalid_field", "is given twice"),
-        (json!({"inputs": [tensor("frequency_count", "FP32", json!([1]))]}), "invalid_feature", "is required"),
+        (inputs(tensor("frequency_count", "FP32", &good)), "invalid_field", "is given twice"),
+        (json!({"inputs": [tensor("frequency_count", "FP32", &json!([1]))]}), "invalid_feature", "is required"),
         (json!({"inputs": []}), "invalid_field", "either `features` or an id is required"),
         (json!([1]), "invalid_field", "`body` must be a JSON object"),
         (json!({"inputs": two(), "outputs": [{"name": "no_such"}]}), "invalid_field", "output `no_such` cannot be had"),
@@ -351,7 +352,7 @@ async fn a_request_that_cannot_be_answered_as_asked_is_refused_in_words() {
         assert_eq!((status, found.as_str()), (400, code), "{body}: {text}");
         assert!(text.contains(said), "{body}: {text}");
     }
-    let rows = json!({"inputs": [tensor("frequency_count", "FP32", Value::Array(vec![json!(1); 101]))]});
+    let rows = json!({"inputs": [tensor("frequency_count", "FP32", &Value::Array(vec![json!(1); 101]))]});
     let (status, code, text) = refused(&app, INFER, rows).await;
     assert_eq!((status, code.as_str()), (413, "too_many_rows"), "{text}");
     assert_eq!(text, "a request must hold at most 100 rows");
@@ -400,9 +401,9 @@ async fn personal_data_is_refused_as_on_v1_and_never_repeated() {
     let app = TestApp::new();
     for body in [
         json!({"inputs": two(), "parameters": {"customer_id": "+49 151 23456789"}}),
-        json!({"inputs": [tensor("customer_id", "BYTES", json!(["+49 151 23456789"]))]}),
-        json!({"inputs": [tensor("+4915123456789", "FP32", json!([1]))]}),
-        json!({"inputs": [tensor("anna@example.com", "FP32", json!([1]))]}),
+        json!({"inputs": [tensor("customer_id", "BYTES", &json!(["+49 151 23456789"]))]}),
+        json!({"inputs": [tensor("+4915123456789", "FP32", &json!([1]))]}),
+        json!({"inputs": [tensor("anna@example.com", "FP32", &json!([1]))]}),
         json!({"inputs": two(), "id": "+4915123456789"}),
         json!({"inputs": two(), "parameters": {"segment": "anna@example.com"}}),
     ] {
@@ -493,7 +494,7 @@ async fn statistics_count_rows_whichever_way_they_were_asked() {
 
 #[tokio::test]
 async fn one_row_is_a_live_call_and_more_are_a_batch() {
-    let one = json!({"inputs": [tensor("recency_days", "FP32", json!([30])), tensor("frequency_count", "FP32", json!([10]))]});
+    let one = json!({"inputs": [tensor("recency_days", "FP32", &json!([30])), tensor("frequency_count", "FP32", &json!([10]))]});
     let app = TestApp::without_room(&[TestBundle::clv("v1.2")], WhenOverloaded::Fallback);
     let answer = infer(&app, one.clone()).await;
     assert_eq!(output(&answer, "source")["data"], json!(["fallback"]));

@@ -32,6 +32,7 @@ fn tools() -> Option<PathBuf> {
 
 #[test]
 #[ignore = "needs packages of Python"]
+#[expect(clippy::disallowed_methods, reason = "the size of a run by hand")]
 fn every_operation_is_as_the_document_says() {
     let Some(tools) = tools() else { return };
     let (folder, file) = (tempfile::tempdir().expect("a folder"), CredentialsFile::new(""));
