@@ -157,7 +157,6 @@ impl Asker {
     ///
     /// # Errors
     /// The refusal.
-    #[expect(clippy::result_large_err, reason = "a refusal is sent at once")]
     pub(crate) fn admit(&self, scope: Option<Scope>) -> Result<(), Response<Body>> {
         let Some(caller) = &self.caller else { return Ok(()) };
         let own = || SCORING.into_iter().find(|scope| caller.scopes().contains(*scope)).unwrap_or(Scope::Predict);

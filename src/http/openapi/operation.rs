@@ -62,9 +62,12 @@ pub(crate) struct Operation {
     responses: BTreeMap<u16, Value>,
     codes: Vec<Code>,
     /// The schema of its errors and their statuses, where they are not those of all.
-    error: Option<(Value, fn(Code) -> StatusCode)>,
+    error: Option<(Value, StatusOf)>,
     schemas: Schemas,
 }
+
+/// The status that an error is answered with.
+type StatusOf = fn(Code) -> StatusCode;
 
 impl Operation {
     pub(crate) fn new(tag: Tag, id: &'static str, summary: &'static str) -> Self {
@@ -116,7 +119,7 @@ impl Operation {
 
     /// One JSON object.
     pub(crate) fn takes<T: ToSchema>(self, example: &Value) -> Self {
-        self.takes_any(|schemas| schemas.request::<T>(), example)
+        self.takes_any(Schemas::request::<T>, example)
     }
 
     /// As `takes`, described by hand.
@@ -139,7 +142,7 @@ impl Operation {
 
     /// Rows as a JSON array or as NDJSON, or one of them alone where `alone`.
     pub(crate) fn takes_rows<T: ToSchema>(self, alone: bool, example: &Value) -> Self {
-        self.takes_rows_of(|schemas| schemas.request::<T>(), alone, example)
+        self.takes_rows_of(Schemas::request::<T>, alone, example)
     }
 
     /// As `takes_rows`, described by hand.

@@ -106,14 +106,13 @@ where
 
 /// The error of a message that could not be read. What was wrong with it is not repeated.
 fn unread(status: &tonic::Status, limit: usize) -> ApiError {
-    match status.code() {
-        tonic::Code::OutOfRange | tonic::Code::ResourceExhausted => {
-            ApiError::new(Code::BodyTooLarge, format!("a message must be at most {limit} bytes, also when unpacked"))
-        }
-        tonic::Code::Unimplemented => {
-            ApiError::new(Code::UnknownEncoding, "header `grpc-encoding` must be `gzip`, `deflate` or `identity`")
-        }
-        _ => ApiError::new(Code::BodyUnreadable, "the message cannot be read as the protocol has it"),
+    let code = status.code();
+    if matches!(code, tonic::Code::OutOfRange | tonic::Code::ResourceExhausted) {
+        ApiError::new(Code::BodyTooLarge, format!("a message must be at most {limit} bytes, also when unpacked"))
+    } else if code == tonic::Code::Unimplemented {
+        ApiError::new(Code::UnknownEncoding, "header `grpc-encoding` must be `gzip`, `deflate` or `identity`")
+    } else {
+        ApiError::new(Code::BodyUnreadable, "the message cannot be read as the protocol has it")
     }
 }
 

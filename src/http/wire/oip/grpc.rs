@@ -64,8 +64,8 @@ fn tensor<'m>(input: &'m InferInputTensor, raw: Option<&'m Bytes>, place: usize)
 
 /// The elements of the list that is for this type.
 fn elements(datatype: Datatype, contents: &InferTensorContents) -> Option<Elements<'_>> {
-    fn numbers<'a, T: Copy>(list: &[T], to: impl Fn(T) -> f64) -> Option<Vec<Option<FeatureValue<'a>>>> {
-        Some(list.iter().map(|&element| number(to(element))).collect())
+    fn numbers<'a, T: Copy>(list: &[T], to: impl Fn(T) -> f64) -> Vec<Option<FeatureValue<'a>>> {
+        list.iter().map(|&element| number(to(element))).collect()
     }
     let values = match datatype {
         Datatype::Bool => numbers(&contents.bool_contents, |it| f64::from(u8::from(it))),
@@ -75,9 +75,11 @@ fn elements(datatype: Datatype, contents: &InferTensorContents) -> Option<Elemen
         Datatype::Uint64 => numbers(&contents.uint64_contents, |it| it as f64),
         Datatype::Fp32 => numbers(&contents.fp32_contents, f64::from),
         Datatype::Fp64 => numbers(&contents.fp64_contents, |it| it),
-        Datatype::Bytes => contents.bytes_contents.iter().map(|element| text(element).map(Some)).collect(),
+        Datatype::Bytes => {
+            contents.bytes_contents.iter().map(|element| text(element).map(Some)).collect::<Option<_>>()?
+        }
     };
-    values.map(Elements)
+    Some(Elements(values))
 }
 
 fn parameters(given: &Parameters) -> Result<InferParameters<'_>, ApiError> {

@@ -2,6 +2,8 @@
 //! What is not read or written here is left out. `tests/oip/triton.py` compares them with what a client
 //! carries.
 
+#![expect(clippy::enum_variant_names, clippy::struct_field_names, reason = "names of the protocol")]
+
 use std::collections::HashMap;
 
 use bytes::Bytes;
