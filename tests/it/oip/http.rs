@@ -2,15 +2,19 @@
 
 use std::time::Duration;
 
-use axum::http::StatusCode;
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use scoreline::auth::{self, RateRecord, Scopes};
 use scoreline::http::admission::WhenOverloaded;
 use scoreline::scoring::feature_table::FeatureTable;
+use scoreline_domain::time::Timestamp;
 use scoreline_engine::inference::registry::Patience;
 use serde_json::{Value, json};
 
 use super::{INFER, PREDICT, deflate, gzip, post, raw_text};
 use crate::auth::key;
-use crate::support::identity::CredentialsFile;
+use crate::support::identity::{CredentialsFile, NOW};
+use crate::support::test_app::LeadPieces;
 use crate::support::{TestApp, TestBundle};
 
 async fn infer(app: &TestApp, body: Value) -> Value {
@@ -526,4 +530,35 @@ async fn a_model_is_asked_with_the_scope_of_its_task() {
     let nobody = post(&app, INFER, &[], body.clone()).await;
     assert_eq!((nobody.status.as_u16(), &nobody.parts().0["code"]), (401, &json!("unauthenticated")));
     assert_eq!(nobody.headers["www-authenticate"], "Bearer");
+}
+
+#[tokio::test]
+async fn a_caller_has_the_rates_of_v1_and_a_lead_is_asked_about_with_its_own_scope() {
+    let file = CredentialsFile::new("");
+    let rates = RateRecord { predict_per_second: Some(1), predict_burst: Some(3), ..RateRecord::default() };
+    let scopes = Scopes::parse(["predict", "leads"]).expect("scopes");
+    let now = Timestamp::from_second(NOW).expect("a time");
+    let both = auth::add_key(&file.path(), "both", scopes, rates, now).expect("made");
+    let both = format!("Bearer {}", both.secret.as_str());
+    let predict = key(&file, "predict");
+    let app = TestApp::of_leads(&LeadPieces::default(), Some(&file.settings()));
+    let body = json!({"inputs": two()}).to_string().into_bytes();
+    let status = async |path: &str, authorization: &str| {
+        let answered = post(&app, path, &[("authorization", authorization)], body.clone()).await;
+        (answered.status.as_u16(), answered.parts().0)
+    };
+    assert_eq!(status(INFER, &both).await.0, 200);
+    assert_eq!(status("/v2/models/nobody/infer", &both).await.0, 404, "it counts as well");
+    assert_eq!(status(PREDICT, &both).await.0, 422, "of the same bucket");
+    let (code, error) = status(INFER, &both).await;
+    assert_eq!((code, &error["code"]), (429, &json!("rate_limited")), "{error}");
+    // Another scope, another bucket; whoever has not got it is not told what the model reads.
+    assert_eq!(status("/v2/models/lead/infer", &both).await.0, 400);
+    for path in ["/v2/models/lead/infer", "/v2/models/lead/versions/v1.0/infer"] {
+        let (code, error) = status(path, &predict).await;
+        assert_eq!((code, &error["error"]), (403, &json!("the scope `leads` is required")), "{path}");
+    }
+    let metadata = Request::get("/v2/models/lead").header("authorization", &predict);
+    let metadata = app.send_raw(metadata.body(Body::empty()).expect("a request")).await;
+    assert_eq!(metadata.status, StatusCode::FORBIDDEN);
 }
