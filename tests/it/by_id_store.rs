@@ -19,7 +19,7 @@ use crate::support::{TestApp, TestBundle};
 
 const PREDICT: &str = "/v1/predict/clv";
 
-fn at(time: &str) -> Timestamp {
+pub fn at(time: &str) -> Timestamp {
     time.parse().expect("a time")
 }
 
@@ -39,6 +39,35 @@ fn row(recency: f64, frequency: f64) -> CatalogueRow {
     row
 }
 
+/// Makes customers known: with an interaction each.
+pub async fn know(store: &Store, customers: impl Iterator<Item = (InteractionId, CustomerKey)>) {
+    let interactions: Vec<_> = customers
+        .map(|(id, customer)| ExtractedInteraction {
+            interaction: Interaction {
+                id,
+                customer,
+                start: at("2026-10-22T06:00:00Z"),
+                end: Some(at("2026-10-22T06:10:00Z")),
+                channel: Channel::Voice,
+                handle_ms: Some(600_000),
+                sentiment: None,
+                topics: Vec::new(),
+                queue: None,
+            },
+            contact: None,
+        })
+        .collect();
+    let batch = Batch {
+        interactions: &interactions,
+        annotations: &[],
+        source: "test",
+        position: "{}",
+        at: at("2026-11-21T06:00:00Z"),
+        lease: None,
+    };
+    store.record(&batch).await.expect("recorded");
+}
+
 /// A store in a folder that lives as long.
 struct Kept {
     store: Store,
@@ -53,34 +82,9 @@ impl Kept {
         Self { store, _folder: folder }
     }
 
-    /// Makes the customers known: with an interaction each.
     async fn know(&self, customers: &[&str]) {
-        let interactions: Vec<_> = (1..)
-            .zip(customers)
-            .map(|(number, customer)| ExtractedInteraction {
-                interaction: Interaction {
-                    id: InteractionId([number; 16]),
-                    customer: key(customer),
-                    start: at("2026-10-22T06:00:00Z"),
-                    end: Some(at("2026-10-22T06:10:00Z")),
-                    channel: Channel::Voice,
-                    handle_ms: Some(600_000),
-                    sentiment: None,
-                    topics: Vec::new(),
-                    queue: None,
-                },
-                contact: None,
-            })
-            .collect();
-        let batch = Batch {
-            interactions: &interactions,
-            annotations: &[],
-            source: "test",
-            position: "{}",
-            at: at("2026-11-21T06:00:00Z"),
-            lease: None,
-        };
-        self.store.record(&batch).await.expect("recorded");
+        let customers = (1..).zip(customers).map(|(number, customer)| (InteractionId([number; 16]), key(customer)));
+        know(&self.store, customers).await;
     }
 
     /// Saves features as a pass at 07:00 does; without a row there are none.

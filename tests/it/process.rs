@@ -148,6 +148,28 @@ pub fn get(address: &str, path: &str) -> String {
     ask(address, &format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"))
 }
 
+/// A connection that waits for a reply so long at most.
+pub fn connect(address: &str) -> TcpStream {
+    let stream = TcpStream::connect(address).expect("the server listens");
+    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a socket");
+    stream
+}
+
+/// A plain request on a connection that stays open, which the lane takes; the whole reply.
+pub fn ask_lane(stream: &mut TcpStream, path: &str, headers: &str, body: &str) -> String {
+    let length = body.len();
+    let request = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n{headers}\r\n{body}");
+    stream.write_all(request.as_bytes()).expect("sent");
+    let mut reply = String::new();
+    let mut piece = [0; 4096];
+    while !reply.contains("\r\n\r\n") || !reply.ends_with('}') {
+        let read = stream.read(&mut piece).expect("a reply");
+        assert!(read > 0, "cut off: {reply}");
+        reply += std::str::from_utf8(&piece[..read]).expect("text");
+    }
+    reply
+}
+
 pub fn models() -> tempfile::TempDir {
     let models = tempfile::tempdir().expect("temporary folder");
     TestBundle::clv("v1.2").write(models.path());

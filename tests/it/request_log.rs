@@ -1,7 +1,5 @@
 //! The log of a real process about its requests: one line each at `debug`, none at the default level but for refusals.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -9,27 +7,12 @@ use serde_json::{Value, json};
 
 use crate::auth::key;
 use crate::leaks::{CANARY, Server, ask, folder};
+use crate::process::{ask_lane, connect};
 use crate::support::identity::CredentialsFile;
 
 const BODY: &str = r#"{"recency_days":30,"frequency_count":10,"customer_id":"kanarienvogel"}"#;
 /// Requests with bad tokens in each burst.
 const BURST: u64 = 40;
-
-/// A plain request on a connection that stays open, which the lane takes; the whole reply.
-fn ask_lane(address: &str, path: &str, headers: &str, body: &str) -> String {
-    let mut stream = TcpStream::connect(address).expect("the server listens");
-    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a socket");
-    let length = body.len();
-    write!(stream, "POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n{headers}\r\n{body}").expect("sent");
-    let mut reply = String::new();
-    let mut piece = [0; 4096];
-    while !reply.contains("\r\n\r\n") || !reply.ends_with('}') {
-        let read = stream.read(&mut piece).expect("a reply");
-        assert!(read > 0, "cut off: {reply}");
-        reply += std::str::from_utf8(&piece[..read]).expect("text");
-    }
-    reply
-}
 
 /// The credentials, and what is asked of both servers; the log.
 fn asked(level: &str) -> Vec<Value> {
@@ -49,7 +32,7 @@ fn asked(level: &str) -> Vec<Value> {
     );
     let headers = |authorization: &str, id: &str| format!("authorization: {authorization}\r\nx-request-id: {id}\r\n");
     let lane = |path: &str, authorization: &str, id: &str, body: &str| {
-        ask_lane(&server.listen, path, &headers(authorization, id), body)
+        ask_lane(&mut connect(&server.listen), path, &headers(authorization, id), body)
     };
     let router = |method: &str, path: &str, authorization: &str, id: &str| {
         ask(&server.listen, method, path, &headers(authorization, id), BODY)

@@ -2,8 +2,6 @@
 //! receiver in trouble costs nobody anything.
 
 use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
@@ -21,7 +19,7 @@ use serde_json::json;
 
 use crate::auth::key;
 use crate::later::serve_telling_with;
-use crate::process::{Server, ask, get, models, post};
+use crate::process::{Server, ask, ask_lane, connect, get, models, post};
 use crate::support::identity::{CredentialsFile, issuer_record};
 use crate::support::receiver::{HANGS, Receiver};
 use crate::worker::served::wait_for;
@@ -78,27 +76,6 @@ fn start(models: &Path, address: &str, sample: &str, more: &[(&str, &str)]) -> S
     Server::start_with(models, &[&traced[..], more].concat())
 }
 
-/// A plain request on a connection that stays open, which the lane takes.
-fn ask_lane(stream: &mut TcpStream, headers: &str, body: &str) -> String {
-    let length = body.len();
-    let request = format!("POST {CLV} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n{headers}\r\n{body}");
-    stream.write_all(request.as_bytes()).expect("sent");
-    let mut reply = String::new();
-    let mut piece = [0; 4096];
-    while !reply.contains("\r\n\r\n") || !reply.ends_with('}') {
-        let read = stream.read(&mut piece).expect("a reply");
-        assert!(read > 0, "cut off: {reply}");
-        reply += std::str::from_utf8(&piece[..read]).expect("text");
-    }
-    reply
-}
-
-fn lane(server: &Server) -> TcpStream {
-    let stream = TcpStream::connect(&server.listen).expect("the server listens");
-    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a socket");
-    stream
-}
-
 fn ask_router(server: &Server, path: &str, headers: &str, body: &str) -> String {
     let length = body.len();
     let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n");
@@ -132,7 +109,7 @@ fn a_request_is_followed_through_both_doors_under_its_callers_trace() {
     let more: Vec<(&str, &str)> = more.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let mut server = start(models.path(), &receiver.url(""), "0", &more);
     let headers = format!("{authorization}{PARENT}");
-    assert!(ask_lane(&mut lane(&server), &headers, QUESTION).starts_with("HTTP/1.1 200"));
+    assert!(ask_lane(&mut connect(&server.listen), CLV, &headers, QUESTION).starts_with("HTTP/1.1 200"));
     let answered = server.event("request answered");
     assert_eq!((&answered["door"], &answered["trace_id"]), (&json!("lane"), &json!(TRACE)), "{answered}");
     assert!(ask_router(&server, CLV, &headers, QUESTION).starts_with("HTTP/1.1 200"));
@@ -339,14 +316,14 @@ fn a_receiver_that_is_away_slow_or_refuses_costs_spans_and_one_line() {
     // It takes connections and never answers: what does not fit is counted, and the end does not wait for it.
     let receiver = Receiver::start(&[HANGS]);
     let mut server = start(models.path(), &receiver.url(""), "1", &[]);
-    let mut stream = lane(&server);
-    ask_lane(&mut stream, "", QUESTION);
+    let mut stream = connect(&server.listen);
+    ask_lane(&mut stream, CLV, "", QUESTION);
     wait_for("a message that hangs", || !receiver.told().is_empty());
     let full = "scoreline_spans_dropped_total{reason=\"queue_full\"}";
     assert_eq!(metric(&server, full), 0);
     let asked = Stopwatch::start();
     for _ in 0..2_100 {
-        assert!(ask_lane(&mut stream, "", QUESTION).starts_with("HTTP/1.1 200"));
+        assert!(ask_lane(&mut stream, CLV, "", QUESTION).starts_with("HTTP/1.1 200"));
     }
     assert!(asked.elapsed() < Duration::from_secs(8), "{:?}", asked.elapsed());
     assert!(metric(&server, full) > 0);
@@ -362,9 +339,9 @@ fn a_receiver_that_is_away_slow_or_refuses_costs_spans_and_one_line() {
 fn the_end_of_the_process_sends_what_is_queued() {
     let (models, receiver) = (models(), Receiver::start(&[200]));
     let server = start(models.path(), &receiver.url(""), "1", &[]);
-    let mut stream = lane(&server);
+    let mut stream = connect(&server.listen);
     for _ in 0..700 {
-        ask_lane(&mut stream, "", QUESTION);
+        ask_lane(&mut stream, CLV, "", QUESTION);
     }
     drop(stream);
     stopped(server);
