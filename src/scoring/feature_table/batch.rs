@@ -1,4 +1,4 @@
-//! Changes on their way into the table, packed as the table packs them: a tenth of a large table waits here while it is
+//! Changes on their way into the table, packed as the table packs them: a sixth of a large table waits here while it is
 //! read for the first time.
 
 use std::collections::HashSet;

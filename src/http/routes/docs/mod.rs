@@ -4,7 +4,6 @@
 //! Swagger UI is in the program, so nothing is loaded from elsewhere while it is built or runs. It needs styles of its own
 //! making inside the page; scripts come from this server alone.
 
-use std::borrow::Cow;
 use std::io::{Cursor, Read as _};
 use std::sync::LazyLock;
 
@@ -85,7 +84,7 @@ fn is_known(headers: &HeaderMap, etag: &HeaderValue) -> bool {
 
 /// `GET /docs`
 pub(crate) async fn page() -> Response {
-    let mut response = of_text(PAGE.into(), "text/html; charset=utf-8");
+    let mut response = of_text(PAGE, "text/html; charset=utf-8");
     let headers = response.headers_mut();
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
@@ -100,15 +99,15 @@ pub(crate) async fn file(name: Result<Path<String>, PathRejection>) -> Result<Re
     let Path(name) = name.map_err(|_| unknown())?;
     let [script, styles] = &*SWAGGER_UI;
     Ok(match name.as_str() {
-        SCRIPT => of_text(script.as_str().into(), "text/javascript; charset=utf-8"),
-        STYLES => of_text(styles.as_str().into(), "text/css; charset=utf-8"),
-        "begin.js" => of_text(include_str!("begin.js").into(), "text/javascript; charset=utf-8"),
+        SCRIPT => of_text(script, "text/javascript; charset=utf-8"),
+        STYLES => of_text(styles, "text/css; charset=utf-8"),
+        "begin.js" => of_text(include_str!("begin.js"), "text/javascript; charset=utf-8"),
         _ => return Err(unknown()),
     })
 }
 
-fn of_text(text: Cow<'static, str>, content: &'static str) -> Response {
-    let mut response = Response::new(text.into_owned().into());
+fn of_text(text: &'static str, content: &'static str) -> Response {
+    let mut response = Response::new(text.into());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content));
     response
 }
