@@ -15,7 +15,7 @@ use tokio::time::sleep;
 
 use super::beside::{ReplyError, StoreServer, body_of};
 use super::score::chunk::Cell;
-use super::score::source::{self, TableFormat};
+use super::score::source::{self, NAMED, TableFormat};
 use super::score::{TerminalBar, delimiter, for_the_log};
 use super::{Failure, print};
 use crate::app::{jobs, stored};
@@ -40,7 +40,7 @@ const LOOK: Duration = Duration::from_secs(2);
 pub(super) struct PushArgs {
     #[command(subcommand)]
     command: Option<PushCommand>,
-    /// Leads to score and push: .csv, .ndjson, .parquet, or - for standard input
+    /// Leads to score and push: .csv, .ndjson, .parquet, .arrow, or - for standard input
     #[arg(long, value_name = "FILE", required_unless_present = "watch", conflicts_with = "watch")]
     input: Option<PathBuf>,
     /// Take each file that appears in this folder, then move it to done/ or failed/ below it
@@ -130,9 +130,7 @@ impl PushArgs {
     fn format_of(&self, file: &Path) -> Result<TableFormat, Failure> {
         self.format.or_else(|| TableFormat::of(file)).ok_or_else(|| {
             let file = file.display();
-            Failure::Usage(format!(
-                "format of `{file}` is not known: name it .csv, .ndjson or .parquet, or give `--format`"
-            ))
+            Failure::Usage(format!("format of `{file}` is not known: name it {NAMED}, or give `--format`"))
         })
     }
 
@@ -252,7 +250,7 @@ impl PushArgs {
         let shown = for_the_log(&name.to_string_lossy()).to_string();
         let taken = match self.format.or_else(|| TableFormat::of(file)) {
             Some(format) => self.push(settings, file, format).await,
-            None => Err(anyhow!("format is not known: name it .csv, .ndjson or .parquet")),
+            None => Err(anyhow!("format is not known: name it {NAMED}")),
         };
         let taken = taken.and_then(|taken| {
             eprintln!("{shown}: {}", taken.summary(self.dry_run));

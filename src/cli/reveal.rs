@@ -77,7 +77,7 @@ impl RevealArgs {
     pub(super) fn run(self, settings: &Settings) -> Result<(), Failure> {
         let format = match self.input_format.or_else(|| TableFormat::of(&self.input)) {
             Some(format @ (TableFormat::Csv | TableFormat::Ndjson)) => format,
-            Some(TableFormat::Parquet) | None => {
+            Some(TableFormat::Parquet | TableFormat::Arrow) | None => {
                 let path = self.input.display();
                 let problem = format!("`{path}` must be named .csv or .ndjson, or give `--input-format`");
                 return Err(Failure::Usage(problem));

@@ -55,6 +55,7 @@ mod replay;
 mod request_log;
 mod rotation;
 mod routes;
+mod score_arrow;
 mod score_files;
 #[path = "../../crates/store/tests/it/small_disk.rs"]
 mod small_disk;

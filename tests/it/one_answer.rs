@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_array::{ArrayRef, Float64Array, RecordBatch};
+use arrow_ipc::writer::StreamWriter;
 use fastrand::Rng;
 use parquet::arrow::ArrowWriter;
 use scoreline::scoring::feature_table::{FeatureTable, StoredFeatures, TableChange};
@@ -221,10 +222,21 @@ fn write_ndjson(path: &Path, rows: &[Features]) {
     fs::write(path, lines.join("\n")).expect("written");
 }
 
-fn write_parquet(path: &Path, rows: &[Features]) {
+fn batch(rows: &[Features]) -> RecordBatch {
     let column = |name: &str| rows.iter().map(|row| row.get(name).and_then(Value::as_f64)).collect::<Float64Array>();
     let columns = CATALOGUE.iter().map(|feature| (feature.name, Arc::new(column(feature.name)) as ArrayRef, true));
-    let batch = RecordBatch::try_from_iter_with_nullable(columns).expect("columns of one length");
+    RecordBatch::try_from_iter_with_nullable(columns).expect("columns of one length")
+}
+
+/// A stream of small batches.
+fn write_arrow(path: &Path, rows: &[Features]) {
+    let mut writer = StreamWriter::try_new(File::create(path).expect("made"), &batch(rows).schema()).expect("a writer");
+    rows.chunks(7).for_each(|rows| writer.write(&batch(rows)).expect("written"));
+    writer.finish().expect("finished");
+}
+
+fn write_parquet(path: &Path, rows: &[Features]) {
+    let batch = batch(rows);
     let mut writer = ArrowWriter::try_new(File::create(path).expect("made"), batch.schema(), None).expect("a writer");
     writer.write(&batch).expect("written");
     writer.close().expect("closed");
@@ -242,12 +254,13 @@ async fn the_same_features_get_the_same_answer_by_every_way_in() {
     write_csv(&folder.path().join("rows.csv"), &rows);
     write_ndjson(&folder.path().join("rows.ndjson"), &rows);
     write_parquet(&folder.path().join("rows.parquet"), &rows);
+    write_arrow(&folder.path().join("rows.arrows"), &rows);
     for model in ["clv", "clv-purchases"] {
         keep(&table, model, &rows);
         let body = |row: &Features| json!({"model": model, "features": row});
         let batch = app.ok("/v1/predict/clv/batch", rows.iter().map(body).collect()).await;
         let batch = batch["results"].as_array().expect("a list").clone();
-        let files: Vec<_> = ["rows.csv", "rows.ndjson", "rows.parquet"]
+        let files: Vec<_> = ["rows.csv", "rows.ndjson", "rows.parquet", "rows.arrows"]
             .iter()
             .map(|input| (*input, score_file(folder.path(), model, input)))
             .collect();

@@ -21,53 +21,53 @@ use tempfile::TempDir;
 use crate::support::TestBundle;
 
 /// A folder with the test model in it, and room for tables.
-struct Desk {
+pub struct Desk {
     folder: TempDir,
 }
 
 impl Desk {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self::with(&TestBundle::clv("v1.2"))
     }
 
-    fn with(bundle: &TestBundle) -> Self {
+    pub fn with(bundle: &TestBundle) -> Self {
         let folder = tempfile::tempdir().expect("temporary folder");
         bundle.write(&folder.path().join("models"));
         Self { folder }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn put(&self, name: &str, text: &str) {
+    pub fn put(&self, name: &str, text: &str) {
         fs::write(self.path(name), text).expect("written");
     }
 
-    fn read(&self, name: &str) -> String {
+    pub fn read(&self, name: &str) -> String {
         fs::read_to_string(self.path(name)).unwrap_or_else(|err| panic!("{name}: {err}"))
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_scoreline"));
         command.arg("score").args(arguments).current_dir(self.folder.path());
         command.env("SCORELINE__MODELS__DIR", "models").env_remove("SCORELINE_CONFIG");
         command
     }
 
-    fn run(&self, arguments: &[&str]) -> Output {
+    pub fn run(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().expect("the binary runs")
     }
 
     /// Runs and expects success; the summary.
-    fn score(&self, input: &str, output: &str) -> String {
+    pub fn score(&self, input: &str, output: &str) -> String {
         let ended = self.run(&["--input", input, "--output", output]);
         assert!(ended.status.success(), "{}", errors(&ended));
         errors(&ended)
     }
 
     /// Runs and expects exit code 1 with nothing left behind; the message.
-    fn refuse(&self, arguments: &[&str]) -> String {
+    pub fn refuse(&self, arguments: &[&str]) -> String {
         let before = self.files();
         let ended = self.run(arguments);
         assert_eq!(ended.status.code(), Some(1), "{}", errors(&ended));
@@ -84,7 +84,7 @@ impl Desk {
     }
 }
 
-fn errors(ended: &Output) -> String {
+pub fn errors(ended: &Output) -> String {
     String::from_utf8_lossy(&ended.stderr).into_owned()
 }
 
@@ -387,7 +387,7 @@ fn an_output_that_can_not_be_is_refused_before_any_work() {
         assert_eq!(ended.status.code(), Some(64), "{}", errors(&ended));
         errors(&ended)
     };
-    insta::assert_snapshot!(usage(&["--input", "customers.csv", "--output", "scored.txt"]), @"error: format of `scored.txt` is not known: name it .csv, .ndjson or .parquet, or give `--output-format`");
+    insta::assert_snapshot!(usage(&["--input", "customers.csv", "--output", "scored.txt"]), @"error: format of `scored.txt` is not known: name it .csv, .ndjson, .parquet or .arrow, or give `--output-format`");
     insta::assert_snapshot!(usage(&["--model", "vlc", "--input", "customers.csv", "--output", "scored.csv"]), @"error: no model `vlc` in `models`; there are: clv");
 }
 

@@ -63,7 +63,7 @@ impl Export {
         as_of.dedup();
         let format = match TableFormat::of(&output) {
             Some(format @ (TableFormat::Csv | TableFormat::Parquet)) => format,
-            Some(TableFormat::Ndjson) | None => {
+            Some(TableFormat::Ndjson | TableFormat::Arrow) | None => {
                 return Err(Failure::Usage(format!("`{}` must be named .csv or .parquet", output.display())));
             }
         };

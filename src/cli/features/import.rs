@@ -13,7 +13,7 @@ use super::super::Failure;
 use super::super::beside::{ReplyError, StoreServer, body_of};
 use super::super::score::chunk::Cell;
 use super::super::score::purchases::{CUSTOMER, Places, customer, purchase};
-use super::super::score::source::{self, TableFormat};
+use super::super::score::source::{self, NAMED, TableFormat};
 use super::super::score::{TerminalBar, delimiter, for_the_log};
 use crate::app::stored;
 use crate::config::Settings;
@@ -34,7 +34,7 @@ const BATCH: usize = 20_000;
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
 pub(in crate::cli) struct Import {
-    /// Log to read: .csv, .ndjson or .parquet
+    /// Log to read: .csv, .ndjson, .parquet or .arrow
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Format of the log, when its name does not say
@@ -71,7 +71,7 @@ impl Import {
     pub(super) fn run(self, settings: &Settings) -> Result<(), Failure> {
         let find = || {
             Failure::Usage(format!(
-                "format of `{}` is not known: name it .csv, .ndjson or .parquet, or give `--format`",
+                "format of `{}` is not known: name it {NAMED}, or give `--format`",
                 self.file.display()
             ))
         };

@@ -14,7 +14,7 @@ use crate::config::Settings;
 pub(super) enum FeaturesCommand {
     /// Show every feature with its unit, range and what counts as of a time
     Catalogue(catalogue::Catalogue),
-    /// Take a log of purchases (CSV, NDJSON or Parquet) into the store
+    /// Take a log of purchases (CSV, NDJSON, Parquet or Arrow) into the store
     ImportPurchases(import::Import),
     /// Write training data: features as of a time, and what was spent after it
     Export(export::Export),

@@ -24,7 +24,7 @@ pub(in crate::cli) enum Chunk {
     Records(Records),
     /// NDJSON.
     Lines(Lines),
-    /// Parquet.
+    /// Parquet and Arrow.
     Batch(RecordBatch),
     /// Folded purchases.
     Customers(Vec<Customer>),
@@ -210,7 +210,7 @@ fn batch_cells(batch: &RecordBatch) -> anyhow::Result<Vec<Vec<Cell>>> {
             }
             // A time that no calendar has is no reason to give up the file: whoever needs it refuses the row.
             let text = formatter.value(position).try_to_string().unwrap_or_else(|_| OUT_OF_RANGE.to_owned());
-            // NaN and infinity are numbers in Parquet, not in JSON.
+            // NaN and infinity are numbers in Parquet and Arrow, not in JSON.
             let is_number = || kind.is_numeric() && text.parse::<f64>().is_ok_and(f64::is_finite);
             let is_literal = *kind == DataType::Boolean || is_number();
             row.push(if is_literal { Cell::Literal(text) } else { Cell::Text(text) });

@@ -1,6 +1,7 @@
 //! `scoreline score`: tables of millions of rows through a model, on all cores, in flat memory.
 
 mod answer;
+mod arrow;
 pub(super) mod chunk;
 mod draw;
 mod pipeline;
@@ -36,7 +37,7 @@ use chunk::CHUNK_ROWS;
 use draw::Mapping;
 use pipeline::{ChunkJob, ScoringTally};
 use sink::{Encoder, Output, Sink, Target};
-use source::Length;
+use source::{Length, NAMED};
 
 pub use source::TableFormat;
 
@@ -52,10 +53,10 @@ pub(super) struct ScoreArgs {
     /// Version of the model; the serving one when left out
     #[arg(long, value_name = "VERSION", value_parser = ModelVersion::parse)]
     model_version: Option<ModelVersion>,
-    /// Table to read: .csv, .ndjson or .parquet; `-` is standard input (CSV or NDJSON)
+    /// Table to read: .csv, .ndjson, .parquet, .arrow or .arrows; `-` is standard input (all but Parquet)
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
-    /// Table to write; `-` is standard output (CSV or NDJSON)
+    /// Table to write; `-` is standard output (all but Parquet)
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
     /// Format of the input, when its name does not say
@@ -95,6 +96,7 @@ Examples:
     --input cdnow.csv --output scored.csv
   zcat big.csv.gz | scoreline score --input - --input-format csv --output - \\
     > scored.csv
+  producer | scoreline score --input - --input-format arrow --output - | consumer
 
 Columns are found by the model's feature names (`scoreline models verify` lists them); `acquisition_channel` and \
 `segment` pick the baseline of customers without history. All columns are passed through unchanged, and behind them \
@@ -102,8 +104,11 @@ come clv_value_usd, confidence_interval_low, confidence_interval_high, risk_scor
 model: priority_score, conversion_probability), source (model or cold_start), warnings, error. A lead model's baselines \
 go by `lead_source`. `timestamp_utc` says when the features were computed; more than a day ago, or ahead, is a warning. \
 A row that cannot be scored stays, with its reason in `error`. An empty cell is a missing value. \
-From CSV or NDJSON to Parquet, columns that are passed through become text. An NDJSON table has the columns of its first \
-4,096 rows when it becomes CSV or Parquet.
+From CSV or NDJSON to Parquet or Arrow, columns that are passed through become text. An NDJSON table has the columns of its first \
+4,096 rows when it becomes CSV, Parquet or Arrow.
+
+Arrow is IPC: streams are read and written batch by batch, an answer for every batch before the next one has to come; a stream \
+without its end mark is an error. Files of the file format are read too, and written when the output is named .arrow.
 
 A purchase log has customer_id, date, amount (or dollar_value, amount_usd) and optionally items (or number_of_cds). It \
 is held in memory, 32 bytes a purchase; tables of customers are not.";
@@ -149,9 +154,7 @@ impl ScoreArgs {
         let find = |given: Option<TableFormat>, path: &Path, option: &str| {
             given.or_else(|| TableFormat::of(path)).ok_or_else(|| {
                 let path = path.display();
-                Failure::Usage(format!(
-                    "format of `{path}` is not known: name it .csv, .ndjson or .parquet, or give `{option}`"
-                ))
+                Failure::Usage(format!("format of `{path}` is not known: name it {NAMED}, or give `{option}`"))
             })
         };
         let input = find(self.input_format, &self.input, "--input-format")?;
@@ -181,7 +184,7 @@ impl ScoreArgs {
         let mapping = Mapping::find(snapshot, &input.layout)
             .with_context(|| format!("`{}` cannot be scored with {}", self.input.display(), snapshot.name()))?;
         let encoder = Encoder::new(output_format, self.delimiter, &input.layout, snapshot);
-        let mut sink = Sink::begin(target, &encoder)?;
+        let mut sink = Sink::begin(target, &self.output, &encoder)?;
         let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let workers = self.threads.map_or_else(cores, usize::from);
         let bar = TerminalBar::start(&input.length, "rows", self.quiet);
@@ -191,7 +194,9 @@ impl ScoreArgs {
         let tally = job.run(input.rows, &mut sink, |rows| bar.advance(rows))?;
         sink.finish().context("output cannot be written")?;
         bar.finish();
-        if tally.rows == 0 {
+        // A table whose columns are known may be empty, as the partition of an engine often is.
+        let may_be_empty = matches!(input_format, TableFormat::Parquet | TableFormat::Arrow) && !self.purchases;
+        if tally.rows == 0 && !may_be_empty {
             bail!("the input has no rows");
         }
         Ok(tally)

@@ -16,6 +16,7 @@ use parquet::file::properties::WriterProperties;
 use smallvec::SmallVec;
 
 use super::answer::RowAnswer;
+use super::arrow;
 use super::chunk::{Cell, Chunk, object};
 use super::source::{Layout, TableFormat};
 use crate::scoring::task::TaskScore;
@@ -63,7 +64,7 @@ pub(super) struct Encoder {
     columns: Vec<String>,
     /// Of those, the ones that the model reads as numbers.
     features: Vec<bool>,
-    /// Of the whole output, for Parquet.
+    /// Of the whole output, for Parquet and Arrow.
     schema: SchemaRef,
 }
 
@@ -97,7 +98,9 @@ impl Encoder {
     /// written; NDJSON has no columns, and everything fits.
     pub(super) fn left_out(&self, chunk: &Chunk) -> u64 {
         match (chunk, self.format) {
-            (Chunk::Lines(lines), TableFormat::Csv | TableFormat::Parquet) => lines.rows_with_more_than(&self.columns),
+            (Chunk::Lines(lines), TableFormat::Csv | TableFormat::Parquet | TableFormat::Arrow) => {
+                lines.rows_with_more_than(&self.columns)
+            }
             (Chunk::Lines(_), TableFormat::Ndjson) | (Chunk::Records(_) | Chunk::Batch(_) | Chunk::Customers(_), _) => {
                 0
             }
@@ -125,7 +128,7 @@ impl Encoder {
         match self.format {
             TableFormat::Csv => self.to_csv(snapshot, chunk, answers).map(Encoded::Bytes),
             TableFormat::Ndjson => self.to_ndjson(snapshot, chunk, answers).map(Encoded::Bytes),
-            TableFormat::Parquet => self.to_batch(snapshot, chunk, answers).map(Encoded::Batch),
+            TableFormat::Parquet | TableFormat::Arrow => self.to_batch(snapshot, chunk, answers).map(Encoded::Batch),
         }
     }
 
@@ -201,7 +204,9 @@ impl Encoder {
 
     fn to_batch(&self, snapshot: &ModelSnapshot, chunk: &Chunk, answers: &[RowAnswer]) -> anyhow::Result<RecordBatch> {
         let mut columns: Vec<ArrayRef> = if let Chunk::Batch(batch) = chunk {
-            batch.columns().to_vec()
+            let kept =
+                |column| if self.format == TableFormat::Arrow { arrow::compact(column) } else { Arc::clone(column) };
+            batch.columns().iter().map(kept).collect()
         } else {
             let rows = chunk.cells(&self.columns)?;
             (0..self.columns.len()).map(|position| self.column(&rows, position)).collect()
@@ -367,11 +372,12 @@ fn warnings(snapshot: &ModelSnapshot, answer: &RowAnswer, text: &mut String) {
 pub(super) enum Sink {
     Bytes(Box<dyn Write + Send>),
     Parquet(Box<ArrowWriter<File>>),
+    Arrow(arrow::Writer),
 }
 
 impl Sink {
-    /// Begins the output on `target`.
-    pub(super) fn begin(target: Target, encoder: &Encoder) -> anyhow::Result<Self> {
+    /// Begins the output on `target`, which is called `path`.
+    pub(super) fn begin(target: Target, path: &Path, encoder: &Encoder) -> anyhow::Result<Self> {
         match (encoder.format, target) {
             (TableFormat::Parquet, Target::Stdout) => bail!("Parquet cannot go to standard output: give a file"),
             (TableFormat::Parquet, Target::File(file)) => {
@@ -382,11 +388,13 @@ impl Sink {
                 let writer = ArrowWriter::try_new(file, Arc::clone(&encoder.schema), Some(properties))?;
                 Ok(Self::Parquet(Box::new(writer)))
             }
+            // By these names the two forms are told apart everywhere.
+            (TableFormat::Arrow, Target::File(file)) if path.extension().is_some_and(|end| end == "arrow") => {
+                arrow::Writer::file(file, &encoder.schema).map(Self::Arrow)
+            }
+            (TableFormat::Arrow, target) => arrow::Writer::stream(target.buffered(), &encoder.schema).map(Self::Arrow),
             (TableFormat::Csv | TableFormat::Ndjson, target) => {
-                let mut out: Box<dyn Write + Send> = match target {
-                    Target::Stdout => Box::new(BufWriter::new(io::stdout())),
-                    Target::File(file) => Box::new(BufWriter::with_capacity(1 << 18, file)),
-                };
+                let mut out = target.buffered();
                 out.write_all(&encoder.header()?)?;
                 Ok(Self::Bytes(out))
             }
@@ -395,9 +403,14 @@ impl Sink {
 
     pub(super) fn write(&mut self, encoded: Encoded) -> anyhow::Result<()> {
         match (self, encoded) {
-            (Self::Bytes(out), Encoded::Bytes(bytes)) => Ok(out.write_all(&bytes)?),
+            (Self::Bytes(out), Encoded::Bytes(bytes)) => {
+                out.write_all(&bytes)?;
+                // Whoever reads from a pipe gets what there is.
+                Ok(out.flush()?)
+            }
             (Self::Parquet(writer), Encoded::Batch(batch)) => Ok(writer.write(&batch)?),
-            (Self::Bytes(_), Encoded::Batch(_)) | (Self::Parquet(_), Encoded::Bytes(_)) => {
+            (Self::Arrow(writer), Encoded::Batch(batch)) => writer.write(&batch),
+            (Self::Bytes(_), Encoded::Batch(_)) | (Self::Parquet(_) | Self::Arrow(_), Encoded::Bytes(_)) => {
                 bail!("the output was begun in another format")
             }
         }
@@ -407,6 +420,7 @@ impl Sink {
         match self {
             Self::Bytes(mut out) => Ok(out.flush()?),
             Self::Parquet(writer) => Ok(writer.close().map(drop)?),
+            Self::Arrow(writer) => writer.finish(),
         }
     }
 }
@@ -415,6 +429,15 @@ impl Sink {
 pub(in crate::cli) enum Target {
     Stdout,
     File(File),
+}
+
+impl Target {
+    fn buffered(self) -> Box<dyn Write + Send> {
+        match self {
+            Self::Stdout => Box::new(BufWriter::new(io::stdout())),
+            Self::File(file) => Box::new(BufWriter::with_capacity(1 << 18, file)),
+        }
+    }
 }
 
 /// The file that becomes the output once it is complete; nothing, where it goes into a pipe or a device.

@@ -1,4 +1,4 @@
-//! Reading tables: CSV, NDJSON and Parquet as one stream of chunks.
+//! Reading tables: CSV, NDJSON, Parquet and Arrow as one stream of chunks.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -11,6 +11,7 @@ use arrow_schema::{DataType, SchemaRef};
 use csv::ByteRecord;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
+use super::arrow;
 use super::chunk::{CHUNK_ROWS, Chunk, Lines, Records, object};
 
 /// The kinds of tables there are.
@@ -19,7 +20,12 @@ pub enum TableFormat {
     Csv,
     Ndjson,
     Parquet,
+    /// Arrow IPC: a stream or a file
+    Arrow,
 }
+
+/// The names by which formats are known, for messages.
+pub(in crate::cli) const NAMED: &str = ".csv, .ndjson, .parquet or .arrow";
 
 impl TableFormat {
     /// By the end of the file's name.
@@ -28,6 +34,7 @@ impl TableFormat {
             "csv" | "tsv" => Some(Self::Csv),
             "ndjson" | "jsonl" => Some(Self::Ndjson),
             "parquet" | "pq" => Some(Self::Parquet),
+            "arrow" | "arrows" => Some(Self::Arrow),
             _ => None,
         }
     }
@@ -35,7 +42,7 @@ impl TableFormat {
 
 /// Longest line of NDJSON that is read: a file that is not NDJSON must not end up in memory whole.
 const LINE_LIMIT: u64 = 16 << 20;
-const READ_BUFFER: usize = 1 << 18;
+pub(super) const READ_BUFFER: usize = 1 << 18;
 
 /// An input that was opened, with what is known of it before the first row.
 pub(in crate::cli) struct Input {
@@ -67,8 +74,10 @@ pub(in crate::cli) trait Source: Send {
 
 /// Opens `path` (`-` is standard input) and reads as much as is needed to know its columns.
 pub(in crate::cli) fn open(path: &Path, format: TableFormat, delimiter: u8) -> anyhow::Result<Input> {
-    if format == TableFormat::Parquet {
-        return open_parquet(path);
+    match format {
+        TableFormat::Parquet => return open_parquet(path),
+        TableFormat::Arrow => return arrow::open(path),
+        TableFormat::Csv | TableFormat::Ndjson => {}
     }
     let (bytes, length): (Box<dyn Read + Send>, _) = if path.as_os_str() == "-" {
         (Box::new(io::stdin()), Length::Unknown)
@@ -81,7 +90,7 @@ pub(in crate::cli) fn open(path: &Path, format: TableFormat, delimiter: u8) -> a
     let bytes = without_mark(bytes).with_context(|| format!("`{}` cannot be read", path.display()))?;
     match format {
         TableFormat::Csv => open_csv(bytes, delimiter, length),
-        TableFormat::Ndjson | TableFormat::Parquet => open_ndjson(bytes, length),
+        TableFormat::Ndjson | TableFormat::Parquet | TableFormat::Arrow => open_ndjson(bytes, length),
     }
     .with_context(|| format!("`{}` cannot be read", path.display()))
 }
@@ -97,7 +106,7 @@ fn without_mark(mut bytes: Box<dyn Read + Send>) -> anyhow::Result<Box<dyn Read 
     Ok(Box::new(io::Cursor::new(text).chain(bytes)))
 }
 
-fn open_file(path: &Path) -> anyhow::Result<File> {
+pub(super) fn open_file(path: &Path) -> anyhow::Result<File> {
     let file = File::open(path).with_context(|| format!("`{}` cannot be opened", path.display()))?;
     if file.metadata()?.is_dir() {
         bail!("`{}` is a folder, not a file", path.display());
@@ -105,9 +114,9 @@ fn open_file(path: &Path) -> anyhow::Result<File> {
     Ok(file)
 }
 
-struct Counted {
-    inner: File,
-    read: Arc<AtomicU64>,
+pub(super) struct Counted {
+    pub(super) inner: File,
+    pub(super) read: Arc<AtomicU64>,
 }
 
 impl Read for Counted {
@@ -238,7 +247,7 @@ impl Source for Parquet {
     }
 }
 
-/// Whether a Parquet column can hold a feature: numbers, or text that is read as numbers.
+/// Whether a typed column can hold a feature: numbers, or text that is read as numbers.
 pub(in crate::cli) fn can_be_number(kind: &DataType) -> bool {
     let kind = plain(kind);
     kind.is_numeric() || kind.is_string() || kind.is_null()

@@ -133,7 +133,7 @@ fn an_event_is_on_the_platform_within_seconds_and_everybody_can_see_how() {
     let (code, _, said) = run(&["push", "retry"]);
     assert!(code == Some(0) && said.contains("0 scores are tried again"), "{said}");
     let (code, _, said) = run(&["push", "--input", "leads.xlsx"]);
-    assert!(code == Some(64) && said.contains("name it .csv, .ndjson or .parquet"), "{said}");
+    assert!(code == Some(64) && said.contains("name it .csv, .ndjson, .parquet or .arrow"), "{said}");
 
     // Without a server the command pushes by itself.
     server.signal("TERM");

@@ -97,6 +97,13 @@ pub const TARGETS: &[Target] = &[
         memory: tables::MEMORY,
     },
     Target {
+        name: "arrow",
+        seeds: tables::arrow_seeds,
+        form: Form::Bytes,
+        open: tables::arrow,
+        memory: tables::MEMORY,
+    },
+    Target {
         name: "purchases",
         seeds: tables::purchase_seeds,
         form: Form::Text,
