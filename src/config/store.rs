@@ -34,7 +34,7 @@ const MEMORY: &str = ":memory:";
 
 pub(super) fn section(read: &mut Reader, has_pepper: bool) -> StoreSettings {
     let path: PathBuf = read.get("store.path");
-    let allowed = "a URL of PostgreSQL, such as `postgres://user:password@host/database`";
+    let allowed = "a URL of PostgreSQL with one host, such as `postgres://user:password@host/database`";
     let url: Option<SecretString> = read.optional_if("store.url", allowed, is_postgres);
     if url.as_ref().is_some_and(has_password) {
         read.keep_private("store.url", "it as SCORELINE__STORE__URL");
@@ -56,14 +56,28 @@ pub(super) fn section(read: &mut Reader, has_pepper: bool) -> StoreSettings {
     StoreSettings { place, check, cache_size, connections: connections as u32, statement_timeout }
 }
 
+/// A list of hosts, which other clients try one after the other, would be taken for the name of one.
 fn is_postgres(url: &SecretString) -> bool {
-    ["postgres://", "postgresql://"].iter().any(|scheme| url.expose_secret().starts_with(scheme))
+    let is_scheme = ["postgres://", "postgresql://"].iter().any(|scheme| url.expose_secret().starts_with(scheme));
+    let (place, parameters) = parts(url);
+    let (_, host) = place.rsplit_once('@').unwrap_or(("", place));
+    let host = host.split('/').next().unwrap_or_default();
+    let is_list = |parameter: &str| {
+        let named = ["host=", "hostaddr=", "port="].iter().find_map(|name| parameter.strip_prefix(name));
+        named.is_some_and(|value| value.contains(',') || value.to_ascii_lowercase().contains("%2c"))
+    };
+    is_scheme && !host.contains(',') && !parameters.split('&').any(is_list)
+}
+
+/// What stands before the parameters of a URL, and these.
+fn parts(url: &SecretString) -> (&str, &str) {
+    let (_, rest) = url.expose_secret().split_once("://").unwrap_or_default();
+    rest.split_once('?').unwrap_or((rest, ""))
 }
 
 /// Whether there is a password before the host, or among the parameters.
 fn has_password(url: &SecretString) -> bool {
-    let (_, rest) = url.expose_secret().split_once("://").unwrap_or_default();
-    let (place, parameters) = rest.split_once('?').unwrap_or((rest, ""));
+    let (place, parameters) = parts(url);
     let user = place.rsplit_once('@').map_or("", |(user, _)| user);
     user.contains(':') || parameters.split('&').any(|parameter| parameter.starts_with("password="))
 }
@@ -100,6 +114,24 @@ mod tests {
             ["postgres://h/d", "postgres://h:5432/d", "postgres://u@h:5432/d?user=x:y", "postgresql:///d?host=/run"]
         {
             assert!(!found(url), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_list_of_hosts_is_refused() {
+        let is_taken = |url: &str| is_postgres(&SecretString::from(url));
+        for url in [
+            "postgres://a,b/d",
+            "postgres://u:p@a:1,b:2/d",
+            "postgres:///d?host=a,b",
+            "postgres://a/d?port=1,2",
+            "postgres:///d?sslmode=require&host=a%2Cb",
+        ] {
+            assert!(!is_taken(url), "{url}");
+        }
+        for url in ["postgres://u:a,b@h/d", "postgres://h/a,b", "postgres:///d?host=/run", "postgresql://[::1]:5432/d"]
+        {
+            assert!(is_taken(url), "{url}");
         }
     }
 

@@ -214,7 +214,7 @@ fn the_store_is_a_file_or_a_server() {
     assert_eq!(
         other,
         [
-            "`store.url` must be a URL of PostgreSQL, such as `postgres://user:password@host/database` \
+            "`store.url` must be a URL of PostgreSQL with one host, such as `postgres://user:password@host/database` \
              (file `settings.toml`)",
             "`store.check` must be `quick` or `full`, got `never` (file `settings.toml`)",
         ]

@@ -29,6 +29,10 @@ pub enum StoreError {
     Migration(#[source] sqlx::migrate::MigrateError),
     #[error("`{setting}` must be {allowed}, the database has `{found}`")]
     Setting { setting: &'static str, allowed: &'static str, found: String },
+    #[error(
+        "the database takes no writes: it is a standby, or read-only; `store.url` must lead to the primary, also after another server has taken over"
+    )]
+    Standby,
     #[error("URL of the store is not one of PostgreSQL, such as `postgres://user:password@host/database`")]
     Url(#[source] Box<sqlx::Error>),
     #[error("store could not be {doing}")]
@@ -71,6 +75,7 @@ impl StoreError {
             Self::File { source, .. } | Self::Folder { source, .. } => {
                 matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
             }
+            Self::Standby => true,
             Self::Locked { .. }
             | Self::Corrupt { .. }
             | Self::Gone { .. }
@@ -98,8 +103,11 @@ impl StoreError {
 }
 
 /// SQLite: busy, busy snapshot, disk full. PostgreSQL: serialisation failure, deadlock, lock not available, statement
-/// cancelled, going down, starting up, too many connections.
-const PASSING: [&str; 10] = ["5", "517", "13", "40001", "40P01", "55P03", "57014", "57P01", "57P03", "53300"];
+/// cancelled, going down, crashed, starting up, too many connections, disk full, it is a standby, idle for too long in a
+/// transaction.
+const PASSING: [&str; 14] = [
+    "5", "517", "13", "40001", "40P01", "55P03", "57014", "57P01", "57P02", "57P03", "53300", "53100", "25006", "25P03",
+];
 
 /// SQLite: busy, busy snapshot. PostgreSQL: serialisation failure, deadlock, lock not available.
 const BUSY: [&str; 5] = ["5", "517", "40001", "40P01", "55P03"];

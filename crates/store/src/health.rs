@@ -6,11 +6,11 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::Store;
-use super::db::Arg;
+use super::db::{Arg, DbAccess};
 use super::error::StoreError;
 
 /// How long a look may take before the store counts as gone.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
 /// What is written and removed again to see whether there is room, in bytes: about what a small batch takes.
 const ROOM: usize = 256 << 10;
 
@@ -55,6 +55,9 @@ impl Store {
     pub async fn check(&self) {
         let read = timeout(PATIENCE, async {
             let mut tx = self.read("read").await?;
+            if self.inner.access == DbAccess::Write {
+                tx.check_writable().await?;
+            }
             self.check_pepper(&mut tx).await
         });
         let reading = match read.await {
@@ -63,6 +66,9 @@ impl Store {
         };
         let is_readable = reading.is_none();
         self.inner.health.faults().reading = reading;
+        if !is_readable {
+            self.inner.db.look_around().await;
+        }
         let is_written = self.inner.health.faults().writing.is_none();
         if is_readable && !is_written {
             // A success is noted by its commit, and a failure by what failed.

@@ -11,6 +11,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::comparison::ComparisonBody;
+use crate::http::edge::deadline::kept_in_time;
 use crate::http::edge::error::{ApiError, Code, error_response};
 use crate::http::edge::request_id::RequestId;
 use crate::http::openapi::{Operation, Tag, shape};
@@ -289,7 +290,10 @@ impl By {
         let registry = Arc::clone(self.scorer.registry());
         let actor = self.actor();
         let who = actor.clone();
-        let changed = tokio::task::spawn_blocking(move || acting(&who, || call(&registry))).await;
+        let changing = tokio::task::spawn_blocking(move || acting(&who, || call(&registry)));
+        // What is kept later than that is followed as if another replica had asked for it.
+        let in_time = kept_in_time(Code::StoreUnavailable, changing).await;
+        let changed = in_time.and_then(|changed| changed.map_err(|_| ApiError::new(Code::Internal, "internal error")));
         let outcome = match &changed {
             Ok(Ok(_)) => AuditOutcome::Done,
             Ok(Err(ChangeFault::NotKept(_))) | Err(_) => AuditOutcome::Failed,
@@ -312,7 +316,7 @@ impl By {
                 };
                 Err(ApiError::new(code, fault.to_string()))
             }
-            Err(_) => Err(ApiError::new(Code::Internal, "internal error")),
+            Err(err) => Err(err),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! `x-deadline-ms`: how long the caller waits for its answer, and the time a batch as a whole may take.
+//! `x-deadline-ms`: how long the caller waits for its answer, the time a batch as a whole may take, and how long a fact waits for
+//! the store.
 
 use std::time::Duration;
 
@@ -11,6 +12,18 @@ use super::headers::DEADLINE;
 use crate::http::admission::Overloaded;
 use crate::scoring::FallbackReason;
 use scoreline_domain::time::Stopwatch;
+
+/// How long a fact waits for the store, before its caller is told to come again.
+const KEEPING: Duration = Duration::from_secs(10);
+
+/// Waits for a fact to be kept.
+///
+/// # Errors
+/// With this code, when the store takes too long. It may be kept all the same, and can be told again.
+pub(crate) async fn kept_in_time<T>(code: Code, keeping: impl Future<Output = T>) -> Result<T, ApiError> {
+    let late = |_| ApiError::new(code, format!("the store gave no answer within {} s", KEEPING.as_secs()));
+    tokio::time::timeout(KEEPING, keeping).await.map_err(late)
+}
 
 /// What keeps a question from being asked at leisure.
 #[derive(Clone, Copy, Debug, Default)]

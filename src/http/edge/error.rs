@@ -7,7 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::request_id::RequestMetadata;
-use crate::http::admission::Overloaded;
+use crate::http::admission::{Overloaded, RETRY_AFTER_SECONDS};
 use crate::scoring::AskFault;
 use scoreline_domain::privacy::screen::{RefusedText, public};
 use scoreline_listener::HeadFault;
@@ -46,11 +46,23 @@ impl Code {
         }
     }
 
+    /// When asking again may help, in seconds, where that is for the server to say.
+    pub(crate) fn retry_after(self) -> Option<u32> {
+        match self {
+            Self::Overloaded => Some(RETRY_AFTER_SECONDS),
+            Self::OutcomesUnavailable | Self::StoreUnavailable | Self::ErasureIncomplete => Some(STORE_AGAIN_SECONDS),
+            _ => None,
+        }
+    }
+
     /// Whether it is a mistake in how a caller was set up, and no matter of this one question.
     pub(crate) fn is_of_setup(self) -> bool {
         matches!(self, Self::Unauthenticated | Self::Forbidden | Self::NotFound | Self::MethodNotAllowed)
     }
 }
+
+/// When facts that could not be kept are best told again: a database that was restarted is mostly back by then.
+const STORE_AGAIN_SECONDS: u32 = 5;
 
 /// What can be wrong with a question to a model.
 pub(crate) const ASK: [Code; 6] = [

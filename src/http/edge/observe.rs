@@ -21,7 +21,6 @@ use super::headers::{JSON, REQUEST_ID, secure};
 use super::refusal::Refusal;
 use super::request_id::{RequestId, given, with_request_id};
 use crate::auth::Caller;
-use crate::http::admission::RETRY_AFTER_SECONDS;
 use crate::monitoring::Traffic;
 use crate::monitoring::traffic::RequestClass;
 use crate::telemetry::{Exemplars, REQUEST_SECONDS};
@@ -305,8 +304,8 @@ impl Observe {
         headers.insert(CONTENT_TYPE, JSON.clone());
         let kept = |name: HeaderName| carried.get(&name).map(|value| (name.clone(), value.clone()));
         headers.extend(KEPT.into_iter().filter_map(kept));
-        if error.code == Code::Overloaded {
-            headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS.into());
+        if let Some(seconds) = error.code.retry_after() {
+            headers.insert(RETRY_AFTER, seconds.into());
         }
         response
     }

@@ -10,6 +10,7 @@ use axum::response::Response;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::http::edge::deadline::kept_in_time;
 use crate::http::edge::error::{ApiError, Code};
 use crate::http::edge::request_id::{RequestId, RequestMetadata, with_request_id};
 use crate::http::openapi::{Operation, Tag};
@@ -69,7 +70,9 @@ pub(crate) async fn handle(
         audit::record(&actor, AuditAction::EraseCustomer, "customer", outcome, &request_id);
         erased
     });
-    let erased = erasing.await.map_err(|_| incomplete("it broke off"))??;
+    let late = |_| incomplete("the store gave no answer in time");
+    let erased = kept_in_time(Code::ErasureIncomplete, erasing).await.map_err(late)?;
+    let erased = erased.map_err(|_| incomplete("it broke off"))??;
     let answer = ErasedAnswer {
         status: "success",
         found: erased.iter().any(|(_, entries)| *entries > 0),

@@ -16,6 +16,7 @@ use super::lead_scores::{LeadIntake, ReadLead, newer_is_kept};
 use crate::auth::Caller;
 use crate::http::edge::auth::SIGNATURE;
 use crate::http::edge::body::BatchPayload;
+use crate::http::edge::deadline::kept_in_time;
 use crate::http::edge::error::{ASK, ApiError, Code, error_response};
 use crate::http::edge::request_id::{RequestId, RequestMetadata, with_request_id};
 use crate::http::openapi::{Operation, Tag, shape};
@@ -213,7 +214,7 @@ async fn answer(
     }
     intake.place(read.iter_mut().flatten().filter_map(|event| event.read.as_mut()));
     let facts: Vec<LeadFact> = read.iter().flatten().filter_map(|event| event.read.as_ref()?.fact.clone()).collect();
-    let mut verdicts = intake.desk.take(facts).await?.into_iter();
+    let mut verdicts = kept_in_time(Code::StoreUnavailable, intake.desk.take(facts)).await??.into_iter();
     let mut judged = Vec::with_capacity(read.len());
     for event in read {
         judged.push(event.map(|event| {

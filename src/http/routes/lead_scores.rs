@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use super::outcomes::is_single;
 use super::predict_lead::score_of_many;
 use crate::http::edge::body::BatchPayload;
-use crate::http::edge::deadline::Hurry;
+use crate::http::edge::deadline::{Hurry, kept_in_time};
 use crate::http::edge::error::{ASK, ApiError, Code};
 use crate::http::edge::request_id::{RequestId, RequestMetadata, with_request_id};
 use crate::http::openapi::{Operation, Tag, shape};
@@ -226,7 +226,7 @@ impl LeadIntake<'_> {
         }
         self.place(read.iter_mut().flatten());
         let facts: Vec<LeadFact> = read.iter().flatten().filter_map(|read| read.fact.clone()).collect();
-        let mut verdicts = self.desk.take(facts).await?.into_iter();
+        let mut verdicts = kept_in_time(Code::StoreUnavailable, self.desk.take(facts)).await??.into_iter();
         let mut taken = |read: ReadLead| {
             let ruling = read.fact.as_ref().and_then(|_| verdicts.next()).map(|verdict| verdict.ruling);
             TakenLead { read, ruling }

@@ -11,6 +11,7 @@ use serde_json::json;
 use utoipa::ToSchema;
 
 use crate::http::edge::body::BatchPayload;
+use crate::http::edge::deadline::kept_in_time;
 use crate::http::edge::error::{ApiError, Code};
 use crate::http::edge::request_id::{RequestId, RequestMetadata, with_request_id};
 use crate::http::openapi::{Operation, Tag, shape};
@@ -64,7 +65,8 @@ pub(crate) async fn handle(
     if is_single(&body) {
         let outcome = reader.read(&body)?;
         let spend_usd = outcome.spend_usd;
-        let verdicts = ledger.report(vec![outcome], reader.moved.into_inner()).await?;
+        let kept = ledger.report(vec![outcome], reader.moved.into_inner());
+        let verdicts = kept_in_time(Code::OutcomesUnavailable, kept).await??;
         let outcome = verdicts.first().map_or_else(|| Err(no_prediction()), |it| OutcomeBody::new(it, spend_usd))?;
         let metadata = Some(RequestMetadata { request_id: id.as_str() });
         let response = respond(StatusCode::OK, &OutcomeAnswer { status: "success", outcome, metadata });
@@ -72,7 +74,8 @@ pub(crate) async fn handle(
     }
     let Rows { rows, is_array } = Rows::split(&body, settings.batch_rows)?;
     let read: Vec<_> = rows.iter().map(|row| reader.read(row)).collect();
-    let judged = report(ledger, read, reader.moved.into_inner()).await?;
+    let kept = report(ledger, read, reader.moved.into_inner());
+    let judged = kept_in_time(Code::OutcomesUnavailable, kept).await??;
     let mut results = Vec::with_capacity(rows.len() * 192);
     let mut errors = 0;
     for (number, outcome) in judged.into_iter().enumerate() {

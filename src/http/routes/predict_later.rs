@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::question::ClvQuestion;
 use crate::http::edge::body::Payload;
-use crate::http::edge::deadline::Hurry;
+use crate::http::edge::deadline::{Hurry, kept_in_time};
 use crate::http::edge::error::{ASK, ApiError, Code};
 use crate::http::edge::request_id::{RequestId, RequestMetadata, with_request_id};
 use crate::http::openapi::{Operation, Tag, shape};
@@ -78,7 +78,8 @@ pub(crate) async fn handle(
     let kept = kept(&later, request_id);
     let (job, accepted_at) = (uuid::Uuid::new_v4().to_string(), scorer.now());
     let new = NewQuestion { id: &job, customer, request: &kept, callback: callback.as_deref(), accepted_at };
-    match jobs.questions.opened()?.ask_question(&new, MOST_KEPT).await? {
+    let asking = jobs.questions.opened()?.ask_question(&new, MOST_KEPT);
+    match kept_in_time(Code::StoreUnavailable, asking).await?? {
         QuestionRuling::Kept => {}
         QuestionRuling::Erased => {
             return Err(ApiError::new(Code::CustomerErased, "the customer was erased; nothing is kept of them"));

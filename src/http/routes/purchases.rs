@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 
 use super::outcomes::is_single;
 use crate::http::edge::body::BatchPayload;
+use crate::http::edge::deadline::kept_in_time;
 use crate::http::edge::error::{ApiError, Code};
 use crate::http::edge::request_id::{RequestId, with_request_id};
 use crate::http::openapi::{Operation, Tag, shape};
@@ -137,7 +138,8 @@ async fn record(
     if living.is_empty() {
         return Ok(PurchasesRecorded { refused: erased, ..PurchasesRecorded::default() });
     }
-    let mut recorded = store.record_purchases(&living, None).await.map_err(|err| not_kept(&err))?;
+    let recorded = kept_in_time(Code::StoreUnavailable, store.record_purchases(&living, None)).await?;
+    let mut recorded = recorded.map_err(|err| not_kept(&err))?;
     recorded.refused += erased;
     if recorded.written > 0 {
         // Features are made of them at once, as of what an extraction brings.

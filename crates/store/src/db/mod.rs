@@ -3,13 +3,14 @@
 //! The statements above this folder are written once, in what SQLite and PostgreSQL have in common.
 
 mod bulk;
+mod connections;
 mod postgres;
 mod row;
 mod sqlite;
 
 use std::sync::Arc;
 
-use sqlx::{Postgres, Sqlite, Transaction};
+use sqlx::{Sqlite, Transaction};
 
 pub(super) use bulk::BulkColumn;
 pub(super) use row::{Arg, DbRow};
@@ -17,6 +18,7 @@ pub(super) use row::{Arg, DbRow};
 use super::error::{StoreError, failed};
 use super::health::StoreHealth;
 use super::settings::{StorePlace, StoreSettings};
+use postgres::{ServerTx, TAKES_NO_WRITES};
 use scoreline_domain::time::Timestamp;
 
 /// The database, open. Every writing transaction is alone: in SQLite there is one connection that writes, in PostgreSQL
@@ -45,7 +47,7 @@ pub(super) struct Tx {
 
 enum EngineTx {
     Sqlite(Transaction<'static, Sqlite>),
-    Postgres(Transaction<'static, Postgres>),
+    Postgres(postgres::ServerTx),
 }
 
 impl Db {
@@ -84,6 +86,14 @@ impl Db {
         }
     }
 
+    /// Looks where the server's address leads, when it gave no answer.
+    pub(super) async fn look_around(&self) {
+        match self {
+            Self::Sqlite(_) => {}
+            Self::Postgres(server) => server.look_around().await,
+        }
+    }
+
     /// Whether what is written outlasts the process.
     pub(super) fn lasts(&self) -> bool {
         match self {
@@ -112,8 +122,9 @@ impl Tx {
             EngineTx::Sqlite(tx) => {
                 row::sqlite_query(sql, args).execute(&mut **tx).await.map(|done| done.rows_affected())
             }
-            EngineTx::Postgres(tx) => {
-                row::postgres_query(sql, args).execute(&mut **tx).await.map(|done| done.rows_affected())
+            EngineTx::Postgres(ServerTx { tx, connections }) => {
+                let done = connections.in_time(row::postgres_query(sql, args).execute(&mut **tx)).await;
+                done.map(|done| done.rows_affected())
             }
         };
         self.noted(done)
@@ -125,8 +136,8 @@ impl Tx {
                 let found = row::sqlite_query(sql, args).fetch_all(&mut **tx).await;
                 found.map(|rows| rows.into_iter().map(DbRow::Sqlite).collect())
             }
-            EngineTx::Postgres(tx) => {
-                let found = row::postgres_query(sql, args).fetch_all(&mut **tx).await;
+            EngineTx::Postgres(ServerTx { tx, connections }) => {
+                let found = connections.in_time(row::postgres_query(sql, args).fetch_all(&mut **tx)).await;
                 found.map(|rows| rows.into_iter().map(DbRow::Postgres).collect())
             }
         };
@@ -142,7 +153,9 @@ impl Tx {
     pub(super) async fn bulk(&mut self, sql: &'static str, columns: &[BulkColumn]) -> Result<u64, StoreError> {
         let done = match &mut self.inner {
             EngineTx::Sqlite(tx) => bulk::sqlite(tx, sql, columns).await,
-            EngineTx::Postgres(tx) => bulk::postgres(tx, sql, columns).await,
+            EngineTx::Postgres(ServerTx { tx, connections }) => {
+                connections.in_time(bulk::postgres(tx, sql, columns)).await
+            }
         };
         self.noted(done)
     }
@@ -155,7 +168,9 @@ impl Tx {
     ) -> Result<Vec<DbRow>, StoreError> {
         let found = match &mut self.inner {
             EngineTx::Sqlite(tx) => bulk::sqlite_rows(tx, sql, columns).await,
-            EngineTx::Postgres(tx) => bulk::postgres_rows(tx, sql, columns).await,
+            EngineTx::Postgres(ServerTx { tx, connections }) => {
+                connections.in_time(bulk::postgres_rows(tx, sql, columns)).await
+            }
         };
         self.noted(found)
     }
@@ -183,13 +198,33 @@ impl Tx {
         }
     }
 
+    /// Looks whether the server takes writes; where it does not, its connections are not used again.
+    ///
+    /// # Errors
+    /// `Standby` when it does not.
+    pub(super) async fn check_writable(&mut self) -> Result<(), StoreError> {
+        if let EngineTx::Sqlite(_) = &self.inner {
+            return Ok(());
+        }
+        let refuses = self.row(TAKES_NO_WRITES, &[]).await?.map_or(Ok(0), |row| row.int(0))?;
+        if refuses == 0 {
+            return Ok(());
+        }
+        if let EngineTx::Postgres(ServerTx { connections, .. }) = &self.inner {
+            connections.distrust();
+        }
+        Err(StoreError::Standby)
+    }
+
     /// # Errors
     /// When it is not known to be on disk.
     pub(super) async fn commit(self) -> Result<(), StoreError> {
         let Self { inner, doing, health } = self;
         let committed = match inner {
             EngineTx::Sqlite(tx) => tx.commit().await.map_err(failed(doing)),
-            EngineTx::Postgres(tx) => tx.commit().await.map_err(failed(doing)),
+            EngineTx::Postgres(ServerTx { tx, connections }) => {
+                connections.in_time(tx.commit()).await.map_err(failed(doing))
+            }
         };
         if let Some(health) = health {
             match &committed {

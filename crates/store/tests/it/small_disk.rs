@@ -1,4 +1,4 @@
-//! A disk of two MiB that a test may fill.
+//! A small disk that a test may fill.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -11,10 +11,16 @@ pub struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// `None`, with a word of it, where this user may not mount: the test has nothing to say there.
+    /// Of two MiB.
     pub fn mounted(test: &str) -> Option<Self> {
+        Self::of("2m", test)
+    }
+
+    /// `None`, with a word of it, where this user may not mount: the test has nothing to say there.
+    pub fn of(size: &str, test: &str) -> Option<Self> {
         let folder = tempfile::tempdir().expect("a folder");
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"]).arg(folder.path()).output();
+        let size = format!("size={size}");
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder.path()).output();
         if mount.is_ok_and(|mount| mount.status.success()) {
             return Some(Self { folder });
         }
