@@ -52,6 +52,7 @@ mod privacy;
 mod process;
 mod purchases;
 mod replay;
+mod replicas;
 mod request_log;
 mod rotation;
 mod routes;
