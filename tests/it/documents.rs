@@ -111,11 +111,12 @@ fn documents() -> Vec<Document> {
     pages.iter().map(|page| Document::read(page)).collect()
 }
 
-/// The text of every Rust source.
+/// The text of every Rust source and of the Python package.
 fn sources() -> String {
     let folders = ["src", "crates", "tests", "training/src", "benches", "fuzz/fuzz_targets"];
     let read = |path: PathBuf| fs::read_to_string(path).expect("a readable source");
-    folders.iter().flat_map(|folder| files(folder, "rs")).map(read).collect()
+    let rust = folders.iter().flat_map(|folder| files(folder, "rs"));
+    rust.chain(files("python/scoreline", "py")).map(read).collect()
 }
 
 /// Fails with one line for each finding.
