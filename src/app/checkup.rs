@@ -266,16 +266,11 @@ fn store(settings: &Settings) -> Checked {
         let (counts, schema) = (opened.store.counts().await, opened.store.schema().await);
         opened.store.close().await;
         let (found, known) = schema?;
-        if found > known {
-            return Err(StoreError::Newer { found, known }.into());
-        }
         Ok((counts?, found, known))
     });
     match read {
         Ok((_, found, known)) if found < known => {
-            let says = format!(
-                "it opens, and the next start brings its schema from {found} to {known}: older programs open it no more"
-            );
+            let says = format!("it opens, and the next start brings its schema from {found} to {known}");
             Checked::warn(about, says, "back it up first: \"Back up and restore\" in docs/operate.md")
         }
         Ok((counts, ..)) => {

@@ -58,7 +58,7 @@ impl Store {
             if self.inner.access == DbAccess::Write {
                 tx.check_writable().await?;
             }
-            self.check_pepper(&mut tx).await
+            self.check_standing(&mut tx).await
         });
         let reading = match read.await {
             Ok(read) => read.err().map(|err| err.reason()),

@@ -167,10 +167,15 @@ impl Store {
     /// The version of its schema, and the newest that this program knows. A store that was opened to read from may have another.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// When it cannot be read; `Newer` when this program is too old to write to it.
     pub async fn schema(&self) -> Result<(i64, i64), StoreError> {
-        let row = self.read("read").await?.row("SELECT MAX(version) FROM _sqlx_migrations", &[]).await?;
-        Ok((row.map_or(Ok(None), |row| row.opt_int(0))?.unwrap_or(0), schema::newest()))
+        let mut tx = self.read("read").await?;
+        let found = tx.row(schema::APPLIED, &[]).await?.map_or(Ok(0), |row| row.int(0))?;
+        if found > schema::newest() {
+            let oldest = tx.row(schema::OLDEST, &[]).await.ok().flatten();
+            schema::check_oldest(found, oldest.map_or(Ok(found), |row| row.int(0))?)?;
+        }
+        Ok((found, schema::newest()))
     }
 
     /// When the oldest interaction that is kept started. Reads all of them.
@@ -190,7 +195,7 @@ impl Store {
         }
         let mut tx = self.inner.db.write(doing, &self.inner.health).await?;
         if self.inner.db.is_shared() {
-            self.check_pepper(&mut tx).await?;
+            self.check_standing(&mut tx).await?;
         }
         Ok(tx)
     }

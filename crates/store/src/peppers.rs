@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use super::Store;
 use super::db::{Arg, BulkColumn, Tx};
 use super::error::StoreError;
+use super::schema;
 
 /// A pepper that something is kept under.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,17 +87,23 @@ impl Store {
         self.inner.pepper.store(i64::try_from(layer).unwrap_or(i64::MAX), Ordering::Relaxed);
     }
 
+    /// Looks whether another process has changed what this one must know.
+    ///
     /// # Errors
-    /// `NewerPepper` when keys are made with a pepper that this process was not told.
-    pub(super) async fn check_pepper(&self, tx: &mut Tx) -> Result<(), StoreError> {
-        let used = self.inner.pepper.load(Ordering::Relaxed);
-        if used == 0 {
-            return Ok(());
-        }
-        let newer = tx.row("SELECT id FROM pepper_layers WHERE layer > $1 LIMIT 1", &[Arg::Int(used)]).await?;
-        match newer {
-            None => Ok(()),
-            Some(row) => Err(StoreError::NewerPepper { id: row.text(0)?.to_owned() }),
+    /// `NewerPepper` when keys are made with a pepper that it was not told, `Newer` when its program is too old for the schema.
+    pub(super) async fn check_standing(&self, tx: &mut Tx) -> Result<(), StoreError> {
+        const CHANGED: &str = "SELECT 0, id FROM pepper_layers WHERE layer > $1 UNION ALL \
+                               SELECT schema_version, '' FROM oldest_program WHERE schema_version > $2 LIMIT 1";
+        let used = match self.inner.pepper.load(Ordering::Relaxed) {
+            // It was not told any.
+            0 => i64::MAX,
+            layer => layer,
+        };
+        let known = schema::newest();
+        let Some(row) = tx.row(CHANGED, &[Arg::Int(used), Arg::Int(known)]).await? else { return Ok(()) };
+        match row.int(0)? {
+            0 => Err(StoreError::NewerPepper { id: row.text(1)?.to_owned() }),
+            oldest => Err(StoreError::Newer { found: oldest, known }),
         }
     }
 }

@@ -8,3 +8,4 @@ mod forwarder;
 mod killed;
 mod story;
 mod trouble;
+mod upgrade;

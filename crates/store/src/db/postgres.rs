@@ -50,7 +50,7 @@ impl Server {
         let reached = timeout(OPEN_TIMEOUT, reach(&options, access)).await;
         let mut connection = reached.unwrap_or_else(|_| Err(failed("reached")(silent(OPEN_TIMEOUT))))?;
         if access == DbAccess::Write {
-            schema::migrate_postgres(&mut connection).await?;
+            schema::migrate_postgres(&mut connection, WRITERS).await?;
         }
         connection.close().await.map_err(failed("opened"))?;
         let connections = Arc::new(Connections::new(settings.statement_timeout));

@@ -85,10 +85,14 @@ async fn what_is_not_a_store_or_is_newer_is_refused() {
         "migration 1 was applied with another content: this program does not belong to this store"
     );
     execute(&ground, "UPDATE _sqlx_migrations SET version = 999 WHERE version = 2").await;
+    execute(&ground, "UPDATE oldest_program SET schema_version = 999").await;
     assert_eq!(
         refused(&ground).await,
-        "the store's schema has version 999, this program knows versions up to 11: run the newer program"
+        "the store's schema has version 999, this program knows versions up to 12: run the newer program"
     );
+    // As programs left it that did not know the table.
+    execute(&ground, "DROP TABLE oldest_program").await;
+    assert!(refused(&ground).await.contains("run the newer program"));
     execute(&ground, "PRAGMA application_id = 7").await;
     assert_eq!(refused(&ground).await, "`FILE` is not a store of scoreline");
 }
@@ -122,12 +126,26 @@ async fn a_newer_server_s_store_is_refused_too() {
     store.close().await;
     let scoreline_store::StorePlace::Postgres(url) = &ground.settings.place else { panic!("a server") };
     let mut connection = sqlx::PgConnection::connect(secrecy::ExposeSecret::expose_secret(url)).await.expect("reached");
-    sqlx::query("UPDATE _sqlx_migrations SET version = 999 WHERE version = 2")
-        .execute(&mut connection)
-        .await
-        .expect("executed");
-    connection.close().await.expect("closed");
+    let mut execute = async |sql: &'static str| {
+        sqlx::query(sql).execute(&mut connection).await.expect("executed");
+    };
+    execute(
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (999, 'next', true, '', 0)",
+    )
+    .await;
+    // It only added.
+    let beside = ground.open().await;
+    beside.save_position("test", "{}", at(0), None).await.expect("saved");
+    assert_eq!(beside.schema().await.expect("read"), (999, 12));
+    execute("UPDATE oldest_program SET schema_version = 999").await;
+    let refused = beside.save_position("test", "{}", at(0), None).await;
+    assert!(matches!(refused, Err(StoreError::Newer { found: 999, known: 12 })), "{refused:?}");
+    beside.check().await;
+    assert!(beside.trouble().is_some_and(|trouble| trouble.contains("run the newer program")));
+    assert!(matches!(beside.schema().await, Err(StoreError::Newer { .. })));
+    beside.close().await;
     let err = Store::open(&ground.settings).await.err().expect("refused");
-    assert!(matches!(err, StoreError::Newer { found: 999, known: 11 }), "{err:?}");
+    assert!(matches!(err, StoreError::Newer { found: 999, known: 12 }), "{err:?}");
+    connection.close().await.expect("closed");
     ground.remove().await;
 }
