@@ -14,6 +14,7 @@ mod paired;
 #[path = "support/run.rs"]
 mod run;
 #[path = "support/server.rs"]
+#[expect(dead_code, reason = "shared with the load bench")]
 mod server;
 #[path = "support/traces.rs"]
 mod traces;
@@ -29,12 +30,15 @@ use scoreline_domain::trace::Tracer;
 use scoreline_listener::{Connect, Limits, OfferResult, Peer, PeerAddress, offer};
 use tower::ServiceExt;
 
+/// Customers whose features are stored.
+const STORED: u32 = 100_000;
+
 /// Requests of a paired round.
 const OFTEN: usize = 2_000;
 
 fn predict(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let scoreline = server::scoreline(None, Tracer::default());
+    let scoreline = server::scoreline(None, Tracer::default(), STORED);
     let lane = Lane::new(&scoreline);
     let answer = runtime.block_on(ask(scoreline.router(), "/v1/predict/clv", server::DOCUMENTED));
     let bare = bare::router(Box::leak(answer.into_boxed_slice()));
@@ -84,7 +88,7 @@ fn followed(plainly: &Lane) {
         let endpoint = TraceEndpoint::parse(&receiver).expect("an address");
         let settings = TraceSettings { endpoint, headers: TraceHeaders::default(), sample: share };
         let traces = Traces::start(Some(&settings)).expect("a thread");
-        let lane = Lane::new(&server::scoreline(None, traces.tracer()));
+        let lane = Lane::new(&server::scoreline(None, traces.tracer(), STORED));
         let [_, alone, _] = run::median_of((0..9).map(|_| paired::seconds(|| plainly.ask_often(&plain))));
         let [low, ratio, high] = paired::paired(41, || plainly.ask_often(&plain), || lane.ask_often(&plain));
         let more = alone / OFTEN as f64 * (ratio - 1.0) * 1e9;

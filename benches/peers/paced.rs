@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use super::client::body_of;
+use super::client::{Template, body_of};
 
 /// How long answers are waited for when the last request was sent.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -24,6 +24,7 @@ pub fn paced(address: SocketAddr, request: &[u8], connections: usize, rate: f64,
     let mut free: Vec<Connection> = (0..connections).map(|_| Connection::open(address)).collect();
     let mut busy: Vec<Connection> = Vec::with_capacity(connections);
     let due = |number: usize| Duration::from_secs_f64(number as f64 / rate);
+    let mut request = Template::new(request);
     let mut micros = Vec::with_capacity((rate * length.as_secs_f64()) as usize + 1);
     let start = Instant::now();
     let mut sent = 0;
@@ -33,7 +34,7 @@ pub fn paced(address: SocketAddr, request: &[u8], connections: usize, rate: f64,
             && let Some(mut connection) = free.pop()
         {
             connection.due = due(sent);
-            connection.stream.write_all(request).expect("a request fits the socket's buffer");
+            connection.stream.write_all(request.next()).expect("a request fits the socket's buffer");
             busy.push(connection);
             sent += 1;
         }

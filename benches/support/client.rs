@@ -24,27 +24,30 @@ pub fn request(path: &str, headers: &str, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Where this is in a request, every request has digits of its own.
+/// Where this is in a request, every request has digits of its own: it is about another customer.
 pub const EACH: &str = "EACH-00000000";
 
+/// So many customers there are; then they come again.
+pub const CUSTOMERS: u32 = 1_000_000;
+
 /// A request, or one of many that are alike but for their digits.
-struct Template {
+pub struct Template {
     bytes: Vec<u8>,
     digits: Option<std::ops::Range<usize>>,
 }
 
 impl Template {
-    fn new(request: &[u8]) -> Self {
+    pub fn new(request: &[u8]) -> Self {
         let found = request.windows(EACH.len()).position(|window| window == EACH.as_bytes());
         let digits = found.map(|at| at + EACH.len() - 8..at + EACH.len());
         Self { bytes: request.to_vec(), digits }
     }
 
     /// The next of the process.
-    fn next(&mut self) -> &[u8] {
+    pub fn next(&mut self) -> &[u8] {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         if let Some(digits) = self.digits.clone() {
-            let mut number = NUMBER.fetch_add(1, Ordering::Relaxed);
+            let mut number = NUMBER.fetch_add(1, Ordering::Relaxed) % CUSTOMERS;
             for digit in self.bytes[digits].iter_mut().rev() {
                 *digit = b'0' + (number % 10) as u8;
                 number /= 10;

@@ -13,12 +13,12 @@ use scoreline::routing::{RoutingSettings, TierPolicy, TierRoute};
 use scoreline::scoring::explanation::ExplainSettings;
 use scoreline::scoring::feature_table::{FeatureTable, StoredFeatures, TableChange};
 use scoreline::scoring::{Scorer, ScorerSettings, golden};
+use scoreline_domain::ModelName;
 use scoreline_domain::feature::CATALOGUE;
 use scoreline_domain::privacy::seal::Sealer;
 use scoreline_domain::privacy::{Eraser, IdHasher, PrivacySettings};
 use scoreline_domain::time::{Clock as _, SystemClock};
 use scoreline_domain::trace::Tracer;
-use scoreline_domain::{CustomerKey, ModelName};
 use scoreline_engine::inference::registry::{Patience, Registry, RegistrySettings};
 
 /// The documented request, about 200 bytes.
@@ -29,6 +29,12 @@ pub const OF_CUSTOMER: &str = r#"{"customerId":"CUST-12345","features":{"recency
 
 /// By customer id alone, of one whose stored features are the documented ones.
 pub const BY_ID: &str = r#"{"customerId":"CUST-BOOK","request_id":"req-998877"}"#;
+
+/// The documented question about another customer each time.
+pub const OF_NEW: &str = r#"{"customerId":"EACH-00000000","features":{"recency_days":12,"frequency_count":48,"avg_handling_time_sec":245,"sentiment_score_avg":0.65,"topic_diversity":7},"model_version":"v1.2","request_id":"req-998877"}"#;
+
+/// By the id alone of another customer each time, whose features are stored.
+pub const BY_NEW_ID: &str = r#"{"customerId":"EACH-00000000","request_id":"req-998877"}"#;
 
 /// Routing by customer id alone.
 pub const ROUTE: &str = r#"{"customerId":"CUST-12345","request_id":"req-998877"}"#;
@@ -46,8 +52,8 @@ pub fn registry() -> Arc<Registry> {
 }
 
 /// The public service as `serve` builds it, over the shipped models, metrics on. Without `auth` nobody is asked who they
-/// are; by default nothing is followed.
-pub fn scoreline(auth: Option<Arc<Authenticator>>, tracer: Tracer) -> Endpoints {
+/// are; by default nothing is followed. Features are stored of so many `customers`.
+pub fn scoreline(auth: Option<Arc<Authenticator>>, tracer: Tracer, customers: u32) -> Endpoints {
     let metrics = scoreline::telemetry::install_metrics().expect("the only recorder of this process");
     let settings = ScorerSettings {
         clv_model: ModelName::parse("clv").expect("a name"),
@@ -63,7 +69,7 @@ pub fn scoreline(auth: Option<Arc<Authenticator>>, tracer: Tracer) -> Endpoints 
     // As `serve` does: every row is counted for drift.
     monitoring.drift().follow(&registry.all_serving(), SystemClock.now());
     let hasher = IdHasher::new(&PrivacySettings::default());
-    let table = table(hasher.key("CUST-BOOK"));
+    let table = table(&hasher, customers);
     Endpoints::public(SharedState::new(HttpState {
         scorer: Scorer::new(registry, Arc::new(SystemClock), settings, monitoring.clone(), table),
         hasher,
@@ -111,8 +117,8 @@ pub fn scoreline(auth: Option<Arc<Authenticator>>, tracer: Tracer) -> Endpoints 
     }))
 }
 
-/// A table of 100,000 customers; one of them has the documented features.
-fn table(customer: CustomerKey) -> FeatureTable {
+/// A table of customers by number, and of the one that is asked for again and again; all have the documented features.
+fn table(hasher: &IdHasher, customers: u32) -> FeatureTable {
     let values = CATALOGUE.iter().map(|feature| match feature.name {
         "recency_days" => 12.0,
         "frequency_count" => 48.0,
@@ -124,17 +130,9 @@ fn table(customer: CustomerKey) -> FeatureTable {
     let values: Vec<f64> = values.collect();
     let values = values.try_into().expect("one for each feature");
     let features = StoredFeatures { as_of: SystemClock.now(), exact_until: None, values };
-    let mut generator = fastrand::Rng::with_seed(1);
-    let mut others = || {
-        let mut digest = [0; 32];
-        generator.fill(&mut digest);
-        CustomerKey::from_digest(digest)
-    };
     let table = FeatureTable::new(Duration::from_hours(36));
-    let stored = (0..100_000).map(|number| {
-        let customer = if number == 0 { customer } else { others() };
-        TableChange::Stored { number, customer, features }
-    });
+    let ids = std::iter::once("CUST-BOOK".to_owned()).chain((0..customers).map(|number| format!("EACH-{number:08}")));
+    let stored = (0..).zip(ids).map(|(number, id)| TableChange::Stored { number, customer: hasher.key(&id), features });
     table.absorb(stored);
     table
 }

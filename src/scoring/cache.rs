@@ -1,12 +1,13 @@
-//! Scores of the last 24 hours, twice: by exact question, and the last one of each customer.
+//! The last score of each customer by each model, for 24 hours: one entry with the question it answers.
 //!
-//! The exact key is model digest, hashed customer and features, so an answer can never be another model's or another
-//! customer's. The last score of a customer is what the ladder falls back on and what routing uses.
+//! Exactly the same question is answered from it again; the ladder falls back on it, and routing uses it, whatever was
+//! asked. An entry holds the question itself, so an answer can never be another model's or that of other features.
 
-use std::hash::{BuildHasher, BuildHasherDefault, RandomState};
+use std::hash::BuildHasherDefault;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
 use scoreline_domain::privacy::Tombstones;
@@ -27,14 +28,33 @@ pub struct CachedScore {
     pub interval_level: Option<f64>,
     /// The time of the stored features it was made from, if it was.
     pub features_as_of: Option<Timestamp>,
+    /// What it answers.
+    pub question: Question,
 }
 
-/// One exact question.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ExactKey {
+/// One exact question about a customer: the version, the values and what else was asked of the answer.
+#[derive(Clone, Debug)]
+pub struct Question {
     digest: BundleDigest,
-    customer: CustomerKey,
-    question: [u64; 2],
+    raw: Box<[f64]>,
+    wish: Wish,
+}
+
+impl Question {
+    /// `raw` are the values of the bundle's features; `NaN` where there is none.
+    pub fn new(snapshot: &ModelSnapshot, raw: &[f64], wish: Wish) -> Self {
+        Self { digest: *snapshot.digest(), raw: raw.into(), wish }
+    }
+
+    /// Whether this is that question.
+    pub fn is(&self, snapshot: &ModelSnapshot, raw: &[f64], wish: Wish) -> bool {
+        // What is missing equals what is missing, and 0.0 equals -0.0.
+        let same = |(one, other): (&f64, &f64)| one == other || one.is_nan() && other.is_nan();
+        self.wish == wish
+            && self.digest == *snapshot.digest()
+            && self.raw.len() == raw.len()
+            && self.raw.iter().zip(raw).all(same)
+    }
 }
 
 /// A customer of one model.
@@ -70,44 +90,32 @@ impl std::hash::Hasher for AsItIs {
 
 type Spread = BuildHasherDefault<AsItIs>;
 
-impl std::hash::Hash for ExactKey {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        state.write_u64(self.customer.prefix() ^ self.question[0]);
-    }
-}
-
 impl std::hash::Hash for LastKey {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
         state.write_u64(self.customer.prefix());
     }
 }
 
-/// Both caches. Cheap to clone.
+/// The scores. Cheap to clone.
 #[derive(Clone)]
 pub struct ScoreCache {
-    exact: Cache<ExactKey, Arc<CachedScore>, Spread>,
-    last: Cache<LastKey, Arc<CachedScore>, Spread>,
+    entries: Cache<LastKey, Arc<CachedScore>, Spread>,
     ttl: Duration,
-    // Two independently keyed hashes of the question: 128 bits that a caller cannot aim at.
-    hashers: [RandomState; 2],
     /// Customers of whom nothing is kept.
     tombstones: Arc<OnceLock<Tombstones>>,
 }
 
-/// What one entry of either cache costs in bytes, with its share of the score, moka's own nodes and what the allocator loses:
-/// measured over full caches by `benches/footprint --customers`.
-const ENTRY_BYTES: u32 = 600;
+/// What one entry costs in bytes, with its score, its question, moka's own nodes and what the allocator loses: measured
+/// over a full cache by `benches/footprint --customers`.
+const ENTRY_BYTES: u32 = 800;
 
 impl ScoreCache {
-    /// `bytes` is shared by both caches, half each.
+    /// Of at most so many bytes.
     pub fn new(bytes: u64, ttl: Duration) -> Self {
-        Self {
-            exact: half(bytes, ttl),
-            last: half(bytes, ttl),
-            ttl,
-            hashers: [RandomState::new(), RandomState::new()],
-            tombstones: Arc::default(),
-        }
+        let builder = Cache::builder().max_capacity(bytes).weigher(|_, _| ENTRY_BYTES).time_to_live(ttl);
+        // By default a full cache keeps whom many ask for and turns others away: who is scored now is routed next.
+        let builder = builder.eviction_policy(EvictionPolicy::lru());
+        Self { entries: builder.build_with_hasher(Spread::default()), ttl, tombstones: Arc::default() }
     }
 
     /// Keeps nothing of these customers from now on. Told once, before the first answer.
@@ -116,57 +124,39 @@ impl ScoreCache {
         let _ = self.tombstones.set(tombstones);
     }
 
-    pub fn key(&self, snapshot: &ModelSnapshot, customer: CustomerKey, raw: &[f64], wish: Wish) -> ExactKey {
-        let question = [&self.hashers[0], &self.hashers[1]].map(|hasher| hasher.hash_one(QuestionBits(raw, wish)));
-        ExactKey { digest: *snapshot.digest(), customer, question }
-    }
-
-    /// The answer to exactly this question, if it is still fresh at `now`.
-    pub fn exact(&self, key: &ExactKey, now: Timestamp) -> Option<Arc<CachedScore>> {
-        self.exact.get(key).filter(|score| self.is_fresh(score, now))
-    }
-
     /// The customer's last score by any version of the model, if it is still fresh at `now`.
     pub fn last(&self, model: &ModelName, customer: CustomerKey, now: Timestamp) -> Option<Arc<CachedScore>> {
-        self.last.get(&LastKey { customer, model: model.clone() }).filter(|score| self.is_fresh(score, now))
+        self.entries.get(&LastKey { customer, model: model.clone() }).filter(|score| self.is_fresh(score, now))
     }
 
-    pub fn put(&self, key: ExactKey, model: &ModelName, score: CachedScore) {
-        let customer = key.customer;
-        let score = Arc::new(score);
-        self.exact.insert(key, Arc::clone(&score));
-        let last = || LastKey { customer, model: model.clone() };
-        self.last.insert(last(), score);
+    /// Keeps a score in the place of the one before.
+    pub fn put(&self, model: &ModelName, customer: CustomerKey, score: CachedScore) {
+        let key = || LastKey { customer, model: model.clone() };
+        self.entries.insert(key(), Arc::new(score));
         // Looked at afterwards, so that an erasure beside this either finds the score or is seen here.
         if self.tombstones.get().is_some_and(|tombstones| tombstones.contains(&customer)) {
-            self.exact.invalidate(&key);
-            self.last.invalidate(&last());
+            self.entries.invalidate(&key());
         }
     }
 
     pub fn entries(&self) -> u64 {
-        self.exact.entry_count() + self.last.entry_count()
+        self.entries.entry_count()
     }
 
-    /// What both caches weigh now, in bytes as reckoned for an entry; at most the budget, but for what waits to be evicted.
+    /// What the cache weighs now, in bytes as reckoned for an entry; at most the budget, but for what waits to be evicted.
     pub fn weighted_bytes(&self) -> u64 {
-        self.exact.weighted_size() + self.last.weighted_size()
+        self.entries.weighted_size()
     }
 
     /// Removes every score of these customers; how many there were.
     fn remove(&self, gone: impl Fn(&CustomerKey) -> bool) -> u64 {
         let mut entries = 0;
-        for (key, _) in self.exact.iter().filter(|(key, _)| gone(&key.customer)) {
-            self.exact.invalidate(&*key);
-            entries += 1;
-        }
-        for (key, _) in self.last.iter().filter(|(key, _)| gone(&key.customer)) {
-            self.last.invalidate(&*key);
+        for (key, _) in self.entries.iter().filter(|(key, _)| gone(&key.customer)) {
+            self.entries.invalidate(&*key);
             entries += 1;
         }
         // Frees them now rather than with the next insertions.
-        self.exact.run_pending_tasks();
-        self.last.run_pending_tasks();
+        self.entries.run_pending_tasks();
         entries
     }
 
@@ -187,26 +177,5 @@ impl Erasable for ScoreCache {
 
     fn sweep(&self, tombstones: &Tombstones) {
         self.remove(|customer| tombstones.contains(customer));
-    }
-}
-
-fn half<K: Eq + std::hash::Hash + Send + Sync + 'static>(
-    bytes: u64,
-    ttl: Duration,
-) -> Cache<K, Arc<CachedScore>, Spread> {
-    let builder = Cache::builder().max_capacity(bytes / 2).weigher(|_, _| ENTRY_BYTES).time_to_live(ttl);
-    builder.build_with_hasher(Spread::default())
-}
-
-struct QuestionBits<'a>(&'a [f64], Wish);
-
-impl std::hash::Hash for QuestionBits<'_> {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        for value in self.0 {
-            // -0.0 equals 0.0 and must hash like it.
-            (value + 0.0).to_bits().hash(state);
-        }
-        self.1.level.map(f64::to_bits).hash(state);
-        self.1.previous.hash(state);
     }
 }

@@ -9,11 +9,32 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::cache::ExactKey;
+use scoreline_domain::{CustomerKey, Tier};
+use scoreline_engine::inference::bundle::{BundleDigest, ModelSnapshot};
+
+use super::estimate::Wish;
+
+/// One exact question about a customer, by its bits.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct FlightKey {
+    digest: BundleDigest,
+    customer: CustomerKey,
+    raw: Box<[u64]>,
+    level: Option<u64>,
+    previous: Option<Tier>,
+}
+
+impl FlightKey {
+    pub(super) fn new(snapshot: &ModelSnapshot, customer: CustomerKey, raw: &[f64], wish: Wish) -> Self {
+        let level = wish.level.map(f64::to_bits);
+        let raw = raw.iter().map(|value| value.to_bits()).collect();
+        Self { digest: *snapshot.digest(), customer, raw, level, previous: wish.previous }
+    }
+}
 
 /// Questions that are being answered now.
 #[derive(Default)]
-pub(super) struct Flights(Mutex<HashMap<ExactKey, watch::Receiver<()>>>);
+pub(super) struct Flights(Mutex<HashMap<FlightKey, watch::Receiver<()>>>);
 
 /// Who asks.
 pub(super) enum Joined<'a> {
@@ -26,7 +47,7 @@ pub(super) enum Joined<'a> {
 /// The right to answer a question for all who wait. Dropping it, with or without an answer, lets them go on.
 pub(super) struct Turn<'a> {
     flights: &'a Flights,
-    key: ExactKey,
+    key: FlightKey,
     /// Closed by the drop; nothing is ever sent.
     _waiting: watch::Sender<()>,
 }
@@ -35,18 +56,18 @@ pub(super) struct Turn<'a> {
 pub(super) struct Ahead(watch::Receiver<()>);
 
 impl Flights {
-    pub(super) fn join(&self, key: ExactKey) -> Joined<'_> {
+    pub(super) fn join(&self, key: FlightKey) -> Joined<'_> {
         let mut flights = self.lock();
         if let Some(first) = flights.get(&key) {
             return Joined::After(Ahead(first.clone()));
         }
         let (waiting, first) = watch::channel(());
-        flights.insert(key, first);
+        flights.insert(key.clone(), first);
         drop(flights);
         Joined::First(Turn { flights: self, key, _waiting: waiting })
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<ExactKey, watch::Receiver<()>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<FlightKey, watch::Receiver<()>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

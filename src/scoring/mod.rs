@@ -45,12 +45,12 @@ use scoreline_engine::inference::registry::{ModelRoute, Registry};
 use scoreline_engine::inference::{BackendError, ModelSnapshot};
 
 use baseline::KnownLabels;
-use cache::{CachedScore, ScoreCache};
+use cache::{CachedScore, Question, ScoreCache};
 use candidate::{Beside, Comparing, judgement};
 use estimate::Wish;
 use explanation::ExplainSettings;
 use feature_table::{FeatureTable, StoredFeatures};
-use flight::{Flights, Joined};
+use flight::{FlightKey, Flights, Joined};
 use metrics::ScoringMetrics;
 use places::{LeadPlaces, UnkeptLeads};
 use run::{RunFailure, TimeLimit};
@@ -532,9 +532,10 @@ impl Scorer {
             let score = self.parts.cache.last(snapshot.name(), ask.customer?, now)?;
             E::from_outcome(score.outcome).map(|estimate| (score, estimate))
         };
+        let mut known = last();
 
         if ask.prefer == Prefer::LastScore
-            && let Some((hit, estimate)) = last()
+            && let Some((hit, estimate)) = known
         {
             return Ok(answer.cached(&hit, estimate, Source::Cache, None));
         }
@@ -550,10 +551,9 @@ impl Scorer {
         answer.warnings.extend(Warning::of_features(&given));
 
         let mut wish = Wish { level: answer.level, previous: ask.previous };
-        let key = ask.customer.map(|customer| self.parts.cache.key(snapshot, customer, &given.raw, wish));
-        if let Some(hit) = key.and_then(|key| self.parts.cache.exact(&key, now))
-            && let Some(estimate) = E::from_outcome(hit.outcome)
-        {
+        let asked = wish;
+        let is_same = |score: &CachedScore| score.question.is(snapshot, &given.raw, asked);
+        if let Some((hit, estimate)) = known.take_if(|(score, _)| is_same(score)) {
             return Ok(answer.repeated(&hit, estimate));
         }
         let deadline =
@@ -561,14 +561,13 @@ impl Scorer {
         let mut time = TimeLimit { full: self.parts.settings.deadline, left: deadline };
         // Held until the score is in the cache.
         let mut turn = None;
-        if let (Engine::Pooled(_), Some(key), false) = (snapshot.engine(), key, ask.shed) {
-            turn = match self.parts.flights.join(key) {
+        if let (Engine::Pooled(_), Some(customer), false) = (snapshot.engine(), ask.customer, ask.shed) {
+            turn = match self.parts.flights.join(FlightKey::new(snapshot, customer, &given.raw, asked)) {
                 Joined::First(turn) => Some(turn),
                 Joined::After(first) => {
                     Box::pin(first.ended(deadline)).await;
-                    if let Some(hit) = self.parts.cache.exact(&key, now)
-                        && let Some(estimate) = E::from_outcome(hit.outcome)
-                    {
+                    known = last();
+                    if let Some((hit, estimate)) = known.take_if(|(score, _)| is_same(score)) {
                         self.parts.metrics.coalesced.increment(1);
                         return Ok(answer.repeated(&hit, estimate));
                     }
@@ -578,9 +577,8 @@ impl Scorer {
                 }
             };
         }
-        let last = last();
         let running = beside.map(|beside| (beside, Stopwatch::start()));
-        wish.previous = wish.previous.or_else(|| last.as_ref().and_then(|(_, estimate)| estimate.tier()));
+        wish.previous = wish.previous.or_else(|| known.as_ref().and_then(|(_, estimate)| estimate.tier()));
         let ran = if ask.shed {
             Err(RunFailure::Backend(BackendError::Overloaded))
         } else {
@@ -602,8 +600,9 @@ impl Scorer {
                     customer: ask.customer,
                     at: now,
                 });
-                if let Some(key) = key {
-                    self.parts.cache.put(key, snapshot.name(), answer.to_cache(outcome));
+                if let Some(customer) = ask.customer {
+                    let question = Question::new(snapshot, &given.raw, asked);
+                    self.parts.cache.put(snapshot.name(), customer, answer.to_cache(outcome, question));
                 }
                 let scored = answer.give(estimate, Source::Model);
                 self.log_question(&scored, &ask, wish.previous);
@@ -611,7 +610,7 @@ impl Scorer {
             }
             Err(failure) => {
                 let reason = tell_failure(snapshot, &failure);
-                match last {
+                match known {
                     Some((stale, estimate)) => answer.cached(&stale, estimate, Source::StaleCache, Some(reason)),
                     None => answer.fallback(ask.known, reason),
                 }
@@ -826,9 +825,9 @@ impl AnswerInProgress<'_> {
         Scored { reason, baseline: Some(used), ..self.give(estimate, source) }
     }
 
-    fn to_cache(&self, outcome: TaskScore) -> CachedScore {
+    fn to_cache(&self, outcome: TaskScore, question: Question) -> CachedScore {
         let version = self.snapshot.version().clone();
         let (scored_at, features_as_of) = (self.now, self.features_as_of);
-        CachedScore { outcome, scored_at, version, interval_level: self.level, features_as_of }
+        CachedScore { outcome, scored_at, version, interval_level: self.level, features_as_of, question }
     }
 }

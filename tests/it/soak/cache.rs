@@ -4,10 +4,11 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use scoreline::scoring::cache::{CachedScore, ScoreCache};
+use scoreline::scoring::cache::{CachedScore, Question, ScoreCache};
 use scoreline::scoring::estimate::Wish;
 use scoreline::scoring::task::TaskScore;
-use scoreline_domain::time::Stopwatch;
+use scoreline_domain::privacy::erasure::Erasable as _;
+use scoreline_domain::time::{Stopwatch, Timestamp};
 use scoreline_domain::{CustomerKey, Estimate, ModelName, ModelVersion, Tier};
 use scoreline_engine::inference::ModelSnapshot;
 use scoreline_engine::inference::bundle::LoadSettings;
@@ -19,7 +20,7 @@ const WRITERS: u64 = 4;
 const REUSED: u64 = 64;
 const MOST: f64 = 1.1;
 /// Writes that turn the cache over.
-const ENOUGH: u64 = 3 * CAPACITY / 600;
+const ENOUGH: u64 = 3 * CAPACITY / 800;
 /// How long a busy machine may take for them.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -64,10 +65,11 @@ fn pressure(length: Duration) {
     assert!(share <= MOST, "the cache holds {share:.3} x its budget");
 }
 
-/// Two in three writes go to the reused keys, with a read before each.
-fn write(cache: &ScoreCache, snapshot: &ModelSnapshot, writer: u64, stop: &AtomicBool, writes: &AtomicU64) {
+/// Somebody's score, and the model it is of.
+fn score(snapshot: &ModelSnapshot) -> (ModelName, CachedScore) {
     let (model, version) = (ModelName::parse("clv").expect("a name"), ModelVersion::parse("v1.2").expect("a version"));
-    let now = "2026-11-21T10:00:00Z".parse().expect("a time");
+    let now = now();
+    let wish = Wish { level: None, previous: None };
     let estimate =
         Estimate { value: 1.0, interval: None, risk: None, confidence: None, tier_probability: None, tier: Tier::Low };
     let score = CachedScore {
@@ -76,17 +78,58 @@ fn write(cache: &ScoreCache, snapshot: &ModelSnapshot, writer: u64, stop: &Atomi
         version,
         interval_level: None,
         features_as_of: None,
+        question: Question::new(snapshot, &[0.0; 16], wish),
     };
-    let wish = Wish { level: None, previous: None };
+    (model, score)
+}
+
+/// Two in three writes go to the reused keys, with a read before each.
+fn write(cache: &ScoreCache, snapshot: &ModelSnapshot, writer: u64, stop: &AtomicBool, writes: &AtomicU64) {
+    let (model, score) = score(snapshot);
     let mut number = 0_u64;
     while !stop.load(Ordering::Relaxed) {
         number += 1;
         let id = if number.is_multiple_of(3) { number * WRITERS + writer + REUSED } else { number % REUSED };
-        let mut digest = [0; 32];
-        digest[..8].copy_from_slice(&id.to_le_bytes());
-        let key = cache.key(snapshot, CustomerKey::from_digest(digest), &[id as f64], wish);
-        let _ = cache.exact(&key, now);
-        cache.put(key, &model, score.clone());
+        let customer = customer(id);
+        let _ = cache.last(&model, customer, now());
+        cache.put(&model, customer, score.clone());
         writes.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+fn customer(number: u64) -> CustomerKey {
+    let mut digest = [0; 32];
+    digest[..8].copy_from_slice(&number.to_le_bytes());
+    CustomerKey::from_digest(digest)
+}
+
+fn now() -> Timestamp {
+    "2026-11-21T10:00:00Z".parse().expect("a time")
+}
+
+#[test]
+fn a_full_cache_keeps_who_was_scored_last() {
+    let models = tempfile::tempdir().expect("temporary folder");
+    TestBundle::clv("v1.2").write(models.path());
+    let snapshot = ModelSnapshot::load(&models.path().join("clv/v1.2"), &LoadSettings::default()).expect("loads");
+    let cache = ScoreCache::new(64 << 10, Duration::from_hours(24));
+    let (model, score) = score(&snapshot);
+    let known = |number| cache.last(&model, customer(number), now()).is_some();
+    // An erasure of nobody, so that nothing waits to be tidied.
+    let settled = || assert_eq!(cache.erase(&[]).ok(), Some(0));
+    let mut full = 0;
+    while full == cache.entries() {
+        cache.put(&model, customer(full), score.clone());
+        settled();
+        full += 1;
+    }
+    // Everybody who is known is asked for often.
+    for number in (1..full).chain(1..full).chain(1..full) {
+        assert!(known(number), "{number} of {full}");
+        settled();
+    }
+    cache.put(&model, customer(full), score);
+    settled();
+    assert!(known(full), "who is new is kept");
+    assert!(!known(1), "who was asked for longest ago is not");
 }
