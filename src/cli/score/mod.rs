@@ -19,6 +19,7 @@ use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::civil::Date;
+use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
 use super::Failure;
@@ -125,13 +126,15 @@ impl ScoreArgs {
     pub(super) fn run(self, settings: Settings) -> Result<(), Failure> {
         let formats = self.formats()?;
         let snapshot = load(settings, self.model.as_ref(), self.model_version.as_ref())?;
+        // Before there is a partial file, which an interrupted run takes away.
+        let interrupts = Interrupts::listen()?;
         let (output, target) = Output::open(&self.output, &self.input, SHARED)?;
         let stop = Arc::new(AtomicBool::new(false));
         let (quiet, fail_on_error) = (self.quiet, self.fail_on_error);
         let (shown, name) = (self.output.display().to_string(), format!("{} {}", snapshot.name(), snapshot.version()));
 
         let watch = Stopwatch::start();
-        let tally = until_interrupted(&stop, {
+        let tally = interrupts.until_the_end_of(&stop, {
             let stop = Arc::clone(&stop);
             move || self.score(&snapshot, formats, target, &stop)
         })?;
@@ -274,27 +277,42 @@ pub fn table(
     Ok(tally.rows)
 }
 
-/// Runs `work` on a thread of its own until it is done or a signal comes.
-fn until_interrupted<T: Send + 'static>(
-    stop: &AtomicBool,
-    work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
-) -> anyhow::Result<T> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("runtime cannot start")?;
-    runtime.block_on(async {
-        let mut signals = Signals::listen();
-        let (done, mut result) = oneshot::channel();
-        std::thread::Builder::new().name("score".to_owned()).spawn(move || done.send(work()))?;
-        let ended = tokio::select! {
-            ended = &mut result => ended,
-            signal = signals.next() => {
-                stop.store(true, Ordering::Relaxed);
-                // A thread that waits for input does not notice; it ends with the process.
-                let _ = tokio::time::timeout(INTERRUPT_GRACE, &mut result).await;
-                bail!("interrupted by {signal}: no output was written");
-            }
-        };
-        ended.unwrap_or_else(|_| Err(anyhow!("scoring panicked")))
-    })
+/// Signals that end a run. From when they are listened to they no longer end the process.
+struct Interrupts {
+    runtime: Runtime,
+    signals: Signals,
+}
+
+impl Interrupts {
+    fn listen() -> anyhow::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.context("runtime cannot start")?;
+        let signals = runtime.block_on(async { Signals::listen() });
+        Ok(Self { runtime, signals })
+    }
+
+    /// Runs `work` on a thread of its own until it is done or a signal comes.
+    fn until_the_end_of<T: Send + 'static>(
+        self,
+        stop: &AtomicBool,
+        work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+    ) -> anyhow::Result<T> {
+        let Self { runtime, mut signals } = self;
+        runtime.block_on(async {
+            let (done, mut result) = oneshot::channel();
+            std::thread::Builder::new().name("score".to_owned()).spawn(move || done.send(work()))?;
+            let ended = tokio::select! {
+                ended = &mut result => ended,
+                signal = signals.next() => {
+                    stop.store(true, Ordering::Relaxed);
+                    // A thread that waits for input does not notice; it ends with the process.
+                    let _ = tokio::time::timeout(INTERRUPT_GRACE, &mut result).await;
+                    bail!("interrupted by {signal}: no output was written");
+                }
+            };
+            ended.unwrap_or_else(|_| Err(anyhow!("scoring panicked")))
+        })
+    }
 }
 
 /// A reason without the cell it repeats, unless that is a number: the output stays beside the table, but what is printed
