@@ -34,6 +34,8 @@ const QUEUED: usize = 2048;
 const TOGETHER: usize = 256;
 /// How long the first of a message waits for others.
 const GATHER: Duration = Duration::from_secs(1);
+/// How often new ones are looked for: the queue holds what a hundred thousand requests a second leave meanwhile.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 const CONNECT: Duration = Duration::from_secs(3);
 /// Time for one attempt.
 const TOTAL: Duration = Duration::from_secs(10);
@@ -353,15 +355,21 @@ impl Exporter {
     }
 }
 
-/// Waits for a first trace, then for those that come soon after it.
+/// Waits for a first trace, then for those that come soon after it. They are looked for and wake nobody: a call that
+/// wakes this thread waits for the system meanwhile.
 async fn gather(queue: &mut mpsc::Receiver<FinishedTrace>, batch: &mut Vec<FinishedTrace>) {
-    if queue.recv_many(batch, TOGETHER).await == 0 {
-        // Nobody is left to hand anything over.
-        std::future::pending::<()>().await;
+    let mut waited = Duration::ZERO;
+    // Those that have come stay in the batch, whatever happens.
+    while batch.len() < TOGETHER && waited < GATHER {
+        if let Ok(trace) = queue.try_recv() {
+            batch.push(trace);
+            continue;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+        if !batch.is_empty() {
+            waited += LOOK_EVERY;
+        }
     }
-    let rest = async { while batch.len() < TOGETHER && queue.recv_many(batch, TOGETHER - batch.len()).await > 0 {} };
-    // Those that have come stay in the batch.
-    let _ = tokio::time::timeout(GATHER, rest).await;
 }
 
 /// The innermost cause says most; the library's own words hold the address, which is said beside it.
