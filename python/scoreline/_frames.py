@@ -12,9 +12,7 @@ from ._program import ScorelineError
 from ._stream import BATCH_ROWS, Stream, through, with_answers
 
 
-def score(
-    data, *, model=None, version=None, models=None, bundle=None, interval_level=None, threads=None
-):
+def score(data, *, model=None, version=None, models=None, bundle=None, interval_level=None, threads=None):
     """Scores a table of pandas, Polars or pyarrow; the same kind comes back, with the answers behind its columns.
 
     ``model`` is a name in the folder ``models``; without a ``version`` the one that serves. Instead of both, ``bundle`` is the
@@ -43,9 +41,8 @@ def score_with(runs, data):
     if isinstance(data, pa.Table):
         return _table(runs, data)
     if isinstance(data, pa.RecordBatch):
-        scored = _table(runs, pa.Table.from_batches([data])).combine_chunks().to_batches()
-        schema = _table(runs, data.schema.empty_table()).schema if not scored else scored[0].schema
-        return scored[0] if scored else pa.RecordBatch.from_arrays([pa.nulls(0, of) for of in schema.types], schema=schema)
+        scored = _table(runs, pa.Table.from_batches([data])).combine_chunks()
+        return next(iter(scored.to_batches()), None) or pa.RecordBatch.from_pylist([], scored.schema)
     if isinstance(data, pa.RecordBatchReader):
         answers, scored = runs.batches(data.schema, data)
         return pa.RecordBatchReader.from_batches(with_answers(data.schema, answers), scored)
@@ -54,7 +51,9 @@ def score_with(runs, data):
     if _is_a(data, "polars", "DataFrame"):
         return _polars(runs, data)
     if _is_a(data, "polars", "LazyFrame"):
-        raise TypeError("a Polars `LazyFrame` has no rows yet: give `frame.collect()`, or `frame.map_batches(scoreline.arrow_function(…))`")
+        raise TypeError(
+            "a Polars `LazyFrame` has no rows yet: give `frame.collect()`, or `frame.map_batches(scoreline.arrow_function(…))`"
+        )
     raise TypeError(
         "a table must be a DataFrame of pandas or Polars, or a Table, RecordBatch or RecordBatchReader of pyarrow, "
         f"`{type(data).__module__}.{type(data).__qualname__}` is none"

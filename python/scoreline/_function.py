@@ -15,11 +15,19 @@ import pyarrow as pa
 from ._frames import score_with
 from ._job import job
 from ._program import ScorelineError
-from ._stream import Stream, answered, pieces, with_answers
+from ._stream import Stream, answered, begun, pieces, with_answers
 
 
 def arrow_function(
-    *, model=None, version=None, models=None, bundle=None, features=None, returns=None, interval_level=None, threads=None
+    *,
+    model=None,
+    version=None,
+    models=None,
+    bundle=None,
+    features=None,
+    returns=None,
+    interval_level=None,
+    threads=None,
 ):
     """A function that scores whatever tables an engine hands over; the arguments are those of ``score``.
 
@@ -36,7 +44,9 @@ def arrow_function(
     """
     features = tuple(features) if features is not None else None
     if (features is None) != (returns is None):
-        raise ScorelineError("`features` and `returns` belong together: the columns that come in, and the answer that goes out")
+        raise ScorelineError(
+            "`features` and `returns` belong together: the columns that come in, and the answer that goes out"
+        )
     return ArrowFunction(job(model, version, models, bundle, interval_level, threads), features, returns)
 
 
@@ -62,7 +72,11 @@ class ArrowFunction:
         return type(self), (self.job, self.features, self.returns)
 
     def __call__(self, *data):
-        if self.features is not None and data and all(isinstance(column, (pa.Array, pa.ChunkedArray)) for column in data):
+        if (
+            self.features is not None
+            and data
+            and all(isinstance(column, (pa.Array, pa.ChunkedArray)) for column in data)
+        ):
             return self._columns(data)
         if len(data) != 1:
             raise TypeError("arrays need `features` and `returns`, see `arrow_function`; anything else is one table")
@@ -117,10 +131,14 @@ class ArrowFunction:
     def _columns(self, columns):
         arrays = [column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column for column in columns]
         if len(arrays) != len(self.features):
-            raise ScorelineError(f"the function takes {len(self.features)} columns ({', '.join(self.features)}), got {len(arrays)}")
+            raise ScorelineError(
+                f"the function takes {len(self.features)} columns ({', '.join(self.features)}), got {len(arrays)}"
+            )
         scored = score_with(self, pa.Table.from_arrays(arrays, names=list(self.features)))
         if self.returns not in scored.column_names[len(arrays) :]:
-            raise ScorelineError(f"`returns` must be one of {', '.join(scored.column_names[len(arrays) :])}, got `{self.returns}`")
+            raise ScorelineError(
+                f"`returns` must be one of {', '.join(scored.column_names[len(arrays) :])}, got `{self.returns}`"
+            )
         answer = scored.column(scored.column_names.index(self.returns, len(arrays)))
         return answer if isinstance(columns[0], pa.ChunkedArray) else answer.combine_chunks()
 
@@ -138,10 +156,12 @@ class ArrowFunction:
                 stream.kill()
         return Stream(self.job, schema)
 
+    @begun
     def _lent(self, stream, batches):
         """Answers batch after batch: the next is not asked for before the last is answered."""
         done = False
         try:
+            yield
             for batch in batches:
                 sent = pieces(batch)
                 for piece in sent:

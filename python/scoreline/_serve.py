@@ -104,6 +104,14 @@ class Server:
         return self.post(path, {"features": {**(features or {}), **named}, **body})
 
     def _ask(self, method, path, body):
+        status, answer = self._reply(method, path, body)
+        if status >= 400:
+            error = answer.get("error") if isinstance(answer, dict) else None
+            said = error.get("message") if isinstance(error, dict) else error
+            raise ScorelineError(said or json.dumps(answer), status)
+        return answer
+
+    def _reply(self, method, path, body):
         connection = http.client.HTTPConnection(self.url.removeprefix("http://"), timeout=READY_WITHIN)
         try:
             connection.request(method, path, body, {"content-type": "application/json"} if body else {})
@@ -112,14 +120,9 @@ class Server:
         finally:
             connection.close()
         try:
-            answer = json.loads(text)
+            return reply.status, json.loads(text)
         except ValueError:
             raise ScorelineError(f"{method} {path}: {reply.status} {reply.reason}", reply.status) from None
-        if reply.status >= 400:
-            error = answer.get("error") if isinstance(answer, dict) else None
-            said = error.get("message") if isinstance(error, dict) else error
-            raise ScorelineError(said or text, reply.status)
-        return answer
 
     def _read(self):
         for line in self._child.stderr:
@@ -140,11 +143,14 @@ class Server:
                 self._reader.join()
                 raise ScorelineError(told("\n".join(self._log)) or "the server did not start", self._child.wait())
             try:
-                self.get("/health/ready")
-                return
-            except (ScorelineError, OSError):
-                if time.monotonic() > until:
-                    raise
+                status, health = self._reply("GET", "/health/ready", None)
+                # The model that is asked by default may be missing where others are asked by name.
+                if status == 200 or health.get("status") == "no_model" and health.get("models"):
+                    return
+            except OSError as error:
+                health = error
+            if time.monotonic() > until:
+                raise ScorelineError(f"the server is not ready after {READY_WITHIN:.0f} s: {health}")
             time.sleep(0.02)
 
 

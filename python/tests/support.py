@@ -12,6 +12,8 @@ import pyarrow as pa
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MODELS = ROOT / "models"
 sys.path.insert(0, str(ROOT / "python"))
+# Threads that wait for each other take minutes on a machine that is busy.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("SCORELINE_BINARY", str(ROOT / "target/debug/scoreline"))
 
 # The slow tests: other engines, learners that are large packages, the examples.
@@ -52,4 +54,6 @@ def table(rows):
 def same(one, other):
     """Whether two numbers are the same to the bit; what is missing is the same as what is missing."""
     absent = [value is None or value != value for value in (one, other)]
-    return absent[0] and absent[1] or not any(absent) and one == other and math.copysign(1, one) == math.copysign(1, other)
+    return (
+        absent[0] and absent[1] or not any(absent) and one == other and math.copysign(1, one) == math.copysign(1, other)
+    )

@@ -10,7 +10,14 @@ from support import MODELS, customers, same, slow, table
 import scoreline
 
 CLV = {"model": "clv", "models": str(MODELS)}
-FEATURES = ["recency_days", "frequency_count", "sentiment_score_avg", "topic_diversity", "purchase_count", "monetary_avg"]
+FEATURES = [
+    "recency_days",
+    "frequency_count",
+    "sentiment_score_avg",
+    "topic_diversity",
+    "purchase_count",
+    "monetary_avg",
+]
 ROWS = 30_000
 
 

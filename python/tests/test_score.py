@@ -51,7 +51,9 @@ class Answers(unittest.TestCase):
 
     def test_an_interval_has_the_level_that_is_asked_for(self):
         sent = table(customers(20))
-        width = lambda level: scoreline.score(sent, **CLV, interval_level=level).to_pandas()["confidence_interval_high"].sum()
+        width = lambda level: (
+            scoreline.score(sent, **CLV, interval_level=level).to_pandas()["confidence_interval_high"].sum()
+        )
         self.assertLess(width(0.5), width(0.95))
 
     def test_leads_are_placed_alike_however_the_table_is_cut(self):
@@ -122,7 +124,14 @@ class DuckDb(unittest.TestCase):
         connection = duckdb.connect()
         connection.register("customers", sent)
         types = duckdb.sqltypes
-        features = ["recency_days", "frequency_count", "sentiment_score_avg", "topic_diversity", "purchase_count", "monetary_avg"]
+        features = [
+            "recency_days",
+            "frequency_count",
+            "sentiment_score_avg",
+            "topic_diversity",
+            "purchase_count",
+            "monetary_avg",
+        ]
         function = scoreline.arrow_function(**CLV, features=features, returns="clv_value_usd")
         arguments = [types.DOUBLE] * len(features)
         connection.create_function("clv", function, arguments, types.DOUBLE, type="arrow", null_handling="special")
@@ -187,8 +196,12 @@ class Refusals(unittest.TestCase):
         unknown = self.refused(sent, model="nope", models=MODELS)
         self.assertEqual((unknown.code, "there are: clv" in unknown.message), (64, True))
         self.assertIn("no version v9.9", self.refused(sent, version="v9.9", **CLV).message)
-        self.assertIn("already has a column `error`", self.refused(sent.append_column("error", [[1] * 3]), **CLV).message)
-        self.assertIn("must hold numbers", self.refused(pa.table({"recency_days": [[1]], "frequency_count": [1]}), **CLV).message)
+        self.assertIn(
+            "already has a column `error`", self.refused(sent.append_column("error", [[1] * 3]), **CLV).message
+        )
+        self.assertIn(
+            "must hold numbers", self.refused(pa.table({"recency_days": [[1]], "frequency_count": [1]}), **CLV).message
+        )
         self.assertIn("`models` must be a folder", self.refused(sent, models="nowhere").message)
         self.assertIn("leave out `model`", self.refused(sent, model="clv", bundle=MODELS / "clv/v1.2").message)
         self.assertIn("does not exist", self.refused(sent, bundle=MODELS / "clv/v9.9").message)
@@ -227,6 +240,14 @@ class Refusals(unittest.TestCase):
             reader = scoreline.score(pa.RecordBatchReader.from_batches(sent.schema, batches()), **CLV)
             with self.assertRaises(scoreline.ScorelineError):
                 reader.read_all()
+
+    def test_a_reader_that_nobody_reads_leaves_no_program(self):
+        function = scoreline.arrow_function(**CLV)
+        stream = function._take(table(customers(1)).schema)
+        answers = function._lent(stream, iter(()))
+        self.assertTrue(stream.lives())
+        del answers
+        self.assertFalse(stream.lives())
 
     def test_a_source_that_fails_keeps_its_error(self):
         def batches():

@@ -5,7 +5,7 @@
 //! table, the share of them that is found there estimates how many of its model's rows are in it. No row can be read from
 //! its hash.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use anyhow::Context as _;
 
@@ -54,6 +54,31 @@ pub(crate) fn refuse(sample: &[String], table: &Table, reason: Option<&str>) -> 
     })
 }
 
+/// Refuses a table whose `calibration` and `test` rows are among its `fit` rows, unless a reason is given. Rows that are equal
+/// by chance are found among the fit rows as often.
+///
+/// # Errors
+/// Says how many of the rows fitted the model.
+pub(crate) fn refuse_shared(table: &Table, reason: Option<&str>) -> anyhow::Result<()> {
+    let (fit, judging): (Vec<_>, Vec<_>) = table.rows.iter().partition(|row| row.split == Split::Fit);
+    let mut times: HashMap<u64, u32> = HashMap::new();
+    fit.iter().for_each(|row| *times.entry(hash(row)).or_default() += 1);
+    let of = |part: usize, whole: usize| part as f64 / whole.max(1) as f64;
+    let twins = fit.iter().filter(|row| times[&hash(row)] > 1).count();
+    let shared = judging.iter().filter(|row| times.contains_key(&hash(row))).count();
+    if of(shared, judging.len()) <= of(twins, fit.len()) + LARGEST_SHARE {
+        return Ok(());
+    }
+    reason.map(drop).with_context(|| {
+        format!(
+            "not packed: {shared} of {} rows of splits `calibration` and `test` are among the `fit` rows too, on which the \
+             model is more right than on others. Give customers that it was not fitted on. `--accept REASON` packs all the \
+             same, with intervals that are too narrow",
+            judging.len()
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,6 +94,25 @@ mod tests {
             segment: String::new(),
         };
         Table { features: vec!["a".into(), "b".into()], rows: ids.map(row).collect(), ..Table::default() }
+    }
+
+    #[test]
+    fn a_table_that_judges_by_rows_that_fitted_is_refused() {
+        let both = |fit: Table, judging: Table| Table { rows: [fit.rows, judging.rows].concat(), ..judging };
+        let shared = both(table(Split::Fit, 0..1000), table(Split::Calibration, 500..1500));
+        let problem = refuse_shared(&shared, None).expect_err("shared").to_string();
+        assert!(
+            problem.contains("500 of 1000 rows of splits `calibration` and `test` are among the `fit` rows"),
+            "{problem}"
+        );
+        refuse_shared(&shared, Some("a demonstration")).expect("accepted");
+        refuse_shared(&both(table(Split::Fit, 0..1000), table(Split::Test, 1000..2000)), None).expect("others");
+        // Customers of five kinds: everybody has a twin.
+        let alike = |split| {
+            let ids = 0..400;
+            Table { rows: ids.flat_map(|id| table(split, id % 5..id % 5 + 1).rows).collect(), ..table(split, 0..0) }
+        };
+        refuse_shared(&both(alike(Split::Fit), alike(Split::Test)), None).expect("by chance");
     }
 
     #[test]

@@ -126,6 +126,7 @@ pub(crate) fn pack(pack: Pack, models: &Path, replace: bool) -> anyhow::Result<T
     }
     let fit = table.part(Split::Fit);
     anyhow::ensure!(!fit.is_empty(), "the table has no `fit` rows");
+    fitted::refuse_shared(&table, pack.accept.as_deref())?;
     let plans: Vec<_> =
         table.features.iter().enumerate().map(|(column, name)| plan(&pack, &table, column, name)).collect();
     let leaks = leaks::of_table(&plans, &table, &pack.allow)?;

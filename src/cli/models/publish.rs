@@ -35,7 +35,8 @@ pub struct BundleArgs {
 /// A reason to publish what makes no sense.
 #[derive(Debug, Args)]
 pub struct AcceptArgs {
-    /// Publish although the total error is above 25 % or the decile error above 50 %; the reason goes into the manifest
+    /// Publish although the total error is above 25 %, the decile error above 50 %, or rows that fitted the model judge it; the
+    /// reason goes into the manifest
     #[arg(long, value_name = "REASON", value_parser = reason)]
     pub accept: Option<String>,
 }
