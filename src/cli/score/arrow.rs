@@ -14,7 +14,7 @@ use arrow_array::cast::AsArray as _;
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_ipc::reader::{FileReader, StreamReader};
 use arrow_ipc::writer::{FileWriter, StreamWriter};
-use arrow_schema::{ArrowError, SchemaRef};
+use arrow_schema::SchemaRef;
 
 use super::chunk::{CHUNK_ROWS, Chunk};
 use super::source::{Counted, Input, Layout, Length, READ_BUFFER, Source, open_file};
@@ -173,14 +173,14 @@ impl Writer {
                 stream.write(batch)?;
                 Ok(stream.flush()?)
             }
-            Self::File(file) => file.write(batch).map_err(|err| match err {
-                ArrowError::InvalidArgumentError(problem) if problem.contains("Dictionary replacement") => {
-                    anyhow!(
-                        "the dictionary of a column changes, which the Arrow file format has no way to say: \
-                                     name the output .arrows, a stream"
-                    )
+            Self::File(file) => file.write(batch).map_err(|err| {
+                if !err.to_string().contains("Dictionary replacement") {
+                    return err.into();
                 }
-                other => other.into(),
+                anyhow!(
+                    "the dictionary of a column changes, which the Arrow file format has no way to say: name the output \
+                     .arrows, a stream"
+                )
             }),
         }
     }
