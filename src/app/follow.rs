@@ -1,4 +1,5 @@
-//! What replicas tell each other through the store: who was erased, which versions were promoted, and where leads stand.
+//! What replicas tell each other through the store: who was erased, which versions were promoted, where leads stand, and which
+//! tier a customer was in last.
 //! Looked at every second; nobody who asks for a prediction waits for it.
 
 use std::sync::{Arc, OnceLock};
@@ -14,12 +15,15 @@ use crate::scoring::Scorer;
 use scoreline_domain::privacy::erasure::EraseError;
 use scoreline_domain::privacy::{Erasable, Eraser};
 use scoreline_domain::text::with_causes;
+use scoreline_domain::time::Timestamp;
 use scoreline_domain::{CustomerKey, ModelName, ModelVersion, Promotions, RollingPlaces};
 use scoreline_engine::inference::registry::{PromotionKeeper, Registry};
 use scoreline_store::{Store, StoreError};
 
 /// How often the store is looked at.
 const POLL: Duration = Duration::from_secs(1);
+/// Last tiers that are read at a time.
+const TIERS: usize = 10_000;
 /// Whether the store is open and does its work.
 pub(super) const STORE_OPEN: &str = "scoreline_store_open";
 
@@ -106,8 +110,10 @@ pub(super) struct Follower {
     pub(super) registry: Arc<Registry>,
     /// The last tombstone that is known.
     pub(super) erased_seq: i64,
-    /// Whose leads are kept.
+    /// Whose leads and last tiers are kept.
     pub(super) scorer: Scorer,
+    /// The last tier that is known.
+    pub(super) tiers_seq: i64,
 }
 
 /// Keeps the leads that were scored since the last time, and goes on from where leads stand with those of others.
@@ -183,6 +189,28 @@ impl Follower {
             self.store.keep_manifest(&model, &version, &manifest).await?;
         }
         keep_places(&self.store, &self.scorer).await?;
+        self.share_tiers().await?;
         Ok(())
+    }
+
+    /// Tells the tiers that were answered since the last time, and takes down those that others have told.
+    async fn share_tiers(&mut self) -> Result<(), StoreError> {
+        let tiers = self.scorer.cache().last_tiers().clone();
+        let untold = tiers.take_untold();
+        if !untold.is_empty() {
+            let since = self.scorer.now().checked_sub(tiers.ttl()).unwrap_or(Timestamp::MIN);
+            if let Err(err) = self.store.keep_last_tiers(&untold, since).await {
+                tiers.give_back(untold);
+                return Err(err);
+            }
+        }
+        loop {
+            let page = self.store.last_tiers_since(self.tiers_seq, TIERS).await?;
+            self.tiers_seq = page.seq;
+            tiers.follow(page.tiers);
+            if !page.more {
+                return Ok(());
+            }
+        }
     }
 }

@@ -169,7 +169,8 @@ impl Pipeline {
         let _ = tell.send(store.clone());
         let registry = Arc::clone(scorer.registry());
         let tombstones = eraser.tombstones().clone();
-        let follower = Follower { store: store.clone(), eraser, registry, erased_seq, scorer: scorer.clone() };
+        let (shared, scorer_too) = (store.clone(), scorer.clone());
+        let follower = Follower { store: shared, eraser, registry, erased_seq, scorer: scorer_too, tiers_seq: 0 };
         let follower = Box::pin(follower.run(stop.clone())) as BoxFuture<'static, ()>;
         let keeper = FeatureTableKeeper::new(StoreFeed::new(store.clone()), scorer.table().clone());
         let keeper = keeper.keep(FEATURES_POLL, stop.soft().clone().cancelled_owned());

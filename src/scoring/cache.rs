@@ -1,7 +1,8 @@
 //! The last score of each customer by each model, for 24 hours: one entry with the question it answers.
 //!
 //! Exactly the same question is answered from it again; the ladder falls back on it, and routing uses it, whatever was
-//! asked. An entry holds the question itself, so an answer can never be another model's or that of other features.
+//! asked. An entry holds the question itself, so an answer can never be another model's or that of other features. Beside them
+//! are the tiers that any replica answered last.
 
 use std::hash::BuildHasherDefault;
 use std::sync::{Arc, OnceLock};
@@ -17,6 +18,7 @@ use scoreline_domain::{CustomerKey, ModelName, ModelVersion};
 use scoreline_engine::inference::bundle::{BundleDigest, ModelSnapshot};
 
 use super::estimate::Wish;
+use super::last_tiers::LastTiers;
 use super::task::TaskScore;
 
 /// A score as it was given, with everything an answer says about it.
@@ -59,9 +61,9 @@ impl Question {
 
 /// A customer of one model.
 #[derive(Clone, PartialEq, Eq)]
-struct LastKey {
-    customer: CustomerKey,
-    model: ModelName,
+pub(super) struct LastKey {
+    pub(super) customer: CustomerKey,
+    pub(super) model: ModelName,
 }
 
 // A customer's key is a digest under a secret: eight bytes of it are as good as all of the key to spread entries, nobody
@@ -69,7 +71,7 @@ struct LastKey {
 
 /// Takes the one number a key is spread by as it is.
 #[derive(Clone, Default)]
-struct AsItIs(u64);
+pub(super) struct AsItIs(u64);
 
 impl std::hash::Hasher for AsItIs {
     fn write(&mut self, bytes: &[u8]) {
@@ -88,7 +90,7 @@ impl std::hash::Hasher for AsItIs {
     }
 }
 
-type Spread = BuildHasherDefault<AsItIs>;
+pub(super) type Spread = BuildHasherDefault<AsItIs>;
 
 impl std::hash::Hash for LastKey {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
@@ -100,6 +102,7 @@ impl std::hash::Hash for LastKey {
 #[derive(Clone)]
 pub struct ScoreCache {
     entries: Cache<LastKey, Arc<CachedScore>, Spread>,
+    tiers: LastTiers,
     ttl: Duration,
     /// Customers of whom nothing is kept.
     tombstones: Arc<OnceLock<Tombstones>>,
@@ -110,12 +113,13 @@ pub struct ScoreCache {
 const ENTRY_BYTES: u32 = 800;
 
 impl ScoreCache {
-    /// Of at most so many bytes.
+    /// Of at most so many bytes, and an eighth of that for last tiers.
     pub fn new(bytes: u64, ttl: Duration) -> Self {
         let builder = Cache::builder().max_capacity(bytes).weigher(|_, _| ENTRY_BYTES).time_to_live(ttl);
         // By default a full cache keeps whom many ask for and turns others away: who is scored now is routed next.
         let builder = builder.eviction_policy(EvictionPolicy::lru());
-        Self { entries: builder.build_with_hasher(Spread::default()), ttl, tombstones: Arc::default() }
+        let entries = builder.build_with_hasher(Spread::default());
+        Self { entries, tiers: LastTiers::new(bytes / 8, ttl), ttl, tombstones: Arc::default() }
     }
 
     /// Keeps nothing of these customers from now on. Told once, before the first answer.
@@ -129,13 +133,22 @@ impl ScoreCache {
         self.entries.get(&LastKey { customer, model: model.clone() }).filter(|score| self.is_fresh(score, now))
     }
 
+    /// The tiers that customers were in last.
+    pub fn last_tiers(&self) -> &LastTiers {
+        &self.tiers
+    }
+
     /// Keeps a score in the place of the one before.
     pub fn put(&self, model: &ModelName, customer: CustomerKey, score: CachedScore) {
         let key = || LastKey { customer, model: model.clone() };
+        if let TaskScore::Clv(estimate) = &score.outcome {
+            self.tiers.answered(key(), estimate.tier, score.scored_at);
+        }
         self.entries.insert(key(), Arc::new(score));
         // Looked at afterwards, so that an erasure beside this either finds the score or is seen here.
         if self.tombstones.get().is_some_and(|tombstones| tombstones.contains(&customer)) {
             self.entries.invalidate(&key());
+            self.tiers.remove(|known| *known == customer);
         }
     }
 
@@ -150,6 +163,7 @@ impl ScoreCache {
 
     /// Removes every score of these customers; how many there were.
     fn remove(&self, gone: impl Fn(&CustomerKey) -> bool) -> u64 {
+        self.tiers.remove(&gone);
         let mut entries = 0;
         for (key, _) in self.entries.iter().filter(|(key, _)| gone(&key.customer)) {
             self.entries.invalidate(&*key);

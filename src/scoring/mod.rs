@@ -15,6 +15,7 @@ pub mod feature_table;
 mod flight;
 pub mod gate;
 pub mod golden;
+mod last_tiers;
 mod metrics;
 pub(crate) mod places;
 pub mod predictive;
@@ -578,7 +579,15 @@ impl Scorer {
             };
         }
         let running = beside.map(|beside| (beside, Stopwatch::start()));
-        wish.previous = wish.previous.or_else(|| known.as_ref().and_then(|(_, estimate)| estimate.tier()));
+        wish.previous = wish.previous.or_else(|| {
+            let own = known.as_ref().and_then(|(hit, estimate)| Some((estimate.tier()?, hit.scored_at)));
+            match (E::TASK, ask.customer) {
+                (Task::Clv, Some(customer)) => {
+                    self.parts.cache.last_tiers().before(snapshot.name(), customer, now, own)
+                }
+                _ => None,
+            }
+        });
         let ran = if ask.shed {
             Err(RunFailure::Backend(BackendError::Overloaded))
         } else {

@@ -22,7 +22,7 @@ const KEPT_IN: [(&str, &[&str]); 15] = [
     ("hyper_util", &["src/http/", "crates/listener/"]),
     ("rustls", &["src/auth/secret.rs", "crates/listener/"]),
     ("ort", &["crates/engine/src/inference/onnx.rs"]),
-    ("moka", &["src/scoring/cache.rs"]),
+    ("moka", &["src/scoring/cache.rs", "src/scoring/last_tiers.rs"]),
     ("jsonwebtoken", &["src/auth/"]),
     ("governor", &["src/auth/"]),
     ("reqwest", &["src/auth/", "src/sinks/callback/", "src/telemetry/", "crates/genesys/"]),

@@ -26,11 +26,12 @@ const REMOVE: [&str; 9] = [
 ];
 
 /// And by their key.
-const REMOVE_BY_KEY: [&str; 5] = [
+const REMOVE_BY_KEY: [&str; 6] = [
     "WITH given(key) AS ({rows}) DELETE FROM predictions WHERE customer IN (SELECT given.key FROM given)",
     "WITH given(key) AS ({rows}) DELETE FROM outcomes WHERE customer IN (SELECT given.key FROM given)",
     "WITH given(key) AS ({rows}) DELETE FROM questions WHERE customer IN (SELECT given.key FROM given)",
     "WITH given(key) AS ({rows}) DELETE FROM conversations WHERE customer IN (SELECT given.key FROM given)",
+    "WITH given(key) AS ({rows}) DELETE FROM last_tiers WHERE customer IN (SELECT given.key FROM given)",
     "WITH given(key) AS ({rows}) DELETE FROM replay_log WHERE customer IN (SELECT given.key FROM given)",
 ];
 

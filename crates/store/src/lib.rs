@@ -1,5 +1,5 @@
 //! What outlasts the process: interactions, purchases, features, scores, leads and where they stand, wishes for what targets
-//! say, outcomes, tombstones, promoted versions, positions of extractions, leases of jobs, the pace of tokens, questions
+//! say, outcomes, tombstones, promoted versions, last tiers, positions of extractions, leases of jobs, the pace of tokens, questions
 //! that are answered later, answers of conversations that go on, questions to be replayed. They are in an SQLite file or in
 //! PostgreSQL, with one logical schema.
 //!
@@ -19,6 +19,7 @@ mod error;
 mod features;
 mod health;
 mod labels;
+mod last_tiers;
 mod lead_places;
 mod leads;
 mod leases;
@@ -55,6 +56,7 @@ pub use conversations::ConversationRow;
 pub use customers::CustomerNumber;
 pub use error::StoreError;
 pub use features::{Computed, FeatureChange, FeatureChanges, FeatureRow, Saved};
+pub use last_tiers::{LastTier, LastTiers};
 pub use leads::{
     Aging, KeptLead, LeadFact, LeadLogEntry, LeadRuling, LeadSource, LeadVerdict, NextLead, ScoreRules, WriteLog,
 };

@@ -58,6 +58,7 @@ impl Store {
         const KEEP: &str = "INSERT INTO pepper_layers (layer, id, sealed) {rows}";
         const KEYS: &str = "INSERT INTO rekeying (key) SELECT key FROM customers UNION SELECT key FROM leads UNION \
                             SELECT customer FROM predictions UNION SELECT customer FROM outcomes UNION \
+                            SELECT customer FROM last_tiers UNION \
                             SELECT customer FROM questions WHERE LENGTH(customer) = 32 UNION \
                             SELECT customer FROM conversations WHERE LENGTH(customer) = 32 UNION \
                             SELECT customer FROM replay_log WHERE LENGTH(customer) = 32";

@@ -34,7 +34,7 @@ const SEALED: [SealedTable; 2] = [
 ];
 
 /// Tables of what is kept by key.
-const BY_KEY: [&str; 5] = [
+const BY_KEY: [&str; 6] = [
     "WITH given(old, new) AS ({rows}) UPDATE predictions SET customer = given.new FROM given \
      WHERE predictions.customer = given.old",
     "WITH given(old, new) AS ({rows}) UPDATE outcomes SET customer = given.new FROM given \
@@ -43,6 +43,8 @@ const BY_KEY: [&str; 5] = [
      WHERE questions.customer = given.old",
     "WITH given(old, new) AS ({rows}) UPDATE conversations SET customer = given.new FROM given \
      WHERE conversations.customer = given.old",
+    "WITH given(old, new) AS ({rows}) UPDATE last_tiers SET customer = given.new FROM given \
+     WHERE last_tiers.customer = given.old",
     "WITH given(old, new) AS ({rows}) UPDATE replay_log SET customer = given.new FROM given \
      WHERE replay_log.customer = given.old",
 ];

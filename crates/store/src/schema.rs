@@ -9,7 +9,7 @@ use sqlx::{PgConnection, SqlSafeStr as _, SqliteConnection};
 use super::error::{StoreError, failed};
 
 /// Version, name, SQLite, PostgreSQL.
-const VERSIONS: [(i64, &str, &str, &str); 12] = [
+const VERSIONS: [(i64, &str, &str, &str); 13] = [
     (1, "store", include_str!("migrations/sqlite/0001_store.sql"), include_str!("migrations/postgres/0001_store.sql")),
     (
         2,
@@ -66,6 +66,12 @@ const VERSIONS: [(i64, &str, &str, &str); 12] = [
         "oldest program",
         include_str!("migrations/sqlite/0012_oldest_program.sql"),
         include_str!("migrations/postgres/0012_oldest_program.sql"),
+    ),
+    (
+        13,
+        "last tiers",
+        include_str!("migrations/sqlite/0013_last_tiers.sql"),
+        include_str!("migrations/postgres/0013_last_tiers.sql"),
     ),
 ];
 

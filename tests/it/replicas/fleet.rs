@@ -78,6 +78,9 @@ impl<T> Going<T> {
 impl Fleet {
     pub fn on(url: &str) -> Self {
         let models = models();
+        let bands =
+            "high = 40.0\nhysteresis = { medium = { fall = 0.8, rise = 1.25 }, high = { fall = 0.7, rise = 1.5 } }";
+        TestBundle::clv("v1.2").edit("high = 40.0", bands).write(models.path());
         TestBundle::clv("v1.1").with_log_mean(3.3).write(models.path());
         TestBundle::lead("v1.0").write(models.path());
         Self { models, url: url.to_owned() }

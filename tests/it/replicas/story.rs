@@ -62,6 +62,23 @@ fn what_is_told_to_one_of_three_holds_for_all() {
     let gauge = "scoreline_outcome_window{model=\"clv\",version=\"v1.2\"} 1";
     soon("an outcome", &servers, |server| get(&server.admin, "/metrics").lines().any(|line| line == gauge));
 
+    // A customer stays in the tier that another one answered, although the value is below its limit by now.
+    let few = |customer: &str| {
+        format!(r#"{{"customerId": "{customer}", "features": {{"recency_days": 30, "frequency_count": 1}}}}"#)
+    };
+    let tier = |server: &Server, question: &str| {
+        let reply = post(&server.listen, "/v1/predict/clv", question);
+        body(&reply)["prediction"]["clv_tier"].as_str().unwrap_or_else(|| panic!("{reply}")).to_owned()
+    };
+    let medium = format!(r#"{{"customerId": "CUST-9", "features": {FEATURES}}}"#);
+    let routed = post(&one.listen, "/v1/route/tier", &medium);
+    assert!(routed.contains("\"clv_tier\":\"Medium_Value\""), "{routed}");
+    std::thread::sleep(Duration::from_secs(3));
+    for server in [two, three] {
+        assert_eq!(tier(server, &few("CUST-9")), "Medium_Value", "as the others know them");
+        assert_eq!(tier(server, &few("CUST-10")), "Low_Value", "nobody knows them");
+    }
+
     // A lead's event.
     let told = call(&three.listen, "POST", "/v1/events/lead-score", &lead_event("LEAD-1", 87)).expect("answered");
     assert_eq!(told.status, 202, "{}", told.text);

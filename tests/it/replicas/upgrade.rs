@@ -16,6 +16,9 @@ use crate::ground::Ground;
 use crate::process::{Server, get, scoreline};
 use crate::worker::served::wait_for;
 
+/// The lock of those who write.
+const WRITERS: i64 = i64::from_be_bytes(*b"scorelin");
+
 /// Tables that this program writes to.
 const TABLES: [&str; 12] = [
     "counters",
@@ -63,6 +66,9 @@ fn migrate(url: &str, up_to: i64, next: &[(i64, &str)]) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let mut connection = sqlx::PgConnection::connect(url).await.expect("reached");
+        // As the program does it: those who write do so before or after it.
+        let lock = sqlx::query("SELECT pg_advisory_lock($1)").bind(WRITERS);
+        lock.execute(&mut connection).await.expect("locked");
         let migrator = Migrator::new(folder.path()).await.expect("migrations");
         migrator.run_direct(None, &mut connection, false).await.expect("brought forward");
         connection.close().await.expect("closed");
@@ -129,10 +135,9 @@ fn a_replica_brings_the_schema_forward_beside_those_that_write() {
     let url = url.expose_secret();
     // As it was before the last version: with somebody who holds the lock of those who write.
     migrate(url, 11, &[]);
-    let writers = i64::from_be_bytes(*b"scorelin");
     let mut writing = runtime.block_on(sqlx::PgConnection::connect(url)).expect("reached");
     let mut tx = runtime.block_on(writing.begin()).expect("begun");
-    let lock = sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(writers).execute(&mut *tx);
+    let lock = sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(WRITERS).execute(&mut *tx);
     runtime.block_on(lock).expect("locked");
     let fleet = Fleet::on(url);
     let server = Server::start_with(fleet.models.path(), &fleet.environment());

@@ -88,7 +88,7 @@ async fn what_is_not_a_store_or_is_newer_is_refused() {
     execute(&ground, "UPDATE oldest_program SET schema_version = 999").await;
     assert_eq!(
         refused(&ground).await,
-        "the store's schema has version 999, this program knows versions up to 12: run the newer program"
+        "the store's schema has version 999, this program knows versions up to 13: run the newer program"
     );
     // As programs left it that did not know the table.
     execute(&ground, "DROP TABLE oldest_program").await;
@@ -136,16 +136,16 @@ async fn a_newer_server_s_store_is_refused_too() {
     // It only added.
     let beside = ground.open().await;
     beside.save_position("test", "{}", at(0), None).await.expect("saved");
-    assert_eq!(beside.schema().await.expect("read"), (999, 12));
+    assert_eq!(beside.schema().await.expect("read"), (999, 13));
     execute("UPDATE oldest_program SET schema_version = 999").await;
     let refused = beside.save_position("test", "{}", at(0), None).await;
-    assert!(matches!(refused, Err(StoreError::Newer { found: 999, known: 12 })), "{refused:?}");
+    assert!(matches!(refused, Err(StoreError::Newer { found: 999, known: 13 })), "{refused:?}");
     beside.check().await;
     assert!(beside.trouble().is_some_and(|trouble| trouble.contains("run the newer program")));
     assert!(matches!(beside.schema().await, Err(StoreError::Newer { .. })));
     beside.close().await;
     let err = Store::open(&ground.settings).await.err().expect("refused");
-    assert!(matches!(err, StoreError::Newer { found: 999, known: 12 }), "{err:?}");
+    assert!(matches!(err, StoreError::Newer { found: 999, known: 13 }), "{err:?}");
     connection.close().await.expect("closed");
     ground.remove().await;
 }
