@@ -207,8 +207,26 @@ fn clocks_are_read_in_one_place() {
     expect_none("clocks are read in `crates/domain/src/time.rs` only", &found);
 }
 
+/// Packages that `dist` would take over from `release` less than fully optimised.
+fn half_optimised(manifest: &str) -> Vec<String> {
+    let manifest: toml::Value = toml::from_str(manifest).expect("a manifest");
+    let of = |profile: &str| manifest["profile"].get(profile)?.get("package")?.as_table().cloned();
+    let (release, dist) = (of("release").unwrap_or_default(), of("dist").unwrap_or_default());
+    let is_whole = |package: &toml::Value| package["opt-level"].as_integer() == Some(3);
+    let half = release.iter().filter(|(name, package)| !is_whole(dist.get(*name).unwrap_or(package)));
+    half.map(|(name, _)| name.clone()).collect()
+}
+
+#[test]
+fn what_is_packaged_is_optimised_whole() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("the manifest is there");
+    expect_none("what `release` optimises less, `dist` names with `opt-level = 3`", &half_optimised(&manifest));
+}
+
 #[test]
 fn the_rules_can_be_broken() {
+    let half = "[profile.release.package]\na.opt-level = 1\nb.opt-level = 3\nc.opt-level = 1\n[profile.dist.package]\nc.opt-level = 3";
+    assert_eq!(half_optimised(half), ["a"]);
     assert_eq!(modules_used("use crate::http::listener;"), ["http"]);
     assert_eq!(modules_used("use crate::{app, config::{Entry, Origin}, domain};"), ["app", "config", "domain"]);
     assert_eq!(modules_used("fn f() -> crate::domain::Tier { crate::scoring::x() }"), ["domain", "scoring"]);
