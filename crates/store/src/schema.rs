@@ -142,8 +142,9 @@ async fn run<C: Migrate>(
     // Of a newer program, which was looked at.
     migrator.set_ignore_missing(true);
     let Err(err) = migrator.run_direct(None, connection, false).await else { return Ok(()) };
-    Err(match err {
-        MigrateError::VersionMismatch(version) => StoreError::OtherSchema { version },
-        err => StoreError::Migration(err),
+    Err(if let MigrateError::VersionMismatch(version) = err {
+        StoreError::OtherSchema { version }
+    } else {
+        StoreError::Migration(err)
     })
 }

@@ -48,11 +48,8 @@ impl Code {
 
     /// When asking again may help, in seconds, where that is for the server to say.
     pub(crate) fn retry_after(self) -> Option<u32> {
-        match self {
-            Self::Overloaded => Some(RETRY_AFTER_SECONDS),
-            Self::OutcomesUnavailable | Self::StoreUnavailable | Self::ErasureIncomplete => Some(STORE_AGAIN_SECONDS),
-            _ => None,
-        }
+        let is_of_store = matches!(self, Self::OutcomesUnavailable | Self::StoreUnavailable | Self::ErasureIncomplete);
+        if is_of_store { Some(STORE_AGAIN_SECONDS) } else { (self == Self::Overloaded).then_some(RETRY_AFTER_SECONDS) }
     }
 
     /// Whether it is a mistake in how a caller was set up, and no matter of this one question.

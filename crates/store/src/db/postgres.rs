@@ -30,7 +30,7 @@ pub(super) const TAKES_NO_WRITES: &str = "SELECT CAST(CAST(pg_is_in_recovery() O
 
 pub(crate) struct Server {
     pool: PgPool,
-    options: PgConnectOptions,
+    options: Box<PgConnectOptions>,
     connections: Arc<Connections>,
 }
 
@@ -73,7 +73,7 @@ impl Server {
                 Box::pin(async move { Ok(connections.is_usable(connection, meta.age).await) })
             })
             .connect_lazy_with(options.clone());
-        Ok(Self { pool, options, connections })
+        Ok(Self { pool, options: Box::new(options), connections })
     }
 
     /// Looks where the address leads, beside the pool, all of whose connections may wait for a server that is gone. A server that
