@@ -62,7 +62,9 @@ pub(crate) fn refuse(sample: &[String], table: &Table, reason: Option<&str>) -> 
 pub(crate) fn refuse_shared(table: &Table, reason: Option<&str>) -> anyhow::Result<()> {
     let (fit, judging): (Vec<_>, Vec<_>) = table.rows.iter().partition(|row| row.split == Split::Fit);
     let mut times: HashMap<u64, u32> = HashMap::new();
-    fit.iter().for_each(|row| *times.entry(hash(row)).or_default() += 1);
+    for row in &fit {
+        *times.entry(hash(row)).or_default() += 1;
+    }
     let of = |part: usize, whole: usize| part as f64 / whole.max(1) as f64;
     let twins = fit.iter().filter(|row| times[&hash(row)] > 1).count();
     let shared = judging.iter().filter(|row| times.contains_key(&hash(row))).count();

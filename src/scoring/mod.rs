@@ -579,15 +579,7 @@ impl Scorer {
             };
         }
         let running = beside.map(|beside| (beside, Stopwatch::start()));
-        wish.previous = wish.previous.or_else(|| {
-            let own = known.as_ref().and_then(|(hit, estimate)| Some((estimate.tier()?, hit.scored_at)));
-            match (E::TASK, ask.customer) {
-                (Task::Clv, Some(customer)) => {
-                    self.parts.cache.last_tiers().before(snapshot.name(), customer, now, own)
-                }
-                _ => None,
-            }
-        });
+        wish.previous = wish.previous.or_else(|| self.previous_tier(snapshot, ask.customer, now, known.as_ref()));
         let ran = if ask.shed {
             Err(RunFailure::Backend(BackendError::Overloaded))
         } else {
@@ -627,6 +619,21 @@ impl Scorer {
         };
         drop(turn);
         Ok(scored)
+    }
+
+    /// The tier that a customer was in last, by the score that is known here or by another replica's.
+    fn previous_tier<E: Score>(
+        &self,
+        snapshot: &ModelSnapshot,
+        customer: Option<CustomerKey>,
+        now: Timestamp,
+        known: Option<&(Arc<CachedScore>, E)>,
+    ) -> Option<Tier> {
+        let own = known.and_then(|(hit, estimate)| Some((estimate.tier()?, hit.scored_at)));
+        match (E::TASK, customer) {
+            (Task::Clv, Some(customer)) => self.parts.cache.last_tiers().before(snapshot.name(), customer, now, own),
+            _ => None,
+        }
     }
 
     /// How a feature is called that a data action sends under a name: one of the catalogue, or of the model that answers, whose

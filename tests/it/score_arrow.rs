@@ -41,7 +41,9 @@ fn customers(recency: &[i32]) -> RecordBatch {
 
 fn stream(schema: &SchemaRef, batches: &[RecordBatch], options: IpcWriteOptions) -> Vec<u8> {
     let mut writer = StreamWriter::try_new_with_options(Vec::new(), schema, options).expect("a writer");
-    batches.iter().for_each(|batch| writer.write(batch).expect("written"));
+    for batch in batches {
+        writer.write(batch).expect("written");
+    }
     writer.finish().expect("finished");
     writer.into_inner().expect("bytes")
 }

@@ -50,12 +50,12 @@ impl Cluster {
         let folder = tempfile::tempdir().expect("a folder");
         let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port();
         let cluster = Self { folder, programs, port };
-        cluster.own(cluster.folder.path());
+        Self::own(cluster.folder.path());
         Some(cluster)
     }
 
     /// Gives a folder to the user that it runs as.
-    pub fn own(&self, folder: &Path) {
+    pub fn own(folder: &Path) {
         if is_root() {
             let given = Command::new("chown").arg(USER).arg(folder).status();
             assert!(given.expect("chown runs").success());
@@ -66,11 +66,18 @@ impl Cluster {
     fn configure(&self) {
         let file = self.data().join("postgresql.conf");
         let mut text = fs::read_to_string(&file).expect("made by initdb");
-        text += &format!(
-            "\nlisten_addresses = '127.0.0.1'\nport = {}\nunix_socket_directories = ''\nshared_buffers = '32MB'\n\
-             wal_sender_timeout = '5s'\nmax_connections = 60\n",
-            self.port
-        );
+        let port = self.port.to_string();
+        for (name, value) in [
+            ("listen_addresses", "'127.0.0.1'"),
+            ("port", &port),
+            ("unix_socket_directories", "''"),
+            ("shared_buffers", "'32MB'"),
+            ("wal_sender_timeout", "'5s'"),
+            ("max_connections", "60"),
+        ] {
+            text.extend(["\n", name, " = ", value]);
+        }
+        text.push('\n');
         fs::write(file, text).expect("written");
     }
 
@@ -151,7 +158,7 @@ impl Cluster {
         let file = fs::File::create(&said).expect("made");
         let command = command.args(arguments).current_dir("/").stdout(Stdio::null()).stderr(file);
         let output = command.output().expect("runs");
-        assert!(output.status.success(), "{program:?}: {}", fs::read_to_string(said).unwrap_or_default());
+        assert!(output.status.success(), "{}: {}", program.display(), fs::read_to_string(said).unwrap_or_default());
         output
     }
 }

@@ -15,7 +15,7 @@ use crate::support::TestBundle;
 use crate::worker::served::{body, wait_for};
 
 /// Longest that anybody waits for an answer.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 const QUESTION: &str = r#"{"features": {"recency_days": 30, "frequency_count": 10}}"#;
 
 /// What all replicas are started with.

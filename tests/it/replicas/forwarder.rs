@@ -101,8 +101,7 @@ impl Connection {
     fn copy(&self, [from, to]: [usize; 2], delay: &AtomicU64) {
         let (mut from, mut to) = (&self.ends[from], &self.ends[to]);
         let mut piece = vec![0; 64 << 10];
-        loop {
-            let Ok(read) = from.read(&mut piece) else { break };
+        while let Ok(read) = from.read(&mut piece) {
             if self.silent.load(Ordering::SeqCst) {
                 // Not even the end is passed on.
                 if read == 0 {

@@ -121,8 +121,8 @@ fn a_database_without_room_refuses_facts_and_heals() {
     let Some(disk) = SmallDisk::of("40m", test) else { return };
     let place = disk.path().join("data");
     std::fs::create_dir(&place).expect("made");
-    cluster.own(disk.path());
-    cluster.own(&place);
+    Cluster::own(disk.path());
+    Cluster::own(&place);
     cluster.sql(&format!("CREATE TABLESPACE small LOCATION '{}'", place.display()));
     cluster.sql("CREATE DATABASE replicas TEMPLATE template0 TABLESPACE small");
     let mut scene = Scene::on(cluster, "replicas");

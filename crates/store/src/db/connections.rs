@@ -52,26 +52,34 @@ impl Connections {
     ///
     /// # Errors
     /// Its own, and that there was no answer: whether it was done is not known then.
-    pub(super) async fn in_time<T>(
+    pub(super) fn in_time<T>(
         &self,
         statement: impl Future<Output = Result<T, sqlx::Error>>,
-    ) -> Result<T, sqlx::Error> {
-        let moved = self.moved.notified();
-        let done = tokio::select! {
-            biased;
-            done = statement => done,
-            () = moved => Err(broken_off()),
-            () = sleep(self.patience) => Err(silent(self.patience)),
-        };
-        self.noted(done)
+    ) -> impl Future<Output = Result<T, sqlx::Error>> {
+        // Boxed at once: whoever awaits many statements has no room for each.
+        let statement = Box::pin(statement);
+        async move {
+            let moved = self.moved.notified();
+            let done = tokio::select! {
+                biased;
+                done = statement => done,
+                () = moved => Err(broken_off()),
+                () = sleep(self.patience) => Err(silent(self.patience)),
+            };
+            self.noted(done)
+        }
     }
 
     /// Waits for a transaction to begin.
     ///
     /// # Errors
     /// As `in_time`.
-    pub(super) async fn begun<T>(&self, begin: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
-        self.noted(timeout(BEGIN, begin).await.unwrap_or_else(|_| Err(silent(BEGIN))))
+    pub(super) fn begun<T>(
+        &self,
+        begin: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> impl Future<Output = Result<T, sqlx::Error>> {
+        let begin = Box::pin(begin);
+        async move { self.noted(timeout(BEGIN, begin).await.unwrap_or_else(|_| Err(silent(BEGIN)))) }
     }
 
     fn noted<T>(&self, done: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
