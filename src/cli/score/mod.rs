@@ -97,7 +97,8 @@ Examples:
     --input cdnow.csv --output scored.csv
   zcat big.csv.gz | scoreline score --input - --input-format csv --output - \\
     > scored.csv
-  producer | scoreline score --input - --input-format arrow --output - | consumer
+  producer | scoreline score --input - --input-format arrow \\
+    --output - | consumer
 
 Columns are found by the model's feature names (`scoreline models verify` lists them); `acquisition_channel` and \
 `segment` pick the baseline of customers without history. All columns are passed through unchanged, and behind them \
