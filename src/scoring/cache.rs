@@ -148,7 +148,7 @@ impl ScoreCache {
         // Looked at afterwards, so that an erasure beside this either finds the score or is seen here.
         if self.tombstones.get().is_some_and(|tombstones| tombstones.contains(&customer)) {
             self.entries.invalidate(&key());
-            self.tiers.remove(|known| *known == customer);
+            self.tiers.forget(&key());
         }
     }
 

@@ -3,6 +3,7 @@
 //!
 //! Tiers are told to the store behind the answer and followed from there. No answer waits for either.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -33,7 +34,15 @@ pub struct LastTiers {
     known: Cache<LastKey, KnownTier, Spread>,
     ttl: Duration,
     /// `None` where nothing is kept. Locked for a moment.
-    untold: Option<Arc<Mutex<Vec<LastTier>>>>,
+    untold: Option<Arc<Mutex<Untold>>>,
+}
+
+/// What was answered since replicas were told last.
+#[derive(Default)]
+struct Untold {
+    tiers: Vec<LastTier>,
+    /// The newest of each customer. They are among the known ones when they are told: a request has no time for that.
+    newest: HashMap<LastKey, KnownTier, Spread>,
 }
 
 impl LastTiers {
@@ -70,30 +79,33 @@ impl LastTiers {
         let Some(untold) = &self.untold else { return };
         let fresh = self.ttl.as_secs() / PART;
         let known = self.known.get(&key);
+        let mut untold = lock(untold);
+        let known = untold.newest.get(&key).copied().or(known);
         if known.is_some_and(|known| known.tier == tier && seconds_between(known.at, at) < fresh) {
             return;
         }
-        {
-            let mut untold = lock(untold);
-            if untold.len() >= MOST_UNTOLD {
-                return;
-            }
-            untold.push(LastTier { customer: key.customer, model: key.model.clone(), tier, answered_at: at });
+        if untold.tiers.len() < MOST_UNTOLD {
+            untold.tiers.push(LastTier { customer: key.customer, model: key.model.clone(), tier, answered_at: at });
+            untold.newest.insert(key, KnownTier { tier, at });
         }
-        self.known.insert(key, KnownTier { tier, at });
     }
 
     /// What other replicas do not know yet.
     pub fn take_untold(&self) -> Vec<LastTier> {
-        self.untold.as_ref().map(|untold| std::mem::take(&mut *lock(untold))).unwrap_or_default()
+        let Some(untold) = &self.untold else { return Vec::new() };
+        let Untold { tiers, newest } = std::mem::take(&mut *lock(untold));
+        for (key, known) in newest {
+            self.known.insert(key, known);
+        }
+        tiers
     }
 
     /// What could not be told yet.
     pub fn give_back(&self, tiers: Vec<LastTier>) {
         if let Some(untold) = &self.untold {
             let mut untold = lock(untold);
-            let room = MOST_UNTOLD.saturating_sub(untold.len());
-            untold.extend(tiers.into_iter().take(room));
+            let room = MOST_UNTOLD.saturating_sub(untold.tiers.len());
+            untold.tiers.extend(tiers.into_iter().take(room));
         }
     }
 
@@ -107,13 +119,25 @@ impl LastTiers {
         }
     }
 
+    /// Forgets one customer of one model.
+    pub(super) fn forget(&self, key: &LastKey) {
+        self.leave_untold(|customer| *customer == key.customer);
+        self.known.invalidate(key);
+    }
+
     /// Forgets these customers.
     pub(super) fn remove(&self, gone: impl Fn(&CustomerKey) -> bool) {
-        if let Some(untold) = &self.untold {
-            lock(untold).retain(|tier| !gone(&tier.customer));
-        }
+        self.leave_untold(&gone);
         for (key, _) in self.known.iter().filter(|(key, _)| gone(&key.customer)) {
             self.known.invalidate(&*key);
+        }
+    }
+
+    fn leave_untold(&self, gone: impl Fn(&CustomerKey) -> bool) {
+        if let Some(untold) = &self.untold {
+            let mut untold = lock(untold);
+            untold.tiers.retain(|tier| !gone(&tier.customer));
+            untold.newest.retain(|key, _| !gone(&key.customer));
         }
     }
 }
